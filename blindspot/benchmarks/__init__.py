@@ -1,0 +1,1 @@
+"""Benchmarks: rows to questions, raw answers to scores. Knows nothing of models."""

@@ -1,0 +1,217 @@
+"""NLVR: human-written sentences, true or false of a picture of three boxes of shapes.
+
+Source: Suhr et al., "A Corpus of Natural Language for Visual Reasoning", ACL 2017; github.com/lil-lab/nlvr, CC-BY-4.0.
+"""
+
+import re
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from blindspot import files
+from blindspot.errors import UserError
+from blindspot.question import Question
+
+SPLITS = ("train", "dev", "test")
+
+_EXPECTED = (
+    "expected are train, dev and test, each as SPLIT/SPLIT.json with SPLIT/images/ as in the nlvr/ folder of "
+    "github.com/lil-lab/nlvr, or as SPLIT.jsonl with one picture a row; clone that repository and name its nlvr/ folder"
+)
+_PICTURE_SIZE = (400, 100)
+_BOX_SIDE = 100
+_BOX_LEFT = (0, 150, 300)
+_GAP_GREY = 128
+_BROKEN_PICTURE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One split: its questions, and the pictures that ``Question.images`` index."""
+
+    name: str
+    questions: tuple[Question, ...]
+    images: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Nlvr:
+    """The three public splits."""
+
+    train: Split
+    dev: Split
+    test: Split
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    sentence: Annotated[str, Field(pattern=r"\S")]
+    label: Literal["true", "false"]
+    identifier: Annotated[str, Field(pattern=r"^\d+-\d+$")]
+
+
+class _ExampleRow(_Row):
+    """A row of the official files: one example, whose six pictures differ in the order of the boxes."""
+
+    directory: Annotated[str, Field(pattern=r"^\w+$")]
+
+    def pictures(self, folder: Path, split: str) -> dict[int, Path]:
+        images = folder / split / "images" / self.directory
+        return {k: images / f"{split}-{self.identifier}-{k}.png" for k in range(6)}
+
+
+class _PictureRow(_Row):
+    """A row of the flat files: one picture, named relative to the folder."""
+
+    image: Annotated[str, Field(min_length=1)]
+    permutation: Annotated[int, Field(ge=0, le=5)]
+
+    def pictures(self, folder: Path, split: str) -> dict[int, Path]:
+        return {self.permutation: folder / self.image}
+
+
+def load(folder: Path) -> Nlvr:
+    """Read the three splits; pictures are checked to exist but not opened.
+
+    A question asks whether its sentence holds: kind ``choice``, answers ``true`` and ``false``, benchmark
+    ``nlvr_<split>``. Its groups are ``split``, ``sentence`` (as written), ``example`` (``n-m``: a sentence with one
+    set of boxes), ``permutation`` (0-5, the order of the boxes) and ``cluster`` (``n``: one sentence with its up to
+    four sets of boxes in all their orders; these are not independent).
+
+    Raises:
+        UserError: if a file is missing or a row is malformed (the file and line are named).
+    """
+    if not folder.is_dir():
+        raise UserError(f"no NLVR folder at {folder}; {_EXPECTED}")
+    train, dev, test = (_load_split(folder, name) for name in SPLITS)
+    return Nlvr(train, dev, test)
+
+
+def boxes(path: Path, size: int) -> np.ndarray:
+    """The three boxes of a picture, left to right.
+
+    The picture is a PNG of 400 x 100 pixels: three boxes of 100 x 100 with grey gaps of 50 pixels between them.
+    Resizing averages over areas, which keeps every box free of its neighbourhood.
+
+    Args:
+        path: the picture.
+        size: side of each returned box, in pixels.
+
+    Returns:
+        uint8 array of shape (3, size, size, 3), RGB.
+
+    Raises:
+        UserError: if the file cannot be read as a picture, or the picture is laid out in another way.
+    """
+    try:
+        with Image.open(path, formats=("PNG",)) as opened:
+            if opened.size != _PICTURE_SIZE:
+                width, height = opened.size
+                raise UserError(f"{path}: {width} x {height} pixels, but an NLVR picture has 400 x 100")
+            picture = opened.convert("RGB")
+    except _BROKEN_PICTURE as error:
+        raise UserError(
+            f"cannot read the picture {path} ({error}); copy it again from github.com/lil-lab/nlvr"
+        ) from error
+    pixels = np.asarray(picture)
+    for left in _BOX_LEFT[1:]:
+        if (pixels[:, left - 50 : left] != _GAP_GREY).any():
+            raise UserError(f"{path}: no grey gap at x = {left - 50} to {left}, so not an NLVR picture of three boxes")
+    resized = [
+        picture.resize((size, size), Image.Resampling.BOX, box=(left, 0, left + _BOX_SIDE, _BOX_SIDE))
+        for left in _BOX_LEFT
+    ]
+    return np.stack([np.asarray(box) for box in resized])
+
+
+def majority(split: Split) -> float:
+    """Share of the more frequent label, 0 to 1: what one fixed answer scores."""
+    return max(Counter(question.answer for question in split.questions).values()) / len(split.questions)
+
+
+def normalise(sentence: str) -> str:
+    """Lower case, with every punctuation mark a word of its own."""
+    return " ".join(re.findall(r"\w+|[^\w\s]", sentence.lower()))
+
+
+def fingerprint(folder: Path) -> str:
+    """Hex SHA-256 over the content of the row files and the names and sizes (not the pixels) of all pictures.
+
+    Raises:
+        UserError: if a row file is missing.
+    """
+    rows = {name: files.sha256_file(_rows_file(folder, name)) for name in SPLITS}
+    pictures = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*.png")}
+    return files.fingerprint({"rows": rows, "pictures": pictures})
+
+
+def _rows_file(folder: Path, split: str) -> Path:
+    for path in (folder / split / f"{split}.json", folder / f"{split}.jsonl"):
+        if path.is_file():
+            return path
+    raise UserError(f"no rows of the {split} split of NLVR in {folder}; {_EXPECTED}")
+
+
+def _load_split(folder: Path, name: str) -> Split:
+    source = _rows_file(folder, name)
+    questions: list[Question] = []
+    images: list[Path] = []
+    seen: set[str] = set()
+    for number, row in _rows(source):
+        for permutation, image in row.pictures(folder, name).items():
+            key = f"{name}-{row.identifier}-{permutation}"
+            if key in seen:
+                raise UserError(f"{source}:{number}: {key} occurs a second time; remove one of the two rows")
+            if not image.is_file():
+                raise UserError(f"{source}:{number}: its picture {image} is missing; {_EXPECTED}")
+            seen.add(key)
+            questions.append(_question(key, name, row, permutation, len(images)))
+            images.append(image)
+    if not questions:
+        raise UserError(f"{source} holds no rows; {_EXPECTED}")
+    return Split(name, tuple(questions), tuple(images))
+
+
+def _rows(source: Path) -> Iterator[tuple[int, _ExampleRow | _PictureRow]]:
+    try:
+        for number, row in enumerate(files.read_jsonl(source), start=1):
+            yield number, _validated(row, f"{source}:{number}")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{source} is not UTF-8 text; copy it again from github.com/lil-lab/nlvr") from error
+
+
+def _validated(row: Any, place: str) -> _ExampleRow | _PictureRow:
+    model = _PictureRow if isinstance(row, dict) and "image" in row else _ExampleRow
+    try:
+        return model.model_validate(row)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "row"
+        raise UserError(f"{place}: not an NLVR row, {field}: {first['msg']}; {_EXPECTED}") from error
+
+
+def _question(key: str, split: str, row: _Row, permutation: int, image: int) -> Question:
+    return Question(
+        id=key,
+        benchmark=f"nlvr_{split}",
+        kind="choice",
+        prompt=normalise(row.sentence),
+        answer=row.label,
+        choices=("true", "false"),
+        images=(image,),
+        groups={
+            "cluster": row.identifier.partition("-")[0],
+            "split": split,
+            "sentence": row.sentence,
+            "example": row.identifier,
+            "permutation": permutation,
+        },
+    )

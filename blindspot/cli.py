@@ -1,0 +1,169 @@
+"""The command line: parses, calls, prints. Heavy imports sit inside the commands, so that help is instant."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from blindspot.errors import UserError
+
+EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+STATUS = "Exit status: 0 done, 1 a bug of Blindspot, 2 something you can put right, 130 interrupted."
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+@app.callback(epilog=STATUS)
+def blindspot(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=lambda on: _version(on)),
+    ] = False,
+) -> None:
+    """A laboratory for spatial reasoning in vision-language models.
+
+    It builds LLaVA-style models that differ in one thing, trains them, tests
+    what they know about space, and says which differences are real. The first
+    study needs no download and no GPU.
+
+    [bold]Examples[/bold]
+
+    The paper's eight arms in miniature, about ten minutes on two cores:
+
+      [cyan]blindspot study miniature[/cyan]
+
+    The same steps in less than a minute, to see that everything works:
+
+      [cyan]blindspot study miniature --scale smoke[/cyan]
+
+    A study of your own, three seeds, in a folder of your choice:
+
+      [cyan]blindspot study ./mine.yaml --seeds 3 --out results/mine[/cyan]
+
+    Tables and page once more, from what a run left:
+
+      [cyan]blindspot report runs/miniature[/cyan]
+    """
+
+
+@app.command(epilog=STATUS)
+def study(
+    name: Annotated[str, typer.Argument(metavar="NAME|PATH", help="A shipped study, or a YAML file of your own.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run folder. [dim]\\[default: runs/NAME, or runs/NAME-SCALE][/dim]", show_default=False),
+    ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            help="[bold]full[/bold], or a scale of the study, e.g. [bold]smoke[/bold]: quick, numbers mean nothing."
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Train everything this many times, instead of what the study says.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of real data, for studies that read some (nlvr).", show_default=False)
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes side by side; results do not depend on it. [dim]\\[default: one per core, at most 8][/dim]"
+        ),
+    ] = None,
+) -> None:
+    """Run a study: train its arms, test them, write tables and a page.
+
+    Prints the plan, then a line per step. It may be interrupted or killed at
+    any moment: the same command continues, and the results are the same, bit
+    for bit. A finished step is not repeated unless its part of the study, the
+    code or its inputs change; a damaged file is noticed and rebuilt.
+
+    [bold]What it writes[/bold] into the run folder:
+
+      [cyan]report/index.html[/cyan]   the page: tables, figures, a gallery of answers
+      [cyan]results.json[/cyan]        every number on it
+      [cyan]tables/[/cyan]             the tables as CSV and LaTeX
+      [cyan]study.yaml[/cyan]          the study as it was run
+      [cyan]steps/[/cyan]              one folder per step: weights, logs, raw answers
+
+    [bold]Shipped studies[/bold]
+
+      [cyan]miniature[/cyan]   four encoder families, each with absolute positions
+                  and with 2D-RoPE, on drawn scenes
+      [cyan]nlvr[/cyan]        the same arms on sentences that people wrote
+                  about pictures; needs --data
+
+    [bold]Examples[/bold]
+
+      [cyan]blindspot study miniature --scale smoke[/cyan]
+      [cyan]blindspot study nlvr --data ~/nlvr/nlvr[/cyan]
+      [cyan]blindspot study ./mine.yaml --seeds 3 --out results/mine[/cyan]
+    """
+    with _one_line_errors():
+        from blindspot.studies.study import run_study
+
+        console = Console()
+        run = run_study(name, out=out, scale=scale, seeds=seeds, data=data, workers=workers, console=console)
+        _report(run, console)
+
+
+@app.command(epilog=STATUS)
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, e.g. runs/miniature.")],
+) -> None:
+    """Write the tables and the page of a finished run once more, and print the tables."""
+    with _one_line_errors():
+        if not (run / "plan.json").is_file():
+            raise UserError(
+                f"{run} is not a run folder (it has no plan.json); make one with: blindspot study miniature"
+            )
+        _report(run, Console())
+
+
+def _report(run: Path, console: Console) -> None:
+    from blindspot.reporting import collect, print_tables, write_report
+
+    results = collect(run)
+    page = write_report(run)
+    print_tables(results, console)
+    console.print(f"The page: {page}", soft_wrap=True, highlight=False)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        try:
+            number = version("spatial-blindspot")
+        except PackageNotFoundError:
+            number = "(not installed)"
+        typer.echo(f"blindspot {number}")
+        raise typer.Exit
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turn what a command may raise into one line on standard error and an exit status."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(EXIT_USER) from None
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except Exception as error:
+        from blindspot.studies.crew import StepFailure
+
+        if not isinstance(error, StepFailure):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(EXIT_BUG) from None
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,1 @@
+"""Evaluation: what answers questions, and the statistics of the scores."""

@@ -1,0 +1,52 @@
+"""Anything that answers questions; here, a model on this machine."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
+
+from blindspot.model.tokenizer import IMAGE
+
+LONGEST_ANSWER = 6
+
+
+class LocalAnswerer:
+    """Greedy answers of a variant, in batches.
+
+    Args:
+        model: the variant.
+        tokenizer: its tokenizer, padding on the left.
+        batch: questions at a time.
+    """
+
+    def __init__(
+        self, model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, batch: int = 256
+    ) -> None:
+        self._model, self._tokenizer, self._batch = model.eval(), tokenizer, batch
+
+    @torch.no_grad()
+    def __call__(self, prompts: Sequence[str], pixels_nkchw: Tensor) -> list[str]:
+        """Raw answers, in the order of the prompts.
+
+        Args:
+            prompts: one question each.
+            pixels_nkchw: the k normalised images of each question.
+        """
+        raw: list[str] = []
+        for start in range(0, len(prompts), self._batch):
+            raw += self._answer(prompts[start : start + self._batch], pixels_nkchw[start : start + self._batch])
+        return raw
+
+    def _answer(self, prompts: Sequence[str], pixels_nkchw: Tensor) -> list[str]:
+        image = IMAGE * (self._model.config.image_seq_length * pixels_nkchw.shape[1])
+        inputs = self._tokenizer([f"{image} {prompt}" for prompt in prompts], padding=True, return_tensors="pt")
+        generated = self._model.generate(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            pixel_values=pixels_nkchw.flatten(0, 1),
+            max_new_tokens=LONGEST_ANSWER,
+            do_sample=False,
+        )
+        answers = generated[:, inputs["input_ids"].shape[1] :]
+        return self._tokenizer.batch_decode(answers, skip_special_tokens=True)

@@ -1,0 +1,98 @@
+"""Every answer of a run, as arrays over shared questions."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from blindspot.errors import UserError
+from blindspot.files import read_jsonl
+from blindspot.reporting.plan import Plan, Step
+
+
+class RunKey(NamedTuple):
+    """One evaluated model."""
+
+    arm: str
+    stage: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers of all evaluated models to the same questions.
+
+    Attributes:
+        questions: rows of the first ``answers.jsonl``, in its order; their ``raw`` and ``score`` are not to be used.
+        raw: per model, the answers as text, in the order of ``questions``.
+        scores: per model, float array of shape ``(questions,)`` in 0..1.
+        parsed: per model, bool array of shape ``(questions,)``.
+        missing: evaluations of the plan that are not done.
+    """
+
+    questions: list[dict[str, Any]]
+    raw: dict[RunKey, list[str]]
+    scores: dict[RunKey, np.ndarray]
+    parsed: dict[RunKey, np.ndarray]
+    missing: list[str]
+
+    def runs(self, arm: str, stage: str) -> list[RunKey]:
+        """The models of one arm after one stage, by seed."""
+        return sorted(key for key in self.scores if key.arm == arm and key.stage == stage)
+
+
+def load_answers(run: Path, plan: Plan) -> Answers:
+    """Read the answers of every finished evaluation of ``plan``.
+
+    Raises:
+        UserError: if no evaluation is finished, a row lacks a key, a score is outside 0..1, or two files hold
+            different questions.
+    """
+    answers = Answers([], {}, {}, {}, [])
+    order: dict[tuple[str, str], int] = {}
+    for step in plan.evaluations():
+        folder = run / step.folder
+        if not (folder / "done.json").exists():
+            answers.missing.append(step.id)
+            continue
+        path = folder / "answers.jsonl"
+        rows = list(_rows(path))
+        if not answers.questions:
+            answers.questions.extend(rows)
+            order.update({(row["benchmark"], row["id"]): place for place, row in enumerate(rows)})
+        _add(answers, order, rows, path, step)
+    if not answers.scores:
+        raise UserError(f"{run}: no evaluation is finished; run the study first")
+    return answers
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(read_jsonl(path), start=1):
+        absent = {"id", "benchmark", "prompt", "answer", "image", "raw", "score", "parsed"} - (
+            row.keys() if isinstance(row, dict) else set()
+        )
+        if absent:
+            raise UserError(
+                f"{path}:{number}: no {min(absent)!r} in this row; delete the step's folder and run the study again"
+            )
+        yield row
+
+
+def _add(
+    answers: Answers, order: dict[tuple[str, str], int], rows: list[dict[str, Any]], path: Path, step: Step
+) -> None:
+    places = [order.get((row["benchmark"], row["id"]), -1) for row in rows]
+    if sorted(places) != list(range(len(order))):
+        raise UserError(
+            f"{path}: its questions are not those of the other evaluations; delete its folder and run again"
+        )
+    sequence = np.argsort(places, kind="stable")
+    scores = np.array([row["score"] for row in rows], dtype=float)[sequence]
+    if not ((scores >= 0) & (scores <= 1)).all():
+        raise UserError(f"{path}: a score is outside 0..1; delete the step's folder and run the study again")
+    key = RunKey(step.arm or "", step.stage or "", step.seed or 0)
+    answers.raw[key] = [str(rows[place]["raw"]) for place in sequence]
+    answers.scores[key] = scores
+    answers.parsed[key] = np.array([bool(row["parsed"]) for row in rows])[sequence]

@@ -1,0 +1,85 @@
+"""One look for all figures, and files whose bytes repeat."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from blindspot.files import write_via
+from blindspot.reporting.plan import Arm, Column
+
+# Okabe and Ito's colours, safe for colour-blind readers: one hue per encoder family.
+HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+GREY, LIGHT, INK = "#767676", "#DDDDDD", "#222222"
+POINTS = 100.0
+_RC: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "svg.hashsalt": "blindspot",
+    "svg.fonttype": "path",
+    "pdf.fonttype": 42,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Settings under which every figure is made and saved; the caller's own are left alone."""
+    with mpl.rc_context(_RC):
+        yield
+
+
+def hues(arms: Sequence[Arm]) -> dict[str, str]:
+    """A colour per encoder family, in the order of the arms."""
+    families = dict.fromkeys(arm.family for arm in arms)
+    return {family: HUES[number % len(HUES)] for number, family in enumerate(families)}
+
+
+def is_open(arm: Arm) -> bool:
+    """Whether an arm is drawn with open marks and dashed lines: those with learned (1-D) positions."""
+    return arm.positions == "learned"
+
+
+def new_figure(width: float, height: float, title: str, subtitle: str) -> Figure:
+    """A figure with its point as the title and what is drawn below it. Sizes in inches."""
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    figure.text(0.012, 1 - 0.13 / height, title, fontsize=14, fontweight="bold", va="top")
+    figure.text(0.012, 1 - 0.44 / height, subtitle, fontsize=9.5, color=GREY, va="top")
+    return figure
+
+
+def column_rows(axes: Axes, columns: Sequence[Column], labels: bool) -> None:
+    """Give a panel one row per column, the first on top, with a thin rule between the paper's benchmarks."""
+    axes.set_ylim(len(columns) - 0.5, -0.5)
+    axes.set_yticks(range(len(columns)), [column.name for column in columns] if labels else [])
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    for number in range(1, len(columns)):
+        if columns[number].paper != columns[number - 1].paper:
+            axes.axhline(number - 0.5, color=LIGHT, linewidth=0.8, zorder=0)
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write ``name.svg`` and ``name.pdf``, without dates, so that equal figures are equal files."""
+    paths = [folder / f"{name}.svg", folder / f"{name}.pdf"]
+    for path, metadata in zip(paths, ({"Date": None}, {"CreationDate": None}), strict=True):
+        kind = path.suffix[1:]
+        write_via(
+            path,
+            lambda temporary, kind=kind, metadata=metadata: figure.savefig(temporary, format=kind, metadata=metadata),
+        )
+    return paths

@@ -1,0 +1,244 @@
+"""The figures of a run: scores, differences, accuracy against training step."""
+
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from blindspot.reporting.figure_style import (
+    GREY,
+    INK,
+    LIGHT,
+    POINTS,
+    column_rows,
+    hues,
+    is_open,
+    new_figure,
+    save,
+    style,
+)
+from blindspot.reporting.findings import POSITIONS, stage_name
+from blindspot.reporting.plan import Arm
+from blindspot.reporting.tables import arms_of, columns_of
+from blindspot.reporting.text import points
+
+_PER_ROW = 5
+Row = dict[str, Any]
+
+
+def write_figures(folder: Path, results: Row) -> dict[str, tuple[Path, str]]:
+    """Draw every figure that the results allow, as SVG and PDF.
+
+    Returns:
+        per figure name its SVG file and its title: ``scores``, ``curves``, ``differences_<stage>``.
+    """
+    drawn: dict[str, tuple[Path, str]] = {}
+    with style():
+        figures = {"scores": draw_scores(results), "curves": draw_curves(results)}
+        figures |= {f"differences_{stage}": draw_differences(results, stage) for stage in results["stages"]}
+        for name, figure in figures.items():
+            if figure is not None:
+                drawn[name] = (save(figure, folder, name)[0], figure.texts[0].get_text())
+    return drawn
+
+
+def draw_scores(results: Row) -> Figure | None:
+    """Scores after the last stage: one panel per family, one row per column, open marks 1-D and filled marks 2-D."""
+    arms, columns = [arm for arm in arms_of(results) if arm.replicate_of is None], columns_of(results)
+    stage = results["stages"][-1]
+    rows = {
+        (row["arm"], row["column"]): row
+        for row in results["scores"]
+        if (row["stage"], row["split"], row["seed"]) == (stage, "iid", None)
+    }
+    means = {
+        arm.id: fmean(scores)
+        for arm in arms
+        if (scores := [rows[arm.id, column.id]["score"] for column in columns if (arm.id, column.id) in rows])
+    }
+    if not means:
+        return None
+    labels = {arm.id: arm.label for arm in arms}
+    best, worst = max(means, key=lambda arm: means[arm]), min(means, key=lambda arm: means[arm])
+    figure = new_figure(
+        13,
+        1.75 + 0.34 * len(columns),
+        f"Mean over columns: from {points(means[worst])} ({labels[worst]}) to {points(means[best])} ({labels[best]})",
+        f"Score in points after {stage_name(stage)}, mean over seeds; bars are 95 % intervals over questions",
+    )
+    colours = hues(arms)
+    panels = _panels(figure, len(colours))
+    for panel, (family, colour) in zip(panels, colours.items(), strict=True):
+        members = [arm for arm in arms if arm.family == family]
+        column_rows(panel, columns, labels=panel is panels[0])
+        for place, column in enumerate(columns):
+            if column.chance is not None:
+                panel.plot(
+                    [POINTS * column.chance] * 2, [place - 0.36, place + 0.36], color=GREY, linewidth=1.2, zorder=1
+                )
+            for number, arm in enumerate(members):
+                if (arm.id, column.id) in rows:
+                    height = place + 0.26 * (number - (len(members) - 1) / 2)
+                    _estimate(panel, rows[arm.id, column.id], "score", height, colour, filled=not is_open(arm))
+        panel.set_xlim(0, 102)
+        panel.set_title(members[0].short if is_open(members[0]) else family, color=colour)
+        panel.grid(axis="x", color=LIGHT, linewidth=0.6)
+        panel.set_axisbelow(True)
+    _legend(
+        figure,
+        [*_position_marks(arms), Line2D([], [], color=GREY, marker="|", linestyle="", markersize=9, label="chance")],
+    )
+    return figure
+
+
+def draw_differences(results: Row, stage: str) -> Figure | None:
+    """Forest plot of one stage: one panel per pair, one row per column; replicates last, in grey."""
+    columns = columns_of(results)
+    rows = {(row["a"], row["b"], row["column"]): row for row in results["differences"] if row["stage"] == stage}
+    pairs = sorted(results["pairs"], key=lambda pair: pair["kind"] == "replicate")
+    pairs = [pair for pair in pairs if any((pair["a"], pair["b"], column.id) in rows for column in columns)]
+    counts = [count for count in results["findings"]["counts"] if count["stage"] == stage]
+    if not pairs or not counts:
+        return None
+    count, bands = counts[0], {row["column"]: row["band"] for row in results["noise"] if row["stage"] == stage}
+    drawn = rows[next(key for key in rows)]
+    covers = "questions and training runs" if drawn["noise_included"] else "questions only: no configuration ran twice"
+    figure = new_figure(
+        13,
+        1.85 + 0.34 * len(columns),
+        count["title"],
+        f"{count['first']} minus {count['second']} after {stage_name(stage)}, points; bars: 95 % interval, {covers}",
+    )
+    families = {arm.id: arm.family for arm in arms_of(results)}
+    colours = hues(arms_of(results))
+    panels = _panels(figure, len(pairs))
+    for panel, pair in zip(panels, pairs, strict=True):
+        colour = GREY if pair["kind"] == "replicate" else colours[families[pair["a"]]]
+        column_rows(panel, columns, labels=panel is panels[0])
+        panel.axvline(0, color=INK, linewidth=0.8, zorder=1)
+        for place, column in enumerate(columns):
+            band, row = bands.get(column.id), rows.get((pair["a"], pair["b"], column.id))
+            if band is not None:
+                panel.barh(place, 2 * POINTS * band, left=-POINTS * band, height=0.78, color="#E9E9E9", zorder=0)
+            if row is not None:
+                for seed in row["seeds"] if len(row["seeds"]) > 1 else []:
+                    panel.plot(POINTS * seed["difference"], place, "|", color=colour, markersize=9, alpha=0.7, zorder=2)
+                _estimate(panel, row, "difference", place, colour, filled=row["significant"])
+        panel.set_title(pair["label"], color=colour)
+    reach = POINTS * max(abs(row[key] or 0.0) for row in rows.values() for key in ("difference", "low", "high"))
+    for panel in panels:
+        panel.set_xlim(-1.05 * max(reach, 1.0), 1.05 * max(reach, 1.0))
+    marks: list[Any] = [
+        Line2D([], [], color=INK, marker="o", markerfacecolor=INK, label="survives Holm's correction"),
+        Line2D([], [], color=INK, marker="o", markerfacecolor="white", label="does not"),
+    ]
+    if any(len(row["seeds"]) > 1 for row in rows.values()):
+        marks.append(Line2D([], [], color=INK, marker="|", linestyle="", markersize=8, label="one seed"))
+    if any(band is not None for band in bands.values()):
+        marks.append(Patch(color="#E9E9E9", label="95 % of differences between equal arms with other seeds"))
+    _legend(figure, marks)
+    return figure
+
+
+def draw_curves(results: Row) -> Figure | None:
+    """Score against the step of the last stage that logged it, mean over seeds, one panel per column."""
+    stages = [curve["stage"] for curve in results["curves"]]
+    stage = next((stage for stage in reversed(results["stages"]) if stage in stages), None)
+    curves = [curve for curve in results["curves"] if curve["stage"] == stage]
+    columns = [column for column in columns_of(results) if any(column.id in curve["accuracy"] for curve in curves)]
+    if not columns:
+        return None
+    arms = [arm for arm in arms_of(results) if any(curve["arm"] == arm.id for curve in curves)]
+    means = {arm.id: {column.id: _mean_curve(curves, arm.id, column.id) for column in columns} for arm in arms}
+    across, down = min(_PER_ROW, len(columns)), -(-len(columns) // _PER_ROW)
+    figure = new_figure(
+        13,
+        1.55 + 1.95 * down,
+        _curve_title(arms, means),
+        f"Score in points on some test questions against the step of {stage_name(stage or '')}, mean over seeds",
+    )
+    height = 1.55 + 1.95 * down
+    grid = figure.add_gridspec(
+        down, across, left=0.045, right=0.99, top=1 - 1.0 / height, bottom=0.78 / height, hspace=0.55, wspace=0.2
+    )
+    colours = hues(arms_of(results))
+    for number, column in enumerate(columns):
+        panel = figure.add_subplot(grid[divmod(number, across)])
+        for arm in arms:
+            curve = means[arm.id][column.id]
+            colour, dashes = (
+                (GREY, "dotted") if arm.replicate_of else (colours[arm.family], "dashed" if is_open(arm) else "solid")
+            )
+            panel.plot(
+                list(curve), [POINTS * value for value in curve.values()], color=colour, linestyle=dashes, linewidth=1.4
+            )
+        if column.chance is not None:
+            panel.axhline(POINTS * column.chance, color=LIGHT, linewidth=1.2, zorder=0)
+        panel.set_ylim(0, 102)
+        panel.set_title(column.name, fontsize=9.5)
+        panel.tick_params(labelsize=8, labelleft=number % across == 0)
+    lines = [Line2D([], [], color=GREY if arm.replicate_of else colours[arm.family], label=arm.short) for arm in arms]
+    for line, arm in zip(lines, arms, strict=True):
+        line.set_linestyle("dotted" if arm.replicate_of else "dashed" if is_open(arm) else "solid")
+    _legend(figure, [*lines, Line2D([], [], color=LIGHT, label="chance")])
+    return figure
+
+
+def _mean_curve(curves: list[Row], arm: str, column: str) -> dict[int, float]:
+    values: dict[int, list[float]] = defaultdict(list)
+    for curve in curves:
+        if curve["arm"] == arm:
+            for step, value in zip(curve["steps"], curve["accuracy"].get(column, []), strict=False):
+                if value is not None:
+                    values[step].append(value)
+    return {step: fmean(values[step]) for step in sorted(values)}
+
+
+def _curve_title(arms: list[Arm], means: dict[str, dict[str, dict[int, float]]]) -> str:
+    reached: dict[str, list[int]] = defaultdict(list)
+    for arm in arms:
+        by_step: dict[int, list[float]] = defaultdict(list)
+        for curve in means[arm.id].values():
+            for step, value in curve.items():
+                by_step[step].append(value)
+        if by_step and arm.replicate_of is None:
+            overall = {step: fmean(values) for step, values in sorted(by_step.items())}
+            final = overall[max(overall)]
+            reached[arm.positions].append(next(step for step, value in overall.items() if value >= 0.9 * final))
+    parts = [f"at step {median(steps):.0f} with {POSITIONS.get(name, name)}" for name, steps in reached.items()]
+    return f"90 % of the final mean score is reached {', '.join(parts)}" if parts else "Score while training"
+
+
+def _estimate(panel: Axes, row: Row, key: str, height: float, colour: str, filled: bool) -> None:
+    if row["low"] is not None:
+        panel.plot([POINTS * row["low"], POINTS * row["high"]], [height, height], color=colour, linewidth=1.5, zorder=2)
+    face = colour if filled else "white"
+    panel.plot(POINTS * row[key], height, "o", color=colour, markerfacecolor=face, markersize=5.5, zorder=3)
+
+
+def _panels(figure: Figure, number: int) -> list[Axes]:
+    height = figure.get_figheight()
+    grid = figure.add_gridspec(
+        1, number, left=0.155, right=0.988, top=1 - 1.1 / height, bottom=0.78 / height, wspace=0.09
+    )
+    return [figure.add_subplot(grid[0, place]) for place in range(number)]
+
+
+def _position_marks(arms: list[Arm]) -> list[Line2D]:
+    marks = {}
+    for arm in arms:
+        face = "white" if is_open(arm) else INK
+        label = POSITIONS.get(arm.positions, arm.positions)
+        marks[label] = Line2D([], [], color=INK, marker="o", markerfacecolor=face, label=label)
+    return list(marks.values())
+
+
+def _legend(figure: Figure, marks: list[Any]) -> None:
+    figure.legend(
+        handles=marks, loc="lower left", bbox_to_anchor=(0.005, 0.0), ncols=len(marks), frameon=False, fontsize=9
+    )

@@ -1,0 +1,109 @@
+"""One self-contained HTML page from ``results.json``, the figures and the test images."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from blindspot.errors import UserError
+from blindspot.reporting.figure_style import hues
+from blindspot.reporting.findings import stage_name
+from blindspot.reporting.plan import load_plan
+from blindspot.reporting.tables import arms_of, columns_of, difference_table, score_table
+from blindspot.reporting.text import clean, points, signed
+
+_DRAWN_WIDTH = 256
+
+
+class Images:
+    """The test images of a run, read one at a time.
+
+    Raises:
+        UserError: if they cannot be read.
+    """
+
+    def __init__(self, run: Path) -> None:
+        plan = load_plan(run)
+        path = run / plan.data.get("test", "") / "test_images.npy"
+        try:
+            self._images_nhwc = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"cannot read the test images {path}: {clean(str(error), 120)}; run the study again"
+            ) from error
+
+    def picture(self, number: int | None) -> dict[str, Any] | None:
+        """A data URI with the size to draw it at, or None where a question has no such image."""
+        if number is None or not 0 <= number < len(self._images_nhwc):
+            return None
+        image_hwc = np.ascontiguousarray(self._images_nhwc[number])
+        buffer = io.BytesIO()
+        Image.fromarray(image_hwc).save(buffer, format="PNG", optimize=True)
+        height, width = image_hwc.shape[:2]
+        return {
+            "source": _data_uri(buffer.getvalue(), "png"),
+            "width": _DRAWN_WIDTH,
+            "height": round(_DRAWN_WIDTH * height / width),
+        }
+
+
+def render_page(images: Images, results: dict[str, Any], figures: dict[str, tuple[Path, str]]) -> str:
+    """The page as HTML. Everything that came from a model, a question or a study is escaped.
+
+    Args:
+        images: the test images that questions name by number.
+        results: ``results.json``.
+        figures: from ``write_figures``.
+    """
+    arms, columns = arms_of(results), columns_of(results)
+    scenes = [pick | {"picture": images.picture(pick["image"])} for pick in results["gallery"]]
+    boxes = [pick | {"picture": images.picture(pick["image"])} for pick in results["localisation"]]
+    for pick in boxes:
+        pick["rectangle"] = _rectangle(pick["box"], pick["units"])
+        pick["answers"] = [
+            answer | {"rectangle": _rectangle(answer["box"], pick["units"])} for answer in pick["answers"]
+        ]
+    # An allow-list of one file and autoescape for every extension: the template ends in .j2.
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"points": points, "signed": signed}
+    return environment.get_template("page.html.j2").render(
+        results=results,
+        columns={column.id: column for column in columns},
+        arms={arm.id: arm for arm in arms},
+        hues=hues(arms),
+        stages=[_stage(results, stage) for stage in reversed(results["stages"])],
+        figures={
+            name: {"source": _data_uri(path.read_bytes(), "svg+xml"), "title": title}
+            for name, (path, title) in figures.items()
+        },
+        scenes=[pick for pick in scenes if pick["picture"]],
+        boxes=[pick for pick in boxes if pick["picture"]],
+    )
+
+
+def _stage(results: dict[str, Any], stage: str) -> dict[str, Any]:
+    return {
+        "id": stage,
+        "name": stage_name(stage),
+        "scores": score_table(results, stage, "iid"),
+        "compositional": score_table(results, stage, "compositional"),
+        "differences": difference_table(results, stage),
+    }
+
+
+def _rectangle(box: list[float] | None, units: float) -> dict[str, float] | None:
+    """A box as ``x, y, width, height`` in hundredths of the image, cut to a little beyond its edges."""
+    if box is None:
+        return None
+    x0, y0, x1, y1 = (float(np.clip(100 * edge / units, -5, 105)) for edge in box)
+    return {"x": round(x0, 2), "y": round(y0, 2), "width": round(x1 - x0, 2), "height": round(y1 - y0, 2)}
+
+
+def _data_uri(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,115 @@
+"""What ``plan.json`` in a run folder says: arms, columns, pairs and steps."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
+
+from blindspot.errors import UserError
+from blindspot.reporting.text import clean
+
+Text = Annotated[str, AfterValidator(clean)]
+
+
+class Arm(BaseModel):
+    """One configuration; ``replicate_of`` names the arm that it repeats with other seeds."""
+
+    id: Text
+    label: Text
+    family: Text
+    positions: Text
+    replicate_of: Text | None = None
+
+    @property
+    def short(self) -> str:
+        """The label without the carrier that all variants share, for narrow places."""
+        return self.label.removeprefix("LLaVA-")
+
+
+class Pair(BaseModel):
+    """A comparison: arm ``a`` minus arm ``b``."""
+
+    a: Text
+    b: Text
+    label: Text
+    kind: Text
+
+
+class Column(BaseModel):
+    """One column of the tables; ``paper`` is the benchmark of the paper that it stands for."""
+
+    id: Text
+    label: Text
+    paper: Text = ""
+    metric: Literal["accuracy", "pair_accuracy", "mean_iou", "partial"] = "accuracy"
+    chance: float | None = None
+    description: Text = ""
+    box_units: float | None = None
+    majority: float | None = None
+    baselines: dict[Text, float] = Field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Benchmark and label together, for places without a header of groups."""
+        return f"{self.paper} {self.label}".strip() if self.paper != self.label else self.label
+
+    @property
+    def reference_scores(self) -> dict[str, float]:
+        """Scores of rules that need no model, the majority answer first."""
+        return ({} if self.majority is None else {"majority answer": self.majority}) | self.baselines
+
+
+class Step(BaseModel):
+    """One cached unit of the study and the folder it wrote, relative to the run folder."""
+
+    id: Text
+    kind: Text
+    folder: str
+    arm: Text | None = None
+    seed: int | None = None
+    stage: Text | None = None
+
+
+class Plan(BaseModel):
+    """The whole ``plan.json``; keys that reporting does not use are ignored."""
+
+    study: Text
+    title: Text
+    scale: Text
+    meaningful: bool
+    arms: list[Arm]
+    pairs: list[Pair]
+    columns: list[Column]
+    steps: list[Step]
+    notes: list[Text] = Field(default_factory=list)
+    data: dict[str, str] = Field(default_factory=dict)
+
+    def evaluations(self) -> Iterator[Step]:
+        """The steps that answered questions."""
+        return (step for step in self.steps if step.kind == "evaluate")
+
+    def seeds(self) -> list[int]:
+        """Seeds of the evaluations, in ascending order."""
+        return sorted({step.seed or 0 for step in self.evaluations()})
+
+    def stages(self) -> list[str]:
+        """Stages with an evaluation, in the order of the plan."""
+        return list(dict.fromkeys(step.stage or "" for step in self.evaluations()))
+
+
+def load_plan(run: Path) -> Plan:
+    """Read ``plan.json`` of the run folder ``run``.
+
+    Raises:
+        UserError: if it is missing or does not follow the schema; the first wrong key is named.
+    """
+    path = run / "plan.json"
+    try:
+        return Plan.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; give a run folder, e.g. runs/miniature") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise UserError(f"{path}: {where}: {first['msg']}; run the study again to rewrite it") from error

@@ -1,0 +1,156 @@
+"""Tables as data, laid out like the paper's; HTML, LaTeX and the terminal print the same ones."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from blindspot.reporting.plan import Arm, Column
+from blindspot.reporting.text import DASH, points, signed, span
+
+BLOCKS = {"learned": "1-D: learned absolute positions", "axial": "2-D: rotary positions (2D-RoPE)"}
+SIGNIFICANT, QUESTIONS_ONLY = "*", "†"
+_QUESTIONS_ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number: ``text``, its interval in small print, whether it is the best of its column, and a mark."""
+
+    text: str
+    small: str = ""
+    best: bool = False
+    mark: str = ""
+    sign: int = 0
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A labelled row with one cell per column."""
+
+    label: str
+    cells: list[Cell]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns and titled blocks of rows."""
+
+    columns: list[Column]
+    blocks: list[tuple[str, list[TableRow]]]
+
+    @property
+    def header(self) -> list[tuple[str, int]]:
+        """Benchmarks of the paper with the number of neighbouring columns that each spans."""
+        return [(paper, len(list(group))) for paper, group in groupby(self.columns, key=lambda column: column.paper)]
+
+
+def columns_of(results: dict[str, Any]) -> list[Column]:
+    """The columns of ``results.json``."""
+    return [Column.model_validate(column) for column in results["columns"]]
+
+
+def arms_of(results: dict[str, Any]) -> list[Arm]:
+    """The arms of ``results.json``."""
+    return [Arm.model_validate(arm) for arm in results["arms"]]
+
+
+def score_table(results: dict[str, Any], stage: str, split: str) -> Table | None:
+    """Arms by columns, over all seeds; best arm marked (replicates do not compete); None without any score."""
+    rows = {
+        (row["arm"], row["column"]): row
+        for row in results["scores"]
+        if (row["stage"], row["split"], row["seed"]) == (stage, split, None)
+    }
+    if not rows:
+        return None
+    columns, arms = columns_of(results), arms_of(results)
+    best = {
+        column.id: max((rows[arm.id, column.id]["score"] for arm in arms if _competes(arm, column, rows)), default=None)
+        for column in columns
+    }
+
+    def row_of(arm: Arm) -> TableRow:
+        cells = []
+        for column in columns:
+            row = rows.get((arm.id, column.id))
+            competes = row is not None and arm.replicate_of is None
+            cells.append(_score_cell(row, best=competes and row["score"] == best[column.id]) if row else Cell(DASH))
+        return TableRow(arm.label, cells)
+
+    blocks = []
+    for positions in dict.fromkeys(arm.positions for arm in arms):
+        members = [arm for arm in arms if arm.positions == positions and arm.replicate_of is None]
+        if members:
+            blocks.append((BLOCKS.get(positions, positions), [row_of(arm) for arm in members]))
+    replicates = [row_of(arm) for arm in arms if arm.replicate_of is not None]
+    if replicates:
+        blocks.append(("Replicate: same configuration, other seeds", replicates))
+    blocks.append(("For scale", list(_reference_rows(results, columns, stage if split == "iid" else None))))
+    return Table(columns, blocks)
+
+
+def difference_table(results: dict[str, Any], stage: str) -> Table | None:
+    """Pairs by columns: difference, interval and mark; None without any difference."""
+    rows = [row for row in results["differences"] if row["stage"] == stage]
+    if not rows:
+        return None
+    columns = columns_of(results)
+    blocks = []
+    for kind in dict.fromkeys(pair["kind"] for pair in results["pairs"]):
+        lines = []
+        for pair in (pair for pair in results["pairs"] if pair["kind"] == kind):
+            found = {row["column"]: row for row in rows if (row["a"], row["b"]) == (pair["a"], pair["b"])}
+            cells = [_difference_cell(found[column.id]) if column.id in found else Cell(DASH) for column in columns]
+            lines.append(TableRow(pair["label"], cells))
+        blocks.append((_difference_title(results, kind), lines))
+    bands = {row["column"]: row["band"] for row in results["noise"] if row["stage"] == stage}
+    if any(band is not None for band in bands.values()):
+        cells = [
+            Cell(DASH) if bands.get(column.id) is None else Cell("±" + points(bands[column.id])) for column in columns
+        ]
+        blocks.append(("For scale", [TableRow("noise band", cells)]))
+    return Table(columns, blocks)
+
+
+def _competes(arm: Arm, column: Column, rows: dict[tuple[str, str], Any]) -> bool:
+    return arm.replicate_of is None and (arm.id, column.id) in rows
+
+
+def _score_cell(row: dict[str, Any], best: bool) -> Cell:
+    return Cell(points(row["score"]), span(row["low"], row["high"]), best=best)
+
+
+def _difference_cell(row: dict[str, Any]) -> Cell:
+    questions = row["p_questions"] is not None and row["p_questions"] < _QUESTIONS_ALPHA
+    mark = SIGNIFICANT if row["significant"] else QUESTIONS_ONLY if questions else ""
+    small = "" if row["low"] is None else f"{signed(row['low'])}, {signed(row['high'])}"
+    sign = 0 if not row["significant"] else 1 if row["difference"] > 0 else -1
+    return Cell(signed(row["difference"]), small, mark=mark, sign=sign)
+
+
+def _difference_title(results: dict[str, Any], kind: str) -> str:
+    if kind == "replicate":
+        return "Replicate minus original: what differs by seed alone"
+    sides = {(count["first"], count["second"]) for count in results["findings"]["counts"] if count["kind"] == kind}
+    return f"{kind}: first minus second" if len(sides) != 1 else "{} minus {}".format(*next(iter(sides)))
+
+
+def _reference_rows(results: dict[str, Any], columns: list[Column], stage: str | None) -> Iterator[TableRow]:
+    for name in dict.fromkeys(name for column in columns for name in column.reference_scores):
+        yield TableRow(name, [Cell(points(column.reference_scores.get(name))) for column in columns])
+    yield TableRow("chance", [Cell(points(column.chance)) for column in columns])
+    noise = {row["column"]: row["deviation"] for row in results["noise"] if row["stage"] == stage}
+    if any(value is not None for value in noise.values()):
+        yield TableRow("seed noise", [Cell(points(noise.get(column.id))) for column in columns])
+    failures = _failures(results, stage or "", columns)
+    if any(value is not None for value in failures):
+        yield TableRow("unreadable", [Cell(points(value)) for value in failures])
+
+
+def _failures(results: dict[str, Any], stage: str, columns: list[Column]) -> list[float | None]:
+    worst: dict[str, float] = {}
+    for row in results["scores"]:
+        if (row["stage"], row["split"], row["seed"]) == (stage, "iid", None):
+            worst[row["column"]] = max(worst.get(row["column"], 0.0), row["parse_failures"])
+    return [worst.get(column.id) for column in columns]

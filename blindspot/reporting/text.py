@@ -1,0 +1,51 @@
+"""Text that is safe to show: hostile input made visible, numbers in one style."""
+
+import unicodedata
+
+MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    MINUS: r"$-$",
+    DASH: "--",
+    **{mark: "\\" + mark for mark in "&%$#_{}"},
+}
+_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+LIMIT = 100
+
+
+def clean(text: str, limit: int = 10_000) -> str:
+    """One line of ``text`` with at most ``limit`` characters and nothing invisible.
+
+    Line breaks and tabs become spaces. Other control characters, direction overrides and lone surrogates (which could
+    not be written as UTF-8) become U+FFFD. A longer text is cut and ends in an ellipsis.
+    """
+    short = text if len(text) <= limit else text[: limit - 1] + "…"
+    return "".join(
+        " " if mark in "\t\n\r" else "\N{REPLACEMENT CHARACTER}" if unicodedata.category(mark) in _INVISIBLE else mark
+        for mark in short
+    )
+
+
+def latex(text: str) -> str:
+    """``text`` with LaTeX's special characters escaped."""
+    return "".join(_LATEX.get(mark, mark) for mark in text)
+
+
+def points(value: float | None) -> str:
+    """A fraction as points with one decimal, ``93.4``; an en dash where there is none."""
+    return DASH if value is None else f"{100 * value:.1f}".replace("-", MINUS)
+
+
+def signed(value: float | None) -> str:
+    """A difference of fractions as signed points, ``+3.2``, with a true minus sign; an en dash where there is none."""
+    if value is None:
+        return DASH
+    shown = f"{100 * value:+.1f}"
+    return "0.0" if shown in ("+0.0", "-0.0") else shown.replace("-", MINUS)
+
+
+def span(low: float | None, high: float | None) -> str:
+    """An interval of fractions in points, joined by an en dash; empty where there is none."""
+    return "" if low is None or high is None else f"{points(low)}{DASH}{points(high)}"

@@ -1,0 +1,1 @@
+"""The procedural world: scene graphs, their pictures, descriptions and questions. Knows nothing of models."""

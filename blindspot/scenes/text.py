@@ -1,0 +1,44 @@
+"""Scenes in words: what the language model reads before it sees a picture, and the captions encoders learn from."""
+
+from random import Random
+from typing import Literal, get_args
+
+from blindspot.scenes.world import CELLS, Scene, Thing
+
+TextStyle = Literal["plain", "raster"]
+CaptionContent = Literal["objects", "places"]
+TEXT_STYLES: tuple[TextStyle, ...] = get_args(TextStyle)
+CAPTION_CONTENTS: tuple[CaptionContent, ...] = get_args(CaptionContent)
+
+
+def describe(scene: Scene, style: TextStyle, rng: Random) -> str:
+    """A scene as text.
+
+    Args:
+        scene: what to describe.
+        style: ``plain`` names each object and its place in words, in any order, as a language model has read it;
+            ``raster`` goes through the cells in reading order without a word about place, so that the order of the
+            words is the place, as the order of image tokens is.
+        rng: decides the order of a plain description.
+    """
+    if style == "raster":
+        by_cell = {thing.cell: thing for thing in scene.things}
+        return " ".join(_name(by_cell[cell]) if cell in by_cell else "empty" for cell in CELLS)
+    return caption(scene, "places", rng)
+
+
+def caption(scene: Scene, content: CaptionContent, rng: Random) -> str:
+    """The objects in random order: ``objects`` by colour and shape alone, ``places`` with row and column too."""
+    things = rng.sample(scene.things, len(scene.things))
+    if content == "objects":
+        return " , ".join(_name(thing) for thing in things)
+    return " , ".join(f"{_name(thing)} {place_words(thing)}" for thing in things)
+
+
+def place_words(thing: Thing) -> str:
+    """An object's row and column as two words."""
+    return f"r{thing.row + 1} c{thing.column + 1}"
+
+
+def _name(thing: Thing) -> str:
+    return f"{thing.colour} {thing.shape}"

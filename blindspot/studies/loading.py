@@ -1,0 +1,182 @@
+"""From a YAML file to a `Study`, or to one line that says what is wrong with it."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from blindspot.errors import UserError
+from blindspot.files import write_text
+from blindspot.studies.nearest import suggest
+from blindspot.studies.spec import Study
+
+SHIPPED = Path(__file__).parent
+FIXED_BY_NAME = ("name", "title", "source", "scale", "scales")
+
+_KINDS = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "list_type": "a list, e.g. [clip, siglip]",
+    "dict_type": "a group of keys",
+    "model_type": "a group of keys",
+    "model_attributes_type": "a group of keys",
+    "finite_number": "a finite number",
+}
+
+
+def shipped_studies() -> list[str]:
+    """Names of the studies that come with the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def load_study(
+    name_or_path: str | Path,
+    scale: str | None = None,
+    seeds: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Study:
+    """Read a study and resolve it at a scale.
+
+    Args:
+        name_or_path: a shipped study (``miniature``) or the path of a YAML file.
+        scale: ``full`` or a key of the file's ``scales``; its values replace those of the file.
+        seeds: replaces the file's ``seeds``.
+        overrides: further values of the same shape as the file; they win over everything else.
+
+    Raises:
+        UserError: naming the file, the key and what to write instead.
+    """
+    path = _find(str(name_or_path))
+    where = str(name_or_path) if path == Path(name_or_path) else path.name
+    raw = _read(path, where)
+    study = _validate(raw, where, "")
+    for name, values in study.scales.items():
+        _refuse_fixed(values, f"{where}: scales.{name}")
+        _validate(_merge(raw, values), where, f"scales.{name}.")
+    chosen = scale or study.scale
+    if "scale" in raw and chosen != study.scale:
+        raise UserError(
+            f'{where}: is already resolved at scale "{study.scale}"; take the original study for "{chosen}"'
+        )
+    if chosen not in ("full", study.scale, *study.scales):
+        raise UserError(f'{where}: scale "{chosen}": unknown; {suggest(chosen, ["full", *study.scales])}')
+    resolved = _merge(raw, {**study.scales.get(chosen, {}), "scale": chosen, "scales": None})
+    del resolved["scales"]
+    if seeds is not None:
+        resolved = _merge(resolved, {"seeds": seeds})
+        _validate(resolved, "--seeds", "")
+    if overrides:
+        resolved = _merge(resolved, overrides)
+    return _validate(resolved, "overrides" if overrides else where, "")
+
+
+def save_study(study: Study, path: Path) -> None:
+    """Write the resolved study, loadable by `load_study`."""
+    values = study.model_dump(exclude={"scales"})
+    write_text(path, "# The study as it was run.\n" + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which ``5e-3`` is a number and a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f'key "{key.value}" is given twice', problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def _find(name: str) -> Path:
+    if "/" in name or name.endswith((".yaml", ".yml")) or Path(name).is_file():
+        return Path(name)
+    if name not in shipped_studies():
+        hint = suggest(name, shipped_studies())
+        raise UserError(
+            f'no study "{name}"; {hint} (a study of your own: give the path of its YAML file, e.g. ./my.yaml)'
+        )
+    return SHIPPED / f"{name}.yaml"
+
+
+def _read(path: Path, where: str) -> dict[str, Any]:
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{where}{line}: not a study file: {error.problem}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{where}: not a text file in YAML") from error
+    except OSError as error:
+        raise UserError(f"cannot read study {where}: {error.strerror or error}") from error
+    if not isinstance(raw, dict):
+        raise UserError(f"{where}: a study file holds keys and values (name: ..., arms: ...); start from a shipped one")
+    return raw
+
+
+def _merge(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in values.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _refuse_fixed(values: Mapping[str, Any], where: str) -> None:
+    for key in FIXED_BY_NAME:
+        if key in values:
+            raise UserError(f"{where}.{key}: a scale cannot change this key; remove it")
+
+
+def _validate(raw: Mapping[str, Any], where: str, prefix: str) -> Study:
+    try:
+        return Study.model_validate(raw)
+    except ValidationError as error:
+        # A mistyped key is reported twice, as unknown and as missing: the first says more.
+        problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+        raise UserError(f"{where}: {prefix}{_explain(problems[0])}") from None
+
+
+def _explain(problem: ErrorDetails) -> str:
+    location, kind, value = problem["loc"], problem["type"], problem["input"]
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    context = problem.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"{key}: unknown key; {suggest(str(location[-1]), _section(location[:-1]).model_fields)}"
+    if kind == "missing":
+        return f"{key}: missing; every study states it"
+    if kind == "literal_error":
+        valid = re.findall("'([^']*)'", context["expected"])
+        return f'{key}: "{value}": unknown; {suggest(str(value), valid)}'
+    if kind in _KINDS:
+        shown = f'"{value}"' if isinstance(value, str) else value
+        return f"{key}: {shown}: should be {_KINDS[kind]}"
+    if kind == "greater_than_equal":
+        return f"{key}: {value}: should be at least {context['ge']}"
+    if kind == "greater_than":
+        return f"{key}: {value}: should be more than {context['gt']:g}"
+    if kind == "too_short":
+        return f"{key}: is empty; give at least one"
+    if kind == "string_pattern_mismatch":
+        return f'{key}: "{value}": use lower-case letters, digits, "-" and "_" (it names the run folder)'
+    return f"{key}: {problem['msg']}"
+
+
+def _section(location: tuple[int | str, ...]) -> type[BaseModel]:
+    section: type[BaseModel] = Study
+    for part in location:
+        annotation = section.model_fields[str(part)].annotation
+        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        section = annotation
+    return section

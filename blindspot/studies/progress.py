@@ -1,0 +1,158 @@
+"""What the user sees of a running study: the plan, one line a step, the time left."""
+
+import time
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from blindspot.studies.cache import Done
+from blindspot.studies.messages import Advanced
+from blindspot.studies.schedule import SECONDS_TO_START, makespan
+from blindspot.studies.step import Step
+
+REFRESHES_PER_SECOND = 4
+TRUSTED_FRACTION = 0.1  # a step's own pace says more than its estimate once this much of it is done
+
+
+def duration(seconds: float) -> str:
+    """``8 s``, ``4 min``, ``2 h 05 min``."""
+    if seconds < 99.5:
+        return f"{max(seconds, 0):.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def phase_of(step: Step) -> str:
+    """How tables and lines name what a step does."""
+    return f"{step.kind} {step.stage}" if step.stage else step.kind
+
+
+@dataclass
+class _Active:
+    step: Step
+    since: float = field(default_factory=time.monotonic)
+    latest: Advanced | None = None
+
+    def seconds_left(self, expected: float) -> float:
+        spent = time.monotonic() - self.since
+        fraction = self.latest.step / self.latest.steps if self.latest and self.latest.steps else 0.0
+        total = spent / fraction if fraction >= TRUSTED_FRACTION else expected
+        return max(total - spent, 0.0)
+
+
+class Progress:
+    """Prints to a console: live lines on a terminal, plain lines at the end of each step elsewhere."""
+
+    def __init__(self, console: Console, steps: Sequence[Step], labels: Mapping[str, str], workers: int) -> None:
+        """Args:
+        console: where to print.
+        steps: the whole plan.
+        labels: what to call each arm.
+        workers: processes side by side.
+        """
+        self._console, self._steps, self._labels, self._workers = console, steps, labels, workers
+        self._unfinished = {step.id: step for step in steps}
+        self._active: dict[str, _Active] = {}
+        self._paces: dict[str, list[float]] = defaultdict(list)
+        self._live: Live | None = None
+
+    def show_plan(self, cached: Collection[str], title: str, notes: Sequence[str]) -> None:
+        """Print how many steps of each phase there are, are done and how long the rest takes."""
+        self._unfinished = {step.id: step for step in self._steps if step.id not in cached}
+        for note in notes:
+            self._console.print(note, style="yellow", soft_wrap=True, highlight=False, markup=False)
+        table = Table(title=title, title_justify="left", title_style="bold")
+        table.add_column("phase")
+        for heading in ("steps", "done", "to do", "estimated"):
+            table.add_column(heading, justify="right")
+        for phase in dict.fromkeys(map(phase_of, self._steps)):
+            steps = [step for step in self._steps if phase_of(step) == phase]
+            to_do = [step for step in steps if step.id in self._unfinished]
+            seconds = sum(step.estimate for step in to_do)
+            cells = (len(steps), len(steps) - len(to_do), len(to_do))
+            table.add_row(phase, *map(str, cells), duration(seconds) if to_do else "")
+        table.add_section()
+        counts = (len(self._steps), len(self._steps) - len(self._unfinished), len(self._unfinished))
+        table.add_row("all", *map(str, counts), duration(self._seconds_left() + SECONDS_TO_START) if counts[2] else "")
+        self._console.print(table)
+        if counts[2]:
+            processes = "one process" if self._workers == 1 else f"{self._workers} processes side by side"
+            self._console.print(f"The last row is wall time with {processes}.", soft_wrap=True, highlight=False)
+
+    def started(self, step: Step) -> None:
+        """A worker begins a step."""
+        self._active[step.id] = _Active(step)
+
+    def advanced(self, step: Step, latest: Advanced) -> None:
+        """A worker tells how far it is."""
+        self._active[step.id].latest = latest
+
+    def finished(self, step: Step, done: Done, all_done: Collection[str]) -> None:
+        """A step is complete; ``all_done`` are the ids of all complete steps."""
+        active = self._active.pop(step.id)
+        self._unfinished = {other.id: other for other in self._steps if other.id not in all_done}
+        self._paces[phase_of(step)].append(done.seconds / step.estimate)
+        number = len(self._steps) - len(self._unfinished)
+        count = f"[{number:>{len(str(len(self._steps)))}}/{len(self._steps)}]"
+        rest = f"{duration(self._seconds_left())} left" if self._unfinished else "all done"
+        cells = [*self._describe(step, active.latest), f"{duration(done.seconds):>6}", rest]
+        line = "  ".join([count, *cells])
+        self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    def refresh(self) -> None:
+        """Redraw the live lines."""
+        if self._live:
+            self._live.update(self._draw(), refresh=True)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def _describe(self, step: Step, latest: Advanced | None) -> list[str]:
+        arm = self._labels.get(step.arm or "", "all arms")
+        widest = max(map(len, [*self._labels.values(), "all arms"]))
+        seed = "all seeds" if step.seed is None else f"seed {step.seed}"
+        done = f"step {latest.step}/{latest.steps}" if latest else ""
+        loss = f"loss {latest.loss:.4f}" if latest and latest.loss is not None else ""
+        return [f"{phase_of(step):<18}", f"{arm:<{widest}}", f"{seed:<9}", f"{done:<14}", f"{loss:<11}"]
+
+    def _draw(self) -> Group:
+        lines = Table.grid(padding=(0, 2))
+        for _ in range(7):
+            lines.add_column(no_wrap=True, overflow="ellipsis")
+        for active in self._active.values():
+            cells = self._describe(active.step, active.latest)
+            left = duration(active.seconds_left(self._expected(active.step)))
+            phase = active.latest.phase if active.latest else "starting"
+            lines.add_row(*(cell.strip() for cell in cells), phase, f"{left} left", style="cyan")
+        number = len(self._steps) - len(self._unfinished)
+        total = Text(
+            f"{number} of {len(self._steps)} steps done, about {duration(self._seconds_left())} left", style="bold"
+        )
+        return Group(lines, total)
+
+    def _expected(self, step: Step) -> float:
+        """The estimate, corrected by how long steps of the same phase, or else all steps, really took."""
+        paces = self._paces.get(phase_of(step)) or [pace for paces in self._paces.values() for pace in paces]
+        return step.estimate * (sum(paces) / len(paces) if paces else 1.0)
+
+    def _seconds_left(self) -> float:
+        left = {name: self._expected(step) for name, step in self._unfinished.items()}
+        for name, active in self._active.items():
+            left[name] = active.seconds_left(left.get(name, active.step.estimate))
+        return makespan(self._steps, left, self._workers, running=self._active)

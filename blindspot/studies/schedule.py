@@ -1,0 +1,65 @@
+"""How long steps take, which goes first, and when all will be done."""
+
+import heapq
+from collections.abc import Collection, Mapping, Sequence
+
+from blindspot.studies.spec import Study
+from blindspot.studies.step import Step
+
+ENCODER_SECONDS_PER_SAMPLE = {"clip": 0.6e-3, "siglip": 0.6e-3, "siglip2": 1.3e-3, "aimv2": 1.3e-3}
+SECONDS_PER_SAMPLE = {"text": 2.0e-3, "connector": 1.4e-3, "instruct": 3.6e-3}
+SECONDS_PER_TRAINING_IMAGE = 3e-4
+SECONDS_PER_TEST_QUESTION = 8e-3  # for all columns together
+REFERENCE_WIDTH = 64  # the width at which the figures above were measured, one thread of a 2-core machine
+SECONDS_TO_START = 6.0  # workers import torch and transformers
+
+
+def estimate(study: Study, kind: str, family: str | None = None) -> float:
+    """Expected seconds of a step on one core."""
+    if kind == "data":
+        return 1.0 + SECONDS_PER_TRAINING_IMAGE * study.data.train
+    scale = study.model.width / REFERENCE_WIDTH
+    if kind == "evaluate":
+        return 0.5 + SECONDS_PER_TEST_QUESTION * study.data.test * scale
+    recipes = {"text": study.text, "encoder": study.encoder, "connector": study.connector, "instruct": study.instruct}
+    recipe = recipes[kind]
+    per_sample = ENCODER_SECONDS_PER_SAMPLE[family] if kind == "encoder" and family else SECONDS_PER_SAMPLE[kind]
+    return 0.5 + recipe.steps * recipe.batch * per_sample * scale
+
+
+def critical_paths(steps: Sequence[Step], seconds: Mapping[str, float]) -> dict[str, float]:
+    """Seconds from the start of each step to the end of the longest chain that waits for it."""
+    longest_after: dict[str, float] = {}
+    paths: dict[str, float] = {}
+    for step in reversed(steps):
+        paths[step.id] = seconds.get(step.id, 0.0) + longest_after.get(step.id, 0.0)
+        for source in step.inputs.values():
+            longest_after[source] = max(longest_after.get(source, 0.0), paths[step.id])
+    return paths
+
+
+def makespan(steps: Sequence[Step], seconds: Mapping[str, float], workers: int, running: Collection[str] = ()) -> float:
+    """Seconds until all of ``seconds`` is done when the longest path goes first.
+
+    Args:
+        steps: all steps, inputs before what needs them.
+        seconds: what is left of each unfinished step; steps not in it are done.
+        workers: processes side by side.
+        running: unfinished steps that already have a worker.
+    """
+    paths = critical_paths(steps, seconds)
+    waiting = {step.id: {source for source in step.inputs.values() if source in seconds} for step in steps}
+    pending = [step.id for step in steps if step.id in seconds]
+    busy: list[tuple[float, str]] = []
+    now = 0.0
+    while pending or busy:
+        ready = sorted(
+            (name for name in pending if not waiting[name]), key=lambda name: (name not in running, -paths[name])
+        )
+        for name in ready[: workers - len(busy)]:
+            pending.remove(name)
+            heapq.heappush(busy, (now + seconds[name], name))
+        now, finished = heapq.heappop(busy)
+        for sources in waiting.values():
+            sources.discard(finished)
+    return now

@@ -1,0 +1,239 @@
+"""What each kind of step does: reads its inputs, calls the rooms below, writes its folder."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, LlavaForConditionalGeneration
+
+from blindspot.benchmarks.scoring import score
+from blindspot.encoders import ENCODERS, Encoder, TowerShape, build_tower
+from blindspot.errors import UserError
+from blindspot.evaluation.answerer import LocalAnswerer
+from blindspot.files import write_jsonl
+from blindspot.model.processor import build_processor
+from blindspot.model.variant import LanguageShape, build_variant
+from blindspot.positions import EncoderPositions
+from blindspot.question import Question
+from blindspot.studies.corpus import Corpus, to_pixels
+from blindspot.studies.sources import CorpusSize, write_nlvr, write_scenes
+from blindspot.studies.step import StepContext, StepFunction
+from blindspot.training.loop import Recipe
+from blindspot.training.objectives import CaptionShape
+from blindspot.training.stages import Run, load_weights, save_weights, train_encoder, train_text, train_variant
+
+LANGUAGE = "language.safetensors"
+TOWER = "tower.safetensors"
+PROJECTOR = "projector.safetensors"
+MODEL = "model"
+PROBES = 4
+PROBE_QUESTIONS = 24
+
+Config = Mapping[str, Any]
+
+
+def data(context: StepContext) -> None:
+    """Draw or read everything that is trained and tested on."""
+    config = context.step.config
+    model = config["model"]
+    size = CorpusSize(
+        **config["data"], side=model["image"], image_tokens=(model["image"] // model["patch"]) ** 2
+    )
+    if config["source"] == "scenes":
+        write_scenes(context.folder, size, context.report)
+        return
+    if context.data_path is None:
+        raise UserError("this study needs real data; name its folder with --data")
+    write_nlvr(context.folder, size, context.report, context.data_path)
+
+
+def text(context: StepContext) -> None:
+    """Pretrain the language model on text."""
+    corpus, config = Corpus(context.inputs["data"]), context.step.config
+    language = _language(config, corpus)
+    rows = corpus.text(config["text"]["about"])
+    model = train_text(language, rows, _run(context, "text"))
+    save_weights(model, context.folder / LANGUAGE)
+
+
+def encoder(context: StepContext) -> None:
+    """Pretrain an image encoder with its family's objective."""
+    corpus, config = Corpus(context.inputs["data"]), context.step.config
+    family = ENCODERS[config["family"]]
+    captioned, captions_nl = corpus.captions(config["encoder"]["captions"])
+    ids = corpus.tokenizer
+    shape = CaptionShape(len(ids), captions_nl.shape[1], ids.pad_token_id, ids.eos_token_id)
+    tower = train_encoder(
+        family,
+        _tower(config),
+        _positions(config),
+        captions_nl,
+        shape,
+        lambda chosen: to_pixels(corpus.images[captioned[chosen]], family),
+        _run(context, "encoder"),
+    )
+    save_weights(tower, context.folder / TOWER)
+
+
+def connector(context: StepContext) -> None:
+    """Stage 1: train the projector between the frozen encoder and language model."""
+    model, corpus, family = _pretrained(context)
+    frozen = ("vision_tower", "language_model")
+    train_variant(model, frozen, corpus.rows, _row_pixels(corpus, family), _run(context, "connector"))
+    save_weights(model.model.multi_modal_projector, context.folder / PROJECTOR)
+
+
+def instruct(context: StepContext) -> None:
+    """Stage 2: train projector and language model, and the encoder if the study says so."""
+    model, corpus, family = _pretrained(context)
+    load_weights(model.model.multi_modal_projector, context.inputs["connector"] / PROJECTOR)
+    frozen = () if context.step.config["instruct"]["encoder"] == "trained" else ("vision_tower",)
+    run = _run(context, "instruct")
+    probed = _slice(corpus.questions)
+    train_variant(
+        model,
+        frozen,
+        corpus.rows,
+        _row_pixels(corpus, family),
+        run,
+        probe=lambda: {"accuracy": _accuracy(_answers(model, corpus, family, probed))},
+        probe_every=max(1, run.recipe.steps // PROBES),
+    )
+    model.save_pretrained(context.folder / MODEL)
+    sizes = context.step.config["model"]
+    processor = build_processor(family, sizes["image"], sizes["patch"], corpus.tokenizer)
+    processor.save_pretrained(context.folder / MODEL)
+
+
+def evaluate(context: StepContext) -> None:
+    """Answer every test question and score it."""
+    model, corpus, family = _pretrained(context)
+    if context.step.stage == "connector":
+        load_weights(model.model.multi_modal_projector, context.inputs["connector"] / PROJECTOR)
+    else:
+        model = type(model).from_pretrained(context.inputs["instruct"] / MODEL, attn_implementation="eager")
+    rows = _answers(model, corpus, family, corpus.questions, context.report)
+    write_jsonl(context.folder / "answers.jsonl", rows)
+
+
+STEPS: dict[str, StepFunction] = {
+    "data": data,
+    "text": text,
+    "encoder": encoder,
+    "connector": connector,
+    "instruct": instruct,
+    "evaluate": evaluate,
+}
+
+
+def _run(context: StepContext, stage: str) -> Run:
+    recipe = context.step.config[stage]
+    steps = Recipe(recipe["steps"], recipe["batch"], recipe["lr"])
+    return Run(steps, context.step.config["seed"], context.folder, partial(context.report, phase=stage))
+
+
+def _tower(config: Config) -> TowerShape:
+    model = config["model"]
+    return TowerShape(
+        width=model["width"],
+        layers=model["encoder_layers"],
+        heads=model["heads"],
+        mlp_width=model["mlp"],
+        image_size=model["image"],
+        patch_size=model["patch"],
+    )
+
+
+def _positions(config: Config) -> EncoderPositions:
+    if config["positions"] == "learned":
+        return EncoderPositions()
+    return EncoderPositions(config["positions"], table="replace")
+
+
+def _language(config: Config, corpus: Corpus) -> LlamaConfig:
+    model, ids = config["model"], corpus.tokenizer
+    shape = LanguageShape(
+        width=model["width"],
+        layers=model["language_layers"],
+        heads=model["heads"],
+        mlp_width=model["mlp"],
+        rotary_base=model["rotary_base"],
+        vocabulary=len(ids),
+    )
+    return shape.config(ids.pad_token_id, ids.bos_token_id, ids.eos_token_id)
+
+
+def _pretrained(context: StepContext) -> tuple[LlavaForConditionalGeneration, Corpus, Encoder]:
+    """The variant as stage 1 finds it: pretrained encoder and language model, random projector."""
+    corpus, config = Corpus(context.inputs["data"]), context.step.config
+    family, language = ENCODERS[config["family"]], _language(config, corpus)
+    model = build_variant(family, _tower(config), _positions(config), language, corpus.tokenizer.image_token_id)
+    text_model = LlamaForCausalLM(language)
+    load_weights(text_model, context.inputs["text"] / LANGUAGE)
+    model.model.language_model.load_state_dict(text_model.model.state_dict())
+    model.lm_head.load_state_dict(text_model.lm_head.state_dict())
+    load_weights(model.model.vision_tower, context.inputs["encoder"] / TOWER)
+    return model, corpus, family
+
+
+def _row_pixels(corpus: Corpus, family: Encoder) -> Callable[[np.ndarray], Tensor]:
+    return lambda chosen: to_pixels(corpus.images[corpus.row_images[chosen].reshape(-1)], family)
+
+
+def _answers(
+    model: LlavaForConditionalGeneration,
+    corpus: Corpus,
+    family: Encoder,
+    questions: list[Question],
+    report: Callable[[int, int], None] = lambda step, steps: None,
+) -> list[dict[str, Any]]:
+    """One row a question, column by column: answers of one column are equally long, so batches stop early."""
+    answer = LocalAnswerer(model, corpus.tokenizer)
+    by_task: dict[str, list[Question]] = defaultdict(list)
+    for question in questions:
+        by_task[question.groups.get("task", question.benchmark)].append(question)
+    rows: list[dict[str, Any]] = []
+    for asked in by_task.values():
+        images_nkhwc = corpus.test_images[[question.images[0] for question in asked]]
+        pixels = to_pixels(images_nkhwc.reshape(-1, *images_nkhwc.shape[2:]), family)
+        raw = answer([question.prompt for question in asked], pixels.unflatten(0, images_nkhwc.shape[:2]))
+        rows += [_answer_row(question, text) for question, text in zip(asked, raw, strict=True)]
+        report(len(rows), len(questions))
+    return rows
+
+
+def _answer_row(question: Question, raw: str) -> dict[str, Any]:
+    scored = score(question, raw)
+    return {
+        "id": question.id,
+        "benchmark": question.benchmark,
+        "kind": question.kind,
+        "prompt": question.prompt,
+        "answer": question.answer,
+        "choices": list(question.choices),
+        "image": question.images[0],
+        "groups": question.groups,
+        "raw": raw,
+        "score": round(scored.value, 6),
+        "parsed": scored.parsed,
+    }
+
+
+def _slice(questions: list[Question]) -> list[Question]:
+    """A few questions of every column, evenly spread, for the curves."""
+    columns: dict[str, list[Question]] = defaultdict(list)
+    for question in questions:
+        if question.groups.get("split") == "iid":
+            columns[question.benchmark].append(question)
+    return [one for asked in columns.values() for one in asked[:: max(1, len(asked) // PROBE_QUESTIONS)]]
+
+
+def _accuracy(rows: list[dict[str, Any]]) -> dict[str, float]:
+    scores: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        scores[row["benchmark"]].append(row["score"])
+    return {column: round(float(np.mean(values)), 6) for column, values in scores.items()}

@@ -1,0 +1,78 @@
+"""Runs a study from its file to a complete run folder."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from blindspot.errors import UserError
+from blindspot.studies.arms import expand_arms
+from blindspot.studies.crew import MOST_WORKERS, usable_cores
+from blindspot.studies.folder import check_space, locked, refuse_other_study
+from blindspot.studies.loading import load_study, save_study
+from blindspot.studies.plan import plan_steps, write_plan
+from blindspot.studies.progress import Progress
+from blindspot.studies.runner import REGISTRY, Ledger, run_steps
+from blindspot.studies.spec import Study
+from blindspot.studies.versions import code_version, nlvr_fingerprint
+
+
+def run_study(
+    name_or_path: str,
+    *,
+    out: Path | None = None,
+    scale: str | None = None,
+    seeds: int | None = None,
+    data: Path | None = None,
+    workers: int | None = None,
+    console: Console | None = None,
+    registry: str = REGISTRY,
+) -> Path:
+    """Run every step of a study that is not done yet, and say so if all are.
+
+    Args:
+        name_or_path: a shipped study or the path of a YAML file.
+        out: run folder; ``runs/<name>`` if None, with ``-<scale>`` behind it for another scale than ``full``.
+        scale: ``full``, or a key of the study's ``scales``.
+        seeds: how often to repeat everything, instead of what the study says.
+        data: folder of real data, for studies that read some.
+        workers: processes side by side; one per usable core, at most 8, if None.
+        console: where progress is printed.
+        registry: ``module:attribute`` of the step functions.
+
+    Returns:
+        The run folder, complete.
+
+    Raises:
+        UserError: for anything that the user can act on.
+        StepFailure: for a defect of the program.
+    """
+    console = console or Console()
+    study = load_study(name_or_path, scale, seeds)
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers: {workers}: should be at least 1")
+    if data is not None and study.source != "nlvr":
+        raise UserError(f"study {study.name} draws its own scenes and takes no --data")
+    steps = plan_steps(study, code_version(), nlvr_fingerprint(data) if study.source == "nlvr" else None)
+    run = out or Path("runs") / (study.name if study.meaningful else f"{study.name}-{study.scale}")
+    workers = workers or min(usable_cores(), MOST_WORKERS)
+    with locked(run) as lock:
+        refuse_other_study(run, study)
+        ledger = Ledger(steps, run)
+        check_space(run, study, len(steps) - len(ledger.cached))
+        _write_records(run, study, ledger)
+        if ledger.complete:
+            console.print(f"{study.title}: everything is done already, all {len(steps)} steps in {run}", soft_wrap=True)
+            return run
+        labels = {arm.id: arm.label for arm in expand_arms(study)}
+        progress = Progress(console, steps, labels, workers)
+        warning = [] if study.meaningful else [f'Scale "{study.scale}" tests the machinery; its numbers mean nothing.']
+        progress.show_plan(ledger.cached, f"{study.title}: {run}", [*warning, *ledger.damages])
+        run_steps(ledger, workers, lock, progress, data, registry)
+    return run
+
+
+def _write_records(run: Path, study: Study, ledger: Ledger) -> None:
+    from blindspot.studies.columns import columns
+
+    save_study(study, run / "study.yaml")
+    write_plan(run, study, list(ledger.steps), columns(study.source))

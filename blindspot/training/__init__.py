@@ -1,0 +1,1 @@
+"""Training: objectives, packing, the loop and the stages of an arm."""

@@ -1,0 +1,71 @@
+"""CLIP's objective: softmax over the images and the captions of a batch (Radford et al. 2021, figure 3)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedModel
+
+from blindspot.encoders import Encoder, TowerShape, normed_tokens
+from blindspot.training.objectives.base import CaptionShape, Objective, eos_positions, full_precision
+
+TEXT_LAYERS = 2
+MAX_SCALE = 100.0
+
+
+def clip_loss(image_be: Tensor, text_be: Tensor, scale: Tensor) -> Tensor:
+    """L = (CE(S, diagonal) + CE(S^T, diagonal)) / 2 with S = scale * cosine(image, text).
+
+    Args:
+        image_be: image embeddings, any norm.
+        text_be: text embeddings; row i belongs to image i.
+        scale: exp(t), the inverse temperature.
+    """
+    logits_bb = scale * F.normalize(image_be, dim=-1) @ F.normalize(text_be, dim=-1).T
+    diagonal_b = torch.arange(len(logits_bb), device=logits_bb.device)
+    return (F.cross_entropy(logits_bb, diagonal_b) + F.cross_entropy(logits_bb.T, diagonal_b)) / 2
+
+
+class ClipObjective(Objective):
+    """CLS -> norm -> linear against the end token of a causal text transformer.
+
+    A tower without CLS is pooled by its mean, so that the objective can be compared on one trunk with the others.
+    """
+
+    def __init__(
+        self, tower: PreTrainedModel, encoder: Encoder, shape: TowerShape, captions: CaptionShape, total_steps: int
+    ) -> None:
+        super().__init__(tower, encoder, shape, captions, total_steps)
+        config = CLIPTextConfig(
+            vocab_size=captions.vocab_size,
+            hidden_size=shape.width,
+            intermediate_size=2 * shape.width,
+            num_hidden_layers=TEXT_LAYERS,
+            num_attention_heads=shape.heads,
+            max_position_embeddings=captions.length,
+            pad_token_id=captions.pad_id,
+            bos_token_id=None,
+            eos_token_id=captions.eos_id,
+        )
+        config._attn_implementation = "eager"
+        self.text_tower = CLIPTextModel(config)
+        self.image_projection = nn.Linear(shape.width, shape.width, bias=False)
+        self.text_projection = nn.Linear(shape.width, shape.width, bias=False)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def forward(self, pixels_bchw: Tensor, captions_bl: Tensor, step: int) -> dict[str, Tensor]:
+        tokens_bnd = normed_tokens(self.tower, self.encoder, pixels_bchw)
+        pooled_bd = tokens_bnd[:, 0] if self.encoder.prefix_tokens else tokens_bnd.mean(dim=1)
+        # Not the model's own pooling: for the end id 2 it falls back to the largest id of the caption.
+        ends_b = eos_positions(captions_bl, self.captions.eos_id)
+        states_bld = self.text_tower(input_ids=captions_bl).last_hidden_state
+        ends_bd = states_bld[torch.arange(len(ends_b), device=ends_b.device), ends_b]
+        image_be, text_be = self.image_projection(pooled_bd), self.text_projection(ends_bd)
+        with full_precision(image_be):
+            loss = clip_loss(image_be.float(), text_be.float(), self.log_scale.exp())
+        return {"loss": loss, "contrastive": loss.detach()}
+
+    @torch.no_grad()
+    def after_step(self, step: int) -> None:
+        self.log_scale.clamp_(max=math.log(MAX_SCALE))

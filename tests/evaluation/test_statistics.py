@@ -1,0 +1,198 @@
+"""Intervals and tests against published numbers, against scipy, and under random input."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from blindspot.evaluation.statistics import (
+    Noise,
+    Sample,
+    chance_corrected,
+    difference,
+    holm,
+    mcnemar_exact,
+    noise_band,
+    run_noise,
+    wilson,
+)
+
+SCORES = st.lists(st.floats(0, 1), min_size=1, max_size=40)
+
+
+def column(scores: list[float] | np.ndarray) -> np.ndarray:
+    return np.asarray(scores, dtype=float)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_gives_the_numbers_of_newcombe_1998_table_1(successes: int, n: int, low: float, high: float) -> None:
+    interval = wilson(successes, n)
+    assert (interval.low, interval.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+
+
+def test_nothing_measured_gives_no_interval() -> None:
+    assert (wilson(0, 0).low, wilson(0, 0).high, wilson(0, 0).method) == (None, None, "none")
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 20))
+def test_mcnemar_is_the_binomial_test_of_the_discordant_answers(b: int, c: int, same: int) -> None:
+    first = np.array([1] * b + [0] * c + [1] * same)
+    second = np.array([0] * b + [1] * c + [1] * same)
+    expected = stats.binomtest(b, b + c, 0.5).pvalue if b + c else 1.0
+    assert mcnemar_exact(first, second) == pytest.approx(expected)
+
+
+def test_holm_gives_the_classic_example_and_skips_what_was_not_tested() -> None:
+    assert holm([0.01, None, 0.04, 0.03, 0.005]) == [pytest.approx(0.03), None] + [
+        pytest.approx(p) for p in (0.06, 0.06, 0.02)
+    ]
+    assert holm([None]) == [None]
+
+
+@settings(deadline=None, max_examples=10)  # statsmodels collects garbage at every call
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_holm_never_lowers_a_p_value_nor_swaps_two(p_values: list[float]) -> None:
+    adjusted = np.array(holm(p_values), dtype=float)
+    assert (adjusted >= np.array(p_values) - 1e-12).all() and (adjusted <= 1).all()
+    assert (np.diff(adjusted[np.argsort(p_values, kind="stable")]) >= -1e-12).all()
+
+
+def test_chance_correction() -> None:
+    assert chance_corrected(0.25, 0.25) == 0 and chance_corrected(1.0, 0.5) == 1
+    assert chance_corrected(0.4, 0.5) == pytest.approx(-0.2)
+    assert (
+        chance_corrected(0.4, None) is None
+        and chance_corrected(1.0, 1.0) is None
+        and chance_corrected(None, 0.5) is None
+    )
+
+
+def test_bootstrap_of_single_questions_agrees_with_scipy() -> None:
+    scores = np.random.default_rng(3).random(80)
+    sample = Sample([str(number) for number in range(80)])
+    ours = sample.interval(scores, sample.replicates(column(scores))[:, 0])
+    theirs = stats.bootstrap((scores,), np.mean, n_resamples=20000, method="percentile", rng=np.random.default_rng(0))
+    assert ours.low == pytest.approx(theirs.confidence_interval.low, abs=0.006)
+    assert ours.high == pytest.approx(theirs.confidence_interval.high, abs=0.006)
+
+
+def test_copies_within_a_cluster_add_nothing() -> None:
+    scores = np.random.default_rng(5).random(60)
+    single = Sample([str(number) for number in range(60)])
+    tripled = Sample([str(number) for number in range(60) for _ in range(3)])
+    first = single.replicates(column(scores))[:, 0].std()
+    assert tripled.replicates(column(np.repeat(scores, 3)))[:, 0].std() == pytest.approx(first)
+    assert first == pytest.approx(scores.std() / np.sqrt(60), rel=0.05)
+
+
+def test_cluster_bootstrap_covers_the_truth_where_questions_alone_would_not() -> None:
+    rng, covered, repeats = np.random.default_rng(0), 0, 60
+    for _ in range(repeats):
+        scores = (rng.random(400) < np.repeat(rng.choice([0.2, 0.8], size=40), 10)).astype(float)
+        sample = Sample([str(number // 10) for number in range(400)])
+        interval = sample.interval(scores, sample.replicates(column(scores))[:, 0])
+        covered += interval.low is not None and interval.high is not None and interval.low <= 0.5 <= interval.high
+    assert covered >= 0.85 * repeats
+
+
+@settings(deadline=None, max_examples=60)
+@given(SCORES, st.integers(1, 5))
+def test_interval_holds_the_mean_and_stays_within_zero_and_one(scores: list[float], size: int) -> None:
+    sample = Sample([str(number // size) for number in range(len(scores))])
+    values = np.array(scores)
+    interval = sample.interval(values, sample.replicates(column(scores))[:, 0])
+    assert interval.low is not None and interval.high is not None
+    assert 0 <= interval.low <= interval.high <= 1
+    if interval.method == "wilson":
+        assert interval.low - 1e-9 <= values.mean() <= interval.high + 1e-9
+
+
+def test_equal_scores_still_leave_doubt() -> None:
+    sample = Sample(["a", "a", "b", "b", "c"])
+    interval = sample.interval(np.ones(5), sample.replicates(column(np.ones(5)))[:, 0])
+    assert interval.high == 1 and interval.low == pytest.approx(wilson(3, 3).low)
+
+
+def test_sign_flips_agree_with_the_exact_test_of_scipy() -> None:
+    differences = np.array([0.5, 1.0, -0.5, 0.25, 1.0, 0.75, -0.25, 0.5, 1.0])
+    exact = stats.permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=10**6, alternative="two-sided"
+    )
+    (p,) = Sample([str(number) for number in range(9)]).sign_flip_p(column(differences))
+    assert p == pytest.approx(exact.pvalue, abs=0.012)
+
+
+def test_sign_flips_move_whole_clusters() -> None:
+    differences = np.tile([1.0, 0.0], 20)
+    (clustered,) = Sample(["a"] * 20 + ["b"] * 20).sign_flip_p(column(differences))
+    (single,) = Sample([str(number) for number in range(40)]).sign_flip_p(column(differences))
+    assert clustered == pytest.approx(0.5, abs=0.02) and single is not None and single < 0.001
+
+
+def test_run_noise_pools_within_configurations_only() -> None:
+    noise = run_noise([[0.5, 0.7], [0.1, 0.1, 0.1], [0.9]])
+    assert (noise.df, noise.runs, noise.variance) == (3, 5, pytest.approx(0.02 / 3))
+    assert run_noise([[0.5], [0.6]]) == Noise(None, 0, 0)
+    assert noise_band(Noise(0.0004, 10, 20), (2, 2)) == pytest.approx(2.228139 * 0.02, rel=1e-6)
+    assert noise_band(Noise(None, 0, 0), (1, 1)) is None
+
+
+def test_with_nothing_but_run_noise_the_test_is_the_two_sample_t_test() -> None:
+    a, b = [0.50, 0.54, 0.52], [0.60, 0.57, 0.63]
+    test = difference(float(np.mean(a) - np.mean(b)), 1e-9, 500, 0.2, run_noise([a, b]), (3, 3))
+    expected: Any = stats.ttest_ind(a, b)
+    interval = expected.confidence_interval()
+    assert test.p == pytest.approx(expected.pvalue) and test.df == pytest.approx(4)
+    assert (test.low, test.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+
+
+def test_degrees_of_freedom_are_welchs() -> None:
+    a, b = np.random.default_rng(1).normal(0, 0.01, 9), np.random.default_rng(2).normal(0.02, 0.05, 6)
+    expected: Any = stats.ttest_ind(a, b, equal_var=False)
+    noise = Noise(float(b.var(ddof=1)), 5, 6)
+    error = float(a.std(ddof=1) / 3)
+    test = difference(float(a.mean() - b.mean()), error, 9, None, noise, (12, 12))
+    assert test.df == pytest.approx(expected.df) and test.p == pytest.approx(expected.pvalue)
+
+
+def test_without_a_second_run_the_questions_decide() -> None:
+    test = difference(0.1, 0.02, 31, 0.003, Noise(None, 0, 0), (1, 1))
+    assert (test.p, test.noise_included, test.error) == (0.003, False, 0.02)
+    assert test.low == pytest.approx(0.1 - 2.042272 * 0.02, abs=1e-6)
+
+
+@given(st.floats(0, 0.3), st.floats(0.001, 0.2), st.floats(0, 0.01), st.integers(1, 10))
+def test_training_noise_never_narrows_an_interval(value: float, error: float, variance: float, runs: int) -> None:
+    without = difference(value, error, 10_000, 0.5, Noise(None, 0, 0), (runs, runs))
+    with_noise = difference(value, error, 10_000, 0.5, Noise(variance, 8, 16), (runs, runs))
+    assert without.low is not None and with_noise.low is not None and with_noise.low <= without.low + 1e-9
+
+
+def test_no_difference_anywhere_is_not_certainty() -> None:
+    sample = Sample([str(number) for number in range(50)])
+    zero = np.zeros((50, 1))
+    error = sample.error(zero[:, 0], sample.replicates(zero)[:, 0])
+    assert error == pytest.approx(np.sqrt(2) / 52)
+    assert sample.sign_flip_p(zero) == [1.0]
+
+
+def test_one_cluster_tells_nothing_about_a_difference() -> None:
+    sample = Sample(["only", "only"])
+    scores = column([1.0, 0.5])
+    assert sample.error(scores[:, 0], sample.replicates(scores)[:, 0]) is None
+    assert sample.sign_flip_p(scores) == [None]
+    test = difference(0.75, None, 1, None, Noise(0.01, 3, 4), (2, 2))
+    assert (test.value, test.low, test.p) == (0.75, None, None)
+
+
+def test_resampling_repeats() -> None:
+    scores = column(np.linspace(0, 1, 30))
+    labels = [str(number // 2) for number in range(30)]
+    assert np.array_equal(Sample(labels).replicates(scores), Sample(labels).replicates(scores))
+    assert Sample(labels).sign_flip_p(scores - 0.4) == Sample(labels).sign_flip_p(scores - 0.4)

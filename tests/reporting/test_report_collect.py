@@ -1,0 +1,181 @@
+"""From a run folder to results.json: numbers recomputed by hand, repeatability, and clear refusals."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from blindspot.errors import UserError
+from blindspot.reporting import collect
+
+VSR = {"id": "vsr", "label": "Statements", "paper": "VSR", "chance": 0.5}
+PAIRS = {"id": "mmvp", "label": "Pairs", "paper": "MMVP", "metric": "pair_accuracy", "chance": 0.25}
+ARMS = [
+    {"id": "clip-learned", "label": "LLaVA-CLIP", "family": "clip", "positions": "learned", "replicate_of": None},
+    {"id": "clip-axial", "label": "LLaVA-CLIP-2D-RoPE", "family": "clip", "positions": "axial", "replicate_of": None},
+]
+Row = dict[str, Any]
+
+
+def find(rows: list[Row], **wanted: Any) -> Row:
+    (row,) = (row for row in rows if all(row[key] == value for key, value in wanted.items()))
+    return row
+
+
+def change_answers(run: Path, folder: str, change: Callable[[int, Row], None]) -> None:
+    path = run / "steps" / folder / "answers.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for number, row in enumerate(rows):
+        change(number, row)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_same_answers_same_bytes_without_times(run_folder: Path, results: Row) -> None:
+    first = (run_folder / "results.json").read_bytes()
+    assert collect(run_folder) == results == json.loads(first)
+    assert (run_folder / "results.json").read_bytes() == first
+
+
+def test_every_row_is_there_and_no_number_is_nan(results: Row) -> None:
+    assert len(results["scores"]) == 9 * 14 * 2 * 3 * 3
+    assert len(results["differences"]) == 5 * 14 * 2
+    assert len(results["noise"]) == 14 * 2
+    assert all(math.isfinite(value) for row in results["scores"] for value in row.values() if isinstance(value, float))
+
+
+def test_a_score_is_the_mean_over_seeds_of_the_answers(run_folder: Path, results: Row) -> None:
+    scores, readable = [], []
+    for seed in (0, 1):
+        lines = (run_folder / f"steps/aimv2-axial-{seed}-instruct-evaluate/answers.jsonl").read_text().splitlines()
+        rows = [row for row in map(json.loads, lines) if row["benchmark"] == "vsr" and row["groups"]["split"] == "iid"]
+        scores.append([row["score"] for row in rows])
+        readable.append([row["parsed"] for row in rows])
+    row = find(results["scores"], arm="aimv2-axial", column="vsr", stage="instruct", split="iid", seed=None)
+    assert row["score"] == pytest.approx(np.mean(scores), abs=1e-6)
+    assert row["parse_failures"] == pytest.approx(1 - np.mean(readable), abs=1e-6)
+    assert (row["n"], row["clusters"]) == (len(scores[0]), len(scores[0]) // 2)
+    assert row["chance_corrected"] == pytest.approx(2 * row["score"] - 1, abs=1e-5)
+
+
+def test_a_pair_counts_only_when_all_of_it_is_right(make_run: Callable[..., Path]) -> None:
+    run = make_run(per_column=20, columns=[PAIRS], arms=ARMS, seeds=(0,))
+    change_answers(run, "clip-axial-0-instruct-evaluate", lambda number, row: row.update(score=float(number % 2 == 0)))
+    change_answers(run, "clip-learned-0-instruct-evaluate", lambda number, row: row.update(score=float(number < 10)))
+    scores = collect(run)["scores"]
+    one_of_two = find(scores, arm="clip-axial", stage="instruct", split="all", seed=0)
+    first_half = find(scores, arm="clip-learned", stage="instruct", split="all", seed=0)
+    assert (one_of_two["score"], one_of_two["n"], one_of_two["interval"]) == (0, 10, "wilson")
+    assert first_half["score"] == 0.5
+
+
+def test_noise_counts_the_replicate_as_further_runs_of_its_original(results: Row) -> None:
+    by_configuration: dict[str, list[float]] = {}
+    for row in results["scores"]:
+        if (row["column"], row["stage"], row["split"]) == ("vsr", "instruct", "iid") and row["seed"] is not None:
+            name = "clip-learned" if row["arm"] == "replicate" else row["arm"]
+            by_configuration.setdefault(name, []).append(row["score"])
+    squares = sum(np.var(runs) * len(runs) for runs in by_configuration.values())
+    noise = find(results["noise"], column="vsr", stage="instruct")
+    assert noise["df"] == 10 and noise["runs"] == 18
+    assert noise["deviation"] == pytest.approx(math.sqrt(squares / 10), rel=1e-4)
+
+
+def test_a_difference_carries_questions_and_runs(results: Row) -> None:
+    row = find(results["differences"], a="clip-axial", column="vsr", stage="instruct")
+    noise = find(results["noise"], column="vsr", stage="instruct")["deviation"]
+    assert row["error"] == pytest.approx(math.hypot(row["error_questions"], noise), rel=1e-4)
+    assert row["noise_included"] and [seed["seed_a"] for seed in row["seeds"]] == [0, 1]
+    assert row["difference"] == pytest.approx(np.mean([seed["difference"] for seed in row["seeds"]]), abs=1e-6)
+
+
+def test_holm_runs_over_families_and_columns_of_a_stage_and_spares_replicates(results: Row) -> None:
+    rows = [row for row in results["differences"] if row["stage"] == "instruct"]
+    tested = [row for row in rows if row["kind"] == "positions"]
+    smallest = min(tested, key=lambda row: row["p"])
+    assert smallest["p_holm"] == pytest.approx(min(1, 56 * smallest["p"]), rel=1e-4)
+    assert all(row["p_holm"] is None and not row["significant"] for row in rows if row["kind"] == "replicate")
+    count = find(results["findings"]["counts"], stage="instruct")
+    assert count["significant"] == sum(row["significant"] for row in tested) > 0
+    assert f"{count['significant']} of the 56 differences" in results["findings"]["text"]
+
+
+def test_one_seed_without_replicate_falls_back_to_questions_and_says_so(make_run: Callable[..., Path]) -> None:
+    results = collect(make_run(per_column=60, columns=[VSR], arms=ARMS, seeds=(3,)))
+    row = find(results["differences"], stage="instruct")
+    assert not row["noise_included"] and row["p"] == row["p_questions"] == row["seeds"][0]["p_questions"]
+    assert any("training noise is unknown" in note for note in results["notes"])
+    assert results["seeds"] == [3] and results["noise"][0]["deviation"] is None
+
+
+def test_arms_that_are_always_right_do_not_differ(make_run: Callable[..., Path]) -> None:
+    run = make_run(per_column=30, columns=[VSR], arms=ARMS)
+    for folder in (run / "steps").glob("*-evaluate"):
+        change_answers(run, folder.name, lambda number, row: row.update(score=1.0))
+    results = collect(run)
+    row = find(results["differences"], stage="instruct")
+    assert (row["difference"], row["p"], row["p_questions"], row["significant"]) == (0, 1, 1, False)
+    assert row["low"] < 0 < row["high"]
+    assert "none of the 1 differences" in results["findings"]["text"]
+
+
+def test_a_column_without_questions_is_named(make_run: Callable[..., Path]) -> None:
+    run = make_run(per_column=10, columns=[VSR], arms=ARMS)
+    plan = json.loads((run / "plan.json").read_text())
+    plan["columns"] = [VSR | {"id": "absent"}, VSR | {"id": "other"}]
+    (run / "plan.json").write_text(json.dumps(plan))
+    results = collect(run)
+    assert results["scores"] == results["differences"] == []
+    assert any("No questions for absent, other" in note for note in results["notes"])
+    assert any("vsr belong to no column" in note for note in results["notes"])
+
+
+def test_an_evaluation_that_is_not_done_is_left_out_and_named(make_run: Callable[..., Path]) -> None:
+    run = make_run(per_column=10, columns=[VSR], arms=ARMS)
+    (run / "steps/clip-axial-1-instruct-evaluate/done.json").unlink()
+    results = collect(run)
+    assert any(note.startswith("1 of 8 evaluations are not done") for note in results["notes"])
+    assert [len(row["seeds"]) for row in results["differences"]] == [2, 1]
+
+
+def test_order_of_answers_does_not_matter(make_run: Callable[..., Path]) -> None:
+    run = make_run(per_column=10, columns=[VSR], arms=ARMS)
+    before = collect(run)["differences"]
+    path = run / "steps/clip-axial-0-instruct-evaluate/answers.jsonl"
+    path.write_text("".join(line + "\n" for line in reversed(path.read_text().splitlines())))
+    assert collect(run)["differences"] == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda number, row: row.update(id=f"other-{number}"), "its questions are not those"),
+        (lambda number, row: row.update(score=1.5), "a score is outside 0..1"),
+        (lambda number, row: row.pop("raw"), "no 'raw' in this row"),
+    ],
+)
+def test_damaged_answers_are_refused_in_one_line(
+    make_run: Callable[..., Path], damage: Callable[[int, Row], None], message: str
+) -> None:
+    run = make_run(per_column=10, columns=[VSR], arms=ARMS, seeds=(0,))
+    change_answers(run, "clip-axial-0-instruct-evaluate", damage)
+    with pytest.raises(UserError, match=message) as caught:
+        collect(run)
+    assert "clip-axial-0-instruct-evaluate" in str(caught.value) and "\n" not in str(caught.value)
+    assert not (run / "results.json").exists()
+
+
+def test_a_folder_without_results_is_refused(tmp_path: Path, make_run: Callable[..., Path]) -> None:
+    with pytest.raises(UserError, match=r"cannot read .*plan\.json"):
+        collect(tmp_path)
+    run = make_run(per_column=4, columns=[VSR], arms=ARMS, seeds=(0,))
+    for done in run.glob("steps/*/done.json"):
+        done.unlink()
+    with pytest.raises(UserError, match="no evaluation is finished"):
+        collect(run)
+    (run / "plan.json").write_text('{"study": 3}')
+    with pytest.raises(UserError, match=r"plan\.json: study: .*string"):
+        collect(run)

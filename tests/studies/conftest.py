@@ -1,0 +1,90 @@
+"""A toy study whose steps take no time, and ways to run it."""
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from rich.console import Console
+
+from blindspot.studies import study
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+STUDY = """
+name: toy
+title: A toy study
+source: scenes
+arms:
+  families: [clip]
+  positions: [learned, axial]
+  replicate: clip-learned
+seeds: 1
+data: {train: 10, test: 10}
+model: {image: 32, patch: 8, width: 64, heads: 2, mlp: 172, encoder_layers: 2, language_layers: 3, rotary_base: 100}
+text: {about: plain, steps: 3, batch: 2, lr: 5e-3}
+encoder: {captions: objects, steps: 3, batch: 2, lr: 3e-3}
+connector: {steps: 3, batch: 2, lr: 5e-3}
+instruct: {encoder: trained, steps: 3, batch: 2, lr: 4e-3}
+scales:
+  smoke: {instruct: {steps: 1}}
+"""
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> Path:
+    path = tmp_path / "toy.yaml"
+    path.write_text(STUDY)
+    return path
+
+
+@pytest.fixture
+def run_toy(study_file: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Run the toy study in this process into a folder; returns what was printed."""
+    columns = ModuleType("columns")
+    columns.columns = lambda source: [{"id": "toy", "source": source}]  # pyright: ignore
+    monkeypatch.setitem(sys.modules, "blindspot.studies.columns", columns)
+    monkeypatch.syspath_prepend(HERE)
+    monkeypatch.setattr(study, "code_version", lambda: "toy")
+
+    def run(out: Path, workers: int = 2, terminal: bool = False) -> str:
+        console = Console(force_terminal=terminal, width=100, record=True, file=io.StringIO())
+        try:
+            study.run_study(str(study_file), out=out, workers=workers, console=console, registry="toy_steps:STEPS")
+        finally:
+            printed = console.export_text()
+        return printed
+
+    return run
+
+
+@pytest.fixture
+def command(study_file: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Start the command line over toy steps as a process of its own."""
+
+    def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, str(HERE / "toy_cli.py"), *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture
+def contents() -> Callable[[Path], dict[str, bytes]]:
+    """All that the steps of a run made."""
+
+    def read(run: Path) -> dict[str, bytes]:
+        files = (path for path in (run / "steps").rglob("*") if path.is_file() and path.name != "done.json")
+        return {path.relative_to(run).as_posix(): path.read_bytes() for path in files}
+
+    return read

@@ -1,0 +1,128 @@
+"""Study files: what is accepted, and the one line that each mistake gets."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from blindspot.errors import UserError
+from blindspot.studies.loading import load_study, save_study, shipped_studies
+
+
+@pytest.mark.parametrize("name", ["miniature", "nlvr"])
+def test_shipped_studies_load_at_every_scale(name: str) -> None:
+    assert name in shipped_studies()
+    full = load_study(name)
+    smoke = load_study(name, scale="smoke")
+    assert full.meaningful and not smoke.meaningful
+    assert smoke.instruct.steps < full.instruct.steps
+    assert smoke.instruct.lr == full.instruct.lr == pytest.approx(4e-3)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("trained, steps: 3", "trained, stepz: 3", 'instruct.stepz: unknown key; did you mean "steps"?'),
+        ("seeds: 1", "sedes: 1", 'sedes: unknown key; did you mean "seeds"?'),
+        ("{train: 10,", "{xyzzy: 1, train: 10,", "data.xyzzy: unknown key; one of: train, test, seed"),
+        ("seeds: 1", "seeds: 0", "seeds: 0: should be at least 1"),
+        ("seeds: 1", "seeds: true", "seeds: True: should be a whole number"),
+        ("seeds: 1", "seeds: two", 'seeds: "two": should be a whole number'),
+        ("seeds: 1", "seeds: 1\nseeds: 2", 'key "seeds" is given twice'),
+        ("seeds: 1", "", "seeds: missing; every study states it"),
+        ("[clip]", "[clap]", 'arms.families[0]: "clap": unknown; did you mean "clip"?'),
+        ("[clip]", "[]", "arms.families: is empty; give at least one"),
+        ("[clip]", "[clip, clip]", "arms.families: names something twice; keep one of each"),
+        ("[clip]", "clip", 'arms.families: "clip": should be a list, e.g. [clip, siglip]'),
+        ("axial", "axle", 'arms.positions[1]: "axle": unknown; did you mean "axial"?'),
+        ("replicate: clip-learned", "replicate: clip-lerned", 'not an arm of this study; did you mean "clip-learned"?'),
+        ("about: plain", "about: plane", 'text.about: "plane": unknown; did you mean "plain"?'),
+        ("source: scenes", "source: scene", 'source: "scene": unknown; did you mean "scenes"?'),
+        ("lr: 4e-3", "lr: fast", 'instruct.lr: "fast": should be a number'),
+        ("lr: 4e-3", "lr: -4e-3", "instruct.lr: -0.004: should be more than 0"),
+        ("lr: 4e-3", "lr: .nan", "instruct.lr: nan: should be "),
+        ("patch: 8", "patch: 7", "image 32 is not a multiple of patch 7"),
+        ("heads: 2", "heads: 3", "width 64 over heads 3 must give a multiple of 4"),
+        ("connector: {steps", "connector: [1]\nx: {steps", "x: unknown key"),
+        ("connector: {steps: 3, batch: 2, lr: 5e-3}", "connector: 3", "connector: 3: should be a group of keys"),
+        ("name: toy", "name: ../toy", 'name: "../toy": use lower-case letters'),
+        ("smoke: {instruct: {steps: 1}}", "smoke: {instruct: {stepz: 1}}", "scales.smoke.instruct.stepz: unknown key"),
+        ("smoke: {instruct: {steps: 1}}", "smoke: {name: x}", "scales.smoke.name: a scale cannot change this key"),
+        ("smoke: {instruct: {steps: 1}}", "smoke: fast", 'scales.smoke: "fast": should be a group of keys'),
+        ("seeds: 1", "seeds: [1", "not a study file: "),
+    ],
+)
+def test_a_mistake_gets_one_line_with_file_and_key(study_file: Path, old: str, new: str, message: str) -> None:
+    text = study_file.read_text()
+    assert old in text
+    study_file.write_text(text.replace(old, new))
+    with pytest.raises(UserError) as caught:
+        load_study(study_file)
+    assert str(caught.value).startswith(str(study_file))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("miniatur", {}, 'no study "miniatur"; did you mean "miniature"?'),
+        ("no/such.yaml", {}, "cannot read study no/such.yaml: No such file"),
+        ("miniature", {"scale": "smok"}, 'miniature.yaml: scale "smok": unknown; did you mean "smoke"?'),
+        ("miniature", {"seeds": 0}, "--seeds: seeds: 0: should be at least 1"),
+        ("miniature", {"overrides": {"instruct": {"stepz": 1}}}, "overrides: instruct.stepz: unknown key"),
+    ],
+)
+def test_a_wrong_request_gets_one_line(name: str, options: dict, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_study(name, **options)
+    assert message in str(caught.value)
+
+
+def test_later_sources_win() -> None:
+    study = load_study("miniature", scale="smoke", seeds=3, overrides={"instruct": {"steps": 77}})
+    assert (study.seeds, study.instruct.steps, study.scale) == (3, 77, "smoke")
+
+
+def test_saved_study_loads_as_the_same_study_at_its_scale_only(tmp_path: Path) -> None:
+    study = load_study("miniature", scale="smoke", seeds=3)
+    save_study(study, tmp_path / "study.yaml")
+    again = load_study(tmp_path / "study.yaml")
+    assert again.model_dump(exclude={"scales"}) == study.model_dump(exclude={"scales"})
+    with pytest.raises(UserError, match='already resolved at scale "smoke"'):
+        load_study(tmp_path / "study.yaml", scale="full")
+
+
+_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.integers(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_value_anywhere_is_accepted_or_refused_in_one_line(study_file: Path, data: st.DataObject) -> None:
+    raw = yaml.safe_load(study_file.read_text())
+    key = data.draw(st.sampled_from(sorted(raw)))
+    if isinstance(raw[key], dict) and data.draw(st.booleans()):
+        raw[key][data.draw(st.sampled_from(sorted(raw[key])))] = data.draw(_values)
+    else:
+        raw[key] = data.draw(_values)
+    path = study_file.with_name("drawn.yaml")
+    path.write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
+    try:
+        load_study(path)
+    except UserError as error:
+        assert str(error).startswith(str(path))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
+def test_any_file_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "any.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError):
+        load_study(path)

@@ -1,0 +1,152 @@
+"""The plan: which steps there are and what their keys depend on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blindspot.errors import UserError
+from blindspot.studies import versions
+from blindspot.studies.arms import compared_pairs, expand_arms
+from blindspot.studies.loading import load_study
+from blindspot.studies.plan import plan_steps, write_plan
+from blindspot.studies.step import Step
+
+
+def plan(code: str = "code", data: str | None = None, seeds: int | None = None, **overrides: Any) -> dict[str, Step]:
+    study = load_study("miniature", seeds=seeds, overrides=overrides)
+    return {step.id: step for step in plan_steps(study, code, data)}
+
+
+def changed(**overrides: Any) -> set[str]:
+    before, after = plan(), plan(**overrides)
+    return {
+        before[name].kind if before[name].kind != "evaluate" else f"evaluate {before[name].stage}"
+        for name in before
+        if before[name].key != after[name].key
+    }
+
+
+def test_arms_are_the_papers_eight_and_a_replicate() -> None:
+    labels = [arm.label for arm in expand_arms(load_study("miniature"))]
+    families = ["CLIP", "SigLIP", "SigLIP2", "AIMv2"]
+    assert labels[:-1] == [f"LLaVA-{name}{suffix}" for name in families for suffix in ("", "-2D-RoPE")]
+    assert labels[-1] == "LLaVA-CLIP (replicate)"
+
+
+def test_pairs_are_same_family_other_positions_and_the_replicate() -> None:
+    pairs = compared_pairs(load_study("miniature"))
+    assert [pair["label"] for pair in pairs] == ["CLIP", "SigLIP", "SigLIP2", "AIMv2", "CLIP, other seed"]
+    assert pairs[0] == {"a": "clip-axial", "b": "clip-learned", "label": "CLIP", "kind": "positions"}
+    assert pairs[-1] == {"a": "replicate", "b": "clip-learned", "label": "CLIP, other seed", "kind": "replicate"}
+
+
+def test_steps_come_after_their_inputs_and_have_distinct_folders() -> None:
+    steps = list(plan(seeds=2).values())
+    assert len(steps) == 1 + 2 * (1 + 9 * 5)
+    seen: set[str] = set()
+    for step in steps:
+        assert set(step.inputs.values()) <= seen
+        seen.add(step.id)
+    assert len({step.folder for step in steps}) == len(steps)
+    assert all(step.folder.count("/") == 1 for step in steps)
+
+
+def test_keys_repeat_and_follow_code_and_data() -> None:
+    keys = [step.key for step in plan().values()]
+    assert keys == [step.key for step in plan().values()]
+    assert not set(keys) & {step.key for step in plan(code="other").values()}
+    assert not set(keys) & {step.key for step in plan(data="fingerprint").values()}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "kinds"),
+    [
+        ({"instruct": {"lr": 1e-3}}, {"instruct", "evaluate instruct"}),
+        ({"connector": {"steps": 1}}, {"connector", "evaluate connector", "instruct", "evaluate instruct"}),
+        (
+            {"encoder": {"captions": "places"}},
+            {"encoder", "connector", "evaluate connector", "instruct", "evaluate instruct"},
+        ),
+        ({"text": {"about": "raster"}}, {"text", "connector", "evaluate connector", "instruct", "evaluate instruct"}),
+        (
+            {"model": {"encoder_layers": 1}},
+            {"encoder", "connector", "evaluate connector", "instruct", "evaluate instruct"},
+        ),
+        (
+            {"data": {"seed": 1}},
+            {"data", "text", "encoder", "connector", "evaluate connector", "instruct", "evaluate instruct"},
+        ),
+        ({"title": "Another"}, set()),
+        ({"seeds": 3}, set()),
+    ],
+)
+def test_a_change_touches_only_what_depends_on_it(overrides: dict, kinds: set[str]) -> None:
+    assert changed(**overrides) == kinds
+
+
+def test_an_added_family_leaves_the_other_arms_alone() -> None:
+    small, large = plan(arms={"families": ["clip"]}), plan()
+    assert all(large[name].key == step.key for name, step in small.items())
+
+
+def test_replicate_shares_the_text_step_and_nothing_else() -> None:
+    steps = plan()
+    twin, replicate = steps["connector/clip-learned/seed1"], steps["connector/replicate/seed1"]
+    assert replicate.inputs["text"] == twin.inputs["text"] == "text/seed1"
+    assert (replicate.seed, replicate.config["seed"]) == (1, 1001)
+    assert {**replicate.config, "seed": 1} == twin.config
+    assert steps["encoder/replicate/seed1"].key != steps["encoder/clip-learned/seed1"].key
+
+
+def test_plan_file_tells_the_reports_what_they_need(tmp_path: Path) -> None:
+    study = load_study("miniature", scale="smoke")
+    steps = plan_steps(study, "code")
+    write_plan(tmp_path, study, steps, [{"id": "vsr"}])
+    written = json.loads((tmp_path / "plan.json").read_text())
+    assert (written["study"], written["scale"], written["meaningful"]) == ("miniature", "smoke", False)
+    assert written["data"]["test"] == steps[0].folder
+    assert written["columns"] == [{"id": "vsr"}]
+    assert written["arms"][0] == {
+        "id": "clip-learned",
+        "label": "LLaVA-CLIP",
+        "family": "clip",
+        "positions": "learned",
+        "replicate_of": None,
+    }
+    assert {"id", "kind", "arm", "seed", "stage", "folder"} == set(written["steps"][0])
+    assert "mean nothing" in written["notes"][0]
+
+
+def test_code_version_follows_rooms_that_make_results_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "PACKAGE", tmp_path)
+    for name in ("model/a.py", "reporting/b.py", "studies/steps.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1")
+    first = versions.code_version()
+    (tmp_path / "reporting/b.py").write_text("2")
+    assert versions.code_version() == first
+    (tmp_path / "model/a.py").write_text("2")
+    second = versions.code_version()
+    (tmp_path / "studies/steps.py").write_text("2")
+    assert len({first, second, versions.code_version()}) == 3
+
+
+def test_nlvr_fingerprint_follows_content_not_place(tmp_path: Path) -> None:
+    for copy in ("a", "b"):
+        (tmp_path / copy / "images").mkdir(parents=True)
+        (tmp_path / copy / "images" / "x.png").write_bytes(b"x")
+        for split in ("train", "dev", "test"):
+            (tmp_path / copy / f"{split}.jsonl").write_text("{}")
+    first = versions.nlvr_fingerprint(tmp_path / "a")
+    assert versions.nlvr_fingerprint(tmp_path / "b") == first
+    (tmp_path / "b" / "images" / "x.png").write_bytes(b"y")
+    assert versions.nlvr_fingerprint(tmp_path / "b") != first
+    (tmp_path / "b" / "dev.jsonl").unlink()
+    with pytest.raises(UserError, match="no dev split of NLVR: expected"):
+        versions.nlvr_fingerprint(tmp_path / "b")
+    with pytest.raises(UserError, match="no such folder"):
+        versions.nlvr_fingerprint(tmp_path / "c")
+    with pytest.raises(UserError, match="git clone"):
+        versions.nlvr_fingerprint(None)

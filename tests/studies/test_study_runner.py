@@ -1,0 +1,294 @@
+"""The engine: the same results however it is run, interrupted or damaged; one line when it cannot go on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from blindspot.errors import UserError
+from blindspot.studies import folder
+from blindspot.studies.crew import StepFailure
+
+RunToy = Callable[..., str]
+Command = Callable[..., subprocess.Popen[str]]
+Contents = Callable[[Path], dict[str, bytes]]
+STEPS = 1 + 1 + 3 * 5
+
+
+@pytest.fixture
+def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Counter[str]]:
+    """Which steps were started since the last call, and how often."""
+    path = tmp_path / "trace"
+    monkeypatch.setenv("TOY_TRACE", str(path))
+
+    def started() -> Counter[str]:
+        lines = path.read_text().splitlines() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return Counter(line.split()[0] for line in lines)
+
+    return started
+
+
+def step_folder(run: Path, prefix: str) -> Path:
+    (found,) = run.glob(f"steps/{prefix}-*")
+    return found
+
+
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 15
+    while not condition():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate(timeout=1)
+        time.sleep(0.01)
+
+
+def children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in listed.read_text().split()] if listed.exists() else []
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_results_do_not_depend_on_the_number_of_workers(tmp_path: Path, run_toy: RunToy, contents: Contents) -> None:
+    run_toy(tmp_path / "one", workers=1)
+    run_toy(tmp_path / "three", workers=3)
+    one = contents(tmp_path / "one")
+    assert one == contents(tmp_path / "three")
+    assert len(one) == 2 * STEPS
+    assert len({content for name, content in one.items() if name.endswith("result.json")}) == STEPS
+
+
+def test_a_second_call_runs_nothing_and_says_so(tmp_path: Path, run_toy: RunToy, trace: Callable) -> None:
+    first = run_toy(tmp_path / "run")
+    started = trace()
+    assert len(started) == STEPS and set(started.values()) == {1}
+    assert f"[{STEPS}/{STEPS}]" in first
+    assert "everything is done already" in run_toy(tmp_path / "run")
+    assert not trace()
+
+
+def test_done_file_names_every_file_and_its_checksum(tmp_path: Path, run_toy: RunToy) -> None:
+    run_toy(tmp_path / "run")
+    done = json.loads((step_folder(tmp_path / "run", "text_seed0") / "done.json").read_text())
+    assert list(done) == ["key", "step", "seconds", "files", "inputs"]
+    assert done["step"] == "text/seed0"
+    assert sorted(done["files"]) == ["log.jsonl", "nested/result.json"]
+    assert list(done["inputs"]) == ["data"]
+
+
+@pytest.mark.parametrize("moment", ["data", "encoder_clip-axial_seed0", "evaluate_instruct_replicate_seed0"])
+def test_killed_at_any_moment_the_same_command_finishes_with_the_same_bits(
+    tmp_path: Path, run_toy: RunToy, command: Command, contents: Contents, trace: Callable, moment: str
+) -> None:
+    run_toy(tmp_path / "whole")
+    trace()
+    process = command("study", "toy.yaml", "--out", "run", "--workers", "2", TOY_SLEEP="0.02")
+    run = tmp_path / "run"
+
+    def half_done() -> bool:
+        for checkpoint in run.glob(f"steps/{moment}-*/checkpoint.json"):
+            return json.loads(checkpoint.read_text())["iteration"] >= 3
+        return False
+
+    wait_for(half_done, process)
+    workers = children(process.pid)
+    process.kill()
+    process.communicate(timeout=5)
+    before = trace()
+    assert len(workers) >= 1
+    run_toy(run)
+    assert not any(alive(worker) for worker in workers)
+    assert contents(run) == contents(tmp_path / "whole")
+    after = trace()
+    assert after[moment.replace("_", "/")] == 1
+    assert 1 <= sum((before & after).values()) <= 2  # only the steps under way ran twice
+
+
+def test_control_c_stops_at_once_and_the_same_command_continues(
+    tmp_path: Path, command: Command, run_toy: RunToy, contents: Contents
+) -> None:
+    process = command("study", "toy.yaml", "--out", "run", TOY_SLEEP="5")
+    wait_for(lambda: list((tmp_path / "run").glob("steps/data-*/checkpoint.json")), process)
+    workers = children(process.pid)
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=5)
+    assert time.monotonic() - start < 2
+    assert process.returncode == 130
+    assert errors == "interrupted; the same command continues\n"
+    assert workers and not any(alive(worker) for worker in workers)
+    run_toy(tmp_path / "run")
+    run_toy(tmp_path / "whole")
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda step: (step / "nested/result.json").write_bytes(b"["), "nested/result.json is damaged"),
+        (lambda step: (step / "log.jsonl").unlink(), "log.jsonl is missing"),
+        (lambda step: os.truncate(step / "done.json", 40), "done.json is damaged"),
+        (lambda step: (step / "done.json").write_text("[1]"), "done.json is damaged"),
+        (lambda step: (step / "done.json").write_bytes(b"\xff"), "done.json is damaged"),
+    ],
+)
+def test_a_damaged_step_is_named_and_rebuilt_alone(
+    tmp_path: Path, run_toy: RunToy, contents: Contents, trace: Callable, harm: Callable[[Path], object], message: str
+) -> None:
+    run = tmp_path / "run"
+    run_toy(run)
+    whole = contents(run)
+    trace()
+    harm(step_folder(run, "connector_clip-axial_seed0"))
+    printed = run_toy(run)
+    assert f"rebuilding connector/clip-axial/seed0: {message}" in printed
+    assert trace() == {"connector/clip-axial/seed0": 1}
+    assert contents(run) == whole
+
+
+def test_dependants_follow_when_a_rebuilt_step_comes_out_different(
+    tmp_path: Path, run_toy: RunToy, trace: Callable, monkeypatch: pytest.MonkeyPatch, contents: Contents
+) -> None:
+    run = tmp_path / "run"
+    run_toy(run)
+    whole = contents(run)
+    trace()
+    (step_folder(run, "encoder_clip-axial_seed0") / "log.jsonl").unlink()
+    monkeypatch.setenv("TOY_SALT", "another machine")
+    run_toy(run)
+    arm = "clip-axial/seed0"
+    stages = ("connector", "instruct")
+    assert set(trace()) == {f"encoder/{arm}", *(f"{stage}/{arm}" for stage in stages)} | {
+        f"evaluate/{stage}/{arm}" for stage in stages
+    }
+    changed = {name.split("/")[1] for name, content in contents(run).items() if whole[name] != content}
+    assert len(changed) == 5
+    assert "everything is done already" in run_toy(run)
+
+
+@pytest.mark.parametrize(
+    ("breakage", "error", "message"),
+    [
+        ("encoder/clip=user", UserError, "encoder/clip-.*/seed0: the data is crooked; straighten it"),
+        ("text=full", UserError, "text/seed0: .*weights: No space left on device"),
+        ("text=memory", UserError, "text/seed0: out of memory; use --workers 1"),
+        ("text=kill", UserError, "text/seed0: its worker process was killed, most likely because memory ran out"),
+        ("text=bug", StepFailure, "text/seed0 failed: ZeroDivisionError: toy bug .*error.txt"),
+    ],
+)
+def test_a_failing_step_gets_one_line_and_loses_nothing(
+    tmp_path: Path,
+    run_toy: RunToy,
+    trace: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+    breakage: str,
+    error: type[Exception],
+    message: str,
+) -> None:
+    run = tmp_path / "run"
+    monkeypatch.setenv("TOY_BREAK", breakage)
+    with pytest.raises(error, match=message) as caught:
+        run_toy(run)
+    assert "\n" not in str(caught.value)
+    if error is StepFailure:
+        assert "ZeroDivisionError" in (step_folder(run, "text_seed0") / "error.txt").read_text()
+    monkeypatch.delenv("TOY_BREAK")
+    trace()
+    run_toy(run)
+    assert "data" not in trace()
+    assert not list(run.glob("steps/*/error.txt"))
+
+
+def test_steps_that_cannot_be_imported_are_one_line(
+    tmp_path: Path, run_toy: RunToy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "toy_steps.py"
+    module.write_text("import no_such_library")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *(entry for entry in sys.path if "tests/studies" not in entry)])
+    with pytest.raises(
+        StepFailure, match=r"workers cannot start: ModuleNotFoundError: .*no_such_library.*workers\.log"
+    ):
+        run_toy(tmp_path / "run")
+    assert "Traceback" in (tmp_path / "run" / "workers.log").read_text()
+
+
+def test_half_written_files_of_a_killed_step_are_removed(tmp_path: Path, run_toy: RunToy, contents: Contents) -> None:
+    run_toy(tmp_path / "run")
+    step = step_folder(tmp_path / "run", "text_seed0")
+    whole = contents(tmp_path / "run")
+    (step / "done.json").unlink()
+    (step / "nested" / ".result.json.x1y2").write_text("half")
+    run_toy(tmp_path / "run")
+    assert contents(tmp_path / "run") == whole
+
+
+@pytest.mark.parametrize("place", ["file/run", "file", "/proc/blindspot"])
+def test_an_unwritable_folder_is_one_line(tmp_path: Path, run_toy: RunToy, place: str) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(UserError, match=r"cannot write run folder .*choose another --out"):
+        run_toy(tmp_path / place)
+
+
+def test_a_file_in_place_of_the_steps_folder_is_one_line(tmp_path: Path, run_toy: RunToy) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "steps").write_text("not a folder")
+    with pytest.raises(UserError, match=r"cannot write .*steps"):
+        run_toy(tmp_path / "run")
+
+
+def test_a_disk_without_room_is_refused_before_anything_starts(
+    tmp_path: Path, run_toy: RunToy, trace: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type("Usage", (), {"free": 3 * 2**20})
+    monkeypatch.setattr(folder.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match=r"has 3 MB free and about .* MB are needed"):
+        run_toy(tmp_path / "run")
+    assert not trace()
+
+
+def test_a_second_process_is_locked_out(tmp_path: Path, run_toy: RunToy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder, "SECONDS_TO_WAIT", 0.1)
+    with folder.locked(tmp_path / "run"), pytest.raises(UserError) as caught:
+        run_toy(tmp_path / "run")
+    assert f"is in use by another blindspot (process {os.getpid()})" in str(caught.value)
+    run_toy(tmp_path / "run")
+
+
+def test_a_folder_of_another_study_is_refused(tmp_path: Path, run_toy: RunToy, study_file: Path) -> None:
+    run_toy(tmp_path / "run")
+    study_file.write_text(study_file.read_text().replace("name: toy", "name: other"))
+    with pytest.raises(UserError, match="holds study toy at scale full; choose another --out"):
+        run_toy(tmp_path / "run")
+    (tmp_path / "run" / "plan.json").write_text("{")
+    run_toy(tmp_path / "run")
+
+
+def test_an_edited_study_repeats_only_what_depends_on_the_edit(
+    tmp_path: Path, run_toy: RunToy, study_file: Path, trace: Callable
+) -> None:
+    run_toy(tmp_path / "run")
+    trace()
+    study_file.write_text(study_file.read_text().replace("lr: 4e-3", "lr: 1e-3"))
+    run_toy(tmp_path / "run")
+    assert {name.rsplit("/", 2)[0] for name in trace()} == {"instruct", "evaluate/instruct"}
+
+
+def test_workers_import_with_one_thread_and_offline(tmp_path: Path, command: Command) -> None:
+    process = command("study", "toy.yaml", "--out", "run", "--workers", "1", TOY_SLEEP="1")
+    wait_for(lambda: list((tmp_path / "run").glob("steps/data-*/checkpoint.json")), process)
+    (worker,) = children(process.pid)
+    environment = Path(f"/proc/{worker}/environ").read_bytes().split(b"\0")
+    process.kill()
+    process.communicate(timeout=5)
+    assert {b"OMP_NUM_THREADS=1", b"HF_HUB_OFFLINE=1"} <= set(environment)

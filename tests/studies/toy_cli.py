@@ -1,0 +1,37 @@
+"""The real command line over toy steps, a toy report and toy columns; run as a program by the tests."""
+
+import functools
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+sys.modules["blindspot.studies.columns"] = columns = ModuleType("columns")
+columns.columns = lambda source: [{"id": "toy"}]  # pyright: ignore
+sys.modules["blindspot.reporting"] = reporting = ModuleType("reporting")
+
+
+def _write_report(run: Path) -> Path:
+    page = run / "report" / "index.html"
+    page.parent.mkdir(exist_ok=True)
+    page.write_text("page")
+    return page
+
+
+def _print_tables(results: Any, console: Any) -> None:
+    console.print(f"tables of {results}")
+    if os.environ.get("TOY_SHOW_TORCH"):
+        console.print(f"torch loaded: {'torch' in sys.modules}")
+
+
+reporting.collect = lambda run: {"toy": 1}  # pyright: ignore
+reporting.write_report, reporting.print_tables = _write_report, _print_tables  # pyright: ignore
+
+if __name__ == "__main__":
+    from blindspot import cli
+    from blindspot.studies import study
+
+    study.code_version = lambda: "toy"
+    study.run_study = functools.partial(study.run_study, registry="toy_steps:STEPS")
+    cli.app()

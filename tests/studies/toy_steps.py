@@ -1,0 +1,61 @@
+"""Step functions that finish at once, for tests of the engine. Environment variables make them slow or broken.
+
+TOY_SLEEP: seconds per iteration. TOY_TRACE: file that gets a line "id first-iteration" when a step starts.
+TOY_BREAK: "<step id prefix>=<what>" with what in user, bug, full, kill, memory.
+"""
+
+import errno
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+from blindspot.errors import UserError
+from blindspot.files import sha256_file, write_json, write_text
+from blindspot.studies.step import StepContext
+
+ITERATIONS = 4
+
+
+def work(context: StepContext) -> None:
+    """A hash chain over config and inputs that checkpoints after every iteration."""
+    checkpoint = context.folder / "checkpoint.json"
+    state = {"iteration": 0, "value": 0, "random": random.random()}
+    if checkpoint.exists():
+        state = json.loads(checkpoint.read_text())
+    if trace := os.environ.get("TOY_TRACE"):
+        with Path(trace).open("a") as lines:
+            lines.write(f"{context.step.id} {state['iteration']}\n")
+    while state["iteration"] < ITERATIONS:
+        state = {**state, "iteration": state["iteration"] + 1, "value": state["value"] * 31 % 1009 + 1}
+        write_json(checkpoint, state)
+        context.report(state["iteration"], ITERATIONS, 1 / state["iteration"], "toy")
+        _maybe_break(context)
+        time.sleep(float(os.environ.get("TOY_SLEEP", "0")))
+    made_from = {role: sha256_file(folder / "nested" / "result.json") for role, folder in context.inputs.items()}
+    salt = os.environ.get("TOY_SALT", "")
+    write_json(context.folder / "nested" / "result.json", [context.step.config, made_from, state, salt])
+    write_text(context.folder / "log.jsonl", "{}\n")
+    checkpoint.unlink()
+
+
+def _maybe_break(context: StepContext) -> None:
+    where, _, what = os.environ.get("TOY_BREAK", "").partition("=")
+    if not where or not context.step.id.startswith(where):
+        return
+    match what:
+        case "user":
+            raise UserError("the data is crooked; straighten it")
+        case "bug":
+            raise ZeroDivisionError("toy\nbug")
+        case "full":
+            raise OSError(errno.ENOSPC, "No space left on device", str(context.folder / "weights"))
+        case "memory":
+            raise MemoryError
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+STEPS = dict.fromkeys(["data", "text", "encoder", "connector", "instruct", "evaluate"], work)

@@ -1,0 +1,89 @@
+"""The command line as a user meets it: exit statuses and single lines."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TOY = ROOT / "tests" / "studies" / "toy_cli.py"
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run the command line over toy steps to its end."""
+
+    def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(TOY), *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return call
+
+
+def test_a_study_runs_reports_and_is_found_done_without_loading_torch(run: Run, tmp_path: Path) -> None:
+    first = run("study", "miniature", "--scale", "smoke")
+    assert (first.returncode, first.stderr) == (0, "")
+    assert "The page: runs/miniature-smoke/report/index.html" in first.stdout
+    assert (tmp_path / "runs/miniature-smoke/plan.json").is_file()
+    second = run("study", "miniature", "--scale", "smoke", TOY_SHOW_TORCH="1")
+    assert "everything is done already" in second.stdout
+    assert "torch loaded: False" in second.stdout
+    third = run("report", "runs/miniature-smoke")
+    assert third.returncode == 0
+    assert "tables of" in third.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("study", "miniatur"), 'no study "miniatur"; did you mean "miniature"?'),
+        (("study", "miniature", "--seeds", "0"), "--seeds: seeds: 0: should be at least 1"),
+        (("study", "miniature", "--workers", "0"), "--workers: 0: should be at least 1"),
+        (("study", "miniature", "--scale", "tiny"), 'scale "tiny": unknown; one of: full, smoke'),
+        (("study", "miniature", "--data", "."), "study miniature draws its own scenes and takes no --data"),
+        (("study", "nlvr"), "reads NLVR, real images and sentences: get it with `git clone"),
+        (("study", "nlvr", "--data", "nowhere"), "--data nowhere: no such folder"),
+        (("study", "nlvr", "--data", "."), "no train split of NLVR"),
+        (("study", "miniature", "--out", "/proc/run"), "cannot write run folder /proc/run"),
+        (("report", "nowhere"), "nowhere is not a run folder"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_status_2(run: Run, arguments: tuple[str, ...], message: str) -> None:
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_bug_is_one_line_and_status_1(run: Run) -> None:
+    result = run("study", "miniature", "--scale", "smoke", TOY_BREAK="data=bug")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: data failed: ZeroDivisionError: toy bug")
+    assert result.stderr.count("\n") == 1
+
+
+def test_wrong_usage_is_status_2(run: Run) -> None:
+    assert run("study").returncode == 2
+    assert run("study", "miniature", "--no-such-option").returncode == 2
+
+
+def test_help_and_version(run: Run) -> None:
+    help_page = run("study", "--help")
+    assert help_page.returncode == 0
+    for part in ("--scale", "report/index.html", "Examples", "130 interrupted"):
+        assert part in help_page.stdout
+    version = run("--version")
+    assert version.returncode == 0 and version.stdout.startswith("blindspot ")
