@@ -126,6 +126,80 @@ def report(
         _report(run, Console())
 
 
+@app.command(epilog=STATUS)
+def ask(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, e.g. runs/miniature/models/...")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask, in quotes.")],
+) -> None:
+    """Ask a trained model about a picture.
+
+    A model of the miniature knows a closed set of words; a word outside it is
+    refused with the list.
+
+    [bold]Examples[/bold]
+
+      [cyan]blindspot ask runs/miniature/models/clip-learned-seed0 scene.png "red left-of blue"[/cyan]
+      [cyan]blindspot ask runs/miniature/models/aimv2-axial-seed0 scene.png "box of red"[/cyan]
+    """
+    with _one_line_errors():
+        from blindspot.model import load
+
+        opened, processor = load.load(model)
+        print(load.ask(opened, processor, load.open_image(image), question))
+
+
+@app.command(epilog=STATUS)
+def scenes(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; absent or empty.")],
+    n: Annotated[int, typer.Option("--n", help="About how many pictures.")] = 1000,
+    split: Annotated[
+        str,
+        typer.Option(
+            help="[bold]train[/bold], [bold]test[/bold], or [bold]compositional[/bold]: "
+            "a test about colours and shapes that training never combines."
+        ),
+    ] = "test",
+    seed: Annotated[int, typer.Option(help="Another seed is another draw.")] = 0,
+) -> None:
+    """Write drawn scenes as a Hugging Face datasets folder, to be used without Blindspot.
+
+    Pictures, scene graphs and questions with answers; the README.md in the
+    folder says what every field is and how to load it.
+
+    [bold]Examples[/bold]
+
+      [cyan]blindspot scenes data/scenes[/cyan]
+      [cyan]blindspot scenes data/scenes-train --n 20000 --split train[/cyan]
+    """
+    with _one_line_errors():
+        from blindspot.scenes.export import export
+
+        console = Console()
+        with console.status(f"drawing {n} scenes"):
+            export(out, n, split, seed)
+        console.print(f"Written: {out}; its README.md says how to load it", soft_wrap=True, highlight=False)
+
+
+@app.command(epilog=STATUS)
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+) -> None:
+    """Look at what is installed, at the devices and the disk; say what is missing and how to mend it."""
+    with _one_line_errors():
+        import json
+
+        from blindspot import doctor
+
+        checks = doctor.report()
+        if as_json:
+            print(json.dumps(doctor.as_json(checks), indent=1))
+        else:
+            Console().print(doctor.as_table(checks))
+        if not doctor.works(checks):
+            raise typer.Exit(EXIT_USER)
+
+
 def _report(run: Path, console: Console) -> None:
     from blindspot.reporting import collect, print_tables, write_report
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from blindspot.positions import EncoderPositions, attach
+from blindspot.positions import EncoderPositions, attach, start_table
 
 Triple = tuple[float, float, float]
 
@@ -98,7 +98,7 @@ def shape_arguments(shape: TowerShape) -> dict[str, Any]:
 def build_tower(
     encoder: Encoder, shape: TowerShape, positions: EncoderPositions, attention: str = "eager"
 ) -> PreTrainedModel:
-    """A randomly initialised tower with its positions attached.
+    """A randomly initialised tower with its positions attached, to be trained from nothing.
 
     Args:
         encoder: the family.
@@ -110,6 +110,7 @@ def build_tower(
     config = encoder.vision_config(shape)
     config._attn_implementation = attention
     tower = encoder.model_class(config)
+    start_table(tower, shape.grid, encoder.prefix_tokens)
     attach(tower, positions, shape.grid, encoder.prefix_tokens)
     return tower
 

@@ -1,10 +1,11 @@
 """Anything that answers questions; here, a model on this machine."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from blindspot.model.tokenizer import IMAGE
 
@@ -15,14 +16,12 @@ class LocalAnswerer:
     """Greedy answers of a variant, in batches.
 
     Args:
-        model: the variant.
+        model: the variant, a Llava.
         tokenizer: its tokenizer, padding on the left.
         batch: questions at a time.
     """
 
-    def __init__(
-        self, model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, batch: int = 256
-    ) -> None:
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerFast, batch: int = 256) -> None:
         self._model, self._tokenizer, self._batch = model.eval(), tokenizer, batch
 
     @torch.no_grad()

@@ -7,7 +7,9 @@ from blindspot.encoders import Encoder
 from blindspot.model.tokenizer import IMAGE
 
 
-def build_processor(encoder: Encoder, image_size: int, patch_size: int, tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
+def build_processor(
+    encoder: Encoder, image_size: int, patch_size: int, tokenizer: PreTrainedTokenizerFast
+) -> LlavaProcessor:
     """A processor that resizes to a square and normalises as the encoder's family does.
 
     A picture that already has ``image_size`` pixels on each side reaches the model unchanged.

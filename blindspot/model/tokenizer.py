@@ -1,6 +1,7 @@
 """A word-level tokenizer for closed vocabularies, in the format that transformers loads anywhere."""
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -9,6 +10,17 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 PAD, BEGIN, END, UNKNOWN, IMAGE = "<pad>", "<s>", "</s>", "<unk>", "<image>"
+
+
+class Words(NamedTuple):
+    """How many ids a tokenizer has, and its special ones."""
+
+    count: int
+    pad: int
+    begin: int
+    end: int
+    image: int
+
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'user' %}"
@@ -38,3 +50,9 @@ def word_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
         chat_template=CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,
     )
+
+
+def words_of(tokenizer: PreTrainedTokenizerFast) -> Words:
+    """The ids that a model built for ``tokenizer`` must know."""
+    ids = tokenizer.get_vocab()
+    return Words(len(tokenizer), ids[PAD], ids[BEGIN], ids[END], ids[IMAGE])

@@ -42,7 +42,7 @@ class BlindspotForConditionalGeneration(LlavaForConditionalGeneration):
     def attach_positions(self) -> None:
         """Give the image encoder its positions, replacing any that were attached before."""
         tower = self.model.vision_tower
-        vision = self.config.vision_config
+        vision: Any = self.config.vision_config
         positions = EncoderPositions.from_dict(self.config.encoder_positions or {})
         attach(tower, positions, vision.image_size // vision.patch_size, self.config.prefix_tokens)
 
@@ -131,13 +131,12 @@ def build_variant(
     }
     if positions == EncoderPositions():
         return _with_attention(LlavaForConditionalGeneration, LlavaConfig(**common), attention)
-    config = BlindspotConfig(
-        **common, encoder_positions=positions.to_dict(), prefix_tokens=encoder.prefix_tokens
-    )
+    config = BlindspotConfig(**common, encoder_positions=positions.to_dict(), prefix_tokens=encoder.prefix_tokens)
     return _with_attention(BlindspotForConditionalGeneration, config, attention)
 
 
 def _with_attention(model_class: type[nn.Module], config: LlavaConfig, attention: str) -> Any:
-    for part in (config, config.vision_config, config.text_config):
+    parts: tuple[Any, ...] = (config, config.vision_config, config.text_config)
+    for part in parts:
         part._attn_implementation = attention
     return model_class(config)

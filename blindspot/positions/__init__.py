@@ -93,6 +93,14 @@ def attach(tower: PreTrainedModel, positions: EncoderPositions, grid: int, prefi
         rotary.install(tower, rotations.__getitem__, prefix_tokens)
 
 
+def start_table(tower: PreTrainedModel, grid: int, prefix_tokens: int) -> None:
+    """Set the position table of a tower that is to be trained from nothing; see `learned.initial_table`."""
+    table = _position_table(tower)
+    with torch.no_grad():
+        table.weight[:prefix_tokens] = 0
+        table.weight[prefix_tokens:] = learned.initial_table(grid, grid, table.weight.shape[1])
+
+
 def _position_table(tower: nn.Module) -> nn.Embedding:
     tables = [
         module

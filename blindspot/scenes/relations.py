@@ -14,7 +14,6 @@ import numpy as np
 from blindspot.scenes.world import CELLS, Cell
 
 RELATIONS = ("left", "right", "above", "below")
-OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 PHRASE = {"left": "left-of", "right": "right-of", "above": "above", "below": "below"}
 
 
@@ -39,7 +38,7 @@ class PairTable:
         answer_of: the answer for a subject and a reference cell, or None where the pair is not asked about.
         answers: all answers.
         exact: keep only cells at which *every* answer is possible, so that no rule on a single object's place beats
-            chance; otherwise keep all, and `all_possible` tells where that holds.
+            chance. Otherwise keep all: near an edge some answers are impossible and a single place says something.
     """
 
     def __init__(self, answer_of: Callable[[Cell, Cell], str | None], answers: tuple[str, ...], exact: bool) -> None:
@@ -48,7 +47,6 @@ class PairTable:
             tables = _keep_undecided(tables)
         self.answers = answers
         self.weights = _equalise(tables)
-        self.row_open, self.column_open = ((self.weights.sum(axis) > 0).all(0) for axis in (2, 1))
         self._pairs = {
             answer: [(CELLS[i], CELLS[j], float(table[i, j])) for i, j in zip(*np.nonzero(table), strict=True)]
             for answer, table in zip(answers, self.weights, strict=True)
@@ -59,15 +57,13 @@ class PairTable:
         """Weight of asking about this pair with this answer; 0 where that is never done."""
         return self._weight[answer].get((subject, reference), 0.0)
 
-    def all_possible(self, subject: Cell, reference: Cell) -> bool:
-        """Whether neither cell alone rules out any answer."""
-        return bool(self.row_open[CELLS.index(subject)] and self.column_open[CELLS.index(reference)])
-
-    def draw(self, rng: Random, answer: str, open_only: bool = False) -> tuple[Cell, Cell]:
-        """Draw a pair of cells that has this answer, by weight; ``open_only`` keeps to `all_possible` pairs."""
-        pairs = [row for row in self._pairs[answer] if not open_only or self.all_possible(row[0], row[1])]
-        subject, reference, _ = rng.choices(pairs, weights=[weight for _, _, weight in pairs])[0]
-        return subject, reference
+    def draw(
+        self, rng: Random, answer: str, subject: Cell | None = None, reference: Cell | None = None
+    ) -> tuple[Cell, Cell]:
+        """Draw a pair of cells that has this answer, by weight; with ``subject`` or ``reference`` fixed where given."""
+        pairs = [row for row in self._pairs[answer] if subject in (None, row[0]) and reference in (None, row[1])]
+        drawn = rng.choices(pairs, weights=[weight for _, _, weight in pairs])[0]
+        return drawn[0], drawn[1]
 
 
 @cache
@@ -83,9 +79,23 @@ def direction_table() -> PairTable:
 
 
 @cache
+def neighbour_table() -> PairTable:
+    """Adjacent cells, all pairs equally likely, four answers: on a bounded grid a single cell can't say less.
+
+    A cell at the edge rules answers out, so no weights bring a rule on one object's cell down to a quarter. The least
+    that it can score on four by four cells is a third (a linear programme over all weights), and here it does.
+    """
+    return PairTable(lambda a, b: relation(a, b) if _adjacent(a, b) else None, RELATIONS, exact=False)
+
+
+@cache
 def axis_table(answers: tuple[str, str]) -> PairTable:
     """Pairs for "is A left or right of B" (or above, below), two answers."""
     return PairTable(lambda a, b: name if (name := relation(a, b)) in answers else None, answers, exact=False)
+
+
+def _adjacent(a: Cell, b: Cell) -> bool:
+    return abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1
 
 
 def _yes_no(found: str | None, asked: str) -> str | None:

@@ -1,13 +1,14 @@
 """Training turns about random scenes, and test questions whose answer is drawn before their scene."""
 
 from collections import Counter
+from itertools import cycle
 from random import Random
 
 from blindspot.question import Question
 from blindspot.scenes.tasks import TASKS, Item, Task, Turn
 from blindspot.scenes.world import Scene, Split, draw_distinct
 
-CROWD_SHARE = 0.25
+CROWD_SHARE = 0.2
 
 
 class TrainingWorld:
@@ -23,8 +24,7 @@ class TrainingWorld:
         self._asked: Counter[tuple[str, str]] = Counter()
         self._turns = turns
         self._tasks = {
-            kind: [task for task in TASKS if task.scenes == kind and task.turns]
-            for kind in ("distinct", "crowd")
+            kind: [task for task in TASKS if task.scenes == kind and task.turns] for kind in ("distinct", "crowd")
         }
 
     def draw(self) -> tuple[Scene, list[tuple[Task, Turn]]]:
@@ -76,11 +76,10 @@ def test_questions(split: Split, per_column: int, seed: int) -> tuple[list[Scene
         for number, task in enumerate(tasks):
             share = per_column // len(tasks) + (number < per_column % len(tasks))
             rng = Random(f"{split}/{seed}/{task.name}")
-            targets = task.targets(split)
+            targets = cycle(task.targets(split))
             drawn = 0
             while drawn < share:
-                answer = targets[drawn % len(targets)]
-                items = task.build(rng, answer, split)
+                items = task.build(rng, next(targets), split)
                 questions += _questions(task, items, split, len(scenes))
                 scenes += [item.scene for item in items]
                 drawn += len(items)

@@ -3,7 +3,7 @@
 from random import Random
 from typing import Literal, get_args
 
-from blindspot.scenes.world import CELLS, Scene, Thing
+from blindspot.scenes.world import CELLS, Cell, Scene, Thing
 
 TextStyle = Literal["plain", "raster"]
 CaptionContent = Literal["objects", "places"]
@@ -28,16 +28,17 @@ def describe(scene: Scene, style: TextStyle, rng: Random) -> str:
 
 
 def caption(scene: Scene, content: CaptionContent, rng: Random) -> str:
-    """The objects in random order: ``objects`` by colour and shape alone, ``places`` with row and column too."""
+    """The objects in random order: ``objects`` by colour and shape alone, ``places`` with their cells too."""
     things = rng.sample(scene.things, len(scene.things))
     if content == "objects":
-        return " , ".join(_name(thing) for thing in things)
-    return " , ".join(f"{_name(thing)} {place_words(thing)}" for thing in things)
+        return " ".join(_name(thing) for thing in things)
+    return " ".join(f"{_name(thing)} {place_word(thing.cell)}" for thing in things)
 
 
-def place_words(thing: Thing) -> str:
-    """An object's row and column as two words."""
-    return f"r{thing.row + 1} c{thing.column + 1}"
+def place_word(cell: Cell) -> str:
+    """A cell's name as on a chessboard: columns a to d from the left, rows 1 to 4 from the top."""
+    row, column = cell
+    return f"{'abcdefgh'[column]}{row + 1}"
 
 
 def _name(thing: Thing) -> str:

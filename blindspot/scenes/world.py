@@ -111,7 +111,7 @@ def draw_kind(rng: Random) -> tuple[str, str]:
 
 def _distinct_kinds(rng: Random, count: int, split: Split) -> list[tuple[str, str]]:
     while True:
-        kinds = list(zip(rng.sample(COLOURS, count), rng.sample(SHAPES, count), strict=True))
+        kinds: list[tuple[str, str]] = list(zip(rng.sample(COLOURS, count), rng.sample(SHAPES, count), strict=True))
         if split == "compositional":
             kinds[0] = rng.choice(sorted(HELD_OUT))
             colours, shapes = zip(*kinds, strict=True)

@@ -24,6 +24,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from blindspot.encoders import Encoder, normalise_pixels
 from blindspot.files import read_jsonl
+from blindspot.model.tokenizer import Words, words_of
 from blindspot.question import Question
 from blindspot.training.packing import Rows, join_rows
 
@@ -37,6 +38,10 @@ class Corpus:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
         return AutoTokenizer.from_pretrained(self.folder / "tokenizer")
+
+    @cached_property
+    def words(self) -> Words:
+        return words_of(self.tokenizer)
 
     def text(self, about: str) -> Rows:
         """Text for the language model; ``mixed`` is every scene in both styles."""

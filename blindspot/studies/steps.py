@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, LlavaForConditionalGeneration
 
 from blindspot.benchmarks.scoring import score
-from blindspot.encoders import ENCODERS, Encoder, TowerShape, build_tower
+from blindspot.encoders import ENCODERS, Encoder, TowerShape
 from blindspot.errors import UserError
 from blindspot.evaluation.answerer import LocalAnswerer
 from blindspot.files import write_jsonl
@@ -40,9 +39,7 @@ def data(context: StepContext) -> None:
     """Draw or read everything that is trained and tested on."""
     config = context.step.config
     model = config["model"]
-    size = CorpusSize(
-        **config["data"], side=model["image"], image_tokens=(model["image"] // model["patch"]) ** 2
-    )
+    size = CorpusSize(**config["data"], side=model["image"], image_tokens=(model["image"] // model["patch"]) ** 2)
     if config["source"] == "scenes":
         write_scenes(context.folder, size, context.report)
         return
@@ -65,8 +62,8 @@ def encoder(context: StepContext) -> None:
     corpus, config = Corpus(context.inputs["data"]), context.step.config
     family = ENCODERS[config["family"]]
     captioned, captions_nl = corpus.captions(config["encoder"]["captions"])
-    ids = corpus.tokenizer
-    shape = CaptionShape(len(ids), captions_nl.shape[1], ids.pad_token_id, ids.eos_token_id)
+    words = corpus.words
+    shape = CaptionShape(words.count, captions_nl.shape[1], words.pad, words.end)
     tower = train_encoder(
         family,
         _tower(config),
@@ -155,23 +152,23 @@ def _positions(config: Config) -> EncoderPositions:
 
 
 def _language(config: Config, corpus: Corpus) -> LlamaConfig:
-    model, ids = config["model"], corpus.tokenizer
+    model, words = config["model"], corpus.words
     shape = LanguageShape(
         width=model["width"],
         layers=model["language_layers"],
         heads=model["heads"],
         mlp_width=model["mlp"],
         rotary_base=model["rotary_base"],
-        vocabulary=len(ids),
+        vocabulary=words.count,
     )
-    return shape.config(ids.pad_token_id, ids.bos_token_id, ids.eos_token_id)
+    return shape.config(words.pad, words.begin, words.end)
 
 
 def _pretrained(context: StepContext) -> tuple[LlavaForConditionalGeneration, Corpus, Encoder]:
     """The variant as stage 1 finds it: pretrained encoder and language model, random projector."""
     corpus, config = Corpus(context.inputs["data"]), context.step.config
     family, language = ENCODERS[config["family"]], _language(config, corpus)
-    model = build_variant(family, _tower(config), _positions(config), language, corpus.tokenizer.image_token_id)
+    model = build_variant(family, _tower(config), _positions(config), language, corpus.words.image)
     text_model = LlamaForCausalLM(language)
     load_weights(text_model, context.inputs["text"] / LANGUAGE)
     model.model.language_model.load_state_dict(text_model.model.state_dict())

@@ -68,7 +68,18 @@ def run_study(
         warning = [] if study.meaningful else [f'Scale "{study.scale}" tests the machinery; its numbers mean nothing.']
         progress.show_plan(ledger.cached, f"{study.title}: {run}", [*warning, *ledger.damages])
         run_steps(ledger, workers, lock, progress, data, registry)
+        _link_models(run, ledger)
     return run
+
+
+def _link_models(run: Path, ledger: Ledger) -> None:
+    """Give every trained variant a name that can be typed: ``models/<arm>-seed<seed>``."""
+    (run / "models").mkdir(exist_ok=True)
+    for step in ledger.steps:
+        if step.kind == "instruct":
+            link = run / "models" / f"{step.arm}-seed{step.seed}"
+            link.unlink(missing_ok=True)
+            link.symlink_to(Path("..") / step.folder / "model")
 
 
 def _write_records(run: Path, study: Study, ledger: Ledger) -> None:

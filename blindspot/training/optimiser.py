@@ -35,15 +35,18 @@ class BatchedMuon(Optimizer):
                     shapes.setdefault(parameter.shape, []).append(parameter)
             for (rows, columns), alike in shapes.items():
                 step_size = group["lr"] * max(1.0, rows / columns) ** 0.5
-                torch._foreach_add_(alike, list(self._update(alike, group["momentum"])), alpha=-step_size)
+                for parameter, update in zip(alike, self._update(alike, group["momentum"]), strict=True):
+                    parameter.add_(update, alpha=-step_size)
 
     def _update(self, alike: list[Tensor], momentum: float) -> Iterable[Tensor]:
+        nesterov: list[Tensor] = []
         for parameter in alike:
-            self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
-        gradients: list[Tensor] = [parameter.grad for parameter in alike if parameter.grad is not None]
-        buffers = [self.state[parameter]["momentum"] for parameter in alike]
-        torch._foreach_lerp_(buffers, gradients, 1 - momentum)
-        nesterov = torch._foreach_lerp(gradients, buffers, momentum)
+            assert parameter.grad is not None
+            state = self.state[parameter]
+            if "momentum" not in state:
+                state["momentum"] = torch.zeros_like(parameter)
+            buffer = state["momentum"].lerp_(parameter.grad, 1 - momentum)
+            nesterov.append(parameter.grad.lerp(buffer, momentum))
         return orthogonalise(torch.stack(nesterov)).unbind()
 
 
@@ -63,7 +66,9 @@ def orthogonalise(matrices_nrc: Tensor, steps: int = 5) -> Tensor:
 def optimisers(module: nn.Module, lr: float) -> list[Optimizer]:
     """Muon for the weight matrices of linear layers, AdamW for every other trainable parameter."""
     matrices = {
-        id(part.weight) for name, part in module.named_modules() if isinstance(part, nn.Linear) and "lm_head" not in name
+        id(part.weight)
+        for name, part in module.named_modules()
+        if isinstance(part, nn.Linear) and "lm_head" not in name
     }
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     inner = [parameter for parameter in trainable if id(parameter) in matrices]

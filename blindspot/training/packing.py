@@ -8,6 +8,7 @@ get in a sequence of its own, but the prefix is computed once.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -120,7 +121,7 @@ def pack(rows: Rows, chosen: np.ndarray, pad: int) -> Packed:
     )
 
 
-def answer_loss(model: torch.nn.Module, batch: Packed, pixels_bchw: Tensor | None = None) -> Tensor:
+def answer_loss(model: Any, batch: Packed, pixels_bchw: Tensor | None = None) -> Tensor:
     """Mean cross-entropy over the supervised tokens of the batch, in nats.
 
     Logits are computed at supervised positions only.

@@ -1,7 +1,7 @@
 """The stages of an arm: text, encoder, connector, instruct. Each trains one part and saves it.
 
-The language model's text stage and the encoder stage stand in for the pretrained parts that LLaVA starts from; connector
-and instruct are LLaVA's two stages.
+The text and encoder stages stand in for the pretrained parts that LLaVA starts from; connector and instruct are
+LLaVA's two stages.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, LlavaForConditionalGeneration
@@ -49,7 +48,14 @@ def train_text(config: LlamaConfig, rows: Rows, run: Run) -> LlamaForCausalLM:
     model = LlamaForCausalLM(config)
     order = Order(len(rows), run.recipe.batch, run.seed)
     pad = _pad(config)
-    fit(model, lambda step: answer_loss(model, pack(rows, order(step), pad)), run.recipe, run.seed, run.folder, run.report)
+    fit(
+        model,
+        lambda step: answer_loss(model, pack(rows, order(step), pad)),
+        run.recipe,
+        run.seed,
+        run.folder,
+        run.report,
+    )
     return model
 
 

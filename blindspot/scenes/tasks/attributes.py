@@ -3,7 +3,7 @@
 from random import Random
 
 from blindspot.scenes.relations import axis_table
-from blindspot.scenes.tasks.base import Item, Referent, Task, Turn, ordered_pairs
+from blindspot.scenes.tasks.base import Item, Task, Turn, ordered_pairs
 from blindspot.scenes.tasks.relations import choose_pair
 from blindspot.scenes.world import COLOURS, HELD_OUT, SHAPES, Scene, Split, Thing, draw_distinct
 
@@ -21,20 +21,25 @@ class ChooseSide(Task):
         pair = choose_pair(rng, scene, axis_table(axis), answer)
         if pair is None:
             return None
-        call = Referent(rng)
         words = "-or-".join(axis)
-        balanced = axis_table(axis).all_possible(pair[0].cell, pair[1].cell)
-        return Turn(f"{call(pair[0])} {words} {call(pair[1])}", answer, axis, {"balanced": balanced})
+        return Turn(f"{pair[0].colour} {words} {pair[1].colour}", answer, axis)
 
 
 class ChooseShape(Task):
-    """ "red square or circle": the wrong option is another object's shape."""
+    """ "red square or circle": the wrong option is another object's shape.
+
+    The two objects could have each other's shapes in training, so the exchanged scene is as likely as the scene.
+    """
 
     name, column, kind = "choose_shape", "gqa_choose", "choice"
     answers = ("first", "second")
 
     def ask(self, rng: Random, scene: Scene, answer: str) -> Turn | None:
-        pairs = [(a, b) for a, b in ordered_pairs(scene) if (a.colour, b.shape) not in HELD_OUT]
+        pairs = [
+            (a, b)
+            for a, b in ordered_pairs(scene)
+            if not HELD_OUT.intersection(((a.colour, b.shape), (b.colour, a.shape)))
+        ]
         if not pairs:
             return None
         a, b = rng.choice(pairs)
@@ -47,39 +52,37 @@ class Compare(Task):
 
     name, column, kind = "compare", "gqa_compare", "choice"
     answers = ("first", "second")
+    turns = 1.5
 
     def ask(self, rng: Random, scene: Scene, answer: str) -> Turn | None:
         word, axis, sign = rng.choice((("higher", 0, -1), ("lower", 0, 1), ("more-left", 1, -1), ("more-right", 1, 1)))
         pairs = [(a, b) for a, b in ordered_pairs(scene) if sign * (a.cell[axis] - b.cell[axis]) > 0]
         if not pairs:
             return None
-        call = Referent(rng)
-        winner, loser = (call(thing) for thing in rng.choice(pairs))
+        winner, loser = (thing.colour for thing in rng.choice(pairs))
         options = (winner, loser) if answer == "first" else (loser, winner)
         return Turn(f"{word} {options[0]} or {options[1]}", winner, options)
 
 
 class Logical(Task):
-    """ "any red and square", "any red or square"."""
+    """ "any red and square", "any red or square".
+
+    Always a colour and a shape: of two present words, and of two absent ones, more than half are of different kinds,
+    so with any two words their kinds would hint at the answer.
+    """
 
     name, column, kind = "logical", "gqa_logical", "yes_no"
     answers = ("yes", "no")
 
     def ask(self, rng: Random, scene: Scene, answer: str) -> Turn | None:
         word = rng.choice(("and", "or"))
-        present = [w for w in COLOURS + SHAPES if any(thing.has(w) for thing in scene.things)]
-        absent = [w for w in COLOURS + SHAPES if w not in present]
-        if (word, answer) == ("and", "yes"):
-            pair = rng.sample(present, 2)
-        elif (word, answer) == ("or", "no"):
-            if len(absent) < 2:
-                return None
-            pair = rng.sample(absent, 2)
-        elif absent:
-            pair = [rng.choice(present), rng.choice(absent)]
-            rng.shuffle(pair)
-        else:
-            return None
+        both = {("and", "yes"): True, ("or", "no"): False}.get((word, answer))
+        wanted = rng.choice(((True, False), (False, True))) if both is None else (both, both)
+        pair = [
+            rng.choice([name for name in names if any(thing.has(name) for thing in scene.things) == present])
+            for names, present in zip((COLOURS, SHAPES), wanted, strict=True)
+        ]
+        rng.shuffle(pair)
         return Turn(f"any {pair[0]} {word} {pair[1]}", answer, self.answers)
 
 

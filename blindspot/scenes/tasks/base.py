@@ -1,7 +1,12 @@
-"""What a task is: it asks about scenes, and it builds scenes for an answer that was drawn first."""
+"""What a task is: it asks about scenes, and it builds scenes for an answer that was drawn first.
 
-from dataclasses import dataclass, field
+Objects are named by their colour, which is unique where objects are asked about one by one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 from random import Random
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from blindspot.question import Kind
@@ -14,7 +19,7 @@ class Turn(NamedTuple):
     prompt: str
     answer: str
     choices: tuple[str, ...] = ()
-    groups: dict[str, Any] = {}
+    groups: Mapping[str, Any] = MappingProxyType({})
 
 
 class Item(NamedTuple):
@@ -61,17 +66,6 @@ class Task:
     def draw(self, rng: Random, answer: str, split: Split) -> Scene:
         """A random scene in which `ask` may find a question with this answer."""
         return draw_distinct(rng, split)
-
-
-@dataclass
-class Referent:
-    """Picks how objects are named: by colour or by shape, each unique in a scene of distinct objects."""
-
-    rng: Random
-    used: dict[Thing, str] = field(default_factory=dict)
-
-    def __call__(self, thing: Thing) -> str:
-        return self.used.setdefault(thing, thing.colour if self.rng.random() < 0.5 else thing.shape)
 
 
 def ordered_pairs(scene: Scene) -> list[tuple[Thing, Thing]]:

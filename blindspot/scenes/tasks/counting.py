@@ -3,7 +3,7 @@
 from random import Random
 
 from blindspot.scenes.relations import PHRASE, RELATIONS, relation
-from blindspot.scenes.tasks.base import Item, Referent, Task, Turn
+from blindspot.scenes.tasks.base import Item, Task, Turn
 from blindspot.scenes.world import COLOURS, SHAPES, Scene, Split, draw_crowd, draw_distinct, draw_kind
 
 
@@ -57,7 +57,7 @@ class CountRelated(Task):
         if not found:
             return None
         name, thing = rng.choice(found)
-        return Turn(f"how-many {PHRASE[name]} {Referent(rng)(thing)}", answer, (), {"relation": name})
+        return Turn(f"how-many {PHRASE[name]} {thing.colour}", answer, (), {"relation": name})
 
 
 class CountCrowd(Task):
@@ -72,7 +72,7 @@ class CountCrowd(Task):
         return Turn(f"how-many {rng.choice(words)}", answer) if words else None
 
     def build(self, rng: Random, answer: str, split: Split) -> list[Item]:
-        colour, shape = kind = draw_kind(rng)
+        kind = draw_kind(rng)
         word = rng.choice(kind)
         others = [_kind(rng, word, False) for _ in range(rng.randint(0, 2))]
         return [Item(draw_crowd(rng, [kind] * int(answer) + others), Turn(f"how-many {word}", answer))]

@@ -1,34 +1,36 @@
-"""Minimal pairs (MMVP): two pictures that differ in one exchange, one question, opposite answers; both must be right."""
+"""Minimal pairs (MMVP): pictures that differ in one exchange, one question, opposite answers; both must be right."""
 
 from random import Random
 
-from blindspot.scenes.relations import OPPOSITE, PHRASE, RELATIONS, relation, statement_table
-from blindspot.scenes.tasks.base import Item, Referent, Task, Turn
-from blindspot.scenes.world import HELD_OUT, Scene, Split, Thing, draw_distinct, place
+from blindspot.scenes.relations import PHRASE, RELATIONS, statement_table
+from blindspot.scenes.tasks.base import Item, Task, Turn
+from blindspot.scenes.world import CELL, HELD_OUT, Scene, Split, Thing, draw_distinct
 
 
 class SwappedPlaces(Task):
-    """Two objects exchange their cells, so a relation between them turns round."""
+    """A queried object exchanges its cell with a third one, so that a relation holds in one picture only.
+
+    If the two queried objects changed places, the relation would turn into its opposite, and the cell of either alone
+    would tell which picture it is.
+    """
 
     name, column, kind = "swapped_places", "mmvp", "yes_no"
     answers = ("yes", "no")
     turns = 0.0
 
     def build(self, rng: Random, answer: str, split: Split) -> list[Item]:
-        name = rng.choice(RELATIONS)
-        table = statement_table(name)
-        while True:
-            cells = table.draw(rng, "yes")
-            if table.weight("no", cells[1], cells[0]) > 0:
-                break
-        scene = draw_distinct(rng, split, cells=cells if answer == "yes" else cells[::-1])
-        a, b, *rest = scene.things
-        swapped = Scene((_moved(rng, a, b), _moved(rng, b, a), *rest), scene.background)
-        call = Referent(rng)
-        prompt = f"{call(a)} {PHRASE[name]} {call(b)}"
-        groups = {"relation": name, "balanced": True}
+        name, moving = rng.choice(RELATIONS), rng.randrange(2)
         other = "no" if answer == "yes" else "yes"
-        assert relation(a.cell, b.cell) == (name if answer == "yes" else OPPOSITE[name])
+        table = statement_table(name)
+        subject, reference = table.draw(rng, answer)
+        fixed = {"reference": reference} if moving == 0 else {"subject": subject}
+        target = table.draw(rng, other, **fixed)[moving]
+        scene = draw_distinct(rng, split, cells=(subject, reference, target))
+        things = list(scene.things)
+        things[moving], things[2] = _moved(things[moving], things[2]), _moved(things[2], things[moving])
+        swapped = Scene(tuple(things), scene.background)
+        prompt = f"{things[0].colour} {PHRASE[name]} {things[1].colour}"
+        groups = {"relation": name, "balanced": True}
         return [
             Item(scene, Turn(prompt, answer, self.answers, groups)),
             Item(swapped, Turn(prompt, other, self.answers, groups)),
@@ -58,7 +60,7 @@ class SwappedColours(Task):
         ]
 
 
-def _moved(rng: Random, thing: Thing, target: Thing) -> Thing:
-    return place(rng, thing.colour, thing.shape, target.cell)
-
-
+def _moved(thing: Thing, target: Thing) -> Thing:
+    """``thing`` in the cell of ``target``, at the offset that it has in its own."""
+    across, down = target.column - thing.column, target.row - thing.row
+    return thing._replace(row=target.row, column=target.column, x=thing.x + across * CELL, y=thing.y + down * CELL)

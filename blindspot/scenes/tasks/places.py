@@ -2,34 +2,35 @@
 
 from random import Random
 
-from blindspot.scenes.tasks.base import Referent, Task, Turn
-from blindspot.scenes.text import place_words
-from blindspot.scenes.world import CANVAS, COLOURS, GRID, Scene
+from blindspot.scenes.tasks.base import Task, Turn
+from blindspot.scenes.text import place_word
+from blindspot.scenes.world import CANVAS, CELLS, COLOURS, Scene
 
 BOX_UNITS = CANVAS
 
 
 class Recognise(Task):
-    """ "at r1 c2": the colour there."""
+    """ "at b1": the colour there."""
 
     name, column, kind = "recognition", "topviewrs", "text"
     answers = COLOURS
+    turns = 1.5
 
     def ask(self, rng: Random, scene: Scene, answer: str) -> Turn | None:
         thing = next((thing for thing in scene.things if thing.colour == answer), None)
-        return thing and Turn(f"at {place_words(thing)}", answer, self.answers)
+        return thing and Turn(f"at {place_word(thing.cell)}", answer, self.answers)
 
 
 class Locate(Task):
-    """ "cell of red": row and column, two words."""
+    """ "cell of red": its name, as on a chessboard."""
 
     name, column, kind = "localisation", "topviewrs", "text"
-    answers = tuple(f"r{row + 1} c{column + 1}" for row in range(GRID) for column in range(GRID))
+    answers = tuple(place_word(cell) for cell in CELLS)
     turns = 2.0
 
     def ask(self, rng: Random, scene: Scene, answer: str) -> Turn | None:
-        thing = next((thing for thing in scene.things if place_words(thing) == answer), None)
-        return thing and Turn(f"cell of {Referent(rng)(thing)}", answer, self.answers)
+        thing = next((thing for thing in scene.things if place_word(thing.cell) == answer), None)
+        return thing and Turn(f"cell of {thing.colour}", answer, self.answers)
 
 
 class Box(Task):
@@ -40,4 +41,4 @@ class Box(Task):
 
     def ask(self, rng: Random, scene: Scene, answer: str) -> Turn | None:
         thing = rng.choice(scene.things)
-        return Turn(f"box of {Referent(rng)(thing)}", " ".join(str(edge) for edge in thing.box))
+        return Turn(f"box of {thing.colour}", " ".join(str(edge) for edge in thing.box))

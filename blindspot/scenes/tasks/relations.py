@@ -2,9 +2,12 @@
 
 from random import Random
 
-from blindspot.scenes.relations import PHRASE, RELATIONS, PairTable, direction_table, statement_table
-from blindspot.scenes.tasks.base import Item, Referent, Task, Turn, ordered_pairs
+from blindspot.scenes.relations import PHRASE, RELATIONS, PairTable, direction_table, neighbour_table, statement_table
+from blindspot.scenes.tasks.base import Item, Task, Turn, ordered_pairs
 from blindspot.scenes.world import Scene, Split, Thing, draw_distinct
+
+START_LIES = {"north": "below", "south": "above", "east": "left", "west": "right"}
+"""Where one stands relative to what lies in that direction on a map with north up."""
 
 
 class Statement(Task):
@@ -18,21 +21,24 @@ class Statement(Task):
     def ask(self, rng: Random, scene: Scene, answer: str) -> Turn | None:
         name = rng.choice(RELATIONS)
         pair = choose_pair(rng, scene, statement_table(name), answer)
-        return pair and self._phrase(rng, name, *pair, answer)
+        return pair and self._phrase(name, *pair, answer)
 
     def build(self, rng: Random, answer: str, split: Split) -> list[Item]:
         name = rng.choice(RELATIONS)
         scene = draw_distinct(rng, split, cells=statement_table(name).draw(rng, answer))
-        return [Item(scene, self._phrase(rng, name, *scene.things[:2], answer))]
+        subject, reference = scene.things[:2]
+        return [Item(scene, self._phrase(name, subject, reference, answer))]
 
-    def _phrase(self, rng: Random, name: str, a: Thing, b: Thing, answer: str) -> Turn:
-        call = Referent(rng)
-        prompt = f"{call(a)} {PHRASE[name]} {call(b)}"
+    def _phrase(self, name: str, a: Thing, b: Thing, answer: str) -> Turn:
+        prompt = f"{a.colour} {PHRASE[name]} {b.colour}"
         return Turn(prompt, answer, self.answers, {"relation": name, "balanced": True})
 
 
 class Direction(Task):
-    """ "red relative-to blue": one of four. Groups mark questions that no single cell helps to answer."""
+    """ "red relative-to blue": one of four.
+
+    Half of the test questions are ``balanced``: drawn from `neighbour_table`, where a single cell says least.
+    """
 
     name, column, kind = "direction", "cvbench_relation", "choice"
     answers = RELATIONS
@@ -41,17 +47,18 @@ class Direction(Task):
 
     def ask(self, rng: Random, scene: Scene, answer: str) -> Turn | None:
         pair = choose_pair(rng, scene, direction_table(), answer)
-        return pair and self._phrase(rng, *pair, answer)
+        return pair and self._phrase(*pair, answer, balanced=False)
 
     def build(self, rng: Random, answer: str, split: Split) -> list[Item]:
-        cells = direction_table().draw(rng, answer, open_only=rng.random() < 0.5)
-        scene = draw_distinct(rng, split, cells=cells)
-        return [Item(scene, self._phrase(rng, *scene.things[:2], answer))]
+        balanced = rng.random() < 0.5
+        table = neighbour_table() if balanced else direction_table()
+        scene = draw_distinct(rng, split, cells=table.draw(rng, answer))
+        subject, reference = scene.things[:2]
+        return [Item(scene, self._phrase(subject, reference, answer, balanced))]
 
-    def _phrase(self, rng: Random, a: Thing, b: Thing, answer: str) -> Turn:
-        call = Referent(rng)
-        groups = {"relation": answer, "balanced": direction_table().all_possible(a.cell, b.cell)}
-        return Turn(f"{call(a)} relative-to {call(b)}", answer, self.answers, groups)
+    def _phrase(self, a: Thing, b: Thing, answer: str, balanced: bool) -> Turn:
+        groups = {"relation": answer, "balanced": balanced}
+        return Turn(f"{a.colour} relative-to {b.colour}", answer, self.answers, groups)
 
 
 class MapHeading(Task):
@@ -60,14 +67,12 @@ class MapHeading(Task):
     name, column, kind = "reasoning", "topviewrs", "text"
     answers = ("north", "south", "east", "west")
     turns = 1.0
-    _AS_RELATION = {"north": "below", "south": "above", "east": "left", "west": "right"}
 
     def ask(self, rng: Random, scene: Scene, answer: str) -> Turn | None:
-        pair = choose_pair(rng, scene, direction_table(), self._AS_RELATION[answer])
+        pair = choose_pair(rng, scene, direction_table(), START_LIES[answer])
         if pair is None:
             return None
-        call = Referent(rng)
-        return Turn(f"way {call(pair[0])} to {call(pair[1])}", answer, self.answers)
+        return Turn(f"way {pair[0].colour} to {pair[1].colour}", answer, self.answers)
 
 
 def choose_pair(rng: Random, scene: Scene, table: PairTable, answer: str) -> tuple[Thing, Thing] | None:

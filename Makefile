@@ -1,0 +1,44 @@
+# make study   set up, run the miniature study and show its results
+# make test    set up, then lint, types and the whole test suite
+# make setup   only the set-up: .venv with the versions of constraints.txt
+#
+# PYTHON names the interpreter (3.11 or newer; the first found is taken), VENV the environment.
+
+SHELL := bash
+VENV ?= .venv
+PYTHON ?=
+CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: study test setup
+
+study: $(READY)
+	@$(BIN)/blindspot study miniature
+
+# Two processes of one thread each: tests that train are faster so, and their numbers do not depend on the machine.
+test: $(READY)
+	@echo "== ruff" && $(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@echo "== pyright" && $(BIN)/pyright --pythonpath $(BIN)/python
+	@echo "== pytest" && OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@set -eo pipefail; found=; \
+	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	    for python in $(or $(PYTHON),$(CANDIDATES)); do \
+	        if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	    done; \
+	    if test -z "$$found"; then \
+	        echo "Blindspot needs Python 3.11 or newer; looked for: $(or $(PYTHON),$(CANDIDATES))." \
+	             "Name yours: make PYTHON=/path/to/python3.12" >&2; \
+	        exit 1; \
+	    fi; \
+	    echo "Creating $(VENV) with $$("$$found" --version)"; \
+	    "$$found" -m venv --clear $(VENV); \
+	fi; \
+	echo "Installing into $(VENV): some minutes the first time"; \
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[dev]' \
+	    | { grep --line-buffered -E -o '^(Collecting|Building|Installing) [^ (]+' || true; }; \
+	touch $@

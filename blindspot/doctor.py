@@ -1,0 +1,216 @@
+"""What Blindspot finds on this machine, what is missing, and the command that mends it."""
+
+import os
+import platform
+import shutil
+import tempfile
+import tomllib
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from rich.table import Table
+
+DISTRIBUTION = "spatial-blindspot"
+ROOT = Path(__file__).parents[1]
+GIB = 2**30
+FREE_MEMORY, FREE_DISK = 2 * GIB, GIB
+"""What the miniature study is comfortable with; less is noted, not refused."""
+
+State = Literal["ok", "note", "fault"]
+
+
+class Check(NamedTuple):
+    """One thing that was looked at.
+
+    Attributes:
+        name: what.
+        state: ``ok``; ``note``: works, but worth knowing; ``fault``: Blindspot does not work like this.
+        found: what is there.
+        mend: what to do about it, often a command; empty if nothing.
+    """
+
+    name: str
+    state: State
+    found: str
+    mend: str = ""
+
+
+class Needs(NamedTuple):
+    """What the distribution asks for."""
+
+    python: str
+    requirements: list[Requirement]
+    install: str
+
+
+def report(runs: Path = Path("runs")) -> list[Check]:
+    """Look at Python, packages, devices, memory, and the disk at the run folder ``runs``."""
+    needs = _needs()
+    core = [requirement for requirement in needs.requirements if not _extra(requirement)]
+    extras = sorted({extra for requirement in needs.requirements if (extra := _extra(requirement))})
+    return [
+        _python(needs),
+        *(_package(requirement, needs.install) for requirement in core),
+        *(_extra_packages(extra, needs) for extra in extras),
+        *_devices(needs.install),
+        _memory(),
+        *_disk(runs),
+    ]
+
+
+def works(checks: list[Check]) -> bool:
+    """Whether nothing that the core needs is missing."""
+    return all(check.state != "fault" for check in checks)
+
+
+def as_json(checks: list[Check]) -> dict[str, Any]:
+    """The checks as plain values for scripts."""
+    return {"works": works(checks), "checks": [check._asdict() for check in checks]}
+
+
+def as_table(checks: list[Check]) -> Table:
+    """The checks for the terminal."""
+    marks = {"ok": "[green]ok[/green]", "note": "[yellow]note[/yellow]", "fault": "[bold red]fault[/bold red]"}
+    table = Table(box=None, pad_edge=False)
+    for title in ("", "found", "", "what to do"):
+        table.add_column(title, overflow="fold")
+    for check in checks:
+        table.add_row(check.name, check.found, marks[check.state], check.mend)
+    return table
+
+
+def _needs() -> Needs:
+    """From the installed distribution; from pyproject.toml where only the source is on the path."""
+    try:
+        found = metadata.metadata(DISTRIBUTION)
+        listed = found.get_all("Requires-Dist") or []
+        needs = Needs(found["Requires-Python"] or "", [Requirement(line) for line in listed], "")
+    except metadata.PackageNotFoundError:
+        if not (ROOT / "pyproject.toml").is_file():
+            return Needs("", [], f"pip install {DISTRIBUTION}")
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        listed = [Requirement(line) for line in project["dependencies"]]
+        for extra, lines in project.get("optional-dependencies", {}).items():
+            listed += [Requirement(f"{line}; extra == '{extra}'") for line in lines]
+        needs = Needs(project["requires-python"], listed, "")
+    source = (ROOT / "pyproject.toml").is_file()
+    constraints = f" -c {ROOT / 'constraints.txt'}" if (ROOT / "constraints.txt").is_file() else ""
+    return needs._replace(install=f"pip install{constraints} -e {ROOT}" if source else f"pip install {DISTRIBUTION}")
+
+
+def _extra(requirement: Requirement) -> str:
+    """The extra that a requirement belongs to; empty for the core."""
+    marker = str(requirement.marker or "")
+    return marker.split("extra == ")[1].split()[0].strip("\"')") if "extra == " in marker else ""
+
+
+def _python(needs: Needs) -> Check:
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    if needs.python and platform.python_version() not in SpecifierSet(needs.python, prereleases=True):
+        return Check("Python", "fault", found, f"install Python {needs.python} and make a new environment with it")
+    return Check("Python", "ok", found)
+
+
+def _package(requirement: Requirement, install: str) -> Check:
+    version = _version(requirement.name)
+    if version is None:
+        return Check(requirement.name, "fault", "missing", install)
+    if not requirement.specifier.contains(version, prereleases=True):
+        return Check(requirement.name, "fault", f"{version}, needs {requirement.specifier}", install)
+    return Check(requirement.name, "ok", version)
+
+
+def _extra_packages(extra: str, needs: Needs) -> Check:
+    wanted = [requirement for requirement in needs.requirements if _extra(requirement) == extra]
+    missing = [
+        requirement.name
+        for requirement in wanted
+        if (version := _version(requirement.name)) is None
+        or not requirement.specifier.contains(version, prereleases=True)
+    ]
+    if not missing:
+        return Check(f"extra {extra}", "ok", "installed")
+    return Check(f"extra {extra}", "note", f"optional; without {', '.join(missing)}", f"{needs.install}[{extra}]")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _devices(install: str) -> list[Check]:
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return [Check("torch loads", "fault", f"no: {error}", install)]
+    cuda = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    found = [
+        Check("CPU", "ok", f"{os.cpu_count()} cores, {torch.get_num_threads()} torch threads"),
+        _bfloat16(torch),
+        Check("CUDA", "ok", ", ".join(cuda) or "none; the miniature needs none"),
+    ]
+    if torch.backends.mps.is_available():
+        found.append(Check("MPS", "ok", "available"))
+    return found
+
+
+def _bfloat16(torch: Any) -> Check:
+    """Training runs under bfloat16 autocast: see that it works here, and with which instructions."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            product = torch.ones(8, 8) @ torch.ones(8, 8)
+    except RuntimeError as error:
+        return Check("bfloat16", "fault", f"fails on this CPU: {error}", "use another machine")
+    if product.dtype != torch.bfloat16 or product[0, 0] != 8:
+        return Check("bfloat16", "fault", f"wrong result on this CPU ({capability})", "use another machine")
+    return Check("bfloat16", "ok", f"works on this CPU ({capability})")
+
+
+def _memory() -> Check:
+    names = getattr(os, "sysconf_names", {})
+    if "SC_PHYS_PAGES" not in names:
+        return Check("memory", "note", "unknown on this system")
+    page = os.sysconf("SC_PAGE_SIZE")
+    total = os.sysconf("SC_PHYS_PAGES") * page
+    found = f"{total / GIB:.1f} GiB"
+    available = _available_memory()
+    if available is None:
+        return Check("memory", "ok", found)
+    found += f", {available / GIB:.1f} GiB available"
+    if available < FREE_MEMORY:
+        return Check("memory", "note", found, "close other programs, or run with --workers 1")
+    return Check("memory", "ok", found)
+
+
+def _available_memory() -> int | None:
+    """Bytes that programs can still get; Linux alone says."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _disk(runs: Path) -> list[Check]:
+    existing = next(path for path in (runs.absolute(), *runs.absolute().parents) if path.is_dir())
+    free = shutil.disk_usage(existing).free
+    low = free < FREE_DISK
+    disk = Check(
+        "disk",
+        "note" if low else "ok",
+        f"{free / GIB:.1f} GiB free at {existing}",
+        "free the disk or run with --out" if low else "",
+    )
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        reason = f"{runs} cannot be written: {error.strerror or error}"
+        return [disk, Check("run folder", "note", reason, "run with --out FOLDER, a folder that you may write")]
+    return [disk, Check("run folder", "ok", f"{runs} can be written")]
