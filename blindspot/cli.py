@@ -145,6 +145,7 @@ def ask(
     with _one_line_errors():
         from blindspot.model import load
 
+        load.quiet()
         opened, processor = load.load(model)
         print(load.ask(opened, processor, load.open_image(image), question))
 

@@ -89,8 +89,7 @@ def load(folder: Path) -> Nlvr:
     Raises:
         UserError: if a file is missing or a row is malformed (the file and line are named).
     """
-    if not folder.is_dir():
-        raise UserError(f"no NLVR folder at {folder}; {_EXPECTED}")
+    _require_folder(folder)
     train, dev, test = (_load_split(folder, name) for name in SPLITS)
     return Nlvr(train, dev, test)
 
@@ -143,14 +142,20 @@ def normalise(sentence: str) -> str:
 
 
 def fingerprint(folder: Path) -> str:
-    """Hex SHA-256 over the content of the row files and the names and sizes (not the pixels) of all pictures.
+    """Hex SHA-256 over the bytes of the row files and the names and bytes of all pictures.
 
     Raises:
-        UserError: if a row file is missing.
+        UserError: if the folder or a row file is missing.
     """
+    _require_folder(folder)
     rows = {name: files.sha256_file(_rows_file(folder, name)) for name in SPLITS}
-    pictures = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*.png")}
+    pictures = {path.relative_to(folder).as_posix(): files.sha256_file(path) for path in folder.rglob("*.png")}
     return files.fingerprint({"rows": rows, "pictures": pictures})
+
+
+def _require_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise UserError(f"no NLVR folder at {folder}; {_EXPECTED}")
 
 
 def _rows_file(folder: Path, split: str) -> Path:

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tokenizers.models import WordLevel
 from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.utils import logging
 
 import blindspot.model.variant  # noqa: F401  (registers the model type with the Auto classes)
 from blindspot.errors import UserError
@@ -15,7 +16,7 @@ def load(folder: Path) -> tuple[Any, Any]:
     """The model, ready to answer, and its processor.
 
     Raises:
-        UserError: if ``folder`` is no checkpoint that transformers can open.
+        UserError: if ``folder`` is no checkpoint that transformers can open, or lacks some of its weights.
     """
     if not (folder / "config.json").is_file():
         found = sorted(path.name for path in (folder / "models").glob("*")) if (folder / "models").is_dir() else []
@@ -23,10 +24,21 @@ def load(folder: Path) -> tuple[Any, Any]:
         raise UserError(f"{folder} is not a model folder (it has no config.json){hint}")
     try:
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        opened: Any = AutoModelForImageTextToText.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True
+        )
+    except Exception as error:  # what a damaged folder makes the libraries raise has no common base
         raise UserError(f"cannot open the model in {folder}: {error}") from error
+    model, info = opened
+    if info["missing_keys"]:
+        raise UserError(f"the model in {folder} lacks weights, e.g. {min(info['missing_keys'])}; copy or train it anew")
     return model.eval(), processor
+
+
+def quiet() -> None:
+    """Keep transformers' progress bars and warnings off the terminal, for a program that prints one answer."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 def open_image(path: Path) -> Image.Image:
@@ -40,7 +52,7 @@ def open_image(path: Path) -> Image.Image:
             return image.convert("RGB")
     except FileNotFoundError as error:
         raise UserError(f"no image at {path}") from error
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} is not an image that can be read: {error}") from error
 
 
@@ -63,8 +75,7 @@ def ask(model: Any, processor: Any, image: Image.Image, question: str, longest: 
 
 
 def _refuse_unknown_words(tokenizer: Any, question: str) -> None:
-    known = tokenizer.get_vocab()
+    known = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
     for word in question.split():
         if word not in known:
-            words = ", ".join(sorted(word for word in known if not word.startswith("<")))
-            raise UserError(f"this model does not know the word {word!r}; it knows: {words}")
+            raise UserError(f"this model does not know the word {word!r}; it knows: {', '.join(sorted(known))}")

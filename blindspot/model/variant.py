@@ -27,7 +27,7 @@ class BlindspotConfig(LlavaConfig):
     model_type = "blindspot"
 
     encoder_positions: dict[str, Any] | None = None
-    prefix_tokens: int = 0
+    prefix_tokens: int | None = None
 
 
 class BlindspotForConditionalGeneration(LlavaForConditionalGeneration):
@@ -40,11 +40,18 @@ class BlindspotForConditionalGeneration(LlavaForConditionalGeneration):
         self.attach_positions()
 
     def attach_positions(self) -> None:
-        """Give the image encoder its positions, replacing any that were attached before."""
-        tower = self.model.vision_tower
+        """Give the image encoder its positions, replacing any that were attached before.
+
+        Raises:
+            ValueError: if the config does not state them; guessing would give another function of the same weights.
+        """
+        values, prefix_tokens = self.config.encoder_positions, self.config.prefix_tokens
+        if values is None or prefix_tokens is None:
+            missing = "encoder_positions" if values is None else "prefix_tokens"
+            raise ValueError(f"a config with model_type {self.config.model_type} needs {missing}, and it has none")
         vision: Any = self.config.vision_config
-        positions = EncoderPositions.from_dict(self.config.encoder_positions or {})
-        attach(tower, positions, vision.image_size // vision.patch_size, self.config.prefix_tokens)
+        grid = vision.image_size // vision.patch_size
+        attach(self.model.vision_tower, EncoderPositions.from_dict(values), grid, prefix_tokens)
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
 from blindspot.errors import UserError
 from blindspot.reporting.text import clean
@@ -37,7 +37,10 @@ class Pair(BaseModel):
 
 
 class Column(BaseModel):
-    """One column of the tables; ``paper`` is the benchmark of the paper that it stands for."""
+    """One column of the tables.
+
+    ``paper`` is the benchmark of the paper that it stands for; ``baselines`` are scores of rules that need no model.
+    """
 
     id: Text
     label: Text
@@ -46,18 +49,12 @@ class Column(BaseModel):
     chance: float | None = None
     description: Text = ""
     box_units: float | None = None
-    majority: float | None = None
     baselines: dict[Text, float] = Field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """Benchmark and label together, for places without a header of groups."""
         return f"{self.paper} {self.label}".strip() if self.paper != self.label else self.label
-
-    @property
-    def reference_scores(self) -> dict[str, float]:
-        """Scores of rules that need no model, the majority answer first."""
-        return ({} if self.majority is None else {"majority answer": self.majority}) | self.baselines
 
 
 class Step(BaseModel):
@@ -106,10 +103,22 @@ def load_plan(run: Path) -> Plan:
     """
     path = run / "plan.json"
     try:
-        return Plan.model_validate_json(path.read_bytes())
+        plan = Plan.model_validate_json(path.read_bytes())
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; give a run folder, e.g. runs/miniature") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise UserError(f"{path}: {where}: {first['msg']}; run the study again to rewrite it") from error
+    _add_baselines(run, plan)
+    return plan
+
+
+def _add_baselines(run: Path, plan: Plan) -> None:
+    """Take over what the data step measured of rules that need no model: ``baselines.json``, by column and rule."""
+    path = run / plan.data.get("test", "") / "baselines.json"
+    if not path.is_file():
+        return
+    measured = TypeAdapter(dict[str, dict[Text, float]]).validate_json(path.read_bytes())
+    for column in plan.columns:
+        column.baselines |= measured.get(column.id, {})

@@ -137,8 +137,8 @@ def _difference_title(results: dict[str, Any], kind: str) -> str:
 
 
 def _reference_rows(results: dict[str, Any], columns: list[Column], stage: str | None) -> Iterator[TableRow]:
-    for name in dict.fromkeys(name for column in columns for name in column.reference_scores):
-        yield TableRow(name, [Cell(points(column.reference_scores.get(name))) for column in columns])
+    for name in dict.fromkeys(name for column in columns for name in column.baselines):
+        yield TableRow(name, [Cell(points(column.baselines.get(name))) for column in columns])
     yield TableRow("chance", [Cell(points(column.chance)) for column in columns])
     noise = {row["column"]: row["deviation"] for row in results["noise"] if row["stage"] == stage}
     if any(value is not None for value in noise.values()):

@@ -14,12 +14,11 @@ from PIL import Image
 from blindspot.errors import UserError
 from blindspot.question import Question
 from blindspot.scenes.render import render
-from blindspot.scenes.sampling import TrainingWorld, test_questions
+from blindspot.scenes.sampling import TURNS, TrainingWorld, test_questions
 from blindspot.scenes.tasks import TASKS
 from blindspot.scenes.world import CANVAS, HELD_OUT, Scene, Split
 
 ExportSplit = Literal["train", "test", "compositional"]
-TURNS = 14
 
 Drawn = Iterable[tuple[Scene, list[Question]]]
 

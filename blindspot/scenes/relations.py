@@ -51,6 +51,7 @@ class PairTable:
             answer: [(CELLS[i], CELLS[j], float(table[i, j])) for i, j in zip(*np.nonzero(table), strict=True)]
             for answer, table in zip(answers, self.weights, strict=True)
         }
+        self.heaviest = float(self.weights.max())
         self._weight = {answer: {(a, b): w for a, b, w in rows} for answer, rows in self._pairs.items()}
 
     def weight(self, answer: str, subject: Cell, reference: Cell) -> float:

@@ -9,6 +9,8 @@ from blindspot.scenes.tasks import TASKS, Item, Task, Turn
 from blindspot.scenes.world import Scene, Split, draw_distinct
 
 CROWD_SHARE = 0.2
+TURNS = 14
+"""Turns that a training scene gets."""
 
 
 class TrainingWorld:

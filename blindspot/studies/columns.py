@@ -112,7 +112,6 @@ NLVR: tuple[dict[str, Any], ...] = (
         "label": "dev",
         "paper": "NLVR",
         "chance": 0.5,
-        "majority": 0.553,
         "description": "Whether a human-written sentence is true of three boxes of shapes.",
     },
     {
@@ -120,7 +119,6 @@ NLVR: tuple[dict[str, Any], ...] = (
         "label": "test",
         "paper": "NLVR",
         "chance": 0.5,
-        "majority": 0.562,
         "description": "The same on the public test set.",
     },
 )

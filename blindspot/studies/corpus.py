@@ -10,6 +10,7 @@ captioned.npy              int32: which images the encoders learn from (all, or 
 rows.npz                   `Rows` with image placeholders, for connector and instruct
 row_images.npy             int32 (rows, images a row)
 test_images.npy            uint8 (test images, side, images a row * side, 3): side by side
+baselines.json             scores of rules that need no model, by column
 test.jsonl                 questions; ``images`` indexes test_images
 """
 

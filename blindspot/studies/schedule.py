@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from blindspot.studies.spec import Study
 from blindspot.studies.step import Step
 
-ENCODER_SECONDS_PER_SAMPLE = {"clip": 0.6e-3, "siglip": 0.6e-3, "siglip2": 1.3e-3, "aimv2": 1.3e-3}
-SECONDS_PER_SAMPLE = {"text": 2.0e-3, "connector": 1.4e-3, "instruct": 3.6e-3}
-SECONDS_PER_TRAINING_IMAGE = 3e-4
+ENCODER_SECONDS_PER_SAMPLE = {"clip": 0.5e-3, "siglip": 0.55e-3, "siglip2": 0.75e-3, "aimv2": 0.7e-3}
+SECONDS_PER_SAMPLE = {"text": 2.5e-3, "connector": 2.7e-3, "instruct": 3.8e-3}
+SECONDS_PER_TRAINING_IMAGE = 8e-4
 SECONDS_PER_TEST_QUESTION = 8e-3  # for all columns together
 REFERENCE_WIDTH = 64  # the width at which the figures above were measured, one thread of a 2-core machine
 SECONDS_TO_START = 6.0  # workers import torch and transformers

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from random import Random
 
@@ -9,19 +10,20 @@ import numpy as np
 
 from blindspot.benchmarks import nlvr
 from blindspot.errors import UserError
-from blindspot.files import write_jsonl
+from blindspot.files import write_json, write_jsonl
 from blindspot.model.tokenizer import BEGIN, END, IMAGE, PAD, UNKNOWN, word_tokenizer
 from blindspot.question import Question
+from blindspot.scenes.baselines import baselines
 from blindspot.scenes.render import render
-from blindspot.scenes.sampling import TrainingWorld, test_questions
+from blindspot.scenes.sampling import TURNS, TrainingWorld, test_questions
 from blindspot.scenes.tasks import Task, Turn
 from blindspot.scenes.text import CAPTION_CONTENTS, TEXT_STYLES, TextStyle, caption, describe
 from blindspot.scenes.vocabulary import WORDS
 from blindspot.scenes.world import CANVAS, Scene
 from blindspot.training.packing import Rows, join, join_rows, lay_out
 
-TURNS = 14
 MOST_CAPTIONED = 5
+BASELINE_SCENES = 2000
 CHOICES = ("true", "false")
 
 Report = Callable[[int, int], None]
@@ -54,13 +56,14 @@ class Encode:
         self.tokenizer = word_tokenizer(words)
         self._ids = self.tokenizer.get_vocab()
         self._unknown = self._ids[UNKNOWN]
+        self._phrase = cache(self)  # the same questions are asked about thousands of scenes
 
     def __call__(self, text: str) -> list[int]:
         return [self._ids.get(word, self._unknown) for word in text.split()]
 
     def turns(self, turns: Sequence[Turn]) -> list[tuple[list[int], list[int]]]:
         """Prompts and the answers that are trained on."""
-        return [(self(turn.prompt), self(f"{turn.answer} {END}")) for turn in turns]
+        return [(self._phrase(turn.prompt), self._phrase(f"{turn.answer} {END}")) for turn in turns]
 
     def images(self, tokens: int) -> list[int]:
         """The prefix of a row about images that take ``tokens`` tokens."""
@@ -68,6 +71,8 @@ class Encode:
 
     def captions(self, texts: Sequence[str]) -> np.ndarray:
         """Captions, ended and padded to one length."""
+        if not texts:
+            raise UserError("data.train: so few pictures that none can be captioned for the encoders; raise it")
         rows = [self(f"{text} {END}") for text in texts]
         length = max(map(len, rows))
         return np.array([row + self(PAD) * (length - len(row)) for row in rows], np.int16)
@@ -95,6 +100,7 @@ def write_scenes(folder: Path, size: CorpusSize, report: Report) -> None:
     encode.tokenizer.save_pretrained(folder / "tokenizer")
 
     test_scenes, questions = test_questions("iid", size.test, size.seed)
+    write_json(folder / "baselines.json", baselines(drawn[:BASELINE_SCENES], test_scenes, questions))
     more_scenes, more = test_questions("compositional", (size.test + 1) // 2, size.seed)
     questions += [replace(one, images=tuple(image + len(test_scenes) for image in one.images)) for one in more]
     np.save(folder / "test_images.npy", np.stack([render(scene) for scene in test_scenes + more_scenes]))
@@ -129,6 +135,8 @@ def write_nlvr(folder: Path, size: CorpusSize, report: Report, data_path: Path) 
     np.save(folder / "images.npy", np.concatenate(boxes))
     encode.tokenizer.save_pretrained(folder / "tokenizer")
 
+    majority = {f"nlvr_{split.name}": {"majority answer": nlvr.majority(split)} for split in (data.dev, data.test)}
+    write_json(folder / "baselines.json", majority)
     questions: list[Question] = []
     pictures: list[np.ndarray] = []
     for split in (data.dev, data.test):

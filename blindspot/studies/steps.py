@@ -30,7 +30,7 @@ TOWER = "tower.safetensors"
 PROJECTOR = "projector.safetensors"
 MODEL = "model"
 PROBES = 4
-PROBE_QUESTIONS = 24
+PROBE_QUESTIONS = 16
 
 Config = Mapping[str, Any]
 

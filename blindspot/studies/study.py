@@ -61,6 +61,7 @@ def run_study(
         check_space(run, study, len(steps) - len(ledger.cached))
         _write_records(run, study, ledger)
         if ledger.complete:
+            _link_models(run, ledger)
             console.print(f"{study.title}: everything is done already, all {len(steps)} steps in {run}", soft_wrap=True)
             return run
         labels = {arm.id: arm.label for arm in expand_arms(study)}

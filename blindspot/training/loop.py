@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Protocol
 
 import numpy as np
@@ -92,9 +93,8 @@ def fit(
         UserError: if the loss is not a number; the checkpoint before it is kept.
     """
     stage = optimisers(module, recipe.lr)
-    done, rows = _resume(folder / CHECKPOINT, module, stage)
+    done, rows, recent = _resume(folder / CHECKPOINT, module, stage)
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    recent: list[float] = []
     module.train()
     for step in range(done, recipe.steps):
         torch.manual_seed(seed * 1_000_003 + step)
@@ -123,7 +123,7 @@ def fit(
             )
             module.train()
         if finished % recipe.checkpoint_every == 0 and finished < recipe.steps:
-            _save(folder / CHECKPOINT, finished, module, stage, rows)
+            _save(folder / CHECKPOINT, finished, module, stage, rows, recent)
     module.eval()
     write_jsonl(folder / LOG, rows)
     (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -134,26 +134,29 @@ def _row(finished: int, recipe: Recipe, losses: list[float]) -> dict[str, Any]:
     return {"step": finished, "steps": recipe.steps, "loss": round(float(np.mean(losses)), 6), "lr": rate}
 
 
-def _save(path: Path, step: int, module: nn.Module, stage: list[Any], rows: list[dict[str, Any]]) -> None:
+def _save(
+    path: Path, step: int, module: nn.Module, stage: list[Any], rows: list[dict[str, Any]], recent: list[float]
+) -> None:
     state = {
         "step": step,
         "module": module.state_dict(),
         "optimisers": [optimiser.state_dict() for optimiser in stage],
         "rows": rows,
+        "recent": recent,
     }
     write_via(path, lambda temporary: torch.save(state, temporary))
 
 
-def _resume(path: Path, module: nn.Module, stage: list[Any]) -> tuple[int, list[dict[str, Any]]]:
+def _resume(path: Path, module: nn.Module, stage: list[Any]) -> tuple[int, list[dict[str, Any]], list[float]]:
     """Load a checkpoint if there is a readable one; an unreadable one is as good as none."""
     if not path.exists():
-        return 0, []
+        return 0, [], []
     try:
         state = torch.load(path, weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError):
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnpicklingError):
         path.unlink()
-        return 0, []
+        return 0, [], []
     module.load_state_dict(state["module"])
     for optimiser, saved in zip(stage, state["optimisers"], strict=True):
         optimiser.load_state_dict(saved)
-    return state["step"], state["rows"]
+    return state["step"], state["rows"], state["recent"]

@@ -74,7 +74,12 @@ def lay_out(prefix: Sequence[int], turns: Sequence[tuple[Sequence[int], Sequence
     Args:
         prefix: ids of the prefix.
         turns: for each turn the ids of its prompt and of its answer. The answer is supervised.
+
+    Raises:
+        ValueError: if an answer would follow on nothing of its own: no prompt, and not right behind the prefix.
     """
+    if any(not prompt and (number or not prefix) for number, (prompt, _) in enumerate(turns)):
+        raise ValueError("a turn without a prompt must be the first, behind a prefix: nothing else predicts its answer")
     tokens, numbers, positions = list(prefix), [PREFIX] * len(prefix), list(range(len(prefix)))
     supervised = [False] * len(prefix)
     for number, (prompt, answer) in enumerate(turns):

@@ -224,7 +224,7 @@ def test_files_that_are_missing_empty_or_not_json_are_named(own: Path) -> None:
     path.write_text('{"sentence": \n', encoding="utf-8")
     assert f"{path}:1" in the_message(lambda: nlvr.load(own))
     path.write_bytes(b"\xff\xfe")
-    assert f"{path} is not UTF-8" in the_message(lambda: nlvr.load(own))
+    assert f"cannot read {path}: not UTF-8 text" in the_message(lambda: nlvr.load(own))
     path.write_text("", encoding="utf-8")
     assert f"{path} holds no rows" in the_message(lambda: nlvr.load(own))
     path.unlink()

@@ -6,7 +6,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -88,3 +89,25 @@ def contents() -> Callable[[Path], dict[str, bytes]]:
         return {path.relative_to(run).as_posix(): path.read_bytes() for path in files}
 
     return read
+
+
+@pytest.fixture(scope="session")
+def run_inline() -> Callable[..., Path]:
+    """Run a study with the real steps in this process: worker processes take seconds to start."""
+    from blindspot.studies import steps, worker
+    from blindspot.studies.messages import Finished
+
+    def run_steps(ledger: Any, workers: int, lock: int, progress: Any, data: Path | None, registry: str) -> None:
+        silent: Any = SimpleNamespace(send=lambda message: None)
+        while not ledger.complete:
+            task = ledger.task(ledger.next(), data)
+            message = worker._carry_out(task, steps.STEPS, silent)
+            assert isinstance(message, Finished), message
+            ledger.finish(task.step, message.done)
+
+    def run(study_file: Path, out: Path, data: Path | None = None) -> Path:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(study, "run_steps", run_steps)
+            return study.run_study(str(study_file), out=out, data=data, console=Console(file=io.StringIO()))
+
+    return run

@@ -144,7 +144,7 @@ def test_nlvr_fingerprint_follows_content_not_place(tmp_path: Path) -> None:
     (tmp_path / "b" / "images" / "x.png").write_bytes(b"y")
     assert versions.nlvr_fingerprint(tmp_path / "b") != first
     (tmp_path / "b" / "dev.jsonl").unlink()
-    with pytest.raises(UserError, match="no dev split of NLVR: expected"):
+    with pytest.raises(UserError, match="no rows of the dev split of NLVR"):
         versions.nlvr_fingerprint(tmp_path / "b")
     with pytest.raises(UserError, match="no such folder"):
         versions.nlvr_fingerprint(tmp_path / "c")

@@ -3,9 +3,10 @@
 from random import Random
 
 from blindspot.scenes.relations import PHRASE, RELATIONS, PairTable, direction_table, neighbour_table, statement_table
-from blindspot.scenes.tasks.base import Item, Task, Turn, ordered_pairs
+from blindspot.scenes.tasks.base import Item, Task, Turn
 from blindspot.scenes.world import Scene, Split, Thing, draw_distinct
 
+PROPOSALS = 16
 START_LIES = {"north": "below", "south": "above", "east": "left", "west": "right"}
 """Where one stands relative to what lies in that direction on a map with north up."""
 
@@ -15,7 +16,7 @@ class Statement(Task):
 
     name, column, kind = "statement", "vsr", "yes_no"
     answers = ("yes", "no")
-    turns = 4.0
+    turns = 6.0
     splits = ("iid", "compositional")
 
     def ask(self, rng: Random, scene: Scene, answer: str) -> Turn | None:
@@ -42,7 +43,7 @@ class Direction(Task):
 
     name, column, kind = "direction", "cvbench_relation", "choice"
     answers = RELATIONS
-    turns = 4.0
+    turns = 3.0
     splits = ("iid", "compositional")
 
     def ask(self, rng: Random, scene: Scene, answer: str) -> Turn | None:
@@ -76,7 +77,14 @@ class MapHeading(Task):
 
 
 def choose_pair(rng: Random, scene: Scene, table: PairTable, answer: str) -> tuple[Thing, Thing] | None:
-    """Two objects of the scene for which the table's answer is ``answer``, drawn by the table's weights."""
-    pairs = ordered_pairs(scene)
-    weights = [table.weight(answer, a.cell, b.cell) for a, b in pairs]
-    return rng.choices(pairs, weights)[0] if any(weights) else None
+    """Two objects of the scene for which the table's answer is ``answer``, or None.
+
+    Pairs are proposed at random and accepted by their weight, so that over many scenes the pairs asked about follow the
+    table. Choosing by weight among the pairs of each scene would not: a scene with unlikely pairs alone would be asked
+    about as often as any, and the subject's cell would give the answer away in two of three training questions.
+    """
+    for _ in range(PROPOSALS):
+        a, b = rng.sample(scene.things, 2)
+        if rng.random() * table.heaviest < table.weight(answer, a.cell, b.cell):
+            return a, b
+    return None

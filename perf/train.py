@@ -1,0 +1,274 @@
+"""Questions per second of stage 2 (instruct) against transformers' ``Trainer``, both in this run, one thread each.
+
+    python perf/train.py            under 2 minutes on an idle core; --json for a JSON object, --help for the rest
+
+Both train the miniature study's model (arm clip-learned, float32, nothing frozen) from the same weights on the same
+questions about the same pictures, about equally many a step. Ours is `train_variant` as the study runs it: all
+questions about a picture in one packed row, Muon and AdamW. The peer is ``Trainer`` with
+``LlavaForConditionalGeneration``, one question a sequence (tokenised beforehand), a padding collator and fused AdamW.
+Before it is measured it tries both attention implementations and several ways to split a step, and keeps the fastest.
+That both minimise the same function is checked too: loss and gradient at the same weights on the same questions.
+Needs the ``dev`` extra (accelerate).
+"""
+
+import argparse
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple, cast
+
+os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from transformers import LlavaForConditionalGeneration
+
+from blindspot.encoders import ENCODERS, TowerShape
+from blindspot.model.variant import LanguageShape, build_variant
+from blindspot.positions import EncoderPositions
+from blindspot.studies.corpus import Corpus, to_pixels
+from blindspot.studies.loading import load_study
+from blindspot.studies.sources import CorpusSize, write_scenes
+from blindspot.training.loop import Order, Recipe
+from blindspot.training.packing import PREFIX, answer_loss, pack
+from blindspot.training.stages import Run, train_variant
+
+FAMILY = ENCODERS["clip"]
+STUDY = load_study("miniature")
+WARM_UP = 5
+TRIAL_STEPS = 4
+SPLITS = (1, 2, 4)
+IGNORED = -100
+
+
+class Peer(NamedTuple):
+    """How the peer computes: attention implementation, batches that it splits a step into, order of questions."""
+
+    attention: str
+    splits: int
+    sampling: str
+
+
+def measure_ours(folder: Path, steps: int) -> dict[str, float]:
+    """Train on packed rows; the rate over ``steps`` steps after the warm-up."""
+    torch.set_num_threads(1)
+    corpus, before = Corpus(folder), _peak_mib()
+    recipe = Recipe(WARM_UP + steps, STUDY.instruct.batch, STUDY.instruct.lr)
+    ends: list[float] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        run = Run(recipe, 0, Path(scratch), lambda *_, **__: ends.append(time.perf_counter()))
+        train_variant(_model(corpus, "eager"), (), corpus.rows, lambda chosen: _pixels(corpus, chosen), run)
+    order = Order(len(corpus.rows), recipe.batch, run.seed)
+    asked = sum(len(_questions(corpus, int(row))) for step in range(WARM_UP, recipe.steps) for row in order(step))
+    return _rates(ends[WARM_UP - 1 :], asked, steps * recipe.batch, before)
+
+
+def measure_peer(folder: Path, steps: int, peer: Peer, warm_up: int = WARM_UP) -> dict[str, float]:
+    """Train with ``Trainer`` on one question a sequence; the rate over ``steps`` steps after the warm-up."""
+    # Here, so that ours does not carry its memory.
+    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+    torch.set_num_threads(1)
+    corpus, before = Corpus(folder), _peak_mib()
+    questions = [question for row in range(len(corpus.rows)) for question in _questions(corpus, row)]
+    batch = len(questions) * STUDY.instruct.batch // len(corpus.rows) // peer.splits
+    ends: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            ends.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = TrainingArguments(
+            output_dir=scratch,
+            max_steps=warm_up + steps,
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=peer.splits,
+            learning_rate=STUDY.instruct.lr,
+            optim="adamw_torch_fused",
+            max_grad_norm=1.0,
+            train_sampling_strategy=peer.sampling,
+            remove_unused_columns=False,
+            dataloader_num_workers=0,
+            use_cpu=True,
+            logging_strategy="no",
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        model, clock, data = _model(corpus, peer.attention), Clock(), cast(Any, questions)
+        trainer = Trainer(model, arguments, _collator(corpus), data, callbacks=[clock])
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    asked = steps * peer.splits * batch
+    return _rates(ends[warm_up - 1 :], asked, asked, before)
+
+
+def fastest_peer(folder: Path, attentions: tuple[str, ...], sampling: str) -> tuple[Peer, dict[str, float]]:
+    """Try every way for a few steps; the best, and the questions per second of each."""
+    peers = [Peer(attention, splits, sampling) for attention in attentions for splits in SPLITS]
+    rates = {peer: measure_peer(folder, TRIAL_STEPS, peer, warm_up=1)["questions_per_second"] for peer in peers}
+    return max(peers, key=rates.__getitem__), {f"{peer.attention}/{peer.splits}": rates[peer] for peer in peers}
+
+
+def compare_losses(folder: Path) -> dict[str, float]:
+    """Loss of one step's questions in both layouts at the same weights, and how far the gradients are apart."""
+    torch.set_num_threads(1)
+    corpus = Corpus(folder)
+    chosen = np.arange(STUDY.instruct.batch)
+    questions = [question for row in chosen for question in _questions(corpus, int(row))]
+    packed, padded = pack(corpus.rows, chosen, corpus.words.pad), _collator(corpus)(questions)
+    model = _model(corpus, "eager")
+    ours, ours_gradient = _gradient(model, lambda: answer_loss(model, packed, _pixels(corpus, chosen)))
+    peer, peer_gradient = _gradient(model, lambda: model(**padded).loss)
+    apart = float((ours_gradient - peer_gradient).norm() / peer_gradient.norm())
+    return {"ours": ours, "peer": peer, "difference": ours - peer, "gradient_difference": apart}
+
+
+def write_corpus(folder: Path, rows: int) -> None:
+    """Draw scenes as the study's data step does."""
+    image = STUDY.model.image
+    size = CorpusSize(rows, 24, STUDY.data.seed, image, (image // STUDY.model.patch) ** 2)
+    write_scenes(folder, size, lambda step, steps: None)
+
+
+def _model(corpus: Corpus, attention: str) -> LlavaForConditionalGeneration:
+    """The miniature's model; the same weights every time."""
+    sizes, words = STUDY.model, corpus.words
+    tower = TowerShape(sizes.width, sizes.encoder_layers, sizes.heads, sizes.mlp, sizes.image, sizes.patch)
+    shape = LanguageShape(
+        sizes.width, sizes.language_layers, sizes.heads, sizes.mlp, sizes.rotary_base, vocabulary=words.count
+    )
+    torch.manual_seed(0)
+    language = shape.config(words.pad, words.begin, words.end)
+    return build_variant(FAMILY, tower, EncoderPositions(), language, words.image, attention)
+
+
+def _pixels(corpus: Corpus, rows: np.ndarray) -> Tensor:
+    return to_pixels(corpus.images[corpus.row_images[rows].reshape(-1)], FAMILY)
+
+
+def _questions(corpus: Corpus, row: int) -> list[dict[str, Any]]:
+    """The turns of a packed row, each as a sequence of its own behind the row's prefix."""
+    rows = corpus.rows
+    span = slice(rows.starts[row], rows.starts[row + 1])
+    tokens, turns, supervised = rows.tokens[span], rows.turns[span], rows.supervised[span]
+    own = [(turns == PREFIX) | (turns == turn) for turn in range(turns.max() + 1)]
+    labels = np.where(supervised, tokens, IGNORED)
+    return [{"input_ids": tokens[kept].tolist(), "labels": labels[kept].tolist(), "row": row} for kept in own]
+
+
+def _collator(corpus: Corpus) -> Callable[[list[dict[str, Any]]], dict[str, Tensor]]:
+    def pad(lists: list[list[int]], value: int) -> Tensor:
+        return torch.nn.utils.rnn.pad_sequence([torch.tensor(one) for one in lists], True, value)
+
+    def collate(questions: list[dict[str, Any]]) -> dict[str, Tensor]:
+        tokens = [question["input_ids"] for question in questions]
+        return {
+            "input_ids": pad(tokens, corpus.words.pad),
+            "labels": pad([question["labels"] for question in questions], IGNORED),
+            "attention_mask": pad([[1] * len(one) for one in tokens], 0),
+            "pixel_values": _pixels(corpus, np.array([question["row"] for question in questions])),
+        }
+
+    return collate
+
+
+def _gradient(model: LlavaForConditionalGeneration, loss: Callable[[], Tensor]) -> tuple[float, Tensor]:
+    model.zero_grad()
+    value = loss()
+    value.backward()
+    return value.item(), torch.cat([one.grad.flatten() for one in model.parameters() if one.grad is not None])
+
+
+def _rates(ends: list[float], questions: int, sequences: int, before: float) -> dict[str, float]:
+    """What was measured between the first and the last of the times at which steps ended."""
+    seconds, steps, peak = ends[-1] - ends[0], len(ends) - 1, _peak_mib()
+    return {
+        "questions_per_second": questions / seconds,
+        "sequences_per_second": sequences / seconds,
+        "milliseconds_per_step": 1000 * seconds / steps,
+        "questions_per_step": questions / steps,
+        "peak_mib": peak,
+        "training_mib": peak - before,
+    }
+
+
+def _peak_mib() -> float:
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def _alone(work: Callable[..., Any], *arguments: Any) -> Any:
+    """Call in a process of its own, so that its peak memory is its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(work, *arguments).result()
+
+
+def _show(result: dict[str, Any]) -> None:
+    table = Table(title="Stage 2, one thread: median ± half of the range")
+    for heading in ("", "Blindspot", "Trainer", "ratio"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, ratio in result["ratios"].items():
+        sides = [[run[name] for run in result[side]] for side in ("ours", "peer")]
+        cells = [f"{median(side):,.0f} ± {(max(side) - min(side)) / 2:,.0f}" for side in sides]
+        table.add_row(name.replace("_", " "), *cells, f"{ratio:.2f}")
+    loss, tried = result["loss"], (f"{way} {rate:,.0f}" for way, rate in result["tried"].items())
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(
+        f"Trainer: {result['attention']} attention, {result['splits']} batch(es) a step, {result['sampling']}."
+    )
+    console.print(f"Tried, questions per second: {', '.join(tried)}.")
+    console.print(
+        f"Loss on the same questions: {loss['ours']:.6f} and {loss['peer']:.6f}, {loss['difference']:.1e} apart;"
+    )
+    console.print(f"gradients {loss['gradient_difference']:.1e} of their norm apart.")
+
+
+def main() -> None:
+    """Measure, alternating, and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=30, help="optimiser steps timed in each run (default 30)")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each side (default 3)")
+    parser.add_argument("--attention", choices=("eager", "sdpa"), help="the peer's (default: the faster)")
+    parser.add_argument("--group", action="store_true", help="give the peer batches of questions of like length")
+    parser.add_argument("--json", action="store_true", help="print a JSON object instead of the table")
+    options = parser.parse_args()
+    if min(options.steps, options.repeats) < 1:
+        parser.error("--steps and --repeats should be at least 1")
+    result: dict[str, Any] = {"steps": options.steps, "ours": [], "peer": []}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        _alone(write_corpus, folder, (WARM_UP + options.steps) * STUDY.instruct.batch)
+        result["loss"] = _alone(compare_losses, folder)
+        attentions = (options.attention,) if options.attention else ("eager", "sdpa")
+        sampling = "group_by_length" if options.group else "random"
+        peer, result["tried"] = _alone(fastest_peer, folder, attentions, sampling)
+        result |= peer._asdict()
+        for _ in range(options.repeats):
+            result["ours"].append(_alone(measure_ours, folder, options.steps))
+            result["peer"].append(_alone(measure_peer, folder, options.steps, peer))
+    result["ratios"] = {
+        name: median(run[name] for run in result["ours"]) / median(run[name] for run in result["peer"])
+        for name in result["ours"][0]
+    }
+    if options.json:
+        print(json.dumps(result, indent=2))
+    else:
+        _show(result)
+
+
+if __name__ == "__main__":
+    main()

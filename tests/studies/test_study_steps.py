@@ -1,0 +1,215 @@
+"""The real steps at a size that takes seconds: the same results however they are run, and what each stage trains."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from blindspot.errors import UserError
+from blindspot.reporting import collect
+from blindspot.studies import steps as step_functions
+from blindspot.studies import worker
+from blindspot.studies.loading import load_study
+from blindspot.studies.plan import plan_steps
+from blindspot.studies.step import Step, StepContext
+from blindspot.studies.versions import code_version
+
+ROOT = Path(__file__).parents[2]
+STUDY = """
+name: tiny
+title: A tiny study
+source: scenes
+arms: {families: [clip, aimv2], positions: [learned, axial]}
+seeds: 1
+data: {train: 30, test: 2}
+model: {image: 32, patch: 8, width: 16, heads: 2, mlp: 24, encoder_layers: 1, language_layers: 1, rotary_base: 100}
+text: {about: mixed, steps: 3, batch: 4, lr: 5e-3}
+encoder: {captions: places, steps: 3, batch: 4, lr: 3e-3}
+connector: {steps: 3, batch: 2, lr: 2e-2}
+instruct: {encoder: trained, steps: 2, batch: 2, lr: 4e-2}
+"""
+COMMAND = """
+import sys
+from pathlib import Path
+from blindspot.studies.study import run_study
+run_study(sys.argv[1], out=Path(sys.argv[2]), workers=1)
+print("torch loaded:", "torch" in sys.modules)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "tiny.yaml").write_text(STUDY)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(home: Path, run_inline: Callable[..., Path]) -> Path:
+    """A complete run that was never interrupted."""
+    whole = run_inline(home / "tiny.yaml", home / "whole")
+    collect(whole)
+    return whole
+
+
+def command(home: Path, out: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, "tiny.yaml", out],
+        cwd=home,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def results(run: Path) -> dict[str, bytes]:
+    """Everything that steps made, and ``results.json``."""
+    files = [path for path in (run / "steps").rglob("*") if path.is_file() and path.name != "done.json"]
+    return {path.relative_to(run).as_posix(): path.read_bytes() for path in [*files, run / "results.json"]}
+
+
+def step_folder(run: Path, name: str) -> Path:
+    (found,) = run.glob(f"steps/{name}-*")
+    return found
+
+
+def test_the_run_is_complete_and_its_models_have_names(run: Path) -> None:
+    scored = json.loads((run / "results.json").read_text())
+    assert {arm["id"] for arm in scored["arms"]} == {"clip-learned", "clip-axial", "aimv2-learned", "aimv2-axial"}
+    assert {row["column"] for row in scored["scores"]} == {column["id"] for column in scored["columns"]}
+    assert not [note for note in scored["notes"] if "not done" in note or "no column" in note]
+    assert len(list(run.glob("models/*-seed0/config.json"))) == 4
+    assert not [*run.rglob("checkpoint.pt"), *run.rglob("error.txt")]
+    for log in (*run.glob("steps/instruct_*/log.jsonl"), *run.glob("steps/encoder_*/log.jsonl")):
+        last = json.loads(log.read_text().splitlines()[-1])
+        assert last["step"] == last["steps"] and last["loss"] > 0
+
+
+def test_killed_and_damaged_in_other_processes_it_ends_with_the_same_bits(run: Path, home: Path) -> None:
+    other = home / "other"
+    killed = command(home, "other")
+
+    def second_instruct_step_begun() -> bool:
+        return len(list(other.glob("steps/instruct_*"))) >= 2
+
+    deadline = time.monotonic() + 120
+    while not second_instruct_step_begun():
+        assert killed.poll() is None and time.monotonic() < deadline, killed.communicate(timeout=1)
+        time.sleep(0.005)
+    killed.kill()
+    killed.communicate(timeout=10)
+    done = sorted(path.parent for path in other.glob("steps/instruct_*/done.json"))
+    weights = done[0] / "model" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-5] ^= 1
+    weights.write_bytes(content)
+    assert not (other / "results.json").exists()
+
+    finished = command(home, "other")
+    printed, _ = finished.communicate(timeout=120)
+    assert finished.returncode == 0, printed
+    assert "rebuilding instruct/" in printed and "model/model.safetensors is damaged" in printed
+    collect(other)
+    whole = results(run)
+    assert {name.split("/")[1].split("_")[0] for name in whole if name.startswith("steps")} >= {"instruct", "evaluate"}
+    assert results(other) == whole
+
+
+def test_a_second_call_does_nothing_without_torch_and_restores_the_names_of_models(run: Path, home: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (run / "steps").rglob("*")}
+    (run / "models" / "clip-axial-seed0").unlink()  # as if killed right after the last step
+    again = command(home, "whole")
+    printed, _ = again.communicate(timeout=60)
+    assert again.returncode == 0, printed
+    assert "everything is done already" in printed and "torch loaded: False" in printed
+    assert {path: path.stat().st_mtime_ns for path in (run / "steps").rglob("*")} == before
+    assert (run / "models" / "clip-axial-seed0" / "config.json").is_file()
+
+
+def test_evaluation_of_a_stage_has_every_question_once(run: Path) -> None:
+    asked = [json.loads(line) for line in (step_folder(run, "data") / "test.jsonl").read_text().splitlines()]
+    for folder in run.glob("steps/evaluate_*"):
+        rows = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+        assert sorted(row["id"] for row in rows) == sorted(question["id"] for question in asked)
+
+
+class Trained:
+    """Weights of a variant before and after a training step of a run."""
+
+    def __init__(self, run: Path, home: Path, out: Path, kind: str, arm: str, encoder: str = "trained") -> None:
+        study = load_study(str(home / "tiny.yaml"), overrides={"instruct": {"encoder": encoder}})
+        steps = {step.id: step for step in plan_steps(study, code_version())}
+        step: Step = steps[f"{kind}/{arm}/seed0"]
+        inputs = {role: run / steps[name].folder for role, name in step.inputs.items()}
+        train = step_functions.train_variant
+        self.before: dict[str, Tensor] = {}
+        self.after: dict[str, Tensor] = {}
+
+        def watched(model: Any, *arguments: Any, **options: Any) -> None:
+            self.before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+            train(model, *arguments, **options)
+            self.after = dict(model.state_dict())
+
+        out.mkdir()
+        worker._seed(step.config["seed"])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(step_functions, "train_variant", watched)
+            step_functions.STEPS[kind](StepContext(step, out, inputs, lambda *arguments, **options: None))
+
+    def changed(self) -> set[str]:
+        """Parts with a weight that training changed."""
+        names = [name for name, tensor in self.before.items() if not torch.equal(tensor, self.after[name])]
+        return {part for part in ("vision_tower", "multi_modal_projector", "language_model", "lm_head")
+                for name in names if part in name}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoder", "parts"),
+    [
+        ("connector", "trained", {"multi_modal_projector"}),
+        ("instruct", "frozen", {"multi_modal_projector", "language_model", "lm_head"}),
+        ("instruct", "trained", {"multi_modal_projector", "language_model", "lm_head", "vision_tower"}),
+    ],
+)
+@pytest.mark.parametrize("arm", ["clip-learned", "aimv2-axial"])
+def test_each_stage_changes_its_parts_only(
+    run: Path, home: Path, tmp_path: Path, kind: str, encoder: str, parts: set[str], arm: str
+) -> None:
+    trained = Trained(run, home, tmp_path / "step", kind, arm, encoder)
+    assert trained.changed() == parts
+    tables = [tensor for name, tensor in trained.after.items() if "position_embedding.weight" in name]
+    assert len(tables) == 1 and bool((tables[0] == 0).all()) == arm.endswith("axial")
+    if kind == "instruct" and encoder == "trained":
+        moved = [name for name, tensor in trained.after.items() if not torch.equal(tensor, trained.before[name])]
+        assert any("position_embedding" in name for name in moved) == arm.endswith("learned")
+
+
+def test_a_stage_begins_where_the_one_before_ended(run: Path, home: Path, tmp_path: Path) -> None:
+    connector = Trained(run, home, tmp_path / "connector", "connector", "clip-axial")
+    instruct = Trained(run, home, tmp_path / "instruct", "instruct", "clip-axial")
+    assert instruct.before.keys() == connector.after.keys()
+    assert all(torch.equal(tensor, connector.after[name]) for name, tensor in instruct.before.items())
+
+
+def test_so_few_pictures_that_none_has_a_caption_is_one_line(home: Path, tmp_path: Path) -> None:
+    study = load_study(str(home / "tiny.yaml"), overrides={"data": {"train": 1}})
+    context = StepContext(plan_steps(study, code_version())[0], tmp_path, {}, lambda *arguments, **options: None)
+    with pytest.raises(UserError, match="so few pictures that none"):
+        step_functions.data(context)

@@ -1,0 +1,216 @@
+"""Packing changes nothing: every turn gets the logits, loss and gradients of a sequence of its own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from blindspot.encoders import ENCODERS, TowerShape
+from blindspot.model.variant import build_variant
+from blindspot.positions import EncoderPositions
+from blindspot.training.packing import PREFIX, Packed, Rows, answer_loss, join, join_rows, lay_out, pack
+
+PAD, BEGIN, IMAGE, VOCABULARY = 0, 1, 4, 24
+TOWER = TowerShape(width=32, layers=1, heads=2, mlp_width=32, image_size=16, patch_size=8)
+Turns = list[tuple[list[int], list[int]]]
+
+
+class Row(NamedTuple):
+    prefix: list[int]
+    turns: Turns
+
+
+ids = st.integers(IMAGE + 1, VOCABULARY - 1)
+turns = st.lists(st.tuples(st.lists(ids, min_size=1, max_size=5), st.lists(ids, min_size=1, max_size=3)), max_size=4)
+first_turns = st.tuples(st.lists(ids, max_size=3), st.lists(ids, min_size=1, max_size=3))
+text_rows = st.builds(
+    lambda prefix, first, more: Row([BEGIN, *prefix], [first, *more]), st.lists(ids, max_size=6), first_turns, turns
+)
+image_rows = st.builds(lambda first, more: Row([BEGIN] + [IMAGE] * TOWER.grid**2, [first, *more]), first_turns, turns)
+
+
+def language_config() -> LlamaConfig:
+    config = LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=256, pad_token_id=PAD, bos_token_id=BEGIN, eos_token_id=2,
+    )  # fmt: skip
+    config._attn_implementation = "eager"
+    return config
+
+
+def enlarge(model: nn.Module) -> Any:
+    for parameter in model.parameters():  # small initial weights would hide what leaks between turns
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def llama() -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    return enlarge(LlamaForCausalLM(language_config()))
+
+
+@pytest.fixture(scope="module", params=["clip", "aimv2"])
+def llava(request: pytest.FixtureRequest) -> Any:
+    torch.manual_seed(0)
+    positions = EncoderPositions("axial", table="replace") if request.param == "clip" else EncoderPositions()
+    return enlarge(build_variant(ENCODERS[request.param], TOWER, positions, language_config(), IMAGE))
+
+
+def rows_of(rows: list[Row]) -> Rows:
+    return join([lay_out(row.prefix, row.turns) for row in rows])
+
+
+def everything(rows: list[Row]) -> Packed:
+    return pack(rows_of(rows), np.arange(len(rows)), PAD)
+
+
+def pixels(count: int) -> Tensor:
+    return torch.randn(count, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+
+
+def packed_logits(model: Any, batch: Packed, images: dict[str, Tensor]) -> Tensor:
+    hidden_bld = model.model(
+        input_ids=batch.tokens_bl, position_ids=batch.positions_bl, attention_mask=batch.mask_b1ll, **images
+    ).last_hidden_state
+    return model.lm_head(hidden_bld)
+
+
+def alone(model: Any, row: Row, turn: tuple[list[int], list[int]], image: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Logits (tokens, words) and summed answer loss of one turn as a plain sequence, without mask or positions."""
+    sequence = torch.tensor([[*row.prefix, *turn[0], *turn[1]]])
+    images = {} if image is None else {"pixel_values": image[None]}
+    logits_lv = model(input_ids=sequence, **images).logits[0]
+    length = len(turn[1])
+    answer_lv = logits_lv[-length - 1 : -1].log_softmax(dim=-1)
+    return logits_lv, -answer_lv.gather(1, sequence[0, -length:, None]).sum()
+
+
+def check(model: Any, rows: list[Row], images_bchw: Tensor | None) -> None:
+    batch = everything(rows)
+    images = {} if images_bchw is None else {"pixel_values": images_bchw}
+    model.zero_grad()
+    losses, answers = torch.zeros(()), 0
+    with torch.no_grad():
+        logits_blv = packed_logits(model, batch, images)
+    for index, row in enumerate(rows):
+        start, before = len(row.prefix), len(row.prefix)
+        for turn in row.turns:
+            image = None if images_bchw is None else images_bchw[index]
+            wanted_lv, loss = alone(model, row, turn, image)
+            length = len(turn[0]) + len(turn[1])
+            got_lv = torch.cat([logits_blv[index, :before], logits_blv[index, start : start + length]])
+            torch.testing.assert_close(got_lv, wanted_lv, rtol=1e-4, atol=1e-5)
+            start += length
+            losses, answers = losses + loss, answers + len(turn[1])
+    (losses / answers).backward()
+    wanted = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+    model.zero_grad()
+    loss = answer_loss(model, batch, images_bchw)
+    loss.backward()
+    torch.testing.assert_close(loss, losses / answers, rtol=1e-5, atol=1e-5)
+    got = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    assert got.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(got[name], gradient, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: name + text)
+
+
+@settings(max_examples=20, deadline=None)
+@given(rows=st.lists(text_rows, min_size=1, max_size=3))
+def test_rows_of_text_equal_one_sequence_a_turn(llama: Any, rows: list[Row]) -> None:
+    check(llama, rows, None)
+
+
+@settings(max_examples=8, deadline=None)
+@given(rows=st.lists(image_rows, min_size=1, max_size=3))
+def test_rows_about_images_equal_one_sequence_a_turn(llava: Any, rows: list[Row]) -> None:
+    check(llava, rows, pixels(len(rows)))
+
+
+def test_three_images_a_row_equal_one_sequence_a_turn(llava: Any) -> None:
+    prefix = [BEGIN] + [IMAGE] * (3 * TOWER.grid**2)
+    rows = [Row(prefix, [([7, 8], [9]), ([10], [11, 12])]), Row(prefix, [([13], [14])])]
+    batch = everything(rows)
+    with torch.no_grad():
+        logits_blv = packed_logits(llava, batch, {"pixel_values": pixels(6)})
+        for index, row in enumerate(rows):
+            single = everything([Row(prefix, row.turns[-1:])])
+            wanted_lv = llava(input_ids=single.tokens_bl, pixel_values=pixels(6)[3 * index : 3 * index + 3]).logits[0]
+            length = sum(len(prompt) + len(answer) for prompt, answer in row.turns) + len(prefix)
+            last = sum(map(len, row.turns[-1]))
+            got_lv = logits_blv[index, length - last : length]
+            torch.testing.assert_close(got_lv, wanted_lv[-last:], rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(row=text_rows, longer=st.integers(1, 12))
+def test_padding_changes_nothing(llama: Any, row: Row, longer: int) -> None:
+    length = len(row.prefix) + sum(len(prompt) + len(answer) for prompt, answer in row.turns)
+    padding = Row([BEGIN] * (length + longer - 2), [([5], [6])])
+    rows = rows_of([row, padding])
+    short, long = pack(rows, np.array([0]), PAD), pack(rows, np.array([0, 1]), PAD)
+    assert (long.tokens_bl[0, length:] == PAD).all() and not long.supervised_bl[0, length:].any()
+    assert short.supervised_bl.sum() == long.supervised_bl[0].sum() == sum(len(answer) for _, answer in row.turns)
+    with torch.no_grad():
+        alone_lv, beside_lv = (packed_logits(llama, batch, {})[0, :length] for batch in (short, long))
+    torch.testing.assert_close(beside_lv, alone_lv, rtol=1e-5, atol=1e-5)
+    changed = long.tokens_bl.clone()
+    changed[0, length:] = 9
+    with torch.no_grad():
+        other_lv = packed_logits(llama, Packed(changed, long.positions_bl, long.mask_b1ll, long.supervised_bl), {})[0]
+    assert torch.equal(other_lv[:length], beside_lv)
+
+
+@given(rows=st.lists(text_rows, min_size=1, max_size=4))
+def test_the_mask_shows_a_token_its_prefix_and_the_past_of_its_own_turn(rows: list[Row]) -> None:
+    batch = everything(rows)
+    for index, row in enumerate(rows):
+        numbers = [PREFIX] * len(row.prefix)
+        for number, (prompt, answer) in enumerate(row.turns):
+            numbers += [number] * (len(prompt) + len(answer))
+        for query, own in enumerate(numbers):
+            visible = batch.mask_b1ll[index, 0, query] == 0
+            expected = [key <= query and numbers[key] in (PREFIX, own) for key in range(len(numbers))]
+            assert visible.tolist() == expected + [False] * (visible.numel() - len(numbers))
+    assert (batch.mask_b1ll == 0).any(dim=-1).all()  # softmax of a row without a key would be NaN
+
+
+@given(parts=st.lists(st.lists(text_rows, min_size=1, max_size=3), min_size=1, max_size=3))
+def test_joined_collections_are_the_same_rows(parts: list[list[Row]]) -> None:
+    joined, direct = join_rows([rows_of(part) for part in parts]), rows_of([row for part in parts for row in part])
+    assert len(joined) == sum(map(len, parts))
+    for name, values in vars(direct).items():
+        np.testing.assert_array_equal(getattr(joined, name), values)
+        assert getattr(joined, name).dtype == values.dtype
+
+
+def test_rows_survive_a_file(tmp_path: Path) -> None:
+    rows = rows_of([Row([BEGIN, 7], [([8], [9])]), Row([BEGIN], [([], [10, 2])])])
+    rows.save(tmp_path / "rows.npz")
+    loaded = Rows.load(tmp_path / "rows.npz")
+    for name, values in vars(rows).items():
+        np.testing.assert_array_equal(getattr(loaded, name), values)
+
+
+@pytest.mark.parametrize(
+    "row", [Row([], [([], [5])]), Row([BEGIN], [([6], [7]), ([], [5])])], ids=["nothing-before", "second-turn"]
+)
+def test_an_answer_that_nothing_predicts_is_refused(row: Row) -> None:
+    with pytest.raises(ValueError, match="without a prompt"):
+        lay_out(row.prefix, row.turns)
