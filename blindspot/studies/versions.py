@@ -49,7 +49,10 @@ def nlvr_fingerprint(folder: Path | None) -> str:
             "this study reads NLVR, real images and sentences: get it with "
             "`git clone https://github.com/lil-lab/nlvr` and pass --data nlvr/nlvr"
         )
-    return nlvr.fingerprint(folder)
+    try:
+        return nlvr.fingerprint(folder)
+    except UserError as error:
+        raise UserError(f"--data: {error}") from error
 
 
 def _version(library: str) -> str:

@@ -121,7 +121,7 @@ def test_test_questions_carry_their_picture_and_words_unseen_in_training_are_unk
     assert "tower" in vocabulary and "zebras" not in vocabulary
 
 
-@pytest.mark.parametrize(("folder", "message"), [(None, "reads NLVR"), ("nowhere", "no such folder")])
+@pytest.mark.parametrize(("folder", "message"), [(None, "reads NLVR"), ("nowhere", "no NLVR folder")])
 def test_without_data_it_is_one_line(tmp_path: Path, folder: str | None, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         run_study("nlvr", out=tmp_path / "run", data=tmp_path / folder if folder else None)

@@ -146,7 +146,7 @@ def test_nlvr_fingerprint_follows_content_not_place(tmp_path: Path) -> None:
     (tmp_path / "b" / "dev.jsonl").unlink()
     with pytest.raises(UserError, match="no rows of the dev split of NLVR"):
         versions.nlvr_fingerprint(tmp_path / "b")
-    with pytest.raises(UserError, match="no such folder"):
+    with pytest.raises(UserError, match="--data: no NLVR folder"):
         versions.nlvr_fingerprint(tmp_path / "c")
     with pytest.raises(UserError, match="git clone"):
         versions.nlvr_fingerprint(None)
