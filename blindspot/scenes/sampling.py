@@ -1,12 +1,13 @@
 """Training turns about random scenes, and test questions whose answer is drawn before their scene."""
 
 from collections import Counter
+from collections.abc import Iterable
 from itertools import cycle
 from random import Random
 
 from blindspot.question import Question
 from blindspot.scenes.tasks import TASKS, Item, Task, Turn
-from blindspot.scenes.world import Scene, Split, draw_distinct
+from blindspot.scenes.world import Scene, Split, Thing, draw_distinct
 
 CROWD_SHARE = 0.2
 TURNS = 14
@@ -59,18 +60,22 @@ class TrainingWorld:
         return None
 
 
-def test_questions(split: Split, per_column: int, seed: int) -> tuple[list[Scene], list[Question]]:
+def test_questions(
+    split: Split, per_column: int, seed: int, training: Iterable[Scene] = ()
+) -> tuple[list[Scene], list[Question]]:
     """Draw a test split, every answer of every task equally often.
 
     Args:
         split: ``iid`` or ``compositional`` (the first object is a colour-shape pair that training never shows).
         per_column: questions in each column; pairs count as two.
         seed: a different seed is a different test set.
+        training: scenes that must not occur in the test.
 
     Returns:
         Scenes, and questions whose ``images`` index them. ``groups`` has the task, the split, the cluster (scenes that
         belong together) and whether a rule on a single object helps (``balanced`` is False where it may).
     """
+    trained = {_graph(scene) for scene in training}
     scenes: list[Scene] = []
     questions: list[Question] = []
     for column in dict.fromkeys(task.column for task in TASKS):
@@ -81,11 +86,18 @@ def test_questions(split: Split, per_column: int, seed: int) -> tuple[list[Scene
             targets = cycle(task.targets(split))
             drawn = 0
             while drawn < share:
-                items = task.build(rng, next(targets), split)
+                items = task.build(rng, answer := next(targets), split)
+                while any(_graph(item.scene) in trained for item in items):
+                    items = task.build(rng, answer, split)
                 questions += _questions(task, items, split, len(scenes))
                 scenes += [item.scene for item in items]
                 drawn += len(items)
     return scenes, questions
+
+
+def _graph(scene: Scene) -> tuple[frozenset[Thing], int]:
+    """What makes two scenes the same picture."""
+    return frozenset(scene.things), scene.background
 
 
 def _questions(task: Task, items: list[Item], split: Split, first_image: int) -> list[Question]:

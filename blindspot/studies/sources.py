@@ -99,9 +99,9 @@ def write_scenes(folder: Path, size: CorpusSize, report: Report) -> None:
     np.save(folder / "images.npy", np.stack([render(scene) for scene in scenes]))
     encode.tokenizer.save_pretrained(folder / "tokenizer")
 
-    test_scenes, questions = test_questions("iid", size.test, size.seed)
+    test_scenes, questions = test_questions("iid", size.test, size.seed, scenes)
     write_json(folder / "baselines.json", baselines(drawn[:BASELINE_SCENES], test_scenes, questions))
-    more_scenes, more = test_questions("compositional", (size.test + 1) // 2, size.seed)
+    more_scenes, more = test_questions("compositional", (size.test + 1) // 2, size.seed, scenes)
     questions += [replace(one, images=tuple(image + len(test_scenes) for image in one.images)) for one in more]
     np.save(folder / "test_images.npy", np.stack([render(scene) for scene in test_scenes + more_scenes]))
     write_jsonl(folder / "test.jsonl", [asdict(question) for question in questions])

@@ -139,14 +139,15 @@ def _target(question: Question) -> str:
 
 
 def test_training_answers_are_balanced_where_scenes_admit_it(train) -> None:
-    """A crowd has no more words that fit five objects than it has; a scene of different objects admits any answer."""
+    """Crowds admit few words that fit five objects, and scenes of two or three objects no three beside another."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for _, turns in train:
         for task, turn in turns:
             counts[task.name][turn.answer] += 1
     for task in TASKS:
         answers = counts[task.name]
-        if task.turns and task.scenes == "distinct" and set(answers) == set(task.answers):
+        admits_all = task.scenes == "distinct" and task.name != "count_related"
+        if task.turns and admits_all and set(answers) == set(task.answers):
             even = answers.total() / len(task.answers)
             assert 0.8 * even < min(answers.values()) <= max(answers.values()) < 1.2 * even, (task.name, answers)
 

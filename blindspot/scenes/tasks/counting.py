@@ -1,5 +1,6 @@
 """Counting: all objects (CV-Bench 2D), by kind and by relation (TallyQA), and crowds of 2 to 10 (CountBenchQA)."""
 
+from collections import Counter
 from random import Random
 
 from blindspot.scenes.relations import PHRASE, RELATIONS, relation
@@ -31,7 +32,7 @@ class CountKind(Task):
     turns = 3.0
 
     def ask(self, rng: Random, scene: Scene, answer: str) -> Turn | None:
-        words = [word for word in COLOURS + SHAPES if _count(scene, word) == int(answer)]
+        words = _words(scene, int(answer))
         return Turn(f"how-many {rng.choice(words)}", answer) if words else None
 
     def build(self, rng: Random, answer: str, split: Split) -> list[Item]:
@@ -68,7 +69,7 @@ class CountCrowd(Task):
     scenes = "crowd"
 
     def ask(self, rng: Random, scene: Scene, answer: str) -> Turn | None:
-        words = [word for word in COLOURS + SHAPES if _count(scene, word) == int(answer)]
+        words = _words(scene, int(answer))
         return Turn(f"how-many {rng.choice(words)}", answer) if words else None
 
     def build(self, rng: Random, answer: str, split: Split) -> list[Item]:
@@ -78,8 +79,10 @@ class CountCrowd(Task):
         return [Item(draw_crowd(rng, [kind] * int(answer) + others), Turn(f"how-many {word}", answer))]
 
 
-def _count(scene: Scene, word: str) -> int:
-    return sum(thing.has(word) for thing in scene.things)
+def _words(scene: Scene, count: int) -> list[str]:
+    """The colours and shapes that exactly ``count`` objects have."""
+    found = Counter(word for thing in scene.things for word in (thing.colour, thing.shape))
+    return [word for word in COLOURS + SHAPES if found[word] == count]
 
 
 def _kind(rng: Random, word: str, wanted: bool) -> tuple[str, str]:

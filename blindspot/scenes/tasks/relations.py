@@ -83,8 +83,10 @@ def choose_pair(rng: Random, scene: Scene, table: PairTable, answer: str) -> tup
     table. Choosing by weight among the pairs of each scene would not: a scene with unlikely pairs alone would be asked
     about as often as any, and the subject's cell would give the answer away in two of three training questions.
     """
+    last = len(scene.things) - 1
     for _ in range(PROPOSALS):
-        a, b = rng.sample(scene.things, 2)
+        first, second = rng.randrange(last + 1), rng.randrange(last)
+        a, b = scene.things[first], scene.things[last if second == first else second]
         if rng.random() * table.heaviest < table.weight(answer, a.cell, b.cell):
             return a, b
     return None
