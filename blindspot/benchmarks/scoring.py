@@ -53,15 +53,6 @@ def score(question: Question, raw: str) -> Scored:
             return _score_box(question, raw)
 
 
-def partial_match(question: Question, raw: str) -> float:
-    """Word overlap of TopViewRS: distinct words in common over the larger number of distinct words.
-
-    Source: "Vision-Language Models as Top-View Spatial Reasoners" (TopViewRS, 2024), metric PM.
-    """
-    gold, given = set(fold(question.answer).split()), set(fold(raw).split())
-    return len(gold & given) / max(len(gold), len(given), 1)
-
-
 def iou(a: Box, b: Box) -> float:
     """Intersection over union of two boxes ``x0 y0 x1 y1`` of positive area, in any one unit."""
     width = min(a[2], b[2]) - max(a[0], b[0])

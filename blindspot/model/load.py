@@ -12,12 +12,13 @@ import blindspot.model.variant  # noqa: F401  (registers the model type with the
 from blindspot.errors import UserError
 
 
-def load(folder: Path) -> tuple[Any, Any]:
+def load(folder: Path | str) -> tuple[Any, Any]:
     """The model, ready to answer, and its processor.
 
     Raises:
         UserError: if ``folder`` is no checkpoint that transformers can open, or lacks some of its weights.
     """
+    folder = Path(folder)
     if not (folder / "config.json").is_file():
         found = sorted(path.name for path in (folder / "models").glob("*")) if (folder / "models").is_dir() else []
         hint = f"; it is a run folder, name one of its models, e.g. {folder / 'models' / found[0]}" if found else ""
@@ -62,9 +63,12 @@ def ask(model: Any, processor: Any, image: Image.Image, question: str, longest: 
     Raises:
         UserError: if the model's tokenizer knows a closed set of words and the question has others.
     """
+    pictures = getattr(model.config, "images_per_question", 1)
+    if pictures != 1:
+        raise UserError(f"this model was trained on {pictures} pictures a question and cannot be asked about one")
     tokenizer = processor.tokenizer
     if isinstance(tokenizer.backend_tokenizer.model, WordLevel):
-        question = question.lower()
+        question = question.lower().rstrip(" ?.!")
         _refuse_unknown_words(tokenizer, question)
     content = [{"type": "image"}, {"type": "text", "text": question}]
     prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)

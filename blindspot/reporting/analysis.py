@@ -86,7 +86,7 @@ def _cell(answers: Answers, column: Column, split: str, places_q: np.ndarray) ->
     unit_q = np.empty(len(places_q), dtype=np.int64)
     for number, place in enumerate(places_q):
         groups, own = _groups(answers, place), str(answers.questions[place]["id"])
-        unit = str(groups.get("pair", own)) if column.metric == "pair_accuracy" else own
+        unit = str(groups.get("cluster", own)) if column.metric == "pair_accuracy" else own
         if unit not in units:
             units[unit] = len(units)
             clusters.append(str(groups.get("cluster", own)))

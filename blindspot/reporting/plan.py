@@ -45,7 +45,7 @@ class Column(BaseModel):
     id: Text
     label: Text
     paper: Text = ""
-    metric: Literal["accuracy", "pair_accuracy", "mean_iou", "partial"] = "accuracy"
+    metric: Literal["accuracy", "pair_accuracy", "mean_iou"] = "accuracy"
     chance: float | None = None
     description: Text = ""
     box_units: float | None = None
@@ -119,6 +119,9 @@ def _add_baselines(run: Path, plan: Plan) -> None:
     path = run / plan.data.get("test", "") / "baselines.json"
     if not path.is_file():
         return
-    measured = TypeAdapter(dict[str, dict[Text, float]]).validate_json(path.read_bytes())
+    try:
+        measured = TypeAdapter(dict[str, dict[Text, float]]).validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise UserError(f"{path} is damaged; run the study again to rebuild it") from error
     for column in plan.columns:
         column.baselines |= measured.get(column.id, {})

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from blindspot.scenes.world import CANVAS
+
 SCENES: tuple[dict[str, Any], ...] = (
     {
         "id": "mmvp",
@@ -102,7 +104,7 @@ SCENES: tuple[dict[str, Any], ...] = (
         "metric": "mean_iou",
         "chance": None,
         "description": "The box of an object in pixels; mean intersection over union.",
-        "box_units": 32,
+        "box_units": CANVAS,
     },
 )
 
@@ -122,6 +124,10 @@ NLVR: tuple[dict[str, Any], ...] = (
         "description": "The same on the public test set.",
     },
 )
+
+
+PAIRED = frozenset(column["id"] for column in SCENES if column.get("metric") == "pair_accuracy")
+"""Columns in which a pair of questions is right only if both are."""
 
 
 def columns(source: str) -> list[dict[str, Any]]:

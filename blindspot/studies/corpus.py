@@ -38,7 +38,7 @@ class Corpus:
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        return AutoTokenizer.from_pretrained(self.folder / "tokenizer")
+        return AutoTokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True)
 
     @cached_property
     def words(self) -> Words:

@@ -19,6 +19,7 @@ from blindspot.model.variant import LanguageShape, build_variant
 from blindspot.positions import EncoderPositions
 from blindspot.question import Question
 from blindspot.studies.corpus import Corpus, to_pixels
+from blindspot.studies.probe import column_scores, probe_questions
 from blindspot.studies.sources import CorpusSize, write_nlvr, write_scenes
 from blindspot.studies.step import StepContext, StepFunction
 from blindspot.training.loop import Recipe
@@ -30,7 +31,6 @@ TOWER = "tower.safetensors"
 PROJECTOR = "projector.safetensors"
 MODEL = "model"
 PROBES = 4
-PROBE_QUESTIONS = 16
 
 Config = Mapping[str, Any]
 
@@ -90,16 +90,17 @@ def instruct(context: StepContext) -> None:
     load_weights(model.model.multi_modal_projector, context.inputs["connector"] / PROJECTOR)
     frozen = () if context.step.config["instruct"]["encoder"] == "trained" else ("vision_tower",)
     run = _run(context, "instruct")
-    probed = _slice(corpus.questions)
+    probed = probe_questions(corpus.questions)
     train_variant(
         model,
         frozen,
         corpus.rows,
         _row_pixels(corpus, family),
         run,
-        probe=lambda: {"accuracy": _accuracy(_answers(model, corpus, family, probed))},
+        probe=lambda: {"accuracy": column_scores(_answers(model, corpus, family, probed))},
         probe_every=max(1, run.recipe.steps // PROBES),
     )
+    model.config.images_per_question = corpus.row_images.shape[1]
     model.save_pretrained(context.folder / MODEL)
     sizes = context.step.config["model"]
     processor = build_processor(family, sizes["image"], sizes["patch"], corpus.tokenizer)
@@ -218,19 +219,3 @@ def _answer_row(question: Question, raw: str) -> dict[str, Any]:
         "score": round(scored.value, 6),
         "parsed": scored.parsed,
     }
-
-
-def _slice(questions: list[Question]) -> list[Question]:
-    """A few questions of every column, evenly spread, for the curves."""
-    columns: dict[str, list[Question]] = defaultdict(list)
-    for question in questions:
-        if question.groups.get("split") == "iid":
-            columns[question.benchmark].append(question)
-    return [one for asked in columns.values() for one in asked[:: max(1, len(asked) // PROBE_QUESTIONS)]]
-
-
-def _accuracy(rows: list[dict[str, Any]]) -> dict[str, float]:
-    scores: dict[str, list[float]] = defaultdict(list)
-    for row in rows:
-        scores[row["benchmark"]].append(row["score"])
-    return {column: round(float(np.mean(values)), 6) for column, values in scores.items()}

@@ -75,12 +75,16 @@ def run_study(
 
 def _link_models(run: Path, ledger: Ledger) -> None:
     """Give every trained variant a name that can be typed: ``models/<arm>-seed<seed>``."""
-    (run / "models").mkdir(exist_ok=True)
-    for step in ledger.steps:
-        if step.kind == "instruct":
-            link = run / "models" / f"{step.arm}-seed{step.seed}"
-            link.unlink(missing_ok=True)
-            link.symlink_to(Path("..") / step.folder / "model")
+    models = run / "models"
+    try:
+        models.mkdir(exist_ok=True)
+        for old in models.iterdir():
+            old.unlink()
+        for step in ledger.steps:
+            if step.kind == "instruct":
+                (models / f"{step.arm}-seed{step.seed}").symlink_to(Path("..") / step.folder / "model")
+    except OSError as error:
+        raise UserError(f"cannot link the models in {models}: {error.strerror}; remove it or choose --out") from error
 
 
 def _write_records(run: Path, study: Study, ledger: Ledger) -> None:

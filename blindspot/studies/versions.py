@@ -20,6 +20,7 @@ RESULT_SOURCES = (
     "training",
     "evaluation",
     "studies/corpus.py",
+    "studies/probe.py",
     "studies/sources.py",
     "studies/steps.py",
 )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blindspot.benchmarks.scoring import Box, Scored, iou, partial_match, score
+from blindspot.benchmarks.scoring import Box, Scored, iou, score
 from blindspot.question import Question
 
 WRONG = Scored(0.0, True)
@@ -76,7 +76,6 @@ def test_any_string_is_scored_between_zero_and_one(raw: str, question: Question)
     result = score(question, raw)
     assert 0 <= result.value <= 1
     assert result.parsed or result.value == 0
-    assert 0 <= partial_match(question, raw) <= 1
     assert score(question, raw) == result
 
 
@@ -95,21 +94,6 @@ def test_a_malformed_gold_answer_is_an_error() -> None:
         score(replace(BOXES, answer="0 0 0 0"), "0 0 1 1")
     with pytest.raises(ValueError, match="many"):
         score(replace(COUNT, answer="many"), "3")
-
-
-@pytest.mark.parametrize(
-    ("raw", "expected"),
-    [
-        ("top left", 1.0),
-        ("left", 0.5),
-        ("Left  TOP", 1.0),
-        ("top right", 0.5),
-        ("top left corner here", 0.5),
-        ("", 0.0),
-    ],
-)
-def test_partial_match_is_overlap_over_the_longer_side(raw: str, expected: float) -> None:
-    assert partial_match(CHOICE, raw) == expected
 
 
 coordinates = st.integers(-20, 20)

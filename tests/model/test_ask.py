@@ -49,7 +49,7 @@ def test_an_answer_is_what_the_model_generates(saved: Saved, positions: str) -> 
     assert ask(model, processor, IMAGE, "Red LEFT-OF blue", longest=4) == expected
 
 
-@pytest.mark.parametrize("question", ["red purple", "red <image>", "</s>", "red?"])
+@pytest.mark.parametrize("question", ["red purple", "red <image>", "</s>"])
 def test_a_word_outside_the_vocabulary_is_refused_with_the_list(saved: Saved, question: str) -> None:
     variant = saved("clip", "learned")
     message = the_message(lambda: ask(variant.model, variant.processor, IMAGE, question))

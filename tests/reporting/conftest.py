@@ -70,7 +70,6 @@ def _questions(rng: np.random.Generator, columns: list[dict[str, Any]], per_colu
                     "image": scene % 64,
                     "groups": {
                         "cluster": f"{column['id']}-{scene}",
-                        "pair": f"{column['id']}-{scene}",
                         "split": "compositional" if scene % 5 == 4 else "iid",
                     },
                 }

@@ -131,7 +131,13 @@ def test_a_scale_without_meaning_is_announced_loudly(make_run: Callable[..., Pat
 
 def test_wide_images_two_columns_and_a_majority_row(make_run: Callable[..., Path]) -> None:
     columns = [
-        {"id": f"nlvr_{part}", "label": part, "paper": "NLVR", "baselines": {"majority answer": majority}}
+        {
+            "id": f"nlvr_{part}",
+            "label": part,
+            "paper": "NLVR",
+            "chance": 0.5,
+            "baselines": {"majority answer": majority},
+        }
         for part, majority in (("dev", 0.553), ("test", 0.562))
     ]
     run = make_run(per_column=20, columns=columns, arms=ARMS, seeds=(0,))

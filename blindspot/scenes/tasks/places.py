@@ -4,9 +4,7 @@ from random import Random
 
 from blindspot.scenes.tasks.base import Task, Turn
 from blindspot.scenes.text import place_word
-from blindspot.scenes.world import CANVAS, CELLS, COLOURS, Scene
-
-BOX_UNITS = CANVAS
+from blindspot.scenes.world import CELLS, COLOURS, Scene
 
 
 class Recognise(Task):
