@@ -16,7 +16,7 @@ class Statement(Task):
 
     name, column, kind = "statement", "vsr", "yes_no"
     answers = ("yes", "no")
-    turns = 8.0
+    turns = 6.0
     splits = ("iid", "compositional")
 
     def ask(self, rng: Random, scene: Scene, answer: str) -> Turn | None:
