@@ -33,7 +33,8 @@ def export(out: Path, n: int, split: str, seed: int) -> None:
         out: a folder that is absent or empty.
         n: number of pictures. A test split has one question a picture, spread evenly over its columns.
         split: ``train``, ``test`` (alias ``iid``) or ``compositional``.
-        seed: a different seed is different data; the same seed as a study's is the same world.
+        seed: a different seed is different data. Unlike in a study, a test is not compared with training scenes; that
+            two are alike happens about once in 50,000 test scenes.
 
     Raises:
         UserError: if ``n`` or ``split`` is wrong, or ``out`` holds something or cannot be written.
