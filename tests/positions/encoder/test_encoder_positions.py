@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from blindspot.encoders import ENCODERS, TowerShape, build_tower, normed_tokens, patch_features
 from blindspot.errors import UserError
-from blindspot.positions import SCHEMES, TABLES, EncoderPositions, attach, rotary
+from blindspot.positions.encoder import SCHEMES, TABLES, EncoderPositions, attach, rotary
 
 SHAPE = TowerShape(width=32, layers=2, heads=2, mlp_width=64, image_size=32, patch_size=8)
 LEARNED = EncoderPositions()

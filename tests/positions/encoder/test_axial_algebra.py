@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from blindspot.positions import axial
-from blindspot.positions.rotary import cos_sin, rotate
+from blindspot.positions.encoder import axial
+from blindspot.positions.encoder.rotary import cos_sin, rotate
 
 head_dims = st.sampled_from([4, 8, 16, 32, 64])
 grids = st.integers(2, 9)
