@@ -1,28 +1,61 @@
-"""AIMv2 (Fini et al. 2024): RMSNorm, SwiGLU, no CLS, trained autoregressively on pixels and caption."""
+"""AIMv2 (Fini et al. 2024), fixed resolution: trained autoregressively on pixels and caption, without CLS.
+
+transformers: ``Aimv2VisionModel``. RMSNorm, also after the patch convolution; SwiGLU; no biases in the blocks; 8 heads
+of 128 channels at width 1024, where CLIP and SigLIP have 16 of 64. One learned table of grid^2 rows. transformers
+cannot run another size; here the table is resized bicubically, as its CLIP and SigLIP do. The checkpoints name CLIP's
+image processor.
+"""
 
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor
-from transformers import Aimv2VisionConfig, Aimv2VisionModel, PreTrainedModel
+from transformers import Aimv2VisionConfig, Aimv2VisionModel
 
-from blindspot.encoders.base import Encoder, TowerShape, shape_arguments
+from blindspot.encoders.base import Checkpoint, Encoder, Role, TowerShape, shape_arguments
+from blindspot.encoders.images import CLIP_MEAN, CLIP_STD, Images
+
+AIMV2_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 8, "intermediate_size": 2816}
 
 
 def _config(shape: TowerShape) -> Aimv2VisionConfig:
     return Aimv2VisionConfig(**shape_arguments(shape), use_head=False)
 
 
-def _normed_tokens(tower: PreTrainedModel, output: Any) -> Tensor:
-    return output.last_hidden_state
+def _embed(tower: Any, pixels_bchw: Tensor, grids_n2: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
+    module = tower.embeddings
+    patches_bdhw = module.patch_embed(pixels_bchw.to(module.patch_embed.weight.dtype))
+    tokens_bnd = module.rms_norm(patches_bdhw.flatten(2).transpose(1, 2))
+    return tokens_bnd + _table(module.position_embedding.weight, patches_bdhw.shape[2], patches_bdhw.shape[3]), {}
+
+
+def _table(table_nd: Tensor, height: int, width: int) -> Tensor:
+    side = round(len(table_nd) ** 0.5)
+    if (height, width) == (side, side):
+        return table_nd
+    table_1dhw = table_nd.T.unflatten(1, (side, side))[None]
+    resized_1dhw = F.interpolate(table_1dhw, size=(height, width), mode="bicubic", align_corners=False)
+    return resized_1dhw.flatten(2)[0].T
+
+
+def _checkpoint(size: int, *roles: Role) -> Checkpoint:
+    arguments = {**AIMV2_LARGE, "image_size": size, "patch_size": 14, "use_head": False}
+    return Checkpoint(f"apple/aimv2-large-patch14-{size}", "aimv2_vision_model", arguments, size, roles)
 
 
 AIMV2 = Encoder(
     name="aimv2",
     label="AIMv2",
-    prefix_tokens=0,
-    mean=(0.48145466, 0.4578275, 0.40821073),  # AIMv2 checkpoints name CLIP's image processor
-    std=(0.26862954, 0.26130258, 0.27577711),
-    model_class=Aimv2VisionModel,
+    model_classes={"aimv2_vision_model": Aimv2VisionModel},
+    cls_token=False,
     vision_config=_config,
-    normed_tokens=_normed_tokens,
+    embed=_embed,
+    blocks="encoder.layers",
+    final_norm="rms_norm",
+    norm="RMSNorm",
+    table="learned",
+    table_at="embeddings.position_embedding",
+    other_sizes="resized bicubically (not in transformers)",
+    images=Images("crop", CLIP_MEAN, CLIP_STD),
+    checkpoints=(_checkpoint(224, "public code", "matched"), _checkpoint(336), _checkpoint(448)),
 )

@@ -1,21 +1,22 @@
-"""What an encoder family is, and how a tower of it is built and read.
+"""What an encoder family is: its transformers classes, its conventions and its released checkpoints, as data."""
 
-``hidden_states[-1]`` of all these transformers classes is the output of the last block *before* the final norm (CLIP
-and SigLIP ``post_layernorm``, AIMv2 ``rms_norm``): that is what LLaVA feeds its connector, and what `patch_features`
-returns. The pre-training objectives read the tokens *after* that norm, through `normed_tokens`.
-"""
-
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.image_processing_utils import BaseImageProcessor
 
-from blindspot.positions import EncoderPositions, attach, start_table
+from blindspot.encoders.images import Images, Triple
 
-Triple = tuple[float, float, float]
+Role = Literal["public code", "matched"]
+Embed = Callable[[Any, Tensor, Tensor | None], tuple[Tensor, dict[str, Any]]]
+"""(tower, pixels, grids of a ragged batch) -> (what enters the first block, arguments of every block)."""
+
+VIT_BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+VIT_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+VIT_SO400M = {"hidden_size": 1152, "num_hidden_layers": 27, "num_attention_heads": 16, "intermediate_size": 4304}
 
 
 @dataclass(frozen=True)
@@ -54,33 +55,117 @@ class TowerShape:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """Released weights of a family.
+
+    Attributes:
+        id: on the Hugging Face hub.
+        model_type: of its vision config.
+        arguments: of its vision config, where they are not transformers' defaults.
+        size: side in pixels of the square that its own preprocessor makes; where that keeps the aspect ratio, of a
+            usual one.
+        roles: ``public code``: what the study's public code loads; ``matched``: one of the four that agree in layers
+            (24), width (1024) and patch tokens (256).
+    """
+
+    id: str
+    model_type: str
+    arguments: Mapping[str, Any] = field(hash=False)
+    size: int
+    roles: tuple[Role, ...] = ()
+
+    def config(self) -> PreTrainedConfig:
+        """Configuration of its vision tower."""
+        return AutoConfig.for_model(self.model_type, **self.arguments)
+
+
+@dataclass(frozen=True)
 class Encoder:
     """One family of image encoders.
+
+    In every family, block k's output is ``hidden_states[k]`` of transformers, and ``hidden_states[-1]`` is the output
+    of the last block *before* `final_norm`: that is layer -1 of LLaVA's ``vision_feature_layer``.
 
     Attributes:
         name: key in the registry and in study files.
         label: as the paper writes it.
-        prefix_tokens: tokens before the patches; patch features leave out exactly these.
-        mean: per-channel mean that the family's released image processor subtracts (pixels in 0..1).
-        std: per-channel deviation that it divides by.
-        model_class: the transformers class of the tower.
-        vision_config: shape -> configuration of the tower, without the family's pooling head.
-        normed_tokens: (tower, its output) -> all tokens after the final norm, shape (batch, tokens, width).
+        model_classes: transformers' classes of the tower by ``model_type`` of their config; the first is the one that
+            `vision_config` is for.
+        cls_token: whether a CLS token stands before the patches.
+        vision_config: shape -> configuration of a tower to train, without the family's pooling head.
+        embed: runs what comes before the first block.
+        blocks: name of the list of blocks inside the tower.
+        final_norm: name of the norm after them.
+        norm: kind of all norms.
+        table: how patches get their place: a ``learned`` table, a ``computed`` one (fixed sines and cosines), or
+            ``rotary`` (queries and keys turned in every block).
+        table_at: name of the table, or of what computes it, inside the tower.
+        other_sizes: how the table serves an input that is not of the native size.
+        images: the released preprocessing.
+        checkpoints: released weights.
+        registers: register tokens, between CLS and patches, of the towers that `vision_config` is for.
+        ragged: whether images keep their aspect ratio, so that their patches differ in number: pixels come as rows of
+            patches, padded within the batch, with the grid of each image.
     """
 
     name: str
     label: str
-    prefix_tokens: int
-    mean: Triple
-    std: Triple
-    model_class: type[PreTrainedModel]
+    model_classes: Mapping[str, type[PreTrainedModel]] = field(hash=False)
+    cls_token: bool
     vision_config: Callable[[TowerShape], PreTrainedConfig]
-    normed_tokens: Callable[[PreTrainedModel, Any], Tensor]
+    embed: Embed
+    blocks: str
+    final_norm: str
+    norm: Literal["LayerNorm", "RMSNorm"]
+    table: Literal["learned", "computed", "rotary"]
+    table_at: str
+    other_sizes: str
+    images: Images
+    checkpoints: tuple[Checkpoint, ...]
+    registers: int = 0
+    ragged: bool = False
+
+    @property
+    def model_class(self) -> type[PreTrainedModel]:
+        """The transformers class of the towers that `vision_config` is for."""
+        return next(iter(self.model_classes.values()))
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Tokens before the patches, in the towers that `vision_config` is for; see also `prefix_tokens_in`."""
+        return self.cls_token + self.registers
+
+    def prefix_tokens_in(self, vision_config: PreTrainedConfig) -> int:
+        """Tokens before the patches in a tower of any configuration of the family: CLS and registers."""
+        return self.cls_token + getattr(vision_config, "num_register_tokens", 0)
+
+    @property
+    def mean(self) -> Triple:
+        """Per-channel mean that the family's released image processor subtracts (pixels in 0..1)."""
+        return self.images.mean
+
+    @property
+    def std(self) -> Triple:
+        """Per-channel deviation that it divides by."""
+        return self.images.std
 
     @property
     def feature_select_strategy(self) -> Literal["default", "full"]:
-        """LLaVA's ``vision_feature_select_strategy`` that keeps every patch and nothing else."""
+        """LLaVA's ``vision_feature_select_strategy`` that keeps every patch: "default" leaves out one token, CLS."""
         return "default" if self.prefix_tokens else "full"
+
+    def image_processor(self, size: int | None = None, patch_size: int | None = None) -> BaseImageProcessor:
+        """transformers' image processor that does what the family's released one does.
+
+        Args:
+            size: side of the square input in pixels. Where the aspect ratio is kept, an image becomes at most as many
+                patches as such a square. By default that of the first checkpoint.
+            patch_size: side of a patch in pixels; by default that of the first checkpoint.
+        """
+        released: Any = self.checkpoints[0]
+        patch = patch_size or released.config().patch_size
+        most = (size // patch) ** 2 if size else self.images.most_patches
+        return self.images.processor(size or released.size, patch, most)
 
 
 def shape_arguments(shape: TowerShape) -> dict[str, Any]:
@@ -93,58 +178,3 @@ def shape_arguments(shape: TowerShape) -> dict[str, Any]:
         "image_size": shape.image_size,
         "patch_size": shape.patch_size,
     }
-
-
-def build_tower(
-    encoder: Encoder, shape: TowerShape, positions: EncoderPositions, attention: str = "eager"
-) -> PreTrainedModel:
-    """A randomly initialised tower with its positions attached, to be trained from nothing.
-
-    Args:
-        encoder: the family.
-        shape: the size.
-        positions: how the tower knows places.
-        attention: transformers' attention implementation. ``eager`` is the default because the backward of ``sdpa``
-            is twice as slow on a CPU at miniature size in bf16.
-    """
-    config = encoder.vision_config(shape)
-    config._attn_implementation = attention
-    tower = encoder.model_class(config)
-    start_table(tower, shape.grid, encoder.prefix_tokens)
-    attach(tower, positions, shape.grid, encoder.prefix_tokens)
-    return tower
-
-
-def patch_features(tower: PreTrainedModel, encoder: Encoder, pixels_bchw: Tensor) -> Tensor:
-    """Patch features as LLaVA takes them: the last block's output, prefix tokens left out.
-
-    Returns:
-        Shape (batch, grid * grid, width), patches in raster order.
-    """
-    states = tower(pixel_values=pixels_bchw, output_hidden_states=True).hidden_states
-    return states[-1][:, encoder.prefix_tokens :]
-
-
-def normed_tokens(
-    tower: PreTrainedModel, encoder: Encoder, pixels_bchw: Tensor, mask_b1nn: Tensor | None = None
-) -> Tensor:
-    """All tokens after the final norm, as the pre-training objectives read them.
-
-    Args:
-        tower: a tower of ``encoder``.
-        encoder: its family.
-        pixels_bchw: normalised pixels.
-        mask_b1nn: added to the attention scores, shape (batch or 1, 1, tokens, tokens).
-
-    Returns:
-        Shape (batch, prefix_tokens + grid * grid, width).
-    """
-    masked = {} if mask_b1nn is None else {"attention_mask": mask_b1nn}
-    return encoder.normed_tokens(tower, tower(pixel_values=pixels_bchw, **masked))
-
-
-def normalise_pixels(encoder: Encoder, pixels_bchw: Tensor) -> Tensor:
-    """Pixels in 0..1 -> the family's input range."""
-    mean_c11 = torch.tensor(encoder.mean, dtype=pixels_bchw.dtype, device=pixels_bchw.device).view(3, 1, 1)
-    std_c11 = torch.tensor(encoder.std, dtype=pixels_bchw.dtype, device=pixels_bchw.device).view(3, 1, 1)
-    return (pixels_bchw - mean_c11) / std_c11

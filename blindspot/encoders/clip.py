@@ -1,28 +1,55 @@
-"""CLIP (Radford et al. 2021): a ViT with a CLS token, trained with a softmax contrastive loss."""
+"""CLIP (Radford et al. 2021): a ViT with a CLS token, trained with a softmax contrastive loss.
+
+transformers: ``CLIPVisionModel``. LayerNorm, also once before the first block (``pre_layrnorm``, the released
+spelling); quick GELU; patch convolution without bias. One learned table of 1 + grid^2 rows, CLS first; at another size
+transformers resizes its patch rows bicubically. LLaVA-1.5 reads layer -2: block 23 of 24, not normed.
+"""
 
 from typing import Any
 
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from blindspot.encoders.base import Encoder, TowerShape, shape_arguments
+from blindspot.encoders.base import VIT_LARGE, Checkpoint, Encoder, TowerShape, shape_arguments
+from blindspot.encoders.images import CLIP_MEAN, CLIP_STD, Images
 
 
 def _config(shape: TowerShape) -> CLIPVisionConfig:
     return CLIPVisionConfig(**shape_arguments(shape))
 
 
-def _normed_tokens(tower: Any, output: Any) -> Tensor:
-    return tower.post_layernorm(output.last_hidden_state)  # CLIPVisionModel itself norms the CLS token only
+def _embed(tower: Any, pixels_bchw: Tensor, grids_n2: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
+    return tower.pre_layrnorm(tower.embeddings(pixels_bchw, interpolate_pos_encoding=True)), {}
 
 
 CLIP = Encoder(
     name="clip",
     label="CLIP",
-    prefix_tokens=1,
-    mean=(0.48145466, 0.4578275, 0.40821073),
-    std=(0.26862954, 0.26130258, 0.27577711),
-    model_class=CLIPVisionModel,
+    model_classes={"clip_vision_model": CLIPVisionModel},
+    cls_token=True,
     vision_config=_config,
-    normed_tokens=_normed_tokens,
+    embed=_embed,
+    blocks="encoder.layers",
+    final_norm="post_layernorm",
+    norm="LayerNorm",
+    table="learned",
+    table_at="embeddings.position_embedding",
+    other_sizes="resized bicubically",
+    images=Images("crop", CLIP_MEAN, CLIP_STD),
+    checkpoints=(
+        Checkpoint(
+            "openai/clip-vit-large-patch14-336",
+            "clip_vision_model",
+            {**VIT_LARGE, "image_size": 336, "patch_size": 14, "projection_dim": 768},
+            336,
+            ("public code",),
+        ),
+        Checkpoint(
+            "openai/clip-vit-large-patch14",
+            "clip_vision_model",
+            {**VIT_LARGE, "image_size": 224, "patch_size": 14, "projection_dim": 768},
+            224,
+            ("matched",),
+        ),
+    ),
 )

@@ -1,11 +1,26 @@
-"""SigLIP (Zhai et al. 2023): a ViT without CLS, trained with a pairwise sigmoid loss."""
+"""SigLIP (Zhai et al. 2023): a ViT without CLS, trained with a pairwise sigmoid loss.
+
+transformers: ``SiglipVisionModel``. LayerNorm, tanh GELU, biases everywhere; the attention-pooling head of the released
+checkpoints is not used. One learned table of grid^2 rows; at another size transformers resizes it bicubically. Images
+are warped to a square. Every token is a patch: the study's public code drops the first one by mistake.
+"""
 
 from typing import Any
 
 from torch import Tensor
-from transformers import PreTrainedModel, SiglipVisionConfig, SiglipVisionModel
+from transformers import SiglipVisionConfig, SiglipVisionModel
 
-from blindspot.encoders.base import Encoder, TowerShape, shape_arguments
+from blindspot.encoders.base import (
+    VIT_BASE,
+    VIT_LARGE,
+    VIT_SO400M,
+    Checkpoint,
+    Encoder,
+    Role,
+    TowerShape,
+    shape_arguments,
+)
+from blindspot.encoders.images import HALF, Images
 
 
 def vision_config(shape: TowerShape) -> SiglipVisionConfig:
@@ -13,18 +28,33 @@ def vision_config(shape: TowerShape) -> SiglipVisionConfig:
     return SiglipVisionConfig(**shape_arguments(shape), vision_use_head=False)
 
 
-def normed_tokens(tower: PreTrainedModel, output: Any) -> Tensor:
-    """SiglipVisionModel's own output is already normed."""
-    return output.last_hidden_state
+def checkpoint(name: str, vit: dict[str, int], size: int, patch_size: int, *roles: Role) -> Checkpoint:
+    """A checkpoint of Google's, fixed resolution."""
+    arguments = {**vit, "image_size": size, "patch_size": patch_size}
+    return Checkpoint(f"google/{name}", "siglip_vision_model", arguments, size, roles)
+
+
+def _embed(tower: Any, pixels_bchw: Tensor, grids_n2: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
+    return tower.embeddings(pixels_bchw, interpolate_pos_encoding=True), {}
 
 
 SIGLIP = Encoder(
     name="siglip",
     label="SigLIP",
-    prefix_tokens=0,
-    mean=(0.5, 0.5, 0.5),
-    std=(0.5, 0.5, 0.5),
-    model_class=SiglipVisionModel,
+    model_classes={"siglip_vision_model": SiglipVisionModel},
+    cls_token=False,
     vision_config=vision_config,
-    normed_tokens=normed_tokens,
+    embed=_embed,
+    blocks="encoder.layers",
+    final_norm="post_layernorm",
+    norm="LayerNorm",
+    table="learned",
+    table_at="embeddings.position_embedding",
+    other_sizes="resized bicubically",
+    images=Images("warp", HALF, HALF),
+    checkpoints=(
+        checkpoint("siglip-base-patch16-256", VIT_BASE, 256, 16, "public code"),
+        checkpoint("siglip-large-patch16-256", VIT_LARGE, 256, 16, "matched"),
+        checkpoint("siglip-so400m-patch14-384", VIT_SO400M, 384, 14),
+    ),
 )

@@ -6,12 +6,13 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-from blindspot.encoders import ENCODERS, TowerShape, build_tower, normalise_pixels, normed_tokens, patch_features
+from blindspot.encoders import ENCODERS, TowerShape, build_tower, features, normalise_pixels, normed_tokens
 from blindspot.positions import EncoderPositions, attach
 
 SHAPE = TowerShape(width=32, layers=2, heads=2, mlp_width=64, image_size=48, patch_size=8)
 POSITIONS = [EncoderPositions(), EncoderPositions("axial", 100.0, "replace")]
 families = pytest.mark.parametrize("family", list(ENCODERS))
+plain = pytest.mark.parametrize("family", ["clip", "siglip", "siglip2", "aimv2", "dinov2"])  # as Llava can express
 schemes = pytest.mark.parametrize("positions", POSITIONS, ids=lambda positions: positions.scheme)
 
 
@@ -23,7 +24,7 @@ def tower_of(family: str, positions: EncoderPositions) -> Any:
 @families
 @schemes
 def test_there_is_one_feature_per_patch(family: str, positions: EncoderPositions) -> None:
-    features_bnd = patch_features(tower_of(family, positions), ENCODERS[family], torch.randn(2, 3, 48, 48))
+    features_bnd = features(tower_of(family, positions), ENCODERS[family], torch.randn(2, 3, 48, 48))
     assert features_bnd.shape == (2, 6 * 6, 32)
 
 
@@ -31,10 +32,10 @@ def test_there_is_one_feature_per_patch(family: str, positions: EncoderPositions
 def test_features_are_the_last_block_before_the_final_norm(family: str) -> None:
     tower, encoder, pixels_bchw = tower_of(family, POSITIONS[0]), ENCODERS[family], torch.randn(2, 3, 48, 48)
     blocks: list[torch.Tensor] = []
-    tower.encoder.layers[-1].register_forward_hook(lambda module, args, output: blocks.append(output))
-    features_bnd = patch_features(tower, encoder, pixels_bchw)
+    tower.get_submodule(encoder.blocks)[-1].register_forward_hook(lambda module, args, output: blocks.append(output))
+    features_bnd = features(tower, encoder, pixels_bchw)
     assert torch.equal(features_bnd, blocks[0][:, encoder.prefix_tokens :])
-    norm = getattr(tower, "rms_norm", None) or tower.post_layernorm
+    norm = tower.get_submodule(encoder.final_norm)
     assert torch.equal(normed_tokens(tower, encoder, pixels_bchw), norm(blocks[0]))
 
 
@@ -44,7 +45,7 @@ def test_the_tower_owns_no_pooling_head(family: str) -> None:
     assert not [name for name in names if name.startswith("head")]
 
 
-@families
+@plain
 @schemes
 def test_llava_reads_the_same_features(family: str, positions: EncoderPositions) -> None:
     encoder, tower = ENCODERS[family], tower_of(family, positions)
@@ -73,14 +74,16 @@ def test_llava_reads_the_same_features(family: str, positions: EncoderPositions)
             vision_feature_select_strategy=encoder.feature_select_strategy,
             output_hidden_states=True,
         )
-        expected_bnd = llava.model.multi_modal_projector(patch_features(tower, encoder, pixels_bchw))
+        expected_bnd = llava.model.multi_modal_projector(features(tower, encoder, pixels_bchw))
     assert torch.equal(torch.stack(list(output.pooler_output)), expected_bnd)
 
 
 def test_families_are_named_as_registered_and_differ() -> None:
     assert all(name == encoder.name for name, encoder in ENCODERS.items())
-    assert [encoder.label for encoder in ENCODERS.values()] == ["CLIP", "SigLIP", "SigLIP2", "AIMv2"]
-    assert [encoder.prefix_tokens for encoder in ENCODERS.values()] == [1, 0, 0, 0]
+    assert [encoder.label for encoder in ENCODERS.values()][:3] == ["CLIP", "SigLIP", "SigLIP2"]
+    assert len({encoder.label for encoder in ENCODERS.values()}) == len(ENCODERS)
+    prefixes = {name: encoder.prefix_tokens for name, encoder in ENCODERS.items() if encoder.prefix_tokens}
+    assert prefixes == {"clip": 1, "dinov2": 1, "dinov3": 5}
 
 
 def test_pixels_are_normalised_per_channel() -> None:

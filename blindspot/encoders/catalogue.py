@@ -1,0 +1,223 @@
+"""The encoders on one page: what each checkpoint is, and what differs between two of them. Nothing is downloaded."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import nn
+from transformers import AutoModel, PreTrainedConfig
+
+from blindspot.encoders.base import Checkpoint, Encoder
+from blindspot.encoders.features import native_grid
+from blindspot.encoders.registry import ENCODERS
+
+SIZES = (224, 256, 336)
+"""Sides in pixels of the square images whose tokens are counted."""
+
+
+def rows() -> list[dict[str, Any]]:
+    """One row per released checkpoint, in plain values; `describe` says which."""
+    return [_checkpoint_row(encoder, checkpoint) for encoder in ENCODERS.values() for checkpoint in encoder.checkpoints]
+
+
+def row(checkpoint_id: str) -> dict[str, Any]:
+    """The row of one released checkpoint.
+
+    Raises:
+        KeyError: if it is in no family's list.
+    """
+    for encoder in ENCODERS.values():
+        for checkpoint in encoder.checkpoints:
+            if checkpoint.id == checkpoint_id:
+                return _checkpoint_row(encoder, checkpoint)
+    raise KeyError(checkpoint_id)
+
+
+def describe(encoder: Encoder, config: PreTrainedConfig, size: int | None = None) -> dict[str, Any]:
+    """What a tower is and costs, in plain values.
+
+    A forward pass of n tokens (prefix included) costs, at 2 operations per multiply-add, 2 n P + 4 n^2 d L for the
+    blocks, P being the parameters of their linear maps, d the width and L the number of blocks: the second term is
+    the two products of attention. The patch embedding adds 2 m * 3 p^2 d for m patches of side p. Norms, activations
+    and the softmax are left out; all blocks are counted, though LLaVA's layer -2 leaves the last one unused.
+
+    Args:
+        encoder: the family.
+        config: of the tower.
+        size: side in pixels of the square input; by default the one of the config.
+
+    Returns:
+        Keys: family, label, transformers_class, width, layers, heads, head_dim, mlp ("gelu 4096"), patch, size,
+        tokens (patch tokens at ``size``), tokens_at (the same at each of `SIZES`), prefix_tokens, cls_token, registers,
+        norm, table, table_at, table_grid, other_sizes, aspect_ratio, resizing, normalisation, mean, std,
+        feature_layer, blocks_mparams, tower_mparams, gflop.
+    """
+    tower = _on_meta(config)
+    blocks = tower.get_submodule(encoder.blocks)
+    vision: Any = config
+    width, layers, patch = vision.hidden_size, vision.num_hidden_layers, vision.patch_size
+    grid = native_grid(config)
+    size = size or grid[0] * patch
+    patches, prefix = (size // patch) ** 2, encoder.prefix_tokens_in(config)
+    tokens = patches + prefix
+    linear = sum(m.weight.numel() for m in blocks.modules() if isinstance(m, nn.Linear))
+    operations = 2 * tokens * linear + 4 * tokens**2 * width * layers + 2 * patches * 3 * patch**2 * width
+    return {
+        "family": encoder.name,
+        "label": encoder.label,
+        "transformers_class": encoder.model_classes[config.model_type].__name__,
+        "width": width,
+        "layers": layers,
+        "heads": vision.num_attention_heads,
+        "head_dim": width // vision.num_attention_heads,
+        "mlp": _mlp(blocks, vision),
+        "patch": patch,
+        "size": size,
+        "tokens": patches,
+        "tokens_at": {str(side): _tokens(encoder, side, patch) for side in SIZES},
+        "prefix_tokens": prefix,
+        "cls_token": encoder.cls_token,
+        "registers": prefix - encoder.cls_token,
+        "norm": encoder.norm,
+        "table": encoder.table,
+        "table_at": encoder.table_at,
+        "table_grid": list(grid) if encoder.table == "learned" else None,
+        "other_sizes": encoder.other_sizes,
+        "aspect_ratio": "kept" if encoder.ragged else "square",
+        "resizing": encoder.images.resizing,
+        "normalisation": encoder.images.normalisation,
+        "mean": list(encoder.mean),
+        "std": list(encoder.std),
+        "feature_layer": f"-2 is block {layers - 1} of {layers}, -1 block {layers}, both before {encoder.final_norm}",
+        "blocks_mparams": _millions(blocks),
+        "tower_mparams": _millions(tower),
+        "gflop": round(operations / 1e9, 1),
+    }
+
+
+def difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """In words, what differs between two towers; empty if an arm could swap one for the other with nothing else moved.
+
+    Objective and training data are not looked at: weights do not show them.
+
+    Args:
+        a: a row of `rows`, or what `describe` returns.
+        b: likewise.
+    """
+    return [
+        f"{words}: {_say(a[key])} against {_say(b[key])}"
+        for key, words in _COMPARED.items()
+        if a[key] != b[key] and not (key in _FOLLOWS and a[_FOLLOWS[key]] != b[_FOLLOWS[key]])
+    ]
+
+
+_COMPARED = {
+    "width": "width",
+    "layers": "layers",
+    "heads": "heads",
+    "head_dim": "channels of a head",
+    "mlp": "MLP",
+    "norm": "norm",
+    "patch": "patch side in pixels",
+    "size": "image side in pixels",
+    "tokens": "patch tokens",
+    "aspect_ratio": "aspect ratio",
+    "cls_token": "CLS token",
+    "registers": "register tokens",
+    "table": "positions",
+    "table_grid": "grid of the position table",
+    "resizing": "resizing of pictures",
+    "normalisation": "normalisation of pixels",
+}
+_FOLLOWS = {"table_grid": "table"}
+"""Differences that another one already states."""
+
+
+def as_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Size and cost of each checkpoint, for the terminal."""
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, caption_justify="left", caption=_CAPTION)
+    table.add_column("checkpoint", overflow="fold")
+    table.add_column("for")
+    for title in ("blocks", "heads", "px", *(f"@{side}" for side in SIZES), "M", "GFLOP"):
+        table.add_column(title, justify="right")
+    owner = None
+    for entry in rows:
+        named, name = entry["checkpoint"].split("/")
+        if named != owner:
+            owner = named
+            table.add_row(f"[bold]{owner}/[/bold]")
+        table.add_row(
+            f" {name}",
+            " ".join(role[0] for role in entry["roles"]),
+            f"{entry['layers']}x{entry['width']}",
+            f"{entry['heads']}x{entry['head_dim']}",
+            f"{entry['size']}/{entry['patch']}",
+            *(str(entry["tokens_at"][str(side)]) for side in SIZES),
+            f"{entry['blocks_mparams']:.0f}",
+            f"{entry['gflop']:.0f}",
+        )
+    return table
+
+
+_CAPTION = (
+    "for: p is what the study's public code loads, m the matched set. blocks: number x width; heads: number x "
+    "channels. px: side of the image / of a patch. @224: patch tokens of a square image of that many pixels. "
+    "M: million parameters of the blocks. GFLOP: one image at px."
+)
+
+
+def as_conventions() -> Table:
+    """What a family does before, between and after the blocks, for the terminal."""
+    table = Table(box=None, pad_edge=False)
+    for title in ("family", "before the patches", "norm", "positions", "at other sizes", "images"):
+        table.add_column(title, overflow="fold")
+    for encoder in ENCODERS.values():
+        table.add_row(
+            encoder.name,
+            _prefix(encoder),
+            f"{encoder.norm}; features before {encoder.final_norm}",
+            f"{encoder.table}: {encoder.table_at}",
+            encoder.other_sizes,
+            f"{encoder.images.resizing}; {encoder.images.normalisation}",
+        )
+    return table
+
+
+def _checkpoint_row(encoder: Encoder, checkpoint: Checkpoint) -> dict[str, Any]:
+    roles = {"checkpoint": checkpoint.id, "roles": list(checkpoint.roles)}
+    return {**roles, **describe(encoder, checkpoint.config(), checkpoint.size)}
+
+
+def _tokens(encoder: Encoder, side: int, patch: int) -> int:
+    """Patches of a square image of ``side`` pixels."""
+    filled = encoder.images.fit == "bound"  # enlarged or shrunk to the most patches
+    return encoder.images.most_patches if filled else (side // patch) ** 2
+
+
+def _mlp(blocks: nn.Module, vision: Any) -> str:
+    gated = any(name.endswith("gate_proj") for name, _ in blocks.named_modules())
+    hidden = getattr(vision, "intermediate_size", None) or vision.hidden_size * vision.mlp_ratio
+    return f"{'gated ' if gated else ''}{vision.hidden_act} {hidden}"
+
+
+def _on_meta(config: PreTrainedConfig) -> nn.Module:
+    with torch.device("meta"):
+        return AutoModel.from_config(config)
+
+
+def _millions(module: nn.Module) -> float:
+    return round(sum(parameter.numel() for parameter in module.parameters()) / 1e6, 2)
+
+
+def _prefix(encoder: Encoder) -> str:
+    counts = {encoder.prefix_tokens_in(checkpoint.config()) - encoder.cls_token for checkpoint in encoder.checkpoints}
+    registers = " or ".join(str(count) for count in sorted(counts))
+    parts = ["CLS"] * encoder.cls_token + [f"{registers} registers"] * (counts != {0})
+    return ", ".join(parts) or "nothing"
+
+
+def _say(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " x ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,124 @@
+"""Reading a tower: the features that a connector takes, the tokens that an objective takes, and the grid of patches."""
+
+import math
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from blindspot.encoders.base import Encoder
+from blindspot.errors import UserError
+from blindspot.positions import Grid
+from blindspot.positions.encoder import set_grids
+
+
+def features(
+    tower: PreTrainedModel,
+    encoder: Encoder,
+    pixel_values: Tensor,
+    layer: int = -1,
+    grids_n2: Tensor | None = None,
+) -> Tensor:
+    """Patch features as LLaVA takes them; blocks after ``layer`` do not run, and no other layer's output is kept.
+
+    Equal bit for bit to transformers' ``hidden_states[layer]`` without its prefix tokens, for the families that take
+    one size per batch. Any size goes; the family interpolates or computes its positions.
+
+    Args:
+        tower: a tower of ``encoder``.
+        encoder: its family.
+        pixel_values: normalised pixels, shape (n, 3, height, width). For a ragged family also rows of patches as
+            Siglip2's image processor makes them, shape (n, patches, 3 * patch * patch).
+        layer: LLaVA's ``vision_feature_layer``: -1 is the output of the last block, before the final norm; -2 that of
+            the block before it; 0 what enters the first block.
+        grids_n2: (rows, columns) of each image, with rows of patches (transformers' ``spatial_shapes``).
+
+    Returns:
+        Shape (n, patches, width), patches in raster order. In a ragged batch, patches is the largest image's number;
+        what stands behind a smaller image's own is finite and means nothing.
+
+    Raises:
+        UserError: if the tower has no such layer.
+        ValueError: if pixels and grids do not fit together.
+    """
+    count = len(tower.get_submodule(encoder.blocks))  # pyright: ignore[reportArgumentType]
+    if not -count - 1 <= layer <= count:
+        raise UserError(
+            f"vision_feature_layer {layer}: {encoder.label} has {count} blocks; give one of {-count - 1} to {count}"
+        )
+    tokens_bnd = _run(tower, encoder, pixel_values, layer % (count + 1), grids_n2, {})
+    return tokens_bnd[:, encoder.prefix_tokens_in(tower.config) :]
+
+
+def normed_tokens(
+    tower: PreTrainedModel, encoder: Encoder, pixels_bchw: Tensor, mask_b1nn: Tensor | None = None
+) -> Tensor:
+    """All tokens after the final norm, as the pre-training objectives read them.
+
+    Args:
+        tower: a tower of ``encoder``.
+        encoder: its family.
+        pixels_bchw: normalised pixels.
+        mask_b1nn: added to the attention scores, shape (batch or 1, 1, tokens, tokens).
+
+    Returns:
+        Shape (batch, prefix tokens + patches, width).
+    """
+    masked = {} if mask_b1nn is None else {"attention_mask": mask_b1nn}
+    count = len(tower.get_submodule(encoder.blocks))  # pyright: ignore[reportArgumentType]
+    return tower.get_submodule(encoder.final_norm)(_run(tower, encoder, pixels_bchw, count, None, masked))
+
+
+def _run(
+    tower: PreTrainedModel,
+    encoder: Encoder,
+    pixel_values: Tensor,
+    blocks: int,
+    grids_n2: Tensor | None,
+    arguments: dict[str, Any],
+) -> Tensor:
+    if grids_n2 is not None and not encoder.ragged:
+        raise ValueError(f"{encoder.label} takes images of one size, not rows of patches with a grid each")
+    set_grids(tower, [grid_of(encoder, tower.config, pixel_values)] if grids_n2 is None else _listed(grids_n2))
+    tokens_bnd, common = encoder.embed(tower, pixel_values, grids_n2)
+    layers: Any = tower.get_submodule(encoder.blocks)
+    for block in islice(layers, blocks):
+        tokens_bnd = block(tokens_bnd, **{"attention_mask": None, **common, **arguments})
+    return tokens_bnd
+
+
+def _listed(grids_n2: Tensor) -> list[Grid]:
+    return [(rows, columns) for rows, columns in grids_n2.tolist()]
+
+
+def grid_of(encoder: Encoder, vision_config: PreTrainedConfig, pixel_values: Tensor) -> Grid:
+    """Rows and columns of patches of images that all have one size; pixels beyond whole patches do not count.
+
+    Raises:
+        ValueError: if ``pixel_values`` are rows of patches, whose grids come with the batch.
+        UserError: if the images are smaller than a patch.
+    """
+    if pixel_values.ndim != 4:
+        raise ValueError(f"{encoder.label}: pixels of shape (n, 3, height, width), got {tuple(pixel_values.shape)}")
+    height, width = pixel_values.shape[-2:]
+    patch_size: int = vision_config.patch_size  # pyright: ignore[reportAttributeAccessIssue]
+    if min(height, width) < patch_size:
+        raise UserError(f"{encoder.label}: an image of {height} x {width} px is smaller than a patch ({patch_size} px)")
+    return height // patch_size, width // patch_size
+
+
+def native_grid(vision_config: PreTrainedConfig) -> Grid:
+    """The grid of the position table, or of the size in the config where there is no table."""
+    config: Any = vision_config
+    patches = getattr(config, "num_patches", None)
+    side = config.image_size // config.patch_size if patches is None else math.isqrt(patches)
+    return side, side
+
+
+def normalise_pixels(encoder: Encoder, pixels_bchw: Tensor) -> Tensor:
+    """Pixels in 0..1 -> the family's input range."""
+    mean_c11 = torch.tensor(encoder.mean, dtype=pixels_bchw.dtype, device=pixels_bchw.device).view(3, 1, 1)
+    std_c11 = torch.tensor(encoder.std, dtype=pixels_bchw.dtype, device=pixels_bchw.device).view(3, 1, 1)
+    return (pixels_bchw - mean_c11) / std_c11

@@ -1,0 +1,195 @@
+"""`features` against transformers' own hidden states, at any layer and size."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+
+from blindspot.encoders import ENCODERS, TowerShape, features, grid_of, native_grid, normed_tokens, prefix_tokens
+from blindspot.errors import UserError
+from blindspot.positions import EncoderPositions, attach
+
+ONE_SIZE = [name for name, encoder in ENCODERS.items() if not encoder.ragged]
+RESIZED_BY_TRANSFORMERS = ["clip", "siglip", "siglip2"]
+families = pytest.mark.parametrize("family", list(ENCODERS))
+one_size = pytest.mark.parametrize("family", ONE_SIZE)
+Make = Callable[..., Any]
+
+
+def pixels(height: int = 48, width: int = 48, count: int = 2) -> Tensor:
+    return torch.randn(count, 3, height, width, generator=torch.Generator().manual_seed(1))
+
+
+@one_size
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("layer", [-1, -2, 0, 1])
+def test_features_are_transformers_hidden_states(make_tower: Make, family: str, attention: str, layer: int) -> None:
+    tower, encoder = make_tower(family, attention), ENCODERS[family]
+    with torch.no_grad():
+        states_bnd = tower(pixel_values=pixels(), output_hidden_states=True).hidden_states[layer]
+        assert torch.equal(features(tower, encoder, pixels(), layer), states_bnd[:, encoder.prefix_tokens :])
+
+
+@one_size
+def test_normed_tokens_are_transformers_output_and_so_are_their_gradients(make_tower: Make, family: str) -> None:
+    gradients = []
+    for read in (lambda tower: normed_tokens(tower, ENCODERS[family], pixels()), lambda tower: _output(tower, family)):
+        tower = make_tower(family)
+        tokens_bnd = read(tower)
+        tokens_bnd.square().sum().backward()
+        gradients.append([tokens_bnd, *(p.grad for p in tower.parameters() if p.grad is not None)])
+    assert len(gradients[0]) == len(gradients[1]) > 10
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
+def _output(tower: Any, family: str) -> Tensor:
+    states_bnd = tower(pixel_values=pixels()).last_hidden_state
+    return tower.post_layernorm(states_bnd) if family == "clip" else states_bnd  # CLIPVisionModel norms only CLS
+
+
+@families
+@pytest.mark.parametrize(("layer", "blocks"), [(-1, 3), (-2, 2), (1, 1), (0, 0)])
+def test_blocks_beyond_the_layer_do_not_run(make_tower: Make, family: str, layer: int, blocks: int) -> None:
+    tower, encoder, ran = make_tower(family), ENCODERS[family], []
+    for index, block in enumerate(tower.get_submodule(encoder.blocks)):
+        block.register_forward_hook(lambda module, args, output, index=index: ran.append(index))
+    features(tower, encoder, pixels(), layer)
+    assert ran == list(range(blocks))
+
+
+@families
+@pytest.mark.parametrize("layer", [3 + 1, -5])
+def test_a_layer_that_is_not_there_is_refused(make_tower: Make, family: str, layer: int) -> None:
+    with pytest.raises(UserError, match="has 3 blocks; give one of -4 to 3"):
+        features(make_tower(family), ENCODERS[family], pixels(), layer)
+
+
+@families
+@settings(max_examples=8, deadline=None)
+@given(height=st.integers(8, 80), width=st.integers(8, 80))
+def test_there_is_one_token_per_patch_at_any_size(family: str, height: int, width: int) -> None:
+    tower, encoder = _tower(family), ENCODERS[family]
+    with torch.no_grad():
+        features_bnd = features(tower, encoder, pixels(height, width))
+    rows, columns = grid_of(encoder, tower.config, pixels(height, width))
+    assert features_bnd.shape == (2, rows * columns, 32)
+    assert (rows, columns) == (height // 8, width // 8)
+
+
+_TOWERS: dict[str, Any] = {}
+
+
+def _tower(family: str) -> Any:  # hypothesis refuses fixtures that are made anew for every test
+    shape = TowerShape(width=32, layers=1, heads=2, mlp_width=64, image_size=48, patch_size=8)
+    encoder = ENCODERS[family]
+    return _TOWERS.setdefault(family, encoder.model_class(encoder.vision_config(shape)).eval())
+
+
+@pytest.mark.parametrize("family", RESIZED_BY_TRANSFORMERS)
+def test_another_size_takes_the_familys_interpolation(make_tower: Make, family: str) -> None:
+    tower, encoder, images = make_tower(family), ENCODERS[family], pixels(32, 64)
+    states = tower(pixel_values=images, interpolate_pos_encoding=True, output_hidden_states=True).hidden_states
+    assert torch.equal(features(tower, encoder, images), states[-1][:, encoder.prefix_tokens :])
+
+
+@pytest.mark.parametrize("family", ["dinov2", "dinov3"])
+def test_dino_takes_any_size_by_itself(make_tower: Make, family: str) -> None:
+    tower, encoder, images = make_tower(family), ENCODERS[family], pixels(32, 64)
+    states = tower(pixel_values=images, output_hidden_states=True).hidden_states
+    assert torch.equal(features(tower, encoder, images), states[-1][:, encoder.prefix_tokens :])
+
+
+def test_aimv2_resizes_its_table_as_clip_does(make_tower: Make) -> None:
+    tower, images = make_tower("aimv2"), pixels(32, 64)
+    table_1dhw = tower.embeddings.position_embedding.weight.view(1, 6, 6, 32).permute(0, 3, 1, 2)
+    resized_1dhw = F.interpolate(table_1dhw, size=(4, 8), mode="bicubic", align_corners=False)
+    embedded_bnd = tower.embeddings.rms_norm(tower.embeddings.patch_embed(images).flatten(2).transpose(1, 2))
+    expected_bnd = embedded_bnd + resized_1dhw.permute(0, 2, 3, 1).reshape(1, 32, 32)
+    assert torch.equal(features(tower, ENCODERS["aimv2"], images, layer=0), expected_bnd)
+
+
+@pytest.mark.parametrize("family", ["siglip", "siglip2"])
+def test_siglip_keeps_its_first_patch(make_tower: Make, family: str) -> None:
+    tower, images = make_tower(family), pixels()
+    changed = images.clone()
+    changed[:, :, :8, :8] += 1
+    before_bnd, after_bnd = (features(tower, ENCODERS[family], x, layer=0) for x in (images, changed))
+    assert (before_bnd != after_bnd).any(dim=2).nonzero()[:, 1].unique().tolist() == [0]
+
+
+def test_registers_are_left_out_with_cls() -> None:
+    config = Dinov2WithRegistersConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=48, patch_size=8, num_register_tokens=3
+    )
+    tower = Dinov2WithRegistersModel(config).eval()
+    states_bnd = tower(pixel_values=pixels(), output_hidden_states=True).hidden_states[-2]
+    assert prefix_tokens(config) == 4
+    assert torch.equal(features(tower, ENCODERS["dinov2"], pixels(), -2), states_bnd[:, 4:])
+
+
+@families
+def test_gradients_reach_every_weight_that_features_depend_on(make_tower: Make, family: str) -> None:
+    tower, encoder = make_tower(family).train(), ENCODERS[family]
+    features(tower, encoder, pixels()).square().sum().backward()
+    unused = {name for name, weight in tower.named_parameters() if weight.grad is None or not weight.grad.any()}
+    expected = {f"{encoder.final_norm}.weight", f"{encoder.final_norm}.bias", "embeddings.mask_token"}
+    keys = {name for name in unused if name.endswith("k_proj.bias")}  # softmax does not see them: zero up to rounding
+    assert unused - keys <= expected
+
+
+@families
+def test_gradient_checkpointing_changes_no_gradient(make_tower: Make, family: str) -> None:
+    gradients = []
+    for checkpointed in (False, True):
+        tower = make_tower(family).train()
+        if checkpointed:
+            tower.activation_checkpointing_enable()
+        torch.manual_seed(2)  # DINOv3 scales its coordinates at random in training
+        features(tower, ENCODERS[family], pixels(), -2).square().sum().backward()
+        gradients.append([p.grad for p in tower.parameters() if p.grad is not None])
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
+@families
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_half_precision_runs_and_stays_close(make_tower: Make, family: str, attention: str) -> None:
+    tower, encoder, images = make_tower(family, attention), ENCODERS[family], pixels(40, 64)
+    with torch.no_grad():
+        exact_bnd = features(tower, encoder, images)
+        half_bnd = features(tower.to(torch.bfloat16), encoder, images.to(torch.bfloat16))
+    assert half_bnd.dtype == torch.bfloat16
+    torch.testing.assert_close(half_bnd.float(), exact_bnd, atol=0.1 * exact_bnd.abs().max().item(), rtol=0.0)
+
+
+@families
+def test_rotation_follows_the_size_of_the_image(make_tower: Make, family: str) -> None:
+    encoder, images, found = ENCODERS[family], pixels(32, 64), []
+    for grid in ((6, 6), (4, 8)):
+        tower = make_tower(family)
+        attach(tower, EncoderPositions("axial", 100.0, "replace"), grid, encoder.prefix_tokens)
+        found.append(features(tower, encoder, images))
+    assert torch.equal(*found)
+    assert not torch.equal(features(make_tower(family), encoder, images), found[0])
+
+
+@families
+def test_images_below_one_patch_are_refused(make_tower: Make, family: str) -> None:
+    with pytest.raises(UserError, match="smaller than a patch"):
+        features(make_tower(family), ENCODERS[family], pixels(7, 48))
+
+
+@one_size
+def test_rows_of_patches_need_a_family_that_takes_them(make_tower: Make, family: str) -> None:
+    with pytest.raises(ValueError, match="one size"):
+        features(make_tower(family), ENCODERS[family], torch.randn(1, 4, 192), grids_n2=torch.tensor([[2, 2]]))
+
+
+@families
+def test_the_native_grid_is_that_of_the_shape(make_tower: Make, family: str) -> None:
+    assert native_grid(make_tower(family).config) == (6, 6)
