@@ -1,0 +1,94 @@
+"""The configuration of an encoder's positions, as it stands in a study, a model's config and a step's key."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from blindspot.errors import UserError
+from blindspot.positions.encoder.registry import SCHEMES
+from blindspot.positions.encoder.scheme import Scheme
+
+TABLES = ("keep", "replace", "released")
+
+
+@dataclass(frozen=True)
+class EncoderPositions:
+    """How an image encoder knows where a patch is.
+
+    Attributes:
+        scheme: a key of `SCHEMES`. ``learned`` is what the family was built with: a learned table, or what it computes
+            by itself (DINOv3's rotary positions, AIMv2-native's sines).
+        base: base of the frequencies; 0 takes the scheme's own. Unused by ``learned``.
+        table: what happens to the family's learned position table. ``keep`` it; ``replace`` it: zeroed and never
+            trained; or ``released``, as the public code of the study had it: zeroed all the same (the row of CLS too),
+            and the whole encoder stays as it was loaded, never having seen the positions it is now given. ``learned``
+            with ``replace`` is an encoder without any positions; a family that computes its positions stops doing so.
+        convention: of ``axial``: ``rope_vit`` (patches, base 100), ``qwen2_vl`` (patches, base 10000) or ``dinov3``
+            (places normalised to the image, base 100). Empty: the scheme's first, or none.
+
+    Raises:
+        UserError: on an unknown scheme, table or convention, a table or convention that the scheme cannot have, or a
+            base that is not above 1.
+    """
+
+    scheme: str = "learned"
+    base: float = 0.0
+    table: str = "keep"
+    convention: str = ""
+
+    def __post_init__(self) -> None:
+        _one_of(self.scheme, SCHEMES, "positional scheme")
+        scheme = SCHEMES[self.scheme]
+        _one_of(self.table, TABLES, "treatment of the position table")
+        if self.table not in scheme.treatments:
+            raise UserError(
+                f"encoder positions: {self.scheme} cannot have table {self.table!r}, only "
+                f"{' or '.join(map(repr, scheme.treatments))}"
+            )
+        if scheme.conventions:
+            if self.convention == "":
+                object.__setattr__(self, "convention", next(iter(scheme.conventions)))
+            _one_of(self.convention, scheme.conventions, "convention")
+        elif self.convention != "":
+            raise UserError(f"encoder positions: {self.scheme} has no conventions; leave {self.convention!r} out")
+        if isinstance(self.base, int | float) and self.base == 0 and not isinstance(self.base, bool):
+            object.__setattr__(self, "base", self.rule.base)
+        if isinstance(self.base, bool) or not isinstance(self.base, int | float) or not 1 < self.base < float("inf"):
+            raise UserError(f"encoder positions: base must be a number above 1, got {self.base!r}")
+
+    @property
+    def rule(self) -> Scheme:
+        """The scheme under the convention."""
+        scheme = SCHEMES[self.scheme]
+        return scheme.conventions.get(self.convention, scheme)
+
+    @property
+    def frozen_encoder(self) -> bool:
+        """Whether the encoder must not be trained (table ``released``)."""
+        return self.table == "released"
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-serialisable form that `from_dict` reads back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "EncoderPositions":
+        """Read `to_dict`'s form; absent keys take their defaults.
+
+        Raises:
+            UserError: on an unknown key or value, naming the nearest valid one.
+        """
+        for key in values:
+            _one_of(key, [field.name for field in fields(cls)], "key")
+        return cls(**values)
+
+
+def _one_of(value: Any, allowed: Iterable[str], what: str) -> None:
+    names = list(allowed)
+    if value in names:
+        return
+    nearest = difflib.get_close_matches(str(value), names, n=1, cutoff=0.0)[0]
+    raise UserError(
+        f"encoder positions: unknown {what} {value!r}; did you mean {nearest!r}? (one of: {', '.join(names)})"
+    )

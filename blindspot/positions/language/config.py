@@ -1,0 +1,147 @@
+"""The registry of language-site schemes, and how a model's config names one."""
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from blindspot.errors import UserError
+from blindspot.positions.language.bapa import BAPA
+from blindspot.positions.language.circle import CIRCLE
+from blindspot.positions.language.concentric import CONCENTRIC
+from blindspot.positions.language.mhrope import MHROPE
+from blindspot.positions.language.mrope import MROPE
+from blindspot.positions.language.rope1d import ROPE1D
+from blindspot.positions.language.rope_tie import ROPE_TIE, ROPE_TV
+from blindspot.positions.language.row_break import ROW_BREAK
+from blindspot.positions.language.scheme import Scheme, Sections
+from blindspot.positions.language.v2pe import V2PE
+
+SCHEMES: dict[str, Scheme] = {
+    "rope1d": ROPE1D,
+    "row_break": ROW_BREAK,
+    "mrope": MROPE,
+    "mhrope": MHROPE,
+    "rope_tie": ROPE_TIE,
+    "rope_tv": ROPE_TV,
+    "v2pe": V2PE,
+    "bapa": BAPA,
+    "concentric": CONCENTRIC,
+    "circle": CIRCLE,
+}
+
+
+@dataclass(frozen=True)
+class LanguagePositions:
+    """How the language model knows where an image token is.
+
+    A parameter that the scheme doesn't read must keep its default.
+
+    Attributes:
+        scheme: a key of `SCHEMES`.
+        sections: rotary pairs (``mrope``, ``circle``) or key-value heads (``mhrope``) for time, rows and columns;
+            None shares them in the proportion of the scheme's source.
+        interleaved: ``mrope``: sections alternate pair by pair (Qwen3-VL) instead of following each other (Qwen2-VL).
+        columns_first: ``mrope``: columns turn the faster pairs, which are rows' in the published models.
+        spatial_reset: ``mrope``, ``mhrope``: rows and columns count from 0 in every image.
+        delta: ``v2pe``: step from one image token to the next, in (0, 1].
+        alpha: ``circle``: share of the direction from the centre against the reading order, in [0, 1].
+        radius: ``circle``: radius, in positions.
+
+    Raises:
+        UserError: on an unknown scheme, a parameter the scheme doesn't read, or a value out of range.
+    """
+
+    scheme: str = "rope1d"
+    sections: Sections | None = None
+    interleaved: bool = False
+    spatial_reset: bool = False
+    delta: float = 0.25
+    alpha: float = 0.5
+    radius: float = 10.0
+    columns_first: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of(self.scheme, SCHEMES, "scheme")
+        if isinstance(self.sections, list):
+            object.__setattr__(self, "sections", tuple(self.sections))
+        for field in fields(self)[1:]:
+            unread = field.name not in SCHEMES[self.scheme].parameters
+            if unread and getattr(self, field.name) != field.default:
+                raise UserError(
+                    f"language positions {self.scheme!r} have no {field.name}; leave it out "
+                    f"({', '.join(name for name in SCHEMES if field.name in SCHEMES[name].parameters)} have)"
+                )
+        if self.sections is not None and not _are_sections(self.sections):
+            raise UserError(
+                "language positions: sections must be three whole numbers, for time (0 or more), rows and columns (1 "
+                f"or more), got {self.sections!r}"
+            )
+        for name in ("interleaved", "spatial_reset", "columns_first"):
+            if not isinstance(getattr(self, name), bool):
+                raise UserError(f"language positions: {name} must be true or false, got {getattr(self, name)!r}")
+        _in_range("delta", self.delta, 0 < _number(self.delta) <= 1, "above 0 and at most 1")
+        _in_range("alpha", self.alpha, 0 <= _number(self.alpha) <= 1, "from 0 to 1")
+        _in_range("radius", self.radius, 0 < _number(self.radius) < math.inf, "above 0")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The scheme and its own parameters, JSON-serialisable; `from_dict` reads it back."""
+        read = {name: getattr(self, name) for name in sorted(SCHEMES[self.scheme].parameters)}
+        return {"scheme": self.scheme} | {k: list(v) if isinstance(v, tuple) else v for k, v in read.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "LanguagePositions":
+        """Read `to_dict`'s form; absent keys take their defaults.
+
+        Raises:
+            UserError: on an unknown key or scheme, naming the nearest valid one, or a bad value.
+        """
+        for key in values:
+            _one_of(key, [field.name for field in fields(cls)], "key")
+        return cls(**values)
+
+
+def check(positions: LanguagePositions, output_grid: tuple[int, int] | None) -> None:
+    """Refuse a scheme that needs rows and columns behind a connector that leaves none.
+
+    Args:
+        positions: the scheme.
+        output_grid: rows and columns of the connector's output; None for unordered queries (Q-Former, resampler).
+
+    Raises:
+        UserError: with the reason and the schemes that remain.
+    """
+    if output_grid is None and SCHEMES[positions.scheme].needs_grid:
+        ordered = ", ".join(name for name, scheme in SCHEMES.items() if not scheme.needs_grid)
+        raise UserError(
+            f"language positions {positions.scheme!r} give every image token a row and a column, but this connector's "
+            f"outputs are unordered queries that have neither; use {ordered}, or a connector that keeps the grid"
+        )
+
+
+def _number(value: Any) -> float:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+
+
+def _in_range(name: str, value: Any, right: bool, words: str) -> None:
+    if not right:
+        raise UserError(f"language positions: {name} must be a number {words}, got {value!r}")
+
+
+def _are_sections(value: Any) -> bool:
+    return (
+        isinstance(value, tuple)
+        and len(value) == 3
+        and all(type(size) is int and size >= least for size, least in zip(value, (0, 1, 1), strict=True))
+    )
+
+
+def _one_of(value: Any, allowed: Iterable[str], what: str) -> None:
+    names = list(allowed)
+    if value in names:
+        return
+    nearest = difflib.get_close_matches(str(value), names, n=1, cutoff=0.0)[0]
+    raise UserError(
+        f"language positions: unknown {what} {value!r}; did you mean {nearest!r}? (one of: {', '.join(names)})"
+    )

@@ -1,0 +1,153 @@
+"""What each scheme claims, and what the released forms fail (specs/positions.md, 1.2; specs/released_code.md, 3-4)."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from blindspot.positions.encoder import EncoderPositions, released_concat, released_sqfreq, released_sum, sincos
+from blindspot.positions.encoder.places import Places
+from blindspot.positions.encoder.properties import EXACT, OnGrid, cases, measure
+from blindspot.positions.encoder.rotary import Tables, rotate, tables_of
+
+#                 norm, relative, axis swap, injective
+CLAIMS = {
+    "learned": (False, False, False, True),
+    "sincos": (False, False, True, True),
+    "rope1d": (True, True, False, True),
+    "axial rope_vit": (True, True, True, True),
+    "axial qwen2_vl": (True, True, True, True),
+    "axial dinov3": (True, True, True, True),
+    "mixed": (True, True, False, True),
+    "released_concat": (False, False, True, True),
+    "released_sum": (True, True, True, False),
+    "released_sqfreq": (True, True, True, True),
+}
+
+
+def matrices(angles_np: Tensor, pairing: str = "halves") -> Tensor:
+    """The linear map of every patch, shape (patches, D, D)."""
+    dim = 2 * angles_np.shape[1]
+    units_cd = torch.eye(dim, dtype=torch.float64)
+    tables = tables_of(angles_np, pairing=pairing)  # pyright: ignore
+    return rotate(units_cd[:, None, None].expand(-1, 1, len(angles_np), -1), tables)[:, 0].permute(1, 2, 0)
+
+
+def test_every_scheme_has_its_claims() -> None:
+    assert list(CLAIMS) == list(cases())
+
+
+@pytest.mark.parametrize("case", CLAIMS)
+@settings(max_examples=8, deadline=None)
+@given(st.tuples(st.integers(3, 9), st.integers(3, 9)), st.sampled_from([8, 16, 32]), st.integers(0, 2**31), st.data())
+def test_properties_are_those_claimed(
+    case: str, grid: tuple[int, int], dim: int, seed: int, data: st.DataObject
+) -> None:
+    positions = cases()[case]
+    base = data.draw(st.sampled_from([positions.base, 30.0, 10000.0]))
+    positions = EncoderPositions(positions.scheme, base, positions.table, positions.convention)
+    found = measure(positions, grid, dim, seed)
+    norm, relative, axis_swap, injective = CLAIMS[case]
+    assert (found.norm_error < EXACT) == norm
+    assert (found.shift_error < EXACT) == relative
+    # Places normalised to the image swap only where it is square.
+    if not (case == "axial dinov3" and grid[0] != grid[1]):
+        assert (found.swap_error < EXACT) == axis_swap
+    assert found.injective == injective
+
+
+@pytest.mark.parametrize("case", CLAIMS)
+def test_only_the_familys_own_positions_leave_a_trained_encoder_unchanged(case: str) -> None:
+    assert measure(cases()[case], (2, 2), 8).start_unchanged == (case == "learned")
+
+
+def test_turns_over_the_grid_are_those_of_the_frequencies() -> None:
+    turns = {case: OnGrid(rule, (24, 24), 64).turns() for case, rule in cases().items()}
+    assert turns["learned"] == turns["sincos"] == (None, None, None)
+    assert turns["rope1d"][:2] == (23 * 24, 23)
+    # 23 * 10000^(-m/16) < 0.01 from m = 14 on; with squared frequencies from m = 7 on: 9 of 16.
+    assert turns["axial rope_vit"] == (23, 23, 0)
+    assert turns["axial qwen2_vl"] == turns["released_concat"] == turns["released_sum"] == (23, 23, 2 / 16)
+    assert turns["released_sqfreq"] == (23, 23, 9 / 16)
+    assert turns["axial dinov3"] == pytest.approx((4 * math.pi * 23 / 24, 4 * math.pi * 23 / 24, 0))
+
+
+def test_released_concat_is_no_rotation_off_the_diagonal() -> None:
+    maps_nde = matrices(released_concat.angles(24, 24, 64, 10000.0))
+    stretches_nd = torch.linalg.svdvals(maps_nde)
+    assert stretches_nd.min().item() == pytest.approx(0.003, abs=5e-4)
+    assert stretches_nd.max().item() == pytest.approx(1.414, abs=5e-4)
+    assert torch.linalg.det(maps_nde[5 * 24 + 17]).item() == pytest.approx(0.0066, abs=5e-5)
+    diagonal_n = torch.arange(24) * 25
+    torch.testing.assert_close(stretches_nd[diagonal_n], torch.ones(24, 64, dtype=torch.float64))
+
+
+@given(st.integers(0, 23), st.integers(0, 23), st.integers(0, 15))
+def test_released_concat_stretches_as_proved(i: int, j: int, pair: int) -> None:
+    """Its 2 x 2 blocks have determinant cos(a - b) and squared singular values 1 +- |sin(a - b)|."""
+    angles_np2 = released_concat.angles(24, 24, 32, 10000.0)[i * 24 + j, None, pair : pair + 1]
+    (block,) = matrices(angles_np2)
+    a, b = angles_np2.flatten().tolist()
+    frequency = 10000 ** (-4 * (pair % 8) / 32)
+    assert (a, b) == (pytest.approx(i * frequency), pytest.approx(j * frequency))
+    by_hand = torch.tensor([[math.cos(a), -math.sin(a)], [math.sin(b), math.cos(b)]], dtype=torch.float64)
+    torch.testing.assert_close(block, by_hand)
+    assert torch.linalg.det(block).item() == pytest.approx(math.cos(a - b))
+    squared = sorted((torch.linalg.svdvals(block) ** 2).tolist())
+    assert squared == pytest.approx([1 - abs(math.sin(a - b)), 1 + abs(math.sin(a - b))])
+
+
+@given(st.integers(0, 8), st.integers(0, 8))
+def test_released_sum_cannot_tell_anti_diagonals_apart(i: int, j: int) -> None:
+    angles_np = released_sum.angles(9, 9, 16, 10000.0).view(9, 9, 8)
+    assert torch.equal(angles_np[i, j], angles_np[j, i])
+    if i < 8 and j > 0:
+        assert torch.equal(angles_np[i, j], angles_np[i + 1, j - 1])
+    assert angles_np[i, j].tolist() == pytest.approx([(i + j) * 10000 ** (-m / 4) for m in (0, 1, 2, 3)] * 2)
+
+
+def test_released_sqfreq_turns_neighbours_in_each_half() -> None:
+    """With D = 16: rows turn channels (0, 1), (2, 3), ... of the first half by i 10000^(-2m/4), columns the second."""
+    angles_np = released_sqfreq.angles(5, 5, 16, 10000.0)
+    x_d = torch.randn(16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    i, j = 3, 2
+    turned_d = matrices(angles_np, "neighbours")[i * 5 + j] @ x_d
+    for pair in range(8):
+        angle = (i if pair < 4 else j) * 10000 ** (-2 * (pair % 4) / 4)
+        a, b = x_d[2 * pair].item(), x_d[2 * pair + 1].item()
+        assert turned_d[2 * pair].item() == pytest.approx(a * math.cos(angle) - b * math.sin(angle))
+        assert turned_d[2 * pair + 1].item() == pytest.approx(a * math.sin(angle) + b * math.cos(angle))
+    lowest = released_sqfreq.angles(2, 1, 64, 10000.0).max(dim=0).values[:16].min().item()
+    assert lowest == pytest.approx(3e-8, rel=0.1)
+
+
+@pytest.mark.parametrize("case", ["axial rope_vit", "released_concat", "released_sum", "released_sqfreq"])
+@pytest.mark.parametrize("ragged", [False, True])
+def test_gradients_are_those_of_the_formula(case: str, ragged: bool) -> None:
+    places = Places(cases()[case], (2, 3), prefix_tokens=1)
+    if ragged:
+        places.set([(2, 3), (3, 1)])
+    x_bhnd = torch.randn(2, 2, 7, 4, dtype=torch.float64, requires_grad=True)
+    tables = places.fixed(x_bhnd, masked=ragged)
+    assert tables.is_rotation == (case != "released_concat")
+    assert torch.autograd.gradcheck(lambda x: rotate(x, tables), (x_bhnd,), fast_mode=True)
+    assert torch.autograd.gradgradcheck(lambda x: rotate(x, tables), (x_bhnd,), fast_mode=True)
+
+
+def test_learned_tables_get_gradients() -> None:
+    x_bhnd = torch.randn(2, 2, 3, 4, dtype=torch.float64, requires_grad=True)
+    cos_nc, sin_nc = (torch.randn(3, 8, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    assert torch.autograd.gradcheck(lambda x, cos, sin: rotate(x, Tables(cos, sin)), (x_bhnd, cos_nc, sin_nc))
+
+
+def test_sincos_table_by_hand() -> None:
+    table_ijd = sincos.table(3, 4, 8, 10000.0).view(3, 4, 8)
+    i, j = 2, 3
+    expected = [math.sin(3), math.sin(0.03), math.cos(3), math.cos(0.03)]
+    expected += [math.sin(2), math.sin(0.02), math.cos(2), math.cos(0.02)]
+    assert table_ijd[i, j].tolist() == pytest.approx(expected, abs=1e-6)
+    with pytest.raises(ValueError, match="multiples of 4"):
+        sincos.table(2, 2, 6, 100.0)

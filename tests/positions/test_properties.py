@@ -1,0 +1,54 @@
+"""The rows and the table of ``blindspot positions``."""
+
+import json
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from blindspot.positions import properties
+from blindspot.positions.encoder.properties import encoder_rows
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, Any]]:
+    return properties.rows()
+
+
+def test_rows_are_json_and_of_both_sites(rows: list[dict[str, Any]]) -> None:
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+    assert list(dict.fromkeys(row["site"] for row in rows)) == ["encoder", "language"]
+    keys = set(properties.COLUMNS) - {"still_pairs"}
+    assert all(keys <= set(row) for row in rows)
+    assert len({(row["site"], row["scheme"]) for row in rows}) == len(rows)
+
+
+def test_measuring_again_gives_the_same_numbers(rows: list[dict[str, Any]]) -> None:
+    assert encoder_rows() == [row for row in rows if row["site"] == "encoder"]
+
+
+def test_published_numbers_are_measured(rows: list[dict[str, Any]]) -> None:
+    """specs/positions.md: the width of a chunked M-RoPE; specs/released_code.md: what the released forms are."""
+    by_scheme = {row["scheme"]: row for row in rows}
+    chunked = by_scheme["mrope chunked (Qwen2-VL)"]
+    assert (round(chunked["turn_rows"], 2), round(chunked["turn_columns"], 4)) == (0.73, 0.0041)
+    concat = by_scheme["released_concat"]
+    assert not concat["norm_preserved"] and not concat["relative_invariance"]
+    assert concat["norm_error"] == pytest.approx(0.997, abs=1e-3)  # a query shrinks to 0.003 of its length
+    assert not by_scheme["released_sum"]["injective"]
+    assert by_scheme["released_sqfreq"]["still_pairs"] == 9 / 16
+
+
+def test_table_reads_as_the_rows_say(rows: list[dict[str, Any]]) -> None:
+    console = Console(width=140)
+    with console.capture() as capture:
+        console.print(properties.as_table(rows))
+    lines = capture.get().splitlines()
+    cells = {row["scheme"]: next(line for line in lines if f" {row['scheme']} " in line).split("  ") for row in rows}
+    shown = {scheme: [cell.strip() for cell in row if cell.strip()] for scheme, row in cells.items()}
+    assert shown["axial rope_vit"] == [
+        "encoder", "axial rope_vit", "yes", "yes", "yes", "yes", "-", "no", "23", "23", "0%",
+    ]  # fmt: skip
+    assert shown["released_concat"][2:4] == ["no (1.00)", "no (0.20)"]
+    assert shown["mrope chunked (Qwen2-VL)"][-3:] == ["0.73", "0.0041", "-"]
+    assert len(lines) < len(rows) + 10
