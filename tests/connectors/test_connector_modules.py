@@ -1,0 +1,233 @@
+"""Connectors as modules: shapes, the order of patches, formulas by hand, gradients, number formats, checkpoints."""
+
+from collections.abc import Callable
+from math import ceil, floor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional as F
+from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
+
+from blindspot.connectors import RULES, ConnectorSpec, build, output_grid, output_tokens
+
+Held = Callable[[ConnectorSpec], Any]
+WIDTH, LANGUAGE_WIDTH, NATIVE = 32, 48, (4, 4)
+SPECS = {
+    "mlp": ConnectorSpec("mlp"),
+    "linear": ConnectorSpec("linear"),
+    "average_pooling": ConnectorSpec("average_pooling"),
+    "attention_pooling": ConnectorSpec("attention_pooling"),
+    "c_abstractor": ConnectorSpec("c_abstractor", tokens=9, depth=2),
+    "qformer": ConnectorSpec("qformer", tokens=5, depth=2),
+    "resampler": ConnectorSpec("resampler", tokens=6, depth=2),
+    "gated_cross_attention": ConnectorSpec("gated_cross_attention", every=2),
+}
+IN_SEQUENCE = [name for name in SPECS if name != "gated_cross_attention"]
+ORDERED = [name for name in IN_SEQUENCE if RULES[name].output]
+UNORDERED = [name for name in IN_SEQUENCE if not RULES[name].output]
+
+
+def _features(grid: tuple[int, int], images: int = 2) -> Tensor:
+    return torch.randn(images, grid[0] * grid[1], WIDTH, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def connectors(held: Held) -> dict[str, Any]:
+    torch.manual_seed(0)
+    return {name: held(spec).multi_modal_projector for name, spec in SPECS.items()}
+
+
+def test_every_registered_connector_is_tested() -> None:
+    assert set(SPECS) == set(RULES)
+
+
+@pytest.mark.parametrize("name", IN_SEQUENCE)
+@settings(max_examples=15, deadline=None)
+@given(rows=st.integers(1, 9), columns=st.integers(1, 9))
+def test_as_many_tokens_as_the_arithmetic_says(connectors: dict[str, Any], name: str, rows: int, columns: int) -> None:
+    with torch.no_grad():
+        tokens_bnd = connectors[name](_features((rows, columns)), (rows, columns))
+    assert tokens_bnd.shape == (2, output_tokens(SPECS[name], (rows, columns)), LANGUAGE_WIDTH)
+    assert tokens_bnd.isfinite().all()
+
+
+@pytest.mark.parametrize("name", UNORDERED)
+def test_queries_do_not_see_the_order_of_patches(connectors: dict[str, Any], name: str) -> None:
+    features_bnd, order = _features(NATIVE), torch.randperm(16)
+    with torch.no_grad():
+        before, after = (connectors[name](tokens, NATIVE) for tokens in (features_bnd, features_bnd[:, order]))
+        other = connectors[name](torch.randn_like(features_bnd) * 3, NATIVE)
+    assert (before - after).abs().max() < 1e-5
+    assert (before - other).abs().max() > 1e-3, "the tokens do not depend on the image at all"
+    assert (before[:, 0] - before[:, 1]).abs().max() > 1e-3, "all queries ask the same"
+
+
+@pytest.mark.parametrize("name", ["average_pooling", "attention_pooling", "c_abstractor"])
+def test_pooling_sees_the_order_of_patches(connectors: dict[str, Any], name: str) -> None:
+    features_bnd = _features(NATIVE)
+    with torch.no_grad():
+        before, after = (connectors[name](tokens, NATIVE) for tokens in (features_bnd, features_bnd.flip(1)))
+    difference = (before.sort(dim=1).values - after.sort(dim=1).values).abs().max()
+    assert (before - after).abs().max() > 1e-3
+    if name == "c_abstractor":  # not only its tokens' order changes: its positions and convolutions see places
+        assert difference > 1e-4
+    else:  # a mirrored image gives the same tokens in mirrored order
+        assert torch.allclose(before, after.flip(1), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ConnectorSpec("average_pooling", factor=4),
+        ConnectorSpec("attention_pooling", factor=4),
+        ConnectorSpec("c_abstractor", tokens=9, depth=1),
+    ],
+    ids=lambda spec: spec.name,
+)
+def test_rows_stay_rows(held: Held, spec: ConnectorSpec) -> None:
+    """A change of the patches in one corner moves the token of that corner most, over eight images."""
+    connector, side = held(spec).multi_modal_projector, 12
+    assert output_grid(spec, (side, side)) == (3, 3)
+    features_bnd = _features((side, side), images=8)
+    for corner, token in ((0, 0), (side - 1, 2), (side * (side - 1), 6), (side**2 - 1, 8)):
+        changed_bnd = features_bnd.clone()
+        changed_bnd[:, corner] += torch.randn(8, WIDTH)
+        with torch.no_grad():
+            moved_bnd = connector(changed_bnd, (side, side)) - connector(features_bnd, (side, side))
+        assert moved_bnd.norm(dim=-1).mean(0).argmax() == token
+
+
+@settings(max_examples=15, deadline=None)
+@given(rows=st.integers(1, 7), columns=st.integers(1, 7), factor=st.integers(1, 3))
+def test_pooling_by_hand(held: Held, rows: int, columns: int, factor: int) -> None:
+    features_bnd = _features((rows, columns), images=1)
+    map_hwd = features_bnd.view(rows, columns, WIDTH)
+    average = held(ConnectorSpec("average_pooling", factor=factor)).multi_modal_projector
+    attention = held(ConnectorSpec("attention_pooling", factor=factor)).multi_modal_projector
+    means, weighted = [], []
+    high, wide = ceil(rows / factor), ceil(columns / factor)
+    for i in range(high):
+        for j in range(wide):
+            top, bottom = floor(i * rows / high), ceil((i + 1) * rows / high)
+            left, right = floor(j * columns / wide), ceil((j + 1) * columns / wide)
+            window_nd = map_hwd[top:bottom, left:right].reshape(-1, WIDTH)
+            means.append(window_nd.mean(0))
+            weights_nh = (window_nd @ attention.score.weight.T).softmax(0)
+            values_nd = attention.value(window_nd)
+            halves = zip(weights_nh.T, values_nd.chunk(2, dim=1), strict=True)  # two heads
+            weighted.append(torch.cat([(a_n[:, None] * v_ne).sum(0) for a_n, v_ne in halves]))
+    for connector, pooled in ((average, means), (attention, weighted)):
+        expected = connector.linear_2(F.gelu(connector.linear_1(torch.stack(pooled))))
+        assert torch.allclose(connector(features_bnd, (rows, columns))[0], expected, atol=1e-6)
+
+
+def test_average_pooling_is_that_of_torch(connectors: dict[str, Any]) -> None:
+    connector, grid = connectors["average_pooling"], (5, 7)
+    map_bdhw = _features(grid).transpose(1, 2).reshape(2, WIDTH, *grid)
+    pooled_bnd = F.adaptive_avg_pool2d(map_bdhw, (3, 4)).flatten(2).transpose(1, 2)
+    assert torch.equal(connector(_features(grid), grid), LlavaMultiModalProjector.forward(connector, pooled_bnd))
+
+
+def test_the_mlp_is_that_of_llava(held: Held) -> None:
+    holder = held(SPECS["mlp"])
+    theirs = LlavaMultiModalProjector(holder.config)
+    theirs.load_state_dict(holder.multi_modal_projector.state_dict())
+    assert torch.equal(holder.multi_modal_projector(_features(NATIVE), NATIVE), theirs(_features(NATIVE)))
+    assert set(holder.state_dict()) == {
+        f"multi_modal_projector.linear_{layer}.{part}" for layer in (1, 2) for part in ("weight", "bias")
+    }
+
+
+def test_the_position_table_of_c_abstractor_is_interpolated_bilinearly(connectors: dict[str, Any]) -> None:
+    connector = connectors["c_abstractor"]
+    table_dhw = connector.positions.weight.detach().T.reshape(WIDTH, *NATIVE)
+    assert torch.equal(connector._positions(NATIVE)[0], table_dhw)
+    assert torch.allclose(connector._positions((2, 4))[0], table_dhw.view(WIDTH, 2, 2, 4).mean(2), atol=1e-6)
+
+
+def test_the_qformer_looks_at_the_image_in_every_second_layer(held: Held) -> None:
+    connector = held(ConnectorSpec("qformer", tokens=3, depth=4)).multi_modal_projector
+    looks = [hasattr(layer, "crossattention") for layer in connector.qformer.encoder.layer]
+    assert looks == [True, False, True, False]
+    assert connector.queries.weight.std().item() == pytest.approx(0.02, rel=0.3)
+
+
+def test_c_abstractor_does_not_mix_images(connectors: dict[str, Any]) -> None:
+    connector = connectors["c_abstractor"].train()
+    together, alone = connector(_features(NATIVE), NATIVE), connector(_features(NATIVE)[:1], NATIVE)
+    connector.eval()
+    assert torch.allclose(together[:1], alone, atol=1e-5)
+    assert not list(connector.buffers()), "a norm over the batch would keep statistics"
+
+
+@pytest.mark.parametrize("name", IN_SEQUENCE)
+def test_gradients_reach_every_weight(held: Held, name: str) -> None:
+    connector = held(SPECS[name]).multi_modal_projector.train()
+    features_bnd = _features((4, 4)).requires_grad_()
+    tokens_bnd = connector(features_bnd, (4, 4))
+    (tokens_bnd * torch.randn_like(tokens_bnd)).sum().backward()
+    assert features_bnd.grad is not None and bool((features_bnd.grad != 0).any(-1).all())
+    for weight_name, weight in connector.named_parameters():
+        assert weight.grad is not None, weight_name
+        if "key.bias" not in weight_name:  # a shift of all scores, which softmax does not see
+            assert weight.grad.abs().max() > 0, weight_name
+
+
+@pytest.mark.parametrize("name", IN_SEQUENCE)
+def test_bf16_is_close_to_fp32(held: Held, name: str) -> None:
+    connector = held(SPECS[name]).multi_modal_projector
+    grid = (5, 3)
+    with torch.no_grad():
+        exact = connector(_features(grid), grid)
+        rounded = connector.to(torch.bfloat16)(_features(grid).bfloat16(), grid)
+    assert rounded.dtype == torch.bfloat16
+    assert (rounded.float() - exact).abs().max() < 0.05 * exact.abs().max()
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_checkpoint_gives_back_the_same_function(held: Held, tmp_path: Path, name: str) -> None:
+    holder = held(SPECS[name])
+    with torch.no_grad():
+        for weight in holder.parameters():
+            weight.add_(torch.randn_like(weight) * 0.1)
+    holder.save_pretrained(tmp_path)
+    loaded, report = type(holder).from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    before, after = (model.multi_modal_projector(_features((3, 5)), (3, 5)) for model in (holder, loaded))
+    assert torch.equal(before, after)
+    again = build(SPECS[name], holder.config)
+    again.load_state_dict(holder.multi_modal_projector.state_dict())
+    assert torch.equal(again.eval()(_features((3, 5)), (3, 5)), before)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_weights_that_a_checkpoint_lacks_start_as_new_ones(held: Held, tmp_path: Path, name: str) -> None:
+    holder = held(SPECS[name])
+    holder.config.save_pretrained(tmp_path)
+    save_file({"unrelated": torch.zeros(1)}, tmp_path / "model.safetensors", {"format": "pt"})
+    torch.use_deterministic_algorithms(True)  # fills memory that nothing sets with NaN
+    try:
+        loaded = type(holder).from_pretrained(tmp_path)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    fresh = dict(holder.named_parameters())
+    for weight_name, weight in loaded.named_parameters():
+        assert weight.std(correction=0).item() == pytest.approx(
+            fresh[weight_name].std(correction=0).item(), rel=0.5, abs=1e-8
+        ), weight_name
+        assert weight.mean().item() == pytest.approx(fresh[weight_name].mean().item(), abs=0.3), weight_name
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_it_can_be_built_without_memory(held: Held, name: str) -> None:
+    config = held(SPECS[name]).config
+    with torch.device("meta"):
+        connector = build(SPECS[name], config)
+    assert {weight.device.type for weight in connector.parameters()} == {"meta"}
+    assert set(connector.state_dict()) == {weight_name for weight_name, _ in connector.named_parameters()}
