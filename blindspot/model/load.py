@@ -1,60 +1,82 @@
-"""Open a trained variant, or any Llava-like checkpoint folder, and ask it something."""
+"""Open a model of any format that Blindspot reads, and ask it something."""
 
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from tokenizers.models import WordLevel
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoProcessor, LlavaProcessor
 from transformers.utils import logging
 
-import blindspot.model.variant  # noqa: F401  (registers the model type with the Auto classes)
 from blindspot.errors import UserError
+from blindspot.model.formats import blindspot, llava_hf, llava_original, other
+from blindspot.model.formats.folder import find, read_json
+from blindspot.model.formats.strict import quietly
+from blindspot.model.formats.weights import read_tensors
+from blindspot.model.images import open_image
+
+__all__ = ["ask", "load", "open_image", "quiet"]
 
 
-def load(folder: Path | str) -> tuple[Any, Any]:
+def load(path_or_id: Path | str, trust_remote_code: bool = False, dtype: Any = "auto") -> tuple[Any, Any]:
     """The model, ready to answer, and its processor.
 
+    Reads Blindspot's own format, transformers' Llava (llava-hf), the original LLaVA's (liuhaotian), all three as a
+    `BlindspotForConditionalGeneration`; any other image-text checkpoint of transformers is returned as it is. Which it
+    is follows from the keys of ``config.json`` and the names of the tensors, not from the folder's name.
+
+    Args:
+        path_or_id: a folder, or a Hugging Face id: taken from the local cache if it is there, else downloaded.
+        trust_remote_code: whether code that a checkpoint brings along may run.
+        dtype: of the weights, as transformers takes it; "auto" is the config's.
+
     Raises:
-        UserError: if ``folder`` is no checkpoint that transformers can open, or lacks some of its weights.
+        UserError: if it cannot be opened exactly: something is damaged, missing, unexpected or unknown.
     """
-    folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        found = sorted(path.name for path in (folder / "models").glob("*")) if (folder / "models").is_dir() else []
-        hint = f"; it is a run folder, name one of its models, e.g. {folder / 'models' / found[0]}" if found else ""
-        raise UserError(f"{folder} is not a model folder (it has no config.json){hint}")
+    folder = find(path_or_id, trust_remote_code)
     try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-        opened: Any = AutoModelForImageTextToText.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True
-        )
+        return _read(folder, trust_remote_code, dtype)
     except Exception as error:  # what a damaged folder makes the libraries raise has no common base
         raise UserError(f"cannot open the model in {folder}: {error}") from error
-    model, info = opened
-    if info["missing_keys"]:
-        raise UserError(f"the model in {folder} lacks weights, e.g. {min(info['missing_keys'])}; copy or train it anew")
-    return model.eval(), processor
+
+
+def _read(folder: Path, trust_remote_code: bool, dtype: Any) -> tuple[Any, Any]:
+    values = read_json(folder / "config.json")
+    tensors = read_tensors(folder)
+    if llava_original.reads(values, tensors):
+        return llava_original.read(folder, values, tensors, dtype)
+    if values.get("model_type") == "blindspot":
+        model = blindspot.read(folder, tensors, dtype)
+    elif values.get("model_type") == "llava":
+        model = llava_hf.read(folder, tensors, dtype)
+    else:
+        model = other.read(folder, values, dtype, trust_remote_code)
+    return model, _processor(folder, model.config, trust_remote_code)
+
+
+def _processor(folder: Path, config: Any, trust_remote_code: bool) -> Any:
+    with quietly():
+        processor: Any = AutoProcessor.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=trust_remote_code
+        )
+    if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
+        raise UserError("it has no processor of images and text (a tokenizer and a preprocessor_config.json)")
+    if isinstance(processor, LlavaProcessor) and processor.patch_size is None:  # llava-hf's first processors
+        processor.patch_size = config.vision_config.patch_size
+        processor.vision_feature_select_strategy = config.vision_feature_select_strategy
+        processor.num_additional_image_tokens = 1 if config.vision_feature_select_strategy == "default" else 0
+    if isinstance(processor, LlavaProcessor) and processor.image_token_id != config.image_token_index:
+        raise UserError(
+            f"its tokenizer gives {processor.image_token} the id {processor.image_token_id}, and its config.json says "
+            f"image_token_index {config.image_token_index}; they do not belong together"
+        )
+    return processor
 
 
 def quiet() -> None:
     """Keep transformers' progress bars and warnings off the terminal, for a program that prints one answer."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-
-
-def open_image(path: Path) -> Image.Image:
-    """An image file as RGB.
-
-    Raises:
-        UserError: if there is no such file or it is not an image.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except FileNotFoundError as error:
-        raise UserError(f"no image at {path}") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} is not an image that can be read: {error}") from error
 
 
 def ask(model: Any, processor: Any, image: Image.Image, question: str, longest: int = 32) -> str:

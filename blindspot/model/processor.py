@@ -1,31 +1,108 @@
 """Images and questions to model input, in the format that transformers loads anywhere."""
 
-from transformers import LlavaProcessor, PreTrainedTokenizerFast
+from typing import Any
+
+from transformers import AutoProcessor, LlavaProcessor, PreTrainedTokenizerBase
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from blindspot.encoders import Encoder
+from blindspot.connectors import ConnectorSpec
+from blindspot.model.config import BlindspotConfig, Parts, image_tokens, is_plain
 from blindspot.model.tokenizer import IMAGE
+from blindspot.positions import LanguagePositions
+
+
+class BlindspotProcessor(LlavaProcessor):
+    """Llava's processor for variants whose images do not take one token a patch, or come in varying shapes.
+
+    Args:
+        image_processor: of the image encoder's family.
+        tokenizer: of the language model.
+        connector: `ConnectorSpec.to_dict`.
+        language_positions: `LanguagePositions.to_dict`.
+        kwargs: as `LlavaProcessor`.
+    """
+
+    def __init__(
+        self,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        patch_size: int | None = None,
+        vision_feature_select_strategy: str | None = None,
+        chat_template: str | None = None,
+        image_token: str = IMAGE,
+        num_additional_image_tokens: int = 0,
+        connector: dict[str, Any] | None = None,
+        language_positions: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.connector = connector
+        self.language_positions = language_positions
+        super().__init__(
+            image_processor,
+            tokenizer,
+            patch_size,
+            vision_feature_select_strategy,
+            chat_template,
+            image_token,
+            num_additional_image_tokens,
+            **kwargs,
+        )
+
+    def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
+        """The placeholders of one image."""
+        if "spatial_shapes" in image_inputs:
+            rows, columns = (int(side) for side in image_inputs["spatial_shapes"][image_idx])
+        else:
+            height, width = image_inputs["pixel_values"][image_idx].shape[-2:]
+            rows, columns = height // self.patch_size, width // self.patch_size
+        tokens = image_tokens(
+            ConnectorSpec.from_dict(self.connector or {}),
+            LanguagePositions.from_dict(self.language_positions or {}),
+            (rows, columns),
+            drops_first_patch=self.vision_feature_select_strategy == "default" and not self.num_additional_image_tokens,
+        )
+        return self.image_token * tokens
 
 
 def build_processor(
-    encoder: Encoder, image_size: int, patch_size: int, tokenizer: PreTrainedTokenizerFast
+    config: BlindspotConfig, tokenizer: PreTrainedTokenizerBase, image_processor: Any = None
 ) -> LlavaProcessor:
-    """A processor that resizes to a square and normalises as the encoder's family does.
+    """The processor of a variant.
 
-    A picture that already has ``image_size`` pixels on each side reaches the model unchanged.
+    Args:
+        config: the variant's.
+        tokenizer: of its language model.
+        image_processor: how pictures become pixels; by default they are resized to the square of the config and
+            normalised as the family does, so that a picture of that size reaches the model unchanged. A family that
+            keeps the aspect ratio has its own processor, with as many patches at most as that square.
     """
-    images = CLIPImageProcessorPil(
-        size={"height": image_size, "width": image_size},
-        do_center_crop=False,
-        image_mean=list(encoder.mean),
-        image_std=list(encoder.std),
+    parts = Parts(config)
+    vision: Any = config.vision_config
+    if image_processor is None and parts.encoder.ragged:
+        image_processor = parts.encoder.image_processor(parts.native_grid[0] * vision.patch_size, vision.patch_size)
+    elif image_processor is None:
+        image_processor = CLIPImageProcessorPil(
+            size={"height": vision.image_size, "width": vision.image_size},
+            do_center_crop=False,
+            image_mean=list(parts.encoder.mean),
+            image_std=list(parts.encoder.std),
+        )
+    common = {
+        "image_processor": image_processor,
+        "tokenizer": tokenizer,
+        "patch_size": vision.patch_size,
+        "vision_feature_select_strategy": config.vision_feature_select_strategy,
+        "num_additional_image_tokens": parts.prefix_tokens,
+        "image_token": IMAGE,
+        "chat_template": tokenizer.chat_template,
+    }
+    if is_plain(config):
+        return LlavaProcessor(**common)
+    return BlindspotProcessor(
+        **common,
+        connector=parts.connector.to_dict(),
+        language_positions=parts.language_positions.to_dict(),
     )
-    return LlavaProcessor(
-        image_processor=images,
-        tokenizer=tokenizer,
-        patch_size=patch_size,
-        vision_feature_select_strategy=encoder.feature_select_strategy,
-        num_additional_image_tokens=encoder.prefix_tokens,
-        image_token=IMAGE,
-        chat_template=tokenizer.chat_template,
-    )
+
+
+AutoProcessor.register(BlindspotConfig, BlindspotProcessor)

@@ -1,149 +1,139 @@
 """The trained object: transformers' own Llava, subclassed only for what Llava cannot express.
 
-An arm without a special positional scheme *is* a `LlavaForConditionalGeneration` checkpoint. With one, the checkpoint
-has ``model_type: blindspot`` and its config holds everything needed to rebuild the same function.
+In memory a variant is always a `BlindspotForConditionalGeneration`, whose tensors have Llava's names. `save` writes a
+plain one as an ordinary ``llava`` checkpoint; any other has ``model_type: blindspot``, and its config holds everything
+needed to rebuild the same function.
 """
 
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForImageTextToText,
-    LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
 )
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
+from transformers.models.llava.modeling_llava import LlavaPreTrainedModel
 
-from blindspot.encoders import Encoder, TowerShape
-from blindspot.positions import EncoderPositions, attach
-
-
-class BlindspotConfig(LlavaConfig):
-    """Llava's config and the positions of the image encoder (``encoder_positions``, see `EncoderPositions`)."""
-
-    model_type = "blindspot"
-
-    encoder_positions: dict[str, Any] | None = None
-    prefix_tokens: int | None = None
+from blindspot.model.body import BlindspotModel, ImageFeatures
+from blindspot.model.config import BlindspotConfig, from_llava_config, is_plain, llava_config
+from blindspot.positions import Grid
 
 
 class BlindspotForConditionalGeneration(LlavaForConditionalGeneration):
-    """Llava whose image encoder has the positions that its config names."""
+    """Llava with the encoder positions, the connector and the language positions that its config names."""
 
     config_class = BlindspotConfig
+    config: BlindspotConfig
+    model: BlindspotModel
 
     def __init__(self, config: BlindspotConfig) -> None:
-        super().__init__(config)
-        self.attach_positions()
+        LlavaPreTrainedModel.__init__(self, config)
+        self.model = BlindspotModel(config)
+        text: Any = config.text_config
+        self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
+        self.post_init()
+        self.model.attach_positions()
 
-    def attach_positions(self) -> None:
-        """Give the image encoder its positions, replacing any that were attached before.
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        spatial_shapes: Tensor | None = None,
+        pixel_attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        logits_to_keep: int | Tensor = 0,
+        mm_encoder_outputs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As Llava's; see `BlindspotModel.forward` for the inputs."""
+        return super().forward(
+            input_ids=input_ids,  # pyright: ignore[reportArgumentType]
+            pixel_values=pixel_values,  # pyright: ignore[reportArgumentType]
+            attention_mask=attention_mask,
+            position_ids=position_ids,  # pyright: ignore[reportArgumentType]
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,  # pyright: ignore[reportArgumentType]
+            spatial_shapes=spatial_shapes,  # pyright: ignore[reportCallIssue]
+            labels=labels,  # pyright: ignore[reportArgumentType]
+            logits_to_keep=logits_to_keep,
+            mm_encoder_outputs=mm_encoder_outputs,
+            **kwargs,
+        )
 
-        Raises:
-            ValueError: if the config does not state them; guessing would give another function of the same weights.
-        """
-        values, prefix_tokens = self.config.encoder_positions, self.config.prefix_tokens
-        if values is None or prefix_tokens is None:
-            missing = "encoder_positions" if values is None else "prefix_tokens"
-            raise ValueError(f"a config with model_type {self.config.model_type} needs {missing}, and it has none")
-        vision: Any = self.config.vision_config
-        grid = vision.image_size // vision.patch_size
-        attach(self.model.vision_tower, EncoderPositions.from_dict(values), grid, prefix_tokens)
+    @property
+    def tokens_per_image(self) -> int:
+        """Placeholder tokens of an image of the size that the config names."""
+        return self.model.parts.image_tokens(self.model.parts.native_grid)
+
+    def _expand_multimodal_outputs(  # transformers counts placeholders and would leave our grids as they are
+        self, input_ids: Tensor, mm_encoder_output: dict[str, Any], expand_size: int = 1, inputs_embeds: Any = None
+    ) -> dict[str, Any]:
+        images: ImageFeatures | None = mm_encoder_output.get("image")
+        if images is None or images.pooler_output is None or images.grids is None:
+            return mm_encoder_output
+        pairs = iter(zip(images.pooler_output, images.grids, strict=True))
+        tokens: list[Tensor] = []
+        grids: list[Grid | None] = []
+        for places in self.model._placeholders(input_ids, inputs_embeds).sum(dim=1).tolist():
+            row: list[tuple[Tensor, Grid | None]] = []
+            while sum(1 if self.model.gated else len(image) for image, _ in row) < places:
+                row.append(next(pairs))
+            for image, grid in row * expand_size:
+                tokens.append(image)
+                grids.append(grid)
+        return {**mm_encoder_output, "image": ImageFeatures(tokens, grids)}
 
     @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        loaded = super().from_pretrained(*args, **kwargs)
-        (loaded[0] if isinstance(loaded, tuple) else loaded).attach_positions()
+    def from_pretrained(cls, path: str | Path, *args: Any, config: Any = None, **kwargs: Any) -> Any:
+        """As transformers' own; a plain ``llava`` checkpoint opens as the variant that computes the same."""
+        if config is None:
+            where = ("cache_dir", "local_files_only", "revision", "subfolder", "token")
+            config = AutoConfig.from_pretrained(path, **{key: kwargs[key] for key in where if key in kwargs})
+        if type(config) is LlavaConfig:
+            config = from_llava_config(config)
+        loaded = super().from_pretrained(path, *args, config=config, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.model.attach_positions()
+        _align_convolutions(model)
         return loaded
 
     def set_attn_implementation(self, *args: Any, **kwargs: Any) -> None:
         super().set_attn_implementation(*args, **kwargs)
-        self.attach_positions()
+        self.model.attach_positions()
+
+
+def _align_convolutions(model: nn.Module) -> None:
+    """Copy kernels out of the mapped file: at an odd address a CPU's convolution rounds otherwise than in training."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            for parameter in module.parameters():
+                parameter.data = parameter.data.clone()
+
+
+def save(model: BlindspotForConditionalGeneration, folder: Path) -> None:
+    """Write a checkpoint: an ordinary ``llava`` one, which transformers opens anywhere, if the variant is plain."""
+    if not is_plain(model.config):
+        model.save_pretrained(folder)
+        return
+    with torch.device("meta"):
+        plain = LlavaForConditionalGeneration(llava_config(model.config))
+    plain.load_state_dict(model.state_dict(), assign=True)
+    plain.generation_config = model.generation_config
+    plain.save_pretrained(folder)
 
 
 AutoConfig.register("blindspot", BlindspotConfig)
 AutoModel.register(BlindspotConfig, BlindspotForConditionalGeneration)
 AutoModelForImageTextToText.register(BlindspotConfig, BlindspotForConditionalGeneration)
-
-
-@dataclass(frozen=True)
-class LanguageShape:
-    """Size of the language model: a Llama decoder.
-
-    Attributes:
-        width: channels of a token.
-        layers: transformer blocks.
-        heads: attention heads.
-        mlp_width: hidden channels of each SwiGLU branch.
-        rotary_base: base of its 1-D rotary positions.
-        vocabulary: number of token ids.
-        positions: longest sequence it is meant for.
-    """
-
-    width: int
-    layers: int
-    heads: int
-    mlp_width: int
-    rotary_base: float
-    vocabulary: int
-    positions: int = 1024
-
-    def config(self, pad: int, begin: int, end: int) -> LlamaConfig:
-        """The Llama configuration of this size, with the ids of the padding, begin and end tokens."""
-        return LlamaConfig(
-            vocab_size=self.vocabulary,
-            hidden_size=self.width,
-            intermediate_size=self.mlp_width,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            max_position_embeddings=self.positions,
-            rope_parameters={"rope_type": "default", "rope_theta": self.rotary_base},
-            pad_token_id=pad,
-            bos_token_id=begin,
-            eos_token_id=end,
-        )
-
-
-def build_variant(
-    encoder: Encoder,
-    tower: TowerShape,
-    positions: EncoderPositions,
-    language: LlamaConfig,
-    image_token: int,
-    attention: str = "eager",
-) -> LlavaForConditionalGeneration:
-    """A variant with random weights.
-
-    Args:
-        encoder: family of the image encoder.
-        tower: size of the image encoder.
-        positions: how the image encoder knows places.
-        language: configuration of the language model.
-        image_token: id of the placeholder that image features replace.
-        attention: transformers' attention implementation (``eager`` is the fastest to train on a CPU at this size).
-    """
-    common = {
-        "vision_config": encoder.vision_config(tower),
-        "text_config": language,
-        "image_token_index": image_token,
-        "image_seq_length": tower.grid**2,
-        "vision_feature_layer": -1,
-        "vision_feature_select_strategy": encoder.feature_select_strategy,
-        "pad_token_id": language.pad_token_id,
-        "bos_token_id": language.bos_token_id,
-        "eos_token_id": language.eos_token_id,
-    }
-    if positions == EncoderPositions():
-        return _with_attention(LlavaForConditionalGeneration, LlavaConfig(**common), attention)
-    config = BlindspotConfig(**common, encoder_positions=positions.to_dict(), prefix_tokens=encoder.prefix_tokens)
-    return _with_attention(BlindspotForConditionalGeneration, config, attention)
-
-
-def _with_attention(model_class: type[nn.Module], config: LlavaConfig, attention: str) -> Any:
-    parts: tuple[Any, ...] = (config, config.vision_config, config.text_config)
-    for part in parts:
-        part._attn_implementation = attention
-    return model_class(config)
+register_checkpoint_conversion_mapping("blindspot", get_checkpoint_conversion_mapping("llava") or [])
+register_checkpoint_conversion_mapping("BlindspotModel", get_checkpoint_conversion_mapping("LlavaModel") or [])

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from transformers import LlavaProcessor
 
 from blindspot.encoders import ENCODERS, TowerShape
+from blindspot.model.build import LanguageShape, build_variant
 from blindspot.model.processor import build_processor
 from blindspot.model.tokenizer import word_tokenizer, words_of
-from blindspot.model.variant import LanguageShape, build_variant
+from blindspot.model.variant import save
 from blindspot.positions import EncoderPositions
 
 WORDS = ["red", "blue", "green", "left-of", "box", "of", "yes", "no", "3"]
@@ -65,9 +66,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Save
             if parameter.requires_grad and parameter.ndim > 1:
                 nn.init.normal_(parameter, std=0.2)
         model.lm_head.weight.data[: words.image + 1] = 0  # so that it answers in words
-        processor = build_processor(ENCODERS[family], TOWER.image_size, TOWER.patch_size, tokenizer)
+        processor = build_processor(model.config, tokenizer)
         folder = root / f"{family}-{positions}"
-        model.save_pretrained(folder)
+        save(model, folder)
         processor.save_pretrained(folder)
         return Saved(model.eval(), processor, folder)
 

@@ -1,0 +1,272 @@
+"""The body of a variant: Llava's, with any connector and with positions at both sites."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, DynamicCache
+from transformers.modeling_outputs import ModelOutput
+from transformers.models.llava.modeling_llava import LlavaModel, LlavaModelOutputWithPast, LlavaPreTrainedModel
+
+from blindspot import connectors
+from blindspot.connectors.media import last_image
+from blindspot.connectors.modules import initialise
+from blindspot.encoders import features
+from blindspot.model.config import BlindspotConfig, Parts
+from blindspot.positions import Grid, LanguagePositions, attach, install, mask, place
+
+
+@dataclass
+class ImageFeatures(ModelOutput):
+    """What the connector makes of a batch's images, in reading order.
+
+    Attributes:
+        pooler_output: per image its tokens, shape (tokens, language width); the name is transformers' own.
+        grids: per image the grid of its tokens, or None where they lie on none.
+    """
+
+    pooler_output: list[Tensor] | None = None
+    grids: list[Grid | None] | None = None
+
+    def placed_grids(self) -> list[Grid]:
+        """The grids, with tokens that lie on none as one row."""
+        pairs = zip(self.grids or [], self.pooler_output or [], strict=True)
+        return [(1, len(tokens)) if grid is None else grid for grid, tokens in pairs]
+
+
+@dataclass
+class Seen:
+    """What later decode steps must know of the images in the cache; kept on the cache itself.
+
+    Attributes:
+        shift_b1: what to add to ordinary positions, per row.
+        media: per image the tokens that gated cross-attention reads, or None.
+        last_image_b: index in ``media`` of each row's last image, -1 for none.
+    """
+
+    shift_b1: Tensor
+    media: list[Tensor] | None = None
+    last_image_b: Tensor | None = None
+
+
+class BlindspotModel(LlavaModel):
+    """Llava's body with the positions and the connector that its config names."""
+
+    config: BlindspotConfig
+
+    def __init__(self, config: BlindspotConfig) -> None:
+        LlavaPreTrainedModel.__init__(self, config)  # LlavaModel's own would build the two-layer MLP
+        self.parts = Parts(config)
+        self.vision_tower = AutoModel.from_config(config.vision_config)
+        self.multi_modal_projector = connectors.build(self.parts.connector, config)
+        self.language_model = AutoModel.from_config(config.text_config)
+        if self.parts.language_positions.scheme == "row_break":
+            width = config.text_config.hidden_size  # pyright: ignore
+            self.image_newline = nn.Parameter(torch.randn(width) / width**0.5)  # LLaVA-NeXT's name and start
+        self.post_init()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "BlindspotModel":
+        """Move or cast, but leave rotary frequencies in float32: in bfloat16 they would be those of another model."""
+        exact = {name: buffer for name, buffer in self.named_buffers() if name.endswith("inv_freq")}
+        super()._apply(fn, recurse)
+        for name, buffer in self.named_buffers():
+            if name in exact and buffer.dtype != torch.float32:
+                buffer.data = exact[name].to(buffer.device)
+        return self
+
+    @property
+    def gated(self) -> bool:
+        """Whether images enter through cross-attention between layers, not as tokens."""
+        return self.parts.connector.name == "gated_cross_attention"
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        initialise(module)
+
+    def attach_positions(self) -> None:
+        """Give both sites their positions and the language model its gated layers, replacing earlier ones."""
+        parts = self.parts
+        attach(self.vision_tower, parts.encoder_positions, parts.native_grid, parts.prefix_tokens)
+        install(self.language_model, parts.language_positions)
+        if self.gated:
+            self.multi_modal_projector.attach(self.language_model)  # pyright: ignore
+
+    def get_image_features(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        pixel_values: Tensor,
+        spatial_shapes: Tensor | None = None,
+        vision_feature_layer: int | None = None,
+        **kwargs: Any,
+    ) -> ImageFeatures:
+        """Images as tokens of the language model.
+
+        Args:
+            pixel_values: shape (n, 3, height, width), or of a family with varying shapes (n, patches, channels).
+            spatial_shapes: for such a family the grid of every image, shape (n, 2).
+            vision_feature_layer: instead of the config's.
+        """
+        parts = self.parts
+        layer = parts.layer if vision_feature_layer is None else vision_feature_layer
+        patches_bnd = features(self.vision_tower, parts.encoder, pixel_values, layer, spatial_shapes)
+        if spatial_shapes is None:
+            size: Any = self.config.vision_config.patch_size  # pyright: ignore
+            grid = (pixel_values.shape[-2] // size, pixel_values.shape[-1] // size)
+            return ImageFeatures(list(self._connect(patches_bnd, grid)), [parts.output_grid(grid)] * len(patches_bnd))
+        grids: list[Grid] = [(rows, columns) for rows, columns in spatial_shapes.tolist()]
+        tokens: list[Tensor] = [patches_bnd] * len(grids)
+        for grid in set(grids):
+            members = [index for index, other in enumerate(grids) if other == grid]
+            connected = self._connect(patches_bnd[members, : grid[0] * grid[1]], grid)
+            for index, image in zip(members, connected, strict=True):
+                tokens[index] = image
+        return ImageFeatures(tokens, [parts.output_grid(grid) for grid in grids])
+
+    def _connect(self, patches_bnd: Tensor, grid: Grid) -> Tensor:
+        if self.parts.drops_first_patch:
+            patches_bnd = patches_bnd[:, 1:]
+        tokens_bmd = self.multi_modal_projector(patches_bnd, grid)
+        if self.parts.language_positions.scheme != "row_break":
+            return tokens_bmd
+        ordered = self.parts.output_grid(grid)
+        assert ordered is not None, "config.Parts refuses row breaks without rows"
+        rows_bhwd = tokens_bmd.unflatten(1, ordered)
+        breaks_bh1d = self.image_newline.expand(*rows_bhwd.shape[:2], 1, -1).to(rows_bhwd.dtype)
+        return torch.cat([rows_bhwd, breaks_bh1d], dim=2).flatten(1, 2)
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        spatial_shapes: Tensor | None = None,
+        pixel_attention_mask: Tensor | None = None,
+        vision_feature_layer: int | None = None,
+        vision_feature_select_strategy: str | None = None,
+        image_sizes: Tensor | None = None,
+        mm_encoder_outputs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> LlavaModelOutputWithPast:
+        """As Llava's. ``position_ids`` are ordinary 1-D positions whatever the scheme; its own follow from them.
+
+        Args:
+            input_ids: ids, shape (batch, length), with a placeholder for every token of every image.
+            pixel_values: see `get_image_features`.
+            attention_mask: shape (batch, length), or one added to the scores, shape (batch, 1, length, length).
+            position_ids: shape (batch, length); by default counted along the attention mask.
+            past_key_values: a cache; remembers the images that it has seen.
+            inputs_embeds: instead of ``input_ids``, where no image is new.
+            spatial_shapes: see `get_image_features`.
+            pixel_attention_mask: ignored: it follows from ``spatial_shapes``.
+            vision_feature_layer: instead of the config's.
+            vision_feature_select_strategy: the config's; another is refused.
+            image_sizes: refused: no tower here uses it.
+            mm_encoder_outputs: ``{"image": ...}``, what `get_image_features` gave, instead of pixels.
+            kwargs: for the language model.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give either input_ids or inputs_embeds")
+        if vision_feature_select_strategy is not None or image_sizes is not None:
+            raise ValueError("vision_feature_select_strategy and image_sizes are the config's matter in a variant")
+        embeds_bld: Tensor = self.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
+        images: ImageFeatures | None = (mm_encoder_outputs or {}).get("image")
+        if images is None and pixel_values is not None:
+            images = self.get_image_features(pixel_values, spatial_shapes, vision_feature_layer)
+        is_image_bl = self._placeholders(input_ids, embeds_bld)
+        tokens = [] if images is None or images.pooler_output is None else images.pooler_output
+        if tokens and not self.gated:
+            embeds_bld = _insert(embeds_bld, is_image_bl, tokens)
+        if self.gated or self.parts.language_positions != LanguagePositions():
+            if past_key_values is None and kwargs.get("use_cache", True):
+                past_key_values = DynamicCache(config=self.config.text_config)  # pyright: ignore
+            attention_mask, position_ids = self._lay_out(
+                embeds_bld, is_image_bl, images, attention_mask, position_ids, past_key_values
+            )
+        outputs = self.language_model(
+            inputs_embeds=embeds_bld,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            **kwargs,
+        )
+        return LlavaModelOutputWithPast(
+            last_hidden_state=outputs.last_hidden_state,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            image_hidden_states=torch.cat(tokens) if tokens else None,  # pyright: ignore[reportArgumentType]
+        )
+
+    def _placeholders(self, input_ids: Tensor | None, embeds_bld: Tensor) -> Tensor:
+        image: int = self.config.image_token_id  # pyright: ignore[reportAttributeAccessIssue]
+        if input_ids is not None:
+            return input_ids == image
+        row_d = self.get_input_embeddings()(torch.tensor(image, device=embeds_bld.device))
+        return (embeds_bld == row_d).all(dim=-1)
+
+    def _lay_out(
+        self,
+        embeds_bld: Tensor,
+        is_image_bl: Tensor,
+        images: ImageFeatures | None,
+        attention_mask: Tensor | None,
+        position_ids: Tensor | None,
+        cache: Any,
+    ) -> tuple[Tensor | None, Tensor]:
+        """Mask and positions of the language model under the scheme; remembers on the cache what decoding needs."""
+        batch, length = is_image_bl.shape
+        before: Seen | None = getattr(cache, "blindspot_seen", None)
+        if attention_mask is None:  # without one, transformers takes repeated positions for packed documents
+            past = 0 if cache is None else cache.get_seq_length()
+            attention_mask = is_image_bl.new_ones(batch, past + length, dtype=torch.long)
+        logical_bl = _counted(attention_mask, length) if position_ids is None else position_ids.expand(batch, length)
+        if before is not None:
+            logical_bl = logical_bl + before.shift_b1
+        grids = [] if images is None else images.placed_grids()
+        shift_b1 = logical_bl.new_zeros(batch, 1)
+        ids = logical_bl
+        if not self.gated:
+            placement = place(self.parts.language_positions, logical_bl, is_image_bl, grids)
+            attention_mask = mask(self.parts.language_positions, is_image_bl, grids, attention_mask, embeds_bld.dtype)
+            ids, shift_b1 = placement.ids_abl, placement.delta_b[:, None]
+        now = Seen(shift_b1 if before is None else before.shift_b1 + shift_b1)
+        if self.gated:
+            now.media, last_image_bl = _media(images, is_image_bl, before)
+            now.last_image_b = last_image_bl[:, -1]
+            self.multi_modal_projector.set_media(now.media, last_image_bl)  # pyright: ignore
+        if cache is not None:
+            cache.blindspot_seen = now
+        return attention_mask, ids
+
+
+def _insert(embeds_bld: Tensor, is_image_bl: Tensor, tokens: list[Tensor]) -> Tensor:
+    """Put the images' tokens in the places of their placeholders."""
+    flat_td = torch.cat(tokens).to(embeds_bld.device, embeds_bld.dtype)
+    places = int(is_image_bl.sum())
+    if places != len(flat_td):
+        raise ValueError(f"the images have {len(flat_td)} tokens, and the text has {places} placeholders for them")
+    return embeds_bld.masked_scatter(is_image_bl[..., None], flat_td)
+
+
+def _counted(attention_mask: Tensor, length: int) -> Tensor:
+    """Ordinary positions of the last ``length`` tokens, padding not counted."""
+    if attention_mask.ndim != 2:
+        raise ValueError("give position_ids with a four-dimensional attention mask")
+    return (attention_mask.long().cumsum(dim=1) - 1).clamp_(min=0)[:, -length:]
+
+
+def _media(
+    images: ImageFeatures | None, is_image_bl: Tensor, before: Seen | None
+) -> tuple[list[Tensor] | None, Tensor]:
+    """All images that cross-attention reads, and for every token the index of the last one before it."""
+    old, first_b1 = None, torch.full_like(is_image_bl[:, :1], -1, dtype=torch.long)
+    if before is not None and before.last_image_b is not None:
+        old, first_b1 = before.media, before.last_image_b[:, None]
+    new = [] if images is None or images.pooler_output is None else list(images.pooler_output)
+    newest_bl = last_image(is_image_bl)
+    last_bl = torch.where(newest_bl < 0, first_b1, newest_bl + len(old or []))
+    return [*(old or []), *new] if new else old, last_bl  # an unchanged list lets the blocks keep keys and values

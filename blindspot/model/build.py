@@ -1,0 +1,96 @@
+"""A variant from its parts, with random weights."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import LlamaConfig, PreTrainedConfig
+
+from blindspot.connectors import ConnectorSpec
+from blindspot.encoders import Encoder, TowerShape
+from blindspot.model.config import BlindspotConfig, Parts
+from blindspot.model.variant import BlindspotForConditionalGeneration
+from blindspot.positions import EncoderPositions, LanguagePositions
+
+
+@dataclass(frozen=True)
+class LanguageShape:
+    """Size of the language model: a Llama decoder.
+
+    Attributes:
+        width: channels of a token.
+        layers: transformer blocks.
+        heads: attention heads.
+        mlp_width: hidden channels of each SwiGLU branch.
+        rotary_base: base of its 1-D rotary positions.
+        vocabulary: number of token ids.
+        positions: longest sequence it is meant for.
+    """
+
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    rotary_base: float
+    vocabulary: int
+    positions: int = 1024
+
+    def config(self, pad: int, begin: int, end: int) -> LlamaConfig:
+        """The Llama configuration of this size, with the ids of the padding, begin and end tokens."""
+        return LlamaConfig(
+            vocab_size=self.vocabulary,
+            hidden_size=self.width,
+            intermediate_size=self.mlp_width,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            max_position_embeddings=self.positions,
+            rope_parameters={"rope_type": "default", "rope_theta": self.rotary_base},
+            pad_token_id=pad,
+            bos_token_id=begin,
+            eos_token_id=end,
+        )
+
+
+def build_variant(
+    encoder: Encoder,
+    tower: TowerShape,
+    positions: EncoderPositions,
+    language: PreTrainedConfig,
+    image_token: int,
+    attention: str = "eager",
+    language_positions: LanguagePositions = LanguagePositions(),  # noqa: B008  (frozen)
+    connector: ConnectorSpec = ConnectorSpec(),  # noqa: B008
+    drop_first_patch: bool = False,
+) -> BlindspotForConditionalGeneration:
+    """A variant with random weights.
+
+    Args:
+        encoder: family of the image encoder.
+        tower: size of the image encoder.
+        positions: how the image encoder knows places.
+        language: configuration of the language model.
+        image_token: id of the placeholder that image features replace.
+        attention: transformers' attention implementation (``eager`` is the fastest to train on a CPU at this size).
+        language_positions: how the language model places image tokens.
+        connector: what stands between encoder and language model.
+        drop_first_patch: repeat the defect of the study's public code on towers without CLS (a negative control).
+    """
+    vision = encoder.vision_config(tower)
+    settings: dict[str, Any] = {
+        key: getattr(language, key, None) for key in ("pad_token_id", "bos_token_id", "eos_token_id")
+    }
+    config = BlindspotConfig(
+        vision_config=vision,
+        text_config=language,
+        image_token_index=image_token,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default" if drop_first_patch else encoder.feature_select_strategy,
+        encoder_positions=positions.to_dict(),
+        language_positions=language_positions.to_dict(),
+        connector=connector.to_dict(),
+        **settings,
+    )
+    parts = Parts(config)
+    config.image_seq_length = parts.image_tokens(parts.native_grid)
+    for part in (config, vision, language):
+        part._attn_implementation = attention
+    return BlindspotForConditionalGeneration(config)

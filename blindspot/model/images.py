@@ -1,0 +1,79 @@
+"""Image files as RGB pictures, or one line that says what is wrong with them."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from blindspot.errors import UserError
+
+MOST_ELONGATED = 200
+
+
+def open_image(path: Path | str) -> Image.Image:
+    """An image file as RGB, as Pillow's ``convert("RGB")`` makes it, with two repairs.
+
+    - EXIF: the picture is turned the way the camera says, as viewers and transformers do. LLaVA's loader leaves it.
+    - Sixteen-bit grey is scaled to eight bits; Pillow alone would clip it to white.
+
+    The rest is Pillow's, and the custom of this field. What the file holds decides, not its name: a GIF called
+    ``.jpg`` opens. Transparency is dropped, not composited: a transparent pixel shows the colour stored under it. CMYK
+    is converted without its colour profile. Of an animation the first frame is taken.
+
+    Any size opens, 1 x 1 and 20,000 x 10 pixels too, up to Pillow's limit on pixels
+    (2 * ``PIL.Image.MAX_IMAGE_PIXELS``, 178,956,970 unless changed).
+
+    Raises:
+        UserError: if there is no such file, or it is not an image that can be read: not a file, empty, no image,
+            damaged or cut off, over the limit on pixels, or of 32-bit values, whose range a file does not state.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"no image at {path}")
+    if not path.is_file():
+        raise _unreadable(path, "it is a folder" if path.is_dir() else "it is not a file")
+    try:
+        if not path.stat().st_size:
+            raise _unreadable(path, "it is empty")
+        with Image.open(path) as image:
+            return _eight_bit(path, ImageOps.exif_transpose(image), image.format).convert("RGB")
+    except UserError:
+        raise
+    except UnidentifiedImageError as error:
+        raise _unreadable(path, "it is in no known image format") from error
+    except Image.DecompressionBombError as error:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise _unreadable(path, f"it has more than {limit:,} pixels, the most that are opened") from error
+    except Exception as error:  # what a damaged file makes the decoders raise has no common base
+        raise _unreadable(path, str(error) or type(error).__name__) from error
+
+
+def refuse_elongated(image: Image.Image) -> None:
+    """Refuse a picture that is more than `MOST_ELONGATED` times as long as it is wide (Qwen2-VL's limit).
+
+    An encoder that resizes the shorter side and cuts out the centre (CLIP, AIMv2, DINOv2) would see less than a
+    two-hundredth of it, after enlarging 20,000 x 10 pixels to more than a gigabyte.
+
+    Raises:
+        UserError: if it is.
+    """
+    if max(image.size) > MOST_ELONGATED * min(image.size):
+        width, height = image.size
+        raise UserError(
+            f"the picture is {width} x {height} pixels, more than {MOST_ELONGATED} times as long as it is wide; "
+            "cut out the part that matters"
+        )
+
+
+def _eight_bit(path: Path, image: Image.Image, file_format: str | None) -> Image.Image:
+    """``image``, scaled to eight bits if it is grey of more."""
+    if image.mode == "F" or (image.mode == "I" and file_format != "PPM"):  # Pillow scales any PPM's range to 16 bits
+        raise _unreadable(path, f"it has 32-bit values (mode {image.mode}) without a range; save it with 8 or 16 bits")
+    if image.mode != "I" and not image.mode.startswith("I;16"):
+        return image
+    grey_hw = np.asarray(image).astype(np.uint32)
+    return Image.fromarray(((grey_hw + 128) // 257).astype(np.uint8))
+
+
+def _unreadable(path: Path, why: str) -> UserError:
+    return UserError(f"{path} is not an image that can be read: {why}")
