@@ -49,18 +49,24 @@ class _Cell:
 
 
 def analyse(plan: Plan, answers: Answers) -> Analysis:
-    """Compute every row. Holm's correction runs over all pairs of one kind and all columns of one stage."""
+    """Compute every row.
+
+    Holm's correction runs over all pairs of one kind and all columns of one stage, and apart from that over the parts
+    of one name.
+    """
     analysis = Analysis()
     by_column: dict[str, list[int]] = defaultdict(list)
     for place, question in enumerate(answers.questions):
         by_column[question["benchmark"]].append(place)
     for column in plan.columns:
-        for split, places_q in _splits(answers, by_column[column.id]):
+        parts = list(_parts(answers, column, by_column[column.id]))
+        for split, places_q in [*_splits(answers, by_column[column.id]), *parts]:
             cell = _cell(answers, column, split, places_q)
             analysis.scores.extend(_score_rows(plan, answers, cell))
-            if split == "iid":
+            if split == "iid" or split in column.parts:
                 noise = {stage: _noise(plan, answers, cell, stage) for stage in plan.stages()}
-                analysis.noise.extend(_noise_row(plan, column, stage, noise[stage]) for stage in noise)
+                if split == "iid":
+                    analysis.noise.extend(_noise_row(plan, column, stage, noise[stage]) for stage in noise)
                 analysis.differences.extend(_difference_rows(plan, answers, cell, noise))
     _correct(analysis.differences)
     return analysis
@@ -74,6 +80,19 @@ def _splits(answers: Answers, places: list[int]) -> Iterator[tuple[str, np.ndarr
         yield split, np.array(by_split[split])
     if len(by_split) > 1:
         yield "all", np.array(places)
+
+
+def _parts(answers: Answers, column: Column, places: list[int]) -> Iterator[tuple[str, np.ndarray]]:
+    """The parts of a column that have questions, as splits of their own."""
+    iid = [place for place in places if _groups(answers, place).get("split", "iid") == "iid"]
+    for name, wanted in column.parts.items():
+        part = [
+            place
+            for place in iid
+            if all(_groups(answers, place).get(group) in values for group, values in wanted.items())
+        ]
+        if part:
+            yield name, np.array(part)
 
 
 def _groups(answers: Answers, place: int) -> dict[str, Any]:
@@ -227,11 +246,11 @@ def _difference_row(cell: _Cell, pair: Pair, stage: str, test: Difference, seeds
 
 
 def _correct(rows: list[Row]) -> None:
-    families: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    families: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for row in rows:
         row["p_holm"], row["significant"] = None, False
         if row["kind"] != "replicate":
-            families[row["stage"], row["kind"]].append(row)
+            families[row["stage"], row["kind"], row["split"]].append(row)
     for family in families.values():
         for row, p_holm in zip(family, holm([row["p"] for row in family]), strict=True):
             row["p_holm"], row["significant"] = p_holm, p_holm is not None and p_holm < ALPHA

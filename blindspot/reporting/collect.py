@@ -12,7 +12,7 @@ from blindspot.reporting.findings import findings
 from blindspot.reporting.gallery import pick_localisation, pick_scenes
 from blindspot.reporting.plan import Plan, load_plan
 
-VERSION = 1
+VERSION = 2
 DIGITS = 6
 
 

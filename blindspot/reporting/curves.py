@@ -16,8 +16,8 @@ def load_curves(run: Path, plan: Plan) -> list[dict[str, Any]]:
     columns = [column.id for column in plan.columns]
     curves = []
     for step in plan.steps:
-        log = run / step.folder / "log.jsonl"
-        if step.arm is None or step.stage is None or not log.exists():
+        log, stage = run / step.folder / "log.jsonl", step.stage or step.kind
+        if step.arm is None or not log.exists():
             continue
         rows = [row for row in read_jsonl(log) if row.get("accuracy")]
         if rows:
@@ -25,7 +25,7 @@ def load_curves(run: Path, plan: Plan) -> list[dict[str, Any]]:
             curves.append(
                 {
                     "arm": step.arm,
-                    "stage": step.stage,
+                    "stage": stage,
                     "seed": step.seed,
                     "steps": [row["step"] for row in rows],
                     "accuracy": {column: [row["accuracy"].get(column) for row in rows] for column in measured},

@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from blindspot.files import write_text
-from blindspot.reporting.tables import Cell, Table, difference_table, score_table
+from blindspot.reporting.tables import (
+    Cell,
+    Table,
+    difference_table,
+    part_difference_table,
+    part_score_table,
+    score_table,
+)
 from blindspot.reporting.text import latex
 
 _ENDINGS = {"iid": "", "compositional": "_compositional"}
@@ -22,8 +29,12 @@ def write_tables(run: Path, results: dict[str, Any]) -> list[Path]:
         for split, ending in _ENDINGS.items():
             if table := score_table(results, stage, split):
                 texts[f"scores_{stage}{ending}.tex"] = booktabs(table)
-        if table := difference_table(results, stage):
-            texts[f"differences_{stage}.tex"] = booktabs(table)
+        tables = {
+            f"scores_{stage}_parts": part_score_table(results, stage),
+            f"differences_{stage}": difference_table(results, stage),
+            f"differences_{stage}_parts": part_difference_table(results, stage),
+        }
+        texts |= {f"{name}.tex": booktabs(table) for name, table in tables.items() if table}
     texts["noise.csv"] = _csv(results["noise"])
     for name, text in texts.items():
         if text:

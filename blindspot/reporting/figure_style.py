@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from blindspot.files import write_via
 from blindspot.reporting.plan import Arm, Column
 
-# Okabe and Ito's colours, safe for colour-blind readers: one hue per encoder family.
+# Okabe and Ito's colours, safe for colour-blind readers.
 HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GREY, LIGHT, INK = "#767676", "#DDDDDD", "#222222"
 POINTS = 100.0
@@ -43,14 +43,8 @@ def style() -> Iterator[None]:
 
 
 def hues(arms: Sequence[Arm]) -> dict[str, str]:
-    """A colour per encoder family, in the order of the arms."""
-    families = dict.fromkeys(arm.family for arm in arms)
-    return {family: HUES[number % len(HUES)] for number, family in enumerate(families)}
-
-
-def is_open(arm: Arm) -> bool:
-    """Whether an arm is drawn with open marks and dashed lines: those with learned (1-D) positions."""
-    return arm.positions == "learned"
+    """A colour per panel, or per block where arms have no panels, in the order of the arms."""
+    return {hue: HUES[number % len(HUES)] for number, hue in enumerate(dict.fromkeys(arm.hue for arm in arms))}
 
 
 def new_figure(width: float, height: float, title: str, subtitle: str) -> Figure:

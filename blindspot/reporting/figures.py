@@ -1,6 +1,6 @@
 """The figures of a run: scores, differences, accuracy against training step."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from blindspot.reporting.figure_rows import Line, draw_lines
 from blindspot.reporting.figure_style import (
     GREY,
     INK,
@@ -17,17 +18,20 @@ from blindspot.reporting.figure_style import (
     POINTS,
     column_rows,
     hues,
-    is_open,
     new_figure,
     save,
     style,
 )
-from blindspot.reporting.findings import POSITIONS, stage_name
-from blindspot.reporting.plan import Arm
+from blindspot.reporting.findings import stage_name
+from blindspot.reporting.plan import Arm, Column
 from blindspot.reporting.tables import arms_of, columns_of
 from blindspot.reporting.text import points
 
 _PER_ROW = 5
+_MOST_PANELS = 6
+_MOST_MARKS = 3
+_MOST_NAMED_CURVES = 10
+_BAND = "95 % of differences between equal arms with other seeds"
 Row = dict[str, Any]
 
 
@@ -48,7 +52,11 @@ def write_figures(folder: Path, results: Row) -> dict[str, tuple[Path, str]]:
 
 
 def draw_scores(results: Row) -> Figure | None:
-    """Scores after the last stage: one panel per family, one row per column, open marks 1-D and filled marks 2-D."""
+    """Scores after the last stage.
+
+    Where arms cross two axes and are few: a panel per value of the first (encoder family), a mark per value of the
+    second (positions). Otherwise one line per arm.
+    """
     arms, columns = [arm for arm in arms_of(results) if arm.replicate_of is None], columns_of(results)
     stage = results["stages"][-1]
     rows = {
@@ -65,16 +73,24 @@ def draw_scores(results: Row) -> Figure | None:
         return None
     labels = {arm.id: arm.label for arm in arms}
     best, worst = max(means, key=lambda arm: means[arm]), min(means, key=lambda arm: means[arm])
-    figure = new_figure(
-        13,
-        1.75 + 0.34 * len(columns),
-        f"Mean over columns: from {points(means[worst])} ({labels[worst]}) to {points(means[best])} ({labels[best]})",
-        f"Score in points after {stage_name(stage)}, mean over seeds; bars are 95 % intervals over questions",
+    title = (
+        f"Mean over columns: from {points(means[worst])} ({labels[worst]}) to {points(means[best])} ({labels[best]})"
     )
+    subtitle = f"Score in points after {stage_name(stage)}, mean over seeds; bars are 95 % intervals over questions"
     colours = hues(arms)
+    chance = Line2D([], [], color=GREY, marker="|", linestyle="", markersize=9, label="chance")
+    if not _fit_panels(arms):
+        lines = [
+            Line(arm.label, arm.block, colours[arm.hue], _of(rows, columns, arm.id), _ids(columns)) for arm in arms
+        ]
+        rules = {column.id: POINTS * column.chance for column in columns if column.chance is not None}
+        figure = draw_lines(title, subtitle, columns, lines, "score", (0, 102), rules, {})
+        _legend(figure, [*_hue_marks(colours), chance])
+        return figure
+    figure = new_figure(13, 1.75 + 0.34 * len(columns), title, subtitle)
     panels = _panels(figure, len(colours))
-    for panel, (family, colour) in zip(panels, colours.items(), strict=True):
-        members = [arm for arm in arms if arm.family == family]
+    for panel, (hue, colour) in zip(panels, colours.items(), strict=True):
+        members = [arm for arm in arms if arm.hue == hue]
         column_rows(panel, columns, labels=panel is panels[0])
         for place, column in enumerate(columns):
             if column.chance is not None:
@@ -84,41 +100,54 @@ def draw_scores(results: Row) -> Figure | None:
             for number, arm in enumerate(members):
                 if (arm.id, column.id) in rows:
                     height = place + 0.26 * (number - (len(members) - 1) / 2)
-                    _estimate(panel, rows[arm.id, column.id], "score", height, colour, filled=not is_open(arm))
+                    _estimate(panel, rows[arm.id, column.id], "score", height, colour, filled=not arm.baseline)
         panel.set_xlim(0, 102)
-        panel.set_title(members[0].short if is_open(members[0]) else family, color=colour)
+        panel.set_title(hue, color=colour)
         panel.grid(axis="x", color=LIGHT, linewidth=0.6)
         panel.set_axisbelow(True)
-    _legend(
-        figure,
-        [*_position_marks(arms), Line2D([], [], color=GREY, marker="|", linestyle="", markersize=9, label="chance")],
-    )
+    _legend(figure, [*_marker_marks(arms), chance])
     return figure
 
 
 def draw_differences(results: Row, stage: str) -> Figure | None:
-    """Forest plot of one stage: one panel per pair, one row per column; replicates last, in grey."""
+    """Forest plot of one stage: one panel per pair, or where these are many one line; replicates last, in grey."""
     columns = columns_of(results)
-    rows = {(row["a"], row["b"], row["column"]): row for row in results["differences"] if row["stage"] == stage}
+    rows = {
+        (row["a"], row["b"], row["column"]): row
+        for row in results["differences"]
+        if (row["stage"], row["split"]) == (stage, "iid")
+    }
     pairs = sorted(results["pairs"], key=lambda pair: pair["kind"] == "replicate")
     pairs = [pair for pair in pairs if any((pair["a"], pair["b"], column.id) in rows for column in columns)]
     counts = [count for count in results["findings"]["counts"] if count["stage"] == stage]
     if not pairs or not counts:
         return None
-    count, bands = counts[0], {row["column"]: row["band"] for row in results["noise"] if row["stage"] == stage}
+    bands = {row["column"]: row["band"] for row in results["noise"] if row["stage"] == stage}
     drawn = rows[next(key for key in rows)]
     covers = "questions and training runs" if drawn["noise_included"] else "questions only: no configuration ran twice"
-    figure = new_figure(
-        13,
-        1.85 + 0.34 * len(columns),
-        count["title"],
-        f"{count['first']} minus {count['second']} after {stage_name(stage)}, points; bars: 95 % interval, {covers}",
-    )
-    families = {arm.id: arm.family for arm in arms_of(results)}
+    sides = f"{counts[0]['first']} minus {counts[0]['second']}" if len(counts) == 1 else "first minus second arm"
+    title = counts[0]["title"] if len(counts) == 1 else _overall_title(counts, stage)
+    subtitle = f"{sides} after {stage_name(stage)}, points; bars: 95 % interval, {covers}"
+    hue = {arm.id: arm.hue for arm in arms_of(results)}
     colours = hues(arms_of(results))
+    reach = 1.05 * max(
+        POINTS * max(abs(row[key] or 0.0) for row in rows.values() for key in ("difference", "low", "high")), 1.0
+    )
+    marks: list[Any] = [
+        Line2D([], [], color=INK, marker="o", markerfacecolor=INK, label="survives Holm's correction"),
+        Line2D([], [], color=INK, marker="o", markerfacecolor="white", label="does not"),
+    ]
+    if len(pairs) > _MOST_PANELS:
+        lines = [_pair_line(pair, columns, rows, GREY if pair["kind"] == "replicate" else INK) for pair in pairs]
+        widths = {column: POINTS * band for column, band in bands.items() if band is not None}
+        zero = dict.fromkeys(_ids(columns), 0.0)
+        figure = draw_lines(title, subtitle, columns, lines, "difference", (-reach, reach), zero, widths)
+        _legend(figure, [*marks, *([Patch(color="#E9E9E9", label=_BAND)] if widths else [])])
+        return figure
+    figure = new_figure(13, 1.85 + 0.34 * len(columns), title, subtitle)
     panels = _panels(figure, len(pairs))
     for panel, pair in zip(panels, pairs, strict=True):
-        colour = GREY if pair["kind"] == "replicate" else colours[families[pair["a"]]]
+        colour = GREY if pair["kind"] == "replicate" else colours[hue[pair["a"]]]
         column_rows(panel, columns, labels=panel is panels[0])
         panel.axvline(0, color=INK, linewidth=0.8, zorder=1)
         for place, column in enumerate(columns):
@@ -130,17 +159,12 @@ def draw_differences(results: Row, stage: str) -> Figure | None:
                     panel.plot(POINTS * seed["difference"], place, "|", color=colour, markersize=9, alpha=0.7, zorder=2)
                 _estimate(panel, row, "difference", place, colour, filled=row["significant"])
         panel.set_title(pair["label"], color=colour)
-    reach = POINTS * max(abs(row[key] or 0.0) for row in rows.values() for key in ("difference", "low", "high"))
     for panel in panels:
-        panel.set_xlim(-1.05 * max(reach, 1.0), 1.05 * max(reach, 1.0))
-    marks: list[Any] = [
-        Line2D([], [], color=INK, marker="o", markerfacecolor=INK, label="survives Holm's correction"),
-        Line2D([], [], color=INK, marker="o", markerfacecolor="white", label="does not"),
-    ]
+        panel.set_xlim(-reach, reach)
     if any(len(row["seeds"]) > 1 for row in rows.values()):
         marks.append(Line2D([], [], color=INK, marker="|", linestyle="", markersize=8, label="one seed"))
     if any(band is not None for band in bands.values()):
-        marks.append(Patch(color="#E9E9E9", label="95 % of differences between equal arms with other seeds"))
+        marks.append(Patch(color="#E9E9E9", label=_BAND))
     _legend(figure, marks)
     return figure
 
@@ -171,20 +195,16 @@ def draw_curves(results: Row) -> Figure | None:
         panel = figure.add_subplot(grid[divmod(number, across)])
         for arm in arms:
             curve = means[arm.id][column.id]
-            colour, dashes = (
-                (GREY, "dotted") if arm.replicate_of else (colours[arm.family], "dashed" if is_open(arm) else "solid")
-            )
-            panel.plot(
-                list(curve), [POINTS * value for value in curve.values()], color=colour, linestyle=dashes, linewidth=1.4
-            )
+            panel.plot(list(curve), [POINTS * value for value in curve.values()], **_stroke(arm, colours))
         if column.chance is not None:
             panel.axhline(POINTS * column.chance, color=LIGHT, linewidth=1.2, zorder=0)
         panel.set_ylim(0, 102)
         panel.set_title(column.name, fontsize=9.5)
         panel.tick_params(labelsize=8, labelleft=number % across == 0)
-    lines = [Line2D([], [], color=GREY if arm.replicate_of else colours[arm.family], label=arm.short) for arm in arms]
-    for line, arm in zip(lines, arms, strict=True):
-        line.set_linestyle("dotted" if arm.replicate_of else "dashed" if is_open(arm) else "solid")
+    if len(arms) > _MOST_NAMED_CURVES:
+        lines = [Line2D([], [], color=colour, label=hue) for hue, colour in colours.items()]
+    else:
+        lines = [Line2D([], [], label=arm.short, **_stroke(arm, colours)) for arm in arms]
     _legend(figure, [*lines, Line2D([], [], color=LIGHT, label="chance")])
     return figure
 
@@ -209,8 +229,8 @@ def _curve_title(arms: list[Arm], means: dict[str, dict[str, dict[int, float]]])
         if by_step and arm.replicate_of is None:
             overall = {step: fmean(values) for step, values in sorted(by_step.items())}
             final = overall[max(overall)]
-            reached[arm.positions].append(next(step for step, value in overall.items() if value >= 0.9 * final))
-    parts = [f"at step {median(steps):.0f} with {POSITIONS.get(name, name)}" for name, steps in reached.items()]
+            reached[arm.marker].append(next(step for step, value in overall.items() if value >= 0.9 * final))
+    parts = [f"at step {median(steps):.0f}" + (f" with {name}" if name else "") for name, steps in reached.items()]
     return f"90 % of the final mean score is reached {', '.join(parts)}" if parts else "Score while training"
 
 
@@ -229,12 +249,46 @@ def _panels(figure: Figure, number: int) -> list[Axes]:
     return [figure.add_subplot(grid[0, place]) for place in range(number)]
 
 
-def _position_marks(arms: list[Arm]) -> list[Line2D]:
+def _fit_panels(arms: list[Arm]) -> bool:
+    panels = Counter(arm.panel for arm in arms)
+    return "" not in panels and len(panels) <= _MOST_PANELS and max(panels.values()) <= _MOST_MARKS
+
+
+def _of(rows: dict[tuple[str, str], Row], columns: list[Column], arm: str) -> dict[str, Row]:
+    return {column.id: rows[arm, column.id] for column in columns if (arm, column.id) in rows}
+
+
+def _ids(columns: list[Column]) -> frozenset[str]:
+    return frozenset(column.id for column in columns)
+
+
+def _pair_line(pair: Row, columns: list[Column], rows: dict[tuple[str, str, str], Row], colour: str) -> Line:
+    mine = {column.id: row for column in columns if (row := rows.get((pair["a"], pair["b"], column.id)))}
+    filled = frozenset(column for column, row in mine.items() if row["significant"])
+    return Line(pair["label"], pair["kind"], colour, mine, filled)
+
+
+def _overall_title(counts: list[Row], stage: str) -> str:
+    tests, found = (sum(count[key] for count in counts) for key in ("tests", "significant"))
+    gains, losses = (sum(count[key] for count in counts) for key in ("gains", "losses"))
+    return f"After {stage_name(stage)}, {found} of {tests} differences exceed noise: {gains} up, {losses} down"
+
+
+def _stroke(arm: Arm, colours: dict[str, str]) -> Row:
+    if arm.replicate_of:
+        return {"color": GREY, "linestyle": "dotted", "linewidth": 1.4}
+    return {"color": colours[arm.hue], "linestyle": "dashed" if arm.baseline else "solid", "linewidth": 1.4}
+
+
+def _hue_marks(colours: dict[str, str]) -> list[Line2D]:
+    return [Line2D([], [], color=colour, marker="o", label=hue) for hue, colour in colours.items() if hue]
+
+
+def _marker_marks(arms: list[Arm]) -> list[Line2D]:
     marks = {}
     for arm in arms:
-        face = "white" if is_open(arm) else INK
-        label = POSITIONS.get(arm.positions, arm.positions)
-        marks[label] = Line2D([], [], color=INK, marker="o", markerfacecolor=face, label=label)
+        face = "white" if arm.baseline else INK
+        marks[arm.marker] = Line2D([], [], color=INK, marker="o", markerfacecolor=face, label=arm.marker)
     return list(marks.values())
 
 

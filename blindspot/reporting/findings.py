@@ -7,7 +7,6 @@ from blindspot.reporting.plan import Plan
 from blindspot.reporting.text import points, signed
 
 STAGES = {"connector": "stage 1", "instruct": "stage 2"}
-POSITIONS = {"learned": "learned positions", "axial": "2D-RoPE"}
 
 
 def stage_name(stage: str) -> str:
@@ -25,7 +24,7 @@ def findings(plan: Plan, differences: list[dict[str, Any]], noise: list[dict[str
     counts, paragraphs = [], []
     for stage in reversed(plan.stages()):
         for kind in dict.fromkeys(pair.kind for pair in plan.pairs if pair.kind != "replicate"):
-            rows = [row for row in differences if (row["stage"], row["kind"]) == (stage, kind) and row["p"] is not None]
+            rows = [row for row in differences if _main(row, stage, kind) and row["p"] is not None]
             if rows:
                 counts.append(_count(plan, rows, stage, kind))
                 paragraphs.append(_sentence(plan, counts[-1], rows))
@@ -34,8 +33,12 @@ def findings(plan: Plan, differences: list[dict[str, Any]], noise: list[dict[str
     return {"text": " ".join(paragraphs), "paragraphs": paragraphs, "counts": counts}
 
 
+def _main(row: dict[str, Any], stage: str, kind: str) -> bool:
+    return (row["stage"], row["kind"], row["split"]) == (stage, kind, "iid")
+
+
 def _count(plan: Plan, rows: list[dict[str, Any]], stage: str, kind: str) -> dict[str, Any]:
-    first, second = _sides(plan, rows)
+    first, second = next((pair.first, pair.second) for pair in plan.pairs if pair.kind == kind)
     after = STAGES.get(stage, stage)
     gains = sum(row["significant"] and row["difference"] > 0 for row in rows)
     losses = sum(row["significant"] and row["difference"] < 0 for row in rows)
@@ -58,15 +61,6 @@ def _count(plan: Plan, rows: list[dict[str, Any]], stage: str, kind: str) -> dic
         "uncorrected": sum(row["p_questions"] is not None and row["p_questions"] < 0.05 for row in rows),
         "title": title,
     }
-
-
-def _sides(plan: Plan, rows: list[dict[str, Any]]) -> tuple[str, str]:
-    positions = {arm.id: arm.positions for arm in plan.arms}
-    first, second = ({positions[row[side]] for row in rows} for side in "ab")
-    if len(first) == len(second) == 1 and first != second:
-        (a,), (b,) = first, second
-        return POSITIONS.get(a, a), POSITIONS.get(b, b)
-    return "the first arm", "the second"
 
 
 def _sentence(plan: Plan, count: dict[str, Any], rows: list[dict[str, Any]]) -> str:

@@ -13,7 +13,14 @@ from blindspot.errors import UserError
 from blindspot.reporting.figure_style import hues
 from blindspot.reporting.findings import stage_name
 from blindspot.reporting.plan import load_plan
-from blindspot.reporting.tables import arms_of, columns_of, difference_table, score_table
+from blindspot.reporting.tables import (
+    arms_of,
+    columns_of,
+    difference_table,
+    part_difference_table,
+    part_score_table,
+    score_table,
+)
 from blindspot.reporting.text import clean, points, signed
 
 _DRAWN_WIDTH = 256
@@ -93,7 +100,9 @@ def _stage(results: dict[str, Any], stage: str) -> dict[str, Any]:
         "name": stage_name(stage),
         "scores": score_table(results, stage, "iid"),
         "compositional": score_table(results, stage, "compositional"),
+        "parts": part_score_table(results, stage),
         "differences": difference_table(results, stage),
+        "part_differences": part_difference_table(results, stage),
     }
 
 

@@ -13,13 +13,32 @@ Text = Annotated[str, AfterValidator(clean)]
 
 
 class Arm(BaseModel):
-    """One configuration; ``replicate_of`` names the arm that it repeats with other seeds."""
+    """One configuration.
+
+    Attributes:
+        id: as in steps and answers.
+        label: as tables write it.
+        axes: where it stands on each axis of the study.
+        block: heading of its rows in tables.
+        panel: what it shares a panel and a colour of figures with, where the study crosses two axes; else empty.
+        marker: what it shares a mark with there; else empty.
+        baseline: whether that mark is open and its curve dashed: what others are compared with.
+        replicate_of: the arm that it repeats with other seeds.
+    """
 
     id: Text
     label: Text
-    family: Text
-    positions: Text
+    axes: dict[str, Text | bool | None] = Field(default_factory=dict)
+    block: Text = ""
+    panel: Text = ""
+    marker: Text = ""
+    baseline: bool = False
     replicate_of: Text | None = None
+
+    @property
+    def hue(self) -> str:
+        """What it shares a colour with."""
+        return self.panel or self.block
 
     @property
     def short(self) -> str:
@@ -28,18 +47,21 @@ class Arm(BaseModel):
 
 
 class Pair(BaseModel):
-    """A comparison: arm ``a`` minus arm ``b``."""
+    """A comparison: arm ``a`` minus arm ``b``; ``first`` and ``second`` say what the pairs of a ``kind`` compare."""
 
     a: Text
     b: Text
     label: Text
     kind: Text
+    first: Text = "the first arm"
+    second: Text = "the second"
 
 
 class Column(BaseModel):
     """One column of the tables.
 
-    ``paper`` is the benchmark of the paper that it stands for; ``baselines`` are scores of rules that need no model.
+    ``paper`` is the benchmark of the paper that it stands for; ``baselines`` are scores of rules that need no model;
+    ``parts`` are subsets that are also scored on their own: name -> group of questions -> its values there.
     """
 
     id: Text
@@ -50,6 +72,7 @@ class Column(BaseModel):
     description: Text = ""
     box_units: float | None = None
     baselines: dict[Text, float] = Field(default_factory=dict)
+    parts: dict[Text, dict[str, list[str]]] = Field(default_factory=dict)
 
     @property
     def name(self) -> str:

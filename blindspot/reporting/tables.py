@@ -8,7 +8,6 @@ from typing import Any
 from blindspot.reporting.plan import Arm, Column
 from blindspot.reporting.text import DASH, points, signed, span
 
-BLOCKS = {"learned": "1-D: learned absolute positions", "axial": "2-D: rotary positions (2D-RoPE)"}
 SIGNIFICANT, QUESTIONS_ONLY = "*", "†"
 _QUESTIONS_ALPHA = 0.05
 
@@ -64,7 +63,29 @@ def score_table(results: dict[str, Any], stage: str, split: str) -> Table | None
     }
     if not rows:
         return None
-    columns, arms = columns_of(results), arms_of(results)
+    columns = columns_of(results)
+    references = _reference_rows(results, columns, stage if split == "iid" else None)
+    return _scores(results, columns, rows, list(references))
+
+
+def part_score_table(results: dict[str, Any], stage: str) -> Table | None:
+    """As `score_table`, for the columns that have parts, part by part."""
+    columns = _part_columns(results)
+    rows = {
+        (row["arm"], f"{row['column']}/{row['split']}"): row
+        for row in results["scores"]
+        if (row["stage"], row["seed"]) == (stage, None)
+    }
+    if not any(column.id == name for column in columns for _, name in rows):
+        return None
+    chance = TableRow("chance", [Cell(points(column.chance)) for column in columns])
+    return _scores(results, columns, rows, [chance])
+
+
+def _scores(
+    results: dict[str, Any], columns: list[Column], rows: dict[tuple[str, str], Any], references: list[TableRow]
+) -> Table:
+    arms = arms_of(results)
     best = {
         column.id: max((rows[arm.id, column.id]["score"] for arm in arms if _competes(arm, column, rows)), default=None)
         for column in columns
@@ -79,31 +100,34 @@ def score_table(results: dict[str, Any], stage: str, split: str) -> Table | None
         return TableRow(arm.label, cells)
 
     blocks = []
-    for positions in dict.fromkeys(arm.positions for arm in arms):
-        members = [arm for arm in arms if arm.positions == positions and arm.replicate_of is None]
+    for block in dict.fromkeys(arm.block for arm in arms):
+        members = [arm for arm in arms if arm.block == block and arm.replicate_of is None]
         if members:
-            blocks.append((BLOCKS.get(positions, positions), [row_of(arm) for arm in members]))
+            blocks.append((block or "Arms", [row_of(arm) for arm in members]))
     replicates = [row_of(arm) for arm in arms if arm.replicate_of is not None]
     if replicates:
         blocks.append(("Replicate: same configuration, other seeds", replicates))
-    blocks.append(("For scale", list(_reference_rows(results, columns, stage if split == "iid" else None))))
+    blocks.append(("For scale", references))
     return Table(columns, blocks)
+
+
+def _part_columns(results: dict[str, Any]) -> list[Column]:
+    """One column a part, under the name of the column that it belongs to."""
+    return [
+        column.model_copy(update={"id": f"{column.id}/{part}", "label": part, "paper": column.name, "baselines": {}})
+        for column in columns_of(results)
+        for part in column.parts
+    ]
 
 
 def difference_table(results: dict[str, Any], stage: str) -> Table | None:
     """Pairs by columns: difference, interval and mark; None without any difference."""
-    rows = [row for row in results["differences"] if row["stage"] == stage]
+    rows = [row for row in results["differences"] if (row["stage"], row["split"]) == (stage, "iid")]
     if not rows:
         return None
     columns = columns_of(results)
-    blocks = []
-    for kind in dict.fromkeys(pair["kind"] for pair in results["pairs"]):
-        lines = []
-        for pair in (pair for pair in results["pairs"] if pair["kind"] == kind):
-            found = {row["column"]: row for row in rows if (row["a"], row["b"]) == (pair["a"], pair["b"])}
-            cells = [_difference_cell(found[column.id]) if column.id in found else Cell(DASH) for column in columns]
-            lines.append(TableRow(pair["label"], cells))
-        blocks.append((_difference_title(results, kind), lines))
+    found = {(row["a"], row["b"], row["column"]): row for row in rows}
+    blocks = _differences(results, columns, found)
     bands = {row["column"]: row["band"] for row in results["noise"] if row["stage"] == stage}
     if any(band is not None for band in bands.values()):
         cells = [
@@ -111,6 +135,36 @@ def difference_table(results: dict[str, Any], stage: str) -> Table | None:
         ]
         blocks.append(("For scale", [TableRow("noise band", cells)]))
     return Table(columns, blocks)
+
+
+def part_difference_table(results: dict[str, Any], stage: str) -> Table | None:
+    """As `difference_table`, for the columns that have parts, part by part."""
+    columns = _part_columns(results)
+    found = {
+        (row["a"], row["b"], f"{row['column']}/{row['split']}"): row
+        for row in results["differences"]
+        if row["stage"] == stage
+    }
+    if not any(column.id == name for column in columns for _, _, name in found):
+        return None
+    return Table(columns, _differences(results, columns, found))
+
+
+def _differences(
+    results: dict[str, Any], columns: list[Column], found: dict[tuple[str, str, str], Any]
+) -> list[tuple[str, list[TableRow]]]:
+    blocks = []
+    for kind in dict.fromkeys(pair["kind"] for pair in results["pairs"]):
+        pairs = [pair for pair in results["pairs"] if pair["kind"] == kind]
+        lines = []
+        for pair in pairs:
+            rows = [found.get((pair["a"], pair["b"], column.id)) for column in columns]
+            lines.append(TableRow(pair["label"], [_difference_cell(row) if row else Cell(DASH) for row in rows]))
+        title = f"{pairs[0]['first']} minus {pairs[0]['second']}"
+        if kind == "replicate":
+            title = "Replicate minus original: what differs by seed alone"
+        blocks.append((title[:1].upper() + title[1:], lines))
+    return blocks
 
 
 def _competes(arm: Arm, column: Column, rows: dict[tuple[str, str], Any]) -> bool:
@@ -127,13 +181,6 @@ def _difference_cell(row: dict[str, Any]) -> Cell:
     small = "" if row["low"] is None else f"{signed(row['low'])}, {signed(row['high'])}"
     sign = 0 if not row["significant"] else 1 if row["difference"] > 0 else -1
     return Cell(signed(row["difference"]), small, mark=mark, sign=sign)
-
-
-def _difference_title(results: dict[str, Any], kind: str) -> str:
-    if kind == "replicate":
-        return "Replicate minus original: what differs by seed alone"
-    sides = {(count["first"], count["second"]) for count in results["findings"]["counts"] if count["kind"] == kind}
-    return f"{kind}: first minus second" if len(sides) != 1 else "{} minus {}".format(*next(iter(sides)))
 
 
 def _reference_rows(results: dict[str, Any], columns: list[Column], stage: str | None) -> Iterator[TableRow]:

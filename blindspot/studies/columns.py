@@ -4,6 +4,9 @@ from typing import Any
 
 from blindspot.scenes.world import CANVAS
 
+SIDES = {"left/right": {"relation": ["left", "right"]}, "above/below": {"relation": ["above", "below"]}}
+"""Parts of a column, by the relation that its questions ask about."""
+
 SCENES: tuple[dict[str, Any], ...] = (
     {
         "id": "mmvp",
@@ -12,6 +15,7 @@ SCENES: tuple[dict[str, Any], ...] = (
         "metric": "pair_accuracy",
         "chance": 0.25,
         "description": "Two pictures that differ in one exchange; both answers must be right.",
+        "parts": SIDES,
     },
     {
         "id": "cvbench_relation",
@@ -19,6 +23,7 @@ SCENES: tuple[dict[str, Any], ...] = (
         "paper": "CV-Bench 2D",
         "chance": 0.25,
         "description": "Where one object lies relative to another: left, right, above or below.",
+        "parts": SIDES,
     },
     {
         "id": "cvbench_count",
@@ -40,6 +45,7 @@ SCENES: tuple[dict[str, Any], ...] = (
         "paper": "TallyQA",
         "chance": 0.25,
         "description": "How many objects lie on one side of another, 0 to 3.",
+        "parts": SIDES,
     },
     {
         "id": "gqa_choose",
@@ -82,6 +88,7 @@ SCENES: tuple[dict[str, Any], ...] = (
         "paper": "VSR",
         "chance": 0.5,
         "description": "Whether a statement about left, right, above, below holds; no single object's place helps.",
+        "parts": SIDES,
     },
     {
         "id": "topviewrs",

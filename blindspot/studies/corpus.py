@@ -27,7 +27,7 @@ from blindspot.encoders import Encoder, normalise_pixels
 from blindspot.files import read_jsonl
 from blindspot.model.tokenizer import Words, words_of
 from blindspot.question import Question
-from blindspot.training.packing import Rows, join_rows
+from blindspot.training.packing import Rows, join_rows, with_image_tokens
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,13 @@ class Corpus:
 
     @cached_property
     def rows(self) -> Rows:
+        """Turns about images, for a model in which an image takes a token per patch."""
         return Rows.load(self.folder / "rows.npz")
+
+    def rows_for(self, image_tokens: int) -> Rows:
+        """The same for a model in which an image takes ``image_tokens`` tokens."""
+        stored = int(np.count_nonzero(self.rows.tokens == self.words.image)) // self.row_images.size
+        return with_image_tokens(self.rows, self.words.image, stored, image_tokens)
 
     @cached_property
     def row_images(self) -> np.ndarray:

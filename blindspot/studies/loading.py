@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from blindspot.errors import UserError
 from blindspot.files import write_text
+from blindspot.studies.arms import expand_arms
 from blindspot.studies.nearest import suggest
 from blindspot.studies.spec import Study
 
@@ -78,7 +79,7 @@ def load_study(
 
 def save_study(study: Study, path: Path) -> None:
     """Write the resolved study, loadable by `load_study`."""
-    values = study.model_dump(exclude={"scales"})
+    values = study.model_dump(exclude={"scales"}, exclude_none=True)
     write_text(path, "# The study as it was run.\n" + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
@@ -141,11 +142,15 @@ def _refuse_fixed(values: Mapping[str, Any], where: str) -> None:
 
 def _validate(raw: Mapping[str, Any], where: str, prefix: str) -> Study:
     try:
-        return Study.model_validate(raw)
+        study = Study.model_validate(raw)
+        expand_arms(study)
+    except UserError as error:
+        raise UserError(f"{where}: {prefix}arms: {error}") from None
     except ValidationError as error:
         # A mistyped key is reported twice, as unknown and as missing: the first says more.
         problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
         raise UserError(f"{where}: {prefix}{_explain(problems[0])}") from None
+    return study
 
 
 def _explain(problem: ErrorDetails) -> str:
@@ -176,7 +181,13 @@ def _explain(problem: ErrorDetails) -> str:
 def _section(location: tuple[int | str, ...]) -> type[BaseModel]:
     section: type[BaseModel] = Study
     for part in location:
-        annotation = section.model_fields[str(part)].annotation
-        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        section = annotation
+        if isinstance(part, str):
+            section = _model_in(section.model_fields[part].annotation)
     return section
+
+
+def _model_in(annotation: Any) -> Any:
+    """The group of keys that a field holds, alone, in a list or as an option."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _model_in(inner))), None)

@@ -1,10 +1,14 @@
 """From a study to the list of its steps, each with the key that its cached result is found by."""
 
+from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from blindspot.files import fingerprint, write_json
-from blindspot.studies.arms import Arm, compared_pairs, describe_arms, expand_arms
+from blindspot.studies.arms import Arm, describe_arms, expand_arms
+from blindspot.studies.axes import CONNECTORS, LANGUAGE_POSITIONS
+from blindspot.studies.pairs import compared_pairs
 from blindspot.studies.schedule import estimate
 from blindspot.studies.spec import Study
 from blindspot.studies.step import Step
@@ -14,8 +18,9 @@ def plan_steps(study: Study, code: str, data: str | None = None) -> list[Step]:
     """All steps of a study, inputs before what needs them.
 
     Per seed: the language model's text step, then per arm the encoder, the connector, its evaluation, the instruct
-    stage and its evaluation. The data step is shared by everything. The replicate draws from its own seeds except for
-    the text step, which belongs to the setting and is the one of the same seed index.
+    stage and its evaluation. The data step is shared by everything, and arms share every training step on which they
+    do not differ: it is named after its content and belongs to no arm. The replicate draws from its own seeds except
+    for the text step, which belongs to the setting and is the one of the same seed index.
 
     Args:
         study: what to plan.
@@ -78,8 +83,13 @@ class _Plan:
 
     def __init__(self, study: Study, code: str) -> None:
         self.study, self.code = study, code
-        self.steps: list[Step] = []
-        self._keys: dict[str, str] = {}
+        self._steps: dict[str, Step] = {}
+        self._users: dict[str, list[Arm]] = defaultdict(list)
+
+    @property
+    def steps(self) -> list[Step]:
+        """Every step, with the arm that it belongs to."""
+        return [replace(step, arm=self._owner(step)) for step in self._steps.values()]
 
     def add(
         self,
@@ -91,13 +101,23 @@ class _Plan:
         seed: int | None = None,
         stage: str | None = None,
     ) -> str:
+        """Add a step, unless another arm has added it already."""
         roles = {source.split("/")[0]: source for source in inputs or []}
-        input_keys = {role: self._keys[source] for role, source in roles.items()}
+        input_keys = {role: self._steps[source].key for role, source in roles.items()}
         key = fingerprint({"kind": kind, "config": config, "code": self.code, "inputs": input_keys})
-        seconds = estimate(self.study, kind, arm.family if arm else None)
-        self.steps.append(Step(name, kind, arm.id if arm else None, seed, stage, config, roles, seconds, key))
-        self._keys[name] = key
+        if arm:
+            self._users[name].append(arm)
+        seconds = estimate(self.study, kind, arm.point.objective if arm else None)
+        step = Step(name, kind, None, seed, stage, config, roles, seconds, key)
+        assert self._steps.setdefault(name, step).key == key, f"two different steps are called {name}"
         return name
+
+    def _owner(self, step: Step) -> str | None:
+        """The only arm that uses a step; of those that share a trained variant, the one it is evaluated as."""
+        users = self._users[step.id]
+        if step.kind == "instruct":
+            users = [arm for arm in users if arm.point.evaluate_with == arm.point.positions]
+        return users[0].id if len(users) == 1 else None
 
     def section(self, name: str) -> dict[str, Any]:
         return self.study.model_dump(include={name})
@@ -109,24 +129,54 @@ class _Plan:
 
 
 def _add_arm(plan: _Plan, arm: Arm, seed: int) -> None:
-    def add(kind: str, inputs: list[str], stage: str | None = None, **config: Any) -> str:
-        name = "/".join(part for part in (kind, stage, arm.id, f"seed{seed}") if part)
-        config = {"family": arm.family, "positions": arm.positions, "seed": arm.training_seed(seed), **config}
-        return plan.add(name, kind, config, inputs, arm, seed, stage)
+    def add(kind: str, what: str, inputs: list[str], stage: str | None = None, **config: Any) -> str:
+        name = "/".join(part for part in (kind, stage, what, f"seed{seed}") if part)
+        return plan.add(name, kind, {"seed": arm.training_seed(seed), **config}, inputs, arm, seed, stage)
 
-    text = f"text/seed{seed}"
-    encoder = add("encoder", ["data"], **plan.section("encoder"), **plan.model(without="language_layers"))
-    made = ["data", text, encoder]
+    point, study = arm.point, plan.study
+    made = ["data", f"text/seed{seed}"]
+    tower = {"family": point.family, "positions": dict(point.pretrained_with.values)}
+    names = [point.family, *([point.objective] if point.objective != point.family else [])]
+    names += [point.captions] if point.captions and point.captions != study.encoder.captions else []
+    names.append(point.pretrained_with.name)
+    pretraining = {"objective": point.objective, "captions": point.captions}
+    recipe = {"encoder": study.encoder.model_dump(exclude={"captions"})}
+    sizes = plan.model(without="language_layers")
+    made.append(add("encoder", _named(arm, names), ["data"], **tower, **pretraining, **recipe, **sizes))
+
+    variant = {
+        "family": point.family,
+        "pretrained_with": tower["positions"],
+        "positions": dict(point.positions.values),
+        "language_positions": dict(point.language_positions.values),
+        "connector_spec": dict(point.connector.values),
+        "drop_first_patch": point.drop_first_patch,
+    }
+    names += [f"as-{point.positions}"] if point.positions != point.pretrained_with else []
+    names += [str(point.language_positions)] if point.language_positions != LANGUAGE_POSITIONS["rope1d"] else []
+    names += [str(point.connector)] if point.connector != CONNECTORS["mlp"] else []
+    names += ["first-dropped"] if point.drop_first_patch else []
     for stage in ("connector", "instruct"):
-        made.append(add(stage, made, **plan.section(stage), **plan.model()))
-        add("evaluate", made, stage, **plan.model())
+        section = plan.section(stage)
+        if stage == "instruct":
+            section["instruct"]["encoder"] = point.encoder_training
+            names += [point.encoder_training] if point.encoder_training != study.instruct.encoder else []
+        made.append(add(stage, _named(arm, names), made, **variant, **section, **plan.model()))
+        evaluation = {"evaluate_with": dict(point.evaluate_with.values), "encoder_training": point.encoder_training}
+        add("evaluate", arm.id, made, stage, **variant, **evaluation, **plan.model())
+
+
+def _named(arm: Arm, names: list[str]) -> str:
+    return arm.id if arm.replicate_of else "-".join(names)
 
 
 def _notes(study: Study) -> list[str]:
     notes = [
         f"What the language model's text says about place: {study.text.about}.",
-        f"What the encoders' captions name: {study.encoder.captions}.",
-        f"The image encoder is {study.instruct.encoder} in the instruct stage.",
+        *_unless_varied(study, "captions", f"What the encoders' captions name: {study.encoder.captions}."),
+        *_unless_varied(
+            study, "encoder_training", f"The image encoder is {study.instruct.encoder} in the instruct stage."
+        ),
     ]
     if study.arms.replicate:
         notes.append(
@@ -135,3 +185,8 @@ def _notes(study: Study) -> list[str]:
     if not study.meaningful:
         notes.insert(0, f'Scale "{study.scale}" only tests the machinery: these numbers mean nothing.')
     return notes
+
+
+def _unless_varied(study: Study, axis: str, note: str) -> list[str]:
+    values = {value for arm in expand_arms(study) if (value := getattr(arm.point, axis)) is not None}
+    return [note] if len(values) == 1 else []

@@ -124,12 +124,18 @@ class Progress:
             self._live.stop()
 
     def _describe(self, step: Step, latest: Advanced | None) -> list[str]:
-        arm = self._labels.get(step.arm or "", "all arms")
-        widest = max(map(len, [*self._labels.values(), "all arms"]))
+        arm = self._label(step)
+        widest = max(map(len, map(self._label, self._steps)))
         seed = "all seeds" if step.seed is None else f"seed {step.seed}"
         done = f"step {latest.step}/{latest.steps}" if latest else ""
         loss = f"loss {latest.loss:.4f}" if latest and latest.loss is not None else ""
         return [f"{phase_of(step):<18}", f"{arm:<{widest}}", f"{seed:<9}", f"{done:<14}", f"{loss:<11}"]
+
+    def _label(self, step: Step) -> str:
+        """The arm that a step belongs to, or what arms share it."""
+        if step.arm:
+            return self._labels[step.arm]
+        return "all arms" if step.kind in ("data", "text") else f"shared: {step.id.split('/')[1]}"
 
     def _draw(self) -> Group:
         lines = Table.grid(padding=(0, 2))

@@ -6,7 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from blindspot.studies.spec import Study
 from blindspot.studies.step import Step
 
-ENCODER_SECONDS_PER_SAMPLE = {"clip": 0.5e-3, "siglip": 0.55e-3, "siglip2": 0.75e-3, "aimv2": 0.7e-3}
+ENCODER_SECONDS_PER_SAMPLE = {
+    "clip": 0.5e-3,
+    "siglip": 0.55e-3,
+    "siglip2": 0.75e-3,
+    "aimv2": 0.7e-3,
+    "dinov2": 1.6e-3,
+    "none": 0.0,
+}
 SECONDS_PER_SAMPLE = {"text": 2.5e-3, "connector": 2.7e-3, "instruct": 3.8e-3}
 SECONDS_PER_TRAINING_IMAGE = 8e-4
 SECONDS_PER_TEST_QUESTION = 8e-3  # for all columns together
@@ -14,8 +21,8 @@ REFERENCE_WIDTH = 64  # the width at which the figures above were measured, one 
 SECONDS_TO_START = 6.0  # workers import torch and transformers
 
 
-def estimate(study: Study, kind: str, family: str | None = None) -> float:
-    """Expected seconds of a step on one core."""
+def estimate(study: Study, kind: str, objective: str | None = None) -> float:
+    """Expected seconds of a step on one core; ``objective`` is what an encoder is pretrained with."""
     if kind == "data":
         return 1.0 + SECONDS_PER_TRAINING_IMAGE * study.data.train
     scale = study.model.width / REFERENCE_WIDTH
@@ -23,7 +30,7 @@ def estimate(study: Study, kind: str, family: str | None = None) -> float:
         return 0.5 + SECONDS_PER_TEST_QUESTION * study.data.test * scale
     recipes = {"text": study.text, "encoder": study.encoder, "connector": study.connector, "instruct": study.instruct}
     recipe = recipes[kind]
-    per_sample = ENCODER_SECONDS_PER_SAMPLE[family] if kind == "encoder" and family else SECONDS_PER_SAMPLE[kind]
+    per_sample = ENCODER_SECONDS_PER_SAMPLE[objective] if kind == "encoder" and objective else SECONDS_PER_SAMPLE[kind]
     return 0.5 + recipe.steps * recipe.batch * per_sample * scale
 
 

@@ -1,39 +1,24 @@
 """What a study says: the keys of its YAML file as typed, checked values."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from blindspot.studies.nearest import suggest
+from blindspot.studies.axes import Captions, Connector, EncoderSite, Family, LanguageSite, Objective, refuse
 
-FAMILIES = {"clip": "CLIP", "siglip": "SigLIP", "siglip2": "SigLIP2", "aimv2": "AIMv2"}
-"""Encoder families and how tables write them."""
-
-POSITIONS = {"learned": "", "axial": "-2D-RoPE"}
-"""Positional schemes of the encoder and the suffix that tables give an arm."""
+T = TypeVar("T")
 
 
-def _known(names: Mapping[str, str]) -> AfterValidator:
-    def check(name: str) -> str:
-        if name not in names:
-            raise PydanticCustomError("unknown_name", "{text}", {"text": f'"{name}": unknown; {suggest(name, names)}'})
-        return name
-
-    return AfterValidator(check)
-
-
-def _distinct(names: list[str]) -> list[str]:
-    if len(set(names)) < len(names):
-        raise PydanticCustomError("repeated", "{text}", {"text": "names something twice; keep one of each"})
-    return names
+def _distinct(values: list[T]) -> list[T]:
+    if any(value in values[:number] for number, value in enumerate(values)):
+        raise refuse("names something twice; keep one of each")
+    return values
 
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Family = Annotated[str, _known(FAMILIES)]
-Positions = Annotated[str, _known(POSITIONS)]
+Training = Literal["trained", "frozen"]
+Values = Annotated[list[T], Field(min_length=1), AfterValidator(_distinct)]
 
 
 class Section(BaseModel):
@@ -42,23 +27,155 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Arms(Section):
-    """The arms: every family with every positional scheme.
+class Axes(Section):
+    """Where an arm stands on each axis; an axis that is not given takes its default.
 
-    ``replicate`` names one arm, ``<family>-<positions>``, that is trained once more from other seeds: the noise floor.
+    Attributes:
+        family: architecture of the encoder.
+        objective: what pretrains it; by default the family's own.
+        captions: what the captions of its pretraining name; by default as ``encoder.captions`` says.
+        positions: how it knows places; by default ``learned``.
+        pretrained_with: how it did so while it was pretrained; by default alike.
+        language_positions: how the language model places image tokens; by default ``rope1d``.
+        connector: what stands between encoder and language model; by default ``mlp``.
+        encoder_training: whether the encoder trains in stage 2; by default as ``instruct.encoder`` says.
+        drop_first_patch: the released defect of SigLIP, whose first patch is taken for a CLS token.
+        evaluate_with: the encoder's positions at evaluation; by default those it was trained with.
     """
 
-    families: Annotated[list[Family], Field(min_length=1), AfterValidator(_distinct)]
-    positions: Annotated[list[Positions], Field(min_length=1), AfterValidator(_distinct)]
-    replicate: str | None = None
+    family: Family | None = None
+    objective: Objective | None = None
+    captions: Captions | None = None
+    positions: EncoderSite | None = None
+    pretrained_with: EncoderSite | None = None
+    language_positions: LanguageSite | None = None
+    connector: Connector | None = None
+    encoder_training: Training | None = None
+    drop_first_patch: bool | None = None
+    evaluate_with: EncoderSite | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The axes that are given, in their order."""
+        return {axis: value for axis in AXES if (value := getattr(self, axis)) is not None}
+
+
+AXES = tuple(Axes.model_fields)
+
+
+class Named(Axes):
+    """One arm, by name. ``group`` heads its rows in tables."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._+-]*$")]
+    label: str
+    group: str = ""
+
+
+class Cross(Section):
+    """Every combination of values of some axes. ``group`` heads their rows in tables."""
+
+    family: Values[Family] | None = None
+    objective: Values[Objective] | None = None
+    captions: Values[Captions] | None = None
+    positions: Values[EncoderSite] | None = None
+    pretrained_with: Values[EncoderSite] | None = None
+    language_positions: Values[LanguageSite] | None = None
+    connector: Values[Connector] | None = None
+    encoder_training: Values[Training] | None = None
+    drop_first_patch: Values[bool] | None = None
+    evaluate_with: Values[EncoderSite] | None = None
+    group: str = ""
+
+    @property
+    def given(self) -> dict[str, list[Any]]:
+        """The crossed axes in their order, each with its values."""
+        return {axis: values for axis in AXES if (values := getattr(self, axis, None)) is not None}
+
+
+class Baselines(Section):
+    """For each axis the values that the others are compared with; ``same`` is the default of its axis."""
+
+    family: Values[Family] | None = None
+    objective: Values[Objective] | None = None
+    captions: Values[Captions] | None = None
+    positions: Values[EncoderSite] | None = None
+    pretrained_with: Literal["same"] | None = None
+    language_positions: Values[LanguageSite] | None = None
+    connector: Values[Connector] | None = None
+    encoder_training: Values[Training] | None = None
+    drop_first_patch: Values[bool] | None = None
+    evaluate_with: Literal["same"] | None = None
+
+    @property
+    def given(self) -> dict[str, list[Any]]:
+        """The axes with baselines, in their order."""
+        values = {axis: value for axis in AXES if (value := getattr(self, axis)) is not None}
+        return {axis: value if isinstance(value, list) else [value] for axis, value in values.items()}
+
+
+class Replicate(Section):
+    """The arm that is trained once more from other seeds, and what to call it."""
+
+    of: str
+    label: str | None = None
+
+
+def _replicate(value: Any) -> Any:
+    return {"of": value} if isinstance(value, str) else value
+
+
+def _crosses(value: Any) -> Any:
+    return [value] if isinstance(value, dict) else value
+
+
+class Arms(Section):
+    """The arms: ``families`` with ``positions`` in the short form, else ``cross`` and ``named`` over ``base``.
+
+    Attributes:
+        families: short for a cross of these families with ``positions``.
+        positions: see ``families``.
+        base: where all arms of ``cross`` and ``named`` stand unless they say otherwise.
+        cross: combinations of values.
+        named: single arms.
+        compare: which values the others are compared with; by default the first of every crossed axis but ``family``.
+        replicate: the arm that gives the noise floor.
+    """
+
+    families: Values[Family] | None = None
+    positions: Values[EncoderSite] | None = None
+    base: Axes = Axes()
+    cross: Annotated[list[Cross], BeforeValidator(_crosses)] = []
+    named: list[Named] = []
+    compare: Baselines | None = None
+    replicate: Annotated[Replicate, BeforeValidator(_replicate)] | None = None
 
     @model_validator(mode="after")
-    def _replicate_is_an_arm(self) -> Self:
-        names = [f"{family}-{positions}" for family in self.families for positions in self.positions]
-        if self.replicate is not None and self.replicate not in names:
-            text = f'replicate "{self.replicate}": not an arm of this study; {suggest(self.replicate, names)}'
-            raise PydanticCustomError("unknown_arm", "{text}", {"text": text})
+    def _one_form(self) -> Self:
+        short, long = self.families is not None or self.positions is not None, bool(self.cross or self.named)
+        if short == long:
+            raise refuse("give families and positions, or else cross or named")
+        if short and (self.families is None or self.positions is None or self.base.given):
+            raise refuse("the short form has families and positions, and no base")
         return self
+
+    @property
+    def crosses(self) -> list[Cross]:
+        """The combinations, those of the short form too."""
+        if self.families is None:
+            return self.cross
+        return [Cross(family=self.families, positions=self.positions)]
+
+    @property
+    def baselines(self) -> dict[str, list[Any]]:
+        """What to compare with, axis by axis."""
+        if self.compare is not None:
+            return self.compare.given
+        first: dict[str, list[Any]] = {}
+        for cross in self.crosses:
+            for axis, values in cross.given.items():
+                learned = [value for value in values if str(value) == "learned"]
+                first.setdefault(axis, (learned or values)[:1])
+        return {axis: first[axis] for axis in AXES if axis in first and axis != "family"}
 
 
 class Data(Section):
@@ -83,13 +200,10 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _sizes_divide(self) -> Self:
-        def wrong(text: str) -> PydanticCustomError:
-            return PydanticCustomError("sizes", "{text}", {"text": text})
-
         if self.image % self.patch:
-            raise wrong(f"image {self.image} is not a multiple of patch {self.patch}")
+            raise refuse(f"image {self.image} is not a multiple of patch {self.patch}")
         if self.width % self.heads or (self.width // self.heads) % 4:
-            raise wrong(
+            raise refuse(
                 f"width {self.width} over heads {self.heads} must give a multiple of 4 (rotary pairs for two axes)"
             )
         return self
@@ -110,7 +224,7 @@ class Text(Recipe):
 
 
 class Encoder(Recipe):
-    """Encoder pretraining with the family's own objective; ``captions`` name objects only, or objects and places."""
+    """Encoder pretraining; ``captions`` name objects only, or objects and places, unless an arm says otherwise."""
 
     captions: Literal["objects", "places"]
 
@@ -118,7 +232,7 @@ class Encoder(Recipe):
 class Instruct(Recipe):
     """Stage 2; whether the ``encoder`` trains too (the paper's text) or is frozen (its public code)."""
 
-    encoder: Literal["trained", "frozen"]
+    encoder: Training
 
 
 class Study(Section):

@@ -13,7 +13,7 @@ class Step:
     Attributes:
         id: unique in its study and readable, e.g. ``encoder/clip-learned/seed0``.
         kind: which function carries it out: a key of the step registry.
-        arm: the arm it belongs to, None where arms share it.
+        arm: the arm it belongs to, None where arms share it: then its id names its content instead.
         seed: the study's seed index, None where seeds share it. The seed to draw from is ``config["seed"]``, which
             differs for the replicate.
         stage: the stage that an ``evaluate`` step looks at, else None.

@@ -7,16 +7,19 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, LlavaForConditionalGeneration
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from blindspot.benchmarks.scoring import score
-from blindspot.encoders import ENCODERS, Encoder, TowerShape
+from blindspot.connectors import ConnectorSpec
+from blindspot.encoders import ENCODERS, Encoder, TowerShape, build_tower
 from blindspot.errors import UserError
 from blindspot.evaluation.answerer import LocalAnswerer
 from blindspot.files import write_jsonl
+from blindspot.model.build import LanguageShape, build_variant
+from blindspot.model.config import Parts
 from blindspot.model.processor import build_processor
-from blindspot.model.variant import LanguageShape, build_variant
-from blindspot.positions import EncoderPositions
+from blindspot.model.variant import BlindspotForConditionalGeneration, save
+from blindspot.positions import EncoderPositions, LanguagePositions
 from blindspot.question import Question
 from blindspot.studies.corpus import Corpus, to_pixels
 from blindspot.studies.probe import column_scores, probe_questions
@@ -28,8 +31,9 @@ from blindspot.training.stages import Run, load_weights, save_weights, train_enc
 
 LANGUAGE = "language.safetensors"
 TOWER = "tower.safetensors"
-PROJECTOR = "projector.safetensors"
+CONNECTOR = "connector.safetensors"
 MODEL = "model"
+PRETRAINED = ("vision_tower", "language_model")
 PROBES = 4
 
 Config = Mapping[str, Any]
@@ -58,16 +62,20 @@ def text(context: StepContext) -> None:
 
 
 def encoder(context: StepContext) -> None:
-    """Pretrain an image encoder with its family's objective."""
+    """Pretrain an image encoder, or leave it as random as it is built."""
     corpus, config = Corpus(context.inputs["data"]), context.step.config
-    family = ENCODERS[config["family"]]
-    captioned, captions_nl = corpus.captions(config["encoder"]["captions"])
+    family, positions = ENCODERS[config["family"]], EncoderPositions.from_dict(config["positions"])
+    if config["objective"] == "none":
+        save_weights(build_tower(family, _tower(config), positions), context.folder / TOWER)
+        return
+    captioned, captions_nl = corpus.captions(config["captions"] or "objects")
     words = corpus.words
     shape = CaptionShape(words.count, captions_nl.shape[1], words.pad, words.end)
     tower = train_encoder(
         family,
+        config["objective"],
         _tower(config),
-        _positions(config),
+        positions,
         captions_nl,
         shape,
         lambda chosen: to_pixels(corpus.images[captioned[chosen]], family),
@@ -77,43 +85,47 @@ def encoder(context: StepContext) -> None:
 
 
 def connector(context: StepContext) -> None:
-    """Stage 1: train the projector between the frozen encoder and language model."""
+    """Stage 1: train what stands between the frozen encoder and language model."""
     model, corpus, family = _pretrained(context)
-    frozen = ("vision_tower", "language_model")
-    train_variant(model, frozen, corpus.rows, _row_pixels(corpus, family), _run(context, "connector"))
-    save_weights(model.model.multi_modal_projector, context.folder / PROJECTOR)
+    rows = corpus.rows_for(model.tokens_per_image)
+    train_variant(model, PRETRAINED, rows, _row_pixels(corpus, family), _run(context, "connector"))
+    save_weights(model.model, context.folder / CONNECTOR, without=PRETRAINED)
 
 
 def instruct(context: StepContext) -> None:
     """Stage 2: train projector and language model, and the encoder if the study says so."""
     model, corpus, family = _pretrained(context)
-    load_weights(model.model.multi_modal_projector, context.inputs["connector"] / PROJECTOR)
+    load_weights(model.model, context.inputs["connector"] / CONNECTOR, without=PRETRAINED)
     frozen = () if context.step.config["instruct"]["encoder"] == "trained" else ("vision_tower",)
     run = _run(context, "instruct")
     probed = probe_questions(corpus.questions)
     train_variant(
         model,
         frozen,
-        corpus.rows,
+        corpus.rows_for(model.tokens_per_image),
         _row_pixels(corpus, family),
         run,
         probe=lambda: {"accuracy": column_scores(_answers(model, corpus, family, probed))},
         probe_every=max(1, run.recipe.steps // PROBES),
     )
     model.config.images_per_question = corpus.row_images.shape[1]
-    model.save_pretrained(context.folder / MODEL)
-    sizes = context.step.config["model"]
-    processor = build_processor(family, sizes["image"], sizes["patch"], corpus.tokenizer)
-    processor.save_pretrained(context.folder / MODEL)
+    save(model, context.folder / MODEL)
+    build_processor(model.config, corpus.tokenizer).save_pretrained(context.folder / MODEL)
 
 
 def evaluate(context: StepContext) -> None:
     """Answer every test question and score it."""
-    model, corpus, family = _pretrained(context)
+    config = context.step.config
+    model, corpus, family = _pretrained(context, config["evaluate_with"])
     if context.step.stage == "connector":
-        load_weights(model.model.multi_modal_projector, context.inputs["connector"] / PROJECTOR)
+        load_weights(model.model, context.inputs["connector"] / CONNECTOR, without=PRETRAINED)
     else:
         model = type(model).from_pretrained(context.inputs["instruct"] / MODEL, attn_implementation="eager")
+        if config["evaluate_with"] != config["positions"]:
+            if config["encoder_training"] == "frozen":  # what is evaluated is the encoder that was loaded
+                _place(model, config["pretrained_with"])
+                load_weights(model.model.vision_tower, context.inputs["encoder"] / TOWER)
+            _place(model, config["evaluate_with"])
     rows = _answers(model, corpus, family, corpus.questions, context.report)
     write_jsonl(context.folder / "answers.jsonl", rows)
 
@@ -146,12 +158,6 @@ def _tower(config: Config) -> TowerShape:
     )
 
 
-def _positions(config: Config) -> EncoderPositions:
-    if config["positions"] == "learned":
-        return EncoderPositions()
-    return EncoderPositions(config["positions"], table="replace")
-
-
 def _language(config: Config, corpus: Corpus) -> LlamaConfig:
     model, words = config["model"], corpus.words
     shape = LanguageShape(
@@ -165,17 +171,43 @@ def _language(config: Config, corpus: Corpus) -> LlamaConfig:
     return shape.config(words.pad, words.begin, words.end)
 
 
-def _pretrained(context: StepContext) -> tuple[LlavaForConditionalGeneration, Corpus, Encoder]:
-    """The variant as stage 1 finds it: pretrained encoder and language model, random projector."""
+def _pretrained(
+    context: StepContext, positions: Config | None = None
+) -> tuple[BlindspotForConditionalGeneration, Corpus, Encoder]:
+    """The variant as stage 1 finds it: pretrained encoder and language model, random connector.
+
+    Args:
+        context: of a step that has them as inputs.
+        positions: the encoder's, instead of those it is trained with.
+    """
     corpus, config = Corpus(context.inputs["data"]), context.step.config
     family, language = ENCODERS[config["family"]], _language(config, corpus)
-    model = build_variant(family, _tower(config), _positions(config), language, corpus.words.image)
+    model = build_variant(
+        family,
+        _tower(config),
+        EncoderPositions.from_dict(config["pretrained_with"]),
+        language,
+        corpus.words.image,
+        language_positions=LanguagePositions.from_dict(config["language_positions"]),
+        connector=ConnectorSpec.from_dict(config["connector_spec"]),
+        drop_first_patch=config["drop_first_patch"],
+    )
     text_model = LlamaForCausalLM(language)
     load_weights(text_model, context.inputs["text"] / LANGUAGE)
     model.model.language_model.load_state_dict(text_model.model.state_dict())
     model.lm_head.load_state_dict(text_model.lm_head.state_dict())
     load_weights(model.model.vision_tower, context.inputs["encoder"] / TOWER)
+    wanted = positions or config["positions"]
+    if wanted != config["pretrained_with"]:
+        _place(model, wanted)
     return model, corpus, family
+
+
+def _place(model: BlindspotForConditionalGeneration, positions: Config) -> None:
+    """Swap the positions of a finished encoder."""
+    model.config.encoder_positions = EncoderPositions.from_dict(positions).to_dict()
+    model.model.parts = Parts(model.config)
+    model.model.attach_positions()
 
 
 def _row_pixels(corpus: Corpus, family: Encoder) -> Callable[[np.ndarray], Tensor]:
@@ -183,7 +215,7 @@ def _row_pixels(corpus: Corpus, family: Encoder) -> Callable[[np.ndarray], Tenso
 
 
 def _answers(
-    model: LlavaForConditionalGeneration,
+    model: BlindspotForConditionalGeneration,
     corpus: Corpus,
     family: Encoder,
     questions: list[Question],

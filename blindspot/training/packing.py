@@ -109,6 +109,31 @@ def join_rows(parts: Sequence[Rows]) -> Rows:
     return Rows(*fields, starts=np.concatenate([*starts, ends[-1:]]))
 
 
+def with_image_tokens(rows: Rows, image: int, stored: int, wanted: int) -> Rows:
+    """The same rows for a model whose images take another number of tokens; turns move along behind the prefix.
+
+    Args:
+        rows: rows whose images are ``stored`` placeholders each.
+        image: id of the placeholder.
+        stored: placeholders an image has.
+        wanted: placeholders an image gets.
+    """
+    if stored == wanted:
+        return rows
+    placeholder_t = rows.tokens == image
+    first_t = placeholder_t & ((np.cumsum(placeholder_t) - 1) % stored == 0)
+    copies_t = np.where(placeholder_t, np.where(first_t, wanted, 0), 1)
+    ends = np.concatenate([[0], np.cumsum(copies_t)])
+    starts = ends[rows.starts]
+    images = np.diff(np.concatenate([[0], np.cumsum(first_t)])[rows.starts])
+    row_u = np.repeat(np.arange(len(rows)), np.diff(starts))
+    tokens, turns, positions, supervised = (np.repeat(getattr(rows, name), copies_t) for name in _PER_TOKEN)
+    moved_u = positions + (images * (wanted - stored))[row_u]
+    place_u = np.arange(len(tokens)) - starts[row_u]
+    positions = np.where(turns == PREFIX, place_u, moved_u).astype(positions.dtype)
+    return Rows(tokens, turns, positions, supervised, starts)
+
+
 def pack(rows: Rows, chosen: np.ndarray, pad: int) -> Packed:
     """Collate the ``chosen`` rows. Padding sees the prefix, so that no query is without a key; nothing sees padding."""
     starts, lengths = rows.starts[chosen], rows.starts[chosen + 1] - rows.starts[chosen]

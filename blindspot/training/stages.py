@@ -4,7 +4,7 @@ The text and encoder stages stand in for the pretrained parts that LLaVA starts 
 LLaVA's two stages.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ def train_text(config: LlamaConfig, rows: Rows, run: Run) -> LlamaForCausalLM:
 
 def train_encoder(
     encoder: Encoder,
+    objective_name: str,
     shape: TowerShape,
     positions: EncoderPositions,
     captions_nl: Tensor,
@@ -68,10 +69,11 @@ def train_encoder(
     pixels: Pixels,
     run: Run,
 ) -> nn.Module:
-    """Train an image encoder from nothing with its family's objective.
+    """Train an image encoder from nothing.
 
     Args:
         encoder: the family.
+        objective_name: what to train it for, a key of `OBJECTIVES`; any objective trains any family.
         shape: the size.
         positions: how it knows places.
         captions_nl: a caption of every image.
@@ -80,7 +82,7 @@ def train_encoder(
         run: where and how.
     """
     tower = build_tower(encoder, shape, positions)
-    objective = OBJECTIVES[encoder.name](tower, encoder, shape, caption_shape, run.recipe.steps)
+    objective = OBJECTIVES[objective_name](tower, encoder, shape, caption_shape, run.recipe.steps)
     order = Order(len(captions_nl), run.recipe.batch, run.seed)
 
     def loss(step: int) -> Tensor:
@@ -131,15 +133,20 @@ def freeze(model: LlavaForConditionalGeneration, parts: tuple[str, ...]) -> None
         model.lm_head.requires_grad_(False)
 
 
-def save_weights(module: nn.Module, path: Path) -> None:
-    """Write a module's weights as safetensors, atomically."""
-    state = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+def save_weights(module: nn.Module, path: Path, without: Sequence[str] = ()) -> None:
+    """Write a module's weights as safetensors, atomically; those of the parts named ``without`` are left out."""
+    state = {name: tensor.contiguous() for name, tensor in module.state_dict().items() if not _in(name, without)}
     write_via(path, lambda temporary: save_file(state, temporary))
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
+def load_weights(module: nn.Module, path: Path, without: Sequence[str] = ()) -> None:
     """Read what `save_weights` wrote; every key must fit."""
-    module.load_state_dict(load_file(path))
+    kept = {name: tensor for name, tensor in module.state_dict().items() if _in(name, without)}
+    module.load_state_dict({**kept, **load_file(path)})
+
+
+def _in(name: str, parts: Sequence[str]) -> bool:
+    return name.split(".")[0] in parts
 
 
 def _pad(config: Any) -> int:

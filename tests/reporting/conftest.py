@@ -11,6 +11,8 @@ import pytest
 from blindspot.reporting import collect
 
 FAMILIES = [("clip", "CLIP"), ("siglip", "SigLIP"), ("siglip2", "SigLIP2"), ("aimv2", "AIMv2")]
+BLOCKS = {"learned": "1-D: learned absolute positions", "axial": "2-D: rotary positions (2D-RoPE)"}
+MARKERS = {"learned": "learned positions", "axial": "2D-RoPE"}
 COLUMNS: list[dict[str, Any]] = [
     {"id": "mmvp", "label": "Pairs", "paper": "MMVP", "metric": "pair_accuracy", "chance": 0.25},
     {"id": "cvbench_relation", "label": "Relation", "paper": "CV-Bench 2D", "chance": 0.25},
@@ -41,8 +43,11 @@ def _arms() -> list[dict[str, Any]]:
         {
             "id": f"{family}-{positions}",
             "label": f"LLaVA-{name}" + ("-2D-RoPE" if positions == "axial" else ""),
-            "family": family,
-            "positions": positions,
+            "axes": {"family": family, "positions": positions},
+            "block": BLOCKS[positions],
+            "panel": name,
+            "marker": MARKERS[positions],
+            "baseline": positions == "learned",
             "replicate_of": None,
         }
         for positions in ("learned", "axial")
@@ -89,13 +94,17 @@ def _images(rng: np.random.Generator) -> np.ndarray:
 def _answers(
     rng: np.random.Generator, questions: list[dict[str, Any]], arm: dict[str, Any], stage: str, columns: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    skill = {"clip": 0.9, "siglip": 0.86, "siglip2": 0.93, "aimv2": 0.95}[arm["family"]]
+    skill = {"clip": 0.9, "siglip": 0.86, "siglip2": 0.93, "aimv2": 0.95}[arm["axes"]["family"]]
     rows = []
     run_effect = {column: rng.normal(0, 0.012) for column in columns}
     for question in questions:
         column = columns[question["benchmark"]]
         spatial = column["id"] in ("mmvp", "cvbench_relation", "vsr", "topviewrs", "gqa_compare", "boxes")
-        p = skill - (0.3 if arm["positions"] == "axial" and spatial else 0.0) - (0.25 if stage == "connector" else 0.0)
+        p = (
+            skill
+            - (0.3 if arm["axes"]["positions"] == "axial" and spatial else 0.0)
+            - (0.25 if stage == "connector" else 0.0)
+        )
         right = rng.random() < min(max(p + run_effect[column["id"]], column["chance"]), 1.0)
         score, raw, parsed = float(right), "left" if right else "right", True
         if column.get("metric") == "mean_iou":
@@ -114,7 +123,7 @@ def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _log(rng: np.random.Generator, columns: list[dict[str, Any]], arm: dict[str, Any]) -> list[dict[str, Any]]:
-    speed = 60 if arm["positions"] == "learned" else 110
+    speed = 60 if arm["axes"]["positions"] == "learned" else 110
     rows = []
     for step in range(0, 301, 10):
         row: dict[str, Any] = {"step": step, "steps": 300, "loss": 3 * np.exp(-step / speed)}
@@ -146,6 +155,7 @@ def write_run(
     ids = {arm["id"] for arm in arms}
     pairs = [
         {"a": f"{family}-axial", "b": f"{family}-learned", "label": label, "kind": "positions"}
+        | {"first": MARKERS["axial"], "second": MARKERS["learned"]}
         for family, label in FAMILIES
         if {f"{family}-axial", f"{family}-learned"} <= ids
     ]
@@ -196,6 +206,12 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def results(run_folder: Path) -> dict[str, Any]:
     """What ``collect`` makes of ``run_folder``; not to be changed."""
     return collect(run_folder)
+
+
+@pytest.fixture(scope="session")
+def write_run_folder() -> Callable[..., Path]:
+    """`write_run`, for test modules with a folder of their own."""
+    return write_run
 
 
 @pytest.fixture

@@ -15,8 +15,18 @@ from blindspot.reporting import collect
 VSR = {"id": "vsr", "label": "Statements", "paper": "VSR", "chance": 0.5}
 PAIRS = {"id": "mmvp", "label": "Pairs", "paper": "MMVP", "metric": "pair_accuracy", "chance": 0.25}
 ARMS = [
-    {"id": "clip-learned", "label": "LLaVA-CLIP", "family": "clip", "positions": "learned", "replicate_of": None},
-    {"id": "clip-axial", "label": "LLaVA-CLIP-2D-RoPE", "family": "clip", "positions": "axial", "replicate_of": None},
+    {
+        "id": "clip-learned",
+        "label": "LLaVA-CLIP",
+        "axes": {"family": "clip", "positions": "learned"},
+        "replicate_of": None,
+    },
+    {
+        "id": "clip-axial",
+        "label": "LLaVA-CLIP-2D-RoPE",
+        "axes": {"family": "clip", "positions": "axial"},
+        "replicate_of": None,
+    },
 ]
 Row = dict[str, Any]
 

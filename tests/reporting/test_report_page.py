@@ -17,8 +17,18 @@ from blindspot.reporting import write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARMS = [
-    {"id": "clip-learned", "label": "LLaVA-CLIP", "family": "clip", "positions": "learned", "replicate_of": None},
-    {"id": "clip-axial", "label": "LLaVA-CLIP-2D-RoPE", "family": "clip", "positions": "axial", "replicate_of": None},
+    {
+        "id": "clip-learned",
+        "label": "LLaVA-CLIP",
+        "axes": {"family": "clip", "positions": "learned"},
+        "replicate_of": None,
+    },
+    {
+        "id": "clip-axial",
+        "label": "LLaVA-CLIP-2D-RoPE",
+        "axes": {"family": "clip", "positions": "axial"},
+        "replicate_of": None,
+    },
 ]
 COLUMNS = [
     {"id": "vsr", "label": "Statements", "paper": "VSR", "chance": 0.5},
@@ -95,7 +105,7 @@ def test_it_has_every_section_and_picture(checked: Checker) -> None:
 
 def test_hostile_text_stays_text(make_run: Callable[..., Path]) -> None:
     evil = "<script>alert('1')</script>\"' onload=x \x00\x07\u202e{{ 7 * 7 }}"
-    arms = [ARMS[0] | {"label": evil}, ARMS[1] | {"positions": evil}]
+    arms = [ARMS[0] | {"label": evil}, ARMS[1] | {"block": evil, "panel": evil, "marker": evil}]
     columns = [COLUMNS[0] | {"label": evil, "paper": evil, "description": evil, "baselines": {evil: 0.5}}, COLUMNS[1]]
     run = make_run(per_column=20, columns=columns, arms=arms, seeds=(0,))
     for path in run.glob("steps/*-evaluate/answers.jsonl"):

@@ -30,7 +30,7 @@ def test_always_answering_yes_gets_no_pair_right(tmp_path: Path) -> None:
         "title": "t",
         "scale": "full",
         "meaningful": True,
-        "arms": [{"id": "clip-learned", "label": "LLaVA-CLIP", "family": "clip", "positions": "learned"}],
+        "arms": [{"id": "clip-learned", "label": "LLaVA-CLIP", "axes": {"family": "clip", "positions": "learned"}}],
         "pairs": [],
         "columns": [
             {"id": "mmvp", "label": "Pairs", "metric": "pair_accuracy", "chance": 0.25},

@@ -8,12 +8,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blindspot.errors import UserError
+from blindspot.studies.arms import expand_arms
 from blindspot.studies.loading import load_study, save_study, shipped_studies
 
+MINIATURES = ["miniature", "nlvr", "objectives", "positions", "released"]
 
-@pytest.mark.parametrize("name", ["miniature", "nlvr"])
+
+@pytest.mark.parametrize("name", MINIATURES)
 def test_shipped_studies_load_at_every_scale(name: str) -> None:
-    assert name in shipped_studies()
     full = load_study(name)
     smoke = load_study(name, scale="smoke")
     assert full.meaningful and not smoke.meaningful
@@ -81,16 +83,22 @@ def test_a_wrong_request_gets_one_line(name: str, options: dict, message: str) -
     assert message in str(caught.value)
 
 
+def test_the_miniatures_are_shipped() -> None:
+    assert set(MINIATURES) <= set(shipped_studies())
+
+
 def test_later_sources_win() -> None:
     study = load_study("miniature", scale="smoke", seeds=3, overrides={"instruct": {"steps": 77}})
     assert (study.seeds, study.instruct.steps, study.scale) == (3, 77, "smoke")
 
 
-def test_saved_study_loads_as_the_same_study_at_its_scale_only(tmp_path: Path) -> None:
-    study = load_study("miniature", scale="smoke", seeds=3)
+@pytest.mark.parametrize("name", MINIATURES)
+def test_saved_study_loads_as_the_same_study_at_its_scale_only(tmp_path: Path, name: str) -> None:
+    study = load_study(name, scale="smoke", seeds=3)
     save_study(study, tmp_path / "study.yaml")
     again = load_study(tmp_path / "study.yaml")
     assert again.model_dump(exclude={"scales"}) == study.model_dump(exclude={"scales"})
+    assert expand_arms(again) == expand_arms(study)
     with pytest.raises(UserError, match='already resolved at scale "smoke"'):
         load_study(tmp_path / "study.yaml", scale="full")
 

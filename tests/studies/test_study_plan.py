@@ -8,8 +8,9 @@ import pytest
 
 from blindspot.errors import UserError
 from blindspot.studies import versions
-from blindspot.studies.arms import compared_pairs, expand_arms
+from blindspot.studies.arms import expand_arms
 from blindspot.studies.loading import load_study
+from blindspot.studies.pairs import compared_pairs
 from blindspot.studies.plan import plan_steps, write_plan
 from blindspot.studies.step import Step
 
@@ -38,8 +39,9 @@ def test_arms_are_the_papers_eight_and_a_replicate() -> None:
 def test_pairs_are_same_family_other_positions_and_the_replicate() -> None:
     pairs = compared_pairs(load_study("miniature"))
     assert [pair["label"] for pair in pairs] == ["CLIP", "SigLIP", "SigLIP2", "AIMv2", "CLIP, other seed"]
-    assert pairs[0] == {"a": "clip-axial", "b": "clip-learned", "label": "CLIP", "kind": "positions"}
-    assert pairs[-1] == {"a": "replicate", "b": "clip-learned", "label": "CLIP, other seed", "kind": "replicate"}
+    words = {"first": "2D-RoPE", "second": "learned positions"}
+    assert pairs[0] == {"a": "clip-axial", "b": "clip-learned", "label": "CLIP", "kind": "positions", **words}
+    assert (pairs[-1]["a"], pairs[-1]["b"], pairs[-1]["kind"]) == ("replicate", "clip-learned", "replicate")
 
 
 def test_steps_come_after_their_inputs_and_have_distinct_folders() -> None:
@@ -108,13 +110,11 @@ def test_plan_file_tells_the_reports_what_they_need(tmp_path: Path) -> None:
     assert (written["study"], written["scale"], written["meaningful"]) == ("miniature", "smoke", False)
     assert written["data"]["test"] == steps[0].folder
     assert written["columns"] == [{"id": "vsr"}]
-    assert written["arms"][0] == {
-        "id": "clip-learned",
-        "label": "LLaVA-CLIP",
-        "family": "clip",
-        "positions": "learned",
-        "replicate_of": None,
-    }
+    arm = written["arms"][0]
+    assert (arm["id"], arm["label"], arm["replicate_of"]) == ("clip-learned", "LLaVA-CLIP", None)
+    assert (arm["block"], arm["panel"]) == ("1-D: learned absolute positions", "CLIP")
+    assert (arm["marker"], arm["baseline"]) == ("learned positions", True)
+    assert (arm["axes"]["family"], arm["axes"]["positions"], arm["axes"]["connector"]) == ("clip", "learned", "mlp")
     assert {"id", "kind", "arm", "seed", "stage", "folder"} == set(written["steps"][0])
     assert "mean nothing" in written["notes"][0]
 

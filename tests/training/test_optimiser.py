@@ -1,7 +1,6 @@
 """Muon in batches is Muon, and the optimisers of a module cover it once."""
 
 import copy
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -13,12 +12,7 @@ SHAPES = [(8, 8), (8, 8), (16, 8), (8, 24), (24, 8), (1, 8), (8, 1), (8, 24)]
 LR = 0.02
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def matrices(seed: int = 0) -> list[nn.Parameter]:

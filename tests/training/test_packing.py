@@ -1,6 +1,5 @@
 """Packing changes nothing: every turn gets the logits, loss and gradients of a sequence of its own."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +12,19 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from blindspot.encoders import ENCODERS, TowerShape
-from blindspot.model.variant import build_variant
+from blindspot.model.build import build_variant
 from blindspot.positions import EncoderPositions
-from blindspot.training.packing import PREFIX, Packed, Rows, answer_loss, join, join_rows, lay_out, pack
+from blindspot.training.packing import (
+    PREFIX,
+    Packed,
+    Rows,
+    answer_loss,
+    join,
+    join_rows,
+    lay_out,
+    pack,
+    with_image_tokens,
+)
 
 PAD, BEGIN, IMAGE, VOCABULARY = 0, 1, 4, 24
 TOWER = TowerShape(width=32, layers=1, heads=2, mlp_width=32, image_size=16, patch_size=8)
@@ -52,12 +61,7 @@ def enlarge(model: nn.Module) -> Any:
     return model
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -214,3 +218,20 @@ def test_rows_survive_a_file(tmp_path: Path) -> None:
 def test_an_answer_that_nothing_predicts_is_refused(row: Row) -> None:
     with pytest.raises(ValueError, match="without a prompt"):
         lay_out(row.prefix, row.turns)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=4), st.integers(1, 2), st.integers(1, 5), st.integers(1, 5))
+def test_rows_laid_out_anew_are_those_laid_out_for_that_many_tokens(
+    turns: list[int], images: int, stored: int, wanted: int
+) -> None:
+    image = 7
+
+    def rows(tokens: int) -> Rows:
+        prefix = [1, *[image] * (tokens * images)]
+        return join([lay_out(prefix, [([2, 3 + turn], [4]) for turn in range(count)]) for count in turns])
+
+    made, meant = with_image_tokens(rows(stored), image, stored, wanted), rows(wanted)
+    for name, array in vars(meant).items():
+        np.testing.assert_array_equal(getattr(made, name), array, err_msg=name)
+        assert getattr(made, name).dtype == array.dtype

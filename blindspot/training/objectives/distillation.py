@@ -29,15 +29,23 @@ LOCAL_VIEWS = 4
 
 
 def distillation_loss(student_nk: Tensor, teacher_nk: Tensor, centre_k: Tensor) -> Tensor:
-    """Mean of -sum_k softmax((teacher - centre) / 0.04)_k log softmax(student / 0.1)_k.
+    """Mean of `cross_entropies` over the rows."""
+    return cross_entropies(student_nk, teacher_nk, centre_k).mean()
+
+
+def cross_entropies(
+    student_nk: Tensor, teacher_nk: Tensor, centre_k: Tensor, temperature: float = TEACHER_TEMPERATURE
+) -> Tensor:
+    """-sum_k softmax((teacher - centre) / temperature)_k log softmax(student / 0.1)_k of every row.
 
     Args:
         student_nk: student's prototype scores.
         teacher_nk: teacher's scores of the same rows.
         centre_k: running mean of the teacher's scores, which keeps it from collapsing to one prototype.
+        temperature: of the teacher.
     """
-    targets_nk = ((teacher_nk - centre_k) / TEACHER_TEMPERATURE).softmax(dim=-1)
-    return -(targets_nk * F.log_softmax(student_nk / STUDENT_TEMPERATURE, dim=-1)).sum(dim=-1).mean()
+    targets_nk = ((teacher_nk - centre_k) / temperature).softmax(dim=-1)
+    return -(targets_nk * F.log_softmax(student_nk / STUDENT_TEMPERATURE, dim=-1)).sum(dim=-1)
 
 
 @contextmanager
@@ -47,9 +55,12 @@ def masked_patches(tower: PreTrainedModel, mask_bn: Tensor, token_d: Tensor) -> 
     Positions are added afterwards, so a masked patch still knows its place.
     """
 
-    def replace(module: nn.Module, args: object, embedded_bdhw: Tensor) -> Tensor:
-        mask_b1hw = mask_bn.view(len(mask_bn), 1, *embedded_bdhw.shape[2:])
-        return torch.where(mask_b1hw, token_d[:, None, None].to(embedded_bdhw.dtype), embedded_bdhw)
+    def replace(module: nn.Module, args: object, embedded: Tensor) -> Tensor:
+        token = token_d.to(embedded.dtype)
+        if embedded.ndim == 3:  # DINOv2 embeds straight to (batch, patches, width)
+            return torch.where(mask_bn[:, :, None], token, embedded)
+        mask_b1hw = mask_bn.view(len(mask_bn), 1, *embedded.shape[2:])
+        return torch.where(mask_b1hw, token[:, None, None], embedded)
 
     handle = tower.get_input_embeddings().register_forward_hook(replace)
     try:
@@ -58,14 +69,25 @@ def masked_patches(tower: PreTrainedModel, mask_bn: Tensor, token_d: Tensor) -> 
         handle.remove()
 
 
-class _PrototypeHead(nn.Module):
-    def __init__(self, width: int) -> None:
+class PrototypeHead(nn.Module):
+    """An MLP, then products of its normalised output with learned prototypes; float32.
+
+    Args:
+        width: of what it reads.
+        unit: whether prototypes count as of length 1, as in DINO and DINOv2.
+    """
+
+    def __init__(self, width: int, unit: bool = False) -> None:
         super().__init__()
+        self.unit = unit
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         self.prototypes = nn.Linear(width, PROTOTYPES, bias=False)
 
     def forward(self, x_nd: Tensor) -> Tensor:
-        return self.prototypes(F.normalize(self.mlp(x_nd), dim=-1)).float()
+        read_nd = F.normalize(self.mlp(x_nd), dim=-1)
+        if self.unit:
+            return F.linear(read_nd, F.normalize(self.prototypes.weight, dim=-1)).float()
+        return self.prototypes(read_nd).float()
 
 
 class SelfDistillation(nn.Module):
@@ -81,8 +103,8 @@ class SelfDistillation(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.mask_d = nn.Parameter(torch.randn(width) * 0.02)
-        self.image_head = _PrototypeHead(width)
-        self.patch_head = _PrototypeHead(width)
+        self.image_head = PrototypeHead(width)
+        self.patch_head = PrototypeHead(width)
         self.teacher = nn.ModuleList(copy.deepcopy(module) for module in self._student(tower, pool))
         self.teacher.requires_grad_(False)
         self.register_buffer("centre_image_k", torch.zeros(PROTOTYPES))

@@ -10,6 +10,14 @@ from numpy.typing import NDArray
 from blindspot.training.objectives.aimv2 import normalised_patches, pixel_loss, prefix_mask
 from blindspot.training.objectives.base import CaptionShape, caption_loss, causal_mask, eos_positions
 from blindspot.training.objectives.clip import clip_loss
+from blindspot.training.objectives.dinov2 import (
+    dino_loss,
+    draw_masks,
+    ibot_loss,
+    koleo_loss,
+    teacher_momentum,
+    teacher_temperature,
+)
 from blindspot.training.objectives.distillation import distillation_loss
 from blindspot.training.objectives.siglip import siglip_loss
 
@@ -42,7 +50,7 @@ def test_clip(seed: int, batch: int, scale: float) -> None:
     rows = np.mean([-log_softmax(scores[i])[i] for i in range(batch)])
     columns = np.mean([-log_softmax(scores[:, i])[i] for i in range(batch)])
     ours = clip_loss(tensor(image_be), tensor(text_be), torch.tensor(scale, dtype=torch.float64))
-    np.testing.assert_allclose(ours.item(), (rows + columns) / 2, rtol=1e-9)
+    np.testing.assert_allclose(ours.item(), (rows + columns) / 2, rtol=1e-9, atol=1e-14)
 
 
 @few
@@ -72,6 +80,75 @@ def test_distillation(seed: int, rows: int) -> None:
     )
     ours = distillation_loss(tensor(student_nk), tensor(teacher_nk), tensor(centre_k))
     np.testing.assert_allclose(ours.item(), expected, rtol=1e-9)
+
+
+def imitation(student_k: Array, teacher_k: Array, centre_k: Array, temperature: float) -> float:
+    return -np.exp(log_softmax((teacher_k - centre_k) / temperature)).dot(log_softmax(student_k / 0.1))
+
+
+@few
+@given(seeds, st.integers(1, 3), st.integers(0, 3), st.floats(0.04, 0.07))
+def test_dino(seed: int, batch: int, local: int, temperature: float) -> None:
+    rng = np.random.default_rng(seed)
+    student_vbk, teacher_gbk = rng.normal(size=(2 + local, batch, 7)), rng.normal(size=(2, batch, 7))
+    centre_k = rng.normal(size=7)
+    expected = np.mean(
+        [
+            np.mean([imitation(student_vbk[v, b], teacher_gbk[g, b], centre_k, temperature) for b in range(batch)])
+            for v in range(2 + local)
+            for g in range(2)
+            if v != g
+        ]
+    )
+    ours = dino_loss(tensor(student_vbk), tensor(teacher_gbk), tensor(centre_k), temperature)
+    np.testing.assert_allclose(ours.item(), expected, rtol=1e-9)
+
+
+@few
+@given(seeds, st.lists(st.integers(0, 5), min_size=1, max_size=4))
+def test_ibot(seed: int, masked: list[int]) -> None:
+    rng = np.random.default_rng(seed)
+    student_vnk, teacher_vnk = rng.normal(size=(2, len(masked), 6, 7))
+    centre_k = rng.normal(size=7)
+    mask_vn = np.stack([rng.permutation(6) < count for count in masked])
+    per_view = [
+        np.mean([imitation(student_vnk[v, n], teacher_vnk[v, n], centre_k, 0.05) for n in range(6) if mask_vn[v, n]])
+        for v, count in enumerate(masked)
+        if count
+    ]
+    ours = ibot_loss(
+        tensor(student_vnk[mask_vn]), tensor(teacher_vnk[mask_vn]), torch.from_numpy(mask_vn), tensor(centre_k), 0.05
+    )
+    np.testing.assert_allclose(ours.item(), sum(per_view) / len(masked), rtol=1e-6)
+
+
+@few
+@given(seeds, st.integers(2, 6))
+def test_koleo(seed: int, batch: int) -> None:
+    features_bd = np.random.default_rng(seed).normal(size=(batch, 4))
+    unit_bd = features_bd / np.sqrt((features_bd**2).sum(axis=1, keepdims=True))
+    nearest = [min(np.sqrt(((z - other) ** 2).sum()) for j, other in enumerate(unit_bd) if j != i)
+               for i, z in enumerate(unit_bd)]  # fmt: skip
+    ours = koleo_loss(tensor(features_bd))
+    np.testing.assert_allclose(ours.item(), -np.mean(np.log(np.array(nearest) + 1e-8)), rtol=1e-7)
+
+
+def test_koleo_of_equal_images_is_finite_and_so_is_its_gradient() -> None:
+    features_bd = torch.ones(3, 4, requires_grad=True)
+    koleo_loss(features_bd).backward()
+    assert features_bd.grad is not None and bool(torch.isfinite(features_bd.grad).all())
+
+
+def test_dinov2_schedules() -> None:
+    assert [teacher_temperature(step, 100) for step in (0, 15, 30, 99)] == pytest.approx([0.04, 0.055, 0.07, 0.07])
+    assert [teacher_momentum(step, 100) for step in (0, 50, 100)] == pytest.approx([0.992, 0.996, 1.0])
+
+
+def test_half_of_the_views_are_masked_over_a_tenth_to_a_half() -> None:
+    torch.manual_seed(0)
+    counts = draw_masks(2000, 20, torch.device("cpu")).sum(dim=1)
+    assert 900 < int((counts > 0).sum()) < 1100
+    assert set(counts.tolist()) == {0, *range(2, 10)}
 
 
 @few

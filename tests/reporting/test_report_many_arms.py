@@ -1,0 +1,121 @@
+"""Runs with many arms, any labels and parts of columns: figures, tables and the page."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from blindspot.reporting import collect, write_report
+from blindspot.reporting.figure_style import style
+from blindspot.reporting.figures import draw_differences, draw_scores
+from blindspot.reporting.tables import difference_table, part_difference_table, part_score_table, score_table
+
+SIDES = {"left/right": {"relation": ["left", "right"]}, "above/below": {"relation": ["above", "below"]}}
+COLUMNS = [
+    {"id": "vsr", "label": "VSR", "paper": "VSR", "chance": 0.5, "parts": SIDES},
+    {"id": "gqa_query", "label": "Query", "paper": "GQA", "chance": 0.2},
+]
+ARMS = [
+    {
+        "id": f"a{number}",
+        "label": f"arm {number}, LM M-RoPE",
+        "axes": {"family": "clip", "positions": "learned"},
+        "block": f"Group {number // 5}",
+    }
+    for number in range(15)
+]
+Row = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, write_run_folder: Callable[..., Path]) -> Path:
+    """Fifteen arms in three groups; arm 3 knows above from below only."""
+    run = write_run_folder(
+        tmp_path_factory.mktemp("many") / "run", per_column=40, columns=COLUMNS, arms=ARMS, seeds=(0,)
+    )
+    plan = json.loads((run / "plan.json").read_text())
+    plan["pairs"] = [
+        {"a": f"a{number}", "b": "a0", "label": f"pair {number}", "kind": kind, "first": kind, "second": "the rest"}
+        for number, kind in enumerate(["x"] * 5 + ["y"] * 4, start=1)
+    ]
+    (run / "plan.json").write_text(json.dumps(plan))
+    for path in run.glob("steps/*-evaluate/answers.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for number, row in enumerate(rows):
+            if row["benchmark"] == "vsr":
+                row["groups"]["relation"] = ["left", "above", "right", "below"][number // 2 % 4]
+                if path.parent.name.startswith("a3-"):
+                    row["score"] = float(row["groups"]["relation"] in ("above", "below"))
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return run
+
+
+@pytest.fixture(scope="module")
+def results(run: Path) -> Row:
+    return collect(run)
+
+
+def test_parts_of_a_column_are_scored_and_compared_apart(results: Row) -> None:
+    scores = {
+        (row["arm"], row["split"]): row
+        for row in results["scores"]
+        if (row["column"], row["stage"], row["seed"]) == ("vsr", "instruct", None)
+    }
+    assert scores["a3", "above/below"]["score"] == 1 and scores["a3", "left/right"]["score"] == 0
+    assert scores["a3", "above/below"]["n"] + scores["a3", "left/right"]["n"] == scores["a3", "iid"]["n"]
+    assert 0 < scores["a3", "iid"]["score"] < 1
+    rows = {row["split"]: row for row in results["differences"] if (row["a"], row["column"]) == ("a3", "vsr")}
+    assert rows.keys() == {"iid", *SIDES}
+    assert rows["above/below"]["difference"] > 0 > rows["left/right"]["difference"]
+    assert not [row for row in results["scores"] if row["column"] == "gqa_query" and row["split"] in SIDES]
+
+
+def test_parts_stay_out_of_the_main_tables_and_their_corrections(results: Row) -> None:
+    count = next(count for count in results["findings"]["counts"] if count["kind"] == "x")
+    assert count["tests"] == 5 * 2
+    main, parts = difference_table(results, "instruct"), part_difference_table(results, "instruct")
+    assert main is not None and [column.id for column in main.columns] == ["vsr", "gqa_query"]
+    assert parts is not None and [column.label for column in parts.columns] == list(SIDES)
+    assert [title for title, _ in parts.blocks] == ["X minus the rest", "Y minus the rest"]
+    rows = [row for row in results["differences"] if row["kind"] == "x" and row["stage"] == "instruct"]
+    for split in ("iid", *SIDES):
+        smallest = min((row for row in rows if row["split"] == split), key=lambda row: row["p"])
+        tests = sum(row["split"] == split for row in rows)
+        assert smallest["p_holm"] == pytest.approx(min(1, tests * smallest["p"]), rel=1e-4)
+
+
+def test_arms_stand_in_their_groups(results: Row) -> None:
+    scores, parts = score_table(results, "instruct", "iid"), part_score_table(results, "instruct")
+    assert scores is not None and parts is not None
+    assert [title for title, _ in scores.blocks] == ["Group 0", "Group 1", "Group 2", "For scale"]
+    assert parts.blocks[0][1][3].cells[1].text == "100.0"
+    assert [row.label for row in parts.blocks[-1][1]] == ["chance"]
+
+
+def test_many_arms_and_pairs_are_drawn_as_lines(results: Row) -> None:
+    with style():
+        scores, differences = draw_scores(results), draw_differences(results, "instruct")
+    assert scores is not None and differences is not None
+    for figure, labels in (
+        (scores, [arm["label"] for arm in ARMS]),
+        (differences, [f"pair {n}" for n in range(1, 10)]),
+    ):
+        first, second = figure.axes
+        assert [tick.get_text() for tick in first.get_yticklabels()] == labels
+        assert [panel.get_title() for panel in (first, second)] == ["VSR", "GQA\nQuery"]
+        assert len(first.lines) > 2 * len(labels) - 2
+    legend = [text.get_text() for text in scores.legends[0].get_texts()]
+    assert legend == ["Group 0", "Group 1", "Group 2", "chance"]
+
+
+def test_the_page_shows_every_arm_and_the_parts(run: Path, results: Row) -> None:
+    html = write_report(run).read_text(encoding="utf-8")
+    assert html.count("Left and right apart from above and below") == 4
+    assert all(arm["label"] in html for arm in results["arms"])
+    assert {path.name for path in (run / "tables").glob("*_parts.tex")} == {
+        f"{what}_{stage}_parts.tex" for what in ("scores", "differences") for stage in ("connector", "instruct")
+    }
+    assert np.isfinite([row["score"] for row in results["scores"]]).all()
