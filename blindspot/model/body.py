@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel, DynamicCache
-from transformers.modeling_outputs import ModelOutput
 from transformers.models.llava.modeling_llava import LlavaModel, LlavaModelOutputWithPast, LlavaPreTrainedModel
+from transformers.utils import ModelOutput
 
 from blindspot import connectors
 from blindspot.connectors.media import last_image
@@ -16,6 +16,7 @@ from blindspot.connectors.modules import initialise
 from blindspot.encoders import features
 from blindspot.model.config import BlindspotConfig, Parts
 from blindspot.positions import Grid, LanguagePositions, attach, install, mask, place
+from blindspot.positions.language import SCHEMES
 
 
 @dataclass
@@ -32,6 +33,8 @@ class ImageFeatures(ModelOutput):
 
     def placed_grids(self) -> list[Grid]:
         """The grids, with tokens that lie on none as one row."""
+        if len(self.grids or []) != len(self.pooler_output or []):
+            raise ValueError("images were divided (prefill_chunk_size?), which these positions do not allow")
         pairs = zip(self.grids or [], self.pooler_output or [], strict=True)
         return [(1, len(tokens)) if grid is None else grid for grid, tokens in pairs]
 
@@ -41,11 +44,13 @@ class Seen:
     """What later decode steps must know of the images in the cache; kept on the cache itself.
 
     Attributes:
+        length: tokens in the cache when the last image was read.
         shift_b1: what to add to ordinary positions, per row.
         media: per image the tokens that gated cross-attention reads, or None.
         last_image_b: index in ``media`` of each row's last image, -1 for none.
     """
 
+    length: int
     shift_b1: Tensor
     media: list[Tensor] | None = None
     last_image_b: Tensor | None = None
@@ -55,6 +60,7 @@ class BlindspotModel(LlavaModel):
     """Llava's body with the positions and the connector that its config names."""
 
     config: BlindspotConfig
+    _keep_in_fp32_modules_strict = ["rotation"]  # noqa: RUF012  (transformers' own form)
 
     def __init__(self, config: BlindspotConfig) -> None:
         LlavaPreTrainedModel.__init__(self, config)  # LlavaModel's own would build the two-layer MLP
@@ -69,12 +75,16 @@ class BlindspotModel(LlavaModel):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "BlindspotModel":
         """Move or cast, but leave rotary frequencies in float32: in bfloat16 they would be those of another model."""
-        exact = {name: buffer for name, buffer in self.named_buffers() if name.endswith("inv_freq")}
+        exact = {name: tensor.data for name, tensor in self._frequencies()}
         super()._apply(fn, recurse)
-        for name, buffer in self.named_buffers():
-            if name in exact and buffer.dtype != torch.float32:
-                buffer.data = exact[name].to(buffer.device)
+        for name, tensor in self._frequencies():
+            if tensor.dtype != torch.float32:
+                tensor.data = exact[name].to(tensor.device)
         return self
+
+    def _frequencies(self) -> list[tuple[str, Tensor]]:
+        named = [*self.named_buffers(), *self.named_parameters()]
+        return [(name, tensor) for name, tensor in named if name.endswith(("inv_freq", "rotation.frequencies"))]
 
     @property
     def gated(self) -> bool:
@@ -89,6 +99,8 @@ class BlindspotModel(LlavaModel):
         """Give both sites their positions and the language model its gated layers, replacing earlier ones."""
         parts = self.parts
         attach(self.vision_tower, parts.encoder_positions, parts.native_grid, parts.prefix_tokens)
+        if parts.encoder_positions.frozen_encoder:
+            self.vision_tower.requires_grad_(False)
         install(self.language_model, parts.language_positions)
         if self.gated:
             self.multi_modal_projector.attach(self.language_model)  # pyright: ignore
@@ -157,7 +169,8 @@ class BlindspotModel(LlavaModel):
             input_ids: ids, shape (batch, length), with a placeholder for every token of every image.
             pixel_values: see `get_image_features`.
             attention_mask: shape (batch, length), or one added to the scores, shape (batch, 1, length, length).
-            position_ids: shape (batch, length); by default counted along the attention mask.
+            position_ids: shape (batch, length); by default counted along the attention mask, or, in a model whose
+                language model keeps its own positions, left to it as Llava does.
             past_key_values: a cache; remembers the images that it has seen.
             inputs_embeds: instead of ``input_ids``, where no image is new.
             spatial_shapes: see `get_image_features`.
@@ -181,8 +194,12 @@ class BlindspotModel(LlavaModel):
         if tokens and not self.gated:
             embeds_bld = _insert(embeds_bld, is_image_bl, tokens)
         if self.gated or self.parts.language_positions != LanguagePositions():
-            if past_key_values is None and kwargs.get("use_cache", True):
+            if past_key_values is None and self._uses_cache(kwargs):
                 past_key_values = DynamicCache(config=self.config.text_config)  # pyright: ignore
+            if images is None and past_key_values is not None and past_key_values.get_seq_length():
+                is_image_bl = torch.zeros_like(is_image_bl)  # a placeholder that the model itself wrote
+            if self.gated:
+                _check_count(int(is_image_bl.sum()), len(tokens))
             attention_mask, position_ids = self._lay_out(
                 embeds_bld, is_image_bl, images, attention_mask, position_ids, past_key_values
             )
@@ -200,6 +217,10 @@ class BlindspotModel(LlavaModel):
             attentions=outputs.attentions,
             image_hidden_states=torch.cat(tokens) if tokens else None,  # pyright: ignore[reportArgumentType]
         )
+
+    def _uses_cache(self, kwargs: dict[str, Any]) -> bool:
+        given = kwargs.get("use_cache")
+        return bool(self.config.text_config.use_cache if given is None else given)  # pyright: ignore
 
     def _placeholders(self, input_ids: Tensor | None, embeds_bld: Tensor) -> Tensor:
         image: int = self.config.image_token_id  # pyright: ignore[reportAttributeAccessIssue]
@@ -219,23 +240,30 @@ class BlindspotModel(LlavaModel):
     ) -> tuple[Tensor | None, Tensor]:
         """Mask and positions of the language model under the scheme; remembers on the cache what decoding needs."""
         batch, length = is_image_bl.shape
-        before: Seen | None = getattr(cache, "blindspot_seen", None)
+        past = 0 if cache is None else int(cache.get_seq_length())
+        before = _remembered(cache, past)
         if attention_mask is None:  # without one, transformers takes repeated positions for packed documents
-            past = 0 if cache is None else cache.get_seq_length()
             attention_mask = is_image_bl.new_ones(batch, past + length, dtype=torch.long)
         logical_bl = _counted(attention_mask, length) if position_ids is None else position_ids.expand(batch, length)
-        if before is not None:
-            logical_bl = logical_bl + before.shift_b1
-        grids = [] if images is None else images.placed_grids()
+        ids = logical_bl if before is None else logical_bl + before.shift_b1
         shift_b1 = logical_bl.new_zeros(batch, 1)
-        ids = logical_bl
         if not self.gated:
-            placement = place(self.parts.language_positions, logical_bl, is_image_bl, grids)
+            grids = [] if images is None else images.placed_grids()
+            if (
+                grids
+                and SCHEMES[self.parts.language_positions.scheme].rings
+                and getattr(cache, "is_compileable", False)
+            ):
+                raise ValueError("concentric positions need a cache that grows; leave out cache_implementation")
+            placement = place(self.parts.language_positions, ids, is_image_bl, grids)
             attention_mask = mask(self.parts.language_positions, is_image_bl, grids, attention_mask, embeds_bld.dtype)
             ids, shift_b1 = placement.ids_abl, placement.delta_b[:, None]
-        now = Seen(shift_b1 if before is None else before.shift_b1 + shift_b1)
+        if before is None:
+            now = Seen(past + length, shift_b1)
+        else:
+            now = Seen(before.length if images is None else past + length, before.shift_b1 + shift_b1)
         if self.gated:
-            now.media, last_image_bl = _media(images, is_image_bl, before)
+            now.media, last_image_bl = _media(images, is_image_bl, logical_bl, before)
             now.last_image_b = last_image_bl[:, -1]
             self.multi_modal_projector.set_media(now.media, last_image_bl)  # pyright: ignore
         if cache is not None:
@@ -243,13 +271,34 @@ class BlindspotModel(LlavaModel):
         return attention_mask, ids
 
 
+def _remembered(cache: Any, past: int) -> Seen | None:
+    """What the cache has seen, unless it was reset since.
+
+    Raises:
+        ValueError: if the cache was cut to before an image, or filled by another model.
+    """
+    seen: Seen | None = getattr(cache, "blindspot_seen", None)
+    if past == 0:
+        return None
+    if seen is None:
+        raise ValueError("this cache was filled without the variant's forward pass; begin with an empty one")
+    if past < seen.length:
+        raise ValueError(
+            f"the cache was cut to {past} tokens, and its last image was read at {seen.length}: begin with an empty one"
+        )
+    return seen
+
+
 def _insert(embeds_bld: Tensor, is_image_bl: Tensor, tokens: list[Tensor]) -> Tensor:
     """Put the images' tokens in the places of their placeholders."""
     flat_td = torch.cat(tokens).to(embeds_bld.device, embeds_bld.dtype)
-    places = int(is_image_bl.sum())
-    if places != len(flat_td):
-        raise ValueError(f"the images have {len(flat_td)} tokens, and the text has {places} placeholders for them")
+    _check_count(int(is_image_bl.sum()), len(flat_td))
     return embeds_bld.masked_scatter(is_image_bl[..., None], flat_td)
+
+
+def _check_count(places: int, tokens: int) -> None:
+    if places != tokens:
+        raise ValueError(f"the images need {tokens} placeholders, and the text has {places}")
 
 
 def _counted(attention_mask: Tensor, length: int) -> Tensor:
@@ -260,13 +309,20 @@ def _counted(attention_mask: Tensor, length: int) -> Tensor:
 
 
 def _media(
-    images: ImageFeatures | None, is_image_bl: Tensor, before: Seen | None
+    images: ImageFeatures | None, is_image_bl: Tensor, logical_bl: Tensor, before: Seen | None
 ) -> tuple[list[Tensor] | None, Tensor]:
-    """All images that cross-attention reads, and for every token the index of the last one before it."""
+    """All images that cross-attention reads, and for every token the index of the last one before it.
+
+    As in `place`, a token whose ordinary position falls back to before its image's begins another document.
+    """
     old, first_b1 = None, torch.full_like(is_image_bl[:, :1], -1, dtype=torch.long)
     if before is not None and before.last_image_b is not None:
         old, first_b1 = before.media, before.last_image_b[:, None]
     new = [] if images is None or images.pooler_output is None else list(images.pooler_output)
     newest_bl = last_image(is_image_bl)
+    if new:
+        logical_k, begun_bl = logical_bl[is_image_bl], newest_bl.clamp(min=0)
+        document_bl = ((newest_bl >= 0) & ~is_image_bl & (logical_bl <= logical_k[begun_bl])).cumsum(dim=1)
+        newest_bl = newest_bl.masked_fill(document_bl[is_image_bl][begun_bl] != document_bl, -1)
     last_bl = torch.where(newest_bl < 0, first_b1, newest_bl + len(old or []))
     return [*(old or []), *new] if new else old, last_bl  # an unchanged list lets the blocks keep keys and values

@@ -44,6 +44,8 @@ class Parts:
         for key in OWN:
             if getattr(config, key) is None:
                 raise ValueError(f"a config with model_type {config.model_type} needs {key}, and it has none")
+            if not isinstance(getattr(config, key), dict):
+                raise UserError(f"config: {key} must be a mapping, got {getattr(config, key)!r}")
         assert config.encoder_positions is not None
         assert config.language_positions is not None
         assert config.connector is not None
@@ -62,6 +64,9 @@ class Parts:
         if not isinstance(config.vision_feature_layer, int):
             raise UserError("vision_feature_layer: one layer, not a list; a variant reads one layer's features")
         self.layer: int = config.vision_feature_layer
+        blocks: int = vision.num_hidden_layers
+        if not -blocks - 1 <= self.layer <= blocks:
+            raise UserError(f"vision_feature_layer {self.layer}: the tower has {blocks} blocks")
         self.native_grid: Grid = native_grid(vision)
         check(self.language_positions, self.output_grid(self.native_grid))
 

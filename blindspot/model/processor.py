@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from PIL.Image import Resampling
 from transformers import AutoProcessor, LlavaProcessor, PreTrainedTokenizerBase
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -72,9 +73,10 @@ def build_processor(
     Args:
         config: the variant's.
         tokenizer: of its language model.
-        image_processor: how pictures become pixels; by default they are resized to the square of the config and
-            normalised as the family does, so that a picture of that size reaches the model unchanged. A family that
-            keeps the aspect ratio has its own processor, with as many patches at most as that square.
+        image_processor: how pictures become pixels; by default they are warped to the square of the config, so that a
+            picture of that size reaches the model unchanged, and resampled and normalised as the family does (SigLIP2,
+            whose config is SigLIP's, as SigLIP does). A family that keeps the aspect ratio has its own processor, with
+            at most as many patches as that square.
     """
     parts = Parts(config)
     vision: Any = config.vision_config
@@ -86,6 +88,7 @@ def build_processor(
             do_center_crop=False,
             image_mean=list(parts.encoder.mean),
             image_std=list(parts.encoder.std),
+            resample=Resampling[parts.encoder.images.resample.upper()],
         )
     common = {
         "image_processor": image_processor,

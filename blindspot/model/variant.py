@@ -31,6 +31,7 @@ class BlindspotForConditionalGeneration(LlavaForConditionalGeneration):
     config_class = BlindspotConfig
     config: BlindspotConfig
     model: BlindspotModel
+    _keep_in_fp32_modules_strict = BlindspotModel._keep_in_fp32_modules_strict
 
     def __init__(self, config: BlindspotConfig) -> None:
         LlavaPreTrainedModel.__init__(self, config)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from transformers import AutoConfig, AutoImageProcessor, PreTrainedConfig
 from transformers.image_processing_utils import BaseImageProcessor
 
-from blindspot.encoders import detect
+from blindspot.encoders import detect, native_grid
 from blindspot.errors import UserError
 from blindspot.model.formats import aimv2_original
 from blindspot.model.formats.folder import cached, read_json
@@ -67,7 +67,7 @@ def image_processor(folder: Path, config: Any) -> BaseImageProcessor:
             return AutoImageProcessor.from_pretrained(
                 folder, backend="pil", local_files_only=True, trust_remote_code=False
             )
-    return detect(config).image_processor(config.image_size, config.patch_size)
+    return detect(config).image_processor(native_grid(config)[0] * config.patch_size, config.patch_size)
 
 
 def _vision_config(folder: Path) -> Any:

@@ -13,7 +13,7 @@ from blindspot.positions.language.scheme import Layout, Scheme
 def layout(height: int, width: int, delta: float) -> Layout:
     """Token n at s - 1 + delta (n + 1); the next text at ceil(s - 1 + delta H W) + 1."""
     tokens = height * width
-    return Layout((delta * (torch.arange(tokens).double() + 1) - 1)[None], math.ceil(delta * tokens))
+    return Layout((delta * (torch.arange(tokens).double() + 1) - 1)[None], math.ceil(round(delta * tokens, 9)))
 
 
 V2PE = Scheme(layout, ("delta",), needs_grid=False)
