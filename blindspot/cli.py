@@ -143,11 +143,13 @@ def ask(
       [cyan]blindspot ask runs/miniature/models/aimv2-axial-seed0 scene.png "box of red"[/cyan]
     """
     with _one_line_errors():
-        from blindspot.model import load
+        from blindspot.model import images, load
 
+        picture = images.open_image(image)
+        images.refuse_elongated(picture)
         load.quiet()
         opened, processor = load.load(model)
-        print(load.ask(opened, processor, load.open_image(image), question))
+        print(load.ask(opened, processor, picture, question))
 
 
 @app.command(epilog=STATUS)
@@ -180,6 +182,99 @@ def scenes(
         with console.status(f"drawing {n} scenes"):
             export(out, n, split, seed)
         console.print(f"Written: {out}; its README.md says how to load it", soft_wrap=True, highlight=False)
+
+
+@app.command(epilog=STATUS)
+def encoders(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+) -> None:
+    """Print the image encoders: sizes, tokens, cost, conventions, released checkpoints."""
+    with _one_line_errors():
+        import json
+
+        from blindspot.encoders import catalogue
+
+        if as_json:
+            print(json.dumps(catalogue.rows(), indent=1))
+            return
+        console = Console()
+        console.print(catalogue.as_table(catalogue.rows()))
+        console.print(catalogue.as_conventions())
+
+
+@app.command(epilog=STATUS)
+def positions(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+) -> None:
+    """Print the positional schemes of both sites with their properties, measured now."""
+    with _one_line_errors():
+        import json
+
+        from blindspot.positions import properties
+
+        rows = properties.rows()
+        if as_json:
+            print(json.dumps(rows, indent=1))
+        else:
+            Console().print(properties.as_table(rows))
+
+
+@app.command("compare-arms", epilog=STATUS)
+def compare_arms(
+    name: Annotated[str, typer.Argument(metavar="STUDY", help="A shipped study, or a YAML file of your own.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+) -> None:
+    """Say what moves between the arms that a study compares.
+
+    A comparison is called controlled only where exactly one thing moves.
+
+    [bold]Examples[/bold]
+
+      [cyan]blindspot compare-arms miniature[/cyan]
+      [cyan]blindspot compare-arms ./mine.yaml[/cyan]
+    """
+    with _one_line_errors():
+        import json
+
+        from blindspot.studies import compare
+
+        comparisons = compare.compare_arms(name)
+        if as_json:
+            print(json.dumps([one.to_dict() for one in comparisons], indent=1))
+        else:
+            Console().print(compare.as_table(comparisons))
+
+
+@app.command(epilog=STATUS)
+def export(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model folder of any format, or a Hugging Face id.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; must not exist.")],
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="[bold]llava-hf[/bold]: transformers opens it without Blindspot; [bold]llava[/bold]: the original "
+            "LLaVA's layout; [bold]blindspot[/bold]: this program's own.",
+        ),
+    ] = "llava-hf",
+) -> None:
+    """Write a model in a format that another program reads.
+
+    A model with a special positional scheme or connector has no other format
+    than Blindspot's own; asked for another, the command says why.
+
+    [bold]Examples[/bold]
+
+      [cyan]blindspot export runs/miniature/models/clip-learned-seed0 out/clip[/cyan]
+      [cyan]blindspot export liuhaotian/llava-v1.5-7b out/llava-hf --format llava-hf[/cyan]
+    """
+    with _one_line_errors():
+        from blindspot.model import load
+        from blindspot.model.export import export as write
+
+        load.quiet()
+        write(model, out, form)
+        Console().print(f"Written: {out}", soft_wrap=True, highlight=False)
 
 
 @app.command(epilog=STATUS)

@@ -35,7 +35,9 @@ from torch import Tensor
 from transformers import LlavaForConditionalGeneration
 
 from blindspot.encoders import ENCODERS, TowerShape
-from blindspot.model.variant import LanguageShape, build_variant
+from blindspot.model.build import LanguageShape, build_variant
+from blindspot.model.config import llava_config
+from blindspot.model.variant import BlindspotForConditionalGeneration
 from blindspot.positions import EncoderPositions
 from blindspot.studies.corpus import Corpus, to_pixels
 from blindspot.studies.loading import load_study
@@ -107,7 +109,7 @@ def measure_peer(folder: Path, steps: int, peer: Peer, warm_up: int = WARM_UP) -
             report_to="none",
             disable_tqdm=True,
         )
-        model, clock, data = _model(corpus, peer.attention), Clock(), cast(Any, questions)
+        model, clock, data = _peer_model(corpus, peer.attention), Clock(), cast(Any, questions)
         trainer = Trainer(model, arguments, _collator(corpus), data, callbacks=[clock])
         trainer.remove_callback(PrinterCallback)
         trainer.train()
@@ -143,7 +145,7 @@ def write_corpus(folder: Path, rows: int) -> None:
     write_scenes(folder, size, lambda step, steps: None)
 
 
-def _model(corpus: Corpus, attention: str) -> LlavaForConditionalGeneration:
+def _model(corpus: Corpus, attention: str) -> BlindspotForConditionalGeneration:
     """The miniature's model; the same weights every time."""
     sizes, words = STUDY.model, corpus.words
     tower = TowerShape(sizes.width, sizes.encoder_layers, sizes.heads, sizes.mlp, sizes.image, sizes.patch)
@@ -153,6 +155,15 @@ def _model(corpus: Corpus, attention: str) -> LlavaForConditionalGeneration:
     torch.manual_seed(0)
     language = shape.config(words.pad, words.begin, words.end)
     return build_variant(FAMILY, tower, EncoderPositions(), language, words.image, attention)
+
+
+def _peer_model(corpus: Corpus, attention: str) -> LlavaForConditionalGeneration:
+    """The same weights in transformers' own class, whose non-persistent buffers have to be built, not assigned."""
+    ours = _model(corpus, attention)
+    peer = LlavaForConditionalGeneration(llava_config(ours.config))
+    peer.load_state_dict(ours.state_dict())
+    peer.set_attn_implementation(attention)
+    return peer
 
 
 def _pixels(corpus: Corpus, rows: np.ndarray) -> Tensor:
