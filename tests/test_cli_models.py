@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from blindspot.cli import app
@@ -57,3 +58,59 @@ def test_export_refuses_what_is_no_model_in_one_line(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("study", ["paper", "paper-released", "paper-controlled"])
+def test_a_study_of_real_size_says_what_it_costs_and_what_is_missing(study: str) -> None:
+    plan = json.loads(printed("study", study, "--plan", "--gpus", "8", "--json"))
+    assert plan["gpus"] == [1, 8]
+    text = printed("study", study, "--plan")
+    assert "GPU-hours" in text and "lmsys/vicuna-7b-v1.5" in text and "missing" in text
+    moved = json.loads(printed("compare-arms", study, "--json"))
+    tested = [pair for pair in moved if pair["tested"] and not pair["seed_only"]]
+    if study == "paper-controlled":
+        assert all(pair["controlled"] for pair in tested)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("study", "paper"), "see it with --plan"),
+        (("study", "miniature", "--plan"), "prints its plan when it runs"),
+        (("data", "check", "nowhere.json", "."), "nowhere.json"),
+    ],
+)
+def test_what_these_commands_cannot_do_is_one_line(arguments: tuple[str, ...], message: str) -> None:
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1 and message in result.stderr
+
+
+def test_every_damage_of_a_data_set_is_found_once(tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "<image>\nWhere is it?"}, {"from": "gpt", "value": "left"}]
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "good.png")
+    (tmp_path / "images" / "broken.png").write_bytes(b"no image")
+    rows = [
+        {"id": "a", "image": "good.png", "conversations": turns},
+        {"id": "b", "image": "broken.png", "conversations": turns},
+        {"id": "c", "image": "missing.png", "conversations": turns},
+        {"id": "d", "image": "missing.png", "conversations": turns},
+        {"id": "e", "image": "../outside.png", "conversations": turns},
+        {"id": "f", "conversations": []},
+    ]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    out = tmp_path / "report.json"
+    result = CliRunner().invoke(
+        app, ["data", "check", str(tmp_path / "rows.json"), str(tmp_path / "images"), "--out", str(out)]
+    )
+    assert result.exit_code == 2
+    assert "1 of 6 rows fit" in result.stdout
+    report = json.loads(out.read_text())
+    assert {kind: len(found) for kind, found in report["faults"].items()} == {
+        "escaping": 1,
+        "missing": 1,
+        "broken": 1,
+        "unlabelled": 1,
+    }
+    assert report["faults"]["missing"][0]["rows"] == [2, 3]

@@ -53,9 +53,9 @@ def load_study(
     Raises:
         UserError: naming the file, the key and what to write instead.
     """
-    path = _find(str(name_or_path))
+    path = find(str(name_or_path))
     where = str(name_or_path) if path == Path(name_or_path) else path.name
-    raw = _read(path, where)
+    raw = read(path, where)
     study = _validate(raw, where, "")
     for name, values in study.scales.items():
         _refuse_fixed(values, f"{where}: scales.{name}")
@@ -100,7 +100,7 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _find(name: str) -> Path:
+def find(name: str) -> Path:
     if "/" in name or name.endswith((".yaml", ".yml")) or Path(name).is_file():
         return Path(name)
     if name not in shipped_studies():
@@ -111,7 +111,7 @@ def _find(name: str) -> Path:
     return SHIPPED / f"{name}.yaml"
 
 
-def _read(path: Path, where: str) -> dict[str, Any]:
+def read(path: Path, where: str) -> dict[str, Any]:
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -149,11 +149,11 @@ def _validate(raw: Mapping[str, Any], where: str, prefix: str) -> Study:
     except ValidationError as error:
         # A mistyped key is reported twice, as unknown and as missing: the first says more.
         problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-        raise UserError(f"{where}: {prefix}{_explain(problems[0])}") from None
+        raise UserError(f"{where}: {prefix}{explain(problems[0])}") from None
     return study
 
 
-def _explain(problem: ErrorDetails) -> str:
+def explain(problem: ErrorDetails) -> str:
     location, kind, value = problem["loc"], problem["type"], problem["input"]
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
     context = problem.get("ctx", {})
@@ -182,12 +182,12 @@ def _section(location: tuple[int | str, ...]) -> type[BaseModel]:
     section: type[BaseModel] = Study
     for part in location:
         if isinstance(part, str):
-            section = _model_in(section.model_fields[part].annotation)
+            section = model_in(section.model_fields[part].annotation)
     return section
 
 
-def _model_in(annotation: Any) -> Any:
+def model_in(annotation: Any) -> Any:
     """The group of keys that a field holds, alone, in a list or as an option."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for inner in get_args(annotation) if (found := _model_in(inner))), None)
+    return next((found for inner in get_args(annotation) if (found := model_in(inner))), None)

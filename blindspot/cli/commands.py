@@ -1,8 +1,5 @@
-"""The command line: parses, calls, prints. Heavy imports sit inside the commands, so that help is instant."""
+"""The commands: parse, call, print. Heavy imports sit inside them, so that help is instant."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
@@ -10,12 +7,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from blindspot.cli.data import data as data_commands
+from blindspot.cli.status import EXIT_USER, STATUS, one_line_errors
 from blindspot.errors import UserError
 
-EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
-STATUS = "Exit status: 0 done, 1 a bug of Blindspot, 2 something you can put right, 130 interrupted."
-
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+app.add_typer(data_commands, name="data")
 
 
 @app.callback(epilog=STATUS)
@@ -76,6 +73,13 @@ def study(
             help="Processes side by side; results do not depend on it. [dim]\\[default: one per core, at most 8][/dim]"
         ),
     ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Only say what a study of real size costs and needs; for the paper's studies."),
+    ] = False,
+    gpus: Annotated[int, typer.Option(help="With --plan: GPUs to plan for.", min=1)] = 8,
+    mfu: Annotated[float, typer.Option(help="With --plan: share of the GPUs' peak that training reaches.")] = 0.4,
+    as_json: Annotated[bool, typer.Option("--json", help="With --plan: print JSON, for scripts.")] = False,
 ) -> None:
     """Run a study: train its arms, test them, write tables and a page.
 
@@ -98,17 +102,31 @@ def study(
                   and with 2D-RoPE, on drawn scenes
       [cyan]nlvr[/cyan]        the same arms on sentences that people wrote
                   about pictures; needs --data
+      [cyan]objectives[/cyan]  one trunk; only what pretrains it moves
+      [cyan]positions[/cyan]   schemes of the encoder and of the language model
+      [cyan]released[/cyan]    the public code's arms beside corrected ones
+
+    [bold]Of real size, for --plan[/bold]
+
+      [cyan]paper[/cyan], [cyan]paper-released[/cyan], [cyan]paper-controlled[/cyan]
 
     [bold]Examples[/bold]
 
       [cyan]blindspot study miniature --scale smoke[/cyan]
       [cyan]blindspot study nlvr --data ~/nlvr/nlvr[/cyan]
       [cyan]blindspot study ./mine.yaml --seeds 3 --out results/mine[/cyan]
+      [cyan]blindspot study paper --plan --gpus 8[/cyan]
     """
-    with _one_line_errors():
+    with one_line_errors():
+        from blindspot.studies.paper.loading import is_paper
         from blindspot.studies.study import run_study
 
         console = Console()
+        if is_paper(name):
+            _plan(name, data, gpus, mfu, as_json, console) if plan else _only_planned(name)
+            return
+        if plan:
+            raise UserError(f"study {name} is a miniature, which prints its plan when it runs; leave out --plan")
         run = run_study(name, out=out, scale=scale, seeds=seeds, data=data, workers=workers, console=console)
         _report(run, console)
 
@@ -118,7 +136,7 @@ def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, e.g. runs/miniature.")],
 ) -> None:
     """Write the tables and the page of a finished run once more, and print the tables."""
-    with _one_line_errors():
+    with one_line_errors():
         if not (run / "plan.json").is_file():
             raise UserError(
                 f"{run} is not a run folder (it has no plan.json); make one with: blindspot study miniature"
@@ -142,7 +160,7 @@ def ask(
       [cyan]blindspot ask runs/miniature/models/clip-learned-seed0 scene.png "red left-of blue"[/cyan]
       [cyan]blindspot ask runs/miniature/models/aimv2-axial-seed0 scene.png "box of red"[/cyan]
     """
-    with _one_line_errors():
+    with one_line_errors():
         from blindspot.model import images, load
 
         picture = images.open_image(image)
@@ -175,7 +193,7 @@ def scenes(
       [cyan]blindspot scenes data/scenes[/cyan]
       [cyan]blindspot scenes data/scenes-train --n 20000 --split train[/cyan]
     """
-    with _one_line_errors():
+    with one_line_errors():
         from blindspot.scenes.export import export
 
         console = Console()
@@ -189,7 +207,7 @@ def encoders(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
     """Print the image encoders: sizes, tokens, cost, conventions, released checkpoints."""
-    with _one_line_errors():
+    with one_line_errors():
         import json
 
         from blindspot.encoders import catalogue
@@ -207,7 +225,7 @@ def positions(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
     """Print the positional schemes of both sites with their properties, measured now."""
-    with _one_line_errors():
+    with one_line_errors():
         import json
 
         from blindspot.positions import properties
@@ -233,12 +251,14 @@ def compare_arms(
       [cyan]blindspot compare-arms miniature[/cyan]
       [cyan]blindspot compare-arms ./mine.yaml[/cyan]
     """
-    with _one_line_errors():
+    with one_line_errors():
         import json
 
         from blindspot.studies import compare
+        from blindspot.studies.paper import compare as paper
+        from blindspot.studies.paper.loading import is_paper, load_paper
 
-        comparisons = compare.compare_arms(name)
+        comparisons = paper.moves(load_paper(name)) if is_paper(name) else compare.compare_arms(name)
         if as_json:
             print(json.dumps([one.to_dict() for one in comparisons], indent=1))
         else:
@@ -268,7 +288,7 @@ def export(
       [cyan]blindspot export runs/miniature/models/clip-learned-seed0 out/clip[/cyan]
       [cyan]blindspot export liuhaotian/llava-v1.5-7b out/llava-hf --format llava-hf[/cyan]
     """
-    with _one_line_errors():
+    with one_line_errors():
         from blindspot.model import load
         from blindspot.model.export import export as write
 
@@ -282,7 +302,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
     """Look at what is installed, at the devices and the disk; say what is missing and how to mend it."""
-    with _one_line_errors():
+    with one_line_errors():
         import json
 
         from blindspot import doctor
@@ -294,6 +314,25 @@ def doctor(
             Console().print(doctor.as_table(checks))
         if not doctor.works(checks):
             raise typer.Exit(EXIT_USER)
+
+
+def _plan(name: str, data: Path | None, gpus: int, mfu: float, as_json: bool, console: Console) -> None:
+    import json
+
+    from blindspot.studies.paper.loading import load_paper
+    from blindspot.studies.paper.plan import as_json as plain
+    from blindspot.studies.paper.plan import plan
+    from blindspot.studies.paper.show import print_plan
+
+    made = plan(load_paper(name), gpus=tuple(sorted({1, gpus})), data_root=data, mfu=mfu, reference=name)
+    if as_json:
+        print(json.dumps(plain(made), indent=1))
+    else:
+        print_plan(made, console)
+
+
+def _only_planned(name: str) -> None:
+    raise UserError(f"study {name} trains models of real size, which this command does not; see it with --plan")
 
 
 def _report(run: Path, console: Console) -> None:
@@ -313,27 +352,3 @@ def _version(asked: bool) -> None:
             number = "(not installed)"
         typer.echo(f"blindspot {number}")
         raise typer.Exit
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """Turn what a command may raise into one line on standard error and an exit status."""
-    try:
-        yield
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(EXIT_USER) from None
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-    except Exception as error:
-        from blindspot.studies.crew import StepFailure
-
-        if not isinstance(error, StepFailure):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(EXIT_BUG) from None
-
-
-if __name__ == "__main__":
-    app()

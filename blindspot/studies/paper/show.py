@@ -1,0 +1,218 @@
+"""The plan for the terminal: first what decides (cost, fit, what is missing, the next command), then tables."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from blindspot.studies.paper.arms import ResolvedArm
+from blindspot.studies.paper.cost import GPUS, PACK, Gpu, parameters
+from blindspot.studies.paper.plan import Plan, StagePlan
+
+_STAGES = ("connector", "instruct")
+_FIT = {"none": "yes", "full": "recomputing", "no": "no"}
+_FIT_SHORT = {**_FIT, "full": "rec."}
+
+
+def print_plan(plan: Plan, console: Console) -> None:
+    """Print the summary and the tables."""
+    console.print(_summary(plan))
+    for title, table in (
+        ("Arms", _arms(plan)),
+        ("Recipe", _recipe(plan)),
+        *(
+            (f"Stage {name}: one run, {_samples(plan, name)}; GPU-hours at {plan.mfu:.0%} MFU", _stage(plan, name))
+            for name in _STAGES
+        ),
+        (f"GB on each GPU: states, sharded, and activations of {PACK} packed tokens; does it fit?", _memory(plan)),
+        ("Needed files", _needs(plan)),
+    ):
+        console.print(Text(f"\n{title}", style="bold"))
+        console.print(table)
+    if plan.missing:
+        console.print(Text("\nHow to get what is missing", style="bold"))
+        for need in plan.missing:
+            for command in need.commands:
+                console.print(Text(f"  {command}"), soft_wrap=True)
+    console.print(Text(_notes(plan), style="dim"))
+
+
+def _summary(plan: Plan) -> Group:
+    table = Table.grid(padding=(0, 2))
+    study, most = plan.study, max(plan.gpus)
+    seeds = f"{study.seeds} seed{'s' if study.seeds > 1 else ''}"
+    replicate = ", one of them a replicate" if study.arms.replicate else ""
+    table.add_row("runs", f"{plan.runs}: {len(plan.arms)} arms{replicate}, x {seeds}")
+    table.add_row("compute", f"{_flops(plan.total)} FLOPs; {_flops(plan.total / plan.runs)} a run on average")
+    hours = {_hours_head(gpu): plan.gpu_hours(plan.total, gpu) for gpu in _timed()}
+    each = [f"{name} {_days(value / most)}" for name, value in hours.items()]
+    table.add_row("time", f"on {most} GPU{'s' if most > 1 else ''} at {plan.mfu:.0%} MFU: {'; '.join(each)}")
+    table.add_row("GPU-hours", "; ".join(f"{name} {value:,.0f}" for name, value in hours.items()))
+    table.add_row("memory", _fit_summary(plan, most))
+    disk = plan.disk
+    table.add_row(
+        "disk",
+        f"{_gb(disk.downloads)} GB of data and checkpoints, {_gb(disk.models)} GB of trained models, "
+        f"{_gb(disk.running)} GB while a run trains",
+    )
+    table.add_row("missing", _missing(plan))
+    commands = plan.next_commands or ("put your own files where the table of files says",)
+    table.add_row("next", Text("\n".join(commands), style="cyan"))
+    return Group(Text(f"{study.name}: {study.title}", style="bold"), table)
+
+
+def _fit_summary(plan: Plan, most: int) -> str:
+    worst = _largest(plan.stages, most)
+    memory = worst.memory[most]
+    parts = [f"{gpu.name} {_FIT[memory.fits(gpu)]}" for gpu in GPUS]
+    return f"{_gb(memory.states)} GB of states a GPU in stage {worst.name}, and activations; fits: {', '.join(parts)}"
+
+
+def _missing(plan: Plan) -> Text:
+    if not plan.missing:
+        return Text("nothing", style="green")
+    kinds = {"checkpoint": "checkpoints", "data": "parts of the data"}
+    numbers = {words: sum(need.kind == kind for need in plan.missing) for kind, words in kinds.items()}
+    parts = ", ".join(f"{number} {words}" for words, number in numbers.items() if number)
+    unsaid = plan.data_root is None and bool(numbers["parts of the data"])
+    hint = "; where the data are is not said (--data FOLDER)" if unsaid else ""
+    size = f", {_gb(plan.disk.missing)} GB to download" if plan.disk.missing else ""
+    return Text(f"{len(plan.missing)} of {len(plan.needs)} things ({parts}){size}{hint}", style="yellow")
+
+
+def _arms(plan: Plan) -> Table:
+    table = _table("arm !", "label", "encoder !", "px >", "tokens >", "encoder positions")
+    for arm in plan.arms:
+        table.add_row(
+            arm.id, arm.label, arm.encoder.split("/")[-1], str(arm.image_size), str(arm.image_tokens), _positions(arm)
+        )
+    return table
+
+
+def _recipe(plan: Plan) -> Table:
+    table = _table("", *_STAGES)
+    stages = [getattr(plan.study.stages, name).model_dump() for name in _STAGES]
+    for key in stages[0]:
+        values = [stage[key] for stage in stages]
+        if values != [None, None]:
+            shown = ["as lr" if value is None else _plain(value) for value in values]
+            table.add_row(key.replace("_", " "), *shown)
+    return table
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(part.replace("_", " ") for part in value)
+    return value["file"] if isinstance(value, dict) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _positions(arm: ResolvedArm) -> str:
+    notes = [f"evaluated with {arm.evaluate_with.label}"] * (arm.evaluate_with != arm.positions)
+    notes += ["first patch dropped"] * arm.drop_first_patch
+    notes += [f"LM: {arm.language_positions.label}"] * (arm.language_positions.name != "rope1d")
+    return "; ".join([arm.positions.label, *notes])
+
+
+def _stage(plan: Plan, name: str) -> Table:
+    heads = ("tokens >", "batch >", "steps >", "trained >", "FLOPs >", "rec. >", "encoder >")
+    table = _table("arm !", *heads, *(f"{gpu.name} >" for gpu in _timed()))
+    for stage in plan.stages:
+        if stage.name != name:
+            continue
+        flops = stage.flops
+        table.add_row(
+            stage.arm.id,
+            f"{stage.counts.tokens / 1e6:,.0f}M",
+            str(stage.batch),
+            f"{stage.counts.steps:,}",
+            _short(stage.trained),
+            _flops(flops.total),
+            _flops(flops.total + flops.recompute),
+            f"{flops.encoder / flops.total:.1%}",
+            *(f"{plan.gpu_hours(flops.total, gpu):,.1f}" for gpu in _timed()),
+        )
+    return table
+
+
+def _samples(plan: Plan, name: str) -> str:
+    numbers = {stage.counts.samples for stage in plan.stages if stage.name == name}
+    return f"{' or '.join(f'{number:,}' for number in sorted(numbers)) or 'no'} samples"
+
+
+def _timed() -> list[Gpu]:
+    return [gpu for number, gpu in enumerate(GPUS) if gpu.peak not in {other.peak for other in GPUS[:number]}]
+
+
+def _hours_head(gpu: Gpu) -> str:
+    return ", ".join(other.name for other in GPUS if other.peak == gpu.peak)
+
+
+def _memory(plan: Plan) -> Table:
+    heads = ("GPUs >", "weights >", "grads >", "fp32 >", "Adam >", "states >", "activ. >", "rec. >")
+    table = _table("stage !", *heads, *(f"{gpu.name} !" for gpu in GPUS))
+    for name in _STAGES:
+        stages = [stage for stage in plan.stages if stage.name == name]
+        for number in plan.gpus if stages else ():
+            memory = _largest(stages, number).memory[number]
+            parts = (memory.weights, memory.gradients, memory.master, memory.adam, memory.states)
+            table.add_row(
+                name,
+                str(number),
+                *(_gb(part) for part in (*parts, memory.activations, memory.recomputed)),
+                *(_FIT_SHORT[memory.fits(gpu)] for gpu in GPUS),
+            )
+    return table
+
+
+def _largest(stages: Iterable[StagePlan], gpus: int) -> StagePlan:
+    return max(stages, key=lambda stage: stage.memory[gpus].states)
+
+
+def _needs(plan: Plan) -> Table:
+    table = _table("what", "GB >", "belongs in", "here")
+    for need in plan.needs:
+        part = f": {need.missing}" if need.missing not in (need.what, "all of it") else ""
+        state = Text("yes", style="green") if need.here else Text(f"missing{part}", style="yellow")
+        table.add_row(need.what, _gb(need.size) if need.size else "", need.where, state)
+    return table
+
+
+def _notes(plan: Plan) -> str:
+    peaks = ", ".join(f"{gpu.name} {gpu.peak / 1e12:g}" for gpu in GPUS)
+    largest = max(plan.arms, key=lambda arm: sum(parameters(arm).values()))
+    sizes = ", ".join(f"{name.replace('_', ' ')} {_short(n)}" for name, n in parameters(largest).items())
+    return (
+        f"\nPeaks, dense bf16 TFLOP/s of the vendors' data sheets: {peaks}; GPUs of one peak take one time.\n"
+        f"Parameters, largest arm: {sizes}.\n"
+        "rec.: with full activation checkpointing; hours are for FLOPs without it, as MFU counts them.\n"
+        "encoder: its share of the FLOPs. fp32: master weights.\n"
+        "Tokens of text, and FLOPs with them, are estimates until blindspot data check has counted yours."
+    )
+
+
+def _table(*heads: str) -> Table:
+    """A table; heads that end in ``>`` are for numbers, in ``!`` for words that must stay on one line."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for head in heads:
+        right, whole = head.endswith(" >"), head.endswith((" >", " !"))
+        title = head[:-2] if whole else head
+        table.add_column(title, justify="right" if right else "left", overflow="fold", no_wrap=whole)
+    return table
+
+
+def _flops(value: float) -> str:
+    return f"{value:.2e}".replace("e+", "e")
+
+
+def _gb(value: float) -> str:
+    return f"{value / 1e9:,.0f}" if value >= 10e9 else f"{value / 1e9:,.1f}"
+
+
+def _short(value: int) -> str:
+    return f"{value / 1e9:.2f}B" if value >= 1e9 else f"{value / 1e6:.1f}M"
+
+
+def _days(hours: float) -> str:
+    return f"{hours / 24:,.1f} days" if hours >= 48 else f"{hours:,.1f} h"

@@ -1,0 +1,182 @@
+"""A LLaVA JSON file as an Arrow file that is read by row number, written once.
+
+The Arrow file (IPC, uncompressed, to be mapped into memory) has one record batch every `BATCH` rows. Its columns:
+
+- ``id``: as text, or null.
+- ``images``: the paths that the row names, none for a row of text.
+- ``listed``: whether they stood in a list, which tells LLaVA's rows from those of several pictures.
+- ``conversations``: turns with ``from`` and ``value``, as they stand in the file.
+- ``words``: of all turns, as LLaVA counts them to group rows by length.
+- ``problem``: why the row cannot be trained on, or null. Its turns are then left out.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from blindspot.errors import UserError
+from blindspot.files import sha256_file, write_via
+from blindspot.model.conversation import RowError, from_llava
+from blindspot.training.data.stream import json_values
+
+ROWS = "rows.arrow"
+BATCH = 1000
+FORMAT = "1"
+"""Changes with the columns and with what `from_llava` refuses, so that older files are written anew."""
+
+NO_OBJECT = "it is not an object with conversations"
+TURN = pa.struct([("from", pa.large_string()), ("value", pa.large_string())])
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("images", pa.list_(pa.string())),
+        ("listed", pa.bool_()),
+        ("conversations", pa.list_(TURN)),
+        ("words", pa.int32()),
+        ("problem", pa.string()),
+    ]
+)
+_CHUNK = 1 << 20
+
+Report = Callable[[int, int], None]
+
+
+class Source(NamedTuple):
+    """The file that an index was made from; ``sha256`` of its bytes."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    sha256: str
+
+
+def index_rows(json_path: Path, out_folder: Path, report: Report = lambda done, total: None) -> None:
+    """Write the rows of a LLaVA JSON file (an array, or one row a line) to ``out_folder`` for `LlavaRows`.
+
+    An index that is there already is kept if it is of the same file: path, size and time of change are the same, or
+    the bytes are. It is replaced only when the new one is whole. Memory does not grow with the number of rows.
+
+    Args:
+        json_path: the file. Of each row ``id``, ``image`` and ``conversations`` are read, other fields are ignored.
+        out_folder: where the index goes.
+        report: told how many bytes of how many are read.
+
+    Raises:
+        UserError: if the file cannot be read, is no JSON (the row is named) or has no rows, or ``out_folder`` cannot
+            be written. A row that is JSON but cannot be trained on is no error: it is indexed with its ``problem``.
+    """
+    before = _stat(json_path)
+    held = _source_of(out_folder / ROWS)
+    if held and (held.path, held.size, held.mtime_ns) == (str(json_path.resolve()), *before):
+        return
+    try:
+        digest = sha256_file(json_path)
+    except OSError as error:
+        raise _unreadable(json_path, error) from error
+    if held and held.sha256 == digest:
+        return
+    source = Source(str(json_path.resolve()), *before, digest)
+    write_via(out_folder / ROWS, lambda temporary: _write(json_path, source, temporary, report))
+
+
+def source_of(schema: pa.Schema) -> Source | None:
+    """What an index with this schema was made from; None if it is none, or of another version."""
+    metadata = schema.metadata or {}
+    if metadata.get(b"format") != FORMAT.encode():
+        return None
+    return Source(**json.loads(metadata[b"source"]))
+
+
+def _source_of(path: Path) -> Source | None:
+    if not path.is_file():
+        return None
+    try:
+        with pa.memory_map(str(path)) as file:
+            return source_of(pa.ipc.open_file(file).schema)
+    except (pa.ArrowInvalid, OSError):
+        return None  # damaged: it is written anew
+
+
+def _write(json_path: Path, source: Source, out: Path, report: Report) -> None:
+    schema = SCHEMA.with_metadata({"format": FORMAT, "source": json.dumps(source._asdict())})
+    rows = map(_columns, json_values(_chunks(json_path, source.size, report), str(json_path)))
+    count = 0
+    with pa.OSFile(str(out), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        while part := list(islice(rows, BATCH)):
+            columns = zip(zip(*part, strict=True), SCHEMA.types, strict=True)
+            arrays = [pa.array(values, kind) for values, kind in columns]
+            writer.write_batch(pa.record_batch(arrays, schema=schema))
+            count += len(part)
+    if not count:
+        raise UserError(f"{json_path} has no rows")
+    if _stat(json_path) != (source.size, source.mtime_ns):
+        raise UserError(f"{json_path} was changed while it was read; try again when it is complete")
+
+
+def _columns(value: Any) -> tuple[Any, ...]:
+    """A row of the file as a row of the index."""
+    row = value if isinstance(value, dict) else {}
+    named = row.get("image") or []
+    images = [named] if isinstance(named, str) else named
+    if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
+        images = []
+    identity = row.get("id")
+    if not isinstance(identity, str | None):
+        identity = json.dumps(identity)
+    problem = _problem(value, bool(named) and not images)
+    turns = [] if problem else row["conversations"]
+    text = " ".join(turn["value"] for turn in turns)
+    if not _is_unicode(text, identity or "", *images):
+        problem, turns, text = "its text has half a character (a lone surrogate, such as \\ud83d)", [], ""
+        identity, *images = (name and name.encode("utf-8", "replace").decode() for name in (identity, *images))
+    return identity, images, isinstance(named, list) and bool(images), turns, len(text.split()), problem
+
+
+def _problem(row: Any, bad_image: bool) -> str | None:
+    """Why a row cannot be trained on."""
+    if not isinstance(row, dict):
+        return NO_OBJECT
+    if "conversations" not in row:
+        return "it has no conversations"
+    if bad_image:
+        return "its image is neither a path nor a list of paths"
+    try:
+        from_llava(row)
+    except RowError as error:
+        return str(error)
+    return None
+
+
+def _is_unicode(*texts: str) -> bool:
+    """Whether UTF-8 can hold them: JSON may escape half of a surrogate pair."""
+    try:
+        return all(text.isascii() or text.encode() for text in texts)
+    except UnicodeEncodeError:
+        return False
+
+
+def _chunks(path: Path, size: int, report: Report) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                yield chunk
+                report(min(file.tell(), size), size)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return found.st_size, found.st_mtime_ns
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(f"cannot read {path}: {error.strerror or error}")

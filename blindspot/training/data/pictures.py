@@ -1,0 +1,124 @@
+"""Pictures of a data set: inside its folder, and what their files say about themselves."""
+
+import os
+import re
+import warnings
+from functools import cache
+from pathlib import Path, PureWindowsPath
+from typing import Literal, NamedTuple
+
+from PIL import Image
+
+from blindspot.errors import UserError
+from blindspot.model.images import open_image, refuse_elongated
+
+Fault = Literal["escaping", "missing", "broken", "misnamed"]
+_JPEG_END, _PNG_END = b"\xff\xd9", b"\0\0\0\0IEND\xaeB`\x82"
+_SAME = {"MPO": "JPEG"}  # several JPEGs in one file, as cameras write them
+
+
+class EscapeError(UserError):
+    """An image path that leads, or could lead, out of the image folder."""
+
+
+class Finding(NamedTuple):
+    """What is wrong with an image: the kind of fault, and in words why."""
+
+    fault: Fault
+    why: str
+
+
+def picture_path(root: Path, name: str) -> Path:
+    """Where the image ``name`` of a data set lies, with symbolic links followed.
+
+    Raises:
+        EscapeError: if it is absolute, has ``..`` in it, or a symbolic link leads out of ``root``.
+    """
+    if name.startswith(("/", "\\")) or PureWindowsPath(name).is_absolute():
+        raise EscapeError(f"image path {name!r} is absolute; it should be relative to the image folder")
+    if ".." in re.split(r"[/\\]", name) or "\0" in name:
+        raise EscapeError(f"image path {name!r} has '..' or a zero byte in it")
+    inside = os.path.realpath(root)
+    path = Path(os.path.realpath(os.path.join(inside, name)))
+    if not path.is_relative_to(inside):
+        raise EscapeError(f"image path {name!r} leaves {root} by a symbolic link; copy or mount what it needs there")
+    return path
+
+
+def open_picture(root: Path, name: str) -> Image.Image:
+    """The image ``name`` of a data set, as `open_image` opens it.
+
+    Args:
+        root: the image folder.
+        name: the path in the row.
+
+    Raises:
+        EscapeError: if the path leads out of ``root``.
+        UserError: if there is no such image or it cannot be read.
+    """
+    path = picture_path(root, name)
+    try:
+        return open_image(path)
+    except OSError as error:  # no permission, a name that is too long
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def inspect_picture(root: Path, name: str) -> Finding | None:
+    """What is wrong with an image, from its header and its end.
+
+    A JPEG or PNG that ends as one should is not decoded: damage in its middle is not found. Any other file is.
+    """
+    try:
+        path = picture_path(root, name)
+    except EscapeError as error:
+        return Finding("escaping", str(error))
+    try:
+        if not path.exists():
+            return Finding("missing", f"no image at {path}")
+        file_format = _format_if_whole(path)
+        if file_format is None:
+            file_format = _format_if_decoded(root, name)
+    except UserError as error:
+        return Finding("broken", str(error))
+    except OSError as error:
+        return Finding("broken", f"cannot read {path}: {error.strerror or error}")
+    expected = _formats().get(path.suffix.lower(), file_format)
+    if expected != file_format:
+        return Finding("misnamed", f"{path} is a {file_format} file by its content")
+    return None
+
+
+def _format_if_whole(path: Path) -> str | None:
+    """The format of a JPEG or PNG that has a header and an end; None if decoding must tell.
+
+    Raises:
+        UserError: if it is too elongated to be encoded.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            refuse_elongated(image)
+            file_format = _SAME.get(str(image.format), image.format)
+    except UserError:
+        raise
+    except Exception:  # Pillow's readers raise anything; `open_image` words it
+        return None
+    end = {"JPEG": _JPEG_END, "PNG": _PNG_END}.get(str(file_format))
+    if end is None:
+        return None
+    with path.open("rb") as file:
+        file.seek(-len(end), os.SEEK_END)
+        return file_format if file.read() == end else None
+
+
+def _format_if_decoded(root: Path, name: str) -> str:
+    with warnings.catch_warnings(action="ignore"):
+        open_picture(root, name)
+        with Image.open(picture_path(root, name)) as image:
+            refuse_elongated(image)
+            return _SAME.get(str(image.format), str(image.format))
+
+
+@cache
+def _formats() -> dict[str, str]:
+    """Format by file extension."""
+    return Image.registered_extensions()

@@ -1,0 +1,276 @@
+"""The plan of a study of real size: golden numbers of specs/efficiency.md, missing files, and no need of torch."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from blindspot.errors import UserError
+from blindspot.studies.loading import SHIPPED
+from blindspot.studies.paper import cost
+from blindspot.studies.paper.arms import ResolvedArm, resolve
+from blindspot.studies.paper.loading import load_paper
+from blindspot.studies.paper.needs import needs
+from blindspot.studies.paper.plan import CHECKPOINTS_KEPT, as_json, plan
+from blindspot.studies.paper.show import print_plan
+from blindspot.studies.paper.sizes import encoder_size, language_size
+
+ROOT = Path(__file__).parents[2]
+A40, A100, H100, H200 = cost.GPUS
+FOLDERS = ("coco/train2017", "gqa/images", "ocr_vqa/images", "textvqa/train_images", "vg/VG_100K", "vg/VG_100K_2")
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No checkpoint is here, whatever this machine's own cache holds."""
+    cache = tmp_path / "hub"
+    cache.mkdir()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    return cache
+
+
+@pytest.fixture
+def frozen(tmp_path: Path) -> ResolvedArm:
+    """CLIP of the matched set, frozen: the case that specs/efficiency.md counts."""
+    text = (SHIPPED / "paper-controlled.yaml").read_text(encoding="utf-8")
+    for old, new in (("    encoder_lr: 2e-5\n", ""), ("    encoder_lr: 2e-6\n", ""), (", encoder]", "]")):
+        assert old in text
+        text = text.replace(old, new)
+    path = tmp_path / "frozen.yaml"
+    path.write_text(text, encoding="utf-8")
+    return resolve(load_paper(path), "clip")
+
+
+def test_parameters_are_those_of_llava(frozen: ResolvedArm) -> None:
+    language = frozen.language_size
+    assert language.blocks / 1e9 == pytest.approx(6.476, abs=5e-4)
+    assert language.head / 1e9 == pytest.approx(0.131, abs=5e-4)
+    assert cost.parameters(frozen)["connector"] / 1e6 == pytest.approx(20.98, abs=5e-3)
+
+
+def test_operations_are_those_of_the_specs(frozen: ResolvedArm) -> None:
+    """Within 1 %: here attention's backward pass counts twice and the connector is counted, there not."""
+    first, second = (cost.flops(frozen, stage) for stage in frozen.stages.values())
+    counts = [cost.counts(frozen, stage) for stage in frozen.stages.values()]
+    assert [count.steps for count in counts] == [2181, 5198]
+    assert counts[0].tokens == 558_128 * (256 + 31)
+    assert counts[1].tokens == pytest.approx(3.59e8, rel=2e-3)
+    assert first.total == pytest.approx(4.26e18, rel=0.01)
+    assert second.total == pytest.approx(1.44e19, rel=0.01)
+    assert first.total + first.recompute == pytest.approx(6.39e18, rel=0.015)
+    assert second.total + second.recompute == pytest.approx(1.92e19, rel=0.015)
+    assert first.encoder / first.total == pytest.approx(0.021, abs=0.001)
+    assert 0.006 <= second.encoder / second.total <= 0.008
+    whole = replace(first, head=first.head * counts[0].tokens / counts[0].supervised)
+    assert (whole.total - first.total) / whole.total == pytest.approx(0.018, abs=0.002)
+
+
+def test_hours_are_those_of_the_specs(frozen: ResolvedArm) -> None:
+    each = sum(cost.flops(frozen, stage).total for stage in frozen.stages.values())
+    made = plan(load_paper("paper-controlled"))
+    assert made.gpu_hours(each, A100) == pytest.approx(42, rel=0.02)
+    assert made.gpu_hours(each, H100) == pytest.approx(13.1, rel=0.01)
+    assert made.gpu_hours(each, H200) == made.gpu_hours(each, H100)
+    quarter = plan(load_paper("paper-controlled"), mfu=0.25)
+    assert quarter.gpu_hours(each, A100) == pytest.approx(66, rel=0.02)
+    assert quarter.gpu_hours(each, H100) == pytest.approx(21, rel=0.02)
+
+
+def test_memory_is_that_of_the_specs(frozen: ResolvedArm) -> None:
+    one, eight = (cost.memory(frozen, frozen.stages["instruct"], gpus) for gpus in (1, 8))
+    assert one.states / 1e9 == pytest.approx(108, rel=0.015)
+    assert [round(part / 1e9, 1) for part in (one.weights, one.master, one.adam)] == [14.1, 27.0, 54.1]
+    assert (eight.states - eight.gathered) / 1e9 == pytest.approx(13.5, rel=0.02)
+    assert [one.fits(gpu) for gpu in cost.GPUS] == ["no", "no", "no", "full"], "an H200 only just holds it"
+    assert [eight.fits(gpu) for gpu in (A100, H100, H200)] == ["none"] * 3
+    first = cost.memory(frozen, frozen.stages["connector"], 1)
+    assert first.gradients / 1e6 == pytest.approx(2 * 20.98, rel=1e-3)
+    assert first.recomputed < first.activations < one.activations
+
+
+def test_an_encoder_that_trains_costs_three_times_its_forward_pass(frozen: ResolvedArm) -> None:
+    trained = resolve(load_paper("paper-controlled"), "clip")
+    for name, stage in trained.stages.items():
+        costs, before = cost.flops(trained, stage), cost.flops(frozen, frozen.stages[name])
+        assert costs.encoder == pytest.approx(3 * before.encoder)
+        assert costs.blocks == before.blocks
+
+
+def test_the_encoder_costs_what_the_catalogue_says() -> None:
+    from blindspot.encoders import catalogue
+
+    arm = resolve(load_paper("paper-released"), "aimv2")
+    said = catalogue.row(arm.encoder)["gflop"] * 23 / 24  # the last block is not run
+    assert cost.encoder_forward(arm) / 1e9 == pytest.approx(said, rel=2e-3)
+
+
+def test_the_trainer_agrees() -> None:
+    from blindspot.training.distributed.config import TrainConfig
+    from blindspot.training.distributed.flops import PEAKS
+
+    assert {gpu.name: gpu.peak for gpu in cost.GPUS}.items() <= PEAKS.items()
+    config = TrainConfig(batch=1, lr=1.0)
+    assert (config.pack_tokens, config.keep) == (cost.PACK, CHECKPOINTS_KEPT)
+
+
+@pytest.mark.parametrize("name", ["paper", "paper-released", "paper-controlled"])
+def test_the_plan_as_json_is_stable_and_whole(name: str) -> None:
+    study = load_paper(name)
+    values = as_json(plan(study))
+    assert json.loads(json.dumps(values, allow_nan=False)) == values == as_json(plan(study))
+    runs = {arm["id"]: len(arm["seeds"]) for arm in values["arms"]}
+    assert sum(runs.values()) == values["runs"] == (27 if name == "paper-controlled" else 8)
+    assert len(values["stages"]) == 2 * len(runs)
+    total = sum(stage["flops_per_run"]["total"] * runs[stage["arm"]] for stage in values["stages"])
+    assert total == pytest.approx(values["flops"])
+    for stage in values["stages"]:
+        assert stage["steps"] == -(-stage["samples"] // stage["batch"])
+        assert stage["memory_per_gpu"].keys() == {"1", "8"}
+
+
+def test_everything_is_missing_on_a_bare_machine(tmp_path: Path) -> None:
+    made = plan(load_paper("paper-released"), data_root=tmp_path)
+    missing = {need.what: need for need in made.missing}
+    assert len(missing) == len(made.needs) == 12
+    assert missing["lmsys/vicuna-7b-v1.5"].where == "Hugging Face cache"
+    assert missing["openai/clip-vit-large-patch14-336"].commands[0].startswith("hf download openai/clip-vit-large")
+    assert missing["coco/train2017"].where == str(tmp_path)
+    assert str(tmp_path) in missing["coco/train2017"].commands[0]
+    assert made.next_commands == missing["lmsys/vicuna-7b-v1.5"].commands
+    assert {folder for need in missing.values() for folder in need.missing.split(", ")} >= set(FOLDERS)
+
+
+def test_what_is_there_is_found(tmp_path: Path, empty_cache: Path) -> None:
+    data = tmp_path / "data"
+    for folder in (*FOLDERS, "LLaVA-Pretrain/images"):
+        (data / folder).mkdir(parents=True)
+        (data / folder / "1.jpg").touch()
+    for file in ("LLaVA-Pretrain/blip_laion_cc_sbu_558k.json", "llava_v1_5_mix665k.json"):
+        (data / file).write_text("[]", encoding="utf-8")
+    study = load_paper("paper-released")
+    for name in {need.what for need in plan(study).needs if need.kind == "checkpoint"}:
+        _cached(empty_cache, name, "config.json", "model.safetensors", "tokenizer.model")
+    made = plan(study, gpus=[8], data_root=data)
+    assert not made.missing
+    assert made.disk.missing == 0
+    assert made.next_commands == (
+        f"torchrun --nproc-per-node 8 -m blindspot train paper-released --arm clip --data {data}",
+    )
+    (data / "vg/VG_100K_2/1.jpg").unlink()
+    assert [need.missing for need in plan(study, data_root=data).missing] == ["vg/VG_100K_2"]
+
+
+def test_a_checkpoint_that_came_in_part_is_missing(empty_cache: Path) -> None:
+    arm = resolve(load_paper("paper-released"), "clip")
+
+    def state() -> str:
+        return next(need.missing for need in needs([arm], None) if need.what == arm.language_model)
+
+    assert state() == "all of it"
+    snapshot = _cached(empty_cache, arm.language_model, "config.json")
+    assert state() == "weights"
+    shards = {"weight_map": {"a": "pytorch_model-1.bin", "b": "pytorch_model-2.bin"}}
+    (snapshot / "pytorch_model.bin.index.json").write_text(json.dumps(shards), encoding="utf-8")
+    (snapshot / "pytorch_model-1.bin").touch()
+    assert state() == "1 of 2 shards: pytorch_model-2.bin"
+    (snapshot / "pytorch_model-2.bin").touch()
+    assert state() == "tokenizer"
+    (snapshot / "tokenizer.model").touch()
+    assert state() == ""
+
+
+def test_own_models_and_data_are_planned_too(tmp_path: Path) -> None:
+    _folder(tmp_path / "tower", model_type="clip_vision_model", intermediate_size=32, image_size=32, patch_size=8)
+    _folder(tmp_path / "words", model_type="llama", intermediate_size=48, vocab_size=100, num_key_value_heads=2)
+    tower, words = encoder_size(str(tmp_path / "tower")), language_size(str(tmp_path / "words"))
+    assert (tower.family, tower.prefix, tower.block) == ("clip", 1, 4 * 16**2 + 2 * 16 * 32)
+    assert (words.query, words.key, words.head) == (16, 8, 1600)
+    (tmp_path / "mine.json").write_text("[]", encoding="utf-8")
+    own = f"{{file: {tmp_path}/mine.json, images: {tmp_path}, SIZES}}"
+    text = (SHIPPED / "paper-controlled.yaml").read_text(encoding="utf-8")
+    text = text.replace("lmsys/vicuna-7b-v1.5", str(tmp_path / "words")).replace("data: llava-pretrain", f"data: {own}")
+    text = text.replace("openai/clip-vit-large-patch14", str(tmp_path / "tower"))
+    path = tmp_path / "mine.yaml"
+    path.write_text(text.replace(", SIZES", ""), encoding="utf-8")
+    with pytest.raises(UserError, match="write rows, with_image, text_tokens and supervised_tokens under data"):
+        plan(load_paper(path))
+    sizes = "rows: 100, with_image: 60, text_tokens: 7, supervised_tokens: 5"
+    path.write_text(text.replace("SIZES", sizes), encoding="utf-8")
+    made = plan(load_paper(path))
+    counts = made.stages[0].counts
+    assert (counts.images, counts.tokens, counts.supervised, counts.steps) == (60, 60 * 16 + 700, 500, 1)
+    assert {need.what for need in made.needs if need.here} == {f"{tmp_path}/mine.json, {tmp_path}"}
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"mfu": 0.0}, "--mfu: 0: should be above 0 and at most 1"),
+        ({"mfu": 40.0}, "--mfu: 40: should be above 0 and at most 1"),
+        ({"gpus": [0]}, "--gpus: should be at least 1"),
+        ({"data_root": Path("no such folder")}, "--data: no such folder is not a folder"),
+    ],
+)
+def test_an_impossible_plan_is_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        plan(load_paper("paper"), **options)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_summary_comes_first_and_nothing_is_cut_off(width: int, tmp_path: Path) -> None:
+    out = StringIO()
+    print_plan(plan(load_paper("paper-released"), data_root=tmp_path), Console(file=out, width=width))
+    text = out.getvalue()
+    head = text[: text.index("Arms")]
+    for said in ("8 arms", "1.74e20 FLOPs", "H100, H200 15.3 h", "12 of 12", "hf download lmsys/vicuna-7b-v1.5"):
+        assert said in head
+    for said in ("clip-vit-large-patch14-336", "siglip2-2d", "2,181", "4,361", "5,198", "9.19e18", "2.25e19", "104.2"):
+        assert said in text
+    assert "…" not in text
+
+
+def test_a_plan_needs_neither_torch_nor_network_nor_time() -> None:
+    code = """
+import socket, sys, time
+start = time.perf_counter()
+def refuse(*_, **__):
+    raise AssertionError("network")
+socket.socket.connect = socket.getaddrinfo = refuse
+from rich.console import Console
+from blindspot.studies.paper.loading import load_paper
+from blindspot.studies.paper.plan import as_json, plan
+from blindspot.studies.paper.show import print_plan
+made = plan(load_paper("paper"))
+print_plan(made, Console())
+as_json(made)
+assert not {"torch", "transformers", "numpy"} & set(sys.modules)
+assert time.process_time() < 3
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
+def _cached(cache: Path, name: str, *files: str) -> Path:
+    """A snapshot in the layout of the Hugging Face cache."""
+    repository = cache / f"models--{name.replace('/', '--')}"
+    snapshot = repository / "snapshots" / "abc"
+    (repository / "refs").mkdir(parents=True, exist_ok=True)
+    (repository / "refs" / "main").write_text("abc", encoding="utf-8")
+    snapshot.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        (snapshot / file).write_text("{}", encoding="utf-8")
+    return snapshot
+
+
+def _folder(folder: Path, **values: Any) -> None:
+    folder.mkdir()
+    common = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+    (folder / "config.json").write_text(json.dumps({**common, **values}), encoding="utf-8")

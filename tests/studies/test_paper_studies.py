@@ -1,0 +1,231 @@
+"""Studies of real size: what they may say, the arms they resolve to, and what moves between these."""
+
+from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blindspot.errors import UserError
+from blindspot.studies.axes import LANGUAGE_POSITIONS
+from blindspot.studies.paper.arms import expand, resolve, steps
+from blindspot.studies.paper.compare import moves
+from blindspot.studies.paper.loading import is_paper, load_paper
+from blindspot.studies.paper.sizes import ENCODERS
+
+SHIPPED = ("paper", "paper-released", "paper-controlled")
+SMALL = """
+name: small
+title: Two arms
+kind: llava
+arms:
+  base: {encoder: google/siglip-large-patch16-256, language_model: lmsys/vicuna-7b-v1.5}
+  named:
+    - {id: plain, label: Plain}
+    - {id: turned, label: Turned, positions: axial, against: [plain]}
+stages:
+  connector: {trains: [connector], data: llava-pretrain, template: plain, batch: 256, lr: 1e-3, warmup: 0.03,
+              schedule: cosine, epochs: 1, max_length: 2048, aspect_ratio: square}
+  instruct: {trains: [connector, language_model], data: llava-mix665k, template: v1, batch: 128, lr: 2e-5, warmup: 0.03,
+             schedule: cosine, epochs: 1, max_length: 2048, aspect_ratio: pad}
+seeds: 2
+"""
+
+
+def _write(folder: Path, text: str) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _refusal(folder: Path, old: str, new: str) -> str:
+    assert old in SMALL
+    with pytest.raises(UserError) as refused:
+        load_paper(_write(folder, SMALL.replace(old, new, 1)))
+    message = str(refused.value)
+    assert "\n" not in message and "mine.yaml" in message
+    return message
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_shipped_studies_have_the_papers_eight_arms(name: str) -> None:
+    study = load_paper(name)
+    families = [arm.encoder_size.family for arm in expand(study)]
+    assert is_paper(name)
+    assert study.name == name
+    assert families[:8] == ["clip", "siglip", "siglip2", "aimv2"] * 2
+    assert {steps(arm.stages["instruct"]) for arm in expand(study)} == {5198}
+
+
+def test_only_the_kind_tells_a_study_of_real_size(tmp_path: Path) -> None:
+    assert not is_paper("miniature")
+    assert is_paper(_write(tmp_path, "kind: llava\nnonsense: 1"))
+    with pytest.raises(UserError, match='kind: "lava"'):
+        is_paper(_write(tmp_path, "kind: lava"))
+
+
+def test_the_paper_as_its_text_states_it() -> None:
+    for arm in expand(load_paper("paper")):
+        first, second = arm.stages["connector"], arm.stages["instruct"]
+        assert arm.image_size == 256
+        assert (first.batch, first.lr, first.trains, steps(first)) == (256, 1e-3, ["connector"], 2181)
+        assert (second.batch, second.lr) == (128, 2e-5)
+        assert set(second.trains) == {"connector", "language_model", "encoder"}
+
+
+def test_the_paper_as_its_code_does_it() -> None:
+    arms = {arm.id: arm for arm in expand(load_paper("paper-released"))}
+    assert [arms[name].image_tokens for name in ("clip", "siglip", "siglip2", "aimv2")] == [576, 255, 255, 256]
+    assert all("encoder" not in stage.trains for arm in arms.values() for stage in arm.stages.values())
+    for name in ("clip-2d", "siglip-2d", "siglip2-2d"):
+        arm = arms[name]
+        assert arm.positions.values == {"scheme": "released_concat", "table": "released"}
+        assert arm.evaluate_with.name == arm.pretrained_with.name == "learned"
+        assert (arm.stages["connector"].batch, steps(arm.stages["connector"])) == (128, 4361)
+    assert arms["aimv2-2d"].positions.name == "learned", "the code never uses the converted AIMv2"
+
+
+def test_controlled_arms_share_everything_but_one_axis() -> None:
+    study = load_paper("paper-controlled")
+    arms = expand(study)
+    assert {(arm.image_tokens, arm.encoder_size.layers, arm.encoder_size.width) for arm in arms} == {(256, 24, 1024)}
+    assert all("encoder" in stage.trains for arm in arms for stage in arm.stages.values())
+    compared = moves(study)
+    tested = [one for one in compared if one.tested and not one.seed_only]
+    assert [one.moves for one in tested] == [("encoder positions: 2D-RoPE against learned positions",)] * 4
+    assert all(one.controlled for one in tested)
+    assert [one.a for one in compared if one.seed_only] == ["SigLIP (replicate)"]
+    assert not any(one.controlled for one in compared if not one.tested)
+
+
+def test_released_arms_differ_in_many_things_at_once() -> None:
+    compared = {(one.a, one.b): one for one in moves(load_paper("paper-released"))}
+    rope = compared["LLaVA-2D-RoPE", "LLaVA-1.5"]
+    assert rope.moves == (
+        "encoder positions: 2D-RoPE as released (table released) against learned positions",
+        "positions at evaluation: learned positions instead against as trained",
+        "batch of stage 1: 128 against 256",
+    )
+    encoder = compared["LLaVA-SigLIP", "LLaVA-1.5"].moves
+    assert [text.split(":")[0] for text in encoder] == [
+        "pretrained weights",
+        "architecture",
+        "size of the encoder",
+        "resolution",
+        "preparation of pictures",
+        "patch tokens",
+        "patches",
+    ]
+    assert compared["LLaVA-AIMv2-2D-RoPE", "LLaVA-AIMv2"].moves == ("batch of stage 1: 128 against 256",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("seeds: 2", "sedes: 2", 'sedes: unknown key; did you mean "seeds"?'),
+        ("warmup: 0.03", "warm_up: 0.03", 'stages.connector.warm_up: unknown key; did you mean "warmup"?'),
+        ("label: Plain", "label: Plain, encodr: x", 'arms.named[0].encodr: unknown key; did you mean "encoder"?'),
+        ("template: plain", "template: plane", '"plane": unknown; did you mean "plain"?'),
+        ("llava-pretrain", "llava-pretrained", '"llava-pretrained": unknown; did you mean "llava-pretrain"?'),
+        ("data: llava-pretrain", "data: {fil: a}", 'stages.connector.data.fil: unknown key; did you mean "file"?'),
+        ("batch: 256", 'batch: "256"', "stages.connector.batch"),
+        ("warmup: 0.03", "warmup: 1.5", "stages.connector.warmup"),
+        ("siglip-large-patch16-256", "siglip-large-patch16-265", 'did you mean "google/siglip-large-patch16-256"?'),
+        ("positions: axial", "positions: axal", '"axal": unknown; did you mean "axial"?'),
+        ("id: turned", "id: plain", 'two arms are called "plain"'),
+        (
+            "against: [plain]",
+            "against: [plan]",
+            '"turned": "plan": not another arm of this study; did you mean "plain"?',
+        ),
+        ("trains: [connector]", "trains: [encoder]", "does not train the connector"),
+        ("lr: 1e-3", "lr: 1e-3, encoder_lr: 1e-5", ""),
+        (
+            "positions: axial",
+            "positions: {scheme: axial, table: released}, stages: {instruct: {trains: [connector, encoder]}}",
+            'the table "released" belongs to a frozen encoder',
+        ),
+        ("label: Plain", "label: Plain, stages: {instruct: {encoder_lr: 1e-6}}", "the encoder is not among"),
+        ("label: Plain", "label: Plain, image_size: 8", "smaller than a patch"),
+        ("label: Plain", "label: Plain, connector: resampler, language_positions: mrope", "rows and columns"),
+        ("seeds: 2", "seeds: 2\nkind: llava", "given twice"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_to_write(tmp_path: Path, old: str, new: str, says: str) -> None:
+    if not says:  # a study may give a rate that an arm with a frozen encoder has no use for
+        study = load_paper(_write(tmp_path, SMALL.replace(old, new, 1)))
+        assert resolve(study, "plain").stages["connector"].encoder_lr is None
+        return
+    assert says in _refusal(tmp_path, old, new)
+
+
+def test_an_arm_is_resolved_with_everything_a_run_needs(tmp_path: Path) -> None:
+    study = load_paper(_write(tmp_path, SMALL + "\n"))
+    arm = resolve(study, "turned")
+    assert (arm.image_size, arm.image_tokens, arm.seeds) == (256, 256, (0, 1))
+    assert arm.evaluate_with is arm.positions
+    assert arm.pretrained_with.name == "learned"
+    assert arm.connector.values == {"name": "mlp"}
+    assert yaml.safe_load(yaml.safe_dump(arm.plain())) == arm.plain()
+    with pytest.raises(FrozenInstanceError):
+        arm.image_size = 1  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(UserError, match='no arm "turnd"; did you mean "turned"'):
+        resolve(study, "turnd")
+
+
+def test_an_arm_may_start_from_the_connector_of_another(tmp_path: Path) -> None:
+    text = SMALL.replace("positions: axial", "connector_from: plain")
+    arm = resolve(load_paper(_write(tmp_path, text)), "turned")
+    assert list(arm.own_stages) == ["instruct"]
+    other = "connector_from: plain, encoder: google/siglip-base-patch16-256"
+    assert "another encoder" in _refusal(tmp_path, "positions: axial", other)
+    assert "not another arm" in _refusal(tmp_path, "positions: axial", "connector_from: turned")
+
+
+def test_the_replicate_draws_from_other_seeds(tmp_path: Path) -> None:
+    text = SMALL.replace("stages:\n", "  replicate: plain\nstages:\n", 1)
+    arms = {arm.id: arm for arm in expand(load_paper(_write(tmp_path, text)))}
+    assert arms["replicate"].replicate_of == "plain"
+    assert not set(arms["replicate"].seeds) & set(arms["plain"].seeds)
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=st.integers(1, 10**7), batch=st.integers(1, 4096), epochs=st.integers(1, 4))
+def test_every_row_is_seen_once_an_epoch(rows: int, batch: int, epochs: int) -> None:
+    stage = resolve(load_paper("paper"), "clip").stages["instruct"]
+    data = stage.data.model_copy(update={"rows": rows})
+    count = steps(stage.model_copy(update={"data": data, "batch": batch, "epochs": epochs}))
+    assert (count - epochs) * batch < rows * epochs <= count * batch
+
+
+def test_sizes_are_those_of_the_encoders() -> None:
+    from blindspot.encoders import ENCODERS as FAMILIES
+    from blindspot.encoders import catalogue
+
+    released = {one.id: one for family in FAMILIES.values() if not family.ragged for one in family.checkpoints}
+    assert ENCODERS.keys() == released.keys()
+    for name, size in ENCODERS.items():
+        row = catalogue.row(name)
+        assert (size.family, size.width, size.layers) == (row["family"], row["width"], row["layers"])
+        assert (size.patch, size.image, size.prefix) == (row["patch"], row["size"], row["prefix_tokens"])
+        assert size.grid(size.image)[0] ** 2 == row["tokens"]
+        assert size.layers * size.block / 1e6 == pytest.approx(row["blocks_mparams"], rel=2e-3)
+
+
+def test_image_tokens_are_those_of_the_model() -> None:
+    from blindspot.connectors import RULES, ConnectorSpec
+    from blindspot.model.config import image_tokens
+    from blindspot.positions import LanguagePositions
+    from blindspot.studies.axes import CONNECTORS
+
+    study = load_paper("paper")
+    base = resolve(study, "clip")
+    for language in LANGUAGE_POSITIONS.values():
+        arm = replace(base, language_positions=language)
+        positions = LanguagePositions.from_dict(language.values)
+        assert arm.image_tokens == image_tokens(ConnectorSpec(), positions, arm.grid, False)
+    for name in RULES:
+        arm = replace(base, connector=CONNECTORS[name])
+        assert arm.image_tokens == image_tokens(ConnectorSpec(name), LanguagePositions(), arm.grid, False)
