@@ -9,10 +9,12 @@ from rich.console import Console
 
 from blindspot.cli.data import data as data_commands
 from blindspot.cli.status import EXIT_USER, STATUS, one_line_errors
+from blindspot.cli.train import train
 from blindspot.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 app.add_typer(data_commands, name="data")
+app.command(epilog=STATUS)(train)
 
 
 @app.callback(epilog=STATUS)
@@ -332,7 +334,7 @@ def _plan(name: str, data: Path | None, gpus: int, mfu: float, as_json: bool, co
 
 
 def _only_planned(name: str) -> None:
-    raise UserError(f"study {name} trains models of real size, which this command does not; see it with --plan")
+    raise UserError(f"study {name} trains models of real size, one by one with blindspot train; see it with --plan")
 
 
 def _report(run: Path, console: Console) -> None:

@@ -118,13 +118,11 @@ def test_killed_at_any_moment_the_same_command_finishes_with_the_same_bits(
 def test_control_c_stops_at_once_and_the_same_command_continues(
     tmp_path: Path, command: Command, run_toy: RunToy, contents: Contents
 ) -> None:
-    process = command("study", "toy.yaml", "--out", "run", TOY_SLEEP="5")
+    process = command("study", "toy.yaml", "--out", "run", TOY_SLEEP="120")  # a step would outlast the wait below
     wait_for(lambda: list((tmp_path / "run").glob("steps/data-*/checkpoint.json")), process)
     workers = children(process.pid)
-    start = time.monotonic()
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=5)
-    assert time.monotonic() - start < 2
+    _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert errors == "interrupted; the same command continues\n"
     assert workers and not any(alive(worker) for worker in workers)

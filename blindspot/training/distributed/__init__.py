@@ -1,0 +1,1 @@
+"""Training a variant on one process, several GPUs or several nodes: packed batches, FSDP2, exact resume."""

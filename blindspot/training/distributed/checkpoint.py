@@ -1,0 +1,134 @@
+"""Checkpoints of a run: written beside the run on GPUs, whole or absent, loadable on another number of ranks.
+
+A checkpoint holds the weights that train, the optimiser's state and the step. The order of the data and the seeds are
+functions of the step, so there is nothing else to keep.
+"""
+
+import shutil
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import async_save, save
+from torch.optim import Optimizer
+
+from blindspot.errors import UserError
+from blindspot.training.distributed.loss import Objective
+from blindspot.training.distributed.ranks import Ranks
+
+_TRAINED = StateDictOptions(ignore_frozen_params=True, strict=False)
+_WHOLE, _PARTIAL = "step-", "partial-"
+
+
+class Checkpoints:
+    """The checkpoints in a folder, ``step-<number>`` each. All ranks call every method at the same steps.
+
+    A checkpoint is written to ``partial-<number>`` and renamed when every rank has written its part; so what a kill
+    leaves is not taken for a checkpoint.
+
+    Args:
+        folder: on a disk that all ranks see.
+        keep: how many stay.
+        ranks: the processes.
+        beside: write while training goes on, from a copy of the state in the CPU's memory.
+    """
+
+    def __init__(self, folder: Path, keep: int, ranks: Ranks, beside: bool) -> None:
+        self._folder, self._keep, self._ranks = folder, keep, ranks
+        self._group: Any = dist.new_group(backend="gloo") if beside else None
+        self._running: tuple[int, Future[Any]] | None = None
+        if ranks.first:
+            for left in folder.glob(f"{_PARTIAL}*"):
+                shutil.rmtree(left)
+
+    def newest(self) -> int | None:
+        """The step of the newest checkpoint, or None."""
+        return self._ranks.from_first(max(self._steps(), default=None))
+
+    def load(self, step: int, objective: Objective, optimiser: Optimizer) -> None:
+        """Put the state of ``step`` into the objective and the optimiser.
+
+        Raises:
+            UserError: if the checkpoint is damaged or not of this model.
+        """
+        path = self._folder / f"{_WHOLE}{step}"
+        state = _state(objective, optimiser)
+        try:
+            load(state, checkpoint_id=path)
+        except (Exception, CheckpointException) as error:  # what damaged files make it raise has no common base
+            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+            raise UserError(
+                f"{path} cannot be continued ({reason}); delete it to continue from the one before"
+            ) from error
+        set_model_state_dict(objective, state["model"], options=_TRAINED)
+        set_optimizer_state_dict(objective, optimiser, state["optimiser"], options=_TRAINED)
+
+    def save(self, step: int, objective: Objective, optimiser: Optimizer) -> None:
+        """Write the state after ``step`` steps, whole only after `finish` where it is written beside training.
+
+        Raises:
+            UserError: if the folder cannot be written or the disk is full.
+        """
+        self.finish()
+        path, state = self._folder / f"{_PARTIAL}{step}", _state(objective, optimiser)
+        if self._group is not None:
+            future: Any = async_save(state, checkpoint_id=path, process_group=self._group)
+            self._running = step, future
+            return
+        try:
+            save(state, checkpoint_id=path)
+        except (Exception, CheckpointException) as error:
+            raise _unwritable(path, error) from error
+        self._publish(step)
+
+    def finish(self) -> None:
+        """Wait until what `save` began is written.
+
+        Raises:
+            UserError: if it could not be.
+        """
+        if self._running is None:
+            return
+        (step, future), self._running = self._running, None
+        try:
+            future.result()
+        except (Exception, CheckpointException) as error:
+            raise _unwritable(self._folder / f"{_PARTIAL}{step}", error) from error
+        self._publish(step)
+
+    def _publish(self, step: int) -> None:
+        """Rename, once all parts are there: the first rank comes back from saving when every rank has written."""
+        if not self._ranks.first:
+            return
+        whole = self._folder / f"{_WHOLE}{step}"
+        if whole.exists():
+            shutil.rmtree(whole)
+        (self._folder / f"{_PARTIAL}{step}").rename(whole)
+        for old in sorted(self._steps())[: -self._keep]:
+            shutil.rmtree(self._folder / f"{_WHOLE}{old}")
+
+    def _steps(self) -> list[int]:
+        """Steps of the checkpoints that are whole: their metadata are written last."""
+        return [int(path.parent.name.removeprefix(_WHOLE)) for path in self._folder.glob(f"{_WHOLE}*/.metadata")]
+
+
+def _state(objective: Objective, optimiser: Optimizer) -> dict[str, Any]:
+    return {
+        "model": get_model_state_dict(objective, options=_TRAINED),
+        "optimiser": get_optimizer_state_dict(objective, optimiser, options=_TRAINED),
+    }
+
+
+def _unwritable(path: Path, error: BaseException) -> UserError:
+    reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    return UserError(f"cannot write {path}: {reason}; free the disk or choose another --out")

@@ -1,0 +1,114 @@
+"""What a training run is told."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from blindspot.errors import UserError
+
+Part = Literal["vision_tower", "multi_modal_projector", "language_model"]
+Stage = Literal["connector", "instruct"]
+_PARTS = ("vision_tower", "multi_modal_projector", "language_model")
+_CHOICES = {
+    "precision": ("fp32", "bf16"),
+    "checkpointing": ("none", "selective", "full"),
+    "batching": ("packed", "llava"),
+    "attention": ("auto", "documents", "varlen", "mask"),
+    "tracker": (None, "trackio", "wandb", "tensorboard"),
+}
+_RECIPE = (
+    "batch", "lr", "frozen", "epochs", "steps", "warmup", "clip", "precision", "batching", "row_batch", "seed",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a variant is trained. Defaults are LLaVA-1.5's where it has them (specs: recipe, 3.1).
+
+    Attributes:
+        batch: samples of an optimiser step, over all ranks and micro-batches.
+        lr: peak learning rate.
+        frozen: parts that do not train, as `training.stages.freeze` names them.
+        epochs: times that every sample is seen.
+        steps: optimiser steps, instead of ``epochs``.
+        warmup: share of the steps in which the rate rises.
+        clip: the gradient's norm is cut to this.
+        precision: ``bf16`` computes in bfloat16, and keeps weights that train, gradients and optimiser in float32.
+        pack_tokens: most tokens of a micro-batch; what the memory holds. How many micro-batches a step takes follows
+            from it, and changes nothing else.
+        row_batch: samples of a micro-batch under ``batching="llava"``.
+        batching: ``packed``: documents side by side without padding. ``llava``: rows padded to the longest, grouped by
+            LLaVA's ``group_by_modality_length``, for comparison.
+        attention: see `attention.choose`.
+        checkpointing: which activations are computed again in the backward pass: ``none``, all but matrix products
+            and attention (``selective``), or those of whole blocks (``full``).
+        compile: compile every transformer block.
+        save_every: steps between checkpoints.
+        keep: checkpoints that are kept.
+        seed: of the order of the data, and of dropout where a model has any.
+        workers: processes of each rank that read and resize pictures ahead; 0: none, the rank itself.
+        tracker: where the log goes besides its file.
+    """
+
+    batch: int
+    lr: float
+    frozen: tuple[Part, ...] = ("vision_tower",)
+    epochs: float = 1.0
+    steps: int | None = None
+    warmup: float = 0.03
+    clip: float = 1.0
+    precision: Literal["fp32", "bf16"] = "bf16"
+    pack_tokens: int = 4096
+    row_batch: int = 16
+    batching: Literal["packed", "llava"] = "packed"
+    attention: Literal["auto", "documents", "varlen", "mask"] = "auto"
+    checkpointing: Literal["none", "selective", "full"] = "none"
+    compile: bool = False
+    save_every: int = 500
+    keep: int = 2
+    seed: int = 42
+    workers: int = 4
+    tracker: Literal["trackio", "wandb", "tensorboard"] | None = None
+
+    def __post_init__(self) -> None:
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                known = ", ".join(str(choice) for choice in allowed)
+                raise UserError(f"{name}: {getattr(self, name)!r} is none of {known}")
+        unknown = set(self.frozen) - set(_PARTS)
+        if unknown or set(self.frozen) == set(_PARTS):
+            raise UserError(f"frozen: {', '.join(sorted(self.frozen))}; name one or two of {', '.join(_PARTS)}")
+        for name in ("batch", "lr", "epochs", "clip", "pack_tokens", "row_batch", "save_every", "keep"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} must be more than 0, got {getattr(self, name)}")
+        if self.steps is not None and self.steps < 1:
+            raise UserError(f"steps must be more than 0, got {self.steps}")
+        if not 0 <= self.warmup < 1 or self.workers < 0:
+            raise UserError("warmup is a share of the steps, 0 to 1, and workers a number of processes, 0 or more")
+
+    def total_steps(self, samples: int) -> int:
+        """Optimiser steps over this many samples; the last may be of fewer samples."""
+        return self.steps or math.ceil(samples * self.epochs / self.batch)
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of the step counted from 0: linear from 0, then half a cosine to 0, as transformers has it."""
+        rise = math.ceil(steps * self.warmup)
+        if step < rise:
+            return self.lr * step / rise
+        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+    def recipe(self) -> dict[str, Any]:
+        """The fields that a run must keep when it is continued: those that change its result beyond rounding."""
+        values = asdict(self)
+        return {name: list(values[name]) if name == "frozen" else values[name] for name in _RECIPE}
+
+
+def stage_config(stage: Stage, **overrides: Any) -> TrainConfig:
+    """LLaVA-1.5's recipe of a stage (specs: recipe, 3.1), with what is overridden."""
+    recipes: dict[str, dict[str, Any]] = {
+        "connector": {"batch": 256, "lr": 1e-3, "frozen": ("vision_tower", "language_model")},
+        "instruct": {"batch": 128, "lr": 2e-5, "frozen": ("vision_tower",)},
+    }
+    if stage not in recipes:
+        raise UserError(f"unknown stage {stage!r}; it is connector or instruct")
+    return TrainConfig(**{**recipes[stage], **overrides})

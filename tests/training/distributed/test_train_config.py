@@ -1,0 +1,51 @@
+"""What a run is told: LLaVA's recipe, its schedule, and what is refused."""
+
+import math
+
+import pytest
+import torch
+from transformers import get_cosine_schedule_with_warmup
+
+from blindspot.errors import UserError
+from blindspot.training.distributed.config import TrainConfig, stage_config
+
+
+@pytest.mark.parametrize(
+    ("stage", "samples", "steps", "lr"), [("connector", 558_128, 2_181, 1e-3), ("instruct", 665_298, 5_198, 2e-5)]
+)
+def test_the_recipe_is_llavas(stage: str, samples: int, steps: int, lr: float) -> None:
+    config = stage_config(stage)  # pyright: ignore
+    assert config.total_steps(samples) == steps
+    assert (config.lr, config.warmup, config.clip) == (lr, 0.03, 1.0)
+
+
+def test_the_rate_is_that_of_transformers() -> None:
+    config = stage_config("instruct", steps=120)
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=config.lr)
+    schedule = get_cosine_schedule_with_warmup(optimiser, math.ceil(120 * 0.03), 120)
+    for step in range(120):
+        assert config.rate(step, 120) == pytest.approx(optimiser.param_groups[0]["lr"], abs=1e-12)
+        optimiser.step()
+        schedule.step()
+    assert config.rate(119, 120) < config.lr / 1000
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"precision": "fp16"}, "precision: 'fp16' is none of fp32, bf16"),
+        ({"tracker": "mlflow"}, "tracker"),
+        ({"frozen": ("tower",)}, "frozen: tower"),
+        ({"frozen": ("vision_tower", "multi_modal_projector", "language_model")}, "name one or two"),
+        ({"batch": 0}, "batch must be more than 0"),
+        ({"lr": -1.0}, "lr must be more than 0"),
+        ({"steps": 0}, "steps must be more than 0"),
+        ({"warmup": 1.5}, "warmup"),
+        ({"workers": -1}, "workers"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(wrong: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        TrainConfig(**{"batch": 8, "lr": 1e-3, **wrong})  # pyright: ignore
+    with pytest.raises(UserError, match="unknown stage"):
+        stage_config("pretrain")  # pyright: ignore

@@ -1,0 +1,185 @@
+"""A run on one process: its log, its checkpoints, what it refuses, and what it says of rows and workers that fail."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from toy_training import ToySamples, toy_variant
+
+from blindspot.errors import UserError
+from blindspot.training.distributed import tracking
+from blindspot.training.distributed.checkpoint import Checkpoints
+from blindspot.training.distributed.config import TrainConfig
+from blindspot.training.distributed.loading import Batches, Layout, batches_ahead
+from blindspot.training.distributed.loop import train
+from blindspot.training.distributed.loss import Objective
+from blindspot.training.distributed.order import Order, Shuffled
+from blindspot.training.distributed.ranks import joined
+from blindspot.training.distributed.step import adamw
+from blindspot.training.distributed.tracking import Log
+
+CONFIG = TrainConfig(
+    batch=8,
+    lr=3e-3,
+    steps=6,
+    precision="fp32",
+    pack_tokens=80,
+    save_every=2,
+    keep=2,
+    workers=0,
+    frozen=("vision_tower",),
+)
+
+
+def _log(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_a_log_and_its_last_checkpoints(tmp_path: Path) -> None:
+    heard = []
+    samples = ToySamples(count=30, untrainable=frozenset({2, 20}), broken=frozenset({11}))
+    state = train(CONFIG, toy_variant(), samples, tmp_path, lambda *told, **_: heard.append(told))
+    rows = _log(tmp_path)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert [told[:2] for told in heard] == [(step, 6) for step in range(1, 7)]
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert {"grad_norm", "lr", "tokens_per_second", "mfu", "memory_gib", "seconds_left", "supervised_tokens"} <= set(
+        rows[0]
+    )
+    assert rows[-1]["seconds_left"] == 0
+    skipped = {one["row"]: one for row in rows[:4] for one in row.get("skipped", [])}
+    assert set(skipped) == {2, 11, 20}
+    assert skipped[2]["why"] == "it has no answer"
+    assert skipped[11]["id"] == "s11"
+    assert sorted(os.listdir(tmp_path / "checkpoints")) == ["step-4", "step-6"]
+    # Called again, it is over at once, with the same weights.
+    again = train(CONFIG, toy_variant(), samples, tmp_path)
+    assert all(torch.equal(again[name], tensor) for name, tensor in state.items())
+    assert _log(tmp_path) == rows
+
+
+def test_another_run_in_the_folder_is_refused(tmp_path: Path) -> None:
+    config = replace(CONFIG, steps=1)
+    train(config, toy_variant(), ToySamples(), tmp_path)
+    with pytest.raises(UserError, match=r"is another \(lr was 0.003 and is 0.1\); choose another --out"):
+        train(replace(config, lr=0.1), toy_variant(), ToySamples(), tmp_path)
+    with pytest.raises(UserError, match="samples was 64 and is 10"):
+        train(config, toy_variant(), ToySamples(count=10), tmp_path)
+    train(replace(config, pack_tokens=200, keep=5, checkpointing="full"), toy_variant(), ToySamples(), tmp_path)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    config = replace(CONFIG, steps=2)
+    train(config, toy_variant(), ToySamples(), tmp_path)
+    (data,) = (tmp_path / "checkpoints" / "step-2").glob("*.distcp")
+    data.write_bytes(data.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"step-2 cannot be continued .* delete it"):
+        train(config, toy_variant(), ToySamples(), tmp_path)
+
+
+def test_checkpoints_written_beside_training_are_the_same(tmp_path: Path) -> None:
+    states = []
+    with joined() as ranks:
+        for beside in (False, True):
+            objective = Objective(toy_variant(), "documents", torch.float32)
+            optimiser = adamw(objective, 1e-2, ranks.device)
+            checkpoints = Checkpoints(tmp_path / str(beside), 2, ranks, beside)
+            for step in range(1, 5):
+                for parameter in objective.parameters():
+                    parameter.grad = torch.full_like(parameter, 0.1 * step)
+                optimiser.step()
+                checkpoints.save(step, objective, optimiser)
+            checkpoints.finish()
+            assert sorted(os.listdir(tmp_path / str(beside))) == ["step-3", "step-4"]
+            other = Objective(toy_variant(), "documents", torch.float32)
+            optimiser = adamw(other, 1e-2, ranks.device)
+            assert checkpoints.newest() == 4
+            checkpoints.load(4, other, optimiser)
+            states.append([objective.state_dict(), other.state_dict()])
+            moments = [state["exp_avg"] for state in optimiser.state.values()]
+            assert moments and all(moment.any() for moment in moments)
+    (first, loaded), (second, copied) = states
+    for name, tensor in first.items():
+        assert all(torch.equal(tensor, other[name]) for other in (loaded, second, copied))
+
+
+@pytest.mark.parametrize("mode", ["selective", "full"])
+def test_recomputing_changes_no_bit(tmp_path: Path, mode: Any) -> None:
+    config = replace(CONFIG, steps=3, frozen=())
+    plain = train(config, toy_variant(), ToySamples(), tmp_path / "none")
+    again = train(replace(config, checkpointing=mode), toy_variant(), ToySamples(), tmp_path / mode)
+    assert all(torch.equal(again[name], tensor) for name, tensor in plain.items())
+
+
+def test_what_is_frozen_stays(tmp_path: Path) -> None:
+    variant = toy_variant()
+    before = {name: tensor.clone() for name, tensor in variant.state_dict().items()}
+    after = train(replace(CONFIG, frozen=("vision_tower", "language_model"), steps=2), variant, ToySamples(), tmp_path)
+    ids_bl = torch.tensor([[1, 5, 6]])
+    assert variant(input_ids=ids_bl).logits.isfinite().all()  # it attends again as it did
+    changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert changed and all(name.startswith("model.multi_modal_projector.") for name in changed)
+
+
+def test_llavas_batches_are_of_one_kind(tmp_path: Path) -> None:
+    config = replace(CONFIG, batching="llava", row_batch=4)
+    train(config, toy_variant(), ToySamples(), tmp_path)
+    assert max(row["padding"] for row in _log(tmp_path)) > 0.05
+    with pytest.raises(UserError, match="multiple of row_batch"):
+        train(replace(config, row_batch=3), toy_variant(), ToySamples(), tmp_path / "other")
+
+
+def test_workers_make_the_same_batches() -> None:
+    samples = ToySamples(untrainable=frozenset({3}), broken=frozenset({4}))
+    order = Order(64, 8, 64, Shuffled(64, 0))
+    alone = Batches(samples, order, Layout(80), range(2, 6), 0, 1, 0)
+    with batches_ahead(Batches(samples, order, Layout(80), range(2, 6), 0, 1, 2), 2, pin=False) as data:
+        ahead = list(data)
+    assert len(ahead) == 4
+    for place, batch in enumerate(ahead):
+        expected: Any = alone[place]
+        assert batch.dropped == expected.dropped and batch.unread == expected.unread
+        for ours, theirs in zip(batch.micros, expected.micros, strict=True):
+            assert ours.names == theirs.names and torch.equal(ours.ids_bl, theirs.ids_bl)
+            assert torch.equal(ours.pixels["pixel_values"], theirs.pixels["pixel_values"])
+
+
+def test_a_log_is_continued_where_the_checkpoint_is(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n{"step": 3, "lo')
+    log = Log(tmp_path, 1, None)
+    log.write({"step": 2, "loss": 1.5})
+    assert _log(tmp_path) == [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.5}]
+
+
+def test_a_tracker_hears_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+
+    class Library:
+        def init(self, **settings: Any) -> None:
+            calls.append(settings)
+
+        def log(self, values: dict[str, float], step: int) -> None:
+            calls.append((step, values))
+
+        def finish(self) -> None:
+            calls.append("finished")
+
+    monkeypatch.setattr(tracking.importlib, "import_module", lambda name: Library())
+    log = Log(tmp_path, 0, "trackio")
+    log.write({"step": 1, "loss": 2.0, "mfu": None, "skipped": [{"row": 3}]})
+    log.close()
+    assert calls == [{"project": "blindspot", "name": tmp_path.name}, (1, {"loss": 2.0}), "finished"]
+
+
+def test_a_tracker_that_is_not_installed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> Any:
+        raise ModuleNotFoundError(f"No module named {name!r}")
+
+    monkeypatch.setattr(tracking.importlib, "import_module", missing)
+    with pytest.raises(UserError, match=r"tracker wandb is not installed .*pip install wandb"):
+        Log(tmp_path, 0, "wandb")
