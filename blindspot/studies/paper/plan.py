@@ -121,8 +121,7 @@ class Plan:
         if self.missing:
             first = next((need for need in self.missing if need.commands), None)
             return first.commands if first else ()
-        command = f"torchrun --nproc-per-node {max(self.gpus)} -m blindspot train {self.reference}"
-        return (f"{command} --arm {self.arms[0].id}" + (f" --data {self.data_root}" if self.data_root else ""),)
+        return (f"blindspot data check {self.data_root}/llava_v1_5_mix665k.json {self.data_root}",)
 
 
 def plan(
