@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -75,9 +76,15 @@ def command(study_file: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_hear_control_c,
         )
 
     return start
+
+
+def _hear_control_c() -> None:
+    """Shells start background jobs deaf to it, and what they start inherits that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture
