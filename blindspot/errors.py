@@ -1,5 +1,9 @@
 """The one exception that a user is meant to read."""
 
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
 
 class UserError(Exception):
     """A mistake or a condition the user can act on.
@@ -10,3 +14,15 @@ class UserError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+
+def one_of(value: Any, allowed: Iterable[str], where: str, what: str) -> None:
+    """Refuse a name that is not among the ``allowed`` ones.
+
+    Raises:
+        UserError: with the nearest allowed name and all of them.
+    """
+    names = list(allowed)
+    if value not in names:
+        nearest = difflib.get_close_matches(str(value), names, n=1, cutoff=0.0)[0]
+        raise UserError(f"{where}: unknown {what} {value!r}; did you mean {nearest!r}? (one of: {', '.join(names)})")

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,34 @@ def write_via(path: Path, write: Callable[[Path], None]) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: Path, advice: str) -> Iterator[Path]:
+    """A folder beside ``path`` to fill, renamed into place when the block ends well; else nothing is left of it.
+
+    ``path`` must by then be absent or an empty folder.
+
+    Args:
+        path: the folder to be.
+        advice: ends the message when it cannot be written: what to do.
+
+    Raises:
+        UserError: if the folder cannot be written or the disk is full.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        folder = temporary / "folder"  # with the usual permissions, which mkdtemp's has not
+        folder.mkdir()
+        yield folder
+        folder.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

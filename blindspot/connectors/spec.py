@@ -1,12 +1,11 @@
 """What a connector is called, how large it is, and which tokens it gives for a grid of patches. Needs no torch."""
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from math import isqrt
 from typing import Any, NamedTuple
 
-from blindspot.errors import UserError
+from blindspot.errors import UserError, one_of
 
 Grid = tuple[int, int]
 
@@ -72,7 +71,7 @@ class ConnectorSpec:
     every: int | None = None
 
     def __post_init__(self) -> None:
-        _one_of(self.name, RULES, "name")
+        one_of(self.name, RULES, "connector", "name")
         rule = RULES[self.name]
         for key, value in _sizes(self).items():
             if key not in rule.defaults:
@@ -106,7 +105,7 @@ class ConnectorSpec:
         if not isinstance(values, Mapping):
             raise UserError(f"connector: expected a name and sizes, such as {{name: mlp}}, got {values!r}")
         for key in values:
-            _one_of(key, [field.name for field in fields(cls)], "key")
+            one_of(key, [field.name for field in fields(cls)], "connector", "key")
         return cls(**values)
 
 
@@ -153,11 +152,3 @@ def _sizes(spec: ConnectorSpec) -> dict[str, Any]:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(names) or "no sizes"
-
-
-def _one_of(value: Any, allowed: Iterable[str], what: str) -> None:
-    names = list(allowed)
-    if value in names:
-        return
-    nearest = difflib.get_close_matches(str(value), names, n=1, cutoff=0.0)[0]
-    raise UserError(f"connector: unknown {what} {value!r}; did you mean {nearest!r}? (one of: {', '.join(names)})")

@@ -13,7 +13,7 @@ from transformers.utils.generic import ModelOutput
 from blindspot import connectors
 from blindspot.connectors.media import last_image
 from blindspot.connectors.modules import initialise
-from blindspot.encoders import features
+from blindspot.encoders import features, grid_of
 from blindspot.model.config import BlindspotConfig, Parts
 from blindspot.positions import Grid, LanguagePositions, attach, install, mask, place
 from blindspot.positions.language import SCHEMES
@@ -123,8 +123,7 @@ class BlindspotModel(LlavaModel):
         layer = parts.layer if vision_feature_layer is None else vision_feature_layer
         patches_bnd = features(self.vision_tower, parts.encoder, pixel_values, layer, spatial_shapes)
         if spatial_shapes is None:
-            size: Any = self.config.vision_config.patch_size  # pyright: ignore
-            grid = (pixel_values.shape[-2] // size, pixel_values.shape[-1] // size)
+            grid = grid_of(parts.encoder, self.vision_tower.config, pixel_values)
             return ImageFeatures(list(self._connect(patches_bnd, grid)), [parts.output_grid(grid)] * len(patches_bnd))
         grids: list[Grid] = [(rows, columns) for rows, columns in spatial_shapes.tolist()]
         tokens: list[Tensor] = [patches_bnd] * len(grids)

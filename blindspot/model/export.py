@@ -1,14 +1,12 @@
 """Write a model in the format that another program reads."""
 
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from transformers import LlavaProcessor
 
 from blindspot.errors import UserError
+from blindspot.files import new_folder
 from blindspot.model.config import specialities
 from blindspot.model.formats import blindspot, llava_hf, llava_writer
 from blindspot.model.load import load
@@ -51,24 +49,5 @@ def export(model_path: Path | str, out: Path, form: str) -> None:
             f"{model_path} cannot become a {form} checkpoint, because Llava has no {' and no '.join(special)}; "
             "export it with --format blindspot"
         )
-    with _new_folder(out) as folder:
+    with new_folder(out, "free the disk or name another folder") as folder:
         FORMATS[form](model, processor, folder)
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes ``out`` when the block ends well."""
-    temporary: Path | None = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-        folder = temporary / "checkpoint"  # with the usual permissions, which mkdtemp's has not
-        folder.mkdir()
-        yield folder
-        folder.rename(out)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"cannot write {out}: {reason}; free the disk or name another folder") from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)

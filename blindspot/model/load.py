@@ -13,9 +13,6 @@ from blindspot.model.formats import blindspot, llava_hf, llava_original, other
 from blindspot.model.formats.folder import find, read_json
 from blindspot.model.formats.strict import quietly
 from blindspot.model.formats.weights import read_tensors
-from blindspot.model.images import open_image
-
-__all__ = ["ask", "load", "open_image", "quiet"]
 
 
 def load(path_or_id: Path | str, trust_remote_code: bool = False, dtype: Any = "auto") -> tuple[Any, Any]:

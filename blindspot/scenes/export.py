@@ -2,16 +2,15 @@
 
 import io
 import json
-import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from PIL import Image
 
 from blindspot.errors import UserError
+from blindspot.files import new_folder
 from blindspot.question import Question
 from blindspot.scenes.render import render
 from blindspot.scenes.sampling import TURNS, TrainingWorld, test_questions
@@ -48,7 +47,10 @@ def export(out: Path, n: int, split: str, seed: int) -> None:
         drawn = _training(n, seed)
     else:
         drawn = _test("compositional" if name == "compositional" else "iid", n, seed)
-    _write_folder(out, lambda folder: _fill(folder, drawn, name, seed))
+    with new_folder(out, "choose another OUT") as folder:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(f"{out} exists and is not an empty folder; choose another OUT")
+        _fill(folder, drawn, name, seed)
 
 
 def _training(n: int, seed: int) -> Drawn:
@@ -123,25 +125,6 @@ def _row(name: str, scene: Scene, questions: list[Question]) -> dict[str, Any]:
             for question in questions
         ],
     }
-
-
-def _write_folder(out: Path, fill: Callable[[Path], None]) -> None:
-    """Let ``fill`` write a folder beside ``out``, then rename it into place."""
-    temporary: Path | None = None
-    try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UserError(f"{out} exists and is not an empty folder; choose another OUT")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-        folder = temporary / "folder"
-        folder.mkdir()
-        fill(folder)
-        folder.replace(out)
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror or error}; choose another OUT") from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _card(rows: list[dict[str, Any]], split: str, seed: int) -> str:

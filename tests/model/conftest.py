@@ -1,6 +1,6 @@
 """Variants of a few thousand weights, with a processor, saved as checkpoints."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,11 +43,8 @@ class Saved(NamedTuple):
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def always_one_thread(one_thread: None) -> None:
+    """Every test here computes with small models."""
 
 
 @pytest.fixture(scope="session")

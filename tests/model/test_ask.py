@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from blindspot import ask, load
 from blindspot.cli import app
 from blindspot.errors import UserError
-from blindspot.model.load import open_image
+from blindspot.model.images import open_image
 
 Saved = Callable[[str, str], Any]
 IMAGE = Image.new("RGB", (32, 32), "red")

@@ -1,11 +1,10 @@
 """The configuration of an encoder's positions, as it stands in a study, a model's config and a step's key."""
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from blindspot.errors import UserError
+from blindspot.errors import UserError, one_of
 from blindspot.positions.encoder.registry import SCHEMES
 from blindspot.positions.encoder.scheme import Scheme
 
@@ -38,9 +37,9 @@ class EncoderPositions:
     convention: str = ""
 
     def __post_init__(self) -> None:
-        _one_of(self.scheme, SCHEMES, "positional scheme")
+        one_of(self.scheme, SCHEMES, "encoder positions", "positional scheme")
         scheme = SCHEMES[self.scheme]
-        _one_of(self.table, TABLES, "treatment of the position table")
+        one_of(self.table, TABLES, "encoder positions", "treatment of the position table")
         if self.table not in scheme.treatments:
             raise UserError(
                 f"encoder positions: {self.scheme} cannot have table {self.table!r}, only "
@@ -49,7 +48,7 @@ class EncoderPositions:
         if scheme.conventions:
             if self.convention == "":
                 object.__setattr__(self, "convention", next(iter(scheme.conventions)))
-            _one_of(self.convention, scheme.conventions, "convention")
+            one_of(self.convention, scheme.conventions, "encoder positions", "convention")
         elif self.convention != "":
             raise UserError(f"encoder positions: {self.scheme} has no conventions; leave {self.convention!r} out")
         if isinstance(self.base, int | float) and self.base == 0 and not isinstance(self.base, bool):
@@ -80,15 +79,5 @@ class EncoderPositions:
             UserError: on an unknown key or value, naming the nearest valid one.
         """
         for key in values:
-            _one_of(key, [field.name for field in fields(cls)], "key")
+            one_of(key, [field.name for field in fields(cls)], "encoder positions", "key")
         return cls(**values)
-
-
-def _one_of(value: Any, allowed: Iterable[str], what: str) -> None:
-    names = list(allowed)
-    if value in names:
-        return
-    nearest = difflib.get_close_matches(str(value), names, n=1, cutoff=0.0)[0]
-    raise UserError(
-        f"encoder positions: unknown {what} {value!r}; did you mean {nearest!r}? (one of: {', '.join(names)})"
-    )

@@ -1,12 +1,11 @@
 """The registry of language-site schemes, and how a model's config names one."""
 
-import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from blindspot.errors import UserError
+from blindspot.errors import UserError, one_of
 from blindspot.positions.language.bapa import BAPA
 from blindspot.positions.language.circle import CIRCLE
 from blindspot.positions.language.concentric import CONCENTRIC
@@ -63,7 +62,7 @@ class LanguagePositions:
     columns_first: bool = False
 
     def __post_init__(self) -> None:
-        _one_of(self.scheme, SCHEMES, "scheme")
+        one_of(self.scheme, SCHEMES, "language positions", "scheme")
         if isinstance(self.sections, list):
             object.__setattr__(self, "sections", tuple(self.sections))
         for field in fields(self)[1:]:
@@ -98,7 +97,7 @@ class LanguagePositions:
             UserError: on an unknown key or scheme, naming the nearest valid one, or a bad value.
         """
         for key in values:
-            _one_of(key, [field.name for field in fields(cls)], "key")
+            one_of(key, [field.name for field in fields(cls)], "language positions", "key")
         return cls(**values)
 
 
@@ -134,14 +133,4 @@ def _are_sections(value: Any) -> bool:
         isinstance(value, tuple)
         and len(value) == 3
         and all(type(size) is int and size >= least for size, least in zip(value, (0, 1, 1), strict=True))
-    )
-
-
-def _one_of(value: Any, allowed: Iterable[str], what: str) -> None:
-    names = list(allowed)
-    if value in names:
-        return
-    nearest = difflib.get_close_matches(str(value), names, n=1, cutoff=0.0)[0]
-    raise UserError(
-        f"language positions: unknown {what} {value!r}; did you mean {nearest!r}? (one of: {', '.join(names)})"
     )

@@ -1,7 +1,6 @@
 """One stage of one arm, from files to files."""
 
 import shutil
-import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from blindspot.errors import UserError
+from blindspot.files import new_folder
 from blindspot.model import conversation
 from blindspot.model.chat_template import from_chat_template
 from blindspot.model.load import load
@@ -111,15 +111,8 @@ def _save_model(config: Any, state: dict[str, Tensor], processor: Any, folder: P
     cast = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     whole.load_state_dict(cast, assign=True)
     whole.config.dtype = dtype
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        save(whole, temporary / "model")
-        processor.save_pretrained(temporary / "model")
+    with new_folder(folder, "free the disk or choose another --out") as new:
+        save(whole, new)
+        processor.save_pretrained(new)
         if folder.exists():
             shutil.rmtree(folder)
-        (temporary / "model").rename(folder)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"cannot write {folder}: {reason}; free the disk or choose another --out") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
