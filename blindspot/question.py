@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["choice", "yes_no", "count", "text", "boxes"]
+Kind = Literal["choice", "mcq", "yes_no", "count", "text", "boxes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +15,13 @@ class Question:
         benchmark: the column it belongs to, e.g. ``vsr``.
         kind: how its answer is read.
         prompt: what is asked, without any template.
-        answer: the gold answer, words separated by one space; ``boxes`` are ``x0 y0 x1 y1`` in the benchmark's units.
-        choices: the allowed answers when they are few and fixed, else empty.
+        answer: the gold answer, words separated by one space; of ``mcq`` the letter (``A`` is the first choice);
+            ``boxes`` are ``x0 y0 x1 y1`` in the benchmark's units.
+        choices: the allowed answers when they are few and fixed; of ``mcq`` the texts of the options; else empty.
         images: keys of its images in the collection that the question travels with.
         groups: labels to report by. ``cluster`` names questions that share an image or a pair; the rest is
-            benchmark-specific (``task``, ``relation``, ``split``, ...).
+            benchmark-specific (``task``, ``relation``, ``split``, ...). ``set`` names questions that count as one
+            where a benchmark demands all of them right (a pair, the passes of a circular question).
     """
 
     id: str

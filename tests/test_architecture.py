@@ -93,7 +93,7 @@ def test_the_rule_itself_notices_an_offence() -> None:
     scenes, reporting = ROOMS["scenes"], ROOMS["reporting"]
     assert not _allowed("torch.nn", scenes)
     assert not _allowed("blindspot.model.variant", scenes)
-    assert not _allowed("blindspot.evaluation.answerer", reporting)
+    assert not _allowed("blindspot.evaluation.miniature", reporting)
     assert _allowed("blindspot.evaluation.statistics", reporting)
     assert _allowed("blindspot.question", scenes)
 

@@ -9,11 +9,11 @@ import numpy as np
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from blindspot.benchmarks.scoring import score
+from blindspot.benchmarks.exact import score
 from blindspot.connectors import ConnectorSpec
 from blindspot.encoders import ENCODERS, Encoder, TowerShape, build_tower
 from blindspot.errors import UserError
-from blindspot.evaluation.answerer import LocalAnswerer
+from blindspot.evaluation.miniature import MiniatureAnswerer
 from blindspot.files import write_jsonl
 from blindspot.model.build import LanguageShape, build_variant
 from blindspot.model.config import Parts
@@ -222,7 +222,7 @@ def _answers(
     report: Callable[[int, int], None] = lambda step, steps: None,
 ) -> list[dict[str, Any]]:
     """One row a question, column by column: answers of one column are equally long, so batches stop early."""
-    answer = LocalAnswerer(model, corpus.tokenizer)
+    answer = MiniatureAnswerer(model, corpus.tokenizer)
     by_task: dict[str, list[Question]] = defaultdict(list)
     for question in questions:
         by_task[question.groups.get("task", question.benchmark)].append(question)

@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).parents[1]
 RESULT_SOURCES = (
     "question.py",
     "scenes",
-    "benchmarks",
+    "benchmarks/exact.py",
+    "benchmarks/nlvr.py",
     "positions",
     "encoders",
     "connectors",
@@ -22,7 +23,7 @@ RESULT_SOURCES = (
     "training/optimiser.py",
     "training/packing.py",
     "training/stages.py",
-    "evaluation",
+    "evaluation/miniature.py",
     "studies/corpus.py",
     "studies/probe.py",
     "studies/sources.py",

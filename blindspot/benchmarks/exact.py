@@ -1,4 +1,4 @@
-"""From a raw answer to a score. Pure: the same question and string always give the same score."""
+"""From a raw answer to a score where answers must be exact, as in the miniature. Pure: equal input, equal score."""
 
 import re
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ def score(question: Question, raw: str) -> Scored:
     Never raises, whatever ``raw`` is.
 
     Raises:
-        ValueError: if the gold answer of a ``count`` or ``boxes`` question is malformed.
+        ValueError: if the gold answer of a ``count`` or ``boxes`` question is malformed, or the question is ``mcq``.
     """
     match question.kind:
         case "choice" | "yes_no":
@@ -51,6 +51,8 @@ def score(question: Question, raw: str) -> Scored:
             return Scored(float(folded == fold(question.answer)), True) if folded else UNPARSED
         case "boxes":
             return _score_box(question, raw)
+        case "mcq":
+            raise ValueError(f"question {question.id}: lettered options are scored by a profile, not exactly")
 
 
 def iou(a: Box, b: Box) -> float:

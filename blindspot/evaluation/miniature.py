@@ -1,4 +1,4 @@
-"""Anything that answers questions; here, a model on this machine."""
+"""Answers of a miniature, whose pictures are tensors already."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from blindspot.model.tokenizer import IMAGE
 LONGEST_ANSWER = 6
 
 
-class LocalAnswerer:
+class MiniatureAnswerer:
     """Greedy answers of a variant, in batches.
 
     Args:

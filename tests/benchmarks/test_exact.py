@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blindspot.benchmarks.scoring import Box, Scored, iou, score
+from blindspot.benchmarks.exact import Box, Scored, iou, score
 from blindspot.question import Question
 
 WRONG = Scored(0.0, True)

@@ -1,0 +1,1 @@
+"""Answerers: a model on this machine, a server, recorded answers."""

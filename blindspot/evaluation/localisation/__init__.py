@@ -1,0 +1,1 @@
+"""Boxes: asking for them, reading them, drawing them."""

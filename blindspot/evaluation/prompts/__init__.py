@@ -1,0 +1,1 @@
+"""Prompt profiles: from a question to what a model is asked."""

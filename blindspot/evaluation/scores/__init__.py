@@ -1,0 +1,1 @@
+"""From answers to numbers with intervals, and comparisons of models."""
