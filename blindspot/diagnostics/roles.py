@@ -1,0 +1,126 @@
+"""Which modules of a vision-language model do what: found by what flows through them, then checked, not by name."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from blindspot.errors import UserError
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The modules that diagnostics read and change.
+
+    Attributes:
+        tower_blocks: the image encoder's blocks that run, in order.
+        layers: the language model's blocks, in order.
+        rotary: modules that make (cos, sin) for the language model's attention.
+        final_norm: between the last block and the head; None if there is none.
+        head: from hidden states to logits.
+    """
+
+    tower_blocks: tuple[nn.Module, ...]
+    layers: tuple[nn.Module, ...]
+    rotary: tuple[nn.Module, ...]
+    final_norm: nn.Module | None
+    head: nn.Module
+
+
+@dataclass
+class _Call:
+    module: nn.Module
+    took: Tensor | None
+    gave: Any
+
+
+@torch.no_grad()
+def find_roles(model: Any, inputs: dict[str, Tensor]) -> Roles:
+    """Run the model once and see which modules play which part.
+
+    Args:
+        model: an image-text model of transformers, or a variant.
+        inputs: of one prompt with a picture.
+
+    Raises:
+        UserError: if no list of blocks fits the language model's width and the prompt's length, or none before it
+            could be an image encoder's.
+    """
+    calls: list[_Call] = []
+    with _recorded(model, calls):
+        model(**inputs, use_cache=False)
+    by_module = {id(call.module): call for call in reversed(calls)}
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module)]
+    length, head = inputs["input_ids"].shape[1], model.get_output_embeddings()
+    layers = _longest(lists, by_module, lambda took: took.ndim == 3 and took.shape[1] == length, head.weight.shape[1])
+    if not layers:
+        raise UserError(f"{type(model).__name__}: found no language-model blocks that take one vector a token")
+    order = {id(call.module): number for number, call in enumerate(calls)}
+    start = order[id(layers[0])]
+    before = [[block for block in blocks if order.get(id(block), start) < start] for blocks in lists]
+    tower = _longest(before, by_module, lambda took: took.ndim in (2, 3))
+    if not tower:
+        raise UserError(f"{type(model).__name__}: found no image-encoder blocks that run before the language model")
+    last = by_module[id(layers[-1])]
+    norms = [call.module for call in calls if call.took is not None and call.took is _first(last.gave)]
+    rotary = [call.module for call in calls if _is_rotary(call.gave, length) and _owns(model, layers, call.module)]
+    return Roles(tuple(tower), tuple(layers), tuple(rotary), norms[-1] if norms else None, head)
+
+
+def _longest(
+    lists: Any, by_module: dict[int, _Call], fits: Any, width: int | None = None
+) -> list[nn.Module]:
+    """The longest list of modules that each took a tensor that fits and gave one of its shape."""
+    found: list[nn.Module] = []
+    for blocks in lists:
+        calls = [by_module.get(id(block)) for block in blocks]
+        ran = [call for call in calls if call is not None and call.took is not None]
+        suits = [
+            call.took.shape == getattr(_first(call.gave), "shape", None) and fits(call.took)
+            and width in (None, call.took.shape[-1])
+            for call in ran if call.took is not None
+        ]  # fmt: skip
+        if len(ran) > len(found) and all(suits):
+            found = [call.module for call in ran]
+    return found
+
+
+def _is_rotary(gave: Any, length: int) -> bool:
+    if not (isinstance(gave, tuple) and len(gave) == 2 and all(isinstance(part, Tensor) for part in gave)):
+        return False
+    cos, sin = gave
+    return cos.shape == sin.shape and cos.ndim >= 3 and cos.shape[-2] == length and cos.is_floating_point()
+
+
+def _owns(model: Any, layers: list[nn.Module], module: nn.Module) -> bool:
+    """Whether a module stands beside the language model's layers rather than inside the image encoder."""
+    for owner in model.modules():
+        children = list(owner.children())
+        if any(isinstance(child, nn.ModuleList) and layers[0] in list(child) for child in children):
+            return module in children
+    return False
+
+
+@contextmanager
+def _recorded(model: nn.Module, calls: list[_Call]) -> Iterator[None]:
+    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], gave: Any) -> None:
+        took = _first(args)
+        calls.append(_Call(module, kwargs.get("hidden_states", took) if took is None else took, gave))
+
+    handles = [module.register_forward_hook(note, with_kwargs=True) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _first(value: Any) -> Tensor | None:
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, tuple | list) and value:
+        return _first(value[0])
+    return None

@@ -1,0 +1,173 @@
+"""Pictures whose truth is known, with questions in the words that a model understands."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Literal
+
+import numpy as np
+
+from blindspot.scenes.relations import PHRASE, RELATIONS, direction_table, relation, statement_table
+from blindspot.scenes.render import render
+from blindspot.scenes.world import CANVAS, CELLS, COLOURS, SHAPES, Scene, Thing, draw_distinct, place
+
+Speech = Literal["words", "english"]
+"""``words``: the closed vocabulary of the miniature. ``english``: sentences, for any other model."""
+NUMBERS = ("2", "3", "4", "5")
+
+
+@dataclass(frozen=True)
+class Stimulus:
+    """One picture and one question about it.
+
+    Attributes:
+        scene: what is in the picture. ``things[0]`` is asked about; of relations ``things[1]`` is the other object.
+        prompt: the question.
+        choices: its possible answers.
+        answer: the right one.
+        mentions: words of the prompt that name an object, by role: ``subject``, ``reference``, ``relation``.
+    """
+
+    scene: Scene
+    prompt: str
+    choices: tuple[str, ...]
+    answer: str
+    mentions: dict[str, str]
+
+    @property
+    def subject(self) -> Thing:
+        return self.scene.things[0]
+
+    @property
+    def reference(self) -> Thing:
+        return self.scene.things[1]
+
+    def image(self, side: int) -> np.ndarray:
+        """The picture, ``uint8`` of shape (side, side, 3); ``side`` is a multiple of `scenes.world.CANVAS`."""
+        if side % CANVAS:
+            raise ValueError(f"side {side} is not a multiple of {CANVAS}")
+        return render(self.scene, side // CANVAS)
+
+
+def directions(count: int, seed: int, speech: Speech) -> list[Stimulus]:
+    """Where the subject lies relative to the reference: each of four answers equally often.
+
+    Cells follow `scenes.relations.direction_table`, which keeps what one object's place says small.
+    """
+    rng = Random(f"diagnostics/directions/{seed}")
+    found = []
+    for number in range(count):
+        cells = direction_table().draw(rng, RELATIONS[number % 4])
+        found.append(direction(draw_distinct(rng, "train", cells), speech))
+    return found
+
+
+def statements(count: int, seed: int, speech: Speech) -> list[Stimulus]:
+    """Whether a relation holds: yes and no equally often, whatever the cell of either object."""
+    rng = Random(f"diagnostics/statements/{seed}")
+    found = []
+    for number in range(count):
+        name, answer = RELATIONS[number // 2 % 4], ("yes", "no")[number % 2]
+        found.append(statement(draw_distinct(rng, "train", statement_table(name).draw(rng, answer)), name, speech))
+    return found
+
+
+def direction(scene: Scene, speech: Speech) -> Stimulus:
+    """The question where ``things[0]`` of a scene lies relative to ``things[1]``."""
+    subject, reference = scene.things[:2]
+    answer = relation(subject.cell, reference.cell)
+    if answer is None:
+        raise ValueError(f"cells {subject.cell} and {reference.cell} lie on a diagonal")
+    a, b = _name(subject, speech), _name(reference, speech)
+    if speech == "words":
+        prompt = f"{a} relative-to {b}"
+    else:
+        prompt = f"Where is the {a} relative to the {b}? Answer with one word: left, right, above or below."
+    return Stimulus(scene, prompt, RELATIONS, answer, {"subject": a, "reference": b})
+
+
+def statement(scene: Scene, name: str, speech: Speech) -> Stimulus:
+    """The question whether ``things[0]`` of a scene is in relation ``name`` to ``things[1]``."""
+    subject, reference = scene.things[:2]
+    answer = "yes" if relation(subject.cell, reference.cell) == name else "no"
+    a, b = _name(subject, speech), _name(reference, speech)
+    if speech == "words":
+        phrase = PHRASE[name]
+        prompt = f"{a} {phrase} {b}"
+    else:
+        phrase = {"left": "to the left of", "right": "to the right of"}.get(name, name)
+        prompt = f"Is the {a} {phrase} the {b}? Answer with one word: yes or no."
+    return Stimulus(scene, prompt, ("yes", "no"), answer, {"subject": a, "reference": b, "relation": phrase})
+
+
+def counts(count: int, seed: int, speech: Speech) -> list[Stimulus]:
+    """How many objects: 2 to 5 equally often."""
+    rng = Random(f"diagnostics/counts/{seed}")
+    prompt = "how-many objects" if speech == "words" else "How many objects are there? Answer with one number."
+    found = []
+    for number in range(count):
+        scene = draw_distinct(rng, "train", count=2 + number % 4)
+        found.append(Stimulus(scene, prompt, NUMBERS, str(len(scene.things)), {}))
+    return found
+
+
+def existence(count: int, seed: int, speech: Speech) -> list[Stimulus]:
+    """Whether a colour and a shape occur in one object; if not, both occur, in the first two objects."""
+    rng = Random(f"diagnostics/existence/{seed}")
+    found = []
+    for number in range(count):
+        scene = draw_distinct(rng, "train", count=rng.randint(2, 5))
+        subject, other = scene.things[:2]
+        shape, answer = (subject.shape, "yes") if number % 2 == 0 else (other.shape, "no")
+        name = f"{subject.colour} {shape}"
+        prompt = f"any {name}" if speech == "words" else f"Is there a {name}? Answer with one word: yes or no."
+        found.append(Stimulus(scene, prompt, ("yes", "no"), answer, {"subject": name}))
+    return found
+
+
+def with_scene(stimulus: Stimulus, scene: Scene) -> Stimulus:
+    """The same question about another picture; the answer is that of the scene.
+
+    Raises:
+        ValueError: if the question has no answer there.
+    """
+    subject, reference = scene.things[:2]
+    holds = relation(subject.cell, reference.cell)
+    if stimulus.choices == RELATIONS:
+        if holds is None:
+            raise ValueError("the two objects lie on a diagonal")
+        return replace(stimulus, scene=scene, answer=holds)
+    if "relation" not in stimulus.mentions:
+        raise ValueError("only relations follow the scene")
+    names = {"to the left of": "left", "to the right of": "right", **{phrase: name for name, phrase in PHRASE.items()}}
+    asked = names[stimulus.mentions["relation"]]
+    return replace(stimulus, scene=scene, answer="yes" if holds == asked else "no")
+
+
+def moved(scene: Scene, transform: Callable[[int, int], tuple[int, int]]) -> Scene:
+    """The scene with every object in another cell, shapes upright, offsets inside the cells drawn by the cell.
+
+    Args:
+        scene: the scene.
+        transform: row and column to row and column; a bijection of cells.
+    """
+    things = []
+    for thing in scene.things:
+        cell = transform(thing.row, thing.column)
+        fresh = place(Random(f"{thing.colour}/{cell}"), thing.colour, thing.shape, cell)
+        things.append(fresh)
+    return Scene(tuple(things), scene.background)
+
+
+def grid_of_places(colour: str = COLOURS[0], shape: str = SHAPES[0], background: int = 32) -> list[Scene]:
+    """One object alone, in each cell once."""
+    return [Scene((place(Random(f"grid/{cell}"), colour, shape, cell),), background) for cell in CELLS]
+
+
+def answers(stimuli: Sequence[Stimulus]) -> np.ndarray:
+    """Index of the right answer among the choices, shape (stimuli,)."""
+    return np.array([stimulus.choices.index(stimulus.answer) for stimulus in stimuli])
+
+
+def _name(thing: Thing, speech: Speech) -> str:
+    return thing.colour if speech == "words" else f"{thing.colour} {thing.shape}"

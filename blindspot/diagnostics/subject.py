@@ -1,0 +1,393 @@
+"""A model under diagnosis: asked about stimuli, read at every site, changed where a diagnostic says so."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import torch
+from PIL import Image
+from tokenizers.models import WordLevel
+from torch import Tensor, nn
+
+from blindspot.diagnostics.encoder_places import changed
+from blindspot.diagnostics.places import Grid, Order, raster_order
+from blindspot.diagnostics.roles import Roles, find_roles
+from blindspot.diagnostics.stimuli import Speech, Stimulus, directions
+from blindspot.errors import UserError
+from blindspot.scenes.world import CANVAS
+
+
+class Site(NamedTuple):
+    """A place in the pipeline where states are read and changed: what enters block ``layer`` of a part.
+
+    ``encoder`` layer 0 is what enters the image encoder's first block, the last layer what leaves its last; likewise
+    ``language``, whose layer 0 at image tokens is what the connector gives.
+    """
+
+    part: Literal["encoder", "language"]
+    layer: int
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A change to the states at a site: a function from and to a tensor of shape (batch, tokens, width)."""
+
+    site: Site
+    change: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Everything that is to be different in a run.
+
+    Attributes:
+        edits: of states.
+        language_places: whose place each token has in the language model, shape (batch, tokens): token t is rotated as
+            token ``language_places[b, t]`` would be. Content and causal order stay.
+        encoder_places: whose position each patch has in the encoder, shape (patches,), or ``zero`` for no positions.
+        scores: added to attention scores of a language-model layer, by layer; shape (batch, 1, tokens, tokens).
+    """
+
+    edits: tuple[Edit, ...] = ()
+    language_places: Tensor | None = None
+    encoder_places: Tensor | Literal["zero"] | None = None
+    scores: Mapping[int, Tensor] = field(default_factory=dict)
+
+
+NOTHING = Changes()
+
+
+@dataclass
+class Prepared:
+    """Stimuli as the model's input. Padding is on the left, so the last token is the last of every row.
+
+    Attributes:
+        stimuli: what it is made from.
+        inputs: what the model takes.
+        image_bt: whether a token is one of the picture's, shape (batch, tokens).
+        choice_ids_bk: first token of every choice, shape (batch, choices).
+        mentions: by role the last token of the words that name it, shape (batch,).
+    """
+
+    stimuli: list[Stimulus]
+    inputs: dict[str, Tensor]
+    image_bt: Tensor
+    choice_ids_bk: Tensor
+    mentions: dict[str, Tensor]
+
+    @property
+    def image_span(self) -> slice:
+        """Where the picture's tokens are, if it is the same in every row.
+
+        Raises:
+            ValueError: if it is not, or they do not follow each other.
+        """
+        first = int(self.image_bt[0].int().argmax())
+        span = slice(first, first + int(self.image_bt[0].sum()))
+        inside_bt = torch.zeros_like(self.image_bt)
+        inside_bt[:, span] = True
+        if not torch.equal(inside_bt, self.image_bt):
+            raise ValueError("image tokens are not one span, the same in every row; ask stimuli of one length at a time")
+        return span
+
+
+@dataclass
+class Trace:
+    """What a run showed.
+
+    Attributes:
+        logits_bk: of the choices at the last token, shape (batch, choices).
+        states: by site, shape (batch, tokens, width). Of the encoder: patches in raster order, without CLS and
+            registers; of the language model: all tokens.
+        attention: by language-model layer, shape (batch, heads, tokens, tokens), if asked for.
+    """
+
+    logits_bk: Tensor
+    states: dict[Site, Tensor]
+    attention: dict[int, Tensor]
+
+    @property
+    def choices_b(self) -> Tensor:
+        """Index of the choice that the model prefers."""
+        return self.logits_bk.argmax(dim=1)
+
+
+class Subject:
+    """A model and its processor, with the roles of its modules.
+
+    Args:
+        model: a variant, or an image-text model of transformers.
+        processor: its own.
+        render: from a question to the text that the processor takes, with the model's mark for a picture.
+
+    Raises:
+        UserError: if the parts of the model cannot be told apart.
+    """
+
+    def __init__(self, model: Any, processor: Any, render: Callable[[str], str]) -> None:
+        self.model = model.eval()
+        self.processor, self._render = processor, render
+        self.tokenizer = processor.tokenizer
+        self.tokenizer.padding_side = "left"
+        closed = isinstance(getattr(self.tokenizer.backend_tokenizer, "model", None), WordLevel)
+        self.speech: Speech = "words" if closed else "english"
+        self.roles: Roles = find_roles(model, self.prepare(directions(1, 0, self.speech)).inputs)
+        attention = getattr(model.config, "_attn_implementation", None)
+        if attention not in (None, "eager"):
+            model.set_attn_implementation({"text_config": "eager"})
+
+    @cached_property
+    def side(self) -> int:
+        """Pixels of a picture's side: the encoder's own size, rounded to whole pixels of the drawn world."""
+        size = getattr(self.model.config.vision_config, "image_size", None)
+        size = max(size) if isinstance(size, list | tuple) else size
+        return max(CANVAS, round((size or 336) / CANVAS) * CANVAS)
+
+    @property
+    def sites(self) -> list[Site]:
+        """All sites, in the order of the pipeline."""
+        tower, layers = len(self.roles.tower_blocks), len(self.roles.layers)
+        return [
+            *(Site("encoder", layer) for layer in range(tower + 1)),
+            *(Site("language", layer) for layer in range(layers + 1)),
+        ]
+
+    @cached_property
+    def patches(self) -> Order:
+        """Which of the tower's tokens are its patches.
+
+        Raises:
+            UserError: if tokens cannot be matched to places.
+        """
+        return raster_order(lambda pictures: self._tokens(pictures, Site("encoder", 0)), self.side)
+
+    @cached_property
+    def image_grid(self) -> Grid | None:
+        """The grid of the picture's tokens in the language model, if they stand for places in raster order."""
+        try:
+            order = raster_order(lambda pictures: self._tokens(pictures, Site("language", 0)), self.side)
+        except UserError:
+            return None
+        return order.grid if torch.equal(order.patches, torch.arange(order.tokens)) else None
+
+    def prepare(self, stimuli: Sequence[Stimulus], pictures: Sequence[Any] | None = None) -> Prepared:
+        """Stimuli as input.
+
+        Args:
+            stimuli: with equally many choices each.
+            pictures: instead of their own, as (side, side, 3) uint8 arrays.
+
+        Raises:
+            UserError: if the model's tokenizer does not tell the choices apart, or splits a mention beyond finding.
+        """
+        shown = [stimulus.image(self.side) for stimulus in stimuli] if pictures is None else pictures
+        texts = [self._render(stimulus.prompt) for stimulus in stimuli]
+        inputs = dict(
+            self.processor(
+                text=texts, images=[Image.fromarray(picture) for picture in shown], padding=True, return_tensors="pt"
+            )
+        )
+        device = next(self.model.parameters()).device
+        inputs = {name: value.to(device) for name, value in inputs.items() if isinstance(value, Tensor)}
+        dtype = next(self.model.parameters()).dtype
+        inputs = {name: value.to(dtype) if value.is_floating_point() else value for name, value in inputs.items()}
+        ids_bt = inputs["input_ids"]
+        image_bt = ids_bt == self._image_token
+        if not image_bt.any(dim=1).all():
+            raise UserError("the picture takes no token in the language model; this model cannot be diagnosed")
+        roles = stimuli[0].mentions if stimuli else {}
+        mentions = {
+            role: torch.tensor([self._find(row, stimulus.mentions[role]) for row, stimulus in zip(ids_bt, stimuli, strict=True)])
+            for role in roles
+        }  # fmt: skip
+        return Prepared(list(stimuli), inputs, image_bt, self._choices(stimuli).to(device), mentions)
+
+    @torch.no_grad()
+    def run(
+        self, prepared: Prepared, read: Iterable[Site] = (), changes: Changes = NOTHING, attention: bool = False
+    ) -> Trace:
+        """Ask the stimuli.
+
+        Args:
+            prepared: the input.
+            read: sites whose states are wanted.
+            changes: what is to be different.
+            attention: whether the language model's attention is wanted.
+        """
+        states: dict[Site, Tensor] = {}
+        with ExitStack() as stack:
+            for edit in changes.edits:
+                stack.enter_context(self._edited(edit))
+            if changes.language_places is not None:
+                stack.enter_context(self._placed(changes.language_places))
+            if changes.encoder_places is not None:
+                stack.enter_context(self._encoder_placed(changes.encoder_places))
+            for layer, scores in changes.scores.items():
+                stack.enter_context(_added_scores(self.roles.layers[layer], scores))
+            for site in read:
+                stack.enter_context(self._read(site, states))
+            output = self.model(**prepared.inputs, use_cache=False, output_attentions=attention)
+        logits_bv = output.logits[:, -1].float()
+        weights = {} if not attention else {n: layer.float() for n, layer in enumerate(output.attentions)}
+        return Trace(logits_bv.gather(1, prepared.choice_ids_bk), {site: states[site] for site in read}, weights)
+
+    def batches(self, stimuli: Sequence[Stimulus], size: int) -> Iterator[Prepared]:
+        """Stimuli in their order, prepared ``size`` at a time."""
+        for start in range(0, len(stimuli), size):
+            yield self.prepare(stimuli[start : start + size])
+
+    @property
+    def _image_token(self) -> int:
+        config = self.model.config
+        for name in ("image_token_id", "image_token_index"):
+            if isinstance(getattr(config, name, None), int):
+                return getattr(config, name)
+        raise UserError(f"{type(self.model).__name__} says no image_token_id in its config")
+
+    def _choices(self, stimuli: Sequence[Stimulus]) -> Tensor:
+        """First token of each choice as it would follow the prompt."""
+        rows = []
+        for stimulus in stimuli:
+            firsts = [self._first_token(choice) for choice in stimulus.choices]
+            if len(set(firsts)) < len(firsts):
+                raise UserError(f"this tokenizer begins several of {', '.join(stimulus.choices)} with one token")
+            rows.append(firsts)
+        return torch.tensor(rows)
+
+    def _first_token(self, word: str) -> int:
+        """The token that begins ``word`` behind a space; a lone space that a tokenizer puts first is skipped."""
+        ids = self.tokenizer.encode(f" {word}", add_special_tokens=False)
+        return next((i for i in ids if self.tokenizer.decode([i]).strip()), ids[-1])
+
+    def _find(self, row_t: Tensor, words: str) -> int:
+        """Index of the last token of the first place where ``words`` stand behind the picture."""
+        ids = row_t.tolist()
+        start = len(ids) - ids[::-1].index(self._image_token) if self._image_token in ids else 0
+        for text in (f" {words}", words):
+            wanted = self.tokenizer.encode(text, add_special_tokens=False)
+            for at in range(start, len(ids) - len(wanted) + 1):
+                if ids[at : at + len(wanted)] == wanted:
+                    return at + len(wanted) - 1
+        raise UserError(f"cannot find the tokens of {words!r} in the prompt")
+
+    def _tokens(self, pictures: Sequence[Any], site: Site) -> Tensor:
+        """States of pictures at a site, every token that stands for a part of a picture, in the model's own order."""
+        prepared = self.prepare(directions(1, 0, self.speech) * len(pictures), pictures)
+        states: dict[Site, Tensor] = {}
+        with torch.no_grad(), self._read(site, states, raw=True):
+            self.model(**prepared.inputs, use_cache=False)
+        tokens_btd = states[site]
+        if site.part == "language":
+            return tokens_btd[:, prepared.image_span]
+        return tokens_btd.reshape(len(pictures), -1, tokens_btd.shape[-1])
+
+    def _hooked(self, site: Site) -> tuple[nn.Module, bool]:
+        """The module whose input (or, behind the last block, output) is the site's state."""
+        blocks = self.roles.tower_blocks if site.part == "encoder" else self.roles.layers
+        return (blocks[site.layer], True) if site.layer < len(blocks) else (blocks[-1], False)
+
+    @contextmanager
+    def _read(self, site: Site, states: dict[Site, Tensor], raw: bool = False) -> Iterator[None]:
+        order = None if raw or site.part == "language" else self.patches
+
+        def keep(tokens: Tensor) -> Tensor:
+            held = tokens.detach()
+            if order is not None:
+                held = held.reshape(-1, order.tokens, held.shape[-1])[:, order.patches]
+            states[site] = held
+            return tokens
+
+        with _on_state(*self._hooked(site), keep):
+            yield
+
+    @contextmanager
+    def _edited(self, edit: Edit) -> Iterator[None]:
+        order = self.patches if edit.site.part == "encoder" else None
+
+        def change(tokens: Tensor) -> Tensor:
+            if order is None:
+                return edit.change(tokens)
+            rows_bnd = tokens.reshape(-1, order.tokens, tokens.shape[-1]).clone()
+            rows_bnd[:, order.patches] = edit.change(rows_bnd[:, order.patches])
+            return rows_bnd.reshape(tokens.shape)
+
+        with _on_state(*self._hooked(edit.site), change):
+            yield
+
+    @contextmanager
+    def _placed(self, places_bt: Tensor) -> Iterator[None]:
+        """Let every token of the language model be rotated as another one."""
+
+        def turn(module: nn.Module, args: Any, gave: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+            return tuple(_gathered(part, places_bt) for part in gave)
+
+        with ExitStack() as stack:
+            for rotary in self.roles.rotary:
+                handle = rotary.register_forward_hook(turn)
+                stack.callback(handle.remove)
+            yield
+
+    @contextmanager
+    def _encoder_placed(self, places: Tensor | Literal["zero"]) -> Iterator[None]:
+        patches = self.patches.patches
+        with changed(self.model, len(patches), int(patches.min()), places):
+            yield
+
+
+def _gathered(angles: Tensor, places_bt: Tensor) -> Tensor:
+    """``angles``, whose last dimensions are tokens and channels, with every token's taken from another."""
+    batch, length = places_bt.shape
+    lead = angles.shape[:-2]
+    if lead[-1] == 1 and batch > 1:
+        angles = angles.expand(*lead[:-1], batch, *angles.shape[-2:])
+    elif batch not in angles.shape[:-2]:
+        raise ValueError(f"rotary angles of shape {tuple(angles.shape)} do not fit a batch of {batch}")
+    axis = list(angles.shape[:-2]).index(batch)
+    view = [1] * (angles.ndim - 2)
+    view[axis] = batch
+    index = places_bt.view(*view, length, 1).expand(angles.shape)
+    return angles.gather(-2, index)
+
+
+@contextmanager
+def _on_state(module: nn.Module, before: bool, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Let ``change`` see and replace the hidden states that enter (or leave) a block."""
+
+    def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if args:
+            return (change(args[0]), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])}
+
+    def leave(_: nn.Module, __: Any, gave: Any) -> Any:
+        return (change(gave[0]), *gave[1:]) if isinstance(gave, tuple) else change(gave)
+
+    handle = (
+        module.register_forward_pre_hook(enter, with_kwargs=True) if before else module.register_forward_hook(leave)
+    )
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _added_scores(layer: nn.Module, scores_b1tt: Tensor) -> Iterator[None]:
+    """Add to the attention mask that a language-model block is given."""
+
+    def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        mask = kwargs.get("attention_mask")
+        if mask is None or mask.ndim != 4:
+            raise ValueError("this block is given no attention mask of scores; load the model with eager attention")
+        lowest = torch.finfo(mask.dtype).min if mask.is_floating_point() else 0
+        if not mask.is_floating_point():
+            mask = torch.zeros_like(mask, dtype=scores_b1tt.dtype).masked_fill(~mask, torch.finfo(scores_b1tt.dtype).min)
+            lowest = torch.finfo(scores_b1tt.dtype).min
+        return args, {**kwargs, "attention_mask": (mask + scores_b1tt.to(mask.dtype)).clamp_min(lowest)}
+
+    handle = layer.register_forward_pre_hook(enter, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
