@@ -70,9 +70,7 @@ def find_roles(model: Any, inputs: dict[str, Tensor]) -> Roles:
     return Roles(tuple(tower), tuple(layers), tuple(rotary), norms[-1] if norms else None, head)
 
 
-def _longest(
-    lists: Any, by_module: dict[int, _Call], fits: Any, width: int | None = None
-) -> list[nn.Module]:
+def _longest(lists: Any, by_module: dict[int, _Call], fits: Any, width: int | None = None) -> list[nn.Module]:
     """The longest list of modules that each took a tensor that fits and gave one of its shape."""
     found: list[nn.Module] = []
     for blocks in lists:

@@ -1,10 +1,10 @@
 """A model under diagnosis: asked about stimuli, read at every site, changed where a diagnostic says so."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -12,51 +12,14 @@ from tokenizers.models import WordLevel
 from torch import Tensor, nn
 
 from blindspot.diagnostics.encoder_places import changed
+from blindspot.diagnostics.hooks import NOTHING, Changes, Edit, Site, added_scores, on_state, placed
 from blindspot.diagnostics.places import Grid, Order, raster_order
 from blindspot.diagnostics.roles import Roles, find_roles
 from blindspot.diagnostics.stimuli import Speech, Stimulus, directions
 from blindspot.errors import UserError
+from blindspot.evaluation.base import PICTURE, Prompt
+from blindspot.evaluation.families import Family
 from blindspot.scenes.world import CANVAS
-
-
-class Site(NamedTuple):
-    """A place in the pipeline where states are read and changed: what enters block ``layer`` of a part.
-
-    ``encoder`` layer 0 is what enters the image encoder's first block, the last layer what leaves its last; likewise
-    ``language``, whose layer 0 at image tokens is what the connector gives.
-    """
-
-    part: Literal["encoder", "language"]
-    layer: int
-
-
-@dataclass(frozen=True)
-class Edit:
-    """A change to the states at a site: a function from and to a tensor of shape (batch, tokens, width)."""
-
-    site: Site
-    change: Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Changes:
-    """Everything that is to be different in a run.
-
-    Attributes:
-        edits: of states.
-        language_places: whose place each token has in the language model, shape (batch, tokens): token t is rotated as
-            token ``language_places[b, t]`` would be. Content and causal order stay.
-        encoder_places: whose position each patch has in the encoder, shape (patches,), or ``zero`` for no positions.
-        scores: added to attention scores of a language-model layer, by layer; shape (batch, 1, tokens, tokens).
-    """
-
-    edits: tuple[Edit, ...] = ()
-    language_places: Tensor | None = None
-    encoder_places: Tensor | Literal["zero"] | None = None
-    scores: Mapping[int, Tensor] = field(default_factory=dict)
-
-
-NOTHING = Changes()
 
 
 @dataclass
@@ -89,7 +52,9 @@ class Prepared:
         inside_bt = torch.zeros_like(self.image_bt)
         inside_bt[:, span] = True
         if not torch.equal(inside_bt, self.image_bt):
-            raise ValueError("image tokens are not one span, the same in every row; ask stimuli of one length at a time")
+            raise ValueError(
+                "image tokens are not one span, the same in every row; ask stimuli of one length at a time"
+            )
         return span
 
 
@@ -120,17 +85,16 @@ class Subject:
     Args:
         model: a variant, or an image-text model of transformers.
         processor: its own.
-        render: from a question to the text that the processor takes, with the model's mark for a picture.
+        family: how it is asked.
 
     Raises:
         UserError: if the parts of the model cannot be told apart.
     """
 
-    def __init__(self, model: Any, processor: Any, render: Callable[[str], str]) -> None:
+    def __init__(self, model: Any, processor: Any, family: Family) -> None:
         self.model = model.eval()
-        self.processor, self._render = processor, render
+        self.processor, self.family = processor, family
         self.tokenizer = processor.tokenizer
-        self.tokenizer.padding_side = "left"
         closed = isinstance(getattr(self.tokenizer.backend_tokenizer, "model", None), WordLevel)
         self.speech: Speech = "words" if closed else "english"
         self.roles: Roles = find_roles(model, self.prepare(directions(1, 0, self.speech)).inputs)
@@ -183,12 +147,9 @@ class Subject:
             UserError: if the model's tokenizer does not tell the choices apart, or splits a mention beyond finding.
         """
         shown = [stimulus.image(self.side) for stimulus in stimuli] if pictures is None else pictures
-        texts = [self._render(stimulus.prompt) for stimulus in stimuli]
-        inputs = dict(
-            self.processor(
-                text=texts, images=[Image.fromarray(picture) for picture in shown], padding=True, return_tensors="pt"
-            )
-        )
+        prompts = [Prompt((PICTURE, stimulus.prompt)) for stimulus in stimuli]
+        texts = [self.family.render(self.processor, prompt) for prompt in prompts]
+        inputs = self.family.inputs(self.processor, texts, [[Image.fromarray(picture)] for picture in shown])
         device = next(self.model.parameters()).device
         inputs = {name: value.to(device) for name, value in inputs.items() if isinstance(value, Tensor)}
         dtype = next(self.model.parameters()).dtype
@@ -199,9 +160,11 @@ class Subject:
             raise UserError("the picture takes no token in the language model; this model cannot be diagnosed")
         roles = stimuli[0].mentions if stimuli else {}
         mentions = {
-            role: torch.tensor([self._find(row, stimulus.mentions[role]) for row, stimulus in zip(ids_bt, stimuli, strict=True)])
+            role: torch.tensor(
+                [self._find(row, stimulus.mentions[role]) for row, stimulus in zip(ids_bt, stimuli, strict=True)]
+            )
             for role in roles
-        }  # fmt: skip
+        }
         return Prepared(list(stimuli), inputs, image_bt, self._choices(stimuli).to(device), mentions)
 
     @torch.no_grad()
@@ -221,11 +184,11 @@ class Subject:
             for edit in changes.edits:
                 stack.enter_context(self._edited(edit))
             if changes.language_places is not None:
-                stack.enter_context(self._placed(changes.language_places))
+                stack.enter_context(placed(self.roles.rotary, changes.language_places))
             if changes.encoder_places is not None:
                 stack.enter_context(self._encoder_placed(changes.encoder_places))
             for layer, scores in changes.scores.items():
-                stack.enter_context(_added_scores(self.roles.layers[layer], scores))
+                stack.enter_context(added_scores(self.roles.layers[layer], scores))
             for site in read:
                 stack.enter_context(self._read(site, states))
             output = self.model(**prepared.inputs, use_cache=False, output_attentions=attention)
@@ -299,7 +262,7 @@ class Subject:
             states[site] = held
             return tokens
 
-        with _on_state(*self._hooked(site), keep):
+        with on_state(*self._hooked(site), keep):
             yield
 
     @contextmanager
@@ -313,20 +276,7 @@ class Subject:
             rows_bnd[:, order.patches] = edit.change(rows_bnd[:, order.patches])
             return rows_bnd.reshape(tokens.shape)
 
-        with _on_state(*self._hooked(edit.site), change):
-            yield
-
-    @contextmanager
-    def _placed(self, places_bt: Tensor) -> Iterator[None]:
-        """Let every token of the language model be rotated as another one."""
-
-        def turn(module: nn.Module, args: Any, gave: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
-            return tuple(_gathered(part, places_bt) for part in gave)
-
-        with ExitStack() as stack:
-            for rotary in self.roles.rotary:
-                handle = rotary.register_forward_hook(turn)
-                stack.callback(handle.remove)
+        with on_state(*self._hooked(edit.site), change):
             yield
 
     @contextmanager
@@ -334,60 +284,3 @@ class Subject:
         patches = self.patches.patches
         with changed(self.model, len(patches), int(patches.min()), places):
             yield
-
-
-def _gathered(angles: Tensor, places_bt: Tensor) -> Tensor:
-    """``angles``, whose last dimensions are tokens and channels, with every token's taken from another."""
-    batch, length = places_bt.shape
-    lead = angles.shape[:-2]
-    if lead[-1] == 1 and batch > 1:
-        angles = angles.expand(*lead[:-1], batch, *angles.shape[-2:])
-    elif batch not in angles.shape[:-2]:
-        raise ValueError(f"rotary angles of shape {tuple(angles.shape)} do not fit a batch of {batch}")
-    axis = list(angles.shape[:-2]).index(batch)
-    view = [1] * (angles.ndim - 2)
-    view[axis] = batch
-    index = places_bt.view(*view, length, 1).expand(angles.shape)
-    return angles.gather(-2, index)
-
-
-@contextmanager
-def _on_state(module: nn.Module, before: bool, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Let ``change`` see and replace the hidden states that enter (or leave) a block."""
-
-    def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if args:
-            return (change(args[0]), *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])}
-
-    def leave(_: nn.Module, __: Any, gave: Any) -> Any:
-        return (change(gave[0]), *gave[1:]) if isinstance(gave, tuple) else change(gave)
-
-    handle = (
-        module.register_forward_pre_hook(enter, with_kwargs=True) if before else module.register_forward_hook(leave)
-    )
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def _added_scores(layer: nn.Module, scores_b1tt: Tensor) -> Iterator[None]:
-    """Add to the attention mask that a language-model block is given."""
-
-    def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        mask = kwargs.get("attention_mask")
-        if mask is None or mask.ndim != 4:
-            raise ValueError("this block is given no attention mask of scores; load the model with eager attention")
-        lowest = torch.finfo(mask.dtype).min if mask.is_floating_point() else 0
-        if not mask.is_floating_point():
-            mask = torch.zeros_like(mask, dtype=scores_b1tt.dtype).masked_fill(~mask, torch.finfo(scores_b1tt.dtype).min)
-            lowest = torch.finfo(scores_b1tt.dtype).min
-        return args, {**kwargs, "attention_mask": (mask + scores_b1tt.to(mask.dtype)).clamp_min(lowest)}
-
-    handle = layer.register_forward_pre_hook(enter, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()

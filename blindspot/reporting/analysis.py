@@ -21,6 +21,7 @@ from blindspot.evaluation.statistics import (
 )
 from blindspot.reporting.answers import Answers, RunKey
 from blindspot.reporting.plan import Column, Pair, Plan
+from blindspot.reporting.units import units_of
 
 ALPHA = 0.05
 Row = dict[str, Any]
@@ -100,21 +101,9 @@ def _groups(answers: Answers, place: int) -> dict[str, Any]:
 
 
 def _cell(answers: Answers, column: Column, split: str, places_q: np.ndarray) -> _Cell:
-    units: dict[str, int] = {}
-    clusters: list[str] = []
-    unit_q = np.empty(len(places_q), dtype=np.int64)
-    for number, place in enumerate(places_q):
-        groups, own = _groups(answers, place), str(answers.questions[place]["id"])
-        unit = str(groups.get("cluster", own)) if column.metric == "pair_accuracy" else own
-        if unit not in units:
-            units[unit] = len(units)
-            clusters.append(str(groups.get("cluster", own)))
-        unit_q[number] = units[unit]
-    sample = Sample(clusters)
-    scores: dict[RunKey, np.ndarray] = {}
-    for key, scores_q in answers.scores.items():
-        scores[key] = np.ones(len(units))
-        np.minimum.at(scores[key], unit_q, scores_q[places_q])
+    units = units_of(answers, column, places_q)
+    sample = Sample(units.clusters)
+    scores = {key: units.lowest(scores_q[places_q]) for key, scores_q in answers.scores.items()}
     members: dict[tuple[str, str], list[RunKey]] = defaultdict(list)
     for key in scores:
         members[key.arm, key.stage].append(key)

@@ -10,9 +10,10 @@ from blindspot.reporting.answers import Answers, load_answers
 from blindspot.reporting.curves import load_curves
 from blindspot.reporting.findings import findings
 from blindspot.reporting.gallery import pick_localisation, pick_scenes
+from blindspot.reporting.hypotheses import verdicts
 from blindspot.reporting.plan import Plan, load_plan
 
-VERSION = 2
+VERSION = 3
 DIGITS = 6
 
 
@@ -39,6 +40,7 @@ def collect(run: Path) -> dict[str, Any]:
         "scores": analysis.scores,
         "differences": analysis.differences,
         "noise": analysis.noise,
+        "hypotheses": verdicts(plan, answers),
         "curves": load_curves(run, plan),
         "gallery": pick_scenes(plan, answers),
         "localisation": pick_localisation(plan, answers),

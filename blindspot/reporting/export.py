@@ -36,6 +36,7 @@ def write_tables(run: Path, results: dict[str, Any]) -> list[Path]:
         }
         texts |= {f"{name}.tex": booktabs(table) for name, table in tables.items() if table}
     texts["noise.csv"] = _csv(results["noise"])
+    texts["hypotheses.csv"] = _csv(results["hypotheses"])
     for name, text in texts.items():
         if text:
             write_text(folder / name, text)

@@ -23,6 +23,7 @@ from blindspot.reporting.figure_style import (
     style,
 )
 from blindspot.reporting.findings import stage_name
+from blindspot.reporting.hypothesis_figure import draw_hypotheses
 from blindspot.reporting.plan import Arm, Column
 from blindspot.reporting.tables import arms_of, columns_of
 from blindspot.reporting.text import points
@@ -39,11 +40,15 @@ def write_figures(folder: Path, results: Row) -> dict[str, tuple[Path, str]]:
     """Draw every figure that the results allow, as SVG and PDF.
 
     Returns:
-        per figure name its SVG file and its title: ``scores``, ``curves``, ``differences_<stage>``.
+        per figure name its SVG file and its title: ``hypotheses``, ``scores``, ``curves``, ``differences_<stage>``.
     """
     drawn: dict[str, tuple[Path, str]] = {}
     with style():
-        figures = {"scores": draw_scores(results), "curves": draw_curves(results)}
+        figures = {
+            "hypotheses": draw_hypotheses(results),
+            "scores": draw_scores(results),
+            "curves": draw_curves(results),
+        }
         figures |= {f"differences_{stage}": draw_differences(results, stage) for stage in results["stages"]}
         for name, figure in figures.items():
             if figure is not None:

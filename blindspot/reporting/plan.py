@@ -80,6 +80,17 @@ class Column(BaseModel):
         return f"{self.paper} {self.label}".strip() if self.paper != self.label else self.label
 
 
+class Hypothesis(BaseModel):
+    """A claim, what tests it, and the weighted sum of arms' scores that it predicts the sign of."""
+
+    id: Text
+    claim: Text
+    test: Text
+    contrast: dict[Text, float]
+    predicts: Literal["positive", "negative", "zero"]
+    column: Text
+
+
 class Step(BaseModel):
     """One cached unit of the study and the folder it wrote, relative to the run folder."""
 
@@ -102,6 +113,7 @@ class Plan(BaseModel):
     pairs: list[Pair]
     columns: list[Column]
     steps: list[Step]
+    hypotheses: list[Hypothesis] = Field(default_factory=list)
     notes: list[Text] = Field(default_factory=list)
     data: dict[str, str] = Field(default_factory=dict)
 
@@ -112,6 +124,10 @@ class Plan(BaseModel):
     def seeds(self) -> list[int]:
         """Seeds of the evaluations, in ascending order."""
         return sorted({step.seed or 0 for step in self.evaluations()})
+
+    def column(self, name: str) -> Column:
+        """The column of this id."""
+        return next(column for column in self.columns if column.id == name)
 
     def stages(self) -> list[str]:
         """Stages with an evaluation, in the order of the plan."""

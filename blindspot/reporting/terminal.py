@@ -10,6 +10,7 @@ from rich.text import Text
 from blindspot.reporting.findings import stage_name
 from blindspot.reporting.plan import Column
 from blindspot.reporting.tables import Cell, Table, TableRow, difference_table, score_table
+from blindspot.reporting.text import signed
 
 _LABEL, _NUMBER, _INTERVAL = 26, 8, 14
 
@@ -29,9 +30,22 @@ def print_tables(results: dict[str, Any], console: Console) -> None:
         if table := difference_table(results, stage):
             title = f"Differences after {name}, in points; * survives Holm, † only a test on questions alone"
             _print(table, title, console)
+    if results["hypotheses"]:
+        console.print(_claims(results["hypotheses"]))
     console.print(Text(results["findings"]["text"]))
     for note in results["notes"]:
         console.print(Text(f"Note: {note}", style="dim"))
+
+
+def _claims(rows: list[dict[str, Any]]) -> RichTable:
+    table = RichTable(title="The explanations, tested; effects in points", box=box.SIMPLE_HEAD, title_justify="left")
+    for heading in ("explanation", "effect", "95 %", "Holm's p", "verdict"):
+        table.add_column(heading)
+    for row in rows:
+        interval = "" if row["low"] is None else f"{signed(row['low'])} to {signed(row['high'])}"
+        p_holm = "" if row["p_holm"] is None else f"{row['p_holm']:.3f}"
+        table.add_row(*map(Text, (row["claim"], signed(row["effect"]), interval, p_holm, row["verdict"])))
+    return table
 
 
 def _print(table: Table, title: str, console: Console) -> None:

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from blindspot.errors import UserError
 from blindspot.files import write_text
+from blindspot.studies import hypotheses
 from blindspot.studies.arms import expand_arms
 from blindspot.studies.nearest import suggest
 from blindspot.studies.spec import Study
@@ -150,6 +151,10 @@ def _validate(raw: Mapping[str, Any], where: str, prefix: str) -> Study:
         # A mistyped key is reported twice, as unknown and as missing: the first says more.
         problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
         raise UserError(f"{where}: {prefix}{explain(problems[0])}") from None
+    try:
+        hypotheses.check(study)
+    except UserError as error:
+        raise UserError(f"{where}: {prefix}{error}") from None
     return study
 
 

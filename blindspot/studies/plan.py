@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from blindspot.files import fingerprint, write_json
+from blindspot.studies import hypotheses
 from blindspot.studies.arms import Arm, describe_arms, expand_arms
 from blindspot.studies.axes import CONNECTORS, LANGUAGE_POSITIONS
 from blindspot.studies.pairs import compared_pairs
 from blindspot.studies.schedule import estimate
 from blindspot.studies.spec import Study
 from blindspot.studies.step import Step
+from blindspot.studies.versions import diagnostics_version
 
 
 def plan_steps(study: Study, code: str, data: str | None = None) -> list[Step]:
@@ -61,6 +63,7 @@ def write_plan(run: Path, study: Study, steps: list[Step], columns: list[dict[st
             "arms": describe_arms(study),
             "pairs": compared_pairs(study),
             "columns": columns,
+            "hypotheses": hypotheses.describe(study),
             "notes": _notes(study),
             "data": {"test": steps[0].folder},
             "steps": [
@@ -164,6 +167,8 @@ def _add_arm(plan: _Plan, arm: Arm, seed: int) -> None:
         made.append(add(stage, _named(arm, names), made, **variant, **section, **plan.model()))
         evaluation = {"evaluate_with": dict(point.evaluate_with.values), "encoder_training": point.encoder_training}
         add("evaluate", arm.id, made, stage, **variant, **evaluation, **plan.model())
+    if study.diagnose and point.evaluate_with == point.positions:  # else it is the model of another arm
+        add("diagnose", arm.id, made[-1:], diagnose=study.diagnose, diagnostics=diagnostics_version())
 
 
 def _named(arm: Arm, names: list[str]) -> str:

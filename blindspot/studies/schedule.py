@@ -17,6 +17,7 @@ ENCODER_SECONDS_PER_SAMPLE = {
 SECONDS_PER_SAMPLE = {"text": 2.5e-3, "connector": 2.7e-3, "instruct": 3.8e-3}
 SECONDS_PER_TRAINING_IMAGE = 8e-4
 SECONDS_PER_TEST_QUESTION = 8e-3  # for all columns together
+SECONDS_PER_DIAGNOSTIC = 5.0
 REFERENCE_WIDTH = 64  # the width at which the figures above were measured, one thread of a 2-core machine
 SECONDS_TO_START = 6.0  # workers import torch and transformers
 
@@ -26,6 +27,8 @@ def estimate(study: Study, kind: str, objective: str | None = None) -> float:
     if kind == "data":
         return 1.0 + SECONDS_PER_TRAINING_IMAGE * study.data.train
     scale = study.model.width / REFERENCE_WIDTH
+    if kind == "diagnose":
+        return SECONDS_PER_DIAGNOSTIC * len(study.diagnose)
     if kind == "evaluate":
         return 0.5 + SECONDS_PER_TEST_QUESTION * study.data.test * scale
     recipes = {"text": study.text, "encoder": study.encoder, "connector": study.connector, "instruct": study.instruct}

@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from blindspot.studies.axes import Captions, Connector, EncoderSite, Family, LanguageSite, Objective, refuse
+from blindspot.diagnostics.names import NAMES as DIAGNOSTICS
+from blindspot.studies.axes import Captions, Connector, EncoderSite, Family, LanguageSite, Objective, known, refuse
 
 T = TypeVar("T")
 
@@ -235,6 +236,34 @@ class Instruct(Recipe):
     encoder: Training
 
 
+DiagnosticName = Annotated[str, BeforeValidator(lambda name: known(name, DIAGNOSTICS))]
+
+
+class Hypothesis(Section):
+    """A claim that the study puts to the test.
+
+    Attributes:
+        claim: the explanation, in a sentence.
+        test: what is compared to test it, in a sentence.
+        contrast: arms with weights that sum to zero; the effect is the weighted sum of their scores.
+        predicts: whether the claim says that the effect is ``positive``, ``negative`` or ``zero``.
+        column: whose scores.
+    """
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    claim: str
+    test: str
+    contrast: dict[str, float]
+    predicts: Literal["positive", "negative", "zero"]
+    column: str
+
+    @model_validator(mode="after")
+    def _weights_cancel(self) -> Self:
+        if len(self.contrast) < 2 or abs(sum(self.contrast.values())) > 1e-9:
+            raise refuse(f'contrast of "{self.id}": weights of two or more arms that sum to zero')
+        return self
+
+
 class Study(Section):
     """A whole study, resolved at one scale."""
 
@@ -249,6 +278,8 @@ class Study(Section):
     encoder: Encoder
     connector: Recipe
     instruct: Instruct
+    hypotheses: list[Hypothesis] = []
+    diagnose: list[DiagnosticName] = []
     scale: str = "full"
     scales: dict[str, dict[str, Any]] = {}
 

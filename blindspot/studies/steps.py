@@ -22,6 +22,7 @@ from blindspot.model.variant import BlindspotForConditionalGeneration, save
 from blindspot.positions import EncoderPositions, LanguagePositions
 from blindspot.question import Question
 from blindspot.studies.corpus import Corpus, to_pixels
+from blindspot.studies.diagnosing import diagnose
 from blindspot.studies.probe import column_scores, probe_questions
 from blindspot.studies.sources import CorpusSize, write_nlvr, write_scenes
 from blindspot.studies.step import StepContext, StepFunction
@@ -137,6 +138,7 @@ STEPS: dict[str, StepFunction] = {
     "connector": connector,
     "instruct": instruct,
     "evaluate": evaluate,
+    "diagnose": diagnose,
 }
 
 

@@ -36,12 +36,13 @@ RESULT_LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")
 
 def code_version() -> str:
     """Hash of the source bytes of `RESULT_SOURCES` and the versions of `RESULT_LIBRARIES`."""
-    files: list[Path] = []
-    for name in RESULT_SOURCES:
-        path = PACKAGE / name
-        files += [path] if path.is_file() else path.rglob("*.py")
-    sources = {path.relative_to(PACKAGE).as_posix(): sha256_file(path) for path in files}
-    return fingerprint({"sources": sources, "libraries": {name: _version(name) for name in RESULT_LIBRARIES}})
+    libraries = {name: _version(name) for name in RESULT_LIBRARIES}
+    return fingerprint({"sources": _sources(RESULT_SOURCES), "libraries": libraries})
+
+
+def diagnostics_version() -> str:
+    """Hash of the source bytes of what diagnoses, beside what is in `code_version`."""
+    return fingerprint(_sources(("diagnostics", "evaluation/families")))
 
 
 def nlvr_fingerprint(folder: Path | None) -> str:
@@ -59,6 +60,14 @@ def nlvr_fingerprint(folder: Path | None) -> str:
         return nlvr.fingerprint(folder)
     except UserError as error:
         raise UserError(f"--data: {error}") from error
+
+
+def _sources(names: tuple[str, ...]) -> dict[str, str]:
+    files: list[Path] = []
+    for name in names:
+        path = PACKAGE / name
+        files += [path] if path.is_file() else path.rglob("*.py")
+    return {path.relative_to(PACKAGE).as_posix(): sha256_file(path) for path in files}
 
 
 def _version(library: str) -> str:

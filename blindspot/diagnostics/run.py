@@ -1,0 +1,65 @@
+"""Carrying out diagnostics one after the other, each kept as soon as it is done."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blindspot.diagnostics.base import Budget, Findings
+from blindspot.diagnostics.registry import DIAGNOSTICS
+from blindspot.diagnostics.subject import Subject
+from blindspot.errors import one_of
+from blindspot.files import write_json, write_via
+
+DIGITS = 6
+Told = Callable[[str, int, int], None]
+
+
+def diagnose(subject: Subject, names: Sequence[str], budget: Budget, folder: Path, told: Told) -> None:
+    """Run diagnostics, and leave ``<name>.json`` (tables) and ``<name>.npz`` (pictures) of each in ``folder``.
+
+    One that has left its file there is not repeated.
+
+    Args:
+        subject: the model.
+        names: of `DIAGNOSTICS`.
+        budget: how much each may look at.
+        folder: where to write.
+        told: the name of the diagnostic, how far it is, and of how much.
+
+    Raises:
+        UserError: if there is no such diagnostic, or a file cannot be written.
+    """
+    for name in names:
+        one_of(name, DIAGNOSTICS, "diagnose", "diagnostic")
+    for name in names:
+        if not (folder / f"{name}.json").exists():
+            told(name, 0, 1)
+            found = DIAGNOSTICS[name].run(subject, budget, lambda done, of, name=name: told(name, done, of))
+            _write(folder, name, found)
+
+
+def _write(folder: Path, name: str, found: Findings) -> None:
+    arrays = {key: np.asarray(value) for key, value in found.pictures.items()}
+    write_via(folder / f"{name}.npz", lambda temporary: _save(temporary, arrays))
+    tables = [
+        {"name": table.name, "title": table.title, "notes": list(table.notes), "rows": table.rows}
+        for table in found.tables
+    ]
+    write_json(folder / f"{name}.json", {"diagnostic": name, "tables": _rounded(tables)})
+
+
+def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with path.open("wb") as handle:
+        np.savez_compressed(handle, allow_pickle=False, **arrays)  # pyright: ignore[reportArgumentType]
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return None if not np.isfinite(value) else float(f"{value:.{DIGITS}g}") + 0.0
+    return value.item() if isinstance(value, np.generic) else value

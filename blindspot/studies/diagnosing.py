@@ -1,0 +1,19 @@
+"""The step that diagnoses a trained arm."""
+
+from functools import partial
+
+from blindspot.diagnostics.base import Budget
+from blindspot.diagnostics.opening import open_subject
+from blindspot.diagnostics.run import diagnose as run
+from blindspot.studies.step import StepContext
+
+
+def diagnose(context: StepContext) -> None:
+    """Run the study's diagnostics on the model of the instruct stage; one that is finished is not repeated."""
+    config = context.step.config
+    subject = open_subject(context.inputs["instruct"] / "model")
+    run(subject, config["diagnose"], Budget(seed=config["seed"]), context.folder, partial(_told, context))
+
+
+def _told(context: StepContext, name: str, done: int, of: int) -> None:
+    context.report(done, of, phase=name)

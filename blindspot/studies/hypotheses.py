@@ -1,0 +1,35 @@
+"""The claims of a study, checked against its arms and columns."""
+
+from typing import Any
+
+from blindspot.errors import UserError
+from blindspot.studies.arms import expand_arms
+from blindspot.studies.columns import columns
+from blindspot.studies.nearest import suggest
+from blindspot.studies.spec import Study
+
+
+def check(study: Study) -> None:
+    """See that every hypothesis names arms and a column of the study, and no two have one id.
+
+    Raises:
+        UserError: naming the hypothesis and what it could have meant.
+    """
+    arms = [arm.id for arm in expand_arms(study)]
+    known = [column["id"] for column in columns(study.source)]
+    ids = [hypothesis.id for hypothesis in study.hypotheses]
+    for hypothesis in study.hypotheses:
+        if ids.count(hypothesis.id) > 1:
+            raise UserError(f'hypotheses: "{hypothesis.id}" is there twice; rename one')
+        for arm in hypothesis.contrast:
+            if arm not in arms:
+                raise UserError(f'hypotheses: "{hypothesis.id}": no arm "{arm}"; {suggest(arm, arms)}')
+        if hypothesis.column not in known:
+            raise UserError(
+                f'hypotheses: "{hypothesis.id}": no column "{hypothesis.column}"; {suggest(hypothesis.column, known)}'
+            )
+
+
+def describe(study: Study) -> list[dict[str, Any]]:
+    """The hypotheses as plain values, for ``plan.json``."""
+    return [hypothesis.model_dump() for hypothesis in study.hypotheses]
