@@ -7,7 +7,7 @@ from blindspot.evaluation.statistics import CONFIDENCE, PERMUTATIONS, RESAMPLES
 from blindspot.files import write_json
 from blindspot.reporting.analysis import ALPHA, analyse
 from blindspot.reporting.answers import Answers, load_answers
-from blindspot.reporting.curves import load_curves
+from blindspot.reporting.curves import load_curves, unlearned_text
 from blindspot.reporting.findings import findings
 from blindspot.reporting.gallery import pick_localisation, pick_scenes
 from blindspot.reporting.hypotheses import verdicts
@@ -34,7 +34,7 @@ def collect(run: Path) -> dict[str, Any]:
         **plan.model_dump(include={"study", "title", "scale", "meaningful", "arms", "columns", "pairs"}),
         "seeds": plan.seeds(),
         "stages": plan.stages(),
-        "notes": plan.notes + _notes(plan, answers, analysis.noise),
+        "notes": plan.notes + unlearned_text(run, plan) + _notes(plan, answers, analysis.noise),
         "method": {"confidence": CONFIDENCE, "alpha": ALPHA, "resamples": RESAMPLES, "permutations": PERMUTATIONS},
         "findings": findings(plan, analysis.differences, analysis.noise),
         "scores": analysis.scores,

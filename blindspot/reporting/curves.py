@@ -1,10 +1,13 @@
-"""Accuracy against training step, from the training logs."""
+"""What the training logs say: accuracy against training step, and language models that did not learn."""
 
 from pathlib import Path
 from typing import Any
 
 from blindspot.files import read_jsonl
 from blindspot.reporting.plan import Plan
+
+UNLEARNED = 5.0
+"""A language model whose loss on text is this many times another seed's is called unlearned."""
 
 
 def load_curves(run: Path, plan: Plan) -> list[dict[str, Any]]:
@@ -32,3 +35,24 @@ def load_curves(run: Path, plan: Plan) -> list[dict[str, Any]]:
                 }
             )
     return curves
+
+
+def unlearned_text(run: Path, plan: Plan) -> list[str]:
+    """A sentence for every seed whose language model learned its text far worse than another seed's did.
+
+    All arms of a seed share it, so their scores then say little about the arms.
+    """
+    ends: dict[int, float] = {}
+    for step in plan.steps:
+        log = run / step.folder / "log.jsonl"
+        if step.kind == "text" and log.exists():
+            losses = [row["loss"] for row in read_jsonl(log) if row.get("loss") is not None]
+            if losses:
+                ends[step.seed or 0] = losses[-1]
+    best = min(ends.values(), default=0.0)
+    return [
+        f"The language model of seed {seed} ended its text at loss {loss:.3g}, another seed's at {best:.3g}: it has not "
+        "learned what text can teach, and all arms of this seed rest on it. Raise text.steps."
+        for seed, loss in sorted(ends.items())
+        if loss > UNLEARNED * best
+    ]

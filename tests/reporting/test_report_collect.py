@@ -189,3 +189,19 @@ def test_a_folder_without_results_is_refused(tmp_path: Path, make_run: Callable[
     (run / "plan.json").write_text('{"study": 3}')
     with pytest.raises(UserError, match=r"plan\.json: study: .*string"):
         collect(run)
+
+
+def test_a_seed_whose_language_model_did_not_learn_is_named(make_run: Callable[..., Path]) -> None:
+    run = make_run(per_column=10)
+    plan = json.loads((run / "plan.json").read_text())
+    for seed, loss in ((0, 0.02), (1, 0.298)):
+        folder = run / f"steps/text-{seed}"
+        folder.mkdir()
+        (folder / "log.jsonl").write_text(
+            json.dumps({"step": 1, "loss": 3.0}) + "\n" + json.dumps({"loss": loss}) + "\n"
+        )
+        step = {"id": f"text/seed{seed}", "kind": "text", "folder": f"steps/text-{seed}", "seed": seed}
+        plan["steps"].append(step)
+    (run / "plan.json").write_text(json.dumps(plan))
+    (note,) = [note for note in collect(run)["notes"] if "language model of seed" in note]
+    assert "seed 1 ended its text at loss 0.298, another seed's at 0.02" in note
