@@ -85,9 +85,13 @@ class Source:
         form: ``tsv``, ``hub`` or ``original``.
         repository: Hugging Face data set, or None.
         revision: commit that is read, or None for the newest.
-        files: paths inside the repository, or URLs; empty: all of it.
+        files: paths inside the repository (``*`` matches), or URLs; empty: all of it.
         sha256, md5: of single files, by path, where published.
-        counts: numbers of questions and images in it, e.g. ``{"questions": 300, "images": 300}``, and per group.
+        counts: numbers in it as published: ``questions``, ``images``, ``sets``, and of questions with a label,
+            e.g. ``complexity=simple``.
+        marks: patterns of paths in a folder; one that matches says that the folder holds this form.
+        page: where a person finds what cannot be downloaded by itself, and how to lay it out.
+        links: pictures that lie elsewhere: from the folder of the form to their URLs by relative path.
     """
 
     form: str
@@ -97,6 +101,9 @@ class Source:
     sha256: Mapping[str, str] = field(default_factory=dict)
     md5: Mapping[str, str] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
+    marks: tuple[str, ...] = ()
+    page: str = ""
+    links: Callable[[Path], Mapping[str, str]] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""``blindspot data``: what to know of a data set before training on it."""
+"""``blindspot data``: what to know of a data set before training on it, and how a benchmark gets here."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,12 +9,12 @@ from rich.progress import Progress, TaskID
 
 from blindspot.cli.status import EXIT_USER, STATUS, one_line_errors
 
-data = typer.Typer(no_args_is_help=True, help="Look at training data in LLaVA's form.")
+data = typer.Typer(no_args_is_help=True, help="Look at training data in LLaVA's form; download benchmarks.")
 
 
 @data.callback()
 def group() -> None:
-    """Look at training data in LLaVA's form."""
+    """Look at training data in LLaVA's form; download benchmarks."""
 
 
 @data.command(epilog=STATUS)
@@ -54,3 +54,45 @@ def check(
         Console().print(as_table(found))
         if any(found["faults"].values()):
             raise typer.Exit(EXIT_USER)
+
+
+@data.command(epilog=STATUS)
+def get(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A benchmark of `blindspot benchmarks`.")],
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", help="Where benchmarks lie. [dim]\\[default: $BLINDSPOT_DATA, or data][/dim]", show_default=False
+        ),
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(help="[bold]tsv[/bold] (VLMEvalKit), [bold]hub[/bold] (Hugging Face) or [bold]original[/bold]."),
+    ] = None,
+) -> None:
+    """Download a benchmark, check it, and say where it is. Broken off, the same command continues.
+
+    What is on this disk already is not downloaded again, so that this also
+    works without a network.
+
+    [bold]Examples[/bold]
+
+      [cyan]blindspot data get vsr[/cyan]
+      [cyan]blindspot data get gqa --form hub --data /scratch/benchmarks[/cyan]
+    """
+    with one_line_errors():
+        from blindspot.benchmarks.download import data_root
+        from blindspot.benchmarks.download import get as download
+        from blindspot.benchmarks.registry import find
+
+        bars: dict[str, TaskID] = {}
+        terminal = Console(stderr=True)
+        with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
+
+            def show(what: str, done: int, total: int | None) -> None:
+                if what not in bars:
+                    bars[what] = progress.add_task(what, total=total)
+                progress.update(bars[what], completed=done, total=total)
+
+            place, before = download(find(name), data_root(root), form, show)
+        Console().print(f"{'Already there' if before else 'Written'}: {place}", soft_wrap=True, highlight=False)

@@ -110,6 +110,16 @@ class Subject:
         return max(CANVAS, round((size or 336) / CANVAS) * CANVAS)
 
     @property
+    def tower(self) -> nn.Module:
+        """The image encoder: the largest module that holds its blocks and none of the language model's."""
+        holders = [
+            module
+            for module in self.model.modules()
+            if self.roles.tower_blocks[0] in (held := list(module.modules())) and self.roles.layers[0] not in held
+        ]
+        return max(holders, key=lambda module: sum(parameter.numel() for parameter in module.parameters()))
+
+    @property
     def sites(self) -> list[Site]:
         """All sites, in the order of the pipeline."""
         tower, layers = len(self.roles.tower_blocks), len(self.roles.layers)

@@ -1,0 +1,128 @@
+"""From a path to a collection: which form lies there, its rows as questions, and what is not as published."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from blindspot.benchmarks.base import Benchmark, Collection, Source
+from blindspot.benchmarks.forms.table import Row, Table
+from blindspot.errors import UserError
+from blindspot.question import Question
+
+SUFFIX_FORMS = {".tsv": "tsv", ".parquet": "hub", ".arrow": "hub"}
+
+_NUMBERED = re.compile(r"(.*)-\d{5}-of-(\d{5})[^/]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How a form of a benchmark is read.
+
+    Attributes:
+        table: from the files that the form's marks found to its rows.
+        question: from a row to a question.
+        notes: what is known to be wrong with this form.
+    """
+
+    table: Callable[[Sequence[Path]], Table]
+    question: Callable[[Row], Question]
+    notes: tuple[str, ...] = ()
+
+
+def found(source: Source, folder: Path) -> list[Path]:
+    """The files by which a folder holds a form, sorted; of several marks the first that matches.
+
+    Files that are numbered ``-00000-of-00004`` count only if all of them are there.
+    """
+    for mark in source.marks:
+        if paths := sorted(path for path in folder.glob(mark) if path.is_file()):
+            return paths if _whole(paths) else []
+    return []
+
+
+def _whole(paths: Sequence[Path]) -> bool:
+    numbered = [(match[1], int(match[2])) for path in paths if (match := _NUMBERED.fullmatch(str(path)))]
+    return all(count == total for (_, total), count in Counter(numbered).items())
+
+
+def choose(benchmark: Benchmark, path: Path) -> tuple[Source, list[Path]]:
+    """The form that lies at a path, and its files.
+
+    A file is of the form of its suffix. Of a folder with several forms, the one that the benchmark prefers; a form
+    may also lie in a sub-folder of its name.
+
+    Raises:
+        UserError: if there is none; says what was expected.
+    """
+    if path.is_file():
+        form = SUFFIX_FORMS.get(path.suffix, "original")
+        for source in benchmark.sources:
+            if source.form == form:
+                return source, [path]
+    for source in benchmark.sources:
+        for folder in (path / source.form, path):
+            if paths := found(source, folder):
+                return source, paths
+    expected = "; ".join(f"{source.form}: {' or '.join(source.marks)}" for source in benchmark.sources)
+    what = "nothing" if not path.exists() else f"no data of {benchmark.title}"
+    raise UserError(
+        f"{what} at {path}; expected is one of {expected}; "
+        f"get it with `blindspot data get {benchmark.name}` or see `blindspot benchmarks`"
+    )
+
+
+def collected(benchmark: Benchmark, path: Path, readers: Mapping[str, Reader]) -> Collection:
+    """Read whichever form lies at a path.
+
+    Raises:
+        UserError: if there is none, or it is malformed: a missing column or picture, an id that occurs twice, a gold
+            answer that is not among the options.
+    """
+    source, paths = choose(benchmark, path)
+    reader = readers[source.form]
+    table = reader.table(paths)
+    questions = tuple(reader.question(row) for row in table.rows)
+    _refuse_faults(table, questions)
+    notes = (*reader.notes, *different(source, questions, len(table.images)), *unlabelled(benchmark, questions))
+    return Collection(benchmark, source.form, questions, table.images, notes, table.digest)
+
+
+def different(source: Source, questions: Sequence[Question], images: int) -> list[str]:
+    """What of the published counts the data does not have, one line each. Equal pictures count as one."""
+    labels = Counter(f"{name}={label}" for question in questions for name, label in question.groups.items())
+    sets = {question.groups.get("set") for question in questions} - {None}
+    counted = {"questions": len(questions), "images": images, "sets": len(sets)}
+    return [
+        f"{counted.get(name, labels[name]):,} {name}, published {published:,}"
+        for name, published in source.counts.items()
+        if counted.get(name, labels[name]) != published
+    ]
+
+
+def unlabelled(benchmark: Benchmark, questions: Sequence[Question]) -> list[str]:
+    """The metrics that no question of this form counts for, one line for each label that is missing."""
+    carried = {name for question in questions for name in question.groups}
+    wanted = {
+        name: metric.name for metric in reversed(benchmark.metrics) for term in metric.terms for name in term.where
+    }
+    return [
+        f"no question of this form has a label {name!r}: {wanted[name]} and the like are not reported"
+        for name in sorted(wanted)
+        if name not in carried
+    ]
+
+
+def _refuse_faults(table: Table, questions: Sequence[Question]) -> None:
+    if not questions:
+        raise UserError(f"{table.source} holds no rows; get it again")
+    first: dict[str, Row] = {}
+    for row, question in zip(table.rows, questions, strict=True):
+        if (before := first.setdefault(question.id, row)) is not row:
+            raise row.error(f"id {question.id!r} is also that of {before.place}; remove one of the two")
+        letters = [chr(ord("A") + number) for number in range(len(question.choices))]
+        if question.kind == "mcq" and question.answer not in letters:
+            raise row.error(f"the gold answer {question.answer!r} is not one of the options {', '.join(letters)}")
+        if question.kind == "yes_no" and question.answer not in ("Yes", "No"):
+            raise row.error(f"the gold answer {question.answer!r} is neither Yes nor No")

@@ -1,0 +1,166 @@
+"""Hugging Face data sets on this disk: parquet files of a snapshot, Arrow files of the cache or of save_to_disk.
+
+Parquet files are converted once by `datasets` into its cache, because a picture in a parquet file can only be reached
+by decoding its whole row group. Arrow files are mapped into memory as they are.
+"""
+
+import hashlib
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from blindspot.benchmarks.forms.table import Pictures, Row, Table, digest
+from blindspot.errors import UserError
+
+SUFFIXES = (".parquet", ".arrow")
+
+
+@dataclass(frozen=True, slots=True)
+class ArrowImages:
+    """Pictures in columns of a memory-mapped table: ``places`` are column, row, and position in a list of pictures."""
+
+    table: pa.Table
+    places: tuple[tuple[str, int, int], ...]
+
+    def read(self, key: int) -> bytes:
+        """The bytes of the image file as they were published."""
+        column, row, position = self.places[key]
+        return _contents(self.table.column(column)[row].as_py())[position]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+def read(
+    folder: Path,
+    paths: Sequence[Path],
+    needed: Sequence[str],
+    optional: Sequence[str] = (),
+    images: Sequence[str] = ("image",),
+    keep: Callable[[Mapping[str, Any]], bool] | None = None,
+) -> Table:
+    """Read the columns of a data set.
+
+    Args:
+        folder: the data set, for messages.
+        paths: its files of one split, all parquet or all Arrow, in order.
+        needed: columns that must be there.
+        optional: columns that are read where they are there.
+        images: columns of pictures (an image or a list of images); empty ones are skipped.
+        keep: says by its other cells whether a row belongs to the benchmark.
+
+    Raises:
+        UserError: if a file or a column is missing or broken, or a row has no picture.
+    """
+    table = load(folder, paths, [*needed, *images[:1]], [*optional, *images[1:]])
+    columns = [name for name in images if name in table.column_names]
+    texts = {
+        number: cells
+        for number, cells in enumerate(table.drop_columns(columns).to_pylist(), start=1)
+        if keep is None or keep(cells)
+    }
+    pictures = Pictures()
+    own: dict[int, tuple[int, ...]] = dict.fromkeys(texts, ())
+    for column in columns:
+        for number, position, content in _pictures(table.column(column), own):
+            key = pictures.key(hashlib.sha256(content).hexdigest(), (column, number - 1, position))
+            own[number] = (*own[number], key)
+    if absent := [number for number, keys in own.items() if not keys]:
+        raise UserError(
+            f"{folder}: {len(absent):,} of {len(own):,} rows have no picture, the first is row {absent[0]}; "
+            "get the data set again"
+        )
+    rows = [Row(f"{folder}: row {number}", number, cells, own[number]) for number, cells in texts.items()]
+    return Table(folder, rows, ArrowImages(table, tuple(pictures.places)), digest(rows, pictures.digests))
+
+
+def load(folder: Path, paths: Sequence[Path], needed: Sequence[str], optional: Sequence[str] = ()) -> pa.Table:
+    """The columns of a data set as one table, memory-mapped.
+
+    Raises:
+        UserError: if a file or a needed column is missing or broken.
+    """
+    if not paths:
+        raise UserError(f"{folder}: no parquet or Arrow file of the split that is evaluated; get the data set again")
+    for path in paths:
+        names = _names(path)
+        if absent := [name for name in needed if name not in names]:
+            raise UserError(
+                f"{path}: no column {', '.join(absent)} (columns: {', '.join(names)}); "
+                "is this the data set that `blindspot benchmarks` names?"
+            )
+    columns = [name for name in _names(paths[0]) if name in {*needed, *optional}]
+    try:
+        if paths[0].suffix == ".parquet":
+            return _converted(paths, columns)
+        return pa.concat_tables(
+            pa.ipc.open_stream(pa.memory_map(str(path))).read_all().select(columns) for path in paths
+        )
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"cannot read {folder}: {error}; get the data set again") from error
+
+
+def _names(path: Path) -> list[str]:
+    import pyarrow.parquet as pq
+
+    try:
+        if path.suffix == ".parquet":
+            return pq.read_schema(path).names
+        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
+            return stream.schema.names
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"cannot read {path}: {error}; get the data set again") from error
+
+
+def _converted(paths: Sequence[Path], columns: list[str]) -> pa.Table:
+    """Parquet files as one memory-mapped table, out of the cache of `datasets`."""
+    from datasets import Dataset, exceptions
+
+    try:
+        made = Dataset.from_parquet([str(path) for path in paths], columns=columns)
+    except exceptions.DatasetsError as error:
+        raise ValueError(error) from error
+    return made.data.table.select(columns)  # pyright: ignore[reportAttributeAccessIssue]  (no split: one data set)
+
+
+def _pictures(column: pa.ChunkedArray, rows: Container[int]) -> Iterator[tuple[int, int, bytes]]:
+    """Row (from 1), position in its list, and bytes of every picture of a column in those rows."""
+    values = (value for chunk in column.chunks for value in chunk)
+    for number, value in enumerate(values, start=1):
+        if number in rows:
+            for position, content in enumerate(_contents(value.as_py())):
+                yield number, position, content
+
+
+def _contents(value: Any) -> list[bytes]:
+    """The pictures of a cell: bytes, ``{"bytes": ..., "path": ...}`` as `datasets` stores them, or a list of those."""
+    if isinstance(value, list):
+        return [content for item in value for content in _contents(item)]
+    content = value.get("bytes") if isinstance(value, dict) else value
+    return [content] if isinstance(content, bytes) and content else []
+
+
+def marks(split: str, configuration: str = "") -> tuple[str, ...]:
+    """Patterns of the files of a split: a snapshot's parquet, the cache's Arrow, what save_to_disk wrote."""
+    folder = f"**/{configuration}/" if configuration else ""
+    return (
+        f"{folder}**/{split}*.parquet",
+        f"{folder}**/*-{split}*.arrow",
+        f"{folder}**/{split}/data-*.arrow",
+        f"{folder}data-*.arrow",
+    )
+
+
+def parquet(split: str, configuration: str = "") -> tuple[str, ...]:
+    """Patterns of a split's files in a repository, as huggingface_hub matches them: ``*`` passes over slashes."""
+    folder = f"{configuration}/" if configuration else ""
+    return (f"{folder}{split}*.parquet", f"{folder}*/{split}*.parquet")
+
+
+def joined(source: Path, cells: Sequence[Mapping[str, Any]], keys: Sequence[tuple[int, ...]], pictures: Table) -> Table:
+    """Rows of one configuration with the pictures of another."""
+    rows = [Row(f"{source}: row {i}", i, row, own) for i, (row, own) in enumerate(zip(cells, keys, strict=True), 1)]
+    return Table(source, rows, pictures.images, digest(rows, [pictures.digest]))

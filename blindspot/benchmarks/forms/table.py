@@ -1,0 +1,123 @@
+"""What every form is read into: rows of cells, each with its pictures."""
+
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from blindspot import files
+from blindspot.benchmarks.base import Images
+from blindspot.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a published file.
+
+    Attributes:
+        place: file and number, for messages.
+        number: of the row in its file, from 1.
+        cells: by column; text in files of text, else what the file's type gives.
+        images: keys of its pictures, in order.
+    """
+
+    place: str
+    number: int
+    cells: Mapping[str, Any]
+    images: tuple[int, ...] = ()
+
+    def find(self, *columns: str) -> str | None:
+        """The first of the columns that is there and not empty, as it is written; None if there is none."""
+        for column in columns:
+            value = self.cells.get(column)
+            if value is not None and str(value).strip():
+                return str(value)
+        return None
+
+    def text(self, *columns: str) -> str:
+        """Like `find`, but it must be there.
+
+        Raises:
+            UserError: naming the row, the column, and the columns that are there.
+        """
+        found = self.find(*columns)
+        if found is None:
+            names = " or ".join(columns)
+            there = ", ".join(map(str, self.cells))
+            raise self.error(f"nothing in column {names} (columns: {there}); get the published file again")
+        return found
+
+    def whole(self, *columns: str) -> int:
+        """A whole number; ``3.0`` is one.
+
+        Raises:
+            UserError: if it is not.
+        """
+        text = self.text(*columns).strip()
+        match = re.fullmatch(r"([+-]?[0-9]+)(\.0+)?", text)
+        if match is None:
+            raise self.error(f"{columns[0]} is {text[:40]!r}, not a whole number")
+        return int(match[1])
+
+    def error(self, what: str) -> UserError:
+        """The message that names this row."""
+        return UserError(f"{self.place}: {what}")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A published form of a benchmark, read.
+
+    Attributes:
+        source: the file or folder.
+        rows: in the order of the file.
+        images: what ``Row.images`` index; pictures that are written alike have one key.
+        digest: SHA-256 of all cells and pictures.
+    """
+
+    source: Path
+    rows: Sequence[Row]
+    images: Images
+    digest: str
+
+
+@dataclass(slots=True)
+class Pictures:
+    """Keys of pictures: those written alike share one, so that a model sees a picture once for all its questions.
+
+    Attributes:
+        places: where the picture of each key is, as the form's store understands it.
+        digests: hex SHA-256 of its bytes, in a TSV of its base64 text.
+    """
+
+    places: list[Any] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
+    _keys: dict[Hashable, int] = field(default_factory=dict)
+
+    def key(self, digest: str, place: Any) -> int:
+        """The key of the picture with this SHA-256, new if that is."""
+        found = self._keys.setdefault(digest, len(self.places))
+        if found == len(self.places):
+            self.places.append(place)
+            self.digests.append(digest)
+        return found
+
+
+def digest(rows: Sequence[Row], pictures: Sequence[str]) -> str:
+    """SHA-256 of all cells, of which row has which picture, and of the pictures' bytes."""
+    cells = [[{name: _plain(value) for name, value in row.cells.items()}, row.images] for row in rows]
+    return files.fingerprint({"rows": cells, "pictures": list(pictures)})
+
+
+def slug(label: str) -> str:
+    """A label as metrics name it: lower case, words joined by one underscore."""
+    return "_".join(re.findall(r"\w+", label.lower().replace("_", " ")))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, int | str | None) else str(value)

@@ -1,0 +1,228 @@
+"""VLMEvalKit's TSV: one row a question, pictures as base64 text, in files of up to several gigabytes.
+
+The file is read once, a line at a time. Of a picture only its place in the file is kept; the bytes are decoded again
+when they are asked for.
+"""
+
+import base64
+import hashlib
+import re
+import string
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from blindspot.benchmarks.forms.table import Pictures, Row, Table, digest
+from blindspot.errors import UserError
+
+LONGEST_REFERENCE = 64
+"""VLMEvalKit's limit: a shorter image cell is the index of the row that holds the picture."""
+
+_ALPHABET = (string.ascii_letters + string.digits + "+/").encode()
+_BASE64 = re.compile(rb"[A-Za-z0-9+/=]{2,}")
+
+
+class Cell(NamedTuple):
+    """A cell as it lies in the file: its first byte's offset, its bytes, and whether quotes stood around it."""
+
+    offset: int
+    raw: bytes
+    quoted: bool
+
+    def text(self) -> str:
+        raw = self.raw.replace(b'""', b'"') if self.quoted else self.raw
+        return raw.decode("utf-8")
+
+
+class Span(NamedTuple):
+    """Base64 text in the file."""
+
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class TsvImages:
+    """Pictures inside a TSV."""
+
+    path: Path
+    spans: tuple[Span, ...]
+
+    def read(self, key: int) -> bytes:
+        """The bytes of the image file that the base64 text stands for.
+
+        Raises:
+            UserError: if the TSV cannot be read, or has changed since its rows were.
+        """
+        span = self.spans[key]
+        try:
+            with self.path.open("rb") as handle:
+                handle.seek(span.offset)
+                return _decoded(handle.read(span.length))
+        except OSError as error:
+            raise UserError(f"cannot read {self.path}: {error.strerror or error}") from error
+        except ValueError as error:  # binascii.Error is one
+            raise UserError(f"{self.path} changed while it was in use; start again") from error
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+
+def read(path: Path, needed: Iterable[str] = ("index", "question", "answer")) -> Table:
+    """Read a TSV.
+
+    Args:
+        path: the file.
+        needed: columns that must be there, besides ``image``.
+
+    Raises:
+        UserError: if the file cannot be read, a column is missing, or a row or its base64 text is malformed; names
+            the row, counted from 1 without the header.
+    """
+    try:
+        with path.open("rb") as handle:
+            return _read(path, handle, [*needed, "image"])
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def cells(lines: Iterable[bytes]) -> Iterator[list[Cell]]:
+    """The cells of each row of a tab-separated file, as `csv` and pandas read it.
+
+    A cell that begins with a quote ends at the next single one; tabs, line breaks and doubled quotes before it belong
+    to the cell. An empty line is no row.
+
+    Raises:
+        ValueError: if the file ends inside quotes.
+    """
+    row: list[Cell] = []
+    open_at, held = -1, []
+    start = 0
+    for line in lines:
+        position = 0
+        ended = False
+        while not ended:
+            if open_at < 0 and line[position : position + 1] == b'"':
+                position += 1
+                open_at = start + position
+            if open_at >= 0:
+                close = _closing(line, position)
+                held.append(line[position:close])
+                if close == len(line):
+                    break
+                row.append(Cell(open_at, b"".join(held), True))
+                open_at, held = -1, []
+                position = close + 1
+            tab = line.find(b"\t", position)
+            ended = tab < 0
+            rest = line[position:].rstrip(b"\r\n") if ended else line[position:tab]
+            if position == 0 or line[position - 1 : position] == b"\t":
+                row.append(Cell(start + position, rest, False))
+            elif rest:  # text after a closing quote: csv takes it as part of the cell
+                row[-1] = Cell(row[-1].offset, row[-1].raw + rest, True)
+            position = tab + 1
+        start += len(line)
+        if ended:
+            if len(row) > 1 or row[0].raw or row[0].quoted:
+                yield row
+            row = []
+    if open_at >= 0:
+        raise ValueError("the file ends inside a quoted cell")
+
+
+def _closing(line: bytes, position: int) -> int:
+    """Index of the quote that ends a cell, or the length of the line if none does."""
+    while (quote := line.find(b'"', position)) >= 0:
+        if line[quote + 1 : quote + 2] != b'"':
+            return quote
+        position = quote + 2
+    return len(line)
+
+
+def _read(path: Path, lines: Iterable[bytes], needed: list[str]) -> Table:
+    rows = _checked(path, cells(lines))
+    header = [cell.text().removeprefix("\ufeff") for cell in next(rows, [])]
+    if absent := [name for name in needed if name not in header]:
+        raise UserError(
+            f"{path}: no column {', '.join(absent)} (columns: {', '.join(header) or 'none'}); "
+            "expected is VLMEvalKit's TSV of this benchmark"
+        )
+    pictures = Pictures()
+    texts: list[dict[str, str]] = []
+    images: list[tuple[int, ...] | str] = []
+    for number, row in enumerate(rows, start=1):
+        place = f"{path}: row {number}"
+        if len(row) != len(header):
+            raise UserError(f"{place}: {len(row)} cells, but the header has {len(header)}; get the file again")
+        by_name = dict(zip(header, row, strict=True))
+        cell = by_name.pop("image")
+        try:
+            texts.append({name: held.text() for name, held in by_name.items()})
+            images.append(_images(cell, pictures))
+        except UnicodeDecodeError as error:
+            raise UserError(f"{place}: not UTF-8 text; get the file again") from error
+        except ValueError as error:
+            raise UserError(f"{place}: its image is not base64 text ({error}); get the file again") from error
+    keys = _followed(path, [text["index"] for text in texts], images)
+    found = [
+        Row(f"{path}: row {number}", number, text, key)
+        for number, (text, key) in enumerate(zip(texts, keys, strict=True), start=1)
+    ]
+    return Table(path, found, TsvImages(path, tuple(pictures.places)), digest(found, pictures.digests))
+
+
+def _checked(path: Path, rows: Iterator[list[Cell]]) -> Iterator[list[Cell]]:
+    try:
+        yield from rows
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; get the file again") from error
+
+
+def _images(cell: Cell, pictures: Pictures) -> tuple[int, ...] | str:
+    """Keys of the pictures of a cell, or the index of the row that has them."""
+    if len(cell.raw) <= LONGEST_REFERENCE:
+        return cell.text().strip()
+    if cell.raw.lstrip()[:1] == b"[":
+        spans = [Span(cell.offset + match.start(), len(match[0])) for match in _BASE64.finditer(cell.raw)]
+    else:
+        spans = [Span(cell.offset, len(cell.raw))]
+    keys: list[int] = []
+    for span in spans:
+        begin = span.offset - cell.offset
+        text = cell.raw[begin : begin + span.length]
+        _refuse_other_than_base64(text)
+        keys.append(pictures.key(hashlib.sha256(text).hexdigest(), span))
+    return tuple(keys)
+
+
+def _refuse_other_than_base64(text: bytes) -> None:
+    """Raise ValueError; several times faster than decoding, which gigabytes are spared until they are asked for."""
+    rest = text.translate(None, _ALPHABET)
+    padding = b"".join(rest.split())
+    if padding.strip(b"="):
+        raise ValueError(f"it has the byte {padding.strip(b'=')[:1]!r}")
+    if (len(text) - len(rest) + len(padding)) % 4 or not text.rstrip().endswith(padding) or len(padding) > 2:
+        raise ValueError("it is cut off")
+
+
+def _followed(path: Path, indices: list[str], images: list[tuple[int, ...] | str]) -> list[tuple[int, ...]]:
+    """The keys of every row, references followed."""
+    own = {index: keys for index, keys in zip(indices, images, strict=True) if isinstance(keys, tuple)}
+    followed: list[tuple[int, ...]] = []
+    lost: list[str] = []
+    for number, keys in enumerate(images, start=1):
+        if isinstance(keys, str) and keys not in own:
+            lost.append(f"row {number} refers to index {keys!r}" if keys else f"row {number} is empty there")
+            continue
+        followed.append(own[keys] if isinstance(keys, str) else keys)
+    if lost:
+        raise UserError(
+            f"{path}: {len(lost)} of {len(images)} rows have no picture: {lost[0]}, "
+            "and no row of that index holds one; get the file again"
+        )
+    return followed
+
+
+def _decoded(text: bytes) -> bytes:
+    return base64.b64decode(b"".join(text.split()), validate=True)

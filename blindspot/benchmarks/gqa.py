@@ -1,0 +1,145 @@
+"""GQA, its balanced test-dev: 12,578 questions about 398 pictures, answered by a word or a phrase."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from blindspot.benchmarks.base import Benchmark, Collection, Metric, Source, Term
+from blindspot.benchmarks.forms import cells, hub, original, tsv
+from blindspot.benchmarks.forms.collect import Reader, collected
+from blindspot.benchmarks.forms.table import Row, Table, slug
+from blindspot.errors import UserError
+from blindspot.question import Question
+
+STRUCTURAL = ("choose", "compare", "logical", "query", "verify")
+COUNTS = {
+    "questions": 12578,
+    "images": 398,
+    "type=choose": 1129,
+    "type=compare": 589,
+    "type=logical": 1803,
+    "type=query": 6805,
+    "type=verify": 2252,
+}
+LABELLED = COUNTS | {
+    "semantic=attr": 5186,
+    "semantic=cat": 1149,
+    "semantic=global": 157,
+    "semantic=obj": 778,
+    "semantic=rel": 5308,
+    "spatial=yes": 5952,
+}
+
+_CONFIGURATION = "testdev_balanced_instructions"
+_IMAGES = "testdev_balanced_images"
+_COLUMNS = ("id", "imageId", "question", "answer", "types")
+
+
+def read(path: Path) -> Collection:
+    """Read any of the forms.
+
+    Groups: ``type`` (structural), ``cluster`` (the picture); where the form has them also ``semantic``, ``detailed``
+    and ``spatial`` (``yes`` if semantic is ``rel`` or detailed begins with ``position``).
+
+    Raises:
+        UserError: as `blindspot.benchmarks.forms.collect.collected`.
+    """
+    return collected(GQA, path, READERS)
+
+
+def _hub(paths: Sequence[Path]) -> Table:
+    questions = hub.load(paths[0].parent, paths, _COLUMNS).to_pylist()
+    within = paths[0].parent.parts
+    root = Path(*within[: within.index(_CONFIGURATION)]) if _CONFIGURATION in within else paths[0].parent
+    found = next(filter(None, (sorted(root.glob(mark)) for mark in hub.marks("testdev", _IMAGES))), None)
+    if found is None:
+        raise UserError(f"{root}: the data set's pictures, configuration {_IMAGES}, are not there; get it again")
+    pictures = hub.read(paths[0].parent, found, ("id",))
+    keys = {row.text("id"): row.images for row in pictures.rows}
+    if absent := sorted({str(row["imageId"]) for row in questions} - set(keys)):
+        raise UserError(
+            f"{paths[0]}: {len(absent):,} pictures are not in {_IMAGES}, for example {absent[0]}; get it again"
+        )
+    return hub.joined(paths[0], questions, [keys[str(row["imageId"])] for row in questions], pictures)
+
+
+def _original(paths: Sequence[Path]) -> Table:
+    value = original.read_json(paths[0])
+    if not isinstance(value, dict) or not all(isinstance(row, dict) for row in value.values()):
+        raise UserError(
+            f"{paths[0]}: not an object of questions by id; expected is GQA's testdev_balanced_questions.json"
+        )
+    rows = [{"id": identifier, **row} for identifier, row in value.items()]
+    names = [[f"{row.get('imageId')}.jpg"] for row in rows]
+    return original.table(paths[0], rows, names, "unpack images.zip of cs.stanford.edu/people/dorarad/gqa beside it")
+
+
+def _from_tsv(row: Row) -> Question:
+    return _question(row, row.text("index"), {"type": slug(row.text("category")), "cluster": cells.cluster(row)})
+
+
+def _labelled(row: Row) -> Question:
+    types: Any = row.cells.get("types")
+    if not isinstance(types, Mapping) or not types.get("structural"):
+        raise row.error("no `types` with `structural`; get the published file again")
+    semantic, detailed = str(types.get("semantic")), str(types.get("detailed"))
+    spatial = semantic == "rel" or detailed.startswith("position")
+    groups = {
+        "type": slug(str(types["structural"])),
+        "semantic": semantic,
+        "detailed": detailed,
+        "spatial": "yes" if spatial else "no",
+        "cluster": row.text("imageId"),
+    }
+    return _question(row, row.text("id"), groups)
+
+
+def _question(row: Row, identifier: str, groups: dict[str, Any]) -> Question:
+    return Question(identifier, "gqa", "text", row.text("question"), row.text("answer"), (), row.images, groups)
+
+
+READERS = {
+    "tsv": Reader(lambda paths: tsv.read(paths[0], ("index", "question", "answer", "category")), _from_tsv),
+    "hub": Reader(_hub, _labelled),
+    "original": Reader(_original, _labelled),
+}
+
+GQA = Benchmark(
+    name="gqa",
+    title="GQA test-dev balanced",
+    vlmevalkit="GQA_TestDev_Balanced",
+    licence="CC-BY-4.0",
+    citation="Hudson and Manning, GQA, CVPR 2019, arxiv.org/abs/1902.09506",
+    sources=(
+        Source(
+            "tsv",
+            files=("https://opencompass.openxlab.space/utils/VLMEval/GQA_TestDev_Balanced.tsv",),
+            md5={"GQA_TestDev_Balanced.tsv": "99b62f22e224d9b2f32dcbe41359d1c9"},
+            counts=COUNTS,
+            marks=("GQA_TestDev_Balanced.tsv",),
+        ),
+        Source(
+            "hub",
+            "lmms-lab/GQA",
+            files=(f"{_CONFIGURATION}/*", f"{_IMAGES}/*"),
+            counts=LABELLED,
+            marks=hub.marks("testdev", _CONFIGURATION),
+        ),
+        Source(
+            "original",
+            counts=LABELLED,
+            marks=("testdev_balanced_questions.json",),
+            page="questions1.2.zip and images.zip of cs.stanford.edu/people/dorarad/gqa, unpacked side by side",
+        ),
+    ),
+    metrics=(
+        Metric("overall", (Term(),), None, 100),
+        *(Metric(name, (Term({"type": name}),), None, 100) for name in STRUCTURAL),
+        Metric("spatial", (Term({"spatial": "yes"}),), None, 100),
+        *(
+            Metric(f"semantic/{name}", (Term({"semantic": name}),), None, 100)
+            for name in ("attr", "cat", "global", "obj", "rel")
+        ),
+    ),
+    read=read,
+)

@@ -1,0 +1,102 @@
+"""MME: two yes-or-no questions a picture, ten categories of perception and four of cognition."""
+
+from pathlib import Path
+
+from blindspot.benchmarks.base import Benchmark, Collection, Metric, Source, Term
+from blindspot.benchmarks.forms import cells, hub, tsv
+from blindspot.benchmarks.forms.collect import Reader, collected
+from blindspot.benchmarks.forms.table import Row
+from blindspot.question import Question
+
+PERCEPTION = (
+    "existence",
+    "count",
+    "position",
+    "color",
+    "posters",
+    "celebrity",
+    "scene",
+    "landmark",
+    "artwork",
+    "OCR",
+)
+COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
+COUNTS = {"questions": 2374, "images": 1187, "sets": 1187}
+MOST = 2800
+"""Points of a perfect model: 200 a category."""
+
+
+def read(path: Path) -> Collection:
+    """Read any of the forms.
+
+    Groups: ``category``, ``part`` (perception, cognition), ``set`` and ``cluster`` (the picture in its category).
+
+    Raises:
+        UserError: as `blindspot.benchmarks.forms.collect.collected`.
+    """
+    return collected(MME, path, READERS)
+
+
+def _from_tsv(row: Row) -> Question:
+    return _question(row, row.text("index"), row.find("image_path") or cells.cluster(row))
+
+
+def _from_hub(row: Row) -> Question:
+    picture = row.text("question_id")  # names the picture, so both of its questions have it
+    return _question(row, f"{picture}#{row.number}", picture)
+
+
+def _question(row: Row, identifier: str, picture: str) -> Question:
+    category = row.text("category")
+    if category not in PERCEPTION + COGNITION:
+        raise row.error(f"unknown category {category!r}; MME has {', '.join(PERCEPTION + COGNITION)}")
+    together = f"{category}/{picture}"
+    groups = {
+        "category": category,
+        "part": "perception" if category in PERCEPTION else "cognition",
+        "set": together,
+        "cluster": together,
+    }
+    gold = cells.yes_no(row, "answer")
+    return Question(identifier, "mme", "yes_no", row.text("question"), gold, ("Yes", "No"), row.images, groups)
+
+
+def _points(categories: tuple[str, ...], most: float = 1.0) -> tuple[Term, ...]:
+    """Per category, 100 x accuracy + 100 x share of pictures with both questions right."""
+    return tuple(
+        Term({"category": category}, unit, 100 / most) for category in categories for unit in ("question", "set")
+    )
+
+
+READERS = {
+    "tsv": Reader(lambda paths: tsv.read(paths[0], ("index", "question", "answer", "category")), _from_tsv),
+    "hub": Reader(
+        lambda paths: hub.read(paths[0].parent, paths, ("question_id", "question", "answer", "category")),
+        _from_hub,
+    ),
+}
+
+MME = Benchmark(
+    name="mme",
+    title="MME",
+    vlmevalkit="MME",
+    licence="research only, pictures from the authors (unverified)",
+    citation="Fu et al., MME, 2023, arxiv.org/abs/2306.13394",
+    sources=(
+        Source(
+            "tsv",
+            files=("https://opencompass.openxlab.space/utils/VLMEval/MME.tsv",),
+            md5={"MME.tsv": "b36b43c3f09801f5d368627fb92187c3"},
+            counts=COUNTS,
+            marks=("MME.tsv",),
+        ),
+        Source("hub", "lmms-lab/MME", files=hub.parquet("test"), counts=COUNTS, marks=hub.marks("test")),
+    ),
+    metrics=(
+        Metric("overall", _points(PERCEPTION + COGNITION, MOST), 75 * 14 / MOST),
+        Metric("perception", _points(PERCEPTION), 750),
+        Metric("cognition", _points(COGNITION), 300),
+        *(Metric(f"category/{name}", _points((name,)), 75) for name in PERCEPTION + COGNITION),
+    ),
+    read=read,
+)

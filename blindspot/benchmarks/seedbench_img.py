@@ -1,0 +1,114 @@
+"""SEED-Bench, its pictures: nine dimensions of understanding, one picture and four options a question."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from blindspot.benchmarks.base import Benchmark, Collection, Metric, Source, Term
+from blindspot.benchmarks.forms import cells, hub, original, tsv
+from blindspot.benchmarks.forms.collect import Reader, collected
+from blindspot.benchmarks.forms.table import Row, Table, slug
+from blindspot.errors import UserError
+from blindspot.question import Question
+
+DIMENSIONS = (
+    "scene_understanding",
+    "instance_identity",
+    "instance_attributes",
+    "instance_location",
+    "instances_counting",
+    "spatial_relation",
+    "instance_interaction",
+    "visual_reasoning",
+    "text_understanding",
+)
+"""By ``question_type_id`` from 1."""
+
+_CHOICES = ("choice_a", "choice_b", "choice_c", "choice_d")
+_COLUMNS = ("question_id", "question", "answer", "question_type_id", *_CHOICES)
+
+
+def read(path: Path) -> Collection:
+    """Read any of the forms.
+
+    Groups: ``dimension``, ``cluster`` (the picture).
+
+    Raises:
+        UserError: as `blindspot.benchmarks.forms.collect.collected`.
+    """
+    return collected(SEEDBENCH_IMG, path, READERS)
+
+
+def _original(paths: Sequence[Path]) -> Table:
+    value = original.read_json(paths[0])
+    if not isinstance(value, dict) or not isinstance(value.get("questions"), list):
+        raise UserError(f"{paths[0]}: no list `questions`; expected is SEED-Bench.json of AILab-CVC/SEED-Bench")
+    rows = [row for row in value["questions"] if row.get("data_type") == "image"]
+    names = [[str(row.get("data_id"))] for row in rows]
+    where = "unpack SEED-Bench-image.zip of huggingface.co/datasets/AILab-CVC/SEED-Bench beside it"
+    return original.table(paths[0], rows, names, where)
+
+
+def _from_tsv(row: Row) -> Question:
+    return _question(row, row.text("index"), cells.lettered(row), slug(row.text("category")))
+
+
+def _from_columns(row: Row) -> Question:
+    number = row.whole("question_type_id")
+    if not 1 <= number <= len(DIMENSIONS):
+        raise row.error(f"question_type_id {number} is of no picture dimension (1 to {len(DIMENSIONS)})")
+    options = tuple(row.text(name) for name in _CHOICES)
+    return _question(row, row.text("question_id"), options, DIMENSIONS[number - 1])
+
+
+def _question(row: Row, identifier: str, options: tuple[str, ...], dimension: str) -> Question:
+    groups = {"dimension": dimension, "cluster": cells.cluster(row)}
+    gold = cells.letter(row, "answer")
+    return Question(identifier, "seedbench_img", "mcq", cells.asked(row), gold, options, row.images, groups)
+
+
+READERS = {
+    "tsv": Reader(lambda paths: tsv.read(paths[0], ("index", "question", "answer", "category")), _from_tsv),
+    "hub": Reader(
+        lambda paths: hub.read(
+            paths[0].parent, paths, (*_COLUMNS, "data_type"), keep=lambda row: row["data_type"] == "image"
+        ),
+        _from_columns,
+    ),
+    "original": Reader(_original, _from_columns),
+}
+
+SEEDBENCH_IMG = Benchmark(
+    name="seedbench_img",
+    title="SEED-Bench images",
+    vlmevalkit="SEEDBench_IMG",
+    licence="CC-BY-NC-4.0 (the data set's card; the repository says Apache-2.0)",
+    citation="Li et al., SEED-Bench, CVPR 2024, arxiv.org/abs/2307.16125",
+    sources=(
+        Source(
+            "tsv",
+            files=("https://opencompass.openxlab.space/utils/VLMEval/SEEDBench_IMG.tsv",),
+            md5={"SEEDBench_IMG.tsv": "68017231464752261a2526d6ca3a10c0"},
+            counts={"questions": 14232},
+            marks=("SEEDBench_IMG.tsv",),
+        ),
+        Source(
+            "hub",
+            "lmms-lab/SEED-Bench",
+            files=hub.parquet("test"),
+            counts={"questions": 14233},
+            marks=hub.marks("test"),
+        ),
+        Source(
+            "original",
+            "AILab-CVC/SEED-Bench",
+            counts={"questions": 14233},
+            marks=("SEED-Bench.json",),
+            page="SEED-Bench-image.zip of huggingface.co/datasets/AILab-CVC/SEED-Bench, unpacked",
+        ),
+    ),
+    metrics=(
+        Metric("overall", (Term(),), 0.25),
+        *(Metric(f"dimension/{name}", (Term({"dimension": name}),), 0.25) for name in DIMENSIONS),
+    ),
+    read=read,
+)

@@ -1,0 +1,121 @@
+"""VSR: a sentence says how two things in a COCO photograph lie to each other; is it so? The zero-shot test split."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from blindspot.benchmarks.base import Benchmark, Collection, Metric, Source, Term
+from blindspot.benchmarks.forms import cells, original, tsv
+from blindspot.benchmarks.forms.collect import Reader, collected
+from blindspot.benchmarks.forms.table import Row, Table
+from blindspot.benchmarks.vsr_relations import CATEGORIES, CATEGORY_OF
+from blindspot.question import Question
+
+TEST = "test.jsonl"
+TSV = "vsr_zeroshot_dataset_yn_strict.tsv"
+ASKED = 'Is the following statement true of the image? "{caption}" Please answer yes or no.'
+"""Our wording around a caption of the original. The wording inside VLMEvalKit's TSV is its own."""
+
+COUNTS = {"questions": 1222, "images": 715, "answer=Yes": 629, "answer=No": 593}
+
+
+def read(path: Path) -> Collection:
+    """Read any of the forms.
+
+    Groups: ``answer`` (the gold answer), ``relation`` and ``category`` (its kind), ``caption``, ``cluster`` (the
+    picture). A TSV has relations only if the original ``test.jsonl`` lies beside it.
+
+    Raises:
+        UserError: as `blindspot.benchmarks.forms.collect.collected`.
+    """
+    return collected(VSR, path, READERS)
+
+
+def links(folder: Path) -> dict[str, str]:
+    """The URL of every picture, by the path that it is to have below the folder.
+
+    Raises:
+        UserError: if the rows are not there.
+    """
+    rows = original.read_rows(folder / TEST)
+    return {f"images/{row['image']}": str(row["image_link"]) for row in rows if "image" in row and "image_link" in row}
+
+
+def _original(paths: Sequence[Path]) -> Table:
+    rows = original.read_rows(paths[0])
+    names = [[str(row.get("image"))] for row in rows]
+    where = "they are COCO 2017 train and val; `blindspot data get vsr --form original` fetches these alone"
+    return original.table(paths[0], rows, names, where)
+
+
+def _tsv(paths: Sequence[Path]) -> Table:
+    table = tsv.read(paths[0])
+    beside = paths[0].parent / TEST
+    if not beside.is_file():
+        return table
+    captions = {str(row.get("caption")): row for row in original.read_rows(beside)}
+    return replace(table, rows=[_with_labels(row, captions) for row in table.rows])
+
+
+def _with_labels(row: Row, captions: Mapping[str, Mapping[str, Any]]) -> Row:
+    """The row with the relation of the longest caption that its question quotes."""
+    question = row.text("question")
+    quoted = max((caption for caption in captions if caption.rstrip(". ") in question), key=len, default=None)
+    if quoted is None:
+        return row
+    labels = {"caption": quoted, "relation": captions[quoted].get("relation")}
+    return replace(row, cells={**row.cells, **labels})
+
+
+def _from_tsv(row: Row) -> Question:
+    return _question(row, row.text("index"), row.text("question"), "answer")
+
+
+def _from_original(row: Row) -> Question:
+    return _question(row, str(row.number), ASKED.format(caption=row.text("caption")), "label")
+
+
+def _question(row: Row, identifier: str, prompt: str, gold: str) -> Question:
+    answer = cells.yes_no(row, gold)
+    groups: dict[str, Any] = {"answer": answer, "cluster": cells.cluster(row)}
+    if relation := row.find("relation"):
+        groups |= {"relation": relation, "category": CATEGORY_OF.get(relation, "unallocated")}
+    if caption := row.find("caption"):
+        groups["caption"] = caption
+    return Question(identifier, "vsr", "yes_no", prompt, answer, ("Yes", "No"), row.images, groups)
+
+
+READERS = {"tsv": Reader(_tsv, _from_tsv), "original": Reader(_original, _from_original)}
+
+VSR = Benchmark(
+    name="vsr",
+    title="VSR zero-shot test",
+    vlmevalkit="VSR-zeroshot",
+    licence="Apache-2.0 (the repository; the data set's card says CC-BY-4.0)",
+    citation="Liu, Emerson and Collier, Visual Spatial Reasoning, TACL 2023, arxiv.org/abs/2205.00363",
+    sources=(
+        Source(
+            "tsv",
+            "ignoreandfly/vsr_zeroshot_tsv",
+            files=(TSV,),
+            md5={TSV: "5ff5e49908ac1cfad35c60b92b001aeb"},
+            counts=COUNTS,
+            marks=(TSV, "VSR-zeroshot.tsv"),
+        ),
+        Source(
+            "original",
+            "cambridgeltl/vsr_zeroshot",
+            files=(TEST,),
+            counts=COUNTS,
+            marks=(TEST, f"zeroshot/{TEST}", f"splits/zeroshot/{TEST}"),
+            links=links,
+        ),
+    ),
+    metrics=(
+        Metric("overall", (Term(),), 0.5, 100),
+        *(Metric(f"category/{name}", (Term({"category": name}),), 0.5, 100) for name in CATEGORIES),
+        *(Metric(f"relation/{name}", (Term({"relation": name}),), 0.5, 100) for name in sorted(CATEGORY_OF)),
+    ),
+    read=read,
+)

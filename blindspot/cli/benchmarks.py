@@ -1,0 +1,99 @@
+"""``blindspot benchmarks``: what there is to evaluate on, and whether it is on this disk."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from blindspot.cli.status import one_line_errors
+
+if TYPE_CHECKING:
+    from blindspot.benchmarks.base import Benchmark
+
+
+def benchmarks(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Where benchmarks lie. [dim]\\[default: $BLINDSPOT_DATA, or data][/dim]", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array instead of a table.")] = False,
+) -> None:
+    """List the benchmarks: questions, images, chance, licence, forms, and whether they are on this disk.
+
+    Looked through are DATA/NAME, DATA itself for VLMEvalKit's TSV files, and
+    the caches of Hugging Face. Nothing is downloaded.
+
+    [bold]Examples[/bold]
+
+      [cyan]blindspot benchmarks[/cyan]
+      [cyan]blindspot benchmarks --data ~/LMUData --json[/cyan]
+    """
+    with one_line_errors():
+        from blindspot.benchmarks.download import data_root, locate
+        from blindspot.benchmarks.registry import BENCHMARKS
+
+        root = data_root(data)
+        found = [_facts(benchmark, locate(benchmark, root)) for benchmark in BENCHMARKS.values()]
+        if as_json:
+            typer.echo(json.dumps(found, indent=1, ensure_ascii=False))
+            return
+        Console().print(_as_table(found))
+        Console().print(f"Looked in {root} and the caches of Hugging Face.", soft_wrap=True, highlight=False)
+
+
+def _facts(benchmark: "Benchmark", place: Path | None) -> dict[str, Any]:
+    return {
+        "name": benchmark.name,
+        "title": benchmark.title,
+        "licence": benchmark.licence,
+        "citation": benchmark.citation,
+        "chance": benchmark.metrics[0].chance,
+        "metrics": [metric.name for metric in benchmark.metrics],
+        "forms": [
+            {
+                "form": source.form,
+                "repository": source.repository,
+                "files": list(source.files),
+                "page": source.page,
+                "counts": dict(source.counts),
+            }
+            for source in benchmark.sources
+        ],
+        "on_disk": None if place is None else str(place),
+    }
+
+
+def _as_table(found: list[dict[str, Any]]) -> Table:
+    table = Table(show_lines=True)
+    for name in ("name", "questions", "images", "chance", "licence", "forms", "on this disk"):
+        table.add_column(
+            name, justify="right" if name in ("questions", "images", "chance") else "left", overflow="fold"
+        )
+    for facts in found:
+        forms = [f"{form['form']}: {_where(form)}" for form in facts["forms"]]
+        table.add_row(
+            f"{facts['name']}\n{facts['title']}",
+            _counted(facts, "questions"),
+            _counted(facts, "images"),
+            "-" if facts["chance"] is None else f"{facts['chance']:.3f}",
+            facts["licence"],
+            "\n".join(forms),
+            facts["on_disk"] or "no",
+        )
+    return table
+
+
+def _counted(facts: dict[str, Any], name: str) -> str:
+    """The published number, with the forms' names where they differ or are silent."""
+    numbers = {form["form"]: form["counts"][name] for form in facts["forms"] if name in form["counts"]}
+    if len(set(numbers.values())) <= 1:
+        return f"{next(iter(numbers.values())):,}" if numbers else "?"
+    return "\n".join(f"{form} {number:,}" for form, number in numbers.items())
+
+
+def _where(form: dict[str, Any]) -> str:
+    urls = [name for name in form["files"] if "://" in name]
+    return form["repository"] or (urls[0] if urls else form["page"])

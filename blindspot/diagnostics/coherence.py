@@ -1,0 +1,113 @@
+"""Spatial coherence: do features of neighbouring patches agree more than those of distant ones?
+
+After the spatial coherence ratio of the study's authors (mean cosine of the eight neighbours over that of patches at
+least five away), with two repairs: features are centred first, or their common direction decides the ratio; and the
+*difference* of the two means is reported, because a centred mean is often near zero and no denominator. Pixels and the
+same encoder with its weights shuffled stand beside it: what they reach needs no training.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from blindspot.diagnostics.base import Budget, Diagnostic, Findings, Report, Table
+from blindspot.diagnostics.hooks import Site
+from blindspot.diagnostics.names import NAMES
+from blindspot.diagnostics.places import Grid
+from blindspot.diagnostics.stimuli import Stimulus, directions
+from blindspot.diagnostics.subject import Subject
+from blindspot.evaluation.statistics import Sample
+
+FARTHEST = 5
+_NOTES = (
+    "Features are centred over all patches of all pictures.",
+    "Intervals: bootstrap over pictures.",
+    "Shuffled: every weight tensor of the encoder with its entries in random order.",
+)
+
+
+def run(subject: Subject, budget: Budget, report: Report) -> Findings:
+    """Coherence at every layer of the encoder, trained and with shuffled weights, and of the pixels."""
+    stimuli = directions(budget.stimuli, budget.seed, subject.speech)
+    grid = subject.patches.grid
+    sites = [site for site in subject.sites if site.part == "encoder"]
+    rows = [_row("pixels", None, _pixels(stimuli, subject.side, grid), grid)]
+    rows += [_row("trained", site.layer, states, grid) for site, states in _states(subject, stimuli, sites, budget)]
+    report(1, 2)
+    with shuffled(subject.tower, budget.seed):
+        random = list(_states(subject, stimuli, sites, budget))
+    rows += [_row("shuffled", site.layer, states, grid) for site, states in random]
+    report(2, 2)
+    title = f"Cosine of neighbours minus cosine of patches at least {_far(grid)} apart, by encoder layer"
+    return Findings([Table("coherence", title, rows, _NOTES)])
+
+
+def coherence(features_bnd: Tensor, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Mean cosine of neighbouring and of distant patches of every picture, each of shape (pictures,).
+
+    Args:
+        features_bnd: features of patches in raster order.
+        grid: their rows and columns.
+    """
+    centred = features_bnd.float() - features_bnd.float().mean(dim=(0, 1))
+    unit_bnd = nn.functional.normalize(centred, dim=-1)
+    cosine_bnn = unit_bnd @ unit_bnd.mT
+    rows, columns = torch.arange(grid[0] * grid[1]) // grid[1], torch.arange(grid[0] * grid[1]) % grid[1]
+    apart_nn = torch.maximum((rows[:, None] - rows).abs(), (columns[:, None] - columns).abs())
+    near, far = (cosine_bnn[:, chosen].mean(dim=1).numpy() for chosen in (apart_nn == 1, apart_nn >= _far(grid)))
+    return near, far
+
+
+@contextmanager
+def shuffled(module: nn.Module, seed: int) -> Iterator[None]:
+    """Let every weight tensor hold its entries in random order while the block lasts."""
+    kept = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    generator = torch.Generator().manual_seed(seed)
+    try:
+        with torch.no_grad():
+            for parameter in module.parameters():
+                order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
+                parameter.copy_(parameter.flatten()[order].view_as(parameter))
+        yield
+    finally:
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                parameter.copy_(kept[name])
+
+
+def _states(
+    subject: Subject, stimuli: list[Stimulus], sites: list[Site], budget: Budget
+) -> Iterator[tuple[Site, Tensor]]:
+    """States of all stimuli, site by site, so that no more than one site is held."""
+    for site in sites:
+        traces = (subject.run(prepared, [site]) for prepared in subject.batches(stimuli, budget.batch))
+        yield site, torch.cat([trace.states[site].float().cpu() for trace in traces])
+
+
+def _pixels(stimuli: list[Stimulus], side: int, grid: Grid) -> Tensor:
+    """The pixels of every patch, pictures cut to a whole number of pixels a patch."""
+    high, wide = side // grid[0], side // grid[1]
+    images = np.stack([stimulus.image(side)[: high * grid[0], : wide * grid[1]] for stimulus in stimuli])
+    patches = images.reshape(len(images), grid[0], high, grid[1], wide, 3).swapaxes(2, 3)
+    return torch.from_numpy(patches.reshape(len(images), grid[0] * grid[1], -1)).float()
+
+
+def _row(encoder: str, layer: int | None, features_bnd: Tensor, grid: Grid) -> dict[str, object]:
+    near_b, far_b = coherence(features_bnd, grid)
+    difference_b = near_b - far_b
+    sample = Sample([str(number) for number in range(len(difference_b))])
+    interval = sample.interval(difference_b, sample.replicates(difference_b[:, None])[:, 0])
+    means = {"near": float(near_b.mean()), "far": float(far_b.mean())}
+    label = {"encoder": encoder, "layer": layer}
+    value = float(difference_b.mean())
+    return {**label, "value": value, "low": interval.low, "high": interval.high, "n": len(difference_b), **means}
+
+
+def _far(grid: Grid) -> int:
+    return min(FARTHEST, max(grid) - 1)
+
+
+DIAGNOSTIC = Diagnostic("coherence", NAMES["coherence"], run)

@@ -1,0 +1,139 @@
+"""How large image tokens are beside text tokens in the language model, and whether their order matters.
+
+Permutation sensitivity index (arXiv 2503.17349): (accuracy - accuracy with the image tokens in random order) /
+accuracy, 0 for a model that reads a bag of patches. Only contents are permuted: the places where they stand keep their
+positions. The same with every image token scaled to the text tokens' mean norm, which that paper found to help.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from blindspot.diagnostics.base import Budget, Diagnostic, Findings, Report, Table
+from blindspot.diagnostics.hooks import Changes, Edit, Site
+from blindspot.diagnostics.names import NAMES
+from blindspot.diagnostics.stimuli import Stimulus, answers, counts, directions, existence, statements
+from blindspot.diagnostics.subject import Prepared, Subject
+from blindspot.evaluation.statistics import Sample, wilson
+
+TASKS = {"direction": directions, "statement": statements, "count": counts, "existence": existence}
+ENTRY = Site("language", 0)
+Change = Callable[[Prepared], Changes]
+
+
+def run(subject: Subject, budget: Budget, report: Report) -> Findings:
+    """Norms at every layer of the language model, and accuracy under permutation and matched norms for every task."""
+    stimuli = directions(budget.stimuli, budget.seed, subject.speech)
+    norms = _norms(subject, stimuli, budget)
+    report(1, len(TASKS) + 1)
+    conditions: dict[str, Change] = {
+        "as it is": lambda prepared: Changes(),
+        "permuted": lambda prepared: Changes((_permuted(prepared, budget.seed),)),
+        "norms matched": lambda prepared: Changes((_matched(prepared),)),
+        "norms matched, permuted": lambda prepared: Changes((_matched(prepared), _permuted(prepared, budget.seed))),
+    }
+    accuracy, index = [], []
+    for number, (task, draw) in enumerate(TASKS.items(), start=2):
+        asked = draw(budget.stimuli, budget.seed, subject.speech)
+        right = {name: _right(subject, asked, change, budget.batch) for name, change in conditions.items()}
+        accuracy += [{"task": task, "condition": name, **_share(right_b)} for name, right_b in right.items()]
+        index.append({"task": task, "norms": "as they are", **_index(right["as it is"], right["permuted"])})
+        matched = _index(right["norms matched"], right["norms matched, permuted"])
+        index.append({"task": task, "norms": "matched", **matched})
+        report(number, len(TASKS) + 1)
+    return Findings(
+        [
+            Table("norms", "Norm of image tokens over norm of text tokens, by language-model layer", norms,
+                  ("Text: the tokens behind the picture. Intervals: bootstrap over pictures.",)),
+            Table("accuracy", "Accuracy with image tokens permuted and scaled", accuracy, ("Intervals: Wilson.",)),
+            Table("permutation", "Permutation sensitivity index, by task", index,
+                  ("0: order does not matter; None where nothing is answered right. Intervals: paired bootstrap.",)),
+        ]
+    )  # fmt: skip
+
+
+def _norms(subject: Subject, stimuli: list[Stimulus], budget: Budget) -> list[dict[str, object]]:
+    sites = [site for site in subject.sites if site.part == "language"]
+    found: dict[Site, list[np.ndarray]] = {site: [] for site in sites}
+    for prepared in subject.batches(stimuli, budget.batch):
+        trace = subject.run(prepared, sites)
+        text_bt = _behind(prepared)
+        for site in sites:
+            norm_bt = trace.states[site].float().norm(dim=-1)
+            pair = torch.stack([_mean(norm_bt, prepared.image_bt), _mean(norm_bt, text_bt)], dim=1)
+            found[site].append(pair.cpu().numpy())
+    sample = Sample([str(number) for number in range(len(stimuli))])
+    rows = []
+    for site in sites:
+        image_b, text_b = np.concatenate(found[site]).T
+        drawn_r2 = sample.replicates(np.stack([image_b, text_b], axis=1))
+        low, high = np.quantile(drawn_r2[:, 0] / drawn_r2[:, 1], (0.025, 0.975))
+        ratio = float(image_b.mean() / text_b.mean())
+        means = {"image": float(image_b.mean()), "text": float(text_b.mean())}
+        rows.append({"layer": site.layer, "value": ratio, "low": low, "high": high, "n": len(stimuli), **means})
+    return rows
+
+
+def _behind(prepared: Prepared) -> Tensor:
+    """Tokens behind the picture, shape (batch, tokens)."""
+    last_b1 = prepared.image_bt.shape[1] - 1 - prepared.image_bt.flip(1).int().argmax(dim=1, keepdim=True)
+    return torch.arange(prepared.image_bt.shape[1], device=last_b1.device) > last_b1
+
+
+def _mean(values_bt: Tensor, chosen_bt: Tensor) -> Tensor:
+    return (values_bt * chosen_bt).sum(dim=1) / chosen_bt.sum(dim=1)
+
+
+def _permuted(prepared: Prepared, seed: int) -> Edit:
+    """Every picture's tokens in an order of its own; the order depends on the stimulus, not on the batch."""
+    span = prepared.image_span
+    orders = []
+    for stimulus in prepared.stimuli:
+        generator = np.random.default_rng([seed, *repr(stimulus.scene).encode()])
+        orders.append(torch.from_numpy(generator.permutation(span.stop - span.start)))
+    order_bn = torch.stack(orders)
+
+    def change(states_btd: Tensor) -> Tensor:
+        changed = states_btd.clone()
+        index = order_bn.to(states_btd.device)[..., None].expand(-1, -1, states_btd.shape[-1])
+        changed[:, span] = states_btd[:, span].gather(1, index)
+        return changed
+
+    return Edit(ENTRY, change)
+
+
+def _matched(prepared: Prepared) -> Edit:
+    text_bt = _behind(prepared)
+
+    def change(states_btd: Tensor) -> Tensor:
+        norm_bt = states_btd.float().norm(dim=-1)
+        scale_bt = _mean(norm_bt, text_bt)[:, None] / norm_bt.clamp_min(1e-9)
+        scaled_btd = states_btd * scale_bt[..., None].to(states_btd.dtype)
+        return torch.where(prepared.image_bt[..., None], scaled_btd, states_btd)
+
+    return Edit(ENTRY, change)
+
+
+def _right(subject: Subject, stimuli: list[Stimulus], change: Change, batch: int) -> np.ndarray:
+    """Whether each stimulus is answered right, shape (stimuli,)."""
+    runs = (subject.run(prepared, changes=change(prepared)) for prepared in subject.batches(stimuli, batch))
+    return np.concatenate([trace.choices_b.cpu().numpy() for trace in runs]) == answers(stimuli)
+
+
+def _share(right_b: np.ndarray) -> dict[str, object]:
+    interval = wilson(float(right_b.sum()), len(right_b))
+    return {"value": float(right_b.mean()), "low": interval.low, "high": interval.high, "n": len(right_b)}
+
+
+def _index(plain_b: np.ndarray, permuted_b: np.ndarray) -> dict[str, object]:
+    if not plain_b.any():
+        return {"value": None, "low": None, "high": None, "n": len(plain_b)}
+    sample = Sample([str(number) for number in range(len(plain_b))])
+    drawn_r2 = sample.replicates(np.stack([plain_b, permuted_b], axis=1).astype(float))
+    low, high = np.quantile(1 - drawn_r2[:, 1] / drawn_r2[:, 0].clip(1e-9), (0.025, 0.975))
+    return {"value": float(1 - permuted_b.mean() / plain_b.mean()), "low": low, "high": high, "n": len(plain_b)}
+
+
+DIAGNOSTIC = Diagnostic("norms", NAMES["norms"], run)

@@ -1,0 +1,252 @@
+"""Downloads from a server on this machine that stalls, lies and breaks off, and what is found without a network."""
+
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from blindspot.benchmarks import download
+from blindspot.benchmarks.base import Benchmark, Source
+from blindspot.benchmarks.download import UNFINISHED, data_root, get, locate
+from blindspot.benchmarks.registry import find
+from blindspot.benchmarks.transfer import fetch
+
+CONTENT = bytes(range(256)) * 40
+
+
+class Server(ThreadingHTTPServer):
+    """Serves one content under every path but ``/none``.
+
+    Attributes:
+        limit: bytes after which a response breaks off.
+        ranges: whether it can continue.
+        asked: the Range headers it got.
+    """
+
+    daemon_threads = True
+    limit: int | None = None
+    ranges = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[str | None] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        server: Any = self.server
+        wanted = self.headers.get("Range")
+        server.asked.append(wanted)
+        if self.path.endswith("/none"):
+            self.send_error(404)
+            return
+        start = int(re.findall(r"\d+", wanted)[0]) if wanted and server.ranges else 0
+        if start >= len(CONTENT):
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(CONTENT) - start))
+        self.end_headers()
+        self.wfile.write(CONTENT[start : server.limit])
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    made = Server()
+    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield made
+    made.shutdown()
+    made.server_close()
+    thread.join()
+
+
+def of(*sources: Source) -> Benchmark:
+    return replace(find("mmvp"), sources=sources)
+
+
+def url_source(server: Server, md5: str) -> Source:
+    return Source("tsv", files=(f"{server.url}/MMVP.tsv",), md5={"MMVP.tsv": md5}, marks=("MMVP.tsv",))
+
+
+def nobody(*_: Any, **__: Any) -> None:
+    """The Hub's interface where no name resolves."""
+    raise httpx2.ConnectError("[Errno -2] Name or service not known")
+
+
+class TestFetch:
+    def test_a_broken_download_is_continued(self, tmp_path: Path, server: Server, refused: Callable[..., str]) -> None:
+        told: list[tuple[str, int, int | None]] = []
+        server.limit = 1000
+        message = refused(fetch, f"{server.url}/x", tmp_path / "x")
+        assert "run the same command again to continue" in message
+        assert not (tmp_path / "x").exists()
+        server.limit = None
+        fetch(f"{server.url}/x", tmp_path / "x", lambda *progress: told.append(progress))
+        assert (tmp_path / "x").read_bytes() == CONTENT
+        assert server.asked == [None, "bytes=1000-"]
+        assert told[-1] == ("x", len(CONTENT), len(CONTENT))
+        assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+    def test_a_server_that_cannot_continue_begins_again(self, tmp_path: Path, server: Server) -> None:
+        (tmp_path / ".x.part").write_bytes(b"old")
+        server.ranges = False
+        fetch(f"{server.url}/x", tmp_path / "x")
+        assert (tmp_path / "x").read_bytes() == CONTENT
+
+    def test_a_part_longer_than_the_file_is_thrown_away(
+        self, tmp_path: Path, server: Server, refused: Callable[..., str]
+    ) -> None:
+        (tmp_path / ".x.part").write_bytes(CONTENT * 2)
+        assert "not the one that was begun" in refused(fetch, f"{server.url}/x", tmp_path / "x")
+        fetch(f"{server.url}/x", tmp_path / "x")
+        assert (tmp_path / "x").read_bytes() == CONTENT
+
+    def test_what_is_there_is_not_asked_for(self, tmp_path: Path, server: Server) -> None:
+        (tmp_path / "x").write_bytes(b"mine")
+        fetch(f"{server.url}/x", tmp_path / "x")
+        assert server.asked == []
+
+    def test_no_server_and_no_file(self, tmp_path: Path, server: Server, refused: Callable[..., str]) -> None:
+        assert "404" in refused(fetch, f"{server.url}/none", tmp_path / "x")
+        message = refused(fetch, "http://127.0.0.1:9/x", tmp_path / "x")
+        assert f"place the file at {tmp_path / 'x'}" in message
+
+
+class TestGet:
+    def test_a_file_is_checked_and_then_found(self, tmp_path: Path, server: Server) -> None:
+        benchmark = of(url_source(server, hashlib.md5(CONTENT).hexdigest()))
+        folder = tmp_path / "mmvp" / "tsv"
+        assert get(benchmark, tmp_path) == (folder, False)
+        assert [path.name for path in folder.iterdir()] == ["MMVP.tsv"]
+        assert get(benchmark, tmp_path) == (folder, True)
+        assert len(server.asked) == 1
+
+    def test_a_wrong_checksum_removes_the_file(
+        self, tmp_path: Path, server: Server, refused: Callable[..., str]
+    ) -> None:
+        benchmark = of(url_source(server, "0" * 32))
+        assert f"md5 {hashlib.md5(CONTENT).hexdigest()}, published {'0' * 32}" in refused(get, benchmark, tmp_path)
+        assert locate(benchmark, tmp_path) is None
+
+    def test_a_data_set_counts_when_all_its_files_came(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
+    ) -> None:
+        """Of three files the first comes, then huggingface_hub is content offline, then the second comes."""
+        from huggingface_hub.hf_api import DatasetInfo
+
+        names = ["README.md", "data/train-a.parquet", "data/train-b.parquet"]
+        folder = tmp_path / "mmvp" / "hub"
+        steps: list[str | None] = [names[1], None, names[2]]
+        calls: list[dict[str, Any]] = []
+
+        def snapshot(repository: str, **options: Any) -> None:
+            calls.append({"repository": repository, **options})
+            if came := steps.pop(0):
+                (folder / came).parent.mkdir(exist_ok=True)
+                (folder / came).touch()
+                if came == names[1]:
+                    raise KeyboardInterrupt
+
+        info = DatasetInfo(id="x", sha="abc", siblings=[{"rfilename": name} for name in names], tags=[])
+        monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: info)
+        monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+        with pytest.raises(KeyboardInterrupt):
+            get(find("mmvp"), tmp_path, "hub")
+        assert (folder / UNFINISHED).exists()
+        assert "(data/train-b.parquet did not come)" in refused(get, find("mmvp"), tmp_path, "hub")
+        assert get(find("mmvp"), tmp_path, "hub") == (folder, False)
+        assert get(find("mmvp"), tmp_path, "hub") == (folder, True)
+        assert len(calls) == 3
+        assert calls[0] == {
+            "repository": "lmms-lab-eval/MMVP",
+            "repo_type": "dataset",
+            "revision": "abc",
+            "local_dir": folder,
+            "allow_patterns": ["train*.parquet", "*/train*.parquet"],
+        }
+
+    @pytest.mark.parametrize("offline", [True, False])
+    def test_without_a_network_one_line_says_what_to_place_where(
+        self, tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, offline: bool
+    ) -> None:
+        """Told to be offline, and finding nobody at the other end."""
+        if not offline:
+            monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", nobody)
+        message = refused(get, find("gqa"), tmp_path, "hub")
+        assert "cannot download huggingface.co/datasets/lmms-lab/GQA" in message
+        assert f"in {tmp_path / 'gqa' / 'hub'}" in message
+
+    def test_what_cannot_be_downloaded(self, tmp_path: Path, refused: Callable[..., str]) -> None:
+        assert "place questions1.2.zip and images.zip" in refused(get, find("gqa"), tmp_path, "original")
+        assert "place git clone" in refused(get, find("nlvr"), tmp_path)
+        message = refused(get, find("mmvp"), tmp_path, "json")
+        assert "--form json: mmvp is not published so; one of: tsv, hub, original" in message
+
+    def test_linked_pictures_are_fetched_once(
+        self, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from blindspot import files
+
+        folder = tmp_path / "vsr" / "original"
+        rows = [
+            {
+                "image": f"{n}.jpg",
+                "image_link": f"{server.url}/{n}",
+                "caption": "A is on B.",
+                "label": 1,
+                "relation": "on",
+            }
+            for n in (1, 2)
+        ]
+        files.write_jsonl(folder / "test.jsonl", rows)
+        monkeypatch.setattr(download, "_snapshot", lambda source, folder: None)
+        assert get(find("vsr"), tmp_path, "original") == (folder, False)
+        assert len(server.asked) == 2
+        assert get(find("vsr"), tmp_path, "original") == (folder, True)
+        got = find("vsr").read(folder)
+        assert got.images.read(0) == CONTENT
+        assert len(got.questions) == 2
+
+
+class TestLocate:
+    def test_places_in_order(self, tmp_path: Path) -> None:
+        benchmark = find("mmvp")
+        assert locate(benchmark, tmp_path) is None
+        places = [tmp_path / "MMVP.tsv", tmp_path / "mmvp" / "MMVP.tsv", tmp_path / "mmvp" / "tsv" / "MMVP.tsv"]
+        for path in places:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            assert locate(benchmark, tmp_path) == (path if path.parent == tmp_path else path.parent)
+        assert locate(benchmark, tmp_path, "hub") is None
+
+    def test_the_caches_of_hugging_face(self, tmp_path: Path, own_caches: Path) -> None:
+        hub = own_caches / "hub" / "datasets--lmms-lab--MME" / "snapshots" / "abc"
+        datasets = own_caches / "datasets" / "nyu-visionx___cv-bench" / "2D" / "0.0.0" / "h"
+        for path in (hub / "data" / "test-00000-of-00001.parquet", datasets / "cv-bench-test.arrow"):
+            path.parent.mkdir(parents=True)
+            path.touch()
+        assert locate(find("mme"), tmp_path) == hub
+        assert locate(find("cvbench_2d"), tmp_path) == own_caches / "datasets" / "nyu-visionx___cv-bench"
+
+    def test_the_root(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert data_root() == Path("data")
+        monkeypatch.setenv("BLINDSPOT_DATA", "/scratch")
+        assert data_root() == Path("/scratch")
+        assert data_root(Path("x")) == Path("x")

@@ -1,0 +1,136 @@
+"""What a reader refuses, and how it chooses among forms."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blindspot.benchmarks.registry import BENCHMARKS, SETS, find, select
+
+MMVP = find("mmvp")
+
+
+@pytest.fixture
+def row(published: Any) -> dict[str, Any]:
+    image = published.text64(published.picture(0))
+    return {"index": 0, "image": image, "question": "q", "A": "Open", "B": "Closed", "answer": "A"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"answer": "C"}, "row 2: the gold answer 'C' is not one of the options A, B"),
+        ({"answer": "Open"}, "row 2: the gold answer 'Open' is not the letter of an option"),
+        ({"answer": None}, "row 2: nothing in column answer (columns: index, question, A, B, answer)"),
+        ({"index": 0}, "MMVP.tsv: row 2: id '0' is also that of"),
+        ({"B": None}, "row 2: options A: expected are A, B and so on without a gap"),
+        ({"question": "  "}, "row 2: nothing in column question"),
+    ],
+)
+def test_a_faulty_row_is_named(
+    tmp_path: Path,
+    published: Any,
+    row: dict[str, Any],
+    refused: Callable[..., str],
+    change: dict[str, Any],
+    message: str,
+) -> None:
+    path = published.tsv(tmp_path / "MMVP.tsv", [row, {**row, "index": 1, **change}])
+    assert message in refused(MMVP.read, path)
+
+
+def test_nothing_and_nothing_of_this_benchmark(tmp_path: Path, refused: Callable[..., str]) -> None:
+    assert "nothing at" in refused(MMVP.read, tmp_path / "none")
+    message = refused(MMVP.read, tmp_path)
+    assert "no data of MMVP at" in message
+    assert "tsv: MMVP.tsv; hub: **/train*.parquet or" in message
+    assert "`blindspot data get mmvp`" in message
+
+
+def test_a_file_without_rows(tmp_path: Path, refused: Callable[..., str]) -> None:
+    path = tmp_path / "MMVP.tsv"
+    path.write_text("index\timage\tquestion\tA\tB\tanswer\n", encoding="utf-8")
+    assert "holds no rows" in refused(MMVP.read, path)
+
+
+def test_a_shard_that_is_missing_makes_a_form_absent(
+    tmp_path: Path, published: Any, refused: Callable[..., str]
+) -> None:
+    row = {
+        "Index": 1,
+        "Question": "q",
+        "Options": "(a) x (b) y",
+        "Correct Answer": "(a)",
+        "image": published.picture(0),
+    }
+    published.parquet(tmp_path / "data" / "train-00000-of-00002.parquet", [row])
+    assert "no data of MMVP" in refused(MMVP.read, tmp_path)
+    published.parquet(tmp_path / "data" / "train-00001-of-00002.parquet", [{**row, "Index": 2}])
+    assert len(MMVP.read(tmp_path).questions) == 2
+
+
+def test_forms_on_disk_read_the_same(tmp_path: Path, published: Any) -> None:
+    """Parquet, save_to_disk of a split and of a dictionary, and the cache of datasets."""
+    from datasets import DatasetDict
+
+    rows = [
+        {
+            "Index": n,
+            "Question": "q",
+            "Options": "(a) x (b) y",
+            "Correct Answer": "(a)",
+            "image": published.picture(n, "JPEG"),
+        }
+        for n in (1, 2)
+    ]
+    made = published.dataset(rows)
+    published.parquet(tmp_path / "parquet" / "train.parquet", rows)
+    made.save_to_disk(tmp_path / "split")
+    DatasetDict({"train": made, "test": made.select([0])}).save_to_disk(tmp_path / "splits")
+    cached = tmp_path / "cache" / "default" / "0.0.0" / "abc"
+    cached.mkdir(parents=True)
+    (cached / "mmvp-train.arrow").write_bytes((tmp_path / "split" / "data-00000-of-00001.arrow").read_bytes())
+    read = [MMVP.read(tmp_path / name) for name in ("parquet", "split", "splits", "cache")]
+    assert len({collection.digest for collection in read}) == 1
+    for collection in read:
+        assert collection.form == "hub"
+        assert [collection.images.read(q.images[0]) for q in collection.questions] == [
+            published.picture(n, "JPEG") for n in (1, 2)
+        ]
+
+
+def test_a_broken_or_foreign_data_set(tmp_path: Path, published: Any, refused: Callable[..., str]) -> None:
+    (tmp_path / "train.parquet").write_bytes(b"PAR1 not really")
+    assert "cannot read" in refused(MMVP.read, tmp_path)
+    (tmp_path / "train.parquet").unlink()
+    (tmp_path / "mmvp-train.arrow").write_bytes(b"nothing")
+    assert "cannot read" in refused(MMVP.read, tmp_path)
+    (tmp_path / "mmvp-train.arrow").unlink()
+    published.parquet(tmp_path / "train.parquet", [{"image": published.picture(0), "text": "t"}])
+    assert "no column Index, Question, Options, Correct Answer (columns:" in refused(MMVP.read, tmp_path)
+
+
+def test_rows_without_a_picture_are_counted(tmp_path: Path, published: Any, refused: Callable[..., str]) -> None:
+    row = {
+        "Index": 1,
+        "Question": "q",
+        "Options": "(a) x (b) y",
+        "Correct Answer": "(a)",
+        "image": published.picture(0),
+    }
+    published.parquet(tmp_path / "train.parquet", [row, {**row, "Index": 2, "image": None}])
+    assert "1 of 2 rows have no picture, the first is row 2" in refused(MMVP.read, tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", "[1, 2]", '{"a": 1}'])
+def test_json_that_is_not_rows(tmp_path: Path, refused: Callable[..., str], content: str) -> None:
+    (tmp_path / "test.json").write_text(content, encoding="utf-8")
+    assert "get the file again" in refused(find("tallyqa").read, tmp_path)
+
+
+def test_names_and_sets(refused: Callable[..., str]) -> None:
+    assert "unknown benchmark 'vsrr'; did you mean 'vsr'?" in refused(find, "vsrr")
+    assert [b.name for b in select("vsr, spatial,mme")] == ["vsr", *(n for n in SETS["spatial"] if n != "vsr"), "mme"]
+    assert "did you mean 'spatial'" in refused(select, "spatia")
+    assert set(SETS["all"]) == set(BENCHMARKS)
