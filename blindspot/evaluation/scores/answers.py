@@ -1,0 +1,269 @@
+"""Rows of answers.jsonl as arrays: what every number is computed from. Suffix ``q``: questions."""
+
+import json
+from array import array
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from blindspot.benchmarks.base import Benchmark
+from blindspot.benchmarks.scoring.base import Profile
+from blindspot.benchmarks.scoring.rows import Item, read_row
+from blindspot.errors import UserError
+from blindspot.evaluation.scores.labels import Labels, LabelsBuilder
+
+UNPARSED, OTHER = "unparsed", "other"
+_YES_NO = ("Yes", "No")
+_NAN = float("nan")
+_SHORT, _MOST_KNOWN = 80, 2**16
+"""Answers up to so many characters are remembered with their scores, so many at most: most are yes, no or a letter."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What one profile made of the answers.
+
+    Attributes:
+        score_q: between 0 and 1.
+        partial_q: partial match; NaN where the benchmark has none.
+        guess_q: what the harness would add on average by drawing an option where it read none; not in ``score_q``.
+        parsed_q: whether a reply could be read.
+        reply: the letter, ``Yes`` or ``No`` that was read, `UNPARSED`, or `OTHER`; `labels.ABSENT` for open questions.
+    """
+
+    score_q: np.ndarray
+    partial_q: np.ndarray
+    guess_q: np.ndarray
+    parsed_q: np.ndarray
+    reply: Labels
+
+    def take(self, rows: np.ndarray) -> "Scoring":
+        """The same of some questions."""
+        return Scoring(
+            self.score_q[rows], self.partial_q[rows], self.guess_q[rows], self.parsed_q[rows], self.reply.take(rows)
+        )
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers of one run to one benchmark, with their scores under some profiles.
+
+    Attributes:
+        benchmark: which.
+        row_of: row of each question by its id.
+        gold: the gold answers.
+        kind: of the questions.
+        options_q: how many answers a question offers; 0 for open ones.
+        cut_q: whether the answer was cut off at its longest.
+        prompt_q: a number that differs, within this process, where the prompt differs.
+        images_q: how many pictures were shown.
+        groups: labels to report by; a group that a question lacks is `labels.ABSENT`.
+        scorings: by the profile's name.
+    """
+
+    benchmark: Benchmark
+    row_of: dict[str, int]
+    gold: Labels
+    kind: Labels
+    options_q: np.ndarray
+    cut_q: np.ndarray
+    prompt_q: np.ndarray
+    images_q: np.ndarray
+    groups: dict[str, Labels]
+    scorings: dict[str, Scoring]
+
+    def __len__(self) -> int:
+        return len(self.row_of)
+
+    def take(self, rows: np.ndarray, groups: dict[str, Labels] | None = None) -> "Answers":
+        """Some of the questions in a given order, with ``groups`` in place of their own if given."""
+        ids = list(self.row_of)
+        return replace(
+            self,
+            row_of={ids[row]: place for place, row in enumerate(rows.tolist())},
+            gold=self.gold.take(rows),
+            kind=self.kind.take(rows),
+            options_q=self.options_q[rows],
+            cut_q=self.cut_q[rows],
+            prompt_q=self.prompt_q[rows],
+            images_q=self.images_q[rows],
+            groups=groups or {name: labels.take(rows) for name, labels in self.groups.items()},
+            scorings={name: scoring.take(rows) for name, scoring in self.scorings.items()},
+        )
+
+
+def read_answers(
+    paths: Sequence[Path], profiles: Sequence[Profile], benchmarks: Mapping[str, Benchmark]
+) -> dict[str, Answers]:
+    """Read and score files of answers, by benchmark, in the order of their first rows.
+
+    Raises:
+        UserError: if a file cannot be read or a row is not an answer; it names the line.
+    """
+    return collect((entry for path in paths for entry in _rows(path)), profiles, benchmarks)
+
+
+def collect(
+    rows: Iterable[tuple[str, Any]], profiles: Sequence[Profile], benchmarks: Mapping[str, Benchmark]
+) -> dict[str, Answers]:
+    """Score rows of answers, each given with its place for messages.
+
+    Args:
+        rows: as in answers.jsonl.
+        profiles: the first must be able to score every row; another that cannot is left out for that benchmark.
+        benchmarks: by name.
+
+    Raises:
+        UserError: as `read_answers`.
+    """
+    sheets: dict[str, _Sheet] = {}
+    for place, row in rows:
+        item = read_row(row, place)
+        name = item.benchmark
+        sheet = sheets.get(name)
+        if sheet is None:
+            if name not in benchmarks:
+                raise UserError(f"{place}: {name} has no metrics here; known are {', '.join(benchmarks)}")
+            sheet = sheets[name] = _Sheet(benchmarks[name], profiles)
+        sheet.add(item, row)
+    return {name: sheet.finish() for name, sheet in sheets.items()}
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    yield f"{path}:{number}", json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise UserError(f"{path}:{number}: not a JSON line ({error.msg})") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"cannot read {path}: not UTF-8 text") from error
+
+
+class _Verdict(NamedTuple):
+    """What one profile says of one answer."""
+
+    score: float
+    partial: float
+    guess: float
+    parsed: bool
+    reply: str | None
+
+
+class _Scored:
+    """A `Scoring` that grows."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        self._score, self._partial, self._guess = array("d"), array("d"), array("d")
+        self._parsed = array("b")
+        self._reply = LabelsBuilder()
+
+    def judge(self, item: Item) -> _Verdict:
+        scored = self.profile.judge(item)
+        allowed = _YES_NO if item.kind == "yes_no" else item.choices if item.kind == "mcq" else None
+        reply = None
+        if allowed is not None:
+            reply = UNPARSED if not scored.parsed else str(scored.extracted) if scored.extracted in allowed else OTHER
+        partial = _NAN if scored.partial is None else scored.partial
+        return _Verdict(scored.score, partial, scored.guess, scored.parsed, reply)
+
+    def add(self, verdict: _Verdict) -> None:
+        self._score.append(verdict.score)
+        self._partial.append(verdict.partial)
+        self._guess.append(verdict.guess)
+        self._parsed.append(verdict.parsed)
+        self._reply.add(verdict.reply)
+
+    def finish(self) -> Scoring:
+        return Scoring(
+            np.array(self._score),
+            np.array(self._partial),
+            np.array(self._guess),
+            np.array(self._parsed, dtype=bool),
+            self._reply.finish(),
+        )
+
+
+class _Sheet:
+    """An `Answers` that grows row by row."""
+
+    def __init__(self, benchmark: Benchmark, profiles: Sequence[Profile]) -> None:
+        self._benchmark = benchmark
+        self._row_of: dict[str, int] = {}
+        self._gold, self._kind = LabelsBuilder(), LabelsBuilder()
+        self._options, self._cut, self._images, self._prompt = array("b"), array("b"), array("l"), array("q")
+        self._groups: dict[str, LabelsBuilder] = {}
+        self._scored = [_Scored(profile) for profile in profiles]
+        self._known: dict[Hashable, list[_Verdict]] = {}
+
+    def add(self, item: Item, row: Mapping[str, Any]) -> None:
+        """Add a row that `read_row` has read as ``item``.
+
+        Raises:
+            UserError: if it lacks an id, has one that came before, or the main profile cannot score it.
+        """
+        own, groups = row.get("id"), row.get("groups") or {}
+        if not isinstance(own, str):
+            raise UserError(f"{item.where}: 'id' must be a text")
+        if own in self._row_of:
+            raise UserError(f"{item.where}: question {own[:80]!r} is answered twice; keep one of the rows")
+        if not isinstance(groups, dict):
+            raise UserError(f"{item.where}: 'groups' must be a JSON object")
+        place = self._row_of[own] = len(self._row_of)
+        for scored, verdict in zip(self._scored, self._judged(item), strict=True):
+            scored.add(verdict)
+        self._gold.add(item.gold)
+        self._kind.add(item.kind)
+        self._options.append(len(item.choices) if item.kind == "mcq" else 2 if item.kind == "yes_no" else 0)
+        self._cut.append(row.get("stopped") == "length")
+        self._prompt.append(hash(str(row.get("prompt"))))
+        self._images.append(len(row.get("images") or ()))
+        for name, label in groups.items():
+            builder = self._groups.get(name)
+            if builder is None:
+                builder = self._groups[name] = LabelsBuilder()
+            builder.add_at(place, label if isinstance(label, str) else str(label))
+
+    def _judged(self, item: Item) -> list[_Verdict]:
+        """What each profile says; short answers that came before are not judged again."""
+        if item.likelihood or item.passes or len(item.raw) > _SHORT:
+            return self._judge(item)
+        key = (item.raw, item.gold, item.kind, item.golds, *item.choices, *item.choices.values())
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            found = self._known[key] = self._judge(item)
+        return found
+
+    def _judge(self, item: Item) -> list[_Verdict]:
+        verdicts = [self._scored[0].judge(item)]
+        for scored in self._scored[1:]:
+            try:
+                verdicts.append(scored.judge(item))
+            except UserError:
+                self._scored.remove(scored)
+                self._known.clear()
+        return verdicts
+
+    def finish(self) -> Answers:
+        rows = len(self._row_of)
+        return Answers(
+            self._benchmark,
+            self._row_of,
+            self._gold.finish(),
+            self._kind.finish(),
+            np.array(self._options),
+            np.array(self._cut, dtype=bool),
+            np.array(self._prompt, dtype=np.int64),
+            np.array(self._images, dtype=np.int64),
+            {name: builder.finish(rows) for name, builder in self._groups.items()},
+            {scored.profile.name: scored.finish() for scored in self._scored},
+        )

@@ -1,0 +1,67 @@
+"""A comparison of runs on the terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from blindspot.evaluation.scores.compare import MAIN
+from blindspot.evaluation.scores.text import DASH, clean, number, p_value, signed, span
+
+
+def print_comparison(found: Mapping[str, Any], console: Console, details: bool = False) -> None:
+    """Print what `compare` returned.
+
+    Args:
+        found: as returned.
+        console: where to.
+        details: every metric, not only ``overall``.
+    """
+    for name in dict.fromkeys(row["b"] for row in found["comparisons"]):
+        rows = [row for row in found["comparisons"] if row["b"] == name and (details or row["metric"] == MAIN)]
+        title = f"{clean(name)} minus {clean(rows[0]['a'] if rows else found['runs'][0]['name'])}"
+        console.print(Text(f"{title}, scored as {clean(found['profile'])}", style="bold"))
+        console.print(_table(rows))
+    for line in _legend(found, details):
+        console.print(Text(line, style="dim"))
+    for note in found["notes"]:
+        console.print(Text(f"Note: {clean(note)}", style="yellow"))
+
+
+def _table(rows: list[Mapping[str, Any]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    headers = ("", "first", "later", "difference", "95 %", "p", "Holm", "resolves", "n", "test")
+    for place, header in enumerate(headers):
+        table.add_column(Text(header), justify="right" if place else "left", overflow="fold")
+    for row in rows:
+        on = row["scale"], row["most"]
+        mark = "*" if row["significant"] else ""
+        label = row["benchmark"] if row["metric"] == MAIN else f"{row['benchmark']} {row['metric']}"
+        cells = (
+            clean(label),
+            number(row["a_value"], *on),
+            number(row["b_value"], *on),
+            signed(row["difference"], *on) + mark,
+            span(row["low"], row["high"], *on),
+            p_value(row["p"]),
+            p_value(row["p_holm"]) if row["metric"] == MAIN else "",
+            number(row["resolves"], *on),
+            str(row["n"]),
+            row["test"] or DASH,
+        )
+        table.add_row(*(Text(cell, style="bold" if mark and place == 3 else "") for place, cell in enumerate(cells)))
+    return table
+
+
+def _legend(found: Mapping[str, Any], details: bool) -> list[str]:
+    family, method = found["family"], found["method"]
+    return [
+        f"* survives Holm's correction at {method['alpha']} over {family['tests']} tests: {MAIN} of "
+        f"{', '.join(clean(name) for name in family['benchmarks'])}, of every pair of runs shown."
+        + (" Other metrics are not corrected." if details else ""),
+        f"resolves: smallest true difference found with {method['power']:.0%} power. Intervals and p hold the sample "
+        "of questions, not training: two trainings of one model differ too.",
+    ]

@@ -1,0 +1,101 @@
+"""``scores.json``: every number of one run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from blindspot.benchmarks.base import Benchmark
+from blindspot.benchmarks.registry import BENCHMARKS
+from blindspot.benchmarks.scoring import PROFILES
+from blindspot.evaluation.scores import baselines
+from blindspot.evaluation.scores.answers import Answers
+from blindspot.evaluation.scores.headlines import headline
+from blindspot.evaluation.scores.metrics import ALPHA, CORRELATION, POWER, metric_row, value_of
+from blindspot.evaluation.scores.runs import Run, load_run
+from blindspot.evaluation.scores.text import clean_json, rounded
+from blindspot.evaluation.scores.units import clusters_of
+from blindspot.evaluation.statistics import CONFIDENCE, PERMUTATIONS, RESAMPLES
+from blindspot.files import write_json
+
+SCORES = "scores.json"
+VERSION = 1
+DEFAULT_PROFILE = "vlmevalkit-2025-09"
+METHOD = {
+    "confidence": CONFIDENCE,
+    "resamples": RESAMPLES,
+    "permutations": PERMUTATIONS,
+    "alpha": ALPHA,
+    "power": POWER,
+    "correlation": CORRELATION,
+}
+
+
+def score_run(folder: Path, profile: str = DEFAULT_PROFILE) -> dict[str, Any]:
+    """Score the answers of a run folder and write ``scores.json`` there.
+
+    Returns:
+        What was written: ``profile``, ``run``, ``method``, ``notes``, and by benchmark ``metrics``, ``habits``,
+        ``profiles`` (the values under every profile) and ``notes``. Equal answers give equal bytes.
+
+    Raises:
+        UserError: if there are no answers, a file is damaged, or the profile is unknown.
+    """
+    scores = score(folder, profile)
+    write_json(folder / SCORES, scores)
+    return scores
+
+
+def score(path: Path, profile: str = DEFAULT_PROFILE, benchmarks: Mapping[str, Benchmark] = BENCHMARKS) -> dict:
+    """As `score_run`, of a run folder or a bare file of answers; writes nothing."""
+    run = load_run(path, [profile, *(name for name in PROFILES if name != profile)], benchmarks)
+    return clean_json(
+        rounded(
+            {
+                "version": VERSION,
+                "profile": profile,
+                "run": {"name": run.name, **run.info},
+                "method": METHOD,
+                "benchmarks": {name: _benchmark(run, answers, profile) for name, answers in run.answers.items()},
+                "notes": list(run.notes),
+            }
+        )
+    )
+
+
+def _benchmark(run: Run, answers: Answers, first: str) -> dict[str, Any]:
+    benchmark = answers.benchmark
+    cluster_q = clusters_of(answers)
+    metrics = {metric.name: metric_row(answers, first, metric, cluster_q) for metric in benchmark.metrics}
+    return {
+        "title": benchmark.title,
+        "questions": len(answers),
+        "metrics": metrics,
+        "habits": baselines.habits(answers, first),
+        "profiles": {
+            profile: {
+                "metrics": {metric.name: value_of(answers, profile, metric, cluster_q) for metric in benchmark.metrics},
+                "unparsed": baselines.habits(answers, profile)["unparsed"],
+                "headline": headline(profile, benchmark.name),
+            }
+            for profile in answers.scorings
+        },
+        "notes": [*run.of(benchmark.name).get("notes", []), *_notes(answers, first, metrics)],
+    }
+
+
+def _notes(answers: Answers, profile: str, metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    benchmark, notes = answers.benchmark, []
+    published = [source.counts["questions"] for source in benchmark.sources if "questions" in source.counts]
+    if published and len(answers) not in published:
+        counts = " or ".join(str(count) for count in dict.fromkeys(published))
+        notes.append(f"{len(answers)} questions instead of {counts}: not the published benchmark")
+    for name, row in metrics.items():
+        if row["missing_terms"] and row["n"]:
+            terms = len(next(metric for metric in benchmark.metrics if metric.name == name).terms)
+            notes.append(f"{name} lacks questions for {row['missing_terms']} of its {terms} parts: mean of the others")
+    if headline(profile, benchmark.name) != "overall":
+        notes.append(f"{profile} prints {headline(profile, benchmark.name)} as the score; the paper prints overall")
+    only = baselines.always(answers, profile)
+    if only is not None:
+        notes.append(f"every readable answer is {only}")
+    return notes

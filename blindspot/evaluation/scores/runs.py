@@ -1,0 +1,79 @@
+"""A run of `blindspot evaluate`, or a bare file of answers, read and scored."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blindspot.benchmarks.base import Benchmark
+from blindspot.benchmarks.registry import BENCHMARKS
+from blindspot.benchmarks.scoring import profile
+from blindspot.errors import UserError
+from blindspot.evaluation.scores.answers import Answers, read_answers
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was answered, and by whom.
+
+    Attributes:
+        path: the run folder or the file.
+        info: what ``run.json`` says; empty for a bare file.
+        answers: by benchmark, in the registry's order.
+        notes: what is missing, one line each.
+    """
+
+    path: Path
+    info: Mapping[str, Any]
+    answers: Mapping[str, Answers]
+    notes: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """A short name: of the folder, or of the file without its ending."""
+        return self.path.resolve().name.removesuffix(".jsonl")
+
+    def of(self, benchmark: str) -> Mapping[str, Any]:
+        """What ``run.json`` says of a benchmark."""
+        return self.info.get("benchmarks", {}).get(benchmark, {})
+
+
+def load_run(path: Path, profiles: Sequence[str], benchmarks: Mapping[str, Benchmark] = BENCHMARKS) -> Run:
+    """Read the answers of a run folder, or of one file, and score them.
+
+    Args:
+        path: the folder or the file.
+        profiles: the main one, then others that are left out where they cannot score a benchmark.
+        benchmarks: by name.
+
+    Raises:
+        UserError: if there are no answers, a file is damaged, or a profile is unknown.
+    """
+    info: dict[str, Any] = {}
+    notes: list[str] = []
+    if path.is_dir():
+        info = _info(path / "run.json")
+        files = sorted(path.glob("*/answers.jsonl"))
+        unfinished = set(info.get("benchmarks", {})) - {file.parent.name for file in files}
+        notes = [f"{name}: not all questions are answered yet; left out" for name in sorted(unfinished)]
+        if not files:
+            raise UserError(f"{path} holds no */answers.jsonl; give a run folder of blindspot evaluate, or such a file")
+    else:
+        files = [path]
+    answers = read_answers(files, [profile(name) for name in profiles], benchmarks)
+    if not answers:
+        raise UserError(f"{path}: no answers in it")
+    return Run(path, info, {name: answers[name] for name in benchmarks if name in answers}, tuple(notes))
+
+
+def _info(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}; remove it to score the answers without it") from error
+    if not isinstance(info, dict) or not isinstance(info.get("benchmarks", {}), dict):
+        raise UserError(f"{path} is not the run.json of an evaluation; remove it to score the answers without it")
+    return info

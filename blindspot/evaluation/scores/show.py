@@ -1,0 +1,198 @@
+"""The scores of a run on the terminal, beside the paper's."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from blindspot.evaluation.paper import BASELINE, load
+from blindspot.evaluation.scores.text import DASH, clean, number, percent, span
+
+Scores = Mapping[str, Any]
+_MOST_OTHERS = 8
+"""Metrics of a benchmark outside the paper's tables that are printed; ``scores.json`` holds all."""
+
+
+def as_table(scores: Scores, console: Console, row: str = BASELINE) -> None:
+    """Print what `score_run` returned: scores beside a row of the paper, then habits, then all profiles side by side.
+
+    Args:
+        scores: as returned, or read from ``scores.json``.
+        console: where to.
+        row: the model of the paper to stand beside.
+
+    Raises:
+        UserError: if the paper has no such model.
+    """
+    paper = load().row(row)
+    name, profile = clean(str(scores["run"]["name"])), clean(str(scores["profile"]))
+    _heading(console, f"{name}, scored as {profile}, beside the paper's {row}")
+    console.print(_score_table(scores, paper))
+    if missing := _missing(scores):
+        console.print(_text(missing, "dim"))
+    _heading(console, "What the numbers rest on")
+    console.print(_basis_table(scores))
+    _heading(console, "How the answers look")
+    console.print(_habit_table(scores))
+    _heading(console, "The same answers under every scoring profile")
+    console.print(profile_table(scores, row))
+    console.print(_text(PROFILES_DIFFER, "dim"))
+    for line in _notes(scores):
+        console.print(_text(f"Note: {line}", "dim"))
+
+
+PROFILES_DIFFER = (
+    "One set of answers, different rules of reading them; * marks what that harness prints as the score. The paper's "
+    "GQA of 33 % for LLaVA-1.5, against 62 % elsewhere, is what a prompt and a comparison of strings can do."
+)
+
+
+def shown_metrics(scores: Scores, others: int = 0) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Benchmark, metric and row of every line.
+
+    All of the paper's columns, what another harness prints as the score, and the first ``others`` of the rest.
+    """
+    columns = {column.key for column in load().columns}
+    for benchmark, entry in scores["benchmarks"].items():
+        metrics = entry["metrics"]
+        headlines = {side["headline"] for side in entry["profiles"].values()}
+        first = [name for name in metrics if (benchmark, name) in columns or name in headlines]
+        rest = [name for name, found in metrics.items() if name not in first and found["value"] is not None]
+        for name in first + rest[:others]:
+            yield benchmark, name, metrics[name]
+
+
+def profile_table(scores: Scores, row: str = BASELINE) -> Table:
+    """Metrics by profiles, the paper's row last."""
+    paper, profiles = load().row(row), _profiles(scores)
+    table = _table("", *profiles, "paper")
+    previous = ""
+    for benchmark, metric, found in shown_metrics(scores):
+        sides = scores["benchmarks"][benchmark]["profiles"]
+        cells = []
+        for name in profiles:
+            side = sides.get(name)
+            mark = "*" if side and side["headline"] == metric else ""
+            cells.append(f"{number(side['metrics'][metric], found['scale'], found['most'])}{mark}" if side else DASH)
+        label = _label(scores, benchmark, metric, previous)
+        table.add_row(_text(label), *map(_text, cells), _text(paper.get((benchmark, metric), "")))
+        if metric == "overall":
+            shares = (percent(sides[name]["unparsed"]) if name in sides else DASH for name in profiles)
+            table.add_row(_text("  unreadable, %", "dim"), *(_text(share, "dim") for share in shares), _text(""))
+        previous = benchmark
+    return table
+
+
+def _score_table(scores: Scores, paper: Mapping[tuple[str, str], str]) -> Table:
+    table = _table("", "score", "95 %", "paper", "chance", "corrected", "n")
+    previous = ""
+    for benchmark, metric, found in shown_metrics(scores, _MOST_OTHERS):
+        on = found["scale"], found["most"]
+        table.add_row(
+            _text(_label(scores, benchmark, metric, previous)),
+            _text(number(found["value"], *on) + ("~" if found["missing_terms"] and found["n"] else ""), "bold"),
+            _text(span(found["low"], found["high"], *on)),
+            _text(paper.get((benchmark, metric), "")),
+            _text(number(found["chance"], *on)),
+            _text(number(found["chance_corrected"])),
+            _text(str(found["n"])),
+        )
+        previous = benchmark
+    return table
+
+
+def _basis_table(scores: Scores) -> Table:
+    table = _table(
+        "", "clusters", "interval", "SE", "resolves", "always the same answer", "unreadable, %", "cut off, %"
+    )
+    previous = ""
+    for benchmark, metric, found in shown_metrics(scores):
+        on = found["scale"], found["most"]
+        constant = DASH if found["constant"] is None else f"{number(found['constant'], *on)}"
+        answer = "" if found["constant_answer"] is None else f" ({clean(found['constant_answer'], 12)})"
+        table.add_row(
+            _text(_label(scores, benchmark, metric, previous)),
+            _text(str(found["clusters"])),
+            _text(found["interval"]),
+            _text(number(found["error"], *on)),
+            _text(number(found["resolves"], *on)),
+            _text(constant + answer),
+            _text(percent(found["unparsed"])),
+            _text(percent(found["cut_off"])),
+        )
+        previous = benchmark
+    return table
+
+
+def _habit_table(scores: Scores) -> Table:
+    table = _table("", "unreadable, %", "cut off, %", "yes, % (right)", "letters, % (right)", "precision, recall, F1")
+    for entry in scores["benchmarks"].values():
+        habits = entry["habits"]
+        yes = f"{percent(habits['yes_rate'])} ({percent(habits['yes_gold'])})" if "yes_rate" in habits else ""
+        detection = ", ".join(number(habits[name]) for name in ("precision", "recall", "f1")) if yes else ""
+        table.add_row(
+            _text(clean(entry["title"])),
+            _text(percent(habits["unparsed"])),
+            _text(percent(habits["cut_off"])),
+            _text(yes),
+            _text(_letters(habits.get("letters", {}), habits.get("letters_gold", {}))),
+            _text(detection),
+        )
+    return table
+
+
+def _letters(letters: Mapping[str, int], gold: Mapping[str, int]) -> str:
+    total, right = sum(letters.values()), sum(gold.values())
+    names = sorted({*letters, *gold}, key=lambda name: (len(name) > 1, name))
+    return " ".join(
+        f"{clean(name, 10)} {100 * letters.get(name, 0) / total:.0f}"
+        + (f" ({100 * gold[name] / right:.0f})" if name in gold else "")
+        for name in names
+    )
+
+
+def _profiles(scores: Scores) -> list[str]:
+    return list(dict.fromkeys(name for entry in scores["benchmarks"].values() for name in entry["profiles"]))
+
+
+def _label(scores: Scores, benchmark: str, metric: str, previous: str) -> str:
+    name = "" if metric == "overall" else metric
+    return (
+        f"  {clean(metric)}" if benchmark == previous else clean(f"{scores['benchmarks'][benchmark]['title']} {name}")
+    )
+
+
+def _missing(scores: Scores) -> str:
+    absent = [column.benchmark for column in load().main_columns() if column.benchmark not in scores["benchmarks"]]
+    return f"Not in this run: {', '.join(absent)}." if absent else ""
+
+
+def _notes(scores: Scores) -> Iterator[str]:
+    yield from (clean(note) for note in scores["notes"])
+    for entry in scores["benchmarks"].values():
+        yield from (clean(f"{entry['title']}: {note}") for note in entry["notes"])
+    method = scores["method"]
+    yield (
+        f"resolves: smallest true difference to another model that a paired test finds with {method['power']:.0%} "
+        f"power at {method['alpha']}, if the two models' scores of a cluster correlate by {method['correlation']}."
+    )
+    if any(found["missing_terms"] and found["n"] for _, _, found in shown_metrics(scores)):
+        yield "~ marks a mean over the parts that have questions."
+
+
+def _table(*headers: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for place, header in enumerate(headers):
+        table.add_column(_text(header), justify="right" if place else "left", overflow="fold")
+    return table
+
+
+def _heading(console: Console, text: str) -> None:
+    console.print(_text(text, "bold"))
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(text, style=style)

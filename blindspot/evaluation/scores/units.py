@@ -1,0 +1,145 @@
+"""What a metric averages: units, their clusters, and sums over both.
+
+Suffixes: ``q`` questions, ``u`` units, ``c`` clusters, ``t`` terms of the metric.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from blindspot.benchmarks.base import Metric, Term
+from blindspot.evaluation.scores.answers import Answers
+from blindspot.evaluation.scores.labels import ABSENT, Labels
+from blindspot.evaluation.statistics import is_binary
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums by cluster and term.
+
+    Attributes:
+        sums_ct: of the units' values.
+        counts_ct: of units.
+        weights_t: of the terms.
+        binary: whether every unit's value is 0 or 1.
+        missing: terms without any unit.
+    """
+
+    sums_ct: np.ndarray
+    counts_ct: np.ndarray
+    weights_t: np.ndarray
+    binary: bool
+    missing: int
+
+    @cached_property
+    def clusters(self) -> int:
+        """Clusters with any unit."""
+        return len(self.counts_ct)
+
+    @cached_property
+    def units(self) -> int:
+        """Units of all terms together."""
+        return int(self.counts_ct.sum())
+
+    @cached_property
+    def proportion(self) -> bool:
+        """Whether the value is a share of independent units: one term, values 0 or 1, one unit a cluster."""
+        return len(self.weights_t) == 1 and self.binary and self.units == self.clusters
+
+    @cached_property
+    def most(self) -> float:
+        """The value when everything is right."""
+        return float(self.weights_t.sum())
+
+    def value(self, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """The metric of sums and counts whose last axis is ``t``; NaN where a term has no unit."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (sums / counts) @ self.weights_t
+
+
+def clusters_of(answers: Answers) -> np.ndarray:
+    """The cluster of each question: its label, or else the question alone; sets never stretch over two clusters."""
+    cluster_q = _labelled(answers.groups.get("cluster"), len(answers))
+    sets = answers.groups.get("set")
+    if sets is None:
+        return cluster_q
+    has_q = sets.code_q != ABSENT
+    clusters = int(cluster_q.max(initial=-1)) + 1
+    size = clusters + len(sets.names)
+    edges = coo_array((np.ones(has_q.sum()), (cluster_q[has_q], clusters + sets.code_q[has_q])), shape=(size, size))
+    return connected_components(edges, directed=False)[1][cluster_q]
+
+
+def chosen(answers: Answers, term: Term) -> np.ndarray:
+    """Which questions a term is about."""
+    chosen_q = np.ones(len(answers), dtype=bool)
+    for group, label in term.where.items():
+        labels = answers.groups.get(group)
+        chosen_q &= labels.equal(str(label)) if labels is not None else False
+    return chosen_q
+
+
+def asked(answers: Answers, metric: Metric) -> np.ndarray:
+    """Which questions a metric is about."""
+    return np.any([chosen(answers, term) for term in metric.terms], axis=0)
+
+
+def most_of(metric: Metric) -> float:
+    """A metric's value when everything is right."""
+    return sum(term.weight for term in metric.terms)
+
+
+def totals(answers: Answers, profile: str, metric: Metric, cluster_q: np.ndarray) -> Totals:
+    """Sums of a metric under a profile. Where terms lack units, the weights of the others grow to the same total."""
+    clusters = int(cluster_q.max(initial=-1)) + 1
+    sums, counts, weights, binary = [], [], [], True
+    for term in metric.terms:
+        value_u, cluster_u = _units(answers, profile, term, cluster_q)
+        if len(value_u) == 0:
+            continue
+        binary = binary and is_binary(value_u)
+        sums.append(np.round(np.bincount(cluster_u, weights=value_u, minlength=clusters), 12))
+        counts.append(np.bincount(cluster_u, minlength=clusters))
+        weights.append(term.weight)
+    if not weights:
+        return Totals(np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0), False, len(metric.terms))
+    counts_ct = np.stack(counts, axis=1)
+    kept_c = counts_ct.any(axis=1)
+    weights_t = np.array(weights) * (most_of(metric) / sum(weights))
+    missing = len(metric.terms) - len(weights)
+    return Totals(np.stack(sums, axis=1)[kept_c], counts_ct[kept_c], weights_t, binary, missing)
+
+
+def set_rows(answers: Answers, chosen_q: np.ndarray) -> np.ndarray:
+    """For each chosen question the number of its set, counted from 0; a question without a set is one by itself."""
+    sets = answers.groups.get("set")
+    code_q = _labelled(sets, len(answers))[chosen_q]
+    return np.unique(code_q, return_inverse=True)[1]
+
+
+def _units(answers: Answers, profile: str, term: Term, cluster_q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Value and cluster of each unit of a term."""
+    scoring = answers.scorings[profile]
+    chosen_q = chosen(answers, term)
+    if term.value == "partial":
+        chosen_q &= ~np.isnan(scoring.partial_q)
+    value_q = (scoring.score_q if term.value == "score" else scoring.partial_q)[chosen_q]
+    if term.unit == "question":
+        return value_q, cluster_q[chosen_q]
+    set_q = set_rows(answers, chosen_q)
+    value_u = np.ones(int(set_q.max(initial=-1)) + 1)
+    cluster_u = np.empty(len(value_u), dtype=np.int64)
+    np.minimum.at(value_u, set_q, (value_q >= 1).astype(float))
+    cluster_u[set_q] = cluster_q[chosen_q]
+    return value_u, cluster_u
+
+
+def _labelled(labels: Labels | None, questions: int) -> np.ndarray:
+    """A number for each question: of its label, or of its own where it has none."""
+    own_q = np.arange(questions)
+    if labels is None:
+        return own_q
+    return np.where(labels.code_q == ABSENT, len(labels.names) + own_q, labels.code_q)

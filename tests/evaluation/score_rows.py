@@ -1,0 +1,103 @@
+"""Rows of answers made by hand or at random, for the tests of scores."""
+
+import random
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from blindspot.benchmarks.registry import BENCHMARKS
+from blindspot.benchmarks.scoring import DEFAULT, profile
+from blindspot.evaluation.scores.answers import Answers, collect
+from blindspot.evaluation.scores.metrics import metric_row
+from blindspot.evaluation.scores.units import clusters_of
+from blindspot.files import write_json, write_jsonl
+
+Row = dict[str, Any]
+
+
+def mcq(name: str, number: int, gold: str, raw: str, **groups: str) -> Row:
+    """A question with two options."""
+    choices = {"A": "Open", "B": "Closed"}
+    return _row(name, number, gold, raw, groups) | {"kind": "mcq", "choices": choices}
+
+
+def yes_no(name: str, number: int, gold: str, raw: str, **groups: str) -> Row:
+    return _row(name, number, gold, raw, groups) | {"kind": "yes_no"}
+
+
+def text(name: str, number: int, gold: str, raw: str, **groups: str) -> Row:
+    return _row(name, number, gold, raw, groups) | {"kind": "text"}
+
+
+def count(name: str, number: int, gold: str, raw: str, **groups: str) -> Row:
+    return _row(name, number, gold, raw, groups) | {"kind": "count"}
+
+
+def answers_of(rows: Iterable[Row], names: Sequence[str] = (DEFAULT,)) -> Answers:
+    """The rows of one benchmark, scored."""
+    (answers,) = collect((("row", row) for row in rows), [profile(name) for name in names], BENCHMARKS).values()
+    return answers
+
+
+def numbers(rows: Iterable[Row], metric: str = "overall", name: str = DEFAULT) -> Row:
+    """What `metric_row` says of one metric."""
+    answers = answers_of(rows, [name])
+    wanted = next(one for one in answers.benchmark.metrics if one.name == metric)
+    return metric_row(answers, name, wanted, clusters_of(answers))
+
+
+def pairs(hits: Sequence[tuple[bool, bool]]) -> list[Row]:
+    """MMVP: pairs with right and wrong answers as told."""
+    rows = []
+    for pair, both in enumerate(hits):
+        for place, right in enumerate(both):
+            gold = "AB"[place]
+            raw = gold if right else "BA"[place]
+            rows.append(mcq("mmvp", 2 * pair + place, gold, raw, set=str(pair), cluster=str(pair)))
+    return rows
+
+
+def random_gqa(questions: int, seed: int, skill: float = 0.6, per_image: int = 5) -> list[Row]:
+    """GQA rows whose images share their difficulty."""
+    rng = random.Random(seed)
+    ease = [rng.random() for _ in range(-(-questions // per_image))]
+    types = ("choose", "compare", "logical", "query", "verify")
+    rows = []
+    for place in range(questions):
+        image = place // per_image
+        right = rng.random() < (skill + ease[image]) / 2
+        gold = rng.choice(("yes", "no", "left"))
+        groups = {"type": types[place % 5], "cluster": str(image)}
+        rows.append(text("gqa", place, gold, gold if right else "?", **groups))
+    return rows
+
+
+def write_run(folder: Path, rows: Iterable[Row], **info: Any) -> Path:
+    """A run folder as `blindspot evaluate` leaves it; ``info`` changes what run.json says."""
+    by_benchmark: dict[str, list[Row]] = {}
+    for row in rows:
+        by_benchmark.setdefault(row["benchmark"], []).append(row)
+    for name, its in by_benchmark.items():
+        write_jsonl(folder / name / "answers.jsonl", its)
+    said = {
+        "answerer": {"model": folder.name},
+        "prompts": "llava",
+        "condition": {"blind": None, "swap": False},
+        "limit": None,
+        "benchmarks": {name: {"digest": "0123456789", "notes": []} for name in by_benchmark},
+    }
+    write_json(folder / "run.json", said | info)
+    return folder
+
+
+def _row(name: str, number: int, gold: str, raw: str, groups: dict[str, str]) -> Row:
+    return {
+        "id": f"{name}-{number}",
+        "benchmark": name,
+        "answer": gold,
+        "raw": raw,
+        "stopped": "end",
+        "prompt": f"question {number}",
+        "groups": groups,
+        "images": [number],
+    }

@@ -1,0 +1,148 @@
+"""scores.json and its tables: whole, repeatable, and safe to look at."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from blindspot.benchmarks.scoring import PROFILES
+from blindspot.errors import UserError
+from blindspot.evaluation.paper import load
+from blindspot.evaluation.scores.report import score, score_run
+from blindspot.evaluation.scores.show import as_table
+
+from .score_rows import Row, count, mcq, pairs, random_gqa, text, write_run, yes_no
+
+HOSTILE = "\x1b[31mred\x1b]0;x\x07 [bold]b[/bold] \u202egnp \ud800"
+
+
+def _shown(scores: dict, width: int = 160, **options: str) -> str:
+    console = Console(file=io.StringIO(), width=width, force_terminal=False)
+    as_table(scores, console, **options)
+    return console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _all_columns() -> list[Row]:
+    rows = pairs([(True, False), (True, True)]) + random_gqa(50, seed=2)
+    rows += [mcq("cvbench_2d", n, "A", "A", source=("coco", "ade20k")[n % 2], task="count") for n in range(4)]
+    rows += [count(name, n, "3", "3") for name in ("tallyqa", "countbenchqa") for n in range(3)]
+    rows += [yes_no("vsr", n, "Yes", "Yes.") for n in range(3)]
+    rows += [mcq(name, n, "A", "A") for name in ("topviewrs", "mmmu_val", "seedbench_img") for n in range(3)]
+    rows += [yes_no("mme", n, "Yes", "Yes", category="OCR", set="OCR/0", cluster="OCR/0") for n in range(2)]
+    return rows + [mcq("ccbench", n, "A", "A", set="0", cluster="0") for n in range(4)]
+
+
+def test_every_column_of_the_paper_stands_beside_its_value(tmp_path: Path) -> None:
+    scores = score_run(write_run(tmp_path / "run", _all_columns()))
+    shown = _shown(scores)
+    paper = load()
+    for column in paper.columns:
+        assert scores["benchmarks"][column.benchmark]["metrics"][column.metric]["value"] is not None
+        assert paper.printed["LLaVA-1.5", column.benchmark, column.metric] in shown
+    assert "0.739" in _shown(scores, row="LLaVA-AIMv2")
+    assert "pair_accuracy" in shown and "Not in this run" not in shown
+    with pytest.raises(UserError, match="did you mean 'LLaVA-AIMv2'"):
+        _shown(scores, row="LLaVA-AIMV2")
+
+
+def test_the_same_answers_give_the_same_bytes(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", _all_columns())
+    first = score_run(folder)
+    before = (folder / "scores.json").read_bytes()
+    assert score_run(folder) == first == json.loads(before)
+    assert (folder / "scores.json").read_bytes() == before
+
+
+def test_all_profiles_stand_side_by_side(tmp_path: Path) -> None:
+    rows = [text("gqa", n, "left", raw, type="query") for n, raw in enumerate(("left", "Left.", "on the left"))]
+    scores = score(write_run(tmp_path / "run", rows))
+    sides = scores["benchmarks"]["gqa"]["profiles"]
+    assert list(sides) == [name for name in PROFILES if name != "likelihood"]
+    assert sides["vlmevalkit-2025-09"]["metrics"]["overall"] == pytest.approx(1 / 3)
+    assert sides["lmms-eval-0.7.3"]["metrics"]["overall"] == pytest.approx(2 / 3)
+    assert "33.3*" in _shown(scores) and "66.7*" in _shown(scores)
+
+
+def test_likelihoods_are_a_profile_where_every_row_has_them(tmp_path: Path) -> None:
+    rows = pairs([(True, True)] * 2)
+    for row in rows:
+        row["likelihood"] = {"A": -0.1, "B": -3.0}
+    scores = score(write_run(tmp_path / "whole", rows), "likelihood")
+    assert scores["benchmarks"]["mmvp"]["metrics"]["overall"]["value"] == 0.5
+    assert any("every readable answer is A" in note for note in scores["benchmarks"]["mmvp"]["notes"])
+    del rows[3]["likelihood"]
+    folder = write_run(tmp_path / "partly", rows)
+    assert "likelihood" not in score(folder)["benchmarks"]["mmvp"]["profiles"]
+    with pytest.raises(UserError, match=r"answers.jsonl:4: no likelihood"):
+        score(folder, "likelihood")
+
+
+def test_pairs_are_named_where_a_harness_calls_them_overall(tmp_path: Path) -> None:
+    scores = score(write_run(tmp_path / "run", pairs([(True, False), (True, True)])), "vlmevalkit-2026-08")
+    entry = scores["benchmarks"]["mmvp"]
+    assert entry["profiles"]["vlmevalkit-2026-08"]["headline"] == "pair_accuracy"
+    assert (entry["metrics"]["overall"]["value"], entry["metrics"]["pair_accuracy"]["value"]) == (0.75, 0.5)
+    assert "vlmevalkit-2026-08 prints pair_accuracy as the score; the paper prints overall" in entry["notes"]
+
+
+def test_too_few_questions_and_missing_benchmarks_are_said(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", pairs([(True, True)]), benchmarks={"gqa": {}, "mmvp": {"notes": ["noted"]}})
+    scores = score(folder)
+    assert scores["benchmarks"]["mmvp"]["notes"][:2] == [
+        "noted",
+        "2 questions instead of 300: not the published benchmark",
+    ]
+    assert scores["notes"] == ["gqa: not all questions are answered yet; left out"]
+    assert "Not in this run: mmmu_val" in _shown(scores)
+
+
+def test_what_comes_from_answers_cannot_move_the_cursor(tmp_path: Path) -> None:
+    rows = [text("gqa", n, HOSTILE, HOSTILE, type="query", cluster=HOSTILE) for n in range(3)]
+    rows += [mcq("mmvp", n, "A", f"A {HOSTILE}", set=HOSTILE) for n in range(2)]
+    folder = tmp_path / "run"
+    for name in ("gqa", "mmvp"):
+        (folder / name).mkdir(parents=True)
+        lines = [json.dumps(row) for row in rows if row["benchmark"] == name]
+        (folder / name / "answers.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "run.json").write_text(json.dumps({"answerer": HOSTILE}), encoding="utf-8")
+    scores = score_run(folder)
+    stored = (folder / "scores.json").read_text(encoding="utf-8")
+    shown = _shown(scores)
+    for forbidden in ("\x1b", "\x07", "\u202e", "\\u001b"):
+        assert forbidden not in stored and forbidden not in shown
+    assert "[bold]b[/bold]" in stored
+
+
+def test_a_long_answer_is_scored_like_any_other(tmp_path: Path) -> None:
+    rows = [mcq("mmvp", n, "A", "the lid " * 150_000 + "A", set="0") for n in range(2)]
+    assert score(write_run(tmp_path / "run", rows))["benchmarks"]["mmvp"]["metrics"]["overall"]["value"] == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", r"answers.jsonl:2: not a JSON line"),
+        ("[]", r"answers.jsonl:2: an answer is a JSON object"),
+        ('{"id": "x"}', r"answers.jsonl:2: no 'benchmark' column"),
+        (json.dumps(pairs([(True, True)])[0]), r"answers.jsonl:2: question 'mmvp-0' is answered twice"),
+        (json.dumps(pairs([(True, True)])[1] | {"id": 1}), r"answers.jsonl:2: 'id' must be a text"),
+        (json.dumps(pairs([(True, True)])[1] | {"groups": [1]}), r"answers.jsonl:2: 'groups' must be a JSON object"),
+        (json.dumps(pairs([(True, True)])[1] | {"answer": "Q"}), r"answers.jsonl:2: the gold letter 'Q'"),
+    ],
+)
+def test_a_damaged_row_is_named(tmp_path: Path, line: str, said: str) -> None:
+    path = write_run(tmp_path / "run", pairs([(True, True)])[:1]) / "mmvp" / "answers.jsonl"
+    path.write_text(path.read_text(encoding="utf-8") + line + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=said):
+        score(path)
+
+
+def test_a_folder_without_answers_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no \*/answers.jsonl"):
+        score(tmp_path)
+    with pytest.raises(UserError, match="cannot read"):
+        score(tmp_path / "absent.jsonl")
+    with pytest.raises(UserError, match="did you mean 'official'"):
+        score(write_run(tmp_path / "run", pairs([(True, True)])), "offical")

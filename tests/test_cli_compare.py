@@ -1,0 +1,75 @@
+"""``blindspot compare`` and ``blindspot paper``, as a user calls them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from blindspot.cli.compare import compare
+from blindspot.cli.paper import paper
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    made = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
+    made.command()(compare)
+    made.command()(paper)
+    return made
+
+
+def _run(folder: Path, right: int, prompts: str) -> Path:
+    (folder / "mmvp").mkdir(parents=True)
+    rows = [
+        {
+            "id": str(place),
+            "benchmark": "mmvp",
+            "kind": "mcq",
+            "choices": {"A": "Open", "B": "Closed"},
+            "answer": "A",
+            "raw": "A" if place < right else "B",
+            "stopped": "end",
+            "prompt": f"{prompts} {place}",
+            "groups": {"set": str(place // 2), "cluster": str(place // 2)},
+            "images": [place],
+        }
+        for place in range(20)
+    ]
+    (folder / "mmvp" / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (folder / "run.json").write_text(
+        json.dumps({"prompts": prompts, "benchmarks": {"mmvp": {"digest": "d"}}}), encoding="utf-8"
+    )
+    return folder
+
+
+def test_compare_prints_a_table_and_what_differs(app: typer.Typer, tmp_path: Path) -> None:
+    runs = [str(_run(tmp_path / name, right, name)) for name, right in (("one", 4), ("two", 18))]
+    shown = CliRunner().invoke(app, ["compare", *runs, "--all"], env={"COLUMNS": "160"})
+    assert shown.exit_code == 0, shown.output
+    for expected in ("two minus one", "mmvp pair_accuracy", "+0.700*", "prompts differs", "20 of 20 questions"):
+        assert expected in shown.output
+    found = json.loads(CliRunner().invoke(app, ["compare", *runs, "--json"]).stdout)
+    assert [row["metric"] for row in found["comparisons"]] == ["overall", "pair_accuracy"]
+    assert found["comparisons"][0]["difference"] == 0.7
+
+
+def test_compare_says_in_one_line_what_is_wrong(app: typer.Typer, tmp_path: Path) -> None:
+    run = str(_run(tmp_path / "one", 4, "p"))
+    for arguments, said in (
+        ([run], "compare needs at least two runs"),
+        ([run, str(tmp_path / "absent")], "cannot read"),
+        ([run, run, "--profile", "mine"], "unknown scoring profile 'mine'"),
+    ):
+        shown = CliRunner().invoke(app, ["compare", *arguments])
+        assert shown.exit_code == 2
+        assert shown.stderr.startswith("error: ") and said in shown.stderr and shown.stderr.count("\n") == 1
+
+
+def test_paper_prints_tables_and_json(app: typer.Typer) -> None:
+    shown = CliRunner().invoke(app, ["paper"], env={"COLUMNS": "120"})
+    assert shown.exit_code == 0, shown.output
+    for expected in ("arXiv:2601.09954", "33.225", "0.739", "Holm over 77 tests", "one training"):
+        assert expected in shown.output
+    found = json.loads(CliRunner().invoke(app, ["paper", "--json"]).stdout)
+    assert len(found["scores"]) == 270
