@@ -1,16 +1,21 @@
-"""Files that are either whole or absent, and names derived from content."""
+"""Files that are either whole or absent, folders held by one process, and names derived from content."""
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from blindspot.errors import UserError
+
+LOCK = ".lock"
+SECONDS_TO_WAIT = 1.5  # for the processes of a run that was just killed
 
 
 def write_via(path: Path, write: Callable[[Path], None]) -> None:
@@ -66,6 +71,25 @@ def new_folder(path: Path, advice: str) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def locked(run: Path) -> Iterator[int]:
+    """Hold a run folder for this process alone; yields the lock's file descriptor. Creates the folder.
+
+    Raises:
+        UserError: if it cannot be written, or another process holds it.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(run / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise UserError(f"cannot write run folder {run}: {error.strerror}; choose another --out") from error
+    try:
+        _acquire(descriptor, run)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` as UTF-8, atomically."""
     write_via(path, lambda temporary: _fill(temporary, text))
@@ -110,6 +134,25 @@ def fingerprint(value: Any) -> str:
     """Hex SHA-256 of a JSON-serialisable value, independent of the order of keys."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _acquire(descriptor: int, run: Path) -> None:
+    deadline = time.monotonic() + SECONDS_TO_WAIT
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+                raise UserError(
+                    f"{run} is in use by another blindspot (process {holder}); wait for it or choose another --out"
+                ) from error
+            time.sleep(0.05)
+        except OSError as error:
+            raise UserError(f"cannot lock run folder {run}: {error.strerror}; choose another --out") from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
 
 
 def _fill(path: Path, text: str) -> None:

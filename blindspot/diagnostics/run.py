@@ -1,5 +1,6 @@
 """Carrying out diagnostics one after the other, each kept as soon as it is done."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,28 @@ import numpy as np
 from blindspot.diagnostics.base import Budget, Findings
 from blindspot.diagnostics.registry import DIAGNOSTICS
 from blindspot.diagnostics.subject import Subject
-from blindspot.errors import one_of
+from blindspot.errors import UserError, one_of
 from blindspot.files import write_json, write_via
 
 DIGITS = 6
 Told = Callable[[str, int, int], None]
+
+
+def claim(folder: Path, model: str, names: Sequence[str], budget: Budget) -> list[str]:
+    """Say in ``folder/diagnosis.json`` what is diagnosed there, and which of the names are left to do.
+
+    Raises:
+        UserError: if the folder holds another diagnosis.
+    """
+    path, wanted = folder / "diagnosis.json", {"model": model, "stimuli": budget.stimuli, "seed": budget.seed}
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else wanted
+    for key, value in wanted.items():
+        if found.get(key) != value:
+            raise UserError(
+                f"{folder} holds a diagnosis with {key} {found.get(key)}, not {value}; choose another --out"
+            )
+    write_json(path, wanted)
+    return [name for name in names if not (folder / f"{name}.json").exists()]
 
 
 def diagnose(subject: Subject, names: Sequence[str], budget: Budget, folder: Path, told: Told) -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 from rich.console import Console
 
 from blindspot.errors import UserError
+from blindspot.files import locked
 from blindspot.studies.arms import expand_arms
 from blindspot.studies.crew import MOST_WORKERS, usable_cores
-from blindspot.studies.folder import check_space, locked, refuse_other_study
+from blindspot.studies.folder import check_space, refuse_other_study
 from blindspot.studies.loading import load_study, save_study
 from blindspot.studies.plan import plan_steps, write_plan
 from blindspot.studies.progress import Progress

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from blindspot import files
 from blindspot.errors import UserError
 from blindspot.studies import folder
 from blindspot.studies.crew import StepFailure
@@ -256,8 +257,8 @@ def test_a_disk_without_room_is_refused_before_anything_starts(
 
 
 def test_a_second_process_is_locked_out(tmp_path: Path, run_toy: RunToy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder, "SECONDS_TO_WAIT", 0.1)
-    with folder.locked(tmp_path / "run"), pytest.raises(UserError) as caught:
+    monkeypatch.setattr(files, "SECONDS_TO_WAIT", 0.1)
+    with files.locked(tmp_path / "run"), pytest.raises(UserError) as caught:
         run_toy(tmp_path / "run")
     assert f"is in use by another blindspot (process {os.getpid()})" in str(caught.value)
     run_toy(tmp_path / "run")

@@ -1,0 +1,220 @@
+"""``blindspot evaluate``: benchmarks put to a model, a server or recorded answers."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from blindspot.cli.status import one_line_errors
+from blindspot.errors import UserError, one_of
+
+if TYPE_CHECKING:
+    from blindspot.evaluation.base import Asked
+    from blindspot.evaluation.run import Condition, Opened, Outcome
+
+_CHECKED = 64
+"""Questions of each benchmark that ``--check-batch`` asks twice."""
+
+_TOLD = ("model", "file", "address", "weights_sha256", "sha256", "family", "dtype", "device", "attention")
+"""What of an answerer's identity is printed; run.json has all of it."""
+
+
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A model folder of any format or a Hugging Face id; the address of a server (http://...); "
+            "with --recorded a file of answers.",
+        ),
+    ],
+    benchmarks: Annotated[
+        str,
+        typer.Option(
+            help="Names, comma-separated, and sets: [bold]spatial[/bold], [bold]general[/bold], [bold]paper[/bold], "
+            "[bold]all[/bold]; blindspot benchmarks lists them."
+        ),
+    ] = "spatial",
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Where benchmarks lie. [dim]\\[default: $BLINDSPOT_DATA, or data][/dim]", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run folder. [dim]\\[default: runs/eval/MODEL, or -CONDITION behind it][/dim]", show_default=False
+        ),
+    ] = None,
+    prompts: Annotated[
+        str,
+        typer.Option(
+            help="[bold]auto[/bold] (the model family's own), [bold]llava[/bold] (its official evaluation), "
+            "[bold]paper[/bold] (what the paper's code sent), [bold]plain[/bold], or a family's name."
+        ),
+    ] = "auto",
+    profile: Annotated[
+        str,
+        typer.Option(help="Rules that answers are scored by; the table shows all side by side, this one first."),
+    ] = "vlmevalkit-2025-09",
+    limit: Annotated[int | None, typer.Option(help="Only the first questions of each benchmark.", min=1)] = None,
+    batch: Annotated[int, typer.Option(help="Most questions that are computed at a time.", min=1)] = 32,
+    check_batch: Annotated[
+        bool, typer.Option("--check-batch", help="Only compare answers in batches with answers one by one.")
+    ] = False,
+    show_prompts: Annotated[
+        int | None, typer.Option(help="Only print so many prompts of each benchmark, as the model gets them.", min=1)
+    ] = None,
+    blind: Annotated[
+        str | None,
+        typer.Option(
+            help="Without the picture: [bold]none[/bold] at all, a [bold]grey[/bold] one of its size, or "
+            "[bold]shuffled[/bold], another question's."
+        ),
+    ] = None,
+    swap_options: Annotated[
+        bool, typer.Option("--swap-options", help="Show lettered options in reverse order.")
+    ] = False,
+    likelihood: Annotated[
+        bool, typer.Option("--likelihood", help="Ask how likely each allowed answer is, where they are few.")
+    ] = False,
+    dtype: Annotated[
+        str,
+        typer.Option(help="auto (on a GPU what the family is published with, else the checkpoint's), bfloat16, ..."),
+    ] = "auto",
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, ... [dim]\\[default: a GPU if there is one][/dim]")
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Let code run that the checkpoint brings along (Molmo).")
+    ] = False,
+    served: Annotated[str | None, typer.Option("--model", help="Of a server: the model's name there.")] = None,
+    concurrency: Annotated[int, typer.Option(help="Of a server: most requests under way.", min=1)] = 16,
+    rate: Annotated[float | None, typer.Option(help="Of a server: most requests a minute.")] = None,
+    key_env: Annotated[
+        str, typer.Option(help="Of a server: the environment variable that holds the key, if it needs one.")
+    ] = "OPENAI_API_KEY",
+    recorded: Annotated[bool, typer.Option("--recorded", help="MODEL is a file of answers to one benchmark.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON, for scripts.")] = False,
+) -> None:
+    """Put benchmarks to a model and print its scores beside the paper's.
+
+    Killed at any moment, the same command goes on: no question is lost, none is
+    asked twice, and the files are the same. What a server failed on is asked
+    again by the same command. Under torchrun the pictures are shared out.
+
+    [bold]What it writes[/bold] into the run folder:
+
+      [cyan]run.json[/cyan]             model, hash of its weights, prompts, data, versions
+      [cyan]NAME/answers.jsonl[/cyan]   every raw answer, to score again with blindspot score
+      [cyan]scores.json[/cyan]          every number of the table
+
+    [bold]Examples[/bold]
+
+      [cyan]blindspot evaluate llava-hf/llava-1.5-7b-hf --benchmarks spatial --prompts paper[/cyan]
+      [cyan]blindspot evaluate runs/s2/model --benchmarks mmvp,vsr --blind grey[/cyan]
+      [cyan]blindspot evaluate MODEL --benchmarks gqa --show-prompts 3[/cyan]
+      [cyan]torchrun --nproc-per-node 8 -m blindspot evaluate MODEL --benchmarks all[/cyan]
+      [cyan]blindspot evaluate http://localhost:8000/v1 --model Qwen/Qwen2.5-VL-7B-Instruct[/cyan]
+      [cyan]blindspot evaluate answers.jsonl --recorded --benchmarks vsr[/cyan]
+    """
+    with one_line_errors():
+        from blindspot.benchmarks.download import data_root
+        from blindspot.benchmarks.registry import select
+        from blindspot.benchmarks.scoring import PROFILES
+        from blindspot.evaluation import prompts as prompt_profiles
+        from blindspot.evaluation import run
+
+        one_of(profile, PROFILES, "--profile", "scoring profile")
+        one_of(prompts, ("auto", *prompt_profiles.PROFILES), "--prompts", "prompt profile")
+        condition = run.Condition(blind, swap_options, likelihood)
+        if profile == "likelihood" and not likelihood:
+            raise UserError("--profile likelihood reads likelihoods, which are only asked for with --likelihood")
+        chosen = select(benchmarks)
+        folder = out or run.default_folder(served or model, prompts, condition, limit)
+        first = os.environ.get("RANK", "0") == "0"
+        console = Console(stderr=as_json, quiet=not first)
+        with console.status("reading the benchmarks"):
+            places, collections = run.open_data(chosen, data_root(data))
+        with console.status("opening the model"):
+            if recorded:
+                opened = run.open_recorded(Path(model))
+            elif model.startswith(("http://", "https://")):
+                settings = {"key_env": key_env, "concurrency": concurrency, "per_minute": rate}
+                opened = run.open_api(model, served, settings)
+            else:
+                opened = run.open_local(model, dtype, device, batch, trust_remote_code)
+            name = opened.prompts if prompts == "auto" else prompts
+            ask = prompt_profiles.profile(name)
+        if show_prompts or check_batch:
+            for collection in collections:
+                asked = run.preview(collection, ask, condition, show_prompts or _CHECKED)
+                _show_prompts(console, opened, asked) if show_prompts else _check_batch(console, opened, asked)
+            return
+        if first:
+            with console.status("hashing the weights"):
+                facts = _facts(opened, name, profile, condition, limit, folder)
+            run.show_plan(console, facts, collections, places)
+        with run.Bars(console) as bars:
+            outcome = run.evaluate(
+                opened.answerer,
+                collections,
+                folder,
+                prompts=ask,
+                prompt_profile=name,
+                condition=condition,
+                limit=limit,
+                report=bars,
+            )
+        if first:
+            _print_scores(outcome, profile, as_json)
+
+
+def _facts(
+    opened: "Opened", prompts: str, profile: str, condition: "Condition", limit: int | None, folder: Path
+) -> dict[str, str]:
+    told = {name: str(value) for name, value in opened.answerer.identity.items() if name in _TOLD}
+    changes = [f"{name} {value}" for name, value in condition.to_dict().items() if value]
+    return {
+        "model": ", ".join(value[:12] if name.endswith("sha256") else value for name, value in told.items()),
+        "prompts": prompts,
+        "scored as": profile,
+        "departs": ", ".join(changes) or "nothing",
+        **({"limit": f"the first {limit:,} questions of each benchmark"} if limit else {}),
+        "run folder": str(folder),
+    }
+
+
+def _show_prompts(console: Console, opened: "Opened", asked: Sequence["Asked"]) -> None:
+    for one in asked:
+        pictures = ", ".join(one.picture_keys) or "none"
+        console.rule(f"question {one.id}, pictures {pictures}, at most {one.prompt.longest} tokens", align="left")
+        console.print(Text.assemble(opened.render(one.prompt), ("<end of prompt>", "dim")), soft_wrap=True)
+
+
+def _check_batch(console: Console, opened: "Opened", asked: Sequence["Asked"]) -> None:
+    if opened.check_batch is None:
+        raise UserError("--check-batch is for a model on this machine; a server makes its own batches")
+    differing = opened.check_batch(asked)
+    for line in differing:
+        console.print(Text(line), soft_wrap=True)
+    console.print(f"{len(asked)} questions: {len(differing) or 'none'} answered otherwise one by one", highlight=False)
+
+
+def _print_scores(outcome: "Outcome", profile: str, as_json: bool) -> None:
+    from blindspot.evaluation import run
+    from blindspot.evaluation.scores.report import score_run
+    from blindspot.evaluation.scores.show import as_table
+
+    if run.anything_finished(outcome.folder):
+        scores = score_run(outcome.folder, profile)
+        if as_json:
+            print(json.dumps(scores, indent=1, ensure_ascii=False))
+        else:
+            as_table(scores, Console())
+    if outcome.unanswered:
+        raise UserError(run.why_unanswered(outcome.folder, outcome.unanswered))

@@ -1,0 +1,159 @@
+"""``blindspot study``, ``report`` and ``compare-arms``: studies, from their file to their page."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from blindspot.cli.status import one_line_errors
+from blindspot.errors import UserError
+
+
+def study(
+    name: Annotated[str, typer.Argument(metavar="NAME|PATH", help="A shipped study, or a YAML file of your own.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run folder. [dim]\\[default: runs/NAME, or runs/NAME-SCALE][/dim]", show_default=False),
+    ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            help="[bold]full[/bold], or a scale of the study, e.g. [bold]smoke[/bold]: quick, numbers mean nothing."
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Train everything this many times, instead of what the study says.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of real data, for studies that read some (nlvr).", show_default=False)
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes side by side; results do not depend on it. [dim]\\[default: one per core, at most 8][/dim]"
+        ),
+    ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Only say what a study of real size costs and needs; for the paper's studies."),
+    ] = False,
+    gpus: Annotated[int, typer.Option(help="With --plan: GPUs to plan for.", min=1)] = 8,
+    mfu: Annotated[float, typer.Option(help="With --plan: share of the GPUs' peak that training reaches.")] = 0.4,
+    as_json: Annotated[bool, typer.Option("--json", help="With --plan: print JSON, for scripts.")] = False,
+) -> None:
+    """Run a study: train its arms, test them, write tables and a page.
+
+    Prints the plan, then a line per step. It may be interrupted or killed at
+    any moment: the same command continues, and the results are the same, bit
+    for bit. A finished step is not repeated unless its part of the study, the
+    code or its inputs change; a damaged file is noticed and rebuilt.
+
+    [bold]What it writes[/bold] into the run folder:
+
+      [cyan]report/index.html[/cyan]   the page: tables, figures, a gallery of answers
+      [cyan]results.json[/cyan]        every number on it
+      [cyan]tables/[/cyan]             the tables as CSV and LaTeX
+      [cyan]study.yaml[/cyan]          the study as it was run
+      [cyan]steps/[/cyan]              one folder per step: weights, logs, raw answers
+
+    [bold]Shipped studies[/bold]
+
+      [cyan]miniature[/cyan]   four encoder families, each with absolute positions
+                  and with 2D-RoPE, on drawn scenes
+      [cyan]nlvr[/cyan]        the same arms on sentences that people wrote
+                  about pictures; needs --data
+      [cyan]objectives[/cyan]  one trunk; only what pretrains it moves
+      [cyan]positions[/cyan]   schemes of the encoder and of the language model
+      [cyan]released[/cyan]    the public code's arms beside corrected ones
+
+    [bold]Of real size, for --plan[/bold]
+
+      [cyan]paper[/cyan], [cyan]paper-released[/cyan], [cyan]paper-controlled[/cyan]
+
+    [bold]Examples[/bold]
+
+      [cyan]blindspot study miniature --scale smoke[/cyan]
+      [cyan]blindspot study nlvr --data ~/nlvr/nlvr[/cyan]
+      [cyan]blindspot study ./mine.yaml --seeds 3 --out results/mine[/cyan]
+      [cyan]blindspot study paper --plan --gpus 8[/cyan]
+    """
+    with one_line_errors():
+        from blindspot.studies.paper.loading import is_paper
+        from blindspot.studies.study import run_study
+
+        console = Console()
+        if is_paper(name):
+            _plan(name, data, gpus, mfu, as_json, console) if plan else _only_planned(name)
+            return
+        if plan:
+            raise UserError(f"study {name} is a miniature, which prints its plan when it runs; leave out --plan")
+        run = run_study(name, out=out, scale=scale, seeds=seeds, data=data, workers=workers, console=console)
+        _report(run, console)
+
+
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, e.g. runs/miniature.")],
+) -> None:
+    """Write the tables and the page of a finished run once more, and print the tables."""
+    with one_line_errors():
+        if not (run / "plan.json").is_file():
+            raise UserError(
+                f"{run} is not a run folder (it has no plan.json); make one with: blindspot study miniature"
+            )
+        _report(run, Console())
+
+
+def compare_arms(
+    name: Annotated[str, typer.Argument(metavar="STUDY", help="A shipped study, or a YAML file of your own.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+) -> None:
+    """Say what moves between the arms that a study compares.
+
+    A comparison is called controlled only where exactly one thing moves.
+
+    [bold]Examples[/bold]
+
+      [cyan]blindspot compare-arms miniature[/cyan]
+      [cyan]blindspot compare-arms ./mine.yaml[/cyan]
+    """
+    with one_line_errors():
+        import json
+
+        from blindspot.studies import compare
+        from blindspot.studies.paper import compare as paper
+        from blindspot.studies.paper.loading import is_paper, load_paper
+
+        comparisons = paper.moves(load_paper(name)) if is_paper(name) else compare.compare_arms(name)
+        if as_json:
+            print(json.dumps([one.to_dict() for one in comparisons], indent=1))
+        else:
+            Console().print(compare.as_table(comparisons))
+
+
+def _plan(name: str, data: Path | None, gpus: int, mfu: float, as_json: bool, console: Console) -> None:
+    import json
+
+    from blindspot.studies.paper.loading import load_paper
+    from blindspot.studies.paper.plan import as_json as plain
+    from blindspot.studies.paper.plan import plan
+    from blindspot.studies.paper.show import print_plan
+
+    made = plan(load_paper(name), gpus=tuple(sorted({1, gpus})), data_root=data, mfu=mfu, reference=name)
+    if as_json:
+        print(json.dumps(plain(made), indent=1))
+    else:
+        print_plan(made, console)
+
+
+def _only_planned(name: str) -> None:
+    raise UserError(f"study {name} trains models of real size, one by one with blindspot train; see it with --plan")
+
+
+def _report(run: Path, console: Console) -> None:
+    from blindspot.reporting import collect, print_tables, write_report
+
+    results = collect(run)
+    page = write_report(run)
+    print_tables(results, console)
+    console.print(f"The page: {page}", soft_wrap=True, highlight=False)

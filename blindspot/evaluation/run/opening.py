@@ -1,0 +1,147 @@
+"""From what a user names to data and an answerer: a model on this machine, a server, a file of answers."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from blindspot.benchmarks.base import Benchmark, Collection
+from blindspot.benchmarks.download import UNFINISHED, locate
+from blindspot.errors import UserError, one_of
+from blindspot.evaluation.base import Answerer, Asked, Prompt
+from blindspot.evaluation.run.answers import as_text
+
+DTYPES = ("auto", "bfloat16", "float16", "float32")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An answerer, and how it is asked.
+
+    Attributes:
+        answerer: what is asked.
+        prompts: the prompt profile that ``auto`` means.
+        render: a prompt as the model gets it.
+        check_batch: which of some questions get another answer one by one than in batches; None: it has no batches.
+    """
+
+    answerer: Answerer
+    prompts: str
+    render: Callable[[Prompt], str]
+    check_batch: Callable[[Sequence[Asked]], list[str]] | None = None
+
+
+def open_data(benchmarks: Sequence[Benchmark], root: Path) -> tuple[list[Path], list[Collection]]:
+    """Find and read benchmarks on this disk.
+
+    Returns:
+        Where each lies, and its questions.
+
+    Raises:
+        UserError: if one is not there, not whole or malformed.
+    """
+    places = {benchmark.name: locate(benchmark, root) for benchmark in benchmarks}
+    missing = [name for name, place in places.items() if place is None]
+    if missing:
+        first = missing[0]
+        raise UserError(
+            f"{', '.join(missing)} not found in {root / first}, {root} or the caches of Hugging Face; get it with "
+            f"`blindspot data get {first}`, say where it is with --data, or choose other --benchmarks"
+        )
+    found = [place for place in places.values() if place is not None]
+    for name, place in zip(places, found, strict=True):
+        if (place / UNFINISHED).exists():
+            raise UserError(f"{place} is not whole; go on with `blindspot data get {name}`")
+    return found, [benchmark.read(place) for benchmark, place in zip(benchmarks, found, strict=True)]
+
+
+def open_local(
+    model: str,
+    dtype: str = "auto",
+    device: str | None = None,
+    batch: int = 32,
+    trust_remote_code: bool = False,
+) -> Opened:
+    """Open a model on this machine; under ``torchrun`` each process has a GPU of its own.
+
+    Args:
+        model: a folder of any format, or a Hugging Face id.
+        dtype: of the weights; ``auto``: on a GPU the one that the family's evaluation is published with, else the
+            checkpoint's.
+        device: as torch names it; None: a GPU if there is one.
+        batch: most questions at a time.
+        trust_remote_code: whether code that the checkpoint brings along may run.
+
+    Raises:
+        UserError: if it cannot be opened, or there are more processes on this machine than GPUs.
+    """
+    one_of(dtype, DTYPES, "--dtype", "type of weights")
+    import torch
+
+    from blindspot.evaluation.answerers.local import LocalAnswerer, check_batch
+    from blindspot.evaluation.families import family_of
+    from blindspot.model import load
+    from blindspot.model.formats.folder import find, read_json
+
+    load.quiet()
+    folder = find(model, trust_remote_code)
+    where = _device(device)
+    family = family_of(SimpleNamespace(model_type=read_json(folder / "config.json").get("model_type")))
+    kind = family.dtype if dtype == "auto" and where.type == "cuda" else dtype
+    opened, processor = load.load(folder, trust_remote_code, kind if kind == "auto" else getattr(torch, kind))
+    answerer = LocalAnswerer(opened, processor, batch=batch, device=where)
+    return Opened(
+        answerer,  # pyright: ignore[reportArgumentType]  (its identity is a cached property)
+        family.prompts,
+        lambda prompt: family.render(processor, prompt),
+        lambda asked: check_batch(answerer, asked),
+    )
+
+
+def open_api(address: str, model: str | None, settings: Mapping[str, Any]) -> Opened:
+    """Ask a server. A model of a known family is asked as that family is, any other by the plain question.
+
+    Args:
+        address: ends in ``/v1`` as a rule.
+        model: its name there.
+        settings: further arguments of `ApiAnswerer`.
+
+    Raises:
+        UserError: if no model is named, or the address or the key cannot be used.
+    """
+    if model is None:
+        raise UserError(f"{address} may serve several models; name one with --model")
+    from blindspot.evaluation.answerers.api import ApiAnswerer
+    from blindspot.evaluation.families import FAMILIES
+
+    named = (family for family in FAMILIES.values() if model in family.checkpoints)
+    return Opened(ApiAnswerer(address, model, **settings), next(named, FAMILIES["generic"]).prompts, as_text)
+
+
+def open_recorded(path: Path) -> Opened:
+    """Give answers that a file holds.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    from blindspot.evaluation.answerers.recorded import RecordedAnswerer
+
+    return Opened(RecordedAnswerer(path), "plain", as_text)
+
+
+def _device(named: str | None) -> Any:
+    import torch
+
+    try:
+        if named is not None:
+            return torch.device(named)
+    except RuntimeError as error:
+        raise UserError(f"--device {named}: torch knows no such device; use cpu, cuda, cuda:1 or mps") from error
+    if torch.cuda.is_available():
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        if local >= torch.cuda.device_count():
+            raise UserError(f"process {local + 1} on this machine has no GPU; start {torch.cuda.device_count()}")
+        return torch.device("cuda", local)
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -1,0 +1,261 @@
+"""A run from its start to its files, with interruptions, failures and several processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blindspot import files
+from blindspot.errors import UserError
+from blindspot.evaluation.base import Asked, Reply
+from blindspot.evaluation.run import Condition, evaluate, preview
+from blindspot.evaluation.run.ranks import Ranks
+
+from .run_toy import Slow, collection, prompts, run
+
+TOY = Path(__file__).with_name("run_toy.py")
+FILES = ("run.json", "one/answers.jsonl", "two/answers.jsonl")
+
+
+def start(out: Path, log: Path, seconds: float, *failing: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(TOY), str(out), str(log), str(seconds), *failing],
+        env={**os.environ, "PYTHONPATH": str(TOY.parents[2]), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def held(out: Path) -> dict[str, bytes]:
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*.json*")}
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> dict[str, bytes]:
+    """The files of a run that nothing disturbed."""
+    assert not run(tmp_path / "whole", Slow(tmp_path / "whole.log")).unanswered
+    return held(tmp_path / "whole")
+
+
+def test_a_run_leaves_its_identity_and_every_answer_in_order(tmp_path: Path, whole: dict[str, bytes]) -> None:
+    assert set(whole) == set(FILES)
+    rows = [json.loads(line) for line in whole["two/answers.jsonl"].splitlines()]
+    assert [row["id"] for row in rows] == [f"q{n}" for n in range(40)]
+    assert rows[10]["raw"] == "Question 10? (12, 20) é\n"
+    assert (rows[10]["benchmark"], rows[10]["images"], rows[10]["stopped"]) == ("two", [2], "length")
+    told = json.loads(whole["run.json"])
+    assert told["answerer"] == {"model": "slow"}
+    assert (told["prompts"], told["limit"], told["condition"]["blind"]) == ("toy", None, None)
+    assert {"blindspot", "torch", "transformers", "python"} <= told["versions"].keys()
+    assert told["benchmarks"]["one"] | {"asked": ""} == {
+        "form": "tsv",
+        "digest": "d1",
+        "questions": 40,
+        "asked": "",
+        "notes": ["a note"],
+    }
+
+
+def test_a_complete_run_asks_nothing_again(tmp_path: Path, whole: dict[str, bytes]) -> None:
+    before = (tmp_path / "whole.log").read_text()
+    assert not run(tmp_path / "whole", Slow(tmp_path / "whole.log")).unanswered
+    assert (tmp_path / "whole.log").read_text() == before
+    assert held(tmp_path / "whole") == whole
+
+
+def test_killed_again_and_again_it_ends_with_the_same_files_and_asks_nothing_twice(
+    tmp_path: Path, whole: dict[str, bytes]
+) -> None:
+    out, log = tmp_path / "killed", tmp_path / "killed.log"
+    kills = 0
+    for more in (1, 7, 16, 30):
+        process = start(out, log, 0.02)
+        before = len(log.read_text().splitlines()) if log.exists() else 0
+        while process.poll() is None and (not log.exists() or len(log.read_text().splitlines()) < before + more):
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+        parts = [line for part in out.rglob("answers.part.jsonl") for line in part.read_bytes().splitlines()]
+        assert len(parts) == len(set(parts))
+    assert kills == 4
+    process = start(out, log, 0)
+    assert process.wait() == 0
+    assert held(out) == whole
+    answered = [line for line in log.read_text().splitlines() if not line.startswith("asked")]
+    assert 80 <= len(answered) <= 80 + kills  # what was under way at a kill never came back, and only that
+
+
+def test_what_failed_is_listed_and_asked_again_alone(tmp_path: Path, whole: dict[str, bytes]) -> None:
+    out, log = tmp_path / "failed", tmp_path / "failed.log"
+    outcome = run(out, Slow(log, failing=frozenset({"q7", "q9"})))
+    assert outcome.unanswered == {name: dict.fromkeys(("q7", "q9"), "it is out of order") for name in ("one", "two")}
+    assert not (out / "one/answers.jsonl").exists()
+    assert json.loads((out / "one/errors.jsonl").read_text().splitlines()[0])["error"] == "it is out of order"
+    log.unlink()
+    assert not run(out, Slow(log)).unanswered
+    assert sorted(log.read_text().splitlines()) == ["asked 2", "asked 2", "q7", "q7", "q9", "q9"]
+    assert held(out) == whole
+
+
+def test_a_missing_picture_costs_its_questions_only(tmp_path: Path) -> None:
+    def go(missing: frozenset[int]) -> dict[str, dict[str, str]]:
+        toys = [collection("one", missing)]
+        outcome = evaluate(Slow(tmp_path / "log"), toys, tmp_path / "run", prompts=prompts, prompt_profile="toy")
+        return {name: dict(errors) for name, errors in outcome.unanswered.items()}
+
+    assert go(frozenset({3})) == {"one": {f"q{n}": "picture 3 is missing" for n in range(3, 40, 8)}}
+    assert go(frozenset()) == {}
+
+
+@pytest.mark.parametrize("spoilt", ["twice", "unasked", "silent"])
+def test_an_answerer_that_breaks_its_word_spoils_nothing(tmp_path: Path, spoilt: str) -> None:
+    class Liar(Slow):
+        def answer(self, asked: Sequence[Asked]) -> Iterator[Reply]:
+            first, *rest = super().answer(asked)
+            yield from rest
+            if spoilt == "twice":
+                yield rest[0]
+            if spoilt == "unasked":
+                yield replace(first, id="q999")
+
+    out = tmp_path / "run"
+    if spoilt == "silent":
+        assert list(run(out, Liar(tmp_path / "log")).unanswered["one"].values()) == ["the answerer gave no reply"]
+    else:
+        with pytest.raises(RuntimeError, match="twice, or without being asked"):
+            run(out, Liar(tmp_path / "log"))
+    assert not run(out, Slow(tmp_path / "log")).unanswered
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"answerer": "another"}, r'answerer\.model is "slow" there, "another" now'),
+        ({"prompt_profile": "paper"}, r'prompts is "toy" there, "paper" now'),
+        ({"condition": Condition(blind="grey")}, r'condition\.blind is null there, "grey" now'),
+        ({"limit": 3}, r"limit is null there, 3 now"),
+        ({"digest": "d2"}, r'one\.digest is "d1" there, "d2" now'),
+        ({"prompts": lambda question, benchmark: prompts(question, benchmark)}, None),
+    ],
+)
+def test_another_run_is_refused_in_the_same_folder(
+    tmp_path: Path, whole: dict[str, bytes], changed: dict, said: str | None
+) -> None:
+    toys = [collection("one", digest=changed.pop("digest", "d1"))]
+    answerer = Slow(tmp_path / "log", name=changed.pop("answerer", "slow"))
+    arguments = {"prompts": prompts, "prompt_profile": "toy", **changed}
+    if said is None:
+        assert not evaluate(answerer, toys, tmp_path / "whole", **arguments).unanswered
+    else:
+        with pytest.raises(UserError, match=f"holds another run .*{said}"):
+            evaluate(answerer, toys, tmp_path / "whole", **arguments)
+    assert not (tmp_path / "log").exists()
+    assert held(tmp_path / "whole") == whole
+
+
+def test_prompts_that_changed_under_the_same_name_are_noticed(tmp_path: Path, whole: dict[str, bytes]) -> None:
+    with pytest.raises(UserError, match=r"holds another run \(one\.asked is "):
+        evaluate(
+            Slow(tmp_path / "log"),
+            [collection("one")],
+            tmp_path / "whole",
+            prompts=lambda question, benchmark: replace(prompts(question, benchmark), system="Be brief."),
+            prompt_profile="toy",
+        )
+
+
+def test_the_second_process_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "SECONDS_TO_WAIT", 0.1)
+    first = start(tmp_path / "run", tmp_path / "log", 0.05)
+    while not (tmp_path / "log").exists():
+        time.sleep(0.01)
+    with pytest.raises(UserError, match=rf"in use by another blindspot \(process {first.pid}\)"):
+        run(tmp_path / "run", Slow(tmp_path / "other.log"))
+    first.kill()
+    first.wait()
+
+
+def test_conditions_reach_the_answerer_and_the_file(tmp_path: Path) -> None:
+    def raw(name: str, condition: Condition) -> list[dict]:
+        toys = [collection("one")]
+        out = tmp_path / name
+        evaluate(Slow(tmp_path / "log"), toys, out, prompts=prompts, prompt_profile="toy", condition=condition)
+        return [json.loads(line) for line in (out / "one/answers.jsonl").read_text().splitlines()]
+
+    plain, swapped = raw("plain", Condition()), raw("swapped", Condition(swap=True))
+    assert (swapped[3]["choices"], swapped[3]["answer"]) == ({"A": "above", "B": "right", "C": "left"}, "B")
+    assert swapped[3]["raw"] == plain[3]["raw"].replace("left right above", "above right left")
+    assert [row["raw"][-7:-3] for row in raw("none", Condition(blind="none"))] == ["None"] * 40
+    assert [row["raw"] for row in raw("grey", Condition(blind="grey"))] == [row["raw"] for row in plain]
+    shuffled = raw("shuffled", Condition(blind="shuffled"))
+    assert all(row["images"] != before["images"] for row, before in zip(shuffled, plain, strict=True))
+    assert raw("likely", Condition(likelihood=True))[3]["likelihood"].keys() == {"A", "B", "C"}
+
+
+def test_two_processes_share_the_questions_and_leave_the_same_files(tmp_path: Path, whole: dict[str, bytes]) -> None:
+    pytest.importorskip("torch.distributed")
+    out = tmp_path / "shared"
+    port = 20_000 + os.getpid() % 20_000
+    together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    failing = ("q7", "q8")
+    processes = [start(out, tmp_path / f"{rank}.log", 0, *failing, RANK=str(rank), **together) for rank in range(2)]
+    said = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert said[0][0] == said[1][0] != "{}\n"  # both know what failed in either
+    assert {path.name for path in (out / "one").iterdir()} == {
+        "answers.part.jsonl",
+        "answers.part-1.jsonl",
+        "errors.jsonl",
+    }
+    logs = [(tmp_path / f"{rank}.log").read_text() for rank in range(2)]
+    assert [log.count("asked 20") for log in logs] == [2, 2]
+    assert not run(out, Slow(tmp_path / "last.log")).unanswered  # one process takes over from two
+    assert held(out) == whole
+
+
+def test_a_refusal_of_the_first_process_is_that_of_all() -> None:
+    def refuse() -> None:
+        raise UserError("the folder is taken")
+
+    class Second(Ranks):
+        def gather(self, value: Any) -> list[Any]:
+            return [*sent, value]
+
+    class First(Ranks):
+        def gather(self, value: Any) -> list[Any]:
+            sent.append(value)
+            return [value, None]
+
+    sent: list[Any] = []
+    for ranks in (First(0, 2), Second(1, 2)):
+        with pytest.raises(UserError, match="the folder is taken"):
+            ranks.first_does(refuse)
+    sent.clear()
+    assert [ranks.first_does(lambda: "made") for ranks in (First(0, 2), Second(1, 2))] == ["made", "made"]
+
+
+def test_a_preview_is_what_would_be_asked(tmp_path: Path) -> None:
+    toy = collection("one")
+    shown = preview(toy, prompts, Condition(swap=True), most=2)
+    assert [one.prompt.content for one in shown] == [
+        ("<image>", "Question 0? above right left"),
+        ("<image>", "Question 1?"),
+    ]
+    with pytest.raises(UserError, match="one, question q1: picture 1 is missing"):
+        preview(collection("one", frozenset({1})), prompts, most=2)
+
+
+def test_ids_that_are_not_unique_are_refused(tmp_path: Path) -> None:
+    toy = collection("one")
+    twins = replace(toy, questions=(*toy.questions, toy.questions[4]))
+    with pytest.raises(UserError, match="two questions with the id 'q4'"):
+        evaluate(Slow(tmp_path / "log"), [twins], tmp_path / "run", prompts=prompts, prompt_profile="toy")

@@ -1,0 +1,131 @@
+"""What a run folder holds, and what it refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blindspot.errors import UserError
+from blindspot.evaluation.base import PICTURE, Prompt, Reply
+from blindspot.evaluation.run import Condition, default_folder
+from blindspot.evaluation.run.answers import Part, finish, finished, read_parts
+from blindspot.evaluation.run.folder import claim
+
+from .run_toy import collection
+
+
+def identity(*benchmarks: str, **changed: Any) -> dict[str, Any]:
+    told = {"answerer": {"model": "m", "weights": "1"}, "prompts": "plain", "versions": {"torch": "2"}, **changed}
+    return {**told, "benchmarks": {name: {"digest": f"of {name}"} for name in benchmarks}}
+
+
+def test_a_folder_takes_more_benchmarks_of_the_same_run(tmp_path: Path) -> None:
+    claim(tmp_path / "r", identity("vsr"), False)
+    first = (tmp_path / "r/run.json").read_bytes()
+    claim(tmp_path / "r", identity("vsr"), False)
+    assert (tmp_path / "r/run.json").read_bytes() == first
+    claim(tmp_path / "r", identity("gqa"), False)
+    assert json.loads((tmp_path / "r/run.json").read_text()) == identity("vsr", "gqa")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"answerer": {"model": "n", "weights": "1"}}, r'answerer.model is "m" there, "n" now'),
+        ({"prompts": "paper"}, r'prompts is "plain" there, "paper" now'),
+        ({"benchmarks": {"vsr": {"digest": "other"}}}, r'vsr.digest is "of vsr" there, "other" now'),
+        ({"versions": {"torch": "3"}}, r'versions.torch is "2" there, "3" now'),
+        ({"limit": 5}, r"limit is null there, 5 now"),
+    ],
+)
+def test_another_run_in_the_same_folder_is_refused_by_what_differs(
+    tmp_path: Path, changed: dict[str, Any], said: str
+) -> None:
+    claim(tmp_path, identity("vsr"), False)
+    with pytest.raises(UserError, match=f"holds another run .{said}.; choose another --out"):
+        claim(tmp_path, identity("vsr") | changed, False)
+
+
+def test_libraries_may_change_once_all_is_answered(tmp_path: Path) -> None:
+    claim(tmp_path, identity("vsr"), False)
+    claim(tmp_path, identity("vsr", versions={"torch": "3"}), True)
+    assert json.loads((tmp_path / "run.json").read_text())["versions"] == {"torch": "2"}
+
+
+@pytest.mark.parametrize("held", ["", "[]", "{}", '{"benchmarks": 3}', "\x00"])
+def test_a_run_file_that_is_none_is_one_line(tmp_path: Path, held: str) -> None:
+    (tmp_path / "run.json").write_text(held)
+    with pytest.raises(UserError, match=r"cannot read .*run\.json"):
+        claim(tmp_path, identity("vsr"), False)
+
+
+def test_every_condition_has_a_folder_of_its_own() -> None:
+    def name(model: str, prompts: str = "auto", limit: int | None = None, **condition: Any) -> str:
+        return default_folder(model, prompts, Condition(**condition), limit).as_posix()
+
+    assert name("llava-hf/llava-1.5-7b-hf") == "runs/eval/llava-hf-llava-1.5-7b-hf"
+    assert name("runs/miniature/models/clip-seed0/") == "runs/eval/models-clip-seed0"
+    assert name("m", "paper", 10, blind="grey") == "runs/eval/m-prompts-paper-blind-grey-limit-10"
+    assert name("m", swap=True, likelihood=True) == "runs/eval/m-swap-likelihood"
+    assert name("../..") == "runs/eval/model"
+
+
+def test_answers_survive_a_line_that_was_cut_off(tmp_path: Path) -> None:
+    with Part(tmp_path, 0) as part:
+        part.write(Reply("q0", "Ja\u2028\x00", "end", {"A": -1.5}))
+        part.write(Reply("q1", "x" * 200_000))
+    path = tmp_path / "answers.part.jsonl"
+    whole = path.read_bytes()
+    for end in (b'{"id": "q2", "ra', b'{"id": "q2", "raw": "' + b"y" * 150_000, b""):
+        path.write_bytes(whole + end)
+        assert list(read_parts(tmp_path)) == ["q0", "q1"]
+        with Part(tmp_path, 0):
+            assert path.read_bytes() == whole
+    path.write_bytes(whole[:7])
+    assert read_parts(tmp_path) == {}
+    path.write_bytes(whole)
+    with Part(tmp_path, 2) as part:
+        part.write(Reply("q2", "z"))
+    assert read_parts(tmp_path)["q0"] == Reply("q0", "Ja\u2028\x00", "end", {"A": -1.5})
+    assert list(read_parts(tmp_path)) == ["q2", "q0", "q1"]
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"id": "q0"}', "3"])
+def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "answers.part.jsonl").write_text(f'{{"id":"a","raw":"","stopped":"end"}}\n{line}\n')
+    with pytest.raises(UserError, match=r"answers\.part\.jsonl:2: not an answer"):
+        read_parts(tmp_path)
+
+
+def test_finished_answers_are_whole_rows_in_the_order_of_the_questions(tmp_path: Path) -> None:
+    questions = collection("toy").questions[:3]
+    with Part(tmp_path, 0) as part:
+        for name in ("q2", "q0", "q1"):
+            part.write(Reply(name, f"to {name}", likelihood={"A": -1.0} if name == "q0" else None))
+    assert not finished(tmp_path, questions)
+    finish(
+        tmp_path,
+        questions,
+        lambda question: Prompt((PICTURE, question.prompt), system="Be kind."),
+        read_parts(tmp_path),
+    )
+    assert finished(tmp_path, questions)
+    rows = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    assert rows[0] == {
+        "id": "q0",
+        "benchmark": "toy",
+        "kind": "mcq",
+        "choices": {"A": "left", "B": "right", "C": "above"},
+        "answer": "B",
+        "raw": "to q0",
+        "stopped": "end",
+        "likelihood": {"A": -1.0},
+        "prompt": "Be kind.\n<image>\nQuestion 0?",
+        "groups": {"cluster": "picture 0"},
+        "images": [0],
+    }
+    assert not {"choices", "likelihood"} & rows[1].keys()
+    assert [path.name for path in tmp_path.iterdir()] == ["answers.jsonl"]
+    with pytest.raises(UserError, match="does not hold one answer to each of the 2 questions"):
+        finished(tmp_path, questions[:2])

@@ -1,0 +1,255 @@
+"""``blindspot evaluate`` as a user meets it."""
+
+import base64
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from blindspot.cli.evaluate import evaluate
+from blindspot.evaluation.base import Asked, Reply
+from blindspot.files import locked, write_jsonl
+
+Command = Callable[..., Result]
+
+
+def picture(number: int) -> str:
+    file = io.BytesIO()
+    noise_hwc = np.random.default_rng(number).integers(0, 255, (30, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise_hwc).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def write_tsv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    lines = ["\t".join(rows[0]), *("\t".join(map(str, row.values())) for row in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MMVP and VSR as VLMEvalKit's files: 6 questions about 6 pictures, 12 questions about 3."""
+    root = tmp_path_factory.mktemp("data")
+    pairs = [
+        {"index": n, "image": picture(n), "question": "Open?", "A": "Open", "B": "Closed", "answer": "AB"[n % 2]}
+        for n in range(1, 7)
+    ]
+    write_tsv(root / "MMVP.tsv", pairs)
+    facts = [
+        {"index": n, "image": picture(50 + n % 3), "question": f"The cup is left of plate {n}.", "answer": "Yes"}
+        for n in range(12)
+    ]
+    write_tsv(root / "VSR-zeroshot.tsv", facts)
+    return root
+
+
+@pytest.fixture
+def answers(tmp_path: Path) -> Path:
+    """Recorded answers to VSR, half of them right."""
+    path = tmp_path / "said.jsonl"
+    write_jsonl(path, ({"id": str(n), "raw": ["Yes.", "No, it is not."][n % 2]} for n in range(12)))
+    return path
+
+
+@pytest.fixture
+def command(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run the command in an empty folder, over the data above."""
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(evaluate)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "no cache"))
+
+    def call(*arguments: Any) -> Result:
+        given = [] if "--data" in arguments else ["--data", data]
+        return CliRunner().invoke(app, [str(argument) for argument in (*arguments, *given)])
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny LLaVA with random weights."""
+    from .evaluation.tiny_families import checkpoint
+
+    return checkpoint("llava", tmp_path_factory.mktemp("models") / "llava")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.json*"))}
+
+
+def test_recorded_answers_are_scored_beside_the_paper(command: Command, answers: Path) -> None:
+    result = command(answers, "--recorded", "--benchmarks", "vsr")
+    assert result.exit_code == 0, result.output
+    for said in ("said.jsonl", "VSR-zeroshot.tsv", "vsr: 12 of 12 answered", "50.0", "55.810"):
+        assert said in result.output
+    (folder,) = Path("runs/eval").iterdir()
+    assert set(files(folder)) == {"run.json", "scores.json", "vsr/answers.jsonl"}
+    before = files(folder)
+    again = command(answers, "--recorded", "--benchmarks", "vsr", "--json")
+    assert json.loads(again.stdout)["benchmarks"]["vsr"]["metrics"]["overall"]["value"] == 0.5
+    assert files(folder) == before
+
+
+def test_an_answer_that_is_missing_is_said_and_the_rest_is_kept(
+    command: Command, answers: Path, tmp_path: Path
+) -> None:
+    lines = answers.read_text().splitlines(keepends=True)
+    few = tmp_path / "few" / "said.jsonl"
+    few.parent.mkdir()
+    few.write_text("".join(lines[:10]))
+    result = command(few, "--recorded", "--benchmarks", "vsr", "--out", "run")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: 2 questions have no answer (vsr: 10, 11: said.jsonl has no answer to it). All others are kept; the "
+        "same command asks these again. They are listed in run/vsr/errors.jsonl\n"
+    )
+    assert len(Path("run/vsr/answers.part.jsonl").read_text().splitlines()) == 10
+    other = command(answers, "--recorded", "--benchmarks", "vsr", "--out", "run")
+    assert other.exit_code == 2
+    assert "run holds another run (answerer.sha256 is" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--benchmarks", "vrs"], "unknown benchmark or set 'vrs'; did you mean 'vsr'?"),
+        (["--benchmarks", "vsr,gqa,mme"], "gqa, mme not found in {data}/gqa, {data} or the caches of Hugging Face; "),
+        (["--benchmarks", "gqa"], "get it with `blindspot data get gqa`"),
+        (["--benchmarks", "vsr", "--prompts", "lava"], "unknown prompt profile 'lava'; did you mean 'llava'?"),
+        (
+            ["--benchmarks", "vsr", "--profile", "vlmevalkit"],
+            "unknown scoring profile 'vlmevalkit'; did you mean 'vlmevalkit-20",
+        ),
+        (["--benchmarks", "vsr", "--profile", "likelihood"], "only asked for with --likelihood"),
+        (["--benchmarks", "vsr", "--blind", "gray"], "did you mean 'grey'?"),
+        (["--benchmarks", "vsr", "--check-batch"], "a server makes its own batches"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    command: Command, answers: Path, data: Path, arguments: list[str], said: str
+) -> None:
+    result = command(answers, "--recorded", *arguments)
+    assert result.exit_code == 2
+    assert said.format(data=data) in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "said"),
+    [
+        ("http://localhost:8000/v1", [], "may serve several models; name one with --model"),
+        ("./nowhere", [], "not a model folder"),
+        ("./nowhere", ["--dtype", "float8"], "--dtype: unknown type of weights 'float8'"),
+        ("said.txt", ["--recorded"], "recorded answers are read from .jsonl, .tsv, .xlsx files"),
+    ],
+)
+def test_a_model_that_cannot_be_opened_is_one_line(
+    command: Command, model: str, arguments: list[str], said: str
+) -> None:
+    result = command(model, "--benchmarks", "vsr", *arguments)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
+    assert said in result.stderr
+
+
+def test_data_that_is_still_being_downloaded_is_not_taken_for_whole(
+    command: Command, answers: Path, data: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "half" / "vsr"
+    folder.mkdir(parents=True)
+    (folder / ".downloading").touch()
+    (folder / "VSR-zeroshot.tsv").symlink_to(data / "VSR-zeroshot.tsv")
+    result = command(answers, "--recorded", "--benchmarks", "vsr", "--data", tmp_path / "half")
+    assert result.exit_code == 2
+    assert "half/vsr is not whole; go on with `blindspot data get vsr`" in result.stderr
+
+
+def test_a_folder_in_use_is_one_line(command: Command, answers: Path) -> None:
+    with locked(Path("run")):
+        result = command(answers, "--recorded", "--benchmarks", "vsr", "--out", "run")
+    assert result.exit_code == 2
+    assert "run is in use by another blindspot" in result.stderr
+
+
+def test_prompts_are_shown_as_the_model_gets_them_and_nothing_is_asked(command: Command, llava: Path) -> None:
+    result = command(llava, "--benchmarks", "mmvp,vsr", "--prompts", "paper", "--show-prompts", "2", "--swap-options")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("<end of prompt>") == 4
+    assert (
+        "human's questions. USER:  <image> Open?\nA. Closed\nB. Open\nAnswer with the option's letter" in result.stdout
+    )
+    assert "directly. ASSISTANT: <end of prompt>" in result.stdout
+    assert not Path("runs").exists()
+
+
+def test_batches_are_compared_with_one_by_one(command: Command, llava: Path) -> None:
+    result = command(llava, "--benchmarks", "mmvp", "--check-batch")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "6 questions: none answered otherwise one by one\n"
+
+
+def test_a_model_stopped_again_and_again_leaves_the_same_files(
+    command: Command, llava: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from blindspot.evaluation.answerers.local import LocalAnswerer
+
+    arguments = (llava, "--benchmarks", "mmvp,vsr", "--batch", "4", "--out")
+    assert command(*arguments, "whole").exit_code == 0
+    full = LocalAnswerer.answer
+    left = 0
+
+    def answer(self: LocalAnswerer, asked: Sequence[Asked]) -> Iterator[Reply]:
+        nonlocal left
+        for reply in full(self, asked):
+            if not left:
+                raise KeyboardInterrupt
+            left -= 1
+            yield reply
+
+    monkeypatch.setattr(LocalAnswerer, "answer", answer)
+    for left in (4, 1, 3):  # noqa: B007  (what `answer` counts down)
+        result = command(*arguments, "stopped")
+        assert (result.exit_code, result.stderr) == (130, "interrupted; the same command continues\n")
+    assert len(Path("stopped/mmvp/answers.jsonl").read_text().splitlines()) == 6
+    assert len(Path("stopped/vsr/answers.part.jsonl").read_text().splitlines()) == 2
+    left = 99
+    assert command(*arguments, "stopped").exit_code == 0
+    whole, stopped = files(Path("whole")), files(Path("stopped"))
+    assert {name: content for name, content in stopped.items() if name != "scores.json"} == {
+        name: content for name, content in whole.items() if name != "scores.json"
+    }
+    told = json.loads(whole["run.json"])
+    assert len(told["answerer"]["weights_sha256"]) == 64
+    assert told["prompts"] == "llava"
+
+
+def test_blind_swapped_and_likely_runs_have_their_own_folders(command: Command, llava: Path) -> None:
+    arguments = (llava, "--benchmarks", "mmvp,vsr", "--batch", "16")
+    assert command(*arguments, "--blind", "shuffled", "--limit", "4").exit_code == 0
+    likely = command(*arguments, "--blind", "none", "--swap-options", "--likelihood", "--profile", "likelihood")
+    assert likely.exit_code == 0, likely.output
+    assert {path.name.split("llava-")[-1] for path in Path("runs/eval").iterdir()} == {
+        "blind-shuffled-limit-4",
+        "blind-none-swap-likelihood",
+    }
+    (row, *_) = map(json.loads, next(Path("runs/eval").glob("*none*/mmvp/answers.jsonl")).open())
+    assert (row["choices"], row["images"], set(row["likelihood"])) == ({"A": "Closed", "B": "Open"}, [], {"A", "B"})
+
+
+def test_a_broken_picture_costs_its_questions_only(command: Command, llava: Path, tmp_path: Path) -> None:
+    broken = base64.b64encode(base64.b64decode(picture(1))[:200]).decode()
+    rows = [
+        {"index": n, "image": broken if n == 2 else picture(n), "question": "Left?", "answer": "No"} for n in range(4)
+    ]
+    write_tsv(tmp_path / "VSR-zeroshot.tsv", rows)
+    result = command(llava, "--benchmarks", "vsr", "--data", tmp_path, "--out", "run")
+    assert result.exit_code == 2
+    assert "error: 1 question has no answer (vsr: 2: " in result.stderr
+    assert len(Path("run/vsr/answers.part.jsonl").read_text().splitlines()) == 3
