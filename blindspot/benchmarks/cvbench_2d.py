@@ -88,6 +88,7 @@ CVBENCH_2D = Benchmark(
         Metric("overall", (Term(_COCO, weight=0.5), Term(_ADE20K, weight=0.5)), None),
         Metric("coco", (Term(_COCO),), None),
         Metric("ade20k", (Term(_ADE20K),), None),
+        Metric("micro", (Term(),), None),
         Metric("task/count", (Term({"task": "count"}),), None),
         Metric("task/relation", (Term({"task": "relation"}),), 0.5),
     ),

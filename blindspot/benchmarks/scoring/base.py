@@ -1,0 +1,95 @@
+"""What a scoring profile is: one rule per benchmark, each from an answer to a score."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from blindspot.benchmarks.scoring.rows import Item, read_row
+from blindspot.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The score of one raw answer.
+
+    Attributes:
+        extracted: what the harness took for the answer: a letter, ``Yes``, an int for counts, a text; where it found
+            none, its own word for that (``Z``, ``Unknown``, ``other``, empty) or None.
+        score: 0 to 1.
+        parsed: whether an answer of the form that the question asks for was found. False implies ``score == 0``.
+        partial: partial match, where the benchmark has it (TopViewRS).
+        guess: what the harness would add on average by drawing a random option, having found none. Not in ``score``.
+    """
+
+    extracted: str | int | None
+    score: float
+    parsed: bool
+    partial: float | None = None
+    guess: float = 0.0
+
+
+Rule = Callable[[Item], Scored]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How one harness scores.
+
+    Attributes:
+        name: of the profile.
+        about: one line for users.
+        rules: by benchmark; a benchmark that is not here is not defined in this harness.
+        needs_likelihood: whether rows must carry the likelihood of every option.
+    """
+
+    name: str
+    about: str
+    rules: Mapping[str, Rule]
+    needs_likelihood: bool = False
+
+    def score(self, row: Mapping[str, Any]) -> Scored:
+        """Score one row of an answers file. Equal rows score equally; no text in ``raw`` makes it raise.
+
+        Raises:
+            UserError: if the row is malformed (`rows.read_row`) or not defined in this profile.
+        """
+        return self.judge(read_row(row))
+
+    def score_all(self, rows: Iterable[Mapping[str, Any]]) -> list[Scored]:
+        """Score rows in order.
+
+        Raises:
+            UserError: as `score`, naming the number of the row, from 1.
+        """
+        return [self.judge(read_row(row, f"row {number}")) for number, row in enumerate(rows, start=1)]
+
+    def judge(self, item: Item) -> Scored:
+        """Score a row that has been read.
+
+        Raises:
+            UserError: if it is not defined in this profile.
+        """
+        if problem := self.why_not(item):
+            raise UserError(f"{item.where}: {problem}")
+        rule = self.rules[item.benchmark]
+        return _circular([rule(each) for each in item.passes]) if item.passes else rule(item)
+
+    def why_not(self, item: Item) -> str | None:
+        """Why this profile has no score for a row; None if it has one."""
+        if item.benchmark not in self.rules:
+            return f"{item.benchmark} is not defined in {self.name}; choose another --profile"
+        if self.needs_likelihood and not item.likelihood:
+            return f"no likelihood of options, which {self.name} reads; evaluate with it or choose another --profile"
+        return None
+
+
+def _circular(passes: list[Scored]) -> Scored:
+    """CircularEval: a question is right if it is right in every rotation of its options."""
+    right = prod(each.score for each in passes)
+    return Scored(
+        " ".join(str(each.extracted or "-") for each in passes),
+        right,
+        all(each.parsed for each in passes),
+        guess=prod(each.score + each.guess for each in passes) - right,
+    )

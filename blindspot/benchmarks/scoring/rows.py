@@ -1,0 +1,162 @@
+"""Rows of an answers file: what our own runs write, and what `scored_answers.jsonl` and VLMEvalKit call them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isnan
+from string import ascii_uppercase
+from typing import Any
+
+from blindspot.errors import UserError, one_of
+
+# Benchmark: its name in VLMEvalKit, and the kinds of its rows with the kind that rules see.
+_TABLE: dict[str, tuple[str, dict[str, str]]] = {
+    "mmvp": ("MMVP", {"mcq": "mcq"}),
+    "cvbench_2d": ("CV-Bench-2D", {"mcq": "mcq"}),
+    "tallyqa": ("TallyQA", {"count": "count"}),
+    "gqa": ("GQA_TestDev_Balanced", {"text": "text", "exact": "text"}),
+    "vsr": ("VSR-zeroshot", {"yes_no": "yes_no"}),
+    "topviewrs": ("TopViewRS", {"mcq": "mcq"}),
+    "countbenchqa": ("CountBenchQA", {"count": "count", "count_substring": "count"}),
+    "mmmu_val": ("MMMU_DEV_VAL", {"mcq": "mcq", "text": "text", "open_as_mcq": "text"}),
+    "mme": ("MME", {"yes_no": "yes_no"}),
+    "ccbench": ("CCBench", {"mcq": "mcq", "circular_group": "circular"}),
+    "seedbench_img": ("SEEDBench_IMG", {"mcq": "mcq"}),
+    "nlvr": ("NLVR", {"yes_no": "yes_no"}),
+}
+_NAMES = {alias: name for name, (theirs, _) in _TABLE.items() for alias in (name, theirs)}
+_LONGEST_SHOWN = 60
+_FOUR = dict.fromkeys("ABCD", "")
+
+BENCHMARKS = tuple(_TABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A row that is well formed.
+
+    Attributes:
+        benchmark: our name of it.
+        kind: ``mcq``, ``yes_no``, ``count``, ``text`` or ``circular``.
+        gold: a letter, ``Yes`` or ``No``, decimal digits, or a text; of ``circular`` empty.
+        raw: the answer; of ``circular`` empty.
+        choices: option texts by letter; empty texts where a circular group came without them.
+        golds: accepted texts, where there are several (MMMU).
+        likelihood: log-probability by label, if the row has it.
+        passes: of ``circular``, the rotated questions.
+        where: of the row, for messages.
+    """
+
+    benchmark: str
+    kind: str
+    gold: str
+    raw: str
+    choices: Mapping[str, str] = field(default_factory=dict)
+    golds: tuple[str, ...] = ()
+    likelihood: Mapping[str, float] | None = None
+    passes: tuple["Item", ...] = ()
+    where: str = "row"
+
+
+def read_row(row: Mapping[str, Any], where: str = "row") -> Item:
+    """Check a row.
+
+    Columns: ``benchmark`` (our name or VLMEvalKit's, whose first word counts: ``CV-Bench-2D count``), ``kind``,
+    ``answer``, ``raw``; ``choices`` (a list of texts, or texts by letter) of ``mcq``; ``likelihood`` where asked for.
+    A ``circular_group`` has lists in ``answer`` and ``raw`` and, to match option texts, in ``choices``: one entry a
+    pass; without it only letters A to D are matched.
+
+    Raises:
+        UserError: if a column is missing or wrong; it starts with ``where``.
+    """
+    if not isinstance(row, Mapping):
+        raise UserError(f"{where}: an answer is a JSON object, not {_shown(row)}")
+    benchmark = _benchmark(_column(row, "benchmark", where), where)
+    kinds = _TABLE[benchmark][1]
+    given = _column(row, "kind", where)
+    kind = kinds.get(given) if isinstance(given, str) else None
+    if kind is None:
+        raise UserError(f"{where}: {benchmark} has no rows of kind {_shown(given)} (one of: {', '.join(kinds)})")
+    answer, raw = _column(row, "answer", where), _column(row, "raw", where)
+    if kind == "circular":
+        return Item(
+            benchmark, kind, "", "", passes=_passes(benchmark, answer, raw, row.get("choices"), where), where=where
+        )
+    if not isinstance(raw, str):
+        raise UserError(f"{where}: raw must be text, not {_shown(raw)}")
+    choices = _choices(_column(row, "choices", where), where) if kind == "mcq" else {}
+    golds = tuple(map(str, answer)) if kind == "text" and isinstance(answer, list) else ()
+    gold = _gold(kind, answer, choices, where)
+    return Item(benchmark, kind, gold, raw, choices, golds, _likelihood(row.get("likelihood"), where), where=where)
+
+
+def _benchmark(given: Any, where: str) -> str:
+    first = str(given).partition(" ")[0][:_LONGEST_SHOWN]
+    if first not in _NAMES:
+        one_of(first, _NAMES, where, "benchmark")
+    return _NAMES[first]
+
+
+def _passes(benchmark: str, answers: Any, raws: Any, choices: Any, where: str) -> tuple[Item, ...]:
+    if not (isinstance(answers, list) and isinstance(raws, list) and answers and len(answers) == len(raws)):
+        raise UserError(f"{where}: a circular_group needs lists of equal length in answer and raw")
+    if choices is not None and not (isinstance(choices, list) and len(choices) == len(raws)):
+        raise UserError(f"{where}: choices of a circular_group must be a list with the options of each pass")
+    passes = []
+    for number, (answer, raw) in enumerate(zip(answers, raws, strict=True)):
+        options = _FOUR if choices is None else _choices(choices[number], where)
+        if not isinstance(raw, str):
+            raise UserError(f"{where}: raw of pass {number + 1} must be text, not {_shown(raw)}")
+        passes.append(Item(benchmark, "mcq", _gold("mcq", answer, options, where), raw, options, where=where))
+    return tuple(passes)
+
+
+def _choices(given: Any, where: str) -> Mapping[str, str]:
+    if isinstance(given, Mapping):
+        letters, texts = list(given), list(given.values())
+    elif isinstance(given, Sequence) and not isinstance(given, str):
+        letters, texts = list(ascii_uppercase[: len(given)]), list(given)
+    else:
+        letters, texts = [], []
+    whole = len(letters) == len(texts) and all(isinstance(text, str | int | float) for text in texts)
+    if not (texts and whole and all(isinstance(x, str) and len(x) == 1 and x in ascii_uppercase for x in letters)):
+        raise UserError(
+            f"{where}: choices must be up to 26 texts, as a list or by letter A, B, ..., not {_shown(given)}"
+        )
+    return {letter: str(text) for letter, text in zip(letters, texts, strict=True)}
+
+
+def _gold(kind: str, answer: Any, choices: Mapping[str, str], where: str) -> str:
+    if isinstance(answer, bool) or not isinstance(answer, str | int | float | list):
+        raise UserError(f"{where}: answer must be text or a number, not {_shown(answer)}")
+    gold = str(answer)
+    if kind == "mcq" and gold not in choices:
+        raise UserError(f"{where}: the gold letter {_shown(answer)} is not among the options {', '.join(choices)}")
+    if kind == "yes_no":
+        if gold.lower() not in ("yes", "no"):
+            raise UserError(f"{where}: the gold answer of a yes_no row is Yes or No, not {_shown(answer)}")
+        return gold.capitalize()
+    if kind == "count" and not (gold.isascii() and gold.isdecimal()):
+        raise UserError(f"{where}: the gold answer of a count row is a whole number, not {_shown(answer)}")
+    return gold
+
+
+def _likelihood(given: Any, where: str) -> Mapping[str, float] | None:
+    if given is None:
+        return None
+    numbers = isinstance(given, Mapping) and all(
+        isinstance(value, int | float) and not isnan(value) for value in given.values()
+    )
+    if not (given and numbers):
+        raise UserError(f"{where}: likelihood must hold a number for each label, not {_shown(given)}")
+    return given
+
+
+def _column(row: Mapping[str, Any], name: str, where: str) -> Any:
+    if name not in row:
+        raise UserError(f"{where}: no {name!r} column")
+    return row[name]
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "..."

@@ -1,0 +1,158 @@
+"""VLMEvalKit without a judge, as the paper's numbers were made (2025-09), and a year later (2026-08).
+
+Kept as they are, quirks included: lower-case letters do not count, a word such as "unopened" matches the option
+"open", "25" is no count. What happens to a score file on the way through a spreadsheet ("None" becomes a blank) is not.
+Where the specification leaves a rule open:
+
+- Only the first 32 full stops of an answer are dropped before yes and no are looked for, as the harness passes a flag
+  where its library takes a number of replacements.
+- Partial match (TopViewRS) takes the predicted letter from the harness's log line, which repeats the answer: what
+  stands between the first pair of square brackets, else the last word, full stops dropped.
+- NLVR is no data set of VLMEvalKit; its yes and no are scored as all others there.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import partial
+
+from blindspot.benchmarks.scoring.base import Profile, Rule, Scored
+from blindspot.benchmarks.scoring.numbers import UP_TO_TWENTY
+from blindspot.benchmarks.scoring.rows import Item
+from blindspot.benchmarks.scoring.words import overlap
+
+_NOT_FOUND = "Z"
+_API_FAILED = "Failed to obtain answer via API"
+_REFUSALS = (
+    "Sorry, I can't help with images of people yet.",
+    "I can't process this file.",
+    "I'm sorry, but without the image provided",
+    "Cannot determine the answer",
+)
+_BLANKED = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
+_NEAR_THE_END = 4
+_SAID = re.compile(r"answer\s+is\s+\**([a-d])", re.IGNORECASE)
+
+_VQA_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+_DIGIT_GROUPS = re.compile(r"\d,\d")
+_STOP = re.compile(r"\.(?!\d)")
+_MOST_STOPS = 32
+
+_COUNT = re.compile(rf"\b(?:1?[0-9]|20|{'|'.join(UP_TO_TWENTY)})\b")
+
+
+def _letter(raw: str, choices: Mapping[str, str], said: bool) -> str | None:
+    """A letter that stands alone, or ``Z`` for a refusal. ``said``: accept "the answer is B" anywhere (2026)."""
+    if _API_FAILED in raw:
+        return None
+    if any(refusal in raw for refusal in _REFUSALS):
+        return _NOT_FOUND
+    words = raw.translate(_BLANKED).split()
+    letters = choices.keys() & set(words)
+    if len(letters) == 1:
+        (letter,) = letters
+        if words.index(letter) >= len(words) - _NEAR_THE_END:
+            return letter
+    elif not letters and _NOT_FOUND in words:
+        return _NOT_FOUND
+    match = _SAID.search(raw) if said else None
+    return match[1].upper() if match and match[1].upper() in choices else None
+
+
+def _by_text(raw: str, choices: Mapping[str, str]) -> str | None:
+    """The only option whose text occurs in the answer, unless the answer is long."""
+    lowered = raw.lower()
+    if len(lowered) > 2 * sum(map(len, choices.values())):
+        return None
+    found = [letter for letter, text in choices.items() if text and text.lower() in lowered]
+    return found[0] if len(found) == 1 else None
+
+
+def option(raw: str, choices: Mapping[str, str], said: bool = False) -> str | None:
+    """The option letter that VLMEvalKit infers, ``Z`` for a refusal, None where it would ask a judge."""
+    return _letter(raw, choices, said) or _by_text(raw, choices)
+
+
+def _mcq(item: Item, said: bool) -> Scored:
+    letter = option(item.raw, item.choices, said) or _NOT_FOUND
+    return Scored(letter, float(letter == item.gold), letter in item.choices)
+
+
+def _topviewrs(item: Item, said: bool) -> Scored:
+    letter = option(item.raw, item.choices, said)
+    logged = _logged(item.raw) if letter else ""
+    match = overlap(item.choices[logged], item.choices[item.gold]) if logged in item.choices else 0.0
+    return Scored(letter or _NOT_FOUND, float(letter == item.gold), letter in item.choices, partial=match)
+
+
+def _logged(raw: str) -> str:
+    if "[" in raw and "]" in raw:
+        return raw[raw.index("[") + 1 : raw.index("]")]
+    words = raw.rstrip(". ").rsplit(maxsplit=1)
+    return words[-1] if words else ""
+
+
+def _mmmu(item: Item, said: bool) -> Scored:
+    if item.kind == "mcq":
+        return _mcq(item, said)
+    letter = option(item.raw, {"A": item.gold, "B": "Other Answers"}, said) or _NOT_FOUND
+    return Scored(letter, float(letter == "A"), letter in "AB")
+
+
+def _yes_no(item: Item) -> Scored:
+    words = set(_vqa_words(item.raw))
+    found = [word for word in ("yes", "no") if word in words]
+    said = found[0].capitalize() if len(found) == 1 else "Unknown"
+    return Scored(said, float(said == item.gold), len(found) == 1)
+
+
+def _vqa_words(raw: str) -> list[str]:
+    """The VQA challenge's punctuation rule: a mark that touches a blank anywhere vanishes, any other separates."""
+    lowered = raw.lower()
+    text = lowered
+    grouped = _DIGIT_GROUPS.search(lowered) is not None
+    for mark in _VQA_PUNCTUATION:
+        if mark in lowered:
+            vanishes = grouped or f"{mark} " in lowered or f" {mark}" in lowered
+            text = text.replace(mark, "" if vanishes else " ")
+    return _STOP.sub("", text, count=_MOST_STOPS).split()
+
+
+def _leftmost_count(item: Item) -> Scored:
+    match = _COUNT.search(item.raw.lower())
+    if match is None:
+        return Scored(None, 0.0, False)
+    count = UP_TO_TWENTY.get(match[0])
+    count = int(match[0]) if count is None else count
+    return Scored(count, float(count == int(item.gold)), True)
+
+
+def _substring(item: Item) -> Scored:
+    answer = item.raw.strip()
+    return Scored(answer, float(item.gold in item.raw), bool(answer))
+
+
+def _exact(item: Item) -> Scored:
+    answer = item.raw.strip().lower()
+    return Scored(answer, float(answer == item.gold.strip().lower()), bool(answer))
+
+
+def _rules(said: bool) -> dict[str, Rule]:
+    mcq = partial(_mcq, said=said)
+    return {
+        "mmvp": mcq,
+        "cvbench_2d": mcq,
+        "tallyqa": _leftmost_count,
+        "gqa": _exact,
+        "vsr": _yes_no,
+        "topviewrs": partial(_topviewrs, said=said),
+        "countbenchqa": _substring,
+        "mmmu_val": partial(_mmmu, said=said),
+        "mme": _yes_no,
+        "ccbench": mcq,
+        "seedbench_img": mcq,
+        "nlvr": _yes_no,
+    }
+
+
+VLMEVALKIT_2025_09 = Profile("vlmevalkit-2025-09", "without a judge, as in the paper", _rules(False))
+VLMEVALKIT_2026_08 = Profile("vlmevalkit-2026-08", 'without a judge; "the answer is B" counts anywhere', _rules(True))

@@ -1,0 +1,52 @@
+"""Variants whose answers are known by construction, ready for diagnosis."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from blindspot.connectors import ConnectorSpec
+from blindspot.diagnostics.subject import Subject
+from blindspot.encoders import ENCODERS, TowerShape
+from blindspot.evaluation.families import family_of
+from blindspot.model.build import LanguageShape, build_variant
+from blindspot.model.processor import build_processor
+from blindspot.model.tokenizer import word_tokenizer, words_of
+from blindspot.positions import EncoderPositions, LanguagePositions
+from blindspot.scenes.vocabulary import WORDS
+
+WIDTH = 32
+
+
+def random_subject(
+    positions: EncoderPositions = EncoderPositions(),  # noqa: B008
+    language_positions: LanguagePositions = LanguagePositions(),  # noqa: B008
+    connector: ConnectorSpec = ConnectorSpec(),  # noqa: B008
+    layers: int = 2,
+    family: str = "siglip",
+    spread: float = 0.2,
+    seed: int = 0,
+) -> Subject:
+    """A variant of the miniature's form with random weights, large enough for differences to show.
+
+    Args:
+        positions: of the encoder.
+        language_positions: of the language model.
+        connector: between them.
+        layers: of the language model.
+        family: of the encoder.
+        spread: standard deviation of every weight matrix.
+        seed: of the weights.
+    """
+    torch.manual_seed(seed)
+    tokenizer = word_tokenizer(WORDS)
+    words = words_of(tokenizer)
+    tower = TowerShape(width=WIDTH, layers=2, heads=2, mlp_width=64, image_size=32, patch_size=8)
+    language = LanguageShape(WIDTH, layers, 2, 64, 100.0, words.count).config(words.pad, words.begin, words.end)
+    model: Any = build_variant(
+        ENCODERS[family], tower, positions, language, words.image, "eager", language_positions, connector
+    )
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.ndim > 1:
+            nn.init.normal_(parameter, std=spread)
+    return Subject(model.eval(), build_processor(model.config, tokenizer), family_of(model.config))
