@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from blindspot.diagnostics.encoder_places import changed
 from blindspot.diagnostics.hooks import NOTHING, Changes, Edit, Site, added_scores, on_state, placed
-from blindspot.diagnostics.places import Grid, Order, raster_order
+from blindspot.diagnostics.places import Grid, Order, in_raster_order, raster_order
 from blindspot.diagnostics.roles import Roles, find_roles
 from blindspot.diagnostics.stimuli import Speech, Stimulus, directions
 from blindspot.errors import UserError
 from blindspot.evaluation.base import PICTURE, Prompt
 from blindspot.evaluation.families import Family
+from blindspot.model.variant import BlindspotForConditionalGeneration
 from blindspot.scenes.world import CANVAS
 
 
@@ -139,12 +140,13 @@ class Subject:
 
     @cached_property
     def image_grid(self) -> Grid | None:
-        """The grid of the picture's tokens in the language model, if they stand for places in raster order."""
-        try:
-            order = raster_order(lambda pictures: self._tokens(pictures, Site("language", 0)), self.side)
-        except UserError:
-            return None
-        return order.grid if torch.equal(order.patches, torch.arange(order.tokens)) else None
+        """The grid of the picture's tokens in the language model, if they stand for places in raster order.
+
+        A variant knows it; of other models it is measured.
+        """
+        if isinstance(self.model, BlindspotForConditionalGeneration):
+            return self.model.model.parts.output_grid(self.patches.grid)
+        return in_raster_order(lambda pictures: self._tokens(pictures, Site("language", 0)), self.side)
 
     def prepare(self, stimuli: Sequence[Stimulus], pictures: Sequence[Any] | None = None) -> Prepared:
         """Stimuli as input.

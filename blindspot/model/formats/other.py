@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
 
 from blindspot.errors import UserError
@@ -32,7 +32,7 @@ def read(folder: Path, values: dict[str, Any], dtype: Any = "auto", trust_remote
     where: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
     with quietly():
         config = AutoConfig.from_pretrained(folder, **where)
-        opened: Any = AutoModelForImageTextToText.from_pretrained(
+        opened: Any = _auto_class(values).from_pretrained(
             folder,
             config=config,
             dtype=dtype,
@@ -43,3 +43,10 @@ def read(folder: Path, values: dict[str, Any], dtype: Any = "auto", trust_remote
     model, info = opened
     check(info)
     return model.eval()
+
+
+def _auto_class(values: dict[str, Any]) -> Any:
+    """Under which name a checkpoint offers its model: code of its own, as Molmo's, may know one of them only."""
+    own = values.get("auto_map", {})
+    causal = "AutoModelForCausalLM" in own and "AutoModelForImageTextToText" not in own
+    return AutoModelForCausalLM if causal and values.get("model_type") not in KNOWN else AutoModelForImageTextToText

@@ -1,0 +1,14 @@
+"""Any other image-text model of transformers, asked by its own chat template."""
+
+from blindspot.evaluation.families.base import Family
+
+FAMILY = Family(
+    name="generic",
+    title="any chat model",
+    model_types=(),
+    checkpoints=(),
+    dtype="auto",
+    boxes="llava-normalised",
+    box_prompt="Please provide the bounding box coordinate of the region this sentence describes: {phrase}",
+    prompts="plain",
+)

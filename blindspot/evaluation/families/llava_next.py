@@ -1,0 +1,18 @@
+"""LLaVA-NeXT (LLaVA 1.6)."""
+
+from blindspot.evaluation.families.base import Family
+
+FAMILY = Family(
+    name="llava_next",
+    title="LLaVA-NeXT",
+    model_types=("llava_next",),
+    checkpoints=(
+        "llava-hf/llava-v1.6-vicuna-7b-hf",
+        "llava-hf/llava-v1.6-mistral-7b-hf",
+        "llava-hf/llama3-llava-next-8b-hf",
+    ),
+    dtype="float16",
+    boxes="llava-normalised",
+    box_prompt="Please provide the bounding box coordinate of the region this sentence describes: {phrase}",
+    prompts="llava_next",
+)

@@ -1,0 +1,15 @@
+"""SmolVLM2, SmolVLM and Idefics3, which share template and processor."""
+
+from blindspot.evaluation.families.base import Family
+
+FAMILY = Family(
+    name="smolvlm",
+    title="SmolVLM2",
+    model_types=("smolvlm", "idefics3"),
+    checkpoints=("HuggingFaceTB/SmolVLM2-2.2B-Instruct", "HuggingFaceTB/SmolVLM2-500M-Video-Instruct"),
+    dtype="float32",
+    boxes="llava-normalised",
+    box_prompt="Please provide the bounding box coordinate of the region this sentence describes: {phrase}",
+    prompts="smolvlm",
+    nested=True,
+)

@@ -1,0 +1,218 @@
+"""A variant from real parts: an image encoder's checkpoint, a language model's, and a connector that is new."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+
+from blindspot import connectors
+from blindspot.connectors import ConnectorSpec
+from blindspot.encoders import Encoder, detect
+from blindspot.errors import UserError
+from blindspot.model.config import BlindspotConfig, Parts
+from blindspot.model.conversation import CHAT_TEMPLATES
+from blindspot.model.formats.folder import find
+from blindspot.model.formats.llava_original import ROWS, read_tokenizer
+from blindspot.model.formats.strict import fill
+from blindspot.model.formats.tower import Tower, image_processor, read_tower
+from blindspot.model.language import load_language
+from blindspot.model.processor import build_processor
+from blindspot.model.tokenizer import IMAGE
+from blindspot.model.variant import BlindspotForConditionalGeneration
+from blindspot.positions import EncoderPositions, LanguagePositions
+
+LLAVA_LAYER = -2
+
+
+def assemble(
+    encoder: Path | str,
+    language_model: Path | str,
+    seed: int,
+    positions: EncoderPositions = EncoderPositions(),  # noqa: B008  (frozen)
+    language_positions: LanguagePositions = LanguagePositions(),  # noqa: B008
+    connector: ConnectorSpec = ConnectorSpec(),  # noqa: B008
+    image_size: int | None = None,
+    drop_first_patch: bool = False,
+    layer: int = LLAVA_LAYER,
+    template: str | None = None,
+    pad: bool = False,
+) -> tuple[BlindspotForConditionalGeneration, Any]:
+    """A variant with the weights of two checkpoints and a random connector, and its processor.
+
+    Each part has the dtype of its checkpoint, the connector float32; weights stay mapped from their files until they
+    are changed. The tokenizer gets ``<image>`` if it lacks it; where the embedding and the head have no row for it,
+    they grow to a multiple of 64 by their mean, which is never the likeliest token. The connector starts from torch's
+    own start values, as LLaVA's does.
+
+    Args:
+        encoder: folder or Hugging Face id of an image encoder of a registered family; of a checkpoint with a text
+            encoder (CLIP, SigLIP) the image encoder alone is used.
+        language_model: folder or Hugging Face id of a causal language model with its tokenizer.
+        seed: of the connector, and of whatever else positions and connector bring that no checkpoint has.
+        positions: how the image encoder knows places.
+        language_positions: how the language model places image tokens.
+        connector: what stands between the two.
+        image_size: side in pixels of the square that pictures become, if not that of the checkpoint. A learned
+            position table is resized to it once, bicubically in float32, as the family does at every step otherwise.
+            Of a family that keeps the aspect ratio: a picture has at most as many patches as that square.
+        drop_first_patch: repeat the defect of the study's public code on towers without CLS.
+        layer: the encoder's layer that is read; LLaVA-1.5's by default.
+        template: ``v1`` or ``plain``: the chat template that the processor gets; by default the tokenizer's own, or
+            ``v1`` where it has none.
+        pad: whether the processor pads pictures to a square with the mean colour first (see `padded`).
+
+    Raises:
+        UserError: if a checkpoint cannot be had or read, is of no known family, or the parts do not fit together.
+    """
+    tower_folder, text_folder = find(encoder), find(language_model)
+    family, tower = _sized_tower(tower_folder, image_size)
+    language: Any = load_language(text_folder)
+    try:
+        tokenizer = read_tokenizer(text_folder)
+    except UserError as error:
+        raise UserError(f"the language model in {text_folder}: {error}") from error
+    if template is not None:
+        tokenizer.chat_template = CHAT_TEMPLATES[template]
+    _grow(language, len(tokenizer))
+    special: dict[str, Any] = {
+        key: getattr(tokenizer, key) for key in ("pad_token_id", "bos_token_id", "eos_token_id")
+    }
+    config = BlindspotConfig(
+        vision_config=tower.config,
+        text_config=language.config,
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
+        vision_feature_layer=layer,
+        vision_feature_select_strategy="default" if drop_first_patch else family.feature_select_strategy,
+        encoder_positions=positions.to_dict(),
+        language_positions=language_positions.to_dict(),
+        connector=connector.to_dict(),
+        tie_word_embeddings=language.config.tie_word_embeddings,
+        **special,
+    )
+    parts = Parts(config)
+    config.image_seq_length = parts.image_tokens(parts.native_grid)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _joined(config, _vision_tower(family, tower, tower_folder), language)
+    images = resized(image_processor(tower_folder, tower.config), image_size)
+    return model, build_processor(config, tokenizer, padded(images) if pad else images)
+
+
+def position_table(encoder: Path | str, image_size: int | None = None) -> dict[str, Tensor]:
+    """The learned position table of an image encoder's checkpoint, under its name in a variant; empty if it has none.
+
+    Args:
+        encoder: as `assemble`'s.
+        image_size: likewise.
+    """
+    family, tower = _sized_tower(find(encoder), image_size)
+    return {f"model.vision_tower.{name}": tower.tensors[name] for name in _table_names(family, tower)}
+
+
+def padded(processor: Any) -> Any:
+    """An image processor that first pads to a square with the mean colour, as LLaVA does in its second stage.
+
+    One that keeps the aspect ratio is returned as it is: padding would undo what it is for.
+    """
+    if getattr(processor, "do_pad", None) or hasattr(processor, "patch_size"):
+        return processor
+    steps = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb")
+    numbers = ("size", "crop_size", "resample", "rescale_factor", "image_mean", "image_std")
+    kept = {key: value for key, value in processor.to_dict().items() if key in (*steps, *numbers) and value is not None}
+    options: dict[str, Any] = {"do_center_crop": False, **kept}
+    return LlavaImageProcessorPil(do_pad=True, **options)
+
+
+def resized(processor: Any, image_size: int | None) -> Any:
+    """An image processor whose squares have another side; the margin around a crop stays in proportion."""
+    if image_size is None:
+        return processor
+    if hasattr(processor, "patch_size"):
+        processor.max_num_patches = (image_size // processor.patch_size) ** 2
+        return processor
+    values = processor.to_dict()
+    square = {"height": image_size, "width": image_size}
+    size = dict(values["size"])
+    if values.get("do_center_crop"):
+        if "shortest_edge" in size:
+            scale = size["shortest_edge"] / values["crop_size"]["height"]
+            size = {"shortest_edge": round(image_size * scale)}
+        else:
+            size = {side: round(image_size * size[side] / values["crop_size"][side]) for side in square}
+        values["crop_size"] = square
+    else:
+        size = square
+    return type(processor).from_dict({**values, "size": size})
+
+
+def _sized_tower(folder: Path, image_size: int | None) -> tuple[Encoder, Tower]:
+    """The tower in ``folder``, its table resized to pictures of this size."""
+    tower = read_tower(folder, {})
+    family = detect(tower.config)
+    config: Any = tower.config
+    if image_size is None or family.ragged or image_size == config.image_size:
+        return family, tower
+    side = image_size // config.patch_size
+    if not side:
+        raise UserError(f"image_size {image_size} is smaller than a patch of {folder} ({config.patch_size} px)")
+    resized_tables = {name: _resize(tower.tensors[name], side) for name in _table_names(family, tower)}
+    config.image_size = image_size
+    return family, Tower(config, {**tower.tensors, **resized_tables})
+
+
+def _table_names(family: Encoder, tower: Tower) -> list[str]:
+    if family.table != "learned":
+        return []
+    return [name for name in tower.tensors if name in (family.table_at, f"{family.table_at}.weight")]
+
+
+def _resize(table: Tensor, side: int) -> Tensor:
+    """A table of rows, or of (1, rows), for a grid of another size; a row for CLS stays as it is."""
+    rows_nd = table.reshape(-1, table.shape[-1])
+    old = int(len(rows_nd) ** 0.5)
+    prefix_pd, patches_nd = rows_nd.split([len(rows_nd) - old * old, old * old])
+    grid_1dhw = patches_nd.float().T.unflatten(1, (old, old))[None]
+    new_1dhw = F.interpolate(grid_1dhw, size=(side, side), mode="bicubic", align_corners=False)
+    resized_nd = torch.cat([prefix_pd, new_1dhw.flatten(2)[0].T.to(table.dtype)])
+    return resized_nd.reshape(*table.shape[:-2], *resized_nd.shape)
+
+
+def _grow(language: Any, tokens: int) -> None:
+    """Give the embedding and the head a row for every token that the tokenizer knows: their mean."""
+    if tokens <= language.config.vocab_size:
+        return
+    language.config.vocab_size = -(-tokens // ROWS) * ROWS
+    embedding, head = language.get_input_embeddings(), language.get_output_embeddings()
+    tied = head.weight is embedding.weight
+    embedding.weight = _with_rows(embedding.weight, language.config.vocab_size)
+    head.weight = embedding.weight if tied else _with_rows(head.weight, language.config.vocab_size)
+
+
+def _with_rows(table_vd: Tensor, rows: int) -> nn.Parameter:
+    mean_1d = table_vd.float().mean(dim=0, keepdim=True).to(table_vd.dtype)
+    return nn.Parameter(torch.cat([table_vd, mean_1d.expand(rows - len(table_vd), -1)]).detach())
+
+
+def _vision_tower(family: Encoder, tower: Tower, folder: Path) -> Any:
+    kind = family.model_classes[cast(str, tower.config.model_type)]
+    try:
+        return fill(kind, tower.config, tower.tensors, folder)
+    except UserError as error:
+        raise UserError(f"cannot open the image encoder in {folder}: {error}") from error
+
+
+def _joined(config: BlindspotConfig, tower: Any, language: Any) -> BlindspotForConditionalGeneration:
+    with torch.device("meta"):
+        model = BlindspotForConditionalGeneration(config)
+    body: Any = model.model
+    body.vision_tower, body.language_model = tower, language.base_model
+    body.multi_modal_projector = connectors.build(body.parts.connector, config)
+    model.lm_head.weight = language.get_output_embeddings().weight
+    if hasattr(body, "image_newline"):
+        width = language.config.hidden_size
+        body.image_newline = nn.Parameter(torch.randn(width) / width**0.5)
+    body.attach_positions()
+    return model.eval()
