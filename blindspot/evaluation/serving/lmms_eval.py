@@ -1,0 +1,160 @@
+"""Blindspot's models in lmms-eval: ``--model blindspot --model_args pretrained=MODEL``.
+
+lmms-eval finds `manifest` through the entry point group ``lmms_eval.models``.
+"""
+
+import hashlib
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from blindspot.errors import UserError
+from blindspot.evaluation.base import PICTURE, Asked, Prompt, Reply
+from blindspot.evaluation.serving.completion import cut
+
+try:
+    from lmms_eval.api.model import lmms  # pyright: ignore[reportMissingImports]
+except ImportError:  # without the extra, this module is imported by nobody but can be
+    lmms: Any = object
+
+PORTION = 512
+"""Questions whose pictures are in memory at a time."""
+DEFAULT_TOKENS = 1024
+PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+
+
+def manifest() -> Any:
+    """What lmms-eval 0.7.3 registers."""
+    from lmms_eval.models.registry_v2 import ModelManifest  # pyright: ignore[reportMissingImports]
+
+    return ModelManifest("blindspot", chat_class_path=f"{__name__}.{Blindspot.__name__}")
+
+
+class Blindspot(lmms):
+    """Any model that Blindspot opens, asked by its family's template, in batches, greedily.
+
+    Args:
+        pretrained: a model folder of any format, or a Hugging Face id.
+        batch_size: most questions at a time.
+        device: as torch names it; by default what accelerate chooses for this process.
+        max_batch_size: lmms-eval always says it; not used.
+    """
+
+    is_simple = False
+
+    def __init__(
+        self,
+        pretrained: str,
+        batch_size: int | str = 32,
+        device: str | None = None,
+        max_batch_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        from accelerate import Accelerator
+
+        from blindspot.evaluation.answerers.local import LocalAnswerer
+        from blindspot.model.load import load
+
+        self.accelerator = Accelerator()
+        self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
+        self.device = self.accelerator.device if device is None or self._world_size > 1 else device
+        model, processor = load(pretrained)
+        self._answerer: Any = LocalAnswerer(model, processor, batch=int(batch_size), device=self.device)
+
+    def generate_until(self, requests: Sequence[Any]) -> list[str]:
+        """Greedy answers, in the order of the requests, each up to the first text of its ``until``.
+
+        Raises:
+            UserError: if a request wants sampling, several turns or a video, or a question cannot be answered.
+        """
+        answers: list[str] = []
+        for start in range(0, len(requests), PORTION):
+            answers += self._portion([request.args for request in requests[start : start + PORTION]])
+        return answers
+
+    def loglikelihood(self, requests: Sequence[Any]) -> Any:
+        """lmms-eval also asks whether a continuation is what greedy decoding gives; that is not computed here."""
+        raise NotImplementedError("blindspot does not answer loglikelihood requests; choose a task that generates")
+
+    def generate_until_multi_round(self, requests: Sequence[Any]) -> Any:
+        """Several turns are not done."""
+        raise NotImplementedError("blindspot answers one turn; choose a task of one round")
+
+    def _portion(self, arguments: Sequence[tuple[Any, ...]]) -> list[str]:
+        asked: list[Asked] = []
+        stops: list[tuple[str, ...]] = []
+        for number, (_, doc_to_messages, settings, doc_id, task, split) in enumerate(arguments):
+            messages = doc_to_messages(self.task_dict[task][split][doc_id])
+            asked.append(question(str(number), messages, _longest(settings)))
+            until = settings.get("until") or ()
+            stops.append((until,) if isinstance(until, str) else tuple(until))
+        replies: dict[str, Reply] = {reply.id: reply for reply in self._answerer.answer(asked)}
+        answers: list[str] = []
+        for number, (context, _, settings, doc_id, task, _) in enumerate(arguments):
+            reply = replies[str(number)]
+            if reply.error is not None:
+                raise UserError(f"{task}, document {doc_id}: {reply.error}")
+            answers.append(cut(reply, stops[number])[0])
+            self.cache_hook.add_partial("generate_until", (context, settings), answers[-1])
+        return answers
+
+
+def question(name: str, messages: Sequence[Mapping[str, Any]], longest: int) -> Asked:
+    """lmms-eval's messages as a question.
+
+    Args:
+        name: its id.
+        messages: system messages, if any, then one of the user, with parts of type text and image.
+        longest: most tokens of the answer.
+
+    Raises:
+        UserError: if there is anything else.
+    """
+    *before, last = messages
+    if last["role"] != "user" or any(message["role"] != "system" for message in before):
+        raise UserError("blindspot answers one user message, after system messages if any; use no few-shot examples")
+    pictures: list[bytes] = []
+    content = tuple(_pieces(last["content"], pictures))
+    texts = [part["text"] for message in before for part in message["content"]]
+    keys = tuple(hashlib.sha256(picture).hexdigest() for picture in pictures)
+    prompt = Prompt(content, "\n".join(texts) if texts else None, longest=longest)
+    return Asked(name, prompt, tuple(pictures), keys)
+
+
+def _pieces(parts: Sequence[Mapping[str, Any]], pictures: list[bytes]) -> Iterator[str]:
+    for part in parts:
+        if part["type"] == "text":
+            yield part["text"]
+        elif part["type"] == "image":
+            pictures.append(_file(part["url"]))
+            yield PICTURE
+        else:
+            raise UserError(f"blindspot sees texts and pictures only, and this task has a part of type {part['type']}")
+
+
+def _file(picture: Any) -> bytes:
+    """A picture as the bytes of a file: lmms-eval hands over decoded pixels, and PNG keeps them."""
+    if not isinstance(picture, Image.Image):
+        return Path(picture).read_bytes()
+    file = io.BytesIO()
+    (picture if picture.mode in PNG_MODES else picture.convert("RGB")).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def _longest(settings: Mapping[str, Any]) -> int:
+    """Most tokens, from a task's generation settings.
+
+    Raises:
+        UserError: if they ask for more than greedy decoding.
+    """
+    samples, temperature = settings.get("do_sample"), settings.get("temperature")
+    if temperature is not None:
+        samples = temperature > 0 and samples is not False
+    if samples or (settings.get("num_beams") or 1) > 1:
+        raise UserError(
+            "blindspot decodes greedily, and this task samples or searches; set do_sample=False, num_beams=1"
+        )
+    return int(settings.get("max_new_tokens") or DEFAULT_TOKENS)

@@ -1,0 +1,171 @@
+"""Chat completion requests, as OpenAI documents them, to questions.
+
+What would change an answer and is not done here is refused, so that nobody measures a setting that was ignored.
+"""
+
+import base64
+import binascii
+import hashlib
+import io
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from blindspot.evaluation.base import PICTURE, Asked, Prompt
+from blindspot.evaluation.serving.refusal import Refusal
+
+DEFAULT_TOKENS = 2048
+MOST_PIXELS = 64_000_000
+MOST_PICTURES = 32
+NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "best_of": (1,),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "repetition_penalty": (1,),
+    "logit_bias": ({},),
+    "logprobs": (False,),
+    "tools": ([],),
+    "functions": ([],),
+    "response_format": ({"type": "text"},),
+}
+"""Fields that this server does not carry out, with the values that ask for nothing."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a request wants.
+
+    Attributes:
+        asked: the question.
+        stop: texts at which the answer ends, themselves left out.
+        stream: as events.
+    """
+
+    asked: Asked
+    stop: tuple[str, ...]
+    stream: bool
+
+
+def read(body: Any, model: str) -> Wanted:
+    """A decoded request.
+
+    Args:
+        body: its JSON.
+        model: the name of the model that is served.
+
+    Raises:
+        Refusal: if it is none, or wants what is not done here.
+    """
+    if not isinstance(body, dict):
+        raise Refusal(400, "the body must be a JSON object")
+    if body.get("model") not in (None, model):
+        raise Refusal(404, f"this server serves {model!r}, not {str(body['model'])[:200]!r}", "model_not_found")
+    _refuse_settings(body)
+    system, content, pictures = _turns(body.get("messages"))
+    prompt = Prompt(content, system, longest=_longest(body))
+    keys = tuple(hashlib.sha256(picture).hexdigest() for picture in pictures)
+    asked = Asked(f"chatcmpl-{uuid.uuid4().hex}", prompt, pictures, keys)
+    return Wanted(asked, _stop(body.get("stop")), _boolean(body, "stream"))
+
+
+def _refuse_settings(body: Mapping[str, Any]) -> None:
+    if body.get("temperature") not in (None, 0) and body.get("top_k") != 1:
+        raise Refusal(400, "this server decodes greedily; send temperature 0 or none", "unsupported_parameter")
+    for name, neutral in NEUTRAL.items():
+        if body.get(name) is not None and body[name] not in neutral:
+            raise Refusal(400, f"this server does not do {name!r}; leave it out", "unsupported_parameter")
+
+
+def _longest(body: Mapping[str, Any]) -> int:
+    for name in ("max_completion_tokens", "max_tokens"):
+        value = body.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise Refusal(400, f"{name} must be a whole number above zero")
+        return value
+    return DEFAULT_TOKENS
+
+
+def _stop(value: Any) -> tuple[str, ...]:
+    texts = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise Refusal(400, "stop must be a text or a list of texts")
+    return tuple(text for text in texts if text)
+
+
+def _boolean(body: Mapping[str, Any], name: str) -> bool:
+    value = body.get(name)
+    if value not in (None, False, True):
+        raise Refusal(400, f"{name} must be true or false")
+    return bool(value)
+
+
+def _turns(messages: Any) -> tuple[str | None, tuple[str, ...], tuple[bytes, ...]]:
+    """The system text, what the user says with marks for the pictures, and these."""
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        raise Refusal(400, "messages must be a list of objects")
+    systems = [message for message in messages if message.get("role") in ("system", "developer")]
+    if len(messages) != len(systems) + 1 or messages[-1].get("role") != "user":
+        raise Refusal(400, "this server answers one user message, after system messages if any; send no other turns")
+    pictures: list[bytes] = []
+    content = tuple(_pieces(messages[-1].get("content"), pictures.append))
+    texts = [text for message in systems for text in _pieces(message.get("content"), _no_picture)]
+    return "\n".join(texts) if texts else None, content, tuple(pictures)
+
+
+def _pieces(content: Any, take: Callable[[bytes], None]) -> list[str]:
+    """Texts and marks of a message's content; its pictures are handed to ``take``."""
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    if not isinstance(parts, list) or not parts:
+        raise Refusal(400, "a message's content must be a text or a list of parts")
+    shown = sum(isinstance(part, dict) and part.get("type") == "image_url" for part in parts)
+    if shown > MOST_PICTURES:
+        raise Refusal(400, f"a message has {shown} pictures; {MOST_PICTURES} are the most taken")
+    return [_piece(part, take) for part in parts]
+
+
+def _piece(part: Any, take: Callable[[bytes], None]) -> str:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind == "text" and isinstance(part.get("text"), str):
+        if PICTURE in part["text"]:
+            raise Refusal(400, f"a text says {PICTURE}; send pictures as image_url parts")
+        return part["text"]
+    if kind == "image_url":
+        image = part.get("image_url")
+        take(picture(image.get("url") if isinstance(image, dict) else image))
+        return PICTURE
+    raise Refusal(400, "a part of a message must be of type text (with text) or image_url (with url)")
+
+
+def _no_picture(picture: bytes) -> None:
+    raise Refusal(400, "pictures belong to the user's message")
+
+
+def picture(url: Any) -> bytes:
+    """The picture file in a data URL, which Pillow has read once.
+
+    Raises:
+        Refusal: if it is something else, too large, or damaged.
+    """
+    head, _, data = url.partition(",") if isinstance(url, str) else ("", "", "")
+    if not (head.startswith("data:") and head.endswith(";base64")):
+        raise Refusal(400, "pictures are taken as data URLs (data:image/png;base64,...); this server fetches nothing")
+    try:
+        content = base64.b64decode("".join(data.split()), validate=True)
+        with Image.open(io.BytesIO(content)) as image:
+            width, height = image.size
+            if width * height > MOST_PIXELS:
+                raise Refusal(400, f"a picture has {width} x {height} pixels; {MOST_PIXELS:,} are the most taken")
+            image.load()
+    except Refusal:
+        raise
+    except (binascii.Error, ValueError) as error:
+        raise Refusal(400, f"a picture's data cannot be decoded: {error}") from error
+    except Exception as error:  # what a damaged file makes Pillow raise has no common base
+        raise Refusal(400, f"a picture cannot be read: {error or type(error).__name__}") from error
+    return content

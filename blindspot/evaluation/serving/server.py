@@ -1,0 +1,218 @@
+"""A model behind the protocol of OpenAI's chat completions, on the standard library's HTTP server."""
+
+import errno
+import json
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
+from socketserver import TCPServer, ThreadingMixIn
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from blindspot.errors import UserError
+from blindspot.evaluation.base import Answerer, Asked, Reply
+from blindspot.evaluation.serving import completion, request
+from blindspot.evaluation.serving.batches import Batches
+from blindspot.evaluation.serving.refusal import Refusal
+from blindspot.files import fingerprint
+
+MOST_BYTES = 64 * 2**20
+"""Of a request."""
+READ_SECONDS = 60.0
+"""For each read from a client, and for a connection that is kept open."""
+LEAVING_SECONDS = 5.0
+CHAT, MODELS, HEALTH = "/v1/chat/completions", "/v1/models", "/health"
+
+
+class Server(ThreadingMixIn, TCPServer):
+    """Listens as soon as `start` gives it a model; until then it only holds the port.
+
+    Args:
+        host: address to listen on.
+        port: 0: any that is free.
+
+    Raises:
+        UserError: if the port cannot be had.
+    """
+
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, host: str, port: int) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), _Handler, bind_and_activate=False)
+        try:
+            self.server_bind()
+        except (OSError, OverflowError) as error:
+            self.server_close()
+            raise _unbound(host, port, error) from error
+        self._under_way = 0
+        self._changed = threading.Condition()
+
+    def start(self, answerer: Answerer, name: str, batch: int) -> None:
+        """Accept requests.
+
+        Args:
+            answerer: the model.
+            name: that it is served by.
+            batch: most questions that are handed to it at a time.
+        """
+        self.name = name
+        self.created = int(time.time())
+        self.fingerprint = f"blindspot-{fingerprint(answerer.identity)[:16]}"
+        self.batches = Batches(answerer, batch)
+        self.server_activate()
+
+    @property
+    def address(self) -> str:
+        """What a client is told."""
+        host, port = self.server_address[:2]
+        return (
+            f"http://[{host!s}]:{port}/v1" if self.address_family == socket.AF_INET6 else f"http://{host!s}:{port}/v1"
+        )
+
+    def stop(self) -> None:
+        """Finish the batch under way, refuse what waits behind it, and close."""
+        self.batches.close()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._under_way, LEAVING_SECONDS)
+        self.server_close()
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Holds `stop` back until an answer is sent."""
+        self._count(1)
+        try:
+            yield
+        finally:
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        with self._changed:
+            self._under_way += change
+            self._changed.notify_all()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that has gone is no event; anything else is a bug, and is shown."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            traceback.print_exc()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version = "blindspot"
+    sys_version = ""
+    timeout = READ_SECONDS
+    disable_nagle_algorithm = True
+    wbufsize = -1
+    server: Server  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def do_GET(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        if path == HEALTH:
+            self._send(200, {"status": "ok", "model": self.server.name})
+        elif path == MODELS:
+            self._send(200, completion.models(self.server.name, self.server.created))
+        elif path == f"{MODELS}/{self.server.name}":
+            self._send(200, completion.described(self.server.name, self.server.created))
+        else:
+            self._refuse(Refusal(404, f"there is no {path} here; there are {CHAT}, {MODELS} and {HEALTH}"))
+
+    def do_POST(self) -> None:
+        with self.server.counted():
+            try:
+                self._chat()
+            except Refusal as refusal:
+                self._refuse(refusal)
+
+    def _chat(self) -> None:
+        content = self._body()
+        if urlsplit(self.path).path != CHAT:
+            raise Refusal(404, f"there is no {self.path} here; questions go to {CHAT}")
+        if (
+            self.headers.get_content_type() != "application/json"
+        ):  # a web page cannot send this without being allowed to
+            raise Refusal(415, "send the request as application/json")
+        try:
+            body = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise Refusal(400, f"the body is not JSON: {error}") from error
+        wanted = request.read(body, self.server.name)
+        reply = self._reply(wanted.asked)
+        said = (self.server.name, self.server.fingerprint, reply.id, *completion.cut(reply, wanted.stop))
+        if wanted.stream:
+            self._send_bytes(200, "text/event-stream", b"".join(completion.events(*said)))
+        else:
+            self._send(200, completion.whole(*said))
+
+    def _reply(self, asked: Asked) -> Reply:
+        try:
+            reply = self.server.batches.ask(asked).result()
+        except CancelledError:
+            raise Refusal(503, "this server is being stopped") from None
+        except UserError as error:
+            raise Refusal(400, str(error)) from error
+        except Exception as error:
+            traceback.print_exc()
+            raise Refusal(500, f"the model failed: {type(error).__name__}") from error
+        if reply.error is not None:
+            raise Refusal(400, reply.error)
+        return reply
+
+    def _body(self) -> bytes:
+        """What the client sends, whatever it is: a connection is used again only behind it."""
+        length = self.headers.get("Content-Length", "")
+        if not (length.isascii() and length.isdigit()):
+            self.close_connection = True
+            raise Refusal(411, "say the request's length (Content-Length)")
+        if int(length) > MOST_BYTES:
+            self.close_connection = True
+            self._discard(min(int(length), 4 * MOST_BYTES))  # for a client that reads only after it has written
+            raise Refusal(413, f"a request may have {MOST_BYTES // 2**20} MiB")
+        content = self.rfile.read(int(length))
+        if len(content) < int(length):
+            raise ConnectionAbortedError
+        return content
+
+    def _discard(self, count: int) -> None:
+        while count > 0 and (piece := self.rfile.read(min(count, 2**20))):
+            count -= len(piece)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._send(refusal.status, refusal.to_dict())
+
+    def _send(self, status: int, value: Any) -> None:
+        self._send_bytes(status, "application/json", json.dumps(value).encode())
+
+    def _send_bytes(self, status: int, kind: str, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(content)
+        self.wfile.flush()
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the standard library says of requests that are no HTTP, in this protocol's shape."""
+        self.close_connection = True
+        self._refuse(Refusal(int(code), message or "bad request"))
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Requests are not logged: they hold other people's questions."""
+
+
+def _unbound(host: str, port: int, error: OSError | OverflowError) -> UserError:
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return UserError(f"port {port} of {host} is taken by another program; choose another with --port")
+    if isinstance(error, PermissionError):
+        return UserError(f"port {port} needs a privileged user; choose one from 1024 on with --port")
+    return UserError(f"cannot listen on {host}, port {port}: {error}; see --host and --port")

@@ -1,0 +1,78 @@
+"""Norms that are known, and readers that are blind to order by construction."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from blindspot.connectors import ConnectorSpec
+from blindspot.diagnostics import stimuli as draw
+from blindspot.diagnostics.base import Budget
+from blindspot.diagnostics.hooks import Changes, Site
+from blindspot.diagnostics.norms import _matched, _permuted, run
+from blindspot.diagnostics.subject import Subject
+from blindspot.positions import LanguagePositions
+from tests.diagnostics.known import random_subject
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+BUDGET = Budget(stimuli=32)
+
+
+def tables(subject: Subject) -> dict[str, list[dict[str, Any]]]:
+    return {table.name: table.rows for table in run(subject, BUDGET, lambda done, of: None).tables}
+
+
+def test_twice_the_connector_is_twice_the_norm() -> None:
+    subject = random_subject()
+    before = tables(subject)["norms"][0]
+    last = subject.model.model.multi_modal_projector.linear_2
+    with torch.no_grad():
+        last.weight *= 2
+        last.bias *= 2
+    after = tables(subject)["norms"][0]
+    assert after["value"] == pytest.approx(2 * before["value"], rel=1e-4)
+    assert after["text"] == pytest.approx(before["text"])
+    assert before["low"] < before["value"] < before["high"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"language_positions": LanguagePositions("bapa"), "layers": 1},
+        {"connector": ConnectorSpec(name="qformer", tokens=1)},
+    ],
+)
+def test_a_reader_without_order_has_index_zero(options: dict[str, Any]) -> None:
+    """One layer over tokens of one place sees a set; one token has no order."""
+    for row in tables(random_subject(**options))["permutation"]:
+        assert row["value"] in (0.0, None)
+
+
+def test_a_reader_with_order_notices() -> None:
+    subject = random_subject(spread=0.5)
+    prepared = subject.prepare(draw.directions(16, 0, "words"))
+    plain = subject.run(prepared).logits_bk
+    assert not torch.allclose(subject.run(prepared, changes=Changes((_permuted(prepared, 0),))).logits_bk, plain)
+
+
+def test_the_permutation_moves_image_tokens_alone_and_keeps_them_all() -> None:
+    subject = random_subject()
+    prepared = subject.prepare(draw.directions(4, 0, "words"))
+    entry, span = Site("language", 0), prepared.image_span
+    plain = subject.run(prepared, [entry]).states[entry]
+    moved = _permuted(prepared, 0).change(plain)
+    outside = [t for t in range(plain.shape[1]) if not span.start <= t < span.stop]
+    assert torch.equal(moved[:, outside], plain[:, outside])
+    assert not torch.equal(moved[:, span], plain[:, span])
+    assert torch.equal(moved[:, span].sort(dim=1).values, plain[:, span].sort(dim=1).values)
+    alone = subject.prepare(prepared.stimuli[1:2])
+    assert torch.equal(_permuted(alone, 0).change(plain[1:2]), moved[1:2])  # whatever batch it is in
+
+
+def test_matching_gives_image_tokens_the_norm_of_text() -> None:
+    subject = random_subject()
+    prepared = subject.prepare(draw.directions(4, 0, "words"))
+    entry = Site("language", 0)
+    norms = _matched(prepared).change(subject.run(prepared, [entry]).states[entry]).norm(dim=-1)
+    text = norms[:, prepared.image_span.stop :].mean(dim=1)
+    assert torch.allclose(norms[:, prepared.image_span], text[:, None].expand(-1, 16), rtol=1e-4)

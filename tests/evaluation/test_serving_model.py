@@ -1,0 +1,152 @@
+"""Real models of a few thousand weights behind real servers: ours, and transformers' where it is installed."""
+
+import io
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from blindspot.encoders import ENCODERS, TowerShape
+from blindspot.evaluation.answerers.api import ApiAnswerer
+from blindspot.evaluation.answerers.local import LocalAnswerer
+from blindspot.evaluation.base import PICTURE, Asked, Prompt
+from blindspot.evaluation.serving.server import Server
+from blindspot.model.build import LanguageShape, build_variant
+from blindspot.model.load import load
+from blindspot.model.processor import build_processor
+from blindspot.model.tokenizer import word_tokenizer, words_of
+from blindspot.model.variant import save
+from blindspot.positions import EncoderPositions
+
+from .tiny_families import checkpoint
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def variant(folder: Path) -> Path:
+    """A variant of ours with 2D-RoPE, which transformers alone cannot open."""
+    torch.manual_seed(0)
+    tokenizer = word_tokenizer(["red", "blue", "left-of", "box", "of", "yes", "no"])
+    words = words_of(tokenizer)
+    language = LanguageShape(32, 2, 2, 64, 100.0, words.count).config(words.pad, words.begin, words.end)
+    tower = TowerShape(width=32, layers=2, heads=2, mlp_width=64, image_size=32, patch_size=8)
+    model = build_variant(ENCODERS["clip"], tower, EncoderPositions("axial", 100.0, "replace"), language, words.image)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.2)
+    save(model, folder)
+    build_processor(model.config, tokenizer).save_pretrained(folder)
+    return folder
+
+
+MODELS: dict[str, Callable[[Path], Path]] = {
+    "ours": variant,
+    "llava": lambda folder: checkpoint("llava", folder),
+    "qwen2_5_vl": lambda folder: checkpoint("qwen2_5_vl", folder),
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {name: make(tmp_path_factory.mktemp(name) / "model") for name, make in MODELS.items()}
+
+
+def picture(number: int) -> bytes:
+    file = io.BytesIO()
+    torch.manual_seed(number)
+    noise_hwc = torch.randint(0, 256, (60 + 9 * number, 70, 3), dtype=torch.uint8)
+    Image.fromarray(noise_hwc.numpy()).save(file, "PNG")
+    return file.getvalue()
+
+
+def questions(count: int) -> list[Asked]:
+    """About three pictures, and every seventh about none."""
+    asked: list[Asked] = []
+    for number in range(count):
+        shown = () if number % 7 == 6 else (picture(number % 3),)
+        content = (*[PICTURE] * len(shown), "red left-of blue" + " box of red" * (number % 4))
+        asked.append(Asked(f"q{number}", Prompt(content, longest=4), shown, tuple(str(number % 3) for _ in shown)))
+    return asked
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_behind_our_server_answers_as_it_does_here(name: str, folders: dict[str, Path]) -> None:
+    local = LocalAnswerer(*load(folders[name]))
+    asked = questions(21)
+    expected = {reply.id: reply for reply in local.answer(asked)}
+    server = Server("127.0.0.1", 0)
+    server.start(LocalAnswerer(*load(folders[name]), batch=8), name, 64)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        answers = list(ApiAnswerer(server.address, name, concurrency=12).answer(asked))
+    finally:
+        server.shutdown()
+        thread.join()
+        server.stop()
+    assert {reply.id: reply for reply in answers} == expected
+    assert not [reply for reply in answers if reply.error] and len({reply.raw for reply in answers}) > 1
+
+
+@contextmanager
+def running(*command: str, port: int) -> Iterator[str]:
+    """A server in its own process, from when it is healthy."""
+    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 120
+        while True:
+            assert process.poll() is None and time.monotonic() < end, "the server did not start"
+            try:
+                httpx2.get(f"http://127.0.0.1:{port}/health", trust_env=False).raise_for_status()
+                break
+            except httpx2.HTTPError:
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_transformers_own_server_is_understood(folders: dict[str, Path]) -> None:
+    for package in ("fastapi", "uvicorn", "openai"):
+        pytest.importorskip(package, reason=f"transformers serve needs {package} (transformers[serving])")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    folder = str(folders["llava"])
+    asked = questions(6)
+    serve = "from transformers.cli.transformers import main; main()"
+    with running("-c", serve, "serve", folder, "--port", str(port), "--host", "127.0.0.1", port=port) as address:
+        replies = {reply.id: reply for reply in ApiAnswerer(address, folder, concurrency=3).answer(asked)}
+    assert {name: (reply.raw, reply.error) for name, reply in replies.items()} == {
+        one.id: (generated(folder, one), None) for one in asked
+    }
+
+
+def generated(folder: str, asked: Asked) -> str:
+    """What transformers itself makes of a question."""
+    model: Any = AutoModelForImageTextToText.from_pretrained(folder)
+    processor: Any = AutoProcessor.from_pretrained(folder)
+    pictures = [Image.open(io.BytesIO(content)) for content in asked.pictures]
+    parts = [{"type": "text", "text": asked.prompt.content[-1]}]
+    content = [*({"type": "image", "image": one} for one in pictures), *parts]
+    inputs = processor.apply_chat_template(
+        [{"role": "user", "content": content}],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+    )
+    ids = model.generate(**inputs, max_new_tokens=asked.prompt.longest, do_sample=False)
+    return processor.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)

@@ -1,0 +1,205 @@
+"""What the server takes and refuses, request by request."""
+
+import base64
+import io
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from blindspot.evaluation.answerers import api_reply, api_request
+from blindspot.evaluation.base import PICTURE, Asked, Prompt, Reply
+from blindspot.evaluation.serving import completion, request
+from blindspot.evaluation.serving.refusal import Refusal
+
+
+def png(width: int = 3, height: int = 2) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), "blue").save(file, "PNG")
+    return file.getvalue()
+
+
+def url(content: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+
+
+def body(**fields: Any) -> dict[str, Any]:
+    return {"model": "toy", "messages": [{"role": "user", "content": "hello"}], **fields}
+
+
+def shown(*parts: Any) -> dict[str, Any]:
+    return body(messages=[{"role": "user", "content": list(parts)}])
+
+
+def test_a_request_becomes_the_question_that_was_asked() -> None:
+    content = [{"type": "text", "text": "in "}, {"type": "image_url", "image_url": {"url": url(png())}}]
+    system = {"role": "system", "content": [{"type": "text", "text": "be brief"}]}
+    wanted = request.read(body(messages=[system, {"role": "user", "content": content}], max_tokens=9), "toy")
+    assert wanted.asked.prompt == Prompt(("in ", PICTURE), system="be brief", longest=9)
+    assert wanted.asked.pictures == (png(),)
+    assert (wanted.stop, wanted.stream) == ((), False)
+
+
+def test_equal_pictures_have_equal_keys_and_requests_never_equal_names() -> None:
+    part, other = ({"type": "image_url", "image_url": url(png(width))} for width in (3, 4))
+    first, second = (request.read(shown(part, other, part), "toy").asked for _ in range(2))
+    assert first.id != second.id
+    assert first.picture_keys == second.picture_keys
+    assert [first.picture_keys.index(key) for key in first.picture_keys] == [0, 1, 0]
+
+
+TEXTS = st.text(min_size=1, max_size=10).filter(lambda text: PICTURE not in text)
+
+
+@given(
+    pieces=st.lists(st.none() | TEXTS, min_size=1, max_size=6),
+    system=st.none() | TEXTS,
+    longest=st.integers(1, 4096),
+)
+@settings(max_examples=50)
+def test_what_our_client_sends_our_server_reads(pieces: list[str | None], system: str | None, longest: int) -> None:
+    content = tuple(PICTURE if piece is None else piece for piece in pieces)
+    pictures = tuple(png(number + 1) for number in range(content.count(PICTURE)))
+    asked = Asked("q", Prompt(content, system, longest=longest), pictures)
+    sent = json.loads(api_request.body(asked, "toy", api_request.settings({})))
+    read = request.read(sent, "toy").asked
+    assert "".join(read.prompt.content) == "".join(content)
+    assert (read.pictures, read.prompt.system, read.prompt.longest) == (pictures, system, longest)
+
+
+@pytest.mark.parametrize("fields", [{"temperature": 0}, {"temperature": 0.0}, {"temperature": None}, {"top_p": 0.5}])
+def test_greedy_settings_are_taken(fields: dict[str, Any]) -> None:
+    request.read(body(**fields), "toy")
+
+
+def test_sampling_from_one_token_is_greedy() -> None:
+    request.read(body(temperature=0.01, top_k=1, top_p=0.001), "toy")
+
+
+def test_what_changes_nothing_is_taken() -> None:
+    request.read(body(n=1, presence_penalty=0.0, tools=[], response_format={"type": "text"}, user="me", seed=1), "toy")
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "message"),
+    [
+        ({"model": "gpt-7"}, 404, "serves 'toy', not 'gpt-7'"),
+        ({"temperature": 0.7}, 400, "decodes greedily"),
+        ({"temperature": float("nan")}, 400, "decodes greedily"),
+        ({"n": 2}, 400, "does not do 'n'"),
+        ({"frequency_penalty": 0.1}, 400, "does not do 'frequency_penalty'"),
+        ({"tools": [{}]}, 400, "does not do 'tools'"),
+        ({"logprobs": True}, 400, "does not do 'logprobs'"),
+        ({"response_format": {"type": "json_object"}}, 400, "does not do 'response_format'"),
+        ({"max_tokens": 0}, 400, "max_tokens must be a whole number"),
+        ({"max_tokens": True}, 400, "max_tokens must be a whole number"),
+        ({"max_completion_tokens": 1.5}, 400, "max_completion_tokens must be"),
+        ({"stop": [1]}, 400, "stop must be"),
+        ({"stream": "yes"}, 400, "stream must be"),
+        ({"messages": None}, 400, "messages must be a list"),
+        ({"messages": []}, 400, "one user message"),
+        ({"messages": ["hi"]}, 400, "messages must be a list of objects"),
+        ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, 400, "one user"),
+        ({"messages": [{"role": "user", "content": "a"}] * 2}, 400, "one user message"),
+        ({"messages": [{"role": "system", "content": "a"}]}, 400, "one user message"),
+        ({"messages": [{"role": "user"}]}, 400, "content must be"),
+        ({"messages": [{"role": "user", "content": []}]}, 400, "content must be"),
+        ({"messages": [{"role": "user", "content": ["a"]}]}, 400, "of type text"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": 1}]}]}, 400, "of type text"),
+        ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, 400, "of type text"),
+        ({"messages": [{"role": "user", "content": "see <image>"}]}, 400, "send pictures as image_url"),
+    ],
+)
+def test_what_is_not_done_is_refused(fields: dict[str, Any], status: int, message: str) -> None:
+    with pytest.raises(Refusal, match=message) as refused:
+        request.read(body(**fields), "toy")
+    error = refused.value.to_dict()["error"]
+    assert refused.value.status == status
+    assert error["type"] == "invalid_request_error" and error["message"] == str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("https://example.org/cat.png", "fetches nothing"),
+        ("file:///etc/passwd", "fetches nothing"),
+        ("data:image/png,rawbytes", "fetches nothing"),
+        (None, "fetches nothing"),
+        ("data:image/png;base64,%%%%", "cannot be decoded"),
+        (url(b""), "cannot be read"),
+        (url(b"<svg/>"), "cannot be read"),
+        (url(png(200, 200)[:-30]), "cannot be read"),
+    ],
+)
+def test_a_picture_is_a_whole_file_in_a_data_url(address: Any, message: str) -> None:
+    with pytest.raises(Refusal, match=message):
+        request.read(shown({"type": "image_url", "image_url": {"url": address}}), "toy")
+
+
+def test_a_picture_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request, "MOST_PIXELS", 100)
+    assert request.picture(url(png(10, 10))) == png(10, 10)
+    with pytest.raises(Refusal, match="11 x 10 pixels; 100 are the most"):
+        request.picture(url(png(11, 10)))
+
+
+def test_a_request_has_a_largest_number_of_pictures() -> None:
+    part = {"type": "image_url", "image_url": {"url": url(png())}}
+    with pytest.raises(Refusal, match="33 pictures"):
+        request.read(shown(*[part] * 33), "toy")
+
+
+def test_line_breaks_in_the_data_are_no_matter() -> None:
+    data = base64.encodebytes(png(60, 60)).decode()
+    assert request.picture(f"data:image/png;base64,{data}") == png(60, 60)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = st.sampled_from(
+    ["model", "messages", "temperature", "max_tokens", "stop", "stream", "n", "tools", "logit_bias", "top_k"]
+)
+
+
+@given(fields=st.dictionaries(FIELDS, JSON, max_size=4), content=JSON)
+@settings(max_examples=50)
+def test_any_json_is_a_question_or_refused(fields: dict[str, Any], content: Any) -> None:
+    for value in (fields, body(**fields), body(messages=[{"role": "user", "content": content}]), content):
+        try:
+            assert request.read(value, "toy").asked.prompt.content
+        except Refusal as refusal:
+            assert refusal.status in (400, 404)
+
+
+@given(raw=st.text("abc\n", max_size=12), stop=st.lists(st.text("abc\n", min_size=1, max_size=2), max_size=3))
+@settings(max_examples=50)
+def test_an_answer_ends_before_the_first_stop(raw: str, stop: list[str]) -> None:
+    text, finish = completion.cut(Reply("q", raw, "length"), tuple(stop))
+    assert raw.startswith(text)
+    assert not [end for end in stop if end in text]
+    assert (finish == "length") == (text == raw and not [end for end in stop if end in raw])
+    if text != raw:
+        assert any(raw[len(text) :].startswith(end) for end in stop)
+
+
+@given(text=st.text(max_size=20), finish=st.sampled_from(["stop", "length"]))
+@settings(max_examples=50)
+def test_what_our_server_says_our_client_reads(text: str, finish: str) -> None:
+    said = json.dumps(completion.whole("toy", "fp", "c1", text, finish)).encode()
+    answer = api_reply.read(200, {}, said, "q")
+    assert answer.reply == Reply("q", text, "length" if finish == "length" else "end")
+    assert answer.reported == {"model": "toy", "system_fingerprint": "fp"}
+
+
+def test_events_carry_the_same_answer() -> None:
+    *chunks, last = b"".join(completion.events("toy", "fp", "c1", "left\n", "length")).strip().split(b"\n\n")
+    choices = [json.loads(chunk.removeprefix(b"data: "))["choices"][0] for chunk in chunks]
+    assert "".join(choice["delta"].get("content", "") for choice in choices) == "left\n"
+    assert [choice["finish_reason"] for choice in choices] == [None, "length"]
+    assert last == b"data: [DONE]"

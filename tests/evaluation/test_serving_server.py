@@ -1,0 +1,267 @@
+"""The server as clients meet it, with an answerer that does what it is told."""
+
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+import pytest
+
+from blindspot.errors import UserError
+from blindspot.evaluation.answerers.api import ApiAnswerer
+from blindspot.evaluation.base import Asked, Prompt, Reply
+from blindspot.evaluation.serving import server as serving
+from blindspot.evaluation.serving.server import Server
+
+
+class Toy:
+    """Says what it is asked, in the order that it likes; waits, and fails, where the question says so."""
+
+    identity: dict[str, Any] = {"answerer": "toy"}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.free = threading.Event()
+        self.free.set()
+
+    def answer(self, asked: Sequence[Asked]) -> Iterator[Reply]:
+        texts = ["".join(question.prompt.content) for question in asked]
+        self.batches.append(texts)
+        assert self.free.wait(10)
+        if any(text.startswith("crash") for text in texts):
+            raise RuntimeError("secret details of the machine")
+        if any(text.startswith("cannot") for text in texts):
+            raise UserError("this cannot be asked")
+        for question, text in sorted(zip(asked, texts, strict=True), key=lambda pair: pair[1], reverse=True):
+            error = "the picture is broken" if text.startswith("broken") else None
+            yield Reply(question.id, "" if error else text, "length" if text == "long" else "end", error=error)
+
+
+@contextmanager
+def served(toy: Toy, batch: int = 8) -> Iterator[Server]:
+    server = Server("127.0.0.1", 0)
+    server.start(toy, "toys/toy", batch)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        toy.free.set()
+        server.shutdown()
+        thread.join()
+        server.stop()
+
+
+@pytest.fixture
+def toy() -> Toy:
+    return Toy()
+
+
+@pytest.fixture
+def server(toy: Toy) -> Iterator[Server]:
+    with served(toy) as server:
+        yield server
+
+
+def body(text: str, **fields: Any) -> dict[str, Any]:
+    return {"model": "toys/toy", "messages": [{"role": "user", "content": text}], **fields}
+
+
+def post(server: Server, value: Any, **more: Any) -> httpx2.Response:
+    return httpx2.post(f"{server.address}/chat/completions", json=value, timeout=10, trust_env=False, **more)
+
+
+def get(server: Server, path: str) -> httpx2.Response:
+    return httpx2.get(server.address.removesuffix("/v1") + path, trust_env=False)
+
+
+def until(condition: Callable[[], Any]) -> None:
+    end = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < end, "it never came to pass"
+        time.sleep(0.005)
+
+
+def test_it_answers_lists_its_model_and_is_healthy(server: Server) -> None:
+    said = post(server, body("left of")).json()
+    assert said["object"] == "chat.completion" and said["model"] == "toys/toy"
+    assert said["choices"] == [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "left of"},
+            "logprobs": None,
+            "finish_reason": "stop",
+        }
+    ]
+    assert [model["id"] for model in get(server, "/v1/models").json()["data"]] == ["toys/toy"]
+    assert get(server, "/v1/models/toys/toy").json()["id"] == "toys/toy"
+    assert get(server, "/v1/models/toys%2Ftoy").json()["id"] == "toys/toy"
+    assert get(server, "/health").json() == {"status": "ok", "model": "toys/toy"}
+
+
+def test_the_fingerprint_is_the_models(server: Server, toy: Toy) -> None:
+    first, second = (post(server, body(text)).json()["system_fingerprint"] for text in "ab")
+    assert first == second
+    toy.identity = {"answerer": "another toy"}
+    with served(toy) as other:
+        assert post(other, body("a")).json()["system_fingerprint"] != first
+
+
+def test_length_stop_and_streaming(server: Server) -> None:
+    assert post(server, body("long")).json()["choices"][0]["finish_reason"] == "length"
+    choice = post(server, body("one\ntwo", stop="\n")).json()["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("one", "stop")
+    streamed = post(server, body("one\ntwo", stream=True, stop=["two"]))
+    assert streamed.headers["content-type"] == "text/event-stream"
+    assert streamed.text.endswith("data: [DONE]\n\n") and '"one\\n"' in streamed.text
+
+
+def test_requests_that_arrive_together_are_one_batch(toy: Toy) -> None:
+    toy.free.clear()
+    with served(toy, batch=5) as server, ThreadPoolExecutor(9) as pool:
+        first = pool.submit(post, server, body("first"))
+        until(lambda: toy.batches)
+        rest = [pool.submit(post, server, body(f"q{number}")) for number in range(8)]
+        until(lambda: server.batches._queue.qsize() == 8)
+        toy.free.set()
+        texts = [future.result().json()["choices"][0]["message"]["content"] for future in [first, *rest]]
+    assert texts == ["first", *(f"q{number}" for number in range(8))]
+    assert [len(batch) for batch in toy.batches] == [1, 5, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "message"),
+    [
+        ("crash", 500, "the model failed: RuntimeError"),
+        ("cannot", 400, "this cannot be asked"),
+        ("broken", 400, "the picture is broken"),
+    ],
+)
+def test_a_request_harms_no_other_of_its_batch(toy: Toy, text: str, status: int, message: str) -> None:
+    toy.free.clear()
+    with served(toy) as server, ThreadPoolExecutor(9) as pool:
+        first = pool.submit(post, server, body("first"))
+        until(lambda: toy.batches)
+        good = [pool.submit(post, server, body(f"q{number}")) for number in range(4)]
+        bad = pool.submit(post, server, body(text))
+        until(lambda: server.batches._queue.qsize() == 5)
+        toy.free.set()
+        assert all(future.result().status_code == 200 for future in [first, *good])
+        answer = bad.result()
+    assert answer.status_code == status
+    assert answer.json()["error"]["message"] == message
+
+
+def test_a_client_that_goes_away_is_no_event(server: Server, toy: Toy, capfd: pytest.CaptureFixture[str]) -> None:
+    toy.free.clear()
+    for content in (b'{"half', json.dumps(body("whole")).encode()):
+        with socket.create_connection(server.server_address[:2]) as client:  # pyright: ignore[reportArgumentType]
+            head = b"POST /v1/chat/completions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: "
+            client.sendall(head + str(len(json.dumps(body("whole")))).encode() + b"\r\n\r\n" + content)
+            until(lambda content=content: toy.batches or content.startswith(b'{"half'))
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")  # a reset, not a farewell
+    toy.free.set()
+    assert post(server, body("next")).status_code == 200
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status", "message"),
+    [
+        (b"{", "application/json", 400, "not JSON"),
+        (b"\xff\xfe", "application/json", 400, "not JSON"),
+        (b"[" * 100_000, "application/json", 400, "not JSON"),
+        (b"[]", "application/json", 400, "must be a JSON object"),
+        (b"{}", "text/plain", 415, "application/json"),
+    ],
+)
+def test_a_body_that_cannot_be_read_is_refused_in_the_protocols_shape(
+    server: Server, content: bytes, kind: str, status: int, message: str
+) -> None:
+    answer = httpx2.post(
+        f"{server.address}/chat/completions", content=content, headers={"Content-Type": kind}, trust_env=False
+    )
+    assert answer.status_code == status
+    assert message in answer.json()["error"]["message"] and answer.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_refusals_do_not_end_a_connection(server: Server) -> None:
+    with httpx2.Client(trust_env=False) as client:
+        answers = [
+            client.post(f"{server.address}/chat/completions", json=body(text, n=1 + (text == "b"))) for text in "abc"
+        ]
+    assert [answer.status_code for answer in answers] == [200, 400, 200]
+    assert not [answer for answer in answers if answer.headers.get("connection") == "close"]
+
+
+def test_paths_and_methods_that_are_not_there(server: Server) -> None:
+    assert get(server, "/v1/other").status_code == 404
+    assert get(server, "/v1/models/other").status_code == 404
+    answer = httpx2.post(f"{server.address}/completions", json={}, trust_env=False)
+    assert answer.status_code == 404 and "/v1/chat/completions" in answer.json()["error"]["message"]
+    answer = httpx2.delete(f"{server.address}/models", trust_env=False)
+    assert answer.status_code == 501 and answer.json()["error"]["message"]
+
+
+def test_a_request_has_a_largest_size(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "MOST_BYTES", 2**20)
+    answer = post(server, body("x" * 2**21))
+    assert answer.status_code == 413 and "1 MiB" in answer.json()["error"]["message"]
+    assert post(server, body("small")).status_code == 200
+
+
+def test_a_request_without_a_length_is_refused(server: Server) -> None:
+    connection = http.client.HTTPConnection(*server.server_address[:2])  # pyright: ignore[reportArgumentType]
+    connection.request("POST", "/v1/chat/completions", body=iter([b"{}"]), encode_chunked=True)
+    assert connection.getresponse().status == 411
+
+
+def test_a_client_that_never_finishes_is_left(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving._Handler, "timeout", 0.1)
+    with served(toy) as server, socket.create_connection(server.server_address[:2]) as client:  # pyright: ignore[reportArgumentType]
+        client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")
+        client.settimeout(5)
+        assert client.recv(100) == b""
+
+
+def test_stopping_finishes_the_batch_under_way_and_refuses_the_rest(toy: Toy) -> None:
+    toy.free.clear()
+    with ThreadPoolExecutor(4) as pool, served(toy) as server:
+        under_way = pool.submit(post, server, body("under way"))
+        until(lambda: toy.batches)
+        waiting = [pool.submit(post, server, body("waiting")) for _ in range(3)]
+        until(lambda: server.batches._queue.qsize() == 3)
+        threading.Timer(0.1, toy.free.set).start()
+        server.stop()
+        assert under_way.result().status_code == 200
+        assert [future.result().status_code for future in waiting] == [503] * 3
+    assert toy.batches == [["under way"]]
+
+
+def test_a_port_that_is_taken_and_a_host_that_is_none_are_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(UserError, match=f"port {port} of 127.0.0.1 is taken"):
+            Server("127.0.0.1", port)
+    with pytest.raises(UserError, match="cannot listen on 192"):
+        Server("192.0.2.1", 8000)
+    with pytest.raises(UserError, match="cannot listen on"):
+        Server("127.0.0.1", 70_000)
+
+
+def test_our_client_and_our_server_keep_every_question_and_its_answer(server: Server, toy: Toy) -> None:
+    questions = [Asked(f"id{number}", Prompt((f"q{number}",))) for number in range(300)]
+    answerer = ApiAnswerer(server.address, "toys/toy", concurrency=16)
+    replies = list(answerer.answer(questions))
+    assert sorted((reply.id, reply.raw) for reply in replies) == sorted(
+        (one.id, one.prompt.content[0]) for one in questions
+    )
+    assert len(toy.batches) < 150, "hardly anything was batched"
+    with pytest.raises(UserError, match=r"no such model.*serves 'toys/toy', not 'other'"):
+        list(ApiAnswerer(server.address, "other").answer(questions))
