@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -40,8 +41,12 @@ def benchmarks(
         if as_json:
             typer.echo(json.dumps(found, indent=1, ensure_ascii=False))
             return
-        Console().print(_as_table(found))
-        Console().print(f"Looked in {root} and the caches of Hugging Face.", soft_wrap=True, highlight=False)
+        console = Console()
+        console.print(_as_table(found))
+        for facts in found:
+            console.print(_sources(facts), soft_wrap=True, highlight=False, markup=False)
+        console.print(f"\nLooked in {root} and the caches of Hugging Face; to download: blindspot data get NAME",
+                      soft_wrap=True, highlight=False)  # fmt: skip
 
 
 def _facts(benchmark: "Benchmark", place: Path | None) -> dict[str, Any]:
@@ -67,23 +72,25 @@ def _facts(benchmark: "Benchmark", place: Path | None) -> dict[str, Any]:
 
 
 def _as_table(found: list[dict[str, Any]]) -> Table:
-    table = Table(show_lines=True)
-    for name in ("name", "questions", "images", "chance", "licence", "forms", "on this disk"):
-        table.add_column(
-            name, justify="right" if name in ("questions", "images", "chance") else "left", overflow="fold"
-        )
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("name", "title", "questions", "images", "chance", "on this disk"):
+        table.add_column(name, justify="right" if name in ("questions", "images", "chance") else "left")
     for facts in found:
-        forms = [f"{form['form']}: {_where(form)}" for form in facts["forms"]]
         table.add_row(
-            f"{facts['name']}\n{facts['title']}",
+            facts["name"],
+            facts["title"],
             _counted(facts, "questions"),
             _counted(facts, "images"),
-            "-" if facts["chance"] is None else f"{facts['chance']:.3f}",
-            facts["licence"],
-            "\n".join(forms),
+            "" if facts["chance"] is None else f"{facts['chance']:.3f}",
             facts["on_disk"] or "no",
         )
     return table
+
+
+def _sources(facts: dict[str, Any]) -> str:
+    """Where its forms can be had, and under which licence, in one line."""
+    forms = "; ".join(f"{form['form']} {_where(form)}" for form in facts["forms"])
+    return f"{facts['name']}: {forms}; licence {facts['licence']}"
 
 
 def _counted(facts: dict[str, Any], name: str) -> str:

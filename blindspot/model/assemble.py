@@ -77,9 +77,7 @@ def assemble(
     if template is not None:
         tokenizer.chat_template = CHAT_TEMPLATES[template]
     _grow(language, len(tokenizer))
-    special: dict[str, Any] = {
-        key: getattr(tokenizer, key) for key in ("pad_token_id", "bos_token_id", "eos_token_id")
-    }
+    special: dict[str, Any] = {key: getattr(tokenizer, key) for key in ("pad_token_id", "bos_token_id", "eos_token_id")}
     config = BlindspotConfig(
         vision_config=tower.config,
         text_config=language.config,

@@ -1,6 +1,7 @@
 """Image files as RGB pictures, or one line that says what is wrong with them."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -35,17 +36,34 @@ def open_image(path: Path | str) -> Image.Image:
     try:
         if not path.stat().st_size:
             raise _unreadable(path, "it is empty")
-        with Image.open(path) as image:
-            return _eight_bit(path, ImageOps.exif_transpose(image), image.format).convert("RGB")
+        with path.open("rb") as file:
+            return decode(file, str(path))
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from error
+
+
+def decode(file: BinaryIO, name: str) -> Image.Image:
+    """An image file's content as RGB, as `open_image` makes it.
+
+    Args:
+        file: at its beginning.
+        name: what to call it.
+
+    Raises:
+        UserError: if it is not an image that can be read.
+    """
+    try:
+        with Image.open(file) as image:
+            return _eight_bit(name, ImageOps.exif_transpose(image), image.format).convert("RGB")
     except UserError:
         raise
     except UnidentifiedImageError as error:
-        raise _unreadable(path, "it is in no known image format") from error
+        raise _unreadable(name, "it is in no known image format") from error
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise _unreadable(path, f"it has more than {limit:,} pixels, the most that are opened") from error
+        raise _unreadable(name, f"it has more than {limit:,} pixels, the most that are opened") from error
     except Exception as error:  # what a damaged file makes the decoders raise has no common base
-        raise _unreadable(path, str(error) or type(error).__name__) from error
+        raise _unreadable(name, str(error) or type(error).__name__) from error
 
 
 def refuse_elongated(image: Image.Image) -> None:
@@ -65,15 +83,15 @@ def refuse_elongated(image: Image.Image) -> None:
         )
 
 
-def _eight_bit(path: Path, image: Image.Image, file_format: str | None) -> Image.Image:
+def _eight_bit(name: str, image: Image.Image, file_format: str | None) -> Image.Image:
     """``image``, scaled to eight bits if it is grey of more."""
     if image.mode == "F" or (image.mode == "I" and file_format != "PPM"):  # Pillow scales any PPM's range to 16 bits
-        raise _unreadable(path, f"it has 32-bit values (mode {image.mode}) without a range; save it with 8 or 16 bits")
+        raise _unreadable(name, f"it has 32-bit values (mode {image.mode}) without a range; save it with 8 or 16 bits")
     if image.mode != "I" and not image.mode.startswith("I;16"):
         return image
     grey_hw = np.asarray(image).astype(np.uint32)
     return Image.fromarray(((grey_hw + 128) // 257).astype(np.uint8))
 
 
-def _unreadable(path: Path, why: str) -> UserError:
+def _unreadable(path: Path | str, why: str) -> UserError:
     return UserError(f"{path} is not an image that can be read: {why}")

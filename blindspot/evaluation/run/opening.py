@@ -93,7 +93,7 @@ def open_local(
     opened, processor = load.load(folder, trust_remote_code, kind if kind == "auto" else getattr(torch, kind))
     answerer = LocalAnswerer(opened, processor, batch=batch, device=where)
     return Opened(
-        answerer,  # pyright: ignore[reportArgumentType]  (its identity is a cached property)
+        answerer,
         family.prompts,
         lambda prompt: family.render(processor, prompt),
         lambda asked: check_batch(answerer, asked),

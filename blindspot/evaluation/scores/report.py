@@ -79,16 +79,22 @@ def _benchmark(run: Run, answers: Answers, first: str) -> dict[str, Any]:
             }
             for profile in answers.scorings
         },
-        "notes": [*run.of(benchmark.name).get("notes", []), *_notes(answers, first, metrics)],
+        "notes": [*(run.of(benchmark.name).get("notes") or _unpublished(answers)), *_notes(answers, first, metrics)],
     }
+
+
+def _unpublished(answers: Answers) -> list[str]:
+    """What a run folder says of its data, of answers that come without one."""
+    sources = answers.benchmark.sources
+    published = [source.counts["questions"] for source in sources if "questions" in source.counts]
+    if not published or len(answers) in published:
+        return []
+    counts = " or ".join(str(count) for count in dict.fromkeys(published))
+    return [f"{len(answers)} questions instead of {counts}: not the published benchmark"]
 
 
 def _notes(answers: Answers, profile: str, metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
     benchmark, notes = answers.benchmark, []
-    published = [source.counts["questions"] for source in benchmark.sources if "questions" in source.counts]
-    if published and len(answers) not in published:
-        counts = " or ".join(str(count) for count in dict.fromkeys(published))
-        notes.append(f"{len(answers)} questions instead of {counts}: not the published benchmark")
     for name, row in metrics.items():
         if row["missing_terms"] and row["n"]:
             terms = len(next(metric for metric in benchmark.metrics if metric.name == name).terms)

@@ -68,7 +68,7 @@ def shown_metrics(scores: Scores, others: int = 0) -> Iterator[tuple[str, str, M
 def profile_table(scores: Scores, row: str = BASELINE) -> Table:
     """Metrics by profiles, the paper's row last."""
     paper, profiles = load().row(row), _profiles(scores)
-    table = _table("", *profiles, "paper")
+    table = _table("", *(name.replace("-20", "\n20").replace("-0.", "\n0.") for name in profiles), "paper")
     previous = ""
     for benchmark, metric, found in shown_metrics(scores):
         sides = scores["benchmarks"][benchmark]["profiles"]
@@ -77,7 +77,7 @@ def profile_table(scores: Scores, row: str = BASELINE) -> Table:
             side = sides.get(name)
             mark = "*" if side and side["headline"] == metric else ""
             cells.append(f"{number(side['metrics'][metric], found['scale'], found['most'])}{mark}" if side else DASH)
-        label = _label(scores, benchmark, metric, previous)
+        label = _label(benchmark, metric, previous)
         table.add_row(_text(label), *map(_text, cells), _text(paper.get((benchmark, metric), "")))
         if metric == "overall":
             shares = (percent(sides[name]["unparsed"]) if name in sides else DASH for name in profiles)
@@ -92,7 +92,7 @@ def _score_table(scores: Scores, paper: Mapping[tuple[str, str], str]) -> Table:
     for benchmark, metric, found in shown_metrics(scores, _MOST_OTHERS):
         on = found["scale"], found["most"]
         table.add_row(
-            _text(_label(scores, benchmark, metric, previous)),
+            _text(_label(benchmark, metric, previous)),
             _text(number(found["value"], *on) + ("~" if found["missing_terms"] and found["n"] else ""), "bold"),
             _text(span(found["low"], found["high"], *on)),
             _text(paper.get((benchmark, metric), "")),
@@ -105,36 +105,32 @@ def _score_table(scores: Scores, paper: Mapping[tuple[str, str], str]) -> Table:
 
 
 def _basis_table(scores: Scores) -> Table:
-    table = _table(
-        "", "clusters", "interval", "SE", "resolves", "always the same answer", "unreadable, %", "cut off, %"
-    )
+    table = _table("", "clusters", "interval", "SE", "resolves", "constant")
     previous = ""
     for benchmark, metric, found in shown_metrics(scores):
         on = found["scale"], found["most"]
         constant = DASH if found["constant"] is None else f"{number(found['constant'], *on)}"
         answer = "" if found["constant_answer"] is None else f" ({clean(found['constant_answer'], 12)})"
         table.add_row(
-            _text(_label(scores, benchmark, metric, previous)),
+            _text(_label(benchmark, metric, previous)),
             _text(str(found["clusters"])),
             _text(found["interval"]),
             _text(number(found["error"], *on)),
             _text(number(found["resolves"], *on)),
             _text(constant + answer),
-            _text(percent(found["unparsed"])),
-            _text(percent(found["cut_off"])),
         )
         previous = benchmark
     return table
 
 
 def _habit_table(scores: Scores) -> Table:
-    table = _table("", "unreadable, %", "cut off, %", "yes, % (right)", "letters, % (right)", "precision, recall, F1")
-    for entry in scores["benchmarks"].values():
+    table = _table("", "unreadable\n%", "cut off\n%", "yes, %\n(right)", "letters, %\n(right)", "precision\nrecall\nF1")
+    for benchmark, entry in scores["benchmarks"].items():
         habits = entry["habits"]
         yes = f"{percent(habits['yes_rate'])} ({percent(habits['yes_gold'])})" if "yes_rate" in habits else ""
-        detection = ", ".join(number(habits[name]) for name in ("precision", "recall", "f1")) if yes else ""
+        detection = "\n".join(number(habits[name]) for name in ("precision", "recall", "f1")) if yes else ""
         table.add_row(
-            _text(clean(entry["title"])),
+            _text(clean(benchmark)),
             _text(percent(habits["unparsed"])),
             _text(percent(habits["cut_off"])),
             _text(yes),
@@ -147,7 +143,7 @@ def _habit_table(scores: Scores) -> Table:
 def _letters(letters: Mapping[str, int], gold: Mapping[str, int]) -> str:
     total, right = sum(letters.values()), sum(gold.values())
     names = sorted({*letters, *gold}, key=lambda name: (len(name) > 1, name))
-    return " ".join(
+    return "\n".join(
         f"{clean(name, 10)} {100 * letters.get(name, 0) / total:.0f}"
         + (f" ({100 * gold[name] / right:.0f})" if name in gold else "")
         for name in names
@@ -158,11 +154,9 @@ def _profiles(scores: Scores) -> list[str]:
     return list(dict.fromkeys(name for entry in scores["benchmarks"].values() for name in entry["profiles"]))
 
 
-def _label(scores: Scores, benchmark: str, metric: str, previous: str) -> str:
+def _label(benchmark: str, metric: str, previous: str) -> str:
     name = "" if metric == "overall" else metric
-    return (
-        f"  {clean(metric)}" if benchmark == previous else clean(f"{scores['benchmarks'][benchmark]['title']} {name}")
-    )
+    return f"  {clean(metric)}" if benchmark == previous else clean(f"{benchmark} {name}")
 
 
 def _missing(scores: Scores) -> str:
@@ -172,12 +166,13 @@ def _missing(scores: Scores) -> str:
 
 def _notes(scores: Scores) -> Iterator[str]:
     yield from (clean(note) for note in scores["notes"])
-    for entry in scores["benchmarks"].values():
-        yield from (clean(f"{entry['title']}: {note}") for note in entry["notes"])
+    for benchmark, entry in scores["benchmarks"].items():
+        yield from (clean(f"{benchmark}: {note}") for note in entry["notes"])
     method = scores["method"]
     yield (
         f"resolves: smallest true difference to another model that a paired test finds with {method['power']:.0%} "
-        f"power at {method['alpha']}, if the two models' scores of a cluster correlate by {method['correlation']}."
+        f"power at {method['alpha']}, if the two models' scores of a cluster correlate by {method['correlation']}; "
+        "constant: what the best answer that is always the same would score."
     )
     if any(found["missing_terms"] and found["n"] for _, _, found in shown_metrics(scores)):
         yield "~ marks a mean over the parts that have questions."
@@ -186,7 +181,13 @@ def _notes(scores: Scores) -> Iterator[str]:
 def _table(*headers: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for place, header in enumerate(headers):
-        table.add_column(_text(header), justify="right" if place else "left", overflow="fold")
+        table.add_column(
+            _text(header),
+            justify="right" if place else "left",
+            overflow="fold",
+            no_wrap=place > 0,
+            min_width=0 if place else 16,
+        )
     return table
 
 

@@ -1,0 +1,248 @@
+"""The local answerer on our variants: batches and shared pictures change no answer, and nothing stops a run."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from blindspot.evaluation.answerers import local
+from blindspot.evaluation.answerers.local import LocalAnswerer, check_batch, weights_sha256
+from blindspot.evaluation.answerers.rows import open_picture
+from blindspot.evaluation.base import PICTURE, Asked, Prompt, Reply
+from blindspot.evaluation.families import family_of
+
+from .local_toy import VARIANTS, one_by_one, png, questions, variant
+
+each = pytest.mark.parametrize("kind", list(VARIANTS))
+OPTIONS = {"A": "w1", "B": "w2 w3", "C": "w4 w5 w6"}
+
+
+@pytest.fixture(autouse=True)
+def always_one_thread(one_thread: None) -> None:
+    """Every test here computes with small models."""
+
+
+def answers(answerer: LocalAnswerer, asked: list[Asked]) -> dict[str, Reply]:
+    replies = list(answerer.answer(asked))
+    assert sorted(reply.id for reply in replies) == sorted(one.id for one in asked)
+    return {reply.id: reply for reply in replies}
+
+
+def said(answerer: LocalAnswerer, asked: list[Asked]) -> dict[str, tuple[str, str]]:
+    return {name: (reply.raw, reply.stopped) for name, reply in answers(answerer, asked).items()}
+
+
+# --- exact
+
+
+@pytest.mark.parametrize(("kind", "batch"), [*((kind, 3) for kind in VARIANTS), ("plain", 32), ("gated", 32)])
+def test_shared_pictures_change_no_answer(kind: str, batch: int) -> None:
+    model, processor = variant(kind)
+    asked = [*questions(), *[Asked(f"blind {n}", Prompt((f"w1 w{n}",), longest=6)) for n in range(2, 4)]]
+    answerer = LocalAnswerer(model, processor, batch=batch)
+    assert answerer.identity["pictures"] == "once for their questions"
+    expected = one_by_one(model, processor, asked)
+    assert said(answerer, asked) == expected
+    assert len(set(expected.values())) > 3
+
+
+@each
+def test_whole_prompts_in_batches_change_no_answer(kind: str) -> None:
+    model, processor = variant(kind)
+    asked = questions()
+    assert said(LocalAnswerer(model, processor, share=False), asked) == one_by_one(model, processor, asked)
+
+
+@pytest.mark.parametrize("kind", ["plain", "mrope", "gated"])
+def test_several_pictures_in_a_question(kind: str) -> None:
+    model, processor = variant(kind)
+    asked = questions(pictures=2)
+    assert said(LocalAnswerer(model, processor), asked) == one_by_one(model, processor, asked)
+
+
+@pytest.mark.parametrize("kind", ["plain", "mrope", "gated"])
+def test_beginnings_of_several_lengths(kind: str) -> None:
+    model, processor = variant(kind)
+    asked = [
+        replace(one, prompt=Prompt((), text=f"{'w1 ' * (n % 3)}{PICTURE} {one.prompt.content[-1]}", longest=4))
+        for n, one in enumerate(questions((3, 2, 1)))
+    ]
+    assert said(LocalAnswerer(model, processor), asked) == one_by_one(model, processor, asked)
+
+
+@each
+def test_likelihoods_are_those_of_whole_prompts(kind: str) -> None:
+    model, processor = variant(kind)
+    asked = questions(options=OPTIONS)
+    shared = answers(LocalAnswerer(model, processor), asked)
+    alone = answers(LocalAnswerer(model, processor, share=False), asked)
+    for one in asked:
+        assert shared[one.id].likelihood == pytest.approx(alone[one.id].likelihood, abs=1e-4)
+        assert shared[one.id].raw == alone[one.id].raw
+
+
+def test_a_likelihood_is_the_sum_over_an_options_tokens() -> None:
+    model, processor = variant("plain")
+    (asked,) = questions((1,), options=OPTIONS)
+    (reply,) = LocalAnswerer(model, processor).answer([asked])
+    family = family_of(model.config)
+    text = family.render(processor, asked.prompt)
+    pictures = [open_picture(asked.pictures[0])]
+    assert reply.likelihood is not None
+    for label, option in OPTIONS.items():
+        inputs = family.inputs(processor, [f"{text} {option}"], [pictures])
+        count = len(option.split())
+        with torch.no_grad():
+            logits_nv = model(**inputs).logits[0, -count - 1 : -1].log_softmax(dim=-1)
+        ids_n = inputs["input_ids"][0, -count:]
+        assert reply.likelihood[label] == pytest.approx(float(logits_nv.gather(1, ids_n[:, None]).sum()), abs=1e-4)
+    assert reply.raw == OPTIONS[max(reply.likelihood, key=reply.likelihood.__getitem__)]
+
+
+def test_an_answer_ends_where_the_model_ends_it_or_at_its_limit() -> None:
+    model, processor = variant("plain")
+    model.generation_config.eos_token_id = [*range(2, 12)]  # some end early, some late, some not at all
+    asked = questions((9, 7))
+    asked = [replace(one, prompt=replace(one.prompt, longest=3 + 13 * (n % 2))) for n, one in enumerate(asked)]
+    expected = one_by_one(model, processor, asked)
+    assert said(LocalAnswerer(model, processor), asked) == expected
+    assert {stopped for _, stopped in expected.values()} == {"end", "length"}
+    assert len({len(raw.split()) for raw, _ in expected.values()}) > 3
+
+
+# --- once
+
+
+class Counting:
+    """An image processor that counts pictures."""
+
+    def __init__(self, image_processor: Any) -> None:
+        self.image_processor, self.pictures = image_processor, 0
+
+    def __call__(self, images: Any, **kwargs: Any) -> Any:
+        self.pictures += len(images)
+        return self.image_processor(images, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.image_processor, name)
+
+
+def test_a_picture_goes_through_processor_and_encoder_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor = variant("plain")
+    answerer = LocalAnswerer(model, processor)
+    assert answerer.identity["pictures"] == "once for their questions"
+    resize, encode, encoded = Counting(processor.image_processor), model.model.get_image_features, []
+
+    def counted(pixel_values: Tensor, *args: Any, **kwargs: Any) -> Any:
+        encoded.append(len(pixel_values))
+        return encode(pixel_values, *args, **kwargs)
+
+    monkeypatch.setattr(processor, "image_processor", resize)
+    monkeypatch.setattr(model.model, "get_image_features", counted)
+    assert len(answers(answerer, questions((5, 1, 3)))) == 9
+    assert (resize.pictures, encoded) == (3, [3])
+
+
+# --- what goes wrong
+
+
+def test_a_question_that_cannot_be_asked_is_its_own_error() -> None:
+    model, processor = variant("plain")
+    good = questions()
+    bad = [
+        Asked("broken", Prompt((PICTURE, "w1")), (b"no image",), ("broken",)),
+        Asked("cut", Prompt((PICTURE, "w1")), (png(1)[:99],), ("cut",)),
+        Asked("thin", Prompt((PICTURE, "w1")), (png(1, 900, 4),), ("thin",)),
+        Asked("unmarked", Prompt(("w1",)), good[0].pictures, good[0].picture_keys),
+        Asked("unpictured", Prompt((), text=f"{PICTURE} w1")),
+        Asked("long", Prompt((PICTURE, "w1 " * 2000)), good[0].pictures, good[0].picture_keys),
+    ]
+    replies = answers(LocalAnswerer(model, processor), [*bad, *good])
+    expected = one_by_one(model, processor, good)
+    assert {name: (reply.raw, reply.stopped) for name, reply in replies.items() if reply.error is None} == expected
+    for one in bad:
+        assert replies[one.id].error and "\n" not in str(replies[one.id].error)
+    assert replies["long"].error == "the prompt takes 2017 tokens, and the model reads at most 1024"
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_less_at_a_time_when_memory_runs_out(share: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor = variant("plain")
+    asked = questions((7, 2, 1))
+    expected = one_by_one(model, processor, asked)
+    answerer = LocalAnswerer(model, processor, share=share)
+    assert answerer.identity["dtype"] == "float32"  # what is tried before the first question is tried by now
+    body, most = model.model.language_model.forward, 2
+
+    def short_of_memory(inputs_embeds: Tensor, **kwargs: Any) -> Any:
+        if len(inputs_embeds) > most:
+            raise torch.OutOfMemoryError("too many rows")
+        return body(inputs_embeds=inputs_embeds, **kwargs)
+
+    monkeypatch.setattr(model.model.language_model, "forward", short_of_memory)
+    assert said(answerer, asked) == expected
+    assert answerer.batch <= 2
+    most = 0
+    assert all("memory" in str(reply.error) for reply in answers(answerer, asked).values())
+
+
+def test_a_prompt_may_end_in_its_picture() -> None:
+    model, processor = variant("plain")
+    asked = [replace(one, prompt=Prompt((), text=f"w1 {PICTURE}", longest=4)) for one in questions((2, 1))]
+    assert said(LocalAnswerer(model, processor), asked) == one_by_one(model, processor, asked)
+
+
+# --- what it says about itself
+
+
+def test_a_model_that_reads_on_from_the_question_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor = variant("plain")
+    body = model.model.language_model.forward
+
+    def looks_ahead(inputs_embeds: Tensor, **kwargs: Any) -> Any:
+        return body(inputs_embeds=inputs_embeds + 0.1 * inputs_embeds.mean(dim=1, keepdim=True), **kwargs)
+
+    monkeypatch.setattr(model.model.language_model, "forward", looks_ahead)
+    answerer = LocalAnswerer(model, processor, batch=1)
+    assert "logits differ by" in answerer.identity["pictures"]
+    asked = questions()
+    assert said(answerer, asked) == one_by_one(model, processor, asked)
+
+
+def test_settings_that_reach_beyond_the_likeliest_token_are_left_to_generate() -> None:
+    model, processor = variant("plain")
+    model.generation_config.no_repeat_ngram_size = 1
+    answerer = LocalAnswerer(model, processor)
+    assert "no_repeat_ngram_size" in answerer.identity["pictures"]
+    asked = questions()
+    replies = said(answerer, asked)
+    assert replies == one_by_one(model, processor, asked)
+    assert all(len(set(raw.split())) == len(raw.split()) for raw, _ in replies.values())
+
+
+def test_the_identity_follows_the_weights_and_is_json() -> None:
+    model, processor = variant("plain")
+    identity = LocalAnswerer(model, processor).identity
+    assert json.loads(json.dumps(identity)) == identity
+    before = weights_sha256(model)
+    assert identity["weights_sha256"] == before
+    model.lm_head.weight.data[0, 0] += 1
+    assert weights_sha256(model) != before
+
+
+def test_check_batch_names_the_questions_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor = variant("plain")
+    answerer, asked = LocalAnswerer(model, processor), questions()
+    assert check_batch(answerer, asked) == []
+    greedy = local.decoding.greedy
+
+    def hasty(model: Any, state: Any, limits: list[int], ends: Any) -> Any:
+        return greedy(model, state, [min(limit, 2) for limit in limits], ends)
+
+    monkeypatch.setattr(local.decoding, "greedy", hasty)
+    differing = check_batch(answerer, asked)
+    assert {line.split(":")[0] for line in differing} <= {one.id for one in asked}
+    assert len(differing) > 3
