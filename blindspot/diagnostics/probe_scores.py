@@ -1,0 +1,47 @@
+"""Scores of probes with their intervals, and differences between them, all from the same resampled pictures."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from blindspot.diagnostics.probe_readouts import Outcome
+from blindspot.evaluation.statistics import Sample, is_binary, wilson
+
+TAILS = (0.025, 0.975)
+
+
+class Scores:
+    """Scores of several outcomes on the same pictures: 1 - lost / stake, share of right units or R2.
+
+    Args:
+        outcomes: to compare.
+        chosen_s: whether each picture counts.
+        classes: whether what was read is a class.
+    """
+
+    def __init__(self, outcomes: Sequence[Outcome], chosen_s: np.ndarray, classes: bool) -> None:
+        self.n, self._classes = int(chosen_s.sum()), classes
+        self._lost_so = np.stack([outcome.lost_s[chosen_s] for outcome in outcomes], axis=1)
+        self._stake_so = np.stack([outcome.stake_s[chosen_s] for outcome in outcomes], axis=1)
+        self._apart_o = [float(outcome.apart_s[chosen_s].mean()) for outcome in outcomes]
+        drawn = Sample([str(number) for number in range(self.n)]).replicates(np.hstack([self._lost_so, self._stake_so]))
+        lost_ro, stake_ro = np.hsplit(drawn, 2)
+        self._drawn_ro = 1 - lost_ro / stake_ro
+        self.value_o = 1 - self._lost_so.sum(axis=0) / self._stake_so.sum(axis=0)
+
+    def row(self, at: int) -> dict[str, Any]:
+        """Score of one outcome: Wilson where every picture is right or wrong, else bootstrap."""
+        value, error = float(self.value_o[at]), None if self._classes else self._apart_o[at]
+        low, high = np.quantile(self._drawn_ro[:, at], TAILS)
+        lost_s = self._lost_so[:, at]
+        single = bool((self._stake_so[:, at] == 1).all()) and is_binary(lost_s)
+        if self._classes and (single or np.ptp(lost_s) == 0):
+            interval = wilson(value * self.n, self.n)
+            low, high = interval.low, interval.high
+        return {"value": value, "low": low, "high": high, "n": self.n, "error": error}
+
+    def difference(self, first: int, second: int) -> dict[str, Any]:
+        """Score of one outcome minus that of another, with a paired bootstrap."""
+        low, high = np.quantile(self._drawn_ro[:, first] - self._drawn_ro[:, second], TAILS)
+        return {"value": float(self.value_o[first] - self.value_o[second]), "low": low, "high": high, "n": self.n}

@@ -1,0 +1,215 @@
+"""What probes try to read: pictures, the truth about each, and a random label for each content (control task).
+
+All pictures show something red, so that the truth has the same meaning at every stage, also where the question is not
+known yet. The shape `NEW` is in no picture that a probe is trained on; it is the first object's or the second's in
+every picture of the part ``new``.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Literal
+
+import numpy as np
+
+from blindspot.diagnostics.base import Budget
+from blindspot.diagnostics.stimuli import NUMBERS, Speech, Stimulus, answers, direction, statement
+from blindspot.scenes.relations import RELATIONS, direction_table
+from blindspot.scenes.world import CELL, CELLS, COLOURS, HELD_OUT, SHAPES, Cell, Scene, Thing, place
+
+Kind = Literal["place", "class", "number"]
+PARTS = ("train", "test", "new")
+"""Parts of the pictures: fitted on, tested on, and tested on content never trained on."""
+NEW = "ring"
+SUBJECT, REFERENCE, ASKED = "red", "green", "circle"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that is true of a picture, or of cells of it.
+
+    Units are what is predicted: pictures, or cells of pictures.
+
+    Attributes:
+        name: of the target.
+        kind: ``place`` is numbers, ``class`` is one-hot, ``number`` is a whole number that must be hit.
+        truth_uk: shape (units, outputs).
+        control_uk: the truth of another unit, the same for all units of one content; shape (units, outputs).
+        scene_u: picture of every unit.
+        cell_uv: row and column of every unit, shape (units, 2), if units are cells.
+    """
+
+    name: str
+    kind: Kind
+    truth_uk: np.ndarray
+    control_uk: np.ndarray
+    scene_u: np.ndarray
+    cell_uv: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Set:
+    """Pictures with one question, and all that is to be read from them.
+
+    Attributes:
+        stimuli: pictures with their question.
+        part_s: index into `PARTS` of every picture.
+        targets: what is true.
+        asks: name of the target that the question asks for, if one.
+    """
+
+    stimuli: list[Stimulus]
+    part_s: np.ndarray
+    targets: tuple[Target, ...]
+    asks: str | None
+
+
+def sets(budget: Budget, speech: Speech) -> list[Callable[[], Set]]:
+    """All sets, each drawn when called: 1.5 x ``stimuli`` to train, 1 x to test and 0.5 x with new content."""
+    return [lambda draw=draw: draw(budget, speech) for draw in (places, relations, numbers, presence)]
+
+
+def places(budget: Budget, speech: Speech) -> Set:
+    """Where the red object is, in cells: cells are independent, so that no other object says anything about it."""
+
+    def draw(rng: Random, new: bool, _: int) -> Stimulus:
+        return statement(_scene(rng, (SUBJECT, REFERENCE), (NEW,) if new else ()), "left", speech)
+
+    stimuli, part_s = _drawn("places", draw, budget)
+    truth_sk = np.array([_middle(stimulus.subject) for stimulus in stimuli])
+    return Set(stimuli, part_s, (_of_scenes("position", "place", truth_sk, _kinds(stimuli), part_s, budget),), None)
+
+
+def relations(budget: Budget, speech: Speech) -> Set:
+    """Where the red object is relative to the green one."""
+
+    def draw(rng: Random, new: bool, number: int) -> Stimulus:
+        cells = direction_table().draw(rng, RELATIONS[number % 4])
+        return direction(_scene(rng, (SUBJECT, REFERENCE), (NEW,) if new else (), cells), speech)
+
+    return _asked("relation", draw, budget)
+
+
+def numbers(budget: Budget, speech: Speech) -> Set:
+    """How many objects there are, and which colour is in a cell."""
+    prompt = "how-many objects" if speech == "words" else "How many objects are there? Answer with one number."
+
+    def draw(rng: Random, new: bool, number: int) -> Stimulus:
+        scene = _scene(rng, (), (NEW,) if new else (), count=2 + number % 4)
+        return Stimulus(scene, prompt, NUMBERS, str(len(scene.things)), {})
+
+    stimuli, part_s = _drawn("numbers", draw, budget)
+    counted_s1 = np.array([[float(stimulus.answer)] for stimulus in stimuli])
+    count = _of_scenes("count", "number", counted_s1, [_colours(stimulus) for stimulus in stimuli], part_s, budget)
+    return Set(stimuli, part_s, (count, _binding(stimuli, part_s, budget)), "count")
+
+
+def presence(budget: Budget, speech: Speech) -> Set:
+    """Whether there is a red circle; if not, something else is red and something else is a circle."""
+    name = f"{SUBJECT} {ASKED}"
+    prompt = f"any {name}" if speech == "words" else f"Is there a {name}? Answer with one word: yes or no."
+
+    def draw(rng: Random, new: bool, number: int) -> Stimulus:
+        answer, other = ("yes", "no")[number % 2], NEW if new else rng.choice(_known(ASKED))
+        shapes = (ASKED, other) if answer == "yes" else (other, ASKED)
+        return Stimulus(_scene(rng, (SUBJECT,), shapes), prompt, ("yes", "no"), answer, {"subject": name})
+
+    return _asked("existence", draw, budget)
+
+
+def _drawn(
+    name: str, draw: Callable[[Random, bool, int], Stimulus], budget: Budget
+) -> tuple[list[Stimulus], np.ndarray]:
+    """Stimuli of all parts, and the part of each."""
+    sizes = (3 * budget.stimuli // 2, budget.stimuli, budget.stimuli // 2)
+    rng = Random(f"diagnostics/probes/{name}/{budget.seed}")
+    stimuli = [draw(rng, PARTS[part] == "new", number) for part, size in enumerate(sizes) for number in range(size)]
+    return stimuli, np.repeat(np.arange(len(PARTS)), sizes)
+
+
+def _asked(name: str, draw: Callable[[Random, bool, int], Stimulus], budget: Budget) -> Set:
+    """A set whose one target is the answer to its question."""
+    stimuli, part_s = _drawn(name, draw, budget)
+    truth_sk = np.eye(len(stimuli[0].choices))[answers(stimuli)]
+    return Set(stimuli, part_s, (_of_scenes(name, "class", truth_sk, _kinds(stimuli), part_s, budget),), name)
+
+
+def _of_scenes(
+    name: str, kind: Kind, truth_sk: np.ndarray, contents: Sequence[Hashable], part_s: np.ndarray, budget: Budget
+) -> Target:
+    control_sk = control(truth_sk, contents, part_s == 0, budget.seed)
+    return Target(name, kind, truth_sk, control_sk, np.arange(len(truth_sk)))
+
+
+def _binding(stimuli: Sequence[Stimulus], part_s: np.ndarray, budget: Budget) -> Target:
+    """The colour at cells: of every object (of new content: of the object of new shape), and of one empty cell."""
+    rng = Random(f"diagnostics/probes/binding/{budget.seed}")
+    labels, contents, scenes, cells = [], [], [], []
+    for number, stimulus in enumerate(stimuli):
+        things = stimulus.scene.things
+        empty = rng.choice([cell for cell in CELLS if cell not in {thing.cell for thing in things}])
+        shown = [thing for thing in things if PARTS[part_s[number]] != "new" or thing.shape == NEW]
+        labels += [*(COLOURS.index(thing.colour) for thing in shown), len(COLOURS)]
+        contents += [*((thing.colour, thing.shape) for thing in shown), "empty"]
+        cells += [*(thing.cell for thing in shown), empty]
+        scenes += [number] * (len(shown) + 1)
+    truth_uk, scene_u = np.eye(len(COLOURS) + 1)[labels], np.array(scenes)
+    control_uk = control(truth_uk, contents, part_s[scene_u] == 0, budget.seed)
+    return Target("binding", "class", truth_uk, control_uk, scene_u, np.array(cells))
+
+
+def control(truth_uk: np.ndarray, contents: Sequence[Hashable], trained_u: np.ndarray, seed: int) -> np.ndarray:
+    """A control task (Hewitt and Liang 2019): all units of one content have the truth of one training unit.
+
+    These are taken at equal steps through the training units in order of truth, so that labels are as even as there.
+
+    Args:
+        truth_uk: truth, shape (units, outputs).
+        contents: of every unit.
+        trained_u: whether a unit is trained on.
+        seed: of the draw.
+    """
+    rng = np.random.default_rng([seed, len(truth_uk)])
+    trained = np.nonzero(trained_u)[0]
+    ordered = trained[np.lexsort(truth_uk[trained].T)]
+    known = sorted(set(contents), key=repr)
+    taken = rng.permutation(ordered[np.linspace(0, len(ordered) - 1, len(known)).round().astype(int)])
+    drawn = dict(zip(known, taken, strict=True))
+    return truth_uk[[drawn[content] for content in contents]]
+
+
+def _scene(
+    rng: Random,
+    colours: tuple[str, ...],
+    shapes: tuple[str, ...],
+    cells: Sequence[Cell] = (),
+    count: int | None = None,
+) -> Scene:
+    """A scene whose first objects have these colours, shapes and cells; `NEW` occurs only if it is among the shapes."""
+    count = count or rng.randint(2, 5)
+    while True:
+        hues = [*colours, *rng.sample([c for c in COLOURS if c not in colours], count - len(colours))]
+        forms = [*shapes, *rng.sample(_known(*shapes), count - len(shapes))]
+        if not HELD_OUT.intersection(zip(hues, forms, strict=True)):
+            break
+    free = [cell for cell in CELLS if cell not in cells]
+    spots = [*cells, *rng.sample(free, count - len(cells))]
+    things = [place(rng, *kind) for kind in zip(hues, forms, spots, strict=True)]
+    return Scene(tuple(things), background=rng.randint(16, 56))
+
+
+def _known(*without: str) -> list[str]:
+    return [shape for shape in SHAPES if shape != NEW and shape not in without]
+
+
+def _kinds(stimuli: Sequence[Stimulus]) -> list[Hashable]:
+    return [tuple((thing.colour, thing.shape) for thing in stimulus.scene.things[:2]) for stimulus in stimuli]
+
+
+def _colours(stimulus: Stimulus) -> Hashable:
+    return tuple(sorted(thing.colour for thing in stimulus.scene.things))
+
+
+def _middle(thing: Thing) -> tuple[float, float]:
+    """Down and across, in cells."""
+    return (thing.y + thing.size / 2) / CELL, (thing.x + thing.size / 2) / CELL

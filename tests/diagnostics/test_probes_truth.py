@@ -1,0 +1,268 @@
+"""Probes on models of which it is known by construction what can be read where."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from blindspot.diagnostics import learned_readouts, probe_readouts, probes
+from blindspot.diagnostics import probe_targets as targets
+from blindspot.diagnostics.base import Budget
+from blindspot.diagnostics.learned_readouts import AttentionPool, Hidden, learn
+from blindspot.diagnostics.probe_stages import WIDEST, Regions, Shrink, Stage
+from blindspot.diagnostics.ridge import Linear, ridge
+from blindspot.diagnostics.subject import Subject
+from blindspot.positions.encoder.own import table_of
+from blindspot.scenes.render import RGB
+from blindspot.scenes.world import COLOURS
+from tests.diagnostics.known import WIDTH, random_subject
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+BUDGET = Budget(stimuli=64, batch=56)
+Rows = list[dict[str, Any]]
+Draw = Callable[..., targets.Set]
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> Callable[[Subject, Draw], dict[str, Rows]]:
+    """Tables of the diagnostic on one of its sets."""
+
+    def run(subject: Subject, draw: Draw) -> dict[str, Rows]:
+        monkeypatch.setattr(probes, "sets", lambda budget, speech: [lambda: draw(budget, speech)])
+        return {table.name: table.rows for table in probes.run(subject, BUDGET, lambda done, of: None).tables}
+
+    return run
+
+
+def value(rows: Rows, stage: str, readout: str, held_out: bool = False) -> float:
+    (row,) = [r for r in rows if (r["stage"], r["readout"], r["held_out"]) == (stage, readout, held_out)]
+    return row["value"]
+
+
+def without_positions() -> Subject:
+    subject = random_subject()
+    table = table_of(subject.model)
+    assert table is not None
+    with torch.no_grad():
+        table.zero_()
+    return subject
+
+
+def test_without_positions_only_the_order_of_tokens_tells_where(tables: Any) -> None:
+    rows = tables(without_positions(), targets.places)["stages"]
+    for stage in ("pixels", "encoder 0", "encoder 1", "encoder 2", "connector"):
+        for held_out in (False, True):
+            for readout in ("mean", "elsewhere"):
+                assert value(rows, stage, readout, held_out) < 0.06, (stage, readout)
+            assert value(rows, stage, "attention", held_out) < 0.15
+        assert value(rows, stage, "all") > 0.1
+    assert value(rows, "language 0 (word)", "linear") < 0.02
+    labels = {row["order"]: row["stage"] for row in rows}
+    image, word, last = ([f"language {layer} ({kind})" for layer in range(3)] for kind in ("image", "word", "last"))
+    expected = ["pixels", "encoder 0", "encoder 1", "encoder 2", "connector", *image[1:], *word, *last]
+    assert [labels[order] for order in sorted(labels)] == expected
+    for row in rows:
+        assert row["low"] <= row["value"] <= row["high"]
+        assert row["n"] == (BUDGET.stimuli // 2 if row["held_out"] else BUDGET.stimuli)
+
+
+def test_an_encoder_that_writes_coordinates_is_read_everywhere_behind(tables: Any) -> None:
+    """Its last block writes where the red object is into two channels of every token."""
+    subject = without_positions()
+    seen: list[Tensor] = []
+
+    def look(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        seen[:] = [kwargs["pixel_values"] if "pixel_values" in kwargs else args[0]]
+
+    def write(_: nn.Module, __: Any, gave: Any) -> Any:
+        states_bnd = gave[0] if isinstance(gave, tuple) else gave
+        written_bnd = torch.cat([5 * red_at(seen[0], subject)[:, None].expand(-1, states_bnd.shape[1], -1),
+                                 states_bnd[..., 2:]], dim=-1)  # fmt: skip
+        return (written_bnd, *gave[1:]) if isinstance(gave, tuple) else written_bnd
+
+    subject.model.register_forward_pre_hook(look, with_kwargs=True)
+    subject.roles.tower_blocks[-1].register_forward_hook(write)
+    found = tables(subject, targets.places)
+    rows = found["stages"]
+    for readout in ("mean", "elsewhere", "all"):
+        assert value(rows, "encoder 2", readout) > 0.95, readout
+    assert value(rows, "encoder 2", "attention") > 0.6, "fitted in a few steps"
+    assert value(rows, "encoder 2", "elsewhere", held_out=True) > 0.95
+    assert value(rows, "encoder 1", "elsewhere") < 0.06
+    (gained,) = [row for row in found["drops"] if row["from"] == "encoder 1"]
+    assert gained["high"] < 0
+    (row,) = [r for r in rows if (r["stage"], r["readout"], r["held_out"]) == ("encoder 2", "mean", False)]
+    assert row["selectivity"] > 0.9 and row["error"] < 0.25
+
+
+def red_at(pixels_bchw: Tensor, subject: Subject) -> Tensor:
+    """Where the red pixels' middle is, in -1..1, shape (pictures, 2)."""
+    processor = subject.processor.image_processor
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (processor.image_mean, processor.image_std))
+    colour = torch.tensor(RGB[targets.SUBJECT]).view(3, 1, 1) / 255
+    near_bhw = ((pixels_bchw * std + mean - colour).norm(dim=1) < 0.1).float()
+    line = torch.linspace(-1, 1, near_bhw.shape[-1])
+    count_b = near_bhw.sum(dim=(1, 2)).clamp_min(1)
+    return torch.stack([(near_bhw.sum(2) * line).sum(1), (near_bhw.sum(1) * line).sum(1)], dim=1) / count_b[:, None]
+
+
+def test_a_language_model_that_copies_loses_nothing_and_moves_nothing(
+    tables: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learned_readouts, "STEPS", 20)
+    subject = random_subject()
+    with torch.no_grad():
+        for layer in subject.model.model.language_model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+    found = tables(subject, targets.relations)
+    rows = found["stages"]
+    for readout in ("all", "mean", "hidden"):
+        for layer in (1, 2):
+            assert value(rows, f"language {layer} (image)", readout) == value(rows, "connector", readout)
+    for row in rows:
+        if row["tokens"] != "image":
+            assert row["value"] == pytest.approx(row["chance"], abs=0.12) and row["selectivity"] < 0.12
+    drops = {(row["from"], row["to"]): row for row in found["drops"]}
+    assert drops["connector", "language 1 (image)"]["value"] == 0
+    assert drops["connector", "language 1 (image)"]["high"] == 0
+    last = drops["language 2 (image)", "language 2 (last)"]
+    best = max(r["value"] for r in rows if r["stage"] == "connector" and not r["held_out"])
+    assert last["value"] == pytest.approx(best - value(rows, "language 2 (last)", "linear"), abs=0.1)
+    assert [row["stage"] for row in found["gap"]] == ["connector", "language 2 (last)"]
+    for row in found["gap"]:
+        assert row["value"] == pytest.approx(row["probe"] - row["model"])
+        assert row["model"] == pytest.approx(0.25, abs=0.2)
+
+
+def synthetic(seed: int, of_content: bool) -> tuple[np.ndarray, targets.Set]:
+    """States that show the content of a picture alone, and a task on them: labels of contents, or real ones."""
+    drawn = targets.relations(BUDGET, "words")
+    contents = [stimulus.scene.things[0].shape + stimulus.scene.things[1].shape for stimulus in drawn.stimuli]
+    known = sorted(set(contents))
+    shown_sd = np.eye(len(known))[[known.index(content) for content in contents]]
+    (target,) = drawn.targets
+    labels = targets.control(target.truth_uk, contents, drawn.part_s == 0, seed) if of_content else target.truth_uk
+    control = targets.control(target.truth_uk, contents, drawn.part_s == 0, seed + 1)
+    made = targets.Target("relation", "class", labels, control, target.scene_u)
+    return shown_sd[:, None], targets.Set(drawn.stimuli, drawn.part_s, (made,), None)
+
+
+@pytest.mark.parametrize("of_content", [True, False])
+def test_a_random_label_task_has_no_selectivity(of_content: bool) -> None:
+    """Labels of contents are learned, but random ones as well; and what the states do not show is not learned."""
+    stage = Stage("language 0 (last)", 0, "last", None)
+    for seed in range(3):
+        states, drawn = synthetic(seed, of_content)
+        found = [probes._Probe(stage, read) for read in probe_readouts.readouts(
+            stage, states, Regions.of(1, None), drawn.targets[0], drawn, seed)]  # fmt: skip
+        rows = probes._rows(found, drawn.targets[0], drawn)
+        assert len(rows) == 4
+        for row in rows:
+            if not row["held_out"]:
+                assert row["value"] > 0.85 if of_content else row["value"] < 0.45
+                assert row["control"] > 0.85
+            assert row["selectivity"] < 0.15
+
+
+@pytest.mark.parametrize("speech", ["words", "english"])
+def test_what_is_held_out_is_in_no_training_picture(speech: Any) -> None:
+    for draw in targets.sets(BUDGET, speech):
+        drawn = draw()
+        scenes = [[stimulus.scene for stimulus, at in zip(drawn.stimuli, drawn.part_s, strict=True) if at == part]
+                  for part in range(3)]  # fmt: skip
+        shown = [{thing.shape for scene in part for thing in scene.things} for part in scenes]
+        assert targets.NEW not in shown[0] | shown[1]
+        assert all(targets.NEW in {thing.shape for thing in scene.things} for scene in scenes[2])
+        assert not set(scenes[0]) & set(scenes[1]) and [len(part) for part in scenes] == [96, 64, 32]
+        for target in drawn.targets:
+            trained = drawn.part_s[target.scene_u] == 0
+            assert {tuple(row) for row in target.control_uk} <= {tuple(row) for row in target.truth_uk[trained]}
+
+
+def test_probes_are_fitted_on_training_pictures_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted: list[set[int]] = []
+    folds: list[np.ndarray] = []
+
+    def spy(x_nd: np.ndarray, labels: Sequence[np.ndarray], fold_n: np.ndarray) -> list[Linear]:
+        fitted.append(set(x_nd[:, 0].round().astype(int)))
+        folds.append(fold_n)
+        return ridge(x_nd, labels, fold_n)
+
+    monkeypatch.setattr(probe_readouts, "ridge", spy)
+    drawn = targets.relations(BUDGET, "words")
+    count = len(drawn.stimuli)
+    states = np.concatenate([np.arange(count)[:, None], np.random.default_rng(0).normal(size=(count, 3))], axis=1)
+    stage = Stage("language 0 (last)", 0, "last", None)
+    list(probe_readouts.readouts(stage, states[:, None], Regions.of(1, None), drawn.targets[0], drawn, 0))
+    assert fitted == [set(np.nonzero(drawn.part_s == 0)[0])]
+    answer = drawn.targets[0].truth_uk[drawn.part_s == 0].argmax(axis=1)
+    for fold in range(probe_readouts.FOLDS):
+        assert set(answer[folds[0] == fold]) == set(range(4)), "answers take turns, and folds must not follow them"
+
+
+def test_binding_is_asked_of_the_cell_of_the_object() -> None:
+    drawn = targets.numbers(BUDGET, "words")
+    binding = drawn.targets[1]
+    assert binding.cell_uv is not None
+    for label, scene, cell in zip(binding.truth_uk.argmax(axis=1), binding.scene_u, binding.cell_uv, strict=True):
+        there = [thing for thing in drawn.stimuli[scene].scene.things if thing.cell == tuple(cell)]
+        assert [COLOURS.index(thing.colour) for thing in there] == ([label] if label < len(COLOURS) else [])
+        new = drawn.part_s[scene] == 2
+        assert not new or all(thing.shape == targets.NEW for thing in there)
+
+
+def test_learned_readouts_find_what_linear_ones_cannot() -> None:
+    rng = np.random.default_rng(0)
+    x_nrd = rng.normal(size=(300, 6, 8)).astype(np.float32)
+    marked = rng.integers(0, 6, 300)
+    x_nrd[:, :, 0] = 0
+    x_nrd[np.arange(300), marked, 0] = 3
+    at_mark = x_nrd[np.arange(300), marked, 1:3]
+    told, control = learn(AttentionPool, x_nrd[:200], [at_mark[:200], rng.permutation(at_mark[:200])],
+                          np.arange(200) % 4, x_nrd[200:], 0)  # fmt: skip
+    lost = [np.square(p - at_mark[200:]).sum() / np.square(at_mark[200:]).sum() for p in (told, control)]
+    assert lost[0] < 0.35 and 0.9 < lost[1] < 1.3
+    x_n1d = rng.normal(size=(400, 1, 4)).astype(np.float32)
+    product = x_n1d[:, 0, :1] * x_n1d[:, 0, 1:2]
+    (told,) = learn(Hidden, x_n1d[:300], [product[:300]], np.arange(300) % 4, x_n1d[300:], 0)
+    assert np.square(told - product[300:]).sum() / np.square(product[300:]).sum() < 0.5
+
+
+@pytest.mark.parametrize("side", [2, 3, 4, 6, 8])
+def test_regions_know_their_places(side: int) -> None:
+    regions = Regions.of(side * side, (side, side))
+    assert regions.count == min(side, 4) ** 2
+    own = np.eye(regions.count)[regions.region_t.numpy()]
+    shown_brd = regions.mean(torch.from_numpy(own).float()[None])
+    assert torch.allclose(shown_brd[0], torch.eye(regions.count))
+    cells = np.array([(0, 0), (0, 3), (3, 0), (3, 3)])
+    boxes = np.array([(8 * c + 2, 8 * r + 2, 8 * c + 6, 8 * r + 6) for r, c in cells])
+    touched = regions.touched(boxes)
+    assert touched[np.arange(4), regions.at(cells)].all()
+    assert touched.sum(axis=1).max() <= (1 if side in (2, 4, 8) else 4)
+
+
+def test_tokens_without_places_are_averaged_in_runs() -> None:
+    regions = Regions.of(40, None)
+    assert regions.count == 16 and regions.region_t.tolist() == sorted(regions.region_t.tolist())
+    assert set(np.bincount(regions.region_t.numpy())) == {2, 3}
+
+
+def test_wide_states_keep_what_a_line_can_read() -> None:
+    """Also where one channel is a thousand times as large as the others."""
+    rng = torch.Generator().manual_seed(0)
+    states_b1d = torch.randn(300, 1, 400, generator=rng)
+    states_b1d[..., :200] = states_b1d[..., :1]
+    states_b1d[..., 399] *= 1000
+    shrunk = Shrink(0)(states_b1d)
+    assert shrunk.shape == (300, 1, WIDEST)
+    wanted = states_b1d[:, 0, :1].numpy()
+    (fit,) = ridge(shrunk[:200, 0], [wanted[:200]], np.arange(200) % 4)
+    lost = np.square(fit(shrunk[200:, 0]) - wanted[200:]).sum() / np.square(wanted[200:]).sum()
+    assert lost < 0.2
+    narrow = states_b1d[..., :WIDTH]
+    assert np.array_equal(Shrink(0)(narrow), narrow.numpy())
