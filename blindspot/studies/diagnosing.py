@@ -7,12 +7,16 @@ from blindspot.diagnostics.opening import open_subject
 from blindspot.diagnostics.run import diagnose as run
 from blindspot.studies.step import StepContext
 
+STIMULI = 128
+"""Half of what ``blindspot diagnose`` shows by default: a study has many models."""
+
 
 def diagnose(context: StepContext) -> None:
     """Run the study's diagnostics on the model of the instruct stage; one that is finished is not repeated."""
     config = context.step.config
     subject = open_subject(context.inputs["instruct"] / "model")
-    run(subject, config["diagnose"], Budget(seed=config["seed"]), context.folder, partial(_told, context))
+    budget = Budget(stimuli=STIMULI, seed=config["seed"])
+    run(subject, config["diagnose"], budget, context.folder, partial(_told, context))
 
 
 def _told(context: StepContext, name: str, done: int, of: int) -> None:
