@@ -95,13 +95,27 @@ def study(
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, e.g. runs/miniature.")],
 ) -> None:
-    """Write the tables and the page of a finished run once more, and print the tables."""
+    """Write the page of a run once more, and print its tables.
+
+    Of a study; of a training run (also while it goes on): loss, throughput;
+    of a diagnosis.
+    """
     with one_line_errors():
-        if not (run / "plan.json").is_file():
+        from blindspot.reporting.diagnosis import is_diagnosis, write_diagnosis
+        from blindspot.reporting.training_page import is_training_run, write_training_page
+
+        console = Console()
+        if (run / "plan.json").is_file():
+            _report(run, console)
+        elif is_diagnosis(run):
+            console.print(f"The page: {write_diagnosis(run)[0]}", soft_wrap=True, highlight=False)
+        elif is_training_run(run):
+            console.print(f"The page: {write_training_page(run)}", soft_wrap=True, highlight=False)
+        else:
             raise UserError(
-                f"{run} is not a run folder (it has no plan.json); make one with: blindspot study miniature"
+                f"{run} is no run folder (it has no plan.json, diagnosis.json or run.json); make one with: "
+                "blindspot study miniature"
             )
-        _report(run, Console())
 
 
 def compare_arms(
@@ -147,7 +161,10 @@ def _plan(name: str, data: Path | None, gpus: int, mfu: float, as_json: bool, co
 
 
 def _only_planned(name: str) -> None:
-    raise UserError(f"study {name} trains models of real size, one by one with blindspot train; see it with --plan")
+    raise UserError(
+        f"study {name} trains models of real size: see what it needs with --plan, then train an arm with "
+        f"blindspot train {name} --arm NAME --data FOLDER"
+    )
 
 
 def _report(run: Path, console: Console) -> None:

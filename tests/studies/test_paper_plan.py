@@ -160,7 +160,9 @@ def test_what_is_there_is_found(tmp_path: Path, empty_cache: Path) -> None:
     made = plan(study, gpus=[8], data_root=data)
     assert not made.missing
     assert made.disk.missing == 0
-    assert made.next_commands == (f"blindspot data check {data}/llava_v1_5_mix665k.json {data}",)
+    assert made.next_commands == (
+        f"torchrun --nproc-per-node 8 -m blindspot train paper-released --arm clip --data {data}",
+    )
     (data / "vg/VG_100K_2/1.jpg").unlink()
     assert [need.missing for need in plan(study, data_root=data).missing] == ["vg/VG_100K_2"]
 

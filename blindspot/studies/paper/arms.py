@@ -69,7 +69,8 @@ class ResolvedArm:
     @property
     def own_stages(self) -> dict[str, Stage]:
         """The stages that it runs itself."""
-        return {name: self.stages[name] for name in STAGES if name != "connector" or self.connector_from is None}
+        passed = "connector" if self.connector_from else None
+        return {name: self.stages[name] for name in STAGES if name in self.stages and name != passed}
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -200,6 +201,8 @@ def _check(arm: ResolvedArm) -> None:
         raise refuse(f"image_size {arm.image_size} is smaller than a patch of {arm.encoder} ({arm.encoder_size.patch})")
     if arm.drop_first_patch and arm.encoder_size.prefix:
         raise refuse(f"{arm.encoder} has a CLS token to drop; drop_first_patch is for encoders without")
+    if arm.evaluate_with.values["scheme"] == "mixed" != arm.positions.values["scheme"]:
+        raise refuse("evaluate_with mixed has frequencies that are learned, and no stage trains them")
     if arm.connector_from is None and "connector" not in arm.stages["connector"].trains:
         raise refuse("stage connector does not train the connector, which would stay random")
     for name, stage in arm.own_stages.items():

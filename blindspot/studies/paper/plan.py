@@ -121,7 +121,9 @@ class Plan:
         if self.missing:
             first = next((need for need in self.missing if need.commands), None)
             return first.commands if first else ()
-        return (f"blindspot data check {self.data_root}/llava_v1_5_mix665k.json {self.data_root}",)
+        started = f"torchrun --nproc-per-node {max(self.gpus)} -m blindspot" if max(self.gpus) > 1 else "blindspot"
+        where = f" --data {self.data_root}" if self.data_root else ""
+        return (f"{started} train {self.reference} --arm {self.arms[0].id}{where}",)
 
 
 def plan(

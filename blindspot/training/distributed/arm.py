@@ -1,7 +1,6 @@
-"""One stage of one arm, from files to files."""
+"""One stage of one model, from files to files."""
 
 import shutil
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,13 @@ from torch import Tensor
 
 from blindspot.errors import UserError
 from blindspot.files import new_folder
-from blindspot.model import conversation
-from blindspot.model.chat_template import from_chat_template
 from blindspot.model.load import load
 from blindspot.model.variant import BlindspotForConditionalGeneration, save
-from blindspot.training.data import LlavaRows, index_rows
 from blindspot.training.distributed.config import Stage, stage_config
 from blindspot.training.distributed.connector_file import CONNECTOR, load_connector, save_connector
-from blindspot.training.distributed.llava import LlavaSamples, Template
-from blindspot.training.distributed.loop import train
 from blindspot.training.distributed.parallel import DTYPES
 from blindspot.training.distributed.ranks import joined
+from blindspot.training.distributed.stage import Material, refuse_long, train_stage
 from blindspot.training.loop import Report
 
 MODEL = "model"
@@ -38,7 +33,7 @@ def train_arm(
     report: Report = lambda step, steps, loss=None, phase="": None,
     **overrides: Any,
 ) -> Path:
-    """Train a stage of an arm, or go on where it was stopped. Under ``torchrun`` all its processes call this.
+    """Train a stage of a model, or go on where it was stopped. Under ``torchrun`` all its processes call this.
 
     Args:
         model: what to start from: a folder that `blindspot.load` opens, or a variant and its processor.
@@ -56,56 +51,42 @@ def train_arm(
         What the stage made: ``out/connector.safetensors`` if nothing but the connector trained, else ``out/model``.
 
     Raises:
-        UserError: as `load`, `load_connector`, `index_rows` and `train`; or if ``max_length`` is more than
-            ``pack_tokens``.
+        UserError: as `load`, `load_connector` and `train_stage`.
     """
     config = stage_config(stage, **overrides)
-    if config.batching == "packed" and max_length > config.pack_tokens:
-        raise UserError(f"a sample of max_length {max_length} does not fit a pack of pack_tokens {config.pack_tokens}")
+    refuse_long(config, max_length)
     with joined() as ranks:
         variant, processor = load(model) if isinstance(model, Path) else model
         if not isinstance(variant, BlindspotForConditionalGeneration):
             raise UserError(f"{model} is a {variant.config.model_type} model as transformers has it; train a Llava")
         if connector is not None:
             load_connector(variant, connector)
-        problem = None
-        if ranks.first:
-            try:
-                index_rows(json, out / "rows")
-            except UserError as error:
-                problem = str(error)
-        if problem := ranks.from_first(problem):
-            raise UserError(problem)
-        samples = LlavaSamples(
-            LlavaRows(out / "rows", images),
-            processor,
-            _template(template or {"connector": "plain", "instruct": "v1"}[stage], processor.tokenizer),
-            max_length,
-            square=stage == "instruct",
-        )
-        state = train(config, variant, samples, out, report)
+        template = template or {"connector": "plain", "instruct": "v1"}[stage]
+        material = Material(json, images, out / "rows", template, max_length, pad=stage == "instruct")
+        state = train_stage(config, variant, processor, material, out, ranks, report, {})
         connects = set(config.frozen) == {"vision_tower", "language_model"}
         made = out / (CONNECTOR if connects else MODEL)
         if ranks.first and connects:
             save_connector(state, variant.config, made)
         elif ranks.first:
-            _save_model(variant.config, state, processor, made, DTYPES[config.precision])
+            save_model(variant.config, state, processor, made, DTYPES[config.precision])
         ranks.from_first(None)
         return made
 
 
-def _template(name: str, tokenizer: Any) -> Template:
-    if name == "plain":
-        return conversation.plain
-    if name == "v1":
-        return partial(conversation.v1, end=tokenizer.eos_token)
-    if name == "chat":
-        return partial(from_chat_template, tokenizer=tokenizer)
-    raise UserError(f"unknown template {name!r}; it is plain, v1 or chat")
+def save_model(config: Any, state: dict[str, Tensor], processor: Any, folder: Path, dtype: torch.dtype) -> None:
+    """Write a checkpoint that `blindspot.load` opens, whole or not at all.
 
+    Args:
+        config: the variant's.
+        state: its weights.
+        processor: its processor.
+        folder: what is there already is replaced.
+        dtype: of the weights on disk.
 
-def _save_model(config: Any, state: dict[str, Tensor], processor: Any, folder: Path, dtype: torch.dtype) -> None:
-    """Write a checkpoint that `blindspot.load` opens, whole or not at all."""
+    Raises:
+        UserError: if it cannot be written.
+    """
     with torch.device("meta"):
         whole = BlindspotForConditionalGeneration(config)
     cast = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}

@@ -14,10 +14,17 @@ _CHOICES = {
     "checkpointing": ("none", "selective", "full"),
     "batching": ("packed", "llava"),
     "attention": ("auto", "documents", "varlen", "mask"),
+    "loss": ("tokens", "llava_exact"),
+    "optimiser_states": ("fp32", "bf16"),
     "tracker": (None, "trackio", "wandb", "tensorboard"),
 }
+_POSITIVE = (
+    "batch", "lr", "encoder_lr", "epochs", "steps", "clip", "pack_tokens", "row_batch", "shard_size", "save_every",
+    "keep",
+)  # fmt: skip
 _RECIPE = (
-    "batch", "lr", "frozen", "epochs", "steps", "warmup", "clip", "precision", "batching", "row_batch", "seed",
+    "batch", "lr", "encoder_lr", "frozen", "epochs", "steps", "warmup", "clip", "precision", "loss", "optimiser_states",
+    "batching", "row_batch", "seed",
 )  # fmt: skip
 
 
@@ -28,12 +35,18 @@ class TrainConfig:
     Attributes:
         batch: samples of an optimiser step, over all ranks and micro-batches.
         lr: peak learning rate.
+        encoder_lr: that of the image encoder, where it trains; None: ``lr``.
         frozen: parts that do not train, as `training.stages.freeze` names them.
         epochs: times that every sample is seen.
         steps: optimiser steps, instead of ``epochs``.
         warmup: share of the steps in which the rate rises.
         clip: the gradient's norm is cut to this.
         precision: ``bf16`` computes in bfloat16, and keeps weights that train, gradients and optimiser in float32.
+        loss: what a step minimises. ``tokens``: the mean over the supervised tokens of the global batch.
+            ``llava_exact``: the mean over micro-batches of the mean over each one's tokens, as LLaVA's code has it
+            under transformers' ``Trainer``: a token among few others counts more, and ``row_batch`` changes the loss.
+            For comparison, under ``batching="llava"`` only.
+        optimiser_states: ``bf16`` halves the memory of AdamW's two moments, rounded at random; see `optimiser`.
         pack_tokens: most tokens of a micro-batch; what the memory holds. How many micro-batches a step takes follows
             from it, and changes nothing else.
         row_batch: samples of a micro-batch under ``batching="llava"``.
@@ -42,6 +55,8 @@ class TrainConfig:
         attention: see `attention.choose`.
         checkpointing: which activations are computed again in the backward pass: ``none``, all but matrix products
             and attention (``selective``), or those of whole blocks (``full``).
+        shard_size: ranks that share one copy of the weights, as the GPUs of a node (HSDP): less traffic between nodes,
+            more memory. None: all ranks.
         compile: compile every transformer block.
         save_every: steps between checkpoints.
         keep: checkpoints that are kept.
@@ -52,17 +67,21 @@ class TrainConfig:
 
     batch: int
     lr: float
+    encoder_lr: float | None = None
     frozen: tuple[Part, ...] = ("vision_tower",)
     epochs: float = 1.0
     steps: int | None = None
     warmup: float = 0.03
     clip: float = 1.0
     precision: Literal["fp32", "bf16"] = "bf16"
+    loss: Literal["tokens", "llava_exact"] = "tokens"
+    optimiser_states: Literal["fp32", "bf16"] = "fp32"
     pack_tokens: int = 4096
     row_batch: int = 16
     batching: Literal["packed", "llava"] = "packed"
     attention: Literal["auto", "documents", "varlen", "mask"] = "auto"
     checkpointing: Literal["none", "selective", "full"] = "none"
+    shard_size: int | None = None
     compile: bool = False
     save_every: int = 500
     keep: int = 2
@@ -78,11 +97,14 @@ class TrainConfig:
         unknown = set(self.frozen) - set(_PARTS)
         if unknown or set(self.frozen) == set(_PARTS):
             raise UserError(f"frozen: {', '.join(sorted(self.frozen))}; name one or two of {', '.join(_PARTS)}")
-        for name in ("batch", "lr", "epochs", "clip", "pack_tokens", "row_batch", "save_every", "keep"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} must be more than 0, got {getattr(self, name)}")
-        if self.steps is not None and self.steps < 1:
-            raise UserError(f"steps must be more than 0, got {self.steps}")
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserError(f"{name} must be more than 0, got {value}")
+        if self.encoder_lr is not None and "vision_tower" in self.frozen:
+            raise UserError("encoder_lr is given, but the encoder (vision_tower) is frozen")
+        if self.loss == "llava_exact" and self.batching != "llava":
+            raise UserError("loss llava_exact depends on LLaVA's micro-batches; give batching llava too")
         if not 0 <= self.warmup < 1 or self.workers < 0:
             raise UserError("warmup is a share of the steps, 0 to 1, and workers a number of processes, 0 or more")
 
@@ -91,11 +113,11 @@ class TrainConfig:
         return self.steps or math.ceil(samples * self.epochs / self.batch)
 
     def rate(self, step: int, steps: int) -> float:
-        """Learning rate of the step counted from 0: linear from 0, then half a cosine to 0, as transformers has it."""
+        """Learning rate of the step counted from 0, as a share of its peak: linear from 0, then half a cosine to 0."""
         rise = math.ceil(steps * self.warmup)
         if step < rise:
-            return self.lr * step / rise
-        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+            return step / rise
+        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
     def recipe(self) -> dict[str, Any]:
         """The fields that a run must keep when it is continued: those that change its result beyond rounding."""

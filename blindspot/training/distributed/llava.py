@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from PIL.ExifTags import Base
 
@@ -15,6 +14,7 @@ from blindspot.model.images import refuse_elongated
 from blindspot.training.data import LlavaRows, open_picture
 from blindspot.training.data.pictures import picture_path
 from blindspot.training.distributed.batches import Picture, Sample
+from blindspot.training.distributed.preparing import Preparation
 
 Template = Callable[[Sequence[Message]], list[Span]]
 _ROTATED = (5, 6, 7, 8)
@@ -28,16 +28,14 @@ class LlavaSamples:
         processor: the variant's.
         template: from messages to spans, e.g. `conversation.v1`.
         max_length: longest sample in tokens, pictures counted.
-        square: pad a picture to a square with the mean colour first, as LLaVA's second stage does.
     """
 
-    def __init__(
-        self, rows: LlavaRows, processor: Any, template: Template, max_length: int = 2048, square: bool = False
-    ) -> None:
+    def __init__(self, rows: LlavaRows, processor: Any, template: Template, max_length: int = 2048) -> None:
         self._rows, self._processor, self._template = rows, processor, template
-        self._max_length, self._square = max_length, square
+        self._max_length = max_length
+        self._prepared = Preparation(processor.image_processor)
         self._blank_size: tuple[int, int] = (64, 64)
-        blank = self._processed(Image.new("RGB", self._blank_size))
+        blank = self._prepared(Image.new("RGB", self._blank_size))
         self._ragged = "spatial_shapes" in blank
         self._tokens: dict[tuple[int, int], int] = {self._blank_size: self._count(blank)}
         placeholder = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
@@ -68,22 +66,12 @@ class LlavaSamples:
 
     def _pixels(self, name: str | None, blank: bool) -> Picture:
         if name is None:
-            return self._processed(Image.new("RGB", self._blank_size))
+            return self._prepared(Image.new("RGB", self._blank_size))
         if blank:
-            return self._processed(Image.new("RGB", self._size(name) if self._ragged else self._blank_size))
+            return self._prepared(Image.new("RGB", self._size(name) if self._ragged else self._blank_size))
         picture = open_picture(self._root, name)
         refuse_elongated(picture)
-        return self._processed(picture)
-
-    def _processed(self, picture: Image.Image) -> Picture:
-        processor = self._processor.image_processor
-        if self._square and picture.width != picture.height:
-            side = max(picture.size)
-            canvas = Image.new("RGB", (side, side), tuple(int(255 * mean) for mean in processor.image_mean))
-            canvas.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
-            picture = canvas
-        made = processor(images=picture, return_tensors="pt")
-        return {name: torch.as_tensor(value)[0] for name, value in made.items() if name != "pixel_attention_mask"}
+        return self._prepared(picture)
 
     def _count(self, picture: Picture) -> int:
         one = {name: tensor[None] for name, tensor in picture.items()}
@@ -92,7 +80,7 @@ class LlavaSamples:
     def _tokens_of(self, name: str) -> int:
         size = self._size(name) if self._ragged else self._blank_size
         if size not in self._tokens:
-            self._tokens[size] = self._count(self._processed(Image.new("RGB", size)))
+            self._tokens[size] = self._count(self._prepared(Image.new("RGB", size)))
         return self._tokens[size]
 
     def _size(self, name: str) -> tuple[int, int]:

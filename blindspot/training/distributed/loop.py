@@ -1,8 +1,10 @@
 """The loop: train a variant on all ranks, log, save, and go on where a run was stopped."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,9 +18,10 @@ from blindspot.training.distributed.config import TrainConfig
 from blindspot.training.distributed.loading import Batches, Layout, batches_ahead
 from blindspot.training.distributed.loss import Objective
 from blindspot.training.distributed.meter import Meter
+from blindspot.training.distributed.optimiser import adamw, update
 from blindspot.training.distributed.order import Grouped, Order, Permute, Shuffled
 from blindspot.training.distributed.ranks import Ranks, joined
-from blindspot.training.distributed.step import Gradient, adamw, count, differentiate, update
+from blindspot.training.distributed.step import Gradient, count, differentiate, weights
 from blindspot.training.distributed.tracking import Log
 from blindspot.training.loop import Report
 from blindspot.training.stages import freeze
@@ -33,6 +36,7 @@ def train(
     samples: Samples,
     out: Path,
     report: Report = lambda step, steps, loss=None, phase="": None,
+    facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Tensor]:
     """Train a variant, or go on where a run in ``out`` was stopped. Under ``torchrun`` all its processes call this.
 
@@ -45,6 +49,7 @@ def train(
         samples: the data set. Under ``batching="llava"`` it has ``lengths()`` too, as `LlavaSamples` has.
         out: folder of the run, on a disk that all ranks see.
         report: told of every step, on the first rank.
+        facts: plain values that a run must keep, too, when it is continued.
 
     Returns:
         The weights of the trained variant, on the CPU of the first rank; nothing on the others.
@@ -55,7 +60,7 @@ def train(
     """
     with joined() as ranks:
         steps = config.total_steps(len(samples))
-        run_file.begin(out, config, len(samples), ranks)
+        run_file.begin(out, {**facts, **config.recipe(), "samples": len(samples)}, ranks)
         freeze(variant, config.frozen)
         packed = config.batching == "packed" and not variant.model.gated  # gated layers know rows, not documents
         costs, patch_size = flops.costs(variant), variant.config.vision_config.patch_size
@@ -63,7 +68,7 @@ def train(
         way = attention.choose(variant, config.attention, ranks.device, dtype, config.compile) if packed else None
         objective = Objective(variant, way, dtype)
         parallel.place(objective, config, ranks)
-        optimiser = adamw(objective, config.lr, ranks.device)
+        optimiser = adamw(objective, config, ranks.device)
         checkpoints = Checkpoints(out / CHECKPOINTS, config.keep, ranks, beside=ranks.device.type == "cuda")
         done = checkpoints.newest() or 0
         if done:
@@ -77,16 +82,21 @@ def train(
                 torch.manual_seed((config.seed * 1_000_003 + step) * 4099 + ranks.rank)
                 skipped = _skipped(batch, ranks)
                 counts = count(batch, costs, patch_size, ranks)
-                gradient = differentiate(objective, batch, counts.supervised, config.clip, ranks)
+                shares = weights(config.loss, batch, counts)
+                gradient = differentiate(objective, batch, shares, config.clip, ranks)
                 if not gradient.finite:
                     checkpoints.save(step, objective, optimiser)
                     checkpoints.finish()
                     raise UserError(_no_number(step, gradient, out))
-                rate, finished = config.rate(step, steps), step + 1
-                update(optimiser, rate)
+                share, finished = config.rate(step, steps), step + 1
+                update(optimiser, share)
                 if log is not None:
                     row = {"step": finished, "steps": steps, "loss": round(gradient.loss, 6)}
-                    row |= {"lr": rate, "grad_norm": round(gradient.norm, 6), **meter.row(finished, counts)}
+                    row |= {
+                        "lr": share * config.lr,
+                        "grad_norm": round(gradient.norm, 6),
+                        **meter.row(finished, counts),
+                    }
                     log.write(row | ({"skipped": skipped} if skipped else {}))
                     report(finished, steps, gradient.loss)
                 if finished % config.save_every == 0 or finished == steps:

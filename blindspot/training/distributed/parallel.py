@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
+from blindspot.errors import UserError
 from blindspot.training.distributed.config import TrainConfig
 from blindspot.training.distributed.loss import Objective
 from blindspot.training.distributed.ranks import Ranks
@@ -34,22 +35,25 @@ _COSTLY = tuple(
 
 
 def place(objective: Objective, config: TrainConfig, ranks: Ranks) -> None:
-    """Put the objective on this rank's device, in the config's precision, sharded over all ranks (FSDP2).
+    """Put the objective on this rank's device, in the config's precision, sharded (FSDP2) over all ranks or a group.
 
     A trained weight is kept in float32, a frozen one in the dtype that it is computed in. In bfloat16, a single process
     is sharded too: gathering is what casts the weights. Calls ``train`` on the objective.
 
     Args:
         objective: on the CPU; which of its parameters train is settled.
-        config: for precision, recomputation and compilation.
+        config: for precision, recomputation, compilation and the size of a group.
         ranks: the processes.
+
+    Raises:
+        UserError: if the size of a group does not divide the number of ranks.
     """
     blocks = blocks_of(objective.variant)
     if config.checkpointing != "none":
         recompute(blocks, selective=config.checkpointing == "selective")
     dtype = DTYPES[config.precision]
     if ranks.world > 1 or config.precision != "fp32":
-        mesh = init_device_mesh(ranks.device.type, (ranks.world,))
+        mesh = _mesh(config.shard_size, ranks)
         for block in blocks:
             _cast(block, dtype)
             fully_shard(block, mesh=mesh, mp_policy=_policy(block, dtype))
@@ -63,6 +67,16 @@ def place(objective: Objective, config: TrainConfig, ranks: Ranks) -> None:
         for block in blocks:
             block.forward = torch.compile(block.forward)
     objective.train()
+
+
+def _mesh(shard_size: int | None, ranks: Ranks) -> DeviceMesh:
+    """All ranks in one row, or a row for every copy of the weights: neighbours share one, as GPUs of a node do."""
+    size = shard_size or ranks.world
+    if ranks.world % size:
+        raise UserError(f"shard_size {size} does not divide the {ranks.world} processes")
+    if size == ranks.world:
+        return init_device_mesh(ranks.device.type, (size,))
+    return init_device_mesh(ranks.device.type, (ranks.world // size, size), mesh_dim_names=("copies", "shards"))
 
 
 def blocks_of(variant: Any) -> list[Any]:

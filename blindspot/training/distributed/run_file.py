@@ -1,27 +1,33 @@
 """The file by which a run is known to be the same when it is continued."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from blindspot.errors import UserError
 from blindspot.files import write_json
-from blindspot.training.distributed.config import TrainConfig
 from blindspot.training.distributed.ranks import Ranks
 
 RUN = "run.json"
 
 
-def begin(out: Path, config: TrainConfig, samples: int, ranks: Ranks) -> None:
-    """Begin a run in ``out``, or see that the one there has the same recipe and as many samples.
+def begin(out: Path, values: Mapping[str, Any], ranks: Ranks) -> None:
+    """Begin a run in ``out``, or see that the one there is the same.
+
+    Args:
+        out: folder of the run.
+        values: plain values that tell it from other runs: its recipe, and what it starts from.
+        ranks: the processes.
 
     Raises:
-        UserError: if it has not, or ``out`` cannot be written; on every rank.
+        UserError: if it is another, or ``out`` cannot be written; on every rank.
     """
     problem = None
     if ranks.first:
         try:
-            problem = _begin(out / RUN, {**config.recipe(), "samples": samples})
+            if not refuse_another(out, values):
+                write_json(out / RUN, dict(values))
         except UserError as error:
             problem = str(error)
     problem = ranks.from_first(problem)
@@ -29,13 +35,22 @@ def begin(out: Path, config: TrainConfig, samples: int, ranks: Ranks) -> None:
         raise UserError(problem)
 
 
-def _begin(path: Path, now: dict[str, Any]) -> str | None:
+def refuse_another(out: Path, values: Mapping[str, Any]) -> bool:
+    """Whether there is a run in ``out``; what is not among ``values`` does not matter.
+
+    Raises:
+        UserError: if there is one with other values, or its file is damaged.
+    """
+    path = out / RUN
     if not path.exists():
-        write_json(path, now)
-        return None
+        return False
     try:
         then = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return f"{path} is damaged; choose another --out"
-    changed = [f"{name} was {then.get(name)} and is {value}" for name, value in now.items() if then.get(name) != value]
-    return f"the run in {path.parent} is another ({'; '.join(changed)}); choose another --out" if changed else None
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path} is damaged; choose another --out") from error
+    changed = [
+        f"{name} was {then.get(name)} and is {value}" for name, value in values.items() if then.get(name) != value
+    ]
+    if changed:
+        raise UserError(f"the run in {out} is another ({'; '.join(changed)}); choose another --out")
+    return True

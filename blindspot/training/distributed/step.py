@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from blindspot.training.distributed.batches import Batch, Micro
 from blindspot.training.distributed.flops import Costs
@@ -21,19 +20,21 @@ class Counts(NamedTuple):
         tokens: of all samples.
         room: tokens that are computed, padding and fillers included.
         operations: see `flops`.
+        micros: micro-batches in which something is supervised.
     """
 
     supervised: float
     tokens: float
     room: float
     operations: float
+    micros: float
 
 
 class Gradient(NamedTuple):
     """What `differentiate` finds.
 
     Attributes:
-        loss: mean over the supervised tokens of the global batch, in nats.
+        loss: of the global batch, in nats.
         norm: of the gradient, before it was cut.
         culprits: if one of these is no number: samples whose own loss is none, on any rank.
     """
@@ -48,12 +49,6 @@ class Gradient(NamedTuple):
         return math.isfinite(self.loss) and math.isfinite(self.norm)
 
 
-def adamw(module: nn.Module, lr: float, device: torch.device) -> torch.optim.AdamW:
-    """LLaVA's optimiser over what trains: AdamW without weight decay."""
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return torch.optim.AdamW(trained, lr=lr, betas=(0.9, 0.999), weight_decay=0.0, fused=device.type == "cuda")
-
-
 def count(batch: Batch, costs: Costs, patch_size: int, ranks: Ranks) -> Counts:
     """The counts of the global batch that ``batch`` is this rank's part of."""
     micros = batch.micros
@@ -62,37 +57,45 @@ def count(batch: Batch, costs: Costs, patch_size: int, ranks: Ranks) -> Counts:
         tokens=sum(micro.tokens for micro in micros),
         room=sum(micro.ids_bl.numel() for micro in micros),
         operations=sum(costs.of(micro, patch_size) for micro in micros),
+        micros=sum(micro.supervised > 0 for micro in micros),
     )
     return Counts(*ranks.total(mine))
 
 
-def differentiate(objective: Objective, batch: Batch, supervised: float, most: float, ranks: Ranks) -> Gradient:
+def weights(loss: str, batch: Batch, counts: Counts) -> list[float]:
+    """What the sum of a micro-batch's losses counts for in the loss of the step, for each of this rank's.
+
+    Args:
+        loss: see `TrainConfig`.
+        batch: this rank's part of the global batch.
+        counts: of the global batch.
+    """
+    if loss == "tokens":
+        return [1 / max(counts.supervised, 1)] * len(batch.micros)
+    return [1 / (max(micro.supervised, 1) * max(counts.micros, 1)) for micro in batch.micros]
+
+
+def differentiate(objective: Objective, batch: Batch, weights: list[float], most: float, ranks: Ranks) -> Gradient:
     """Fill the gradients with those of the global batch's loss, cut to the norm ``most``.
 
-    The loss is the sum over all supervised tokens divided by their number, not a mean of means: where a token lies
-    among micro-batches and ranks does not matter.
+    Args:
+        objective: the variant with its loss.
+        batch: this rank's part of the global batch.
+        weights: see `weights`.
+        most: see `TrainConfig.clip`.
+        ranks: the processes.
     """
-    divisor = max(supervised, 1)
     losses, documents = [], []
-    for micro in batch.micros:
+    for micro, weight in zip(batch.micros, weights, strict=True):
         loss, document_k = objective(micro.to(ranks.device))
-        (loss * (ranks.world / divisor)).backward()  # sharding takes the mean over ranks, and this is a sum
-        losses.append(loss.detach())
+        (loss * (ranks.world * weight)).backward()  # sharding takes the mean over ranks, and this is a sum
+        losses.append(loss.detach().double() * weight)
         documents.append(document_k)
-    total = ranks.total([torch.stack(losses).double().sum().item()])[0] / divisor
-    gradient = Gradient(total, _clip(objective, most), [])
+    gradient = Gradient(ranks.total([torch.stack(losses).sum().item()])[0], _clip(objective, most), [])
     if gradient.finite:
         return gradient
     named = ranks.gather(_not_finite(batch.micros, documents))
     return gradient._replace(culprits=[name for names in named for name in names])
-
-
-def update(optimiser: Optimizer, rate: float) -> None:
-    """Take the step and forget the gradients."""
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-    optimiser.step()
-    optimiser.zero_grad()
 
 
 def _clip(objective: Objective, most: float) -> float:

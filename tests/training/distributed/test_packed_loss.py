@@ -96,7 +96,7 @@ def test_packed_is_the_sum_over_samples(name: str) -> None:
     value, reference = _one_by_one(variant, samples)
     device = torch.device("cpu")
     packed = name != "gated"
-    ways = [None]
+    ways: list[attention.Way | None] = [None]
     if packed:
         ways = list({attention.choose(variant, wish, device, torch.float32, False) for wish in ("auto", "mask")})
     for way in ways:

@@ -72,7 +72,19 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders of runs: what one process did, and what two did that were killed and started again."""
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("ranks")
-    for name in ("one", "two", "one_then_two", "two_then_one", "killed", "lonely", "deadly", "half", "dying", "arm"):
+    for name in (
+        "one",
+        "two",
+        "one_then_two",
+        "two_then_one",
+        "killed",
+        "lonely",
+        "deadly",
+        "half",
+        "dying",
+        "arm",
+        "copies",
+    ):
         (root / name).mkdir()
     first, second = _start(f"base={root / 'two'}", f"killed={root / 'killed'}")
     torch.save(_train(root / "one"), root / "one" / "state.pt")
@@ -94,7 +106,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train_arm(
         toy_parts(), root / "arm" / "rows.json", root / "arm" / "images", root / "arm" / "alone", "instruct", **SMALL
     )
-    checks = ["killed", "lonely", "deadly", "half", "dying", "arm"]
+    checks = ["killed", "lonely", "deadly", "half", "dying", "arm", "copies"]
     both = _start(
         f"base={root / 'one_then_two'}", *[f"{name.replace('killed', 'base')}={root / name}" for name in checks]
     )
@@ -130,6 +142,10 @@ def test_two_processes_train_as_one_does(runs: Path) -> None:
     start = {name: tensor.detach() for name, tensor in base_variant().state_dict().items()}
     moved = max((tensor - start[name]).abs().max().item() for name, tensor in _state(runs, "two").items())
     assert moved > 1000 * TOLERANCE
+
+
+def test_copies_of_the_weights_train_as_one_does(runs: Path) -> None:
+    assert _apart(runs, "copies", "one") < TOLERANCE
 
 
 def test_a_run_goes_on_with_another_number_of_processes(runs: Path) -> None:

@@ -11,6 +11,7 @@ from toy_training import SMALL, WORDS, toy_parts, toy_variant, write_rows
 import blindspot
 from blindspot.connectors import ConnectorSpec
 from blindspot.errors import UserError
+from blindspot.model.assemble import padded
 from blindspot.model.conversation import RowError, plain, v1
 from blindspot.model.encoding import IGNORE
 from blindspot.model.tokenizer import word_tokenizer, words_of
@@ -28,7 +29,9 @@ def data(tmp_path: Path) -> tuple[Path, Path]:
 
 def _samples(data: tuple[Path, Path], tmp_path: Path, template: Any, **parts: Any) -> LlavaSamples:
     index_rows(data[0], tmp_path / "index")
-    return LlavaSamples(LlavaRows(tmp_path / "index", data[1]), toy_parts(**parts)[1], template, square=True)
+    processor = toy_parts(**parts)[1]
+    processor.image_processor = padded(processor.image_processor)
+    return LlavaSamples(LlavaRows(tmp_path / "index", data[1]), processor, template)
 
 
 def test_rows_become_samples(data: tuple[Path, Path], tmp_path: Path) -> None:

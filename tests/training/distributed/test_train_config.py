@@ -24,10 +24,10 @@ def test_the_rate_is_that_of_transformers() -> None:
     optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=config.lr)
     schedule = get_cosine_schedule_with_warmup(optimiser, math.ceil(120 * 0.03), 120)
     for step in range(120):
-        assert config.rate(step, 120) == pytest.approx(optimiser.param_groups[0]["lr"], abs=1e-12)
+        assert config.lr * config.rate(step, 120) == pytest.approx(optimiser.param_groups[0]["lr"], abs=1e-12)
         optimiser.step()
         schedule.step()
-    assert config.rate(119, 120) < config.lr / 1000
+    assert config.rate(119, 120) < 1 / 1000
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,10 @@ def test_the_rate_is_that_of_transformers() -> None:
         ({"frozen": ("vision_tower", "multi_modal_projector", "language_model")}, "name one or two"),
         ({"batch": 0}, "batch must be more than 0"),
         ({"lr": -1.0}, "lr must be more than 0"),
+        ({"encoder_lr": 0.0}, "encoder_lr must be more than 0"),
+        ({"encoder_lr": 1e-4}, "encoder .* is frozen"),
+        ({"loss": "llava_exact"}, "give batching llava too"),
+        ({"shard_size": 0}, "shard_size must be more than 0"),
         ({"steps": 0}, "steps must be more than 0"),
         ({"warmup": 1.5}, "warmup"),
         ({"workers": -1}, "workers"),

@@ -17,9 +17,9 @@ from blindspot.training.distributed.config import TrainConfig
 from blindspot.training.distributed.loading import Batches, Layout, batches_ahead
 from blindspot.training.distributed.loop import train
 from blindspot.training.distributed.loss import Objective
+from blindspot.training.distributed.optimiser import adamw, update
 from blindspot.training.distributed.order import Order, Shuffled
 from blindspot.training.distributed.ranks import joined
-from blindspot.training.distributed.step import adamw
 from blindspot.training.distributed.tracking import Log
 
 CONFIG = TrainConfig(
@@ -81,22 +81,25 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
         train(config, toy_variant(), ToySamples(), tmp_path)
 
 
-def test_checkpoints_written_beside_training_are_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moments_in", ["fp32", "bf16"])
+def test_checkpoints_written_beside_training_are_the_same(tmp_path: Path, moments_in: Any) -> None:
+    config = replace(CONFIG, frozen=(), encoder_lr=1e-3, optimiser_states=moments_in)
     states = []
     with joined() as ranks:
         for beside in (False, True):
             objective = Objective(toy_variant(), "documents", torch.float32)
-            optimiser = adamw(objective, 1e-2, ranks.device)
+            optimiser = adamw(objective, config, ranks.device)
             checkpoints = Checkpoints(tmp_path / str(beside), 2, ranks, beside)
             for step in range(1, 5):
                 for parameter in objective.parameters():
                     parameter.grad = torch.full_like(parameter, 0.1 * step)
-                optimiser.step()
+                torch.manual_seed(step)
+                update(optimiser, 1.0)
                 checkpoints.save(step, objective, optimiser)
             checkpoints.finish()
             assert sorted(os.listdir(tmp_path / str(beside))) == ["step-3", "step-4"]
             other = Objective(toy_variant(), "documents", torch.float32)
-            optimiser = adamw(other, 1e-2, ranks.device)
+            optimiser = adamw(other, config, ranks.device)
             assert checkpoints.newest() == 4
             checkpoints.load(4, other, optimiser)
             states.append([objective.state_dict(), other.state_dict()])

@@ -89,6 +89,11 @@ def _half(out: Path) -> Any:
     return train(config, base_variant(), ToySamples(), out)
 
 
+def _copies(out: Path) -> Any:
+    """Each process with a whole copy of the weights."""
+    return train(replace(BASE, shard_size=1), base_variant(), ToySamples(), out)
+
+
 def _arm(out: Path) -> Any:
     train_arm(toy_parts(), out / "rows.json", out / "images", out / "run", "instruct", **SMALL)
 
@@ -101,6 +106,7 @@ CHECKS = {
     "half": _half,
     "dying": _dying,
     "arm": _arm,
+    "copies": _copies,
 }
 
 

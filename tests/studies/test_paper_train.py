@@ -1,0 +1,277 @@
+"""An arm of a study of real size, end to end, on tiny checkpoints in the real formats."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
+
+import blindspot
+from blindspot.errors import UserError
+from blindspot.model.assemble import position_table
+from blindspot.studies.paper.arms import resolve
+from blindspot.studies.paper.loading import load_paper
+from blindspot.studies.paper.train import Run, seed_of, train_run
+
+ROOT = Path(__file__).parents[2]
+VISION: dict[str, Any] = {
+    "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 24, "patch_size": 8,
+    "intermediate_size": 40,
+}  # fmt: skip
+STUDY = """
+name: tiny
+title: Tiny
+kind: llava
+arms:
+  base: {{encoder: {root}/clip, language_model: {root}/llama}}
+  named:
+    - {{id: base, label: Base, image_size: 32}}
+    - {{id: tuned, label: Tuned, positions: mixed,
+       stages: {{connector: {{trains: [connector, encoder], encoder_lr: 1e-3}},
+                instruct: {{trains: [connector, language_model, encoder], encoder_lr: 1e-3}}}}}}
+    - {{id: borrowed, label: Borrowed, image_size: 32, language_positions: mrope, connector_from: base}}
+    - {{id: released, label: Released, encoder: {root}/siglip, drop_first_patch: true,
+       positions: {{scheme: released_concat, table: released}}, evaluate_with: learned}}
+  replicate: borrowed
+stages:
+  connector: {{trains: [connector], data: &data {{file: rows.json, images: images, rows: 12}}, template: plain,
+    batch: 4, lr: 1e-2, warmup: 0.03, schedule: cosine, epochs: 1, max_length: 60, aspect_ratio: square}}
+  instruct: {{trains: [connector, language_model], data: *data, template: v1, batch: 4,
+    lr: 1e-2, warmup: 0.03, schedule: cosine, epochs: 1, max_length: 60, aspect_ratio: pad}}
+seeds: 2
+"""
+MACHINE: dict[str, Any] = {"precision": "fp32", "workers": 0, "pack_tokens": 120}
+
+
+@pytest.fixture(autouse=True)
+def always_one_thread(one_thread: None) -> None:
+    """Every test here computes with small models."""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoints, data and a study that names them."""
+    folder = tmp_path_factory.mktemp("tiny")
+    torch.manual_seed(0)
+    text: dict[str, Any] = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    }
+    CLIPModel(CLIPConfig(text_config={**text, "vocab_size": 9}, vision_config=VISION)).save_pretrained(folder / "clip")
+    SiglipVisionModel(SiglipVisionConfig(**VISION)).save_pretrained(folder / "siglip")
+    words = ["<unk>", "<s>", "</s>", "what", "is", "red", "box", "left", "of", "USER:", "ASSISTANT:"]
+    core = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
+    core.pre_tokenizer = WhitespaceSplit()
+    special: dict[str, Any] = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=core, **special).save_pretrained(folder / "llama")
+    config = LlamaConfig(
+        vocab_size=len(words), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=128, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder / "llama")
+    (folder / "images").mkdir()
+    draw = np.random.default_rng(0)
+    rows = []
+    for number in range(12):
+        Image.fromarray(draw.integers(0, 255, (30, 40, 3), np.uint8)).save(folder / "images" / f"{number}.png")
+        turns = [{"from": "human", "value": "<image>\nwhat is"}, {"from": "gpt", "value": "red box left of box"}]
+        rows.append({"id": f"r{number}", "image": f"{number}.png", "conversations": turns})
+    (folder / "rows.json").write_text(json.dumps(rows))
+    (folder / "tiny.yaml").write_text(STUDY.format(root=folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(root: Path) -> Callable[..., Run]:
+    def make(arm: str, out: Path, seed: int | None = None, **machine: Any) -> Run:
+        resolved = resolve(load_paper(root / "tiny.yaml"), arm)
+        return Run(resolved, seed_of(resolved, seed), root, out, MACHINE | machine)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def base(run: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The out folder in which arm `base` is trained."""
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("runs")
+    train_run(run("base", out))
+    return out
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_both_stages_and_what_they_leave(base: Path, run: Callable[..., Run]) -> None:
+    folder = base / "base-seed0"
+    assert [len(_rows(folder / stage)) for stage in ("connector", "instruct")] == [3, 3]
+    model, processor = blindspot.load(folder / "instruct" / "model")
+    assert model.config.image_token_id == processor.tokenizer.convert_tokens_to_ids("<image>") == 11
+    assert processor.tokenizer.chat_template.startswith("{%- macro") and "USER: " in processor.chat_template
+    assert processor.image_processor.do_pad
+    pixels = processor.image_processor(images=Image.new("RGB", (40, 30)), return_tensors="pt")["pixel_values"]
+    assert pixels.shape[-2:] == (32, 32), "the study's size, not the checkpoint's"
+    assert not (folder / "instruct" / "checkpoints").exists() and not (folder / "connector" / "checkpoints").exists()
+    assert (base / "rows" / "rows" / "rows.arrow").is_file()
+    connector = load_file(folder / "connector" / "connector.safetensors")
+    after = model.state_dict()
+    assert not any(torch.equal(after[f"model.{name}"], tensor) for name, tensor in connector.items())
+
+
+def test_a_stage_that_is_done_is_passed_over(base: Path, run: Callable[..., Run]) -> None:
+    told: list[Any] = []
+    made = train_run(run("base", base), report=lambda *args, **kwargs: told.append(args))
+    assert made == base / "base-seed0" / "instruct" / "model" and not told
+    with pytest.raises(UserError, match=r"is another \(precision was fp32 and is bf16\)"):
+        train_run(run("base", base, precision="bf16"))
+
+
+def test_a_run_that_was_stopped_has_the_same_bits(base: Path, run: Callable[..., Run], tmp_path: Path) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(step: int, steps: int, loss: float | None = None, phase: str = "") -> None:
+        if (phase, step) == ("instruct", 2):
+            raise Stop
+
+    with pytest.raises(Stop):
+        train_run(run("base", tmp_path, save_every=1), report=stop)
+    heard: list[Any] = []
+    train_run(run("base", tmp_path, save_every=1), report=lambda step, steps, loss=None, phase="": heard.append(phase))
+    assert set(heard) == {"instruct"} and len(heard) <= 2
+    ours, theirs = (load_file(next(folder.rglob("model.safetensors"))) for folder in (base, tmp_path))
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+def test_seeds_differ_and_are_the_arms_own(base: Path, run: Callable[..., Run], tmp_path: Path) -> None:
+    train_run(run("base", tmp_path, seed=1), ["connector"])
+    first, second = (
+        load_file(folder / "connector" / "connector.safetensors")
+        for folder in (base / "base-seed0", tmp_path / "base-seed1")
+    )
+    assert not any(torch.equal(tensor, second[name]) for name, tensor in first.items())
+    with pytest.raises(UserError, match="--seed 2: base has the seeds 0, 1"):
+        run("base", tmp_path, seed=2)
+
+
+def test_an_encoder_that_trains_goes_on_into_stage_2(run: Callable[..., Run], root: Path, tmp_path: Path) -> None:
+    arm = run("tuned", tmp_path)
+    train_run(arm, ["connector"])
+    kept = load_file(arm.folder / "connector" / "encoder.safetensors")
+    frequencies = [name for name in kept if name.endswith("rotation.frequencies")]
+    assert frequencies and not any("language_model" in name for name in kept)
+    frozen = replace(arm, machine={**arm.machine, "encoder_lr": 1e-30, "lr": 1e-30})
+    model, _ = blindspot.load(train_run(frozen, ["instruct"]))
+    state = model.state_dict()
+    for name, tensor in kept.items():
+        torch.testing.assert_close(state[name], tensor, rtol=0, atol=1e-6)
+    table = next(iter(position_table(root / "clip")))
+    assert not kept[table].any()
+
+
+def test_a_borrowed_connector(base: Path, run: Callable[..., Run], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"train it first: --arm base --seed 0 --stage connector"):
+        train_run(run("borrowed", tmp_path))
+    with pytest.raises(UserError, match="takes its stage 1 from base"):
+        train_run(run("borrowed", tmp_path), ["connector"])
+    for source in ("base-seed0", "base-seed1"):
+        shutil.copytree(base / "base-seed0" / "connector", tmp_path / source / "connector")
+    model, _ = blindspot.load(train_run(run("borrowed", tmp_path)))
+    assert model.config.language_positions["scheme"] == "mrope"
+    assert not (tmp_path / "borrowed-seed0" / "connector").exists()
+    again = run("replicate", tmp_path, seed=1001)
+    assert train_run(again) == tmp_path / "replicate-seed1001" / "instruct" / "model"
+
+
+def test_what_is_trained_with_other_positions_than_it_is_evaluated(
+    run: Callable[..., Run], root: Path, tmp_path: Path
+) -> None:
+    arm = run("released", tmp_path)
+    model, processor = blindspot.load(train_run(arm))
+    assert model.config.encoder_positions["scheme"] == "learned" and model.tokens_per_image == 8
+    tower = SiglipVisionModel.from_pretrained(root / "siglip").state_dict()
+    state = model.model.vision_tower.state_dict()
+    assert all(torch.equal(tensor, tower[name]) for name, tensor in state.items()), "the checkpoint, table and all"
+    facts = json.loads((arm.folder / "instruct" / "run.json").read_text())
+    assert facts["encoder_positions"]["table"] == "released" and facts["arm"] == "released"
+    inputs = processor(images=[Image.new("RGB", (30, 30))], text=["<image> what is"], return_tensors="pt")
+    assert model(**inputs).logits.isfinite().all()
+
+
+def test_what_is_missing_is_said_before_anything_is_loaded(root: Path, run: Callable[..., Run], tmp_path: Path) -> None:
+    bare = replace(run("base", tmp_path), data_root=None)
+    with pytest.raises(UserError, match=r"rows\.json is missing \(name the data folder with --data\)|with --data"):
+        train_run(bare)
+    paper = resolve(load_paper("paper"), "clip")
+    with pytest.raises(UserError, match=r"vicuna-7b-v1\.5 is not all there, .* get it with: hf download lmsys"):
+        train_run(Run(paper, 0, root, tmp_path, MACHINE | {"pack_tokens": 4096}))
+    with pytest.raises(UserError, match="max_length 2048 does not fit a pack of pack_tokens 120"):
+        train_run(Run(paper, 0, root, tmp_path, MACHINE))
+    assert not (tmp_path / "clip-seed0").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["paper"], "say which of its arms with --arm: clip, siglip"),
+        (["miniature"], "is a miniature, which trains with: blindspot study miniature"),
+        (["paper", "--arm", "clop"], 'paper has no arm "clop"'),
+        (["paper", "--arm", "clip", "--lr", "1", "--json", "x.json"], "--json, --lr: the study says this"),
+        (["paper", "--arm", "clip", "--stage", "first"], "one of connector, instruct, all"),
+        (["nowhere"], "a model is trained with --json, --images and --out"),
+    ],
+)
+def test_commands_that_make_no_sense(arguments: list[str], words: str) -> None:
+    import typer
+    from typer.testing import CliRunner
+
+    from blindspot.cli.train import train
+
+    app = typer.Typer()
+    app.command()(train)
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2 and words in result.stderr
+
+
+def test_the_command(root: Path, base: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "blindspot",
+        "train",
+        str(root / "tiny.yaml"),
+        "--arm",
+        "base",
+        "--data",
+        str(root),
+    ]
+    options = ["--out", str(base), "--precision", "fp32", "--workers", "0", "--pack-tokens", "120"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"Written: {base}/base-seed0/instruct/model"
