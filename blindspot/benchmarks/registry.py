@@ -2,6 +2,7 @@
 
 from blindspot.benchmarks.base import Benchmark
 from blindspot.benchmarks.ccbench import CCBENCH
+from blindspot.benchmarks.coco_boxes import COCO_BOXES
 from blindspot.benchmarks.countbenchqa import COUNTBENCHQA
 from blindspot.benchmarks.cvbench_2d import CVBENCH_2D
 from blindspot.benchmarks.gqa import GQA
@@ -18,7 +19,7 @@ from blindspot.errors import one_of
 SPATIAL = (MMVP, CVBENCH_2D, TALLYQA, GQA, VSR, TOPVIEWRS, COUNTBENCHQA)
 GENERAL = (MMMU_VAL, MME, CCBENCH, SEEDBENCH_IMG)
 
-BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in (*SPATIAL, *GENERAL, NLVR)}
+BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in (*SPATIAL, *GENERAL, NLVR, COCO_BOXES)}
 
 SETS: dict[str, tuple[str, ...]] = {
     "spatial": tuple(benchmark.name for benchmark in SPATIAL),

@@ -11,6 +11,7 @@ from blindspot.cli.data import data
 from blindspot.cli.diagnose import diagnose
 from blindspot.cli.doctor import doctor
 from blindspot.cli.evaluate import evaluate
+from blindspot.cli.localise import localise
 from blindspot.cli.models import ask, encoders, export, positions
 from blindspot.cli.paper import paper
 from blindspot.cli.scenes import scenes
@@ -24,7 +25,7 @@ PANELS = {
     "Studies": (study, report, compare_arms, train),
     "Evaluation": (evaluate, score, compare, paper, benchmarks, serve),
     "Diagnosis": (diagnose,),
-    "Models": (ask, export, encoders, positions),
+    "Models": (ask, localise, export, encoders, positions),
     "Data and this machine": (scenes, doctor),
 }
 

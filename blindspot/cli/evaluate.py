@@ -128,6 +128,7 @@ def evaluate(
         from blindspot.benchmarks.scoring import PROFILES
         from blindspot.evaluation import prompts as prompt_profiles
         from blindspot.evaluation import run
+        from blindspot.evaluation.localisation.questions import asking_for_boxes, with_form
 
         one_of(profile, PROFILES, "--profile", "scoring profile")
         one_of(prompts, ("auto", *prompt_profiles.PROFILES), "--prompts", "prompt profile")
@@ -149,7 +150,8 @@ def evaluate(
             else:
                 opened = run.open_local(model, dtype, device, batch, trust_remote_code)
             name = opened.prompts if prompts == "auto" else prompts
-            ask = prompt_profiles.profile(name)
+            ask = asking_for_boxes(prompt_profiles.profile(name))
+            collections = [with_form(collection, opened.form) for collection in collections]
         if show_prompts or check_batch:
             for collection in collections:
                 asked = run.preview(collection, ask, condition, show_prompts or _CHECKED)

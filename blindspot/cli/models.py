@@ -4,34 +4,59 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from blindspot.cli.status import one_line_errors
 
 
 def ask(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, e.g. runs/miniature/models/...")],
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL", help="Model folders, e.g. runs/miniature/models/..., or Hugging Face ids."),
+    ],
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture.")],
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask, in quotes.")],
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Let code run that a checkpoint brings along (Molmo).")
+    ] = False,
 ) -> None:
-    """Ask a trained model about a picture.
+    """Ask one model or several about a picture.
 
+    One model: its answer and nothing else. Several: a table, one answer a row.
     A model of the miniature knows a closed set of words; a word outside it is
     refused with the list.
 
     [bold]Examples[/bold]
 
       [cyan]blindspot ask runs/miniature/models/clip-learned-seed0 scene.png "red left-of blue"[/cyan]
-      [cyan]blindspot ask runs/miniature/models/aimv2-axial-seed0 scene.png "box of red"[/cyan]
+      [cyan]blindspot ask runs/siglip2 runs/aimv2 ramen.jpg "Are the chopsticks left of the bowl?"[/cyan]
     """
     with one_line_errors():
-        from blindspot.model import images, load
+        from blindspot.evaluation.localisation.single import names, open_subject
+        from blindspot.model import images
 
-        picture = images.open_image(image)
-        images.refuse_elongated(picture)
-        load.quiet()
-        opened, processor = load.load(model)
-        print(load.ask(opened, processor, picture, question))
+        images.refuse_elongated(images.open_image(image))
+        answers: list[tuple[str, str]] = []
+        for model, name in zip(models, names(models), strict=True):
+            subject = open_subject(model, name, trust_remote_code)
+            answers.append((name, _harmless(subject.ask(image, question).raw)))
+        if len(answers) == 1:
+            print(answers[0][1])
+            return
+        table = Table("model", "answer", box=SIMPLE_HEAD)
+        for name, answer in answers:
+            table.add_row(Text(name), Text(answer or "(empty answer)"))
+        Console().print(table)
+
+
+def _harmless(answer: str) -> str:
+    """An answer without what moves a terminal's cursor; its lines stay."""
+    from blindspot.evaluation.scores.text import clean
+
+    return "\n".join(clean(line, len(line)) for line in answer.splitlines())
 
 
 def export(

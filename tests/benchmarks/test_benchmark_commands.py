@@ -22,7 +22,7 @@ def test_the_list_says_what_is_on_this_disk(tmp_path: Path) -> None:
     done = run.invoke(app, ["benchmarks", "--data", str(tmp_path), "--json"])
     assert done.exit_code == 0, done.output
     found = {facts["name"]: facts for facts in json.loads(done.stdout)}
-    assert len(found) == 12
+    assert len(found) == 13
     assert found["mme"]["on_disk"] == str(tmp_path / "MME.tsv")
     assert found["vsr"]["on_disk"] is None
     assert found["gqa"]["forms"][0]["counts"]["questions"] == 12578

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from blindspot.benchmarks.boxes.geometry import View
 from blindspot.benchmarks.scoring import PROFILES, profile
 from blindspot.benchmarks.scoring.answers import load_answers
 from blindspot.benchmarks.scoring.rows import BENCHMARKS, read_row
@@ -21,6 +22,7 @@ MCQ = {"benchmark": "mmvp", "kind": "mcq", "choices": ["left", "right"], "answer
 COUNT = {"benchmark": "tallyqa", "kind": "count", "answer": 3, "raw": "3"}
 TRUTH = {"benchmark": "vsr", "kind": "yes_no", "answer": "Yes", "raw": "yes"}
 GROUP = {"benchmark": "ccbench", "kind": "circular_group", "answer": ["A", "B"], "raw": ["A", "B"]}
+VIEW = View.whole((100, 80))
 EVERY = [
     *({**MCQ, "benchmark": name} for name in ("mmvp", "cvbench_2d", "topviewrs", "mmmu_val", "ccbench")),
     {**MCQ, "benchmark": "seedbench_img"},
@@ -30,6 +32,13 @@ EVERY = [
     *({**TRUTH, "benchmark": name} for name in ("mme", "nlvr")),
     {"benchmark": "gqa", "kind": "text", "answer": "left", "raw": ""},
     {"benchmark": "mmmu_val", "kind": "text", "answer": "24", "raw": ""},
+    {
+        "benchmark": "coco_boxes",
+        "kind": "boxes",
+        "answer": "10 10 50 60",
+        "raw": "",
+        "groups": {"convention": "llava-normalised", "view": str(VIEW)},
+    },
 ]
 
 

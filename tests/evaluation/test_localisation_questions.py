@@ -10,8 +10,8 @@ from PIL import Image
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from blindspot.benchmarks.boxes import CONVENTIONS, View, spelt
-from blindspot.benchmarks.boxes.scoring import judge
 from blindspot.benchmarks.coco_boxes import COCO_BOXES, read
+from blindspot.benchmarks.scoring.boxes import judge
 from blindspot.errors import UserError
 from blindspot.evaluation import run
 from blindspot.evaluation.base import PICTURE, Asked, Reply

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blindspot.benchmarks.boxes import CONVENTIONS, View, locate
-from blindspot.benchmarks.boxes.scoring import judge
+from blindspot.benchmarks.scoring.boxes import judge
 from blindspot.errors import UserError
 
 SIZE = (200, 100)
@@ -104,7 +104,7 @@ def test_an_answer_of_a_megabyte_is_read_at_once(piece: str) -> None:
     start = time.perf_counter()
     for convention in CONVENTIONS.values():
         assert len(locate(raw, convention, WHOLE).places) <= 200
-    assert time.perf_counter() - start < 8
+    assert time.perf_counter() - start < 4
 
 
 def test_pixels_of_an_input_of_unknown_size_cannot_be_read() -> None:
@@ -131,5 +131,5 @@ def test_a_point_is_right_inside_the_box_and_has_no_overlap() -> None:
 def test_what_cannot_be_read_scores_nothing() -> None:
     scored = judge("somewhere", "0 0 200 100", "llava-normalised", str(WHOLE))
     assert (scored.extracted, scored.score, scored.parsed, scored.partial) == (None, 0.0, False, 0.0)
-    with pytest.raises(UserError, match="row 3: .* did you mean 'llava-normalised'"):
+    with pytest.raises(UserError, match=r"row 3: .* did you mean 'llava-normalised'"):
         judge("", "0 0 1 1", "llava-normalized", str(WHOLE), "row 3")

@@ -18,6 +18,7 @@ they are ``{"benchmark": "mmmu_val", "kind": "mcq", "choices": [...], "answer": 
 
 from blindspot.benchmarks.scoring import mmmu
 from blindspot.benchmarks.scoring.base import Profile, Scored
+from blindspot.benchmarks.scoring.boxes import boxes
 from blindspot.benchmarks.scoring.numbers import as_numeral
 from blindspot.benchmarks.scoring.rows import Item
 from blindspot.benchmarks.scoring.vlmevalkit import option
@@ -113,5 +114,6 @@ OFFICIAL = Profile(
         "ccbench": _ccbench,
         "seedbench_img": _seedbench,
         "nlvr": _true_or_false,
+        "coco_boxes": boxes,
     },
 )

@@ -22,6 +22,7 @@ _TABLE: dict[str, tuple[str, dict[str, str]]] = {
     "ccbench": ("CCBench", {"mcq": "mcq", "circular_group": "circular"}),
     "seedbench_img": ("SEEDBench_IMG", {"mcq": "mcq"}),
     "nlvr": ("NLVR", {"yes_no": "yes_no"}),
+    "coco_boxes": ("COCO_boxes", {"boxes": "boxes"}),
 }
 _NAMES = {alias: name for name, (theirs, _) in _TABLE.items() for alias in (name, theirs)}
 _LONGEST_SHOWN = 60
@@ -36,13 +37,14 @@ class Item:
 
     Attributes:
         benchmark: our name of it.
-        kind: ``mcq``, ``yes_no``, ``count``, ``text`` or ``circular``.
+        kind: ``mcq``, ``yes_no``, ``count``, ``text``, ``boxes`` or ``circular``.
         gold: a letter, ``Yes`` or ``No``, decimal digits, or a text; of ``circular`` empty.
         raw: the answer; of ``circular`` empty.
         choices: option texts by letter; empty texts where a circular group came without them.
         golds: accepted texts, where there are several (MMMU).
         likelihood: log-probability by label, if the row has it.
         passes: of ``circular``, the rotated questions.
+        seen: of ``boxes``, the convention of the answer and what the model saw of the picture.
         where: of the row, for messages.
     """
 
@@ -54,6 +56,7 @@ class Item:
     golds: tuple[str, ...] = ()
     likelihood: Mapping[str, float] | None = None
     passes: tuple["Item", ...] = ()
+    seen: tuple[str, str] = ("", "")
     where: str = "row"
 
 
@@ -86,7 +89,9 @@ def read_row(row: Mapping[str, Any], where: str = "row") -> Item:
     choices = _choices(_column(row, "choices", where), where) if kind == "mcq" else {}
     golds = tuple(map(str, answer)) if kind == "text" and isinstance(answer, list) else ()
     gold = _gold(kind, answer, choices, where)
-    return Item(benchmark, kind, gold, raw, choices, golds, _likelihood(row.get("likelihood"), where), where=where)
+    seen = _seen(row.get("groups"), where) if kind == "boxes" else ("", "")
+    likelihood = _likelihood(row.get("likelihood"), where)
+    return Item(benchmark, kind, gold, raw, choices, golds, likelihood, seen=seen, where=where)
 
 
 def _benchmark(given: Any, where: str) -> str:
@@ -138,6 +143,14 @@ def _gold(kind: str, answer: Any, choices: Mapping[str, str], where: str) -> str
     if kind == "count" and not (gold.isascii() and gold.isdecimal()):
         raise UserError(f"{where}: the gold answer of a count row is a whole number, not {_shown(answer)}")
     return gold
+
+
+def _seen(groups: Any, where: str) -> tuple[str, str]:
+    held = groups if isinstance(groups, Mapping) else {}
+    convention, view = held.get("convention"), held.get("view")
+    if not (isinstance(convention, str) and isinstance(view, str)):
+        raise UserError(f"{where}: groups of a boxes row need the labels convention and view, as a run writes them")
+    return convention, view
 
 
 def _likelihood(given: Any, where: str) -> Mapping[str, float] | None:

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from blindspot.benchmarks.scoring.base import Profile, Rule, Scored
+from blindspot.benchmarks.scoring.boxes import boxes
 from blindspot.benchmarks.scoring.numbers import UP_TO_TWENTY
 from blindspot.benchmarks.scoring.rows import Item
 from blindspot.benchmarks.scoring.words import overlap
@@ -151,6 +152,7 @@ def _rules(said: bool) -> dict[str, Rule]:
         "ccbench": mcq,
         "seedbench_img": mcq,
         "nlvr": _yes_no,
+        "coco_boxes": boxes,
     }
 
 

@@ -5,13 +5,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from blindspot.benchmarks.base import Benchmark, Collection
 from blindspot.benchmarks.download import UNFINISHED, locate
 from blindspot.errors import UserError, one_of
 from blindspot.evaluation.base import Answerer, Asked, Prompt
 from blindspot.evaluation.run.answers import as_text
+
+if TYPE_CHECKING:
+    from blindspot.evaluation.localisation.form import Form
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 
@@ -24,12 +27,14 @@ class Opened:
         answerer: what is asked.
         prompts: the prompt profile that ``auto`` means.
         render: a prompt as the model gets it.
+        form: how it says where something is; None: not known.
         check_batch: which of some questions get another answer one by one than in batches; None: it has no batches.
     """
 
     answerer: Answerer
     prompts: str
     render: Callable[[Prompt], str]
+    form: "Form | None" = None
     check_batch: Callable[[Sequence[Asked]], list[str]] | None = None
 
 
@@ -82,6 +87,7 @@ def open_local(
 
     from blindspot.evaluation.answerers.local import LocalAnswerer, check_batch
     from blindspot.evaluation.families import family_of
+    from blindspot.evaluation.localisation.form import form_of
     from blindspot.model import load
     from blindspot.model.formats.folder import find, read_json
 
@@ -96,6 +102,7 @@ def open_local(
         answerer,
         family.prompts,
         lambda prompt: family.render(processor, prompt),
+        form_of(opened, processor, family),
         lambda asked: check_batch(answerer, asked),
     )
 

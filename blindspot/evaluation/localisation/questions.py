@@ -1,0 +1,53 @@
+"""Questions for boxes in a run: put in the model's own words, and kept with what it takes to read their answers."""
+
+from dataclasses import replace
+
+from blindspot.benchmarks.base import Benchmark, Collection
+from blindspot.benchmarks.scoring.boxes import CONVENTION, VIEW
+from blindspot.errors import UserError
+from blindspot.evaluation.base import Prompt
+from blindspot.evaluation.localisation.form import Form
+from blindspot.evaluation.prompts import PROFILES, Profile
+from blindspot.question import Question
+
+KIND = "boxes"
+
+
+def with_form(collection: Collection, form: Form | None) -> Collection:
+    """The collection with its questions for boxes in a model's form; the others are untouched.
+
+    The prompt becomes the form's; the groups get the convention and the view, so that answers can be scored later
+    without the model.
+
+    Args:
+        collection: any.
+        form: the model's; None: it has none that is known.
+
+    Raises:
+        UserError: if it asks for boxes and no form is known.
+    """
+    if not any(question.kind == KIND for question in collection.questions):
+        return collection
+    if form is None:
+        raise UserError(
+            f"{collection.benchmark.name} asks for boxes, and of a server or a file it is not known how its boxes are "
+            "written and what it saw of a picture; name a model on this machine"
+        )
+    return replace(collection, questions=tuple(_in_form(question, form) for question in collection.questions))
+
+
+def asking_for_boxes(profile: Profile) -> Profile:
+    """The prompt profile, except that questions for boxes are asked as they stand: nothing about letters or words."""
+
+    def ask(question: Question, benchmark: Benchmark) -> Prompt:
+        return (PROFILES["plain"] if question.kind == KIND else profile)(question, benchmark)
+
+    return ask
+
+
+def _in_form(question: Question, form: Form) -> Question:
+    if question.kind != KIND:
+        return question
+    width, height = question.groups["picture"].split("x")
+    labels = {CONVENTION: form.convention.name, VIEW: str(form.view((int(width), int(height))))}
+    return replace(question, prompt=form.ask(question.prompt), groups=question.groups | labels)
