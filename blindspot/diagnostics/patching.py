@@ -1,0 +1,71 @@
+"""Which tokens in which layers carry the answer: patching, attention knockout, spatial-ID vectors, steering."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from blindspot.diagnostics.base import Budget, Diagnostic, Findings, Report, Table
+from blindspot.diagnostics.exchange import recoveries, usable
+from blindspot.diagnostics.knockout import drops
+from blindspot.diagnostics.names import NAMES
+from blindspot.diagnostics.spatial_id import deviations, maps
+from blindspot.diagnostics.steering import flips
+from blindspot.diagnostics.stimuli import Stimulus, directions
+from blindspot.diagnostics.subject import Subject
+from blindspot.diagnostics.token_groups import encoder_grid
+from blindspot.scenes.world import CELLS
+
+RELATION = {"words": "relative-to", "english": "relative to"}
+
+
+def run(subject: Subject, budget: Budget, report: Report) -> Findings:
+    """All four parts on questions where the subject lies relative to the reference."""
+
+    def stage(number: int) -> Report:
+        return lambda done, of: report(number * 1000 + 1000 * done // of, 4000)
+
+    stimuli = asked(subject, budget.stimuli, budget.seed)
+    pairs, said = usable(subject, stimuli, budget.batch)
+    patched = recoveries(subject, pairs, budget.batch, stage(0)) if pairs else []
+    knocked = drops(subject, stimuli, budget.batch, stage(1))
+    scenes = max(2, budget.stimuli // len(CELLS))
+    ids = deviations(subject, scenes, budget.batch, budget.seed, stage(2))
+    rows, points = maps(ids, budget.seed)
+    fresh = asked(subject, max(1, budget.stimuli // 2), budget.seed + 1)
+    steering = flips(subject, fresh, ids, budget.batch, budget.seed, stage(3))
+    places = [] if subject.image_grid else ["The picture's tokens lie on no grid, so no group depends on places."]
+    if encoder_grid(subject) is None:
+        places.append("The encoder's tokens stand for no places, so it is not patched.")
+    tables = [
+        Table("patching", "How much of the answer comes back with states from the picture before the exchange",
+              patched,
+              (said, "0: as if nothing were patched; 1: as if everything were. Ratio of means over pairs.",
+               "An object's patches are those where it stands in the picture that states are taken from.",
+               "flipped: answers that become those of that picture. tokens: patched on average.",
+               "Intervals: bootstrap over pairs.", *places)),
+        Table("knockout", "Accuracy lost when some tokens are hidden from others, by window of layers", knocked,
+              ("first, last: the window's layers. margin: what the right answer's logit loses on the best other.",
+               "words: behind the picture and before the last token. Intervals: paired bootstrap over stimuli.",
+               *places)),
+        Table("spatial_id", "How much spatial-ID vectors look like a lattice, by language-model layer", rows,
+              ("Adjusted R2 of a linear map from row and column to the first two components; None before any place.",
+               "chance: 95 % of places in random order score less. share: of the variance, in two components.",
+               "Intervals: jackknife over scenes.")),
+        Table("steering", "Share of answers that become those of the target place", steering,
+              ("Only stimuli that are not answered so already. random: other directions of the same length.",
+               "strength: times the difference of the two places' vectors. Intervals: Wilson.")),
+    ]  # fmt: skip
+    pictures = {"spatial_id": points}
+    if pairs:
+        pictures["pair"] = np.stack([stimulus.image(subject.side) for stimulus in pairs[0]])
+    return Findings(tables, pictures)
+
+
+def asked(subject: Subject, count: int, seed: int) -> list[Stimulus]:
+    """Questions of direction that also say which words ask for the relation."""
+    stimuli = directions(count, seed, subject.speech)
+    relation = RELATION[subject.speech]
+    return [replace(stimulus, mentions={**stimulus.mentions, "relation": relation}) for stimulus in stimuli]
+
+
+DIAGNOSTIC = Diagnostic("patching", NAMES["patching"], run)
