@@ -116,8 +116,8 @@ def read_jsonl(path: Path) -> Iterator[Any]:
             for number, line in enumerate(lines, start=1):
                 try:
                     yield json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise UserError(f"{path}:{number}: not a JSON line ({error.msg})") from error
+                except (ValueError, RecursionError) as error:
+                    raise UserError(f"{path}:{number}: not a JSON line ({_reason(error)})") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -157,6 +157,13 @@ def _acquire(descriptor: int, run: Path) -> None:
 
 def _fill(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
+
+
+def _reason(error: ValueError | RecursionError) -> str:
+    """Why a line cannot be read; Python refuses integers of more than 4,300 digits with a ValueError."""
+    if isinstance(error, json.JSONDecodeError):
+        return error.msg
+    return "nested too deeply" if isinstance(error, RecursionError) else "an integer has too many digits"
 
 
 def _umask() -> int:

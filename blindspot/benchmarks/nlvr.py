@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from blindspot import files
+from blindspot.benchmarks.forms.original import inside
 from blindspot.errors import UserError
 from blindspot.question import Question
 
@@ -50,6 +51,12 @@ class Nlvr:
     test: Split
 
 
+def _inside(name: str) -> str:
+    if not inside(name):
+        raise ValueError("the picture lies outside of the folder")
+    return name
+
+
 class _Row(BaseModel):
     model_config = ConfigDict(strict=True)
 
@@ -71,7 +78,7 @@ class _ExampleRow(_Row):
 class _PictureRow(_Row):
     """A row of the flat files: one picture, named relative to the folder."""
 
-    image: Annotated[str, Field(min_length=1)]
+    image: Annotated[str, Field(min_length=1), AfterValidator(_inside)]
     permutation: Annotated[int, Field(ge=0, le=5)]
 
     def pictures(self, folder: Path, split: str) -> dict[int, Path]:

@@ -14,7 +14,7 @@ from blindspot.benchmarks.seedbench_img import SEEDBENCH_IMG
 from blindspot.benchmarks.tallyqa import TALLYQA
 from blindspot.benchmarks.topviewrs import TOPVIEWRS
 from blindspot.benchmarks.vsr import VSR
-from blindspot.errors import one_of
+from blindspot.errors import UserError, one_of
 
 SPATIAL = (MMVP, CVBENCH_2D, TALLYQA, GQA, VSR, TOPVIEWRS, COUNTBENCHQA)
 GENERAL = (MMMU_VAL, MME, CCBENCH, SEEDBENCH_IMG)
@@ -44,10 +44,12 @@ def select(names: str) -> tuple[Benchmark, ...]:
     """The benchmarks of a comma-separated list of names and of the names of `SETS`, each once.
 
     Raises:
-        UserError: if one of them is unknown.
+        UserError: if one of them is unknown, or none is named.
     """
     wanted: dict[str, Benchmark] = {}
     for name in filter(None, map(str.strip, names.split(","))):
         one_of(name, (*SETS, *BENCHMARKS), "benchmarks", "benchmark or set")
         wanted |= {member: BENCHMARKS[member] for member in SETS.get(name, (name,))}
+    if not wanted:
+        raise UserError(f"no benchmark is named; name some of {', '.join((*SETS, *BENCHMARKS))}")
     return tuple(wanted.values())

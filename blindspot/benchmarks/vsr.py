@@ -10,6 +10,7 @@ from blindspot.benchmarks.forms import cells, original, tsv
 from blindspot.benchmarks.forms.collect import Reader, collected
 from blindspot.benchmarks.forms.table import Row, Table
 from blindspot.benchmarks.vsr_relations import CATEGORIES, CATEGORY_OF
+from blindspot.errors import UserError
 from blindspot.question import Question
 
 TEST = "test.jsonl"
@@ -36,9 +37,11 @@ def links(folder: Path) -> dict[str, str]:
     """The URL of every picture, by the path that it is to have below the folder.
 
     Raises:
-        UserError: if the rows are not there.
+        UserError: if the rows are not there, or name a path outside of the folder.
     """
     rows = original.read_rows(folder / TEST)
+    if outside := [row["image"] for row in rows if not original.inside(str(row.get("image")))]:
+        raise UserError(f"{folder / TEST}: the picture {outside[0]!r} lies outside of the folder; get the file again")
     return {f"images/{row['image']}": str(row["image_link"]) for row in rows if "image" in row and "image_link" in row}
 
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from blindspot.cli.status import one_line_errors
 from blindspot.errors import UserError, one_of
+from blindspot.text import clean
 
 if TYPE_CHECKING:
     from blindspot.evaluation.base import Asked
@@ -143,7 +144,7 @@ def evaluate(
             places, collections = run.open_data(chosen, data_root(data))
         with console.status("opening the model"):
             if recorded:
-                opened = run.open_recorded(Path(model))
+                opened = run.open_recorded(Path(model), chosen)
             elif model.startswith(("http://", "https://")):
                 settings = {"key_env": key_env, "concurrency": concurrency, "per_minute": rate}
                 opened = run.open_api(model, served, settings)
@@ -194,8 +195,9 @@ def _facts(
 def _show_prompts(console: Console, opened: "Opened", asked: Sequence["Asked"]) -> None:
     for one in asked:
         pictures = ", ".join(one.picture_keys) or "none"
-        console.rule(f"question {one.id}, pictures {pictures}, at most {one.prompt.longest} tokens", align="left")
-        console.print(Text.assemble(opened.render(one.prompt), ("<end of prompt>", "dim")), soft_wrap=True)
+        console.rule(f"question {clean(one.id)}, pictures {pictures}, at most {one.prompt.longest} tokens", align="left")
+        shown = "\n".join(map(clean, opened.render(one.prompt).split("\n")))
+        console.print(Text.assemble(shown, ("<end of prompt>", "dim")), soft_wrap=True)
 
 
 def _check_batch(console: Console, opened: "Opened", asked: Sequence["Asked"]) -> None:

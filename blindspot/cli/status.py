@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import typer
 
 from blindspot.errors import UserError
+from blindspot.text import clean
 
 EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 STATUS = "Exit status: 0 done, 1 a bug of Blindspot, 2 something you can put right, 130 interrupted."
@@ -18,7 +19,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {clean(str(error))}", file=sys.stderr)
         raise typer.Exit(EXIT_USER) from None
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)

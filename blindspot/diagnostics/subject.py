@@ -255,7 +255,7 @@ class Subject:
             self.model(**prepared.inputs, use_cache=False)
         tokens_btd = states[site]
         if site.part == "language":
-            return tokens_btd[:, prepared.image_span]
+            return tokens_btd[prepared.image_bt].view(len(pictures), -1, tokens_btd.shape[-1])
         return tokens_btd.reshape(len(pictures), -1, tokens_btd.shape[-1])
 
     def _hooked(self, site: Site) -> tuple[nn.Module, bool]:

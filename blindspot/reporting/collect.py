@@ -12,9 +12,9 @@ from blindspot.reporting.findings import findings
 from blindspot.reporting.gallery import pick_localisation, pick_scenes
 from blindspot.reporting.hypotheses import verdicts
 from blindspot.reporting.plan import Plan, load_plan
+from blindspot.text import rounded
 
 VERSION = 3
-DIGITS = 6
 
 
 def collect(run: Path) -> dict[str, Any]:
@@ -45,9 +45,9 @@ def collect(run: Path) -> dict[str, Any]:
         "gallery": pick_scenes(plan, answers),
         "localisation": pick_localisation(plan, answers),
     }
-    rounded = _rounded(results)
-    write_json(run / "results.json", rounded)
-    return rounded
+    shown = rounded(results)
+    write_json(run / "results.json", shown)
+    return shown
 
 
 def _notes(plan: Plan, answers: Answers, noise: list[dict[str, Any]]) -> list[str]:
@@ -67,14 +67,3 @@ def _notes(plan: Plan, answers: Answers, noise: list[dict[str, Any]]) -> list[st
     if known - asked:
         notes.append(f"No questions for {', '.join(column.id for column in plan.columns if column.id not in asked)}.")
     return notes
-
-
-def _rounded(value: Any) -> Any:
-    """``value`` with floats to ``DIGITS`` significant digits, so that the last bits of a sum do not show."""
-    if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}") + 0.0
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
-    return value

@@ -1,8 +1,9 @@
 """Text that is safe to show: hostile input made visible, numbers in one style."""
 
-import unicodedata
+from blindspot.text import DASH, MINUS, clean
 
-MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
+__all__ = ["DASH", "LIMIT", "MINUS", "clean", "latex", "points", "signed", "span"]
+
 _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -11,21 +12,7 @@ _LATEX = {
     DASH: "--",
     **{mark: "\\" + mark for mark in "&%$#_{}"},
 }
-_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 LIMIT = 100
-
-
-def clean(text: str, limit: int = 10_000) -> str:
-    """One line of ``text`` with at most ``limit`` characters and nothing invisible.
-
-    Line breaks and tabs become spaces. Other control characters, direction overrides and lone surrogates (which could
-    not be written as UTF-8) become U+FFFD. A longer text is cut and ends in an ellipsis.
-    """
-    short = text if len(text) <= limit else text[: limit - 1] + "…"
-    return "".join(
-        " " if mark in "\t\n\r" else "\N{REPLACEMENT CHARACTER}" if unicodedata.category(mark) in _INVISIBLE else mark
-        for mark in short
-    )
 
 
 def latex(text: str) -> str:

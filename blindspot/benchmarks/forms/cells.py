@@ -50,7 +50,7 @@ def strings(row: Row, column: str) -> list[str]:
     if isinstance(value, str):
         try:
             value = ast.literal_eval(value)
-        except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
             raise row.error(f"{column} is not a list ({value[:40]!r})") from error
     if not isinstance(value, list | tuple):
         raise row.error(f"{column} is not a list")

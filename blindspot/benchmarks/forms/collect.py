@@ -102,15 +102,18 @@ def different(source: Source, questions: Sequence[Question], images: int) -> lis
 
 
 def unlabelled(benchmark: Benchmark, questions: Sequence[Question]) -> list[str]:
-    """The metrics that no question of this form counts for, one line for each label that is missing."""
-    carried = {name for question in questions for name in question.groups}
+    """The metrics that not every question of this form can count for, one line for each label that is missing."""
+    carried = Counter(name for question in questions for name in question.groups)
     wanted = {
         name: metric.name for metric in reversed(benchmark.metrics) for term in metric.terms for name in term.where
     }
     return [
         f"no question of this form has a label {name!r}: {wanted[name]} and the like are not reported"
-        for name in sorted(wanted)
         if name not in carried
+        else f"{len(questions) - carried[name]:,} questions have no label {name!r}: {wanted[name]} and the like are of "
+        f"the other {carried[name]:,}"
+        for name in sorted(wanted)
+        if carried[name] < len(questions)
     ]
 
 

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from blindspot import files
@@ -46,7 +46,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error}); get the file again") from error
 
 
@@ -97,15 +97,25 @@ def below(folder: Path, keep: Callable[[str], bool]) -> dict[str, Path]:
     return found
 
 
+def inside(name: str) -> bool:
+    """Whether a path that a data set names stays in the folder that it is relative to."""
+    path = PurePath(name)
+    return not path.is_absolute() and ".." not in path.parts
+
+
 def is_picture(name: str) -> bool:
     """Whether a file's name is that of a picture."""
     return name.lower().endswith(PICTURE_SUFFIXES)
 
 
 def _located(folder: Path, names: Iterable[str], where: str) -> dict[str, Path]:
-    """The file of each name: at that path below the folder or its ``images``, else of that file name anywhere below."""
+    """The file of each name: at that path below the folder or its ``images``, else of that file name anywhere below.
+
+    A name that leads out of the folder counts as a file name only: data must not reach what else is on the disk.
+    """
     wanted = sorted(names)
-    places = {name: path for name in wanted for path in (folder / name, folder / "images" / name) if path.is_file()}
+    tried = [(name, base / name) for name in wanted if inside(name) for base in (folder / "images", folder)]
+    places = {name: path for name, path in tried if os.path.isfile(path)}  # Path.is_file raises for names too long
     if absent := [name for name in wanted if name not in places]:
         anywhere = below(folder, is_picture)
         places |= {name: anywhere[Path(name).name] for name in absent if Path(name).name in anywhere}

@@ -70,7 +70,7 @@ def golds(item: Item) -> tuple[str, ...]:
     if item.gold.startswith("["):
         try:
             return tuple(map(str, ast.literal_eval(item.gold)))
-        except (ValueError, SyntaxError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             pass
     return (item.gold,)
 

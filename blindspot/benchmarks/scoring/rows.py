@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isnan
 from string import ascii_uppercase
 from typing import Any
 
@@ -26,6 +25,7 @@ _TABLE: dict[str, tuple[str, dict[str, str]]] = {
 }
 _NAMES = {alias: name for name, (theirs, _) in _TABLE.items() for alias in (name, theirs)}
 _LONGEST_SHOWN = 60
+_LONGEST_COUNT = 18
 _FOUR = dict.fromkeys("ABCD", "")
 
 BENCHMARKS = tuple(_TABLE)
@@ -140,7 +140,7 @@ def _gold(kind: str, answer: Any, choices: Mapping[str, str], where: str) -> str
         if gold.lower() not in ("yes", "no"):
             raise UserError(f"{where}: the gold answer of a yes_no row is Yes or No, not {_shown(answer)}")
         return gold.capitalize()
-    if kind == "count" and not (gold.isascii() and gold.isdecimal()):
+    if kind == "count" and not (gold.isascii() and gold.isdecimal() and len(gold) <= _LONGEST_COUNT):
         raise UserError(f"{where}: the gold answer of a count row is a whole number, not {_shown(answer)}")
     return gold
 
@@ -157,7 +157,8 @@ def _likelihood(given: Any, where: str) -> Mapping[str, float] | None:
     if given is None:
         return None
     numbers = isinstance(given, Mapping) and all(
-        isinstance(value, int | float) and not isnan(value) for value in given.values()
+        isinstance(value, int | float) and value == value  # not NaN; isnan() refuses integers beyond floats
+        for value in given.values()
     )
     if not (given and numbers):
         raise UserError(f"{where}: likelihood must hold a number for each label, not {_shown(given)}")

@@ -59,7 +59,7 @@ class ApiAnswerer:
         first_wait: float = 1.0,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
-        if concurrency < 1 or attempts < 1 or timeout <= 0 or (per_minute is not None and per_minute <= 0):
+        if concurrency < 1 or attempts < 1 or timeout <= 0 or not (per_minute is None or per_minute > 0):
             raise UserError("concurrency, attempts, timeout and requests a minute must be above zero")
         self._url = api_request.address(base_url)
         self._where = api_request.shown(self._url)

@@ -1,6 +1,7 @@
 """Answers from a file, as if a model gave them again."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,19 @@ class RecordedAnswerer:
     """Gives the answers that a file holds, by the questions' ids; what it does not hold is an error of that question.
 
     Args:
-        path: ``.jsonl`` with ``id`` and ``raw`` (an ``answers.jsonl`` of ours keeps its likelihoods), or predictions
-            of VLMEvalKit with ``index`` and ``prediction``: ``.tsv``, or ``.xlsx`` where openpyxl is installed. One
-            benchmark's answers: ids repeat between benchmarks.
+        path: the answers to one benchmark (ids repeat between benchmarks): ``.jsonl`` with ``id`` and ``raw`` (an ``answers.jsonl`` of ours keeps its likelihoods), or predictions
+            of VLMEvalKit with ``index`` and ``prediction``: ``.tsv``, or ``.xlsx`` where openpyxl is installed.
+        benchmark: its name; a row that names another is refused.
 
     Raises:
-        UserError: if the file cannot be read, lacks a column or has two answers to one question.
+        UserError: if the file cannot be read, lacks a column, has two answers to one question, or one to a question of
+            another benchmark.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, benchmark: str | None = None) -> None:
         self._path = path
         self._replies: dict[str, Reply] = {}
-        for where, reply in _read(path):
+        for where, reply in _read(path, benchmark):
             if reply.id in self._replies:
                 raise UserError(f"{path}, {where}: a second answer to question {reply.id!r}; keep one of them")
             self._replies[reply.id] = reply
@@ -48,9 +50,9 @@ class RecordedAnswerer:
             yield self._replies.get(question.id, missing)
 
 
-def _read(path: Path) -> Iterator[tuple[str, Reply]]:
+def _read(path: Path, benchmark: str | None) -> Iterator[tuple[str, Reply]]:
     """Where in the file an answer is, and the answer."""
-    readers = {".jsonl": _jsonl, ".tsv": _tsv, ".xlsx": _xlsx}
+    readers = {".jsonl": partial(_jsonl, benchmark=benchmark), ".tsv": _tsv, ".xlsx": _xlsx}
     if path.suffix.lower() not in readers:
         raise UserError(f"{path}: recorded answers are read from {', '.join(readers)} files")
     if not path.is_file():
@@ -58,10 +60,14 @@ def _read(path: Path) -> Iterator[tuple[str, Reply]]:
     return readers[path.suffix.lower()](path)
 
 
-def _jsonl(path: Path) -> Iterator[tuple[str, Reply]]:
+def _jsonl(path: Path, benchmark: str | None) -> Iterator[tuple[str, Reply]]:
     for number, row in enumerate(read_jsonl(path), start=1):
         if not (isinstance(row, dict) and isinstance(row.get("id"), str | int) and isinstance(row.get("raw"), str)):
             raise UserError(f'{path}:{number}: not an answer; a line is like {{"id": "17", "raw": "Yes"}}')
+        if benchmark is not None and row.get("benchmark", benchmark) != benchmark:
+            raise UserError(f"{path}:{number}: an answer to {row['benchmark']}, but {benchmark} is asked")
+        if not isinstance(row.get("likelihood"), dict | None):
+            raise UserError(f"{path}:{number}: the likelihood must hold a number for each answer")
         stopped = "length" if row.get("stopped") == "length" else "end"
         yield f"line {number}", Reply(str(row["id"]), whole(row["raw"]), stopped, row.get("likelihood"))
 

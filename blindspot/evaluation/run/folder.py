@@ -77,7 +77,7 @@ def _read(path: Path) -> dict[str, Any]:
         held = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(held, dict) or not isinstance(held.get("benchmarks"), dict):
             raise ValueError("no run of evaluate")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path}: {error}; remove it or choose another --out") from error
     return held
 

@@ -127,15 +127,18 @@ def open_api(address: str, model: str | None, settings: Mapping[str, Any]) -> Op
     return Opened(ApiAnswerer(address, model, **settings), next(named, FAMILIES["generic"]).prompts, as_text)
 
 
-def open_recorded(path: Path) -> Opened:
-    """Give answers that a file holds.
+def open_recorded(path: Path, benchmarks: Sequence[Benchmark]) -> Opened:
+    """Give answers to one benchmark that a file holds.
 
     Raises:
-        UserError: if it cannot be read.
+        UserError: if it cannot be read, or several benchmarks are asked: their questions have the same ids.
     """
+    if len(benchmarks) != 1:
+        names = ", ".join(benchmark.name for benchmark in benchmarks)
+        raise UserError(f"recorded answers are to one benchmark; say to which with --benchmarks (now {names})")
     from blindspot.evaluation.answerers.recorded import RecordedAnswerer
 
-    return Opened(RecordedAnswerer(path), "plain", as_text)
+    return Opened(RecordedAnswerer(path, benchmarks[0].name), "plain", as_text)
 
 
 def _device(named: str | None) -> Any:

@@ -1,8 +1,7 @@
 """Rows of answers.jsonl as arrays: what every number is computed from. Suffix ``q``: questions."""
 
-import json
 from array import array
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from blindspot.benchmarks.scoring.base import Profile
 from blindspot.benchmarks.scoring.rows import Item, read_row
 from blindspot.errors import UserError
 from blindspot.evaluation.scores.labels import Labels, LabelsBuilder
+from blindspot.files import read_jsonl
 
 UNPARSED, OTHER = "unparsed", "other"
 _YES_NO = ("Yes", "No")
@@ -103,7 +103,8 @@ def read_answers(
     Raises:
         UserError: if a file cannot be read or a row is not an answer; it names the line.
     """
-    return collect((entry for path in paths for entry in _rows(path)), profiles, benchmarks)
+    rows = ((f"{path}:{number}", row) for path in paths for number, row in enumerate(read_jsonl(path), start=1))
+    return collect(rows, profiles, benchmarks)
 
 
 def collect(
@@ -130,20 +131,6 @@ def collect(
             sheet = sheets[name] = _Sheet(benchmarks[name], profiles)
         sheet.add(item, row)
     return {name: sheet.finish() for name, sheet in sheets.items()}
-
-
-def _rows(path: Path) -> Iterator[tuple[str, Any]]:
-    try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    yield f"{path}:{number}", json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise UserError(f"{path}:{number}: not a JSON line ({error.msg})") from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"cannot read {path}: not UTF-8 text") from error
 
 
 class _Verdict(NamedTuple):
@@ -209,13 +196,15 @@ class _Sheet:
         Raises:
             UserError: if it lacks an id, has one that came before, or the main profile cannot score it.
         """
-        own, groups = row.get("id"), row.get("groups") or {}
+        own, groups, images = row.get("id"), row.get("groups") or {}, row.get("images") or []
         if not isinstance(own, str):
             raise UserError(f"{item.where}: 'id' must be a text")
         if own in self._row_of:
             raise UserError(f"{item.where}: question {own[:80]!r} is answered twice; keep one of the rows")
         if not isinstance(groups, dict):
             raise UserError(f"{item.where}: 'groups' must be a JSON object")
+        if not isinstance(images, list):
+            raise UserError(f"{item.where}: 'images' must be a list")
         place = self._row_of[own] = len(self._row_of)
         for scored, verdict in zip(self._scored, self._judged(item), strict=True):
             scored.add(verdict)
@@ -224,7 +213,7 @@ class _Sheet:
         self._options.append(len(item.choices) if item.kind == "mcq" else 2 if item.kind == "yes_no" else 0)
         self._cut.append(row.get("stopped") == "length")
         self._prompt.append(hash(str(row.get("prompt"))))
-        self._images.append(len(row.get("images") or ()))
+        self._images.append(len(images))
         for name, label in groups.items():
             builder = self._groups.get(name)
             if builder is None:

@@ -18,9 +18,10 @@ from blindspot.evaluation.scores.metrics import ALPHA, SPREADS, replicates
 from blindspot.evaluation.scores.report import DEFAULT_PROFILE, METHOD
 from blindspot.evaluation.scores.resampling import sign_flip_p
 from blindspot.evaluation.scores.runs import Run, load_run
-from blindspot.evaluation.scores.text import clean_json, rounded
-from blindspot.evaluation.scores.units import Totals, clusters_of, totals
+from blindspot.evaluation.scores.text import clean_json
+from blindspot.evaluation.scores.units import Totals, asked, clusters_of, totals
 from blindspot.evaluation.statistics import Difference, Noise, difference, holm, mcnemar_exact
+from blindspot.text import rounded
 
 MAIN = "overall"
 _NO_NOISE = Noise(None, 0, 0)
@@ -92,8 +93,9 @@ def metric_difference(both: Shared, profile: str, metric: Metric) -> dict[str, A
     standard error of a paired cluster bootstrap.
     """
     a, b = (totals(answers, profile, metric, both.cluster_q) for answers in (both.a, both.b))
-    row: dict[str, Any] = {"benchmark": both.a.benchmark.name, "metric": metric.name, "n": len(both.a)}
+    row: dict[str, Any] = {"benchmark": both.a.benchmark.name, "metric": metric.name}
     row |= {
+        "n": int(asked(both.a, metric).sum()),
         "units": a.units,
         "clusters": a.clusters,
         "scale": metric.scale,

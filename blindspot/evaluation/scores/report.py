@@ -12,10 +12,11 @@ from blindspot.evaluation.scores.answers import Answers
 from blindspot.evaluation.scores.headlines import headline
 from blindspot.evaluation.scores.metrics import ALPHA, CORRELATION, POWER, metric_row, value_of
 from blindspot.evaluation.scores.runs import Run, load_run
-from blindspot.evaluation.scores.text import clean_json, rounded
+from blindspot.evaluation.scores.text import clean_json
 from blindspot.evaluation.scores.units import clusters_of
 from blindspot.evaluation.statistics import CONFIDENCE, PERMUTATIONS, RESAMPLES
 from blindspot.files import write_json
+from blindspot.text import rounded
 
 SCORES = "scores.json"
 VERSION = 1

@@ -72,7 +72,7 @@ def _info(path: Path) -> dict[str, Any]:
         return {}
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path}: {error}; remove it to score the answers without it") from error
     if not isinstance(info, dict) or not isinstance(info.get("benchmarks", {}), dict):
         raise UserError(f"{path} is not the run.json of an evaluation; remove it to score the answers without it")

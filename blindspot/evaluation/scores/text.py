@@ -1,20 +1,8 @@
 """Numbers and foreign text as they are stored and shown."""
 
-import unicodedata
 from typing import Any
 
-MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
-DIGITS = 6
-_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-
-
-def clean(text: str, limit: int = 200) -> str:
-    """One line of ``text``, cut at ``limit`` characters, with nothing in it that moves a cursor or cannot be seen."""
-    short = text if len(text) <= limit else text[: limit - 1] + "…"
-    return "".join(
-        " " if mark in "\t\n\r" else "\N{REPLACEMENT CHARACTER}" if unicodedata.category(mark) in _INVISIBLE else mark
-        for mark in short
-    )
+from blindspot.text import DASH, MINUS, clean
 
 
 def clean_json(value: Any) -> Any:
@@ -24,15 +12,6 @@ def clean_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {clean(str(key)): clean_json(item) for key, item in value.items()}
     return [clean_json(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def rounded(value: Any) -> Any:
-    """A JSON value with floats to `DIGITS` significant digits, so that the last bits of a sum do not show."""
-    if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}") + 0.0
-    if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
-    return [rounded(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def number(value: float | None, scale: float = 1.0, most: float = 1.0) -> str:
