@@ -1,6 +1,6 @@
 """Which modules of a vision-language model do what: found by what flows through them, then checked, not by name."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -53,37 +53,37 @@ def find_roles(model: Any, inputs: dict[str, Tensor]) -> Roles:
     with _recorded(model, calls):
         model(**inputs, use_cache=False)
     by_module = {id(call.module): call for call in reversed(calls)}
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module)]
+    order = {id(call.module): number for number, call in enumerate(calls)}
+    lists = [list(module) for module in model.modules() if isinstance(module, nn.ModuleList) and len(module)]
     length, head = inputs["input_ids"].shape[1], model.get_output_embeddings()
-    layers = _longest(lists, by_module, lambda took: took.ndim == 3 and took.shape[1] == length, head.weight.shape[1])
+    width = head.weight.shape[1]
+    layers = max((_ran(blocks, by_module, lambda took: took.shape[1:] == (length, width)) for blocks in lists), key=len)
     if not layers:
         raise UserError(f"{type(model).__name__}: found no language-model blocks that take one vector a token")
-    order = {id(call.module): number for number, call in enumerate(calls)}
     start = order[id(layers[0])]
     before = [[block for block in blocks if order.get(id(block), start) < start] for blocks in lists]
-    tower = _longest(before, by_module, lambda took: took.ndim in (2, 3))
-    if not tower:
+    stacks = [ran for blocks in before if (ran := _ran(blocks, by_module, lambda took: took.ndim in (2, 3)))]
+    outer = [stack for stack in stacks if not any(_holds(other, stack[0]) for other in stacks if other is not stack)]
+    if not outer:
         raise UserError(f"{type(model).__name__}: found no image-encoder blocks that run before the language model")
+    tower = min(outer, key=lambda stack: order[id(stack[0])])  # a connector may have blocks too, and runs later
     last = by_module[id(layers[-1])]
     norms = [call.module for call in calls if call.took is not None and call.took is _first(last.gave)]
     rotary = [call.module for call in calls if _is_rotary(call.gave, length) and _owns(model, layers, call.module)]
     return Roles(tuple(tower), tuple(layers), tuple(rotary), norms[-1] if norms else None, head)
 
 
-def _longest(lists: Any, by_module: dict[int, _Call], fits: Any, width: int | None = None) -> list[nn.Module]:
-    """The longest list of modules that each took a tensor that fits and gave one of its shape."""
-    found: list[nn.Module] = []
-    for blocks in lists:
-        calls = [by_module.get(id(block)) for block in blocks]
-        ran = [call for call in calls if call is not None and call.took is not None]
-        suits = [
-            call.took.shape == getattr(_first(call.gave), "shape", None) and fits(call.took)
-            and width in (None, call.took.shape[-1])
-            for call in ran if call.took is not None
-        ]  # fmt: skip
-        if len(ran) > len(found) and all(suits):
-            found = [call.module for call in ran]
-    return found
+def _ran(blocks: list[nn.Module], by_module: dict[int, _Call], fits: Callable[[Tensor], bool]) -> list[nn.Module]:
+    """Those of the blocks that ran, if each took a tensor that fits and gave one of its shape; else none."""
+    ran = [call for block in blocks if (call := by_module.get(id(block))) is not None]
+    for call in ran:
+        if call.took is None or not fits(call.took) or call.took.shape != getattr(_first(call.gave), "shape", None):
+            return []
+    return [call.module for call in ran]
+
+
+def _holds(stack: list[nn.Module], module: nn.Module) -> bool:
+    return any(module is inner for block in stack for inner in block.modules() if inner is not block)
 
 
 def _is_rotary(gave: Any, length: int) -> bool:

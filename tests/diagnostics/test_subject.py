@@ -38,6 +38,12 @@ def test_roles_are_those_of_the_variant(family: str) -> None:
     assert found.patches.patches.tolist() == list(range(found.patches.tokens - 16, found.patches.tokens))
 
 
+def test_a_connector_deeper_than_the_encoder_is_not_taken_for_it() -> None:
+    found = random_subject(connector=ConnectorSpec(name="qformer", tokens=4, depth=5))
+    assert found.tower is found.model.model.vision_tower
+    assert (len(found.roles.tower_blocks), found.patches.grid, found.image_grid) == (2, (4, 4), None)
+
+
 def test_states_are_those_of_transformers(subject: Subject) -> None:
     prepared = subject.prepare(draw.directions(8, 0, "words"))
     trace = subject.run(prepared, subject.sites)

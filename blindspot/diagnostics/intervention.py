@@ -1,0 +1,113 @@
+"""AdaptVis and ScalingVis: answers when the last token looks at the picture more sharply, or less.
+
+After arXiv 2503.01773: scores of the last query on the picture's tokens are multiplied by alpha in every layer.
+ScalingVis: one alpha. AdaptVis: a small alpha where the model is unsure, a large one where it is sure. What multiplying
+does depends on the sign of a score, and so on a constant that the softmax does not see; the shift-invariant form scales
+the distance to the picture's highest score instead.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from blindspot.diagnostics.attending import attending
+from blindspot.diagnostics.base import Budget, Table
+from blindspot.diagnostics.hooks import on_state
+from blindspot.diagnostics.shares import against, share
+from blindspot.diagnostics.stimuli import answers, directions, statements
+from blindspot.diagnostics.subject import Prepared, Subject
+
+Form = Literal["published", "shift-invariant"]
+FORMS: tuple[Form, ...] = get_args(Form)
+ALPHAS = (0.5, 0.8, 1.2, 1.5, 2.0)
+UNSURE, SURE, THRESHOLD = 0.5, 1.5, 0.4
+"""AdaptVis as its authors run it on pictures of two objects."""
+TASKS = {"direction": directions, "statement": statements}
+_NOTES = (
+    "Intervals: Wilson; differences to the model as it is are paired, with McNemar's exact p.",
+    f"AdaptVis: alpha {UNSURE} where the likeliest first token has a probability below {THRESHOLD}, else {SURE}; the "
+    "row says the mean.",
+    "Published: scores times alpha. Shift-invariant: distance to the picture's highest score times alpha.",
+)
+
+
+def growth(scores_bhk: Tensor, image_bk: Tensor, form: Form) -> Tensor:
+    """Derivative of the last query's scores by alpha at alpha 1, shape (batch, heads, keys); 0 outside the picture."""
+    outside_b1k = ~image_bk[:, None]
+    if form == "shift-invariant":
+        highest = scores_bhk.masked_fill(outside_b1k, float("-inf")).amax(dim=-1, keepdim=True)
+        scores_bhk = scores_bhk - highest
+    return scores_bhk.masked_fill(outside_b1k, 0)
+
+
+class _Way(NamedTuple):
+    method: str
+    form: Form | None
+    alpha: float | None
+
+
+_PLAIN = _Way("none", None, 1.0)
+
+
+@contextmanager
+def scaled(subject: Subject, prepared: Prepared, alpha_b: Tensor, form: Form) -> Iterator[None]:
+    """Let the last token's scores on the picture be scaled in every layer while the block lasts."""
+
+    def add(_: int, scores_bhk: Tensor) -> Tensor:
+        return (alpha_b.to(scores_bhk.device)[:, None, None] - 1) * growth(scores_bhk, prepared.image_bt, form)
+
+    with attending(subject.roles.layers, add=add):
+        yield
+
+
+def scaling(subject: Subject, budget: Budget, report: Callable[[], None]) -> Table:
+    """Accuracy under every alpha, and under AdaptVis."""
+    rows: list[dict[str, Any]] = []
+    for task, draw in TASKS.items():
+        stimuli = draw(budget.stimuli, budget.seed, subject.speech)
+        parts = [_answered(subject, prepared) for prepared in subject.batches(stimuli, budget.batch)]
+        truth_b = answers(stimuli)
+        right = {way: np.concatenate([part[way][0] for part in parts]) == truth_b for way in parts[0]}
+        for way, right_b in right.items():
+            alpha = float(np.concatenate([part[way][1] for part in parts]).mean())
+            label = {"task": task, "method": way.method, "form": way.form, "alpha": alpha}
+            rows.append({**label, **share(right_b), **against(right_b, right[_PLAIN])})
+        report()
+    return Table("scaling", "Accuracy when the last token's attention to the picture is scaled", rows, _NOTES)
+
+
+def _answered(subject: Subject, prepared: Prepared) -> dict[_Way, tuple[np.ndarray, np.ndarray]]:
+    """The choice of every stimulus and its alpha, both of shape (batch,), for every way of scaling."""
+    plain, sure_b = _with_confidence(subject, prepared)
+    adapted_b = torch.where(sure_b < THRESHOLD, UNSURE, SURE)
+    alphas: dict[tuple[str, float | None], Tensor]
+    alphas = {("ScalingVis", alpha): torch.full_like(sure_b, alpha) for alpha in ALPHAS}
+    alphas["AdaptVis", None] = adapted_b
+    found = {_PLAIN: (plain, np.ones(len(plain)))}
+    for form in FORMS:
+        for (method, alpha), alpha_b in alphas.items():
+            chosen = _scaled_choices(subject, prepared, alpha_b, form)
+            found[_Way(method, form, alpha)] = (chosen, alpha_b.cpu().numpy())
+    return found
+
+
+def _scaled_choices(subject: Subject, prepared: Prepared, alpha_b: Tensor, form: Form) -> np.ndarray:
+    with scaled(subject, prepared, alpha_b, form):
+        return subject.run(prepared).choices_b.cpu().numpy()
+
+
+def _with_confidence(subject: Subject, prepared: Prepared) -> tuple[np.ndarray, Tensor]:
+    """The choice and the probability of the likeliest token of all."""
+    kept: list[Tensor] = []
+
+    def keep(logits_btv: Tensor) -> Tensor:
+        kept.append(logits_btv[:, -1].float().softmax(dim=-1).amax(dim=-1))
+        return logits_btv
+
+    with on_state(subject.roles.head, False, keep):
+        trace = subject.run(prepared)
+    return trace.choices_b.cpu().numpy(), kept[-1]
