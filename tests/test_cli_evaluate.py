@@ -129,6 +129,8 @@ def test_an_answer_that_is_missing_is_said_and_the_rest_is_kept(
             "unknown scoring profile 'vlmevalkit'; did you mean 'vlmevalkit-20",
         ),
         (["--benchmarks", "vsr", "--profile", "likelihood"], "only asked for with --likelihood"),
+        (["--benchmarks", " , "], "no benchmark is named; name some of spatial, general, paper, all, mmvp, "),
+        (["--benchmarks", "vsr,mmvp"], "recorded answers are to one benchmark; say to which with --benchmarks"),
         (["--benchmarks", "vsr", "--blind", "gray"], "did you mean 'grey'?"),
         (["--benchmarks", "vsr", "--check-batch"], "a server makes its own batches"),
     ],
@@ -253,3 +255,24 @@ def test_a_broken_picture_costs_its_questions_only(command: Command, llava: Path
     assert result.exit_code == 2
     assert "error: 1 question has no answer (vsr: 2: " in result.stderr
     assert len(Path("run/vsr/answers.part.jsonl").read_text().splitlines()) == 3
+
+
+def test_what_data_say_cannot_move_the_cursor(command: Command, llava: Path, tmp_path: Path) -> None:
+    row = {"index": "[/red]\x1b[2J", "image": picture(0), "question": "A\x1b[2J\u202eB?", "answer": "Yes"}
+    write_tsv(tmp_path / "VSR-zeroshot.tsv", [row])
+    shown = command(llava, "--benchmarks", "vsr", "--show-prompts", "1", "--data", tmp_path)
+    assert shown.exit_code == 0, shown.output
+    assert "question [/red]\ufffd[2J" in shown.stdout and "A\ufffd[2J\ufffdB?" in shown.stdout
+    write_tsv(tmp_path / "VSR-zeroshot.tsv", [row, row | {"index": "2", "image": "\x1b[2J"}])
+    refused = command(llava, "--benchmarks", "vsr", "--data", tmp_path)
+    assert refused.exit_code == 2
+    assert "\x1b" not in refused.stderr and refused.stderr.count("\n") == 1
+
+
+def test_a_folder_may_be_named_like_markup(command: Command, answers: Path, data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "[/red]"
+    folder.mkdir(parents=True)
+    (folder / "VSR-zeroshot.tsv").symlink_to(data / "VSR-zeroshot.tsv")
+    result = command(answers, "--recorded", "--benchmarks", "vsr", "--data", folder)
+    assert result.exit_code == 0, result.output
+    assert "[/red]/VSR-zeroshot.tsv" in result.stdout

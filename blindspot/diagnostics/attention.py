@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from blindspot.diagnostics.attention_look import PAIRS, QUERIES, Look, look
 from blindspot.diagnostics.base import Budget, Diagnostic, Findings, Report, Table
-from blindspot.diagnostics.intervention import FORMS, TASKS, scaling
+from blindspot.diagnostics.core.stimuli import Stimulus, answers, directions
+from blindspot.diagnostics.core.subject import Subject
+from blindspot.diagnostics.looking.intervention import FORMS, TASKS, scaling
+from blindspot.diagnostics.looking.look import PAIRS, QUERIES, Look, look
 from blindspot.diagnostics.names import NAMES
-from blindspot.diagnostics.stimuli import Stimulus, answers, directions
-from blindspot.diagnostics.subject import Subject
 from blindspot.evaluation.statistics import CONFIDENCE, Sample
 from blindspot.model.variant import BlindspotForConditionalGeneration
 from blindspot.scenes.world import CANVAS

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from blindspot.diagnostics.subject import Subject
+from blindspot.diagnostics.core.subject import Subject
 
 Report = Callable[[int, int], None]
 

@@ -20,9 +20,18 @@ from blindspot.diagnostics.behaviour_tables import (
     factor_table,
     heatmaps,
 )  # fmt: skip
+from blindspot.diagnostics.core.stimuli import (
+    Speech,
+    Stimulus,
+    counts,
+    direction,
+    directions,
+    existence,
+    moved,
+    statements,
+)
+from blindspot.diagnostics.core.subject import Subject
 from blindspot.diagnostics.names import NAMES
-from blindspot.diagnostics.stimuli import Speech, Stimulus, counts, direction, directions, existence, moved, statements
-from blindspot.diagnostics.subject import Subject
 from blindspot.scenes.render import render
 from blindspot.scenes.world import CANVAS, Scene
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from blindspot.diagnostics.base import Table
-from blindspot.diagnostics.shares import against, share
-from blindspot.diagnostics.stimuli import NUMBERS, Stimulus, answers
+from blindspot.diagnostics.core.shares import against, share
+from blindspot.diagnostics.core.stimuli import NUMBERS, Stimulus, answers
 from blindspot.evaluation.statistics import Sample
 from blindspot.scenes.world import CELLS, GRID
 

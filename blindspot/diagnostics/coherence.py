@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from blindspot.diagnostics.base import Budget, Diagnostic, Findings, Report, Table
-from blindspot.diagnostics.hooks import Site
+from blindspot.diagnostics.core.hooks import Site
+from blindspot.diagnostics.core.places import Grid
+from blindspot.diagnostics.core.stimuli import Stimulus, directions
+from blindspot.diagnostics.core.subject import Subject
 from blindspot.diagnostics.names import NAMES
-from blindspot.diagnostics.places import Grid
-from blindspot.diagnostics.stimuli import Stimulus, directions
-from blindspot.diagnostics.subject import Subject
 from blindspot.evaluation.statistics import Sample
 
 FARTHEST = 5

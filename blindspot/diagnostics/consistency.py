@@ -7,9 +7,7 @@ being all right. Both are counted: sets whose answers fit, and sets that are all
 import numpy as np
 
 from blindspot.diagnostics.base import Budget, Diagnostic, Findings, Report, Table
-from blindspot.diagnostics.names import NAMES
-from blindspot.diagnostics.rearrangements import SYMMETRIES, answer_map, rearranged
-from blindspot.diagnostics.stimuli import (
+from blindspot.diagnostics.core.stimuli import (
     Speech,
     Stimulus,
     answers,
@@ -19,7 +17,9 @@ from blindspot.diagnostics.stimuli import (
     statements,
     with_scene,
 )
-from blindspot.diagnostics.subject import Subject
+from blindspot.diagnostics.core.subject import Subject
+from blindspot.diagnostics.moving.rearrangements import SYMMETRIES, answer_map, rearranged
+from blindspot.diagnostics.names import NAMES
 from blindspot.evaluation.statistics import Sample
 from blindspot.scenes.relations import RELATIONS
 from blindspot.scenes.world import Cell, Scene

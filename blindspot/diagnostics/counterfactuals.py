@@ -14,11 +14,11 @@ from itertools import product
 import numpy as np
 
 from blindspot.diagnostics.base import Budget, Diagnostic, Findings, Report, Table
-from blindspot.diagnostics.counterfactual_answers import CONSTANT, MOVES, ORIGINAL, ZERO, Condition, Counterfactuals
+from blindspot.diagnostics.core.stimuli import Stimulus, answers, directions
+from blindspot.diagnostics.core.subject import Subject
+from blindspot.diagnostics.moving.answers import CONSTANT, MOVES, ORIGINAL, ZERO, Condition, Counterfactuals
+from blindspot.diagnostics.moving.rearrangements import rearranged
 from blindspot.diagnostics.names import NAMES
-from blindspot.diagnostics.rearrangements import rearranged
-from blindspot.diagnostics.stimuli import Stimulus, answers, directions
-from blindspot.diagnostics.subject import Subject
 from blindspot.evaluation.statistics import wilson
 from blindspot.scenes.relations import RELATIONS
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from blindspot.diagnostics.base import Budget, Diagnostic, Findings, Report, Table
-from blindspot.diagnostics.hooks import Changes, Edit, Site
+from blindspot.diagnostics.core.hooks import Changes, Edit, Site
+from blindspot.diagnostics.core.stimuli import Stimulus, answers, counts, directions, existence, statements
+from blindspot.diagnostics.core.subject import Prepared, Subject
 from blindspot.diagnostics.names import NAMES
-from blindspot.diagnostics.stimuli import Stimulus, answers, counts, directions, existence, statements
-from blindspot.diagnostics.subject import Prepared, Subject
 from blindspot.evaluation.statistics import Sample, wilson
 
 TASKS = {"direction": directions, "statement": statements, "count": counts, "existence": existence}

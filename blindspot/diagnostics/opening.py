@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from blindspot.diagnostics.subject import Subject
+from blindspot.diagnostics.core.subject import Subject
 from blindspot.evaluation.families import family_of
 from blindspot.model.load import load
 

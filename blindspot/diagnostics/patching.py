@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 
 from blindspot.diagnostics.base import Budget, Diagnostic, Findings, Report, Table
-from blindspot.diagnostics.exchange import recoveries, usable
-from blindspot.diagnostics.knockout import drops
+from blindspot.diagnostics.causal.exchange import recoveries, usable
+from blindspot.diagnostics.causal.knockout import drops
+from blindspot.diagnostics.causal.spatial_id import deviations, maps
+from blindspot.diagnostics.causal.steering import flips
+from blindspot.diagnostics.core.stimuli import Stimulus, directions
+from blindspot.diagnostics.core.subject import Subject
+from blindspot.diagnostics.core.token_groups import encoder_grid
 from blindspot.diagnostics.names import NAMES
-from blindspot.diagnostics.spatial_id import deviations, maps
-from blindspot.diagnostics.steering import flips
-from blindspot.diagnostics.stimuli import Stimulus, directions
-from blindspot.diagnostics.subject import Subject
-from blindspot.diagnostics.token_groups import encoder_grid
 from blindspot.scenes.world import CELLS
 
 RELATION = {"words": "relative-to", "english": "relative to"}

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from blindspot.diagnostics.base import Budget, Diagnostic, Findings, Report, Table
+from blindspot.diagnostics.core.stimuli import answers
+from blindspot.diagnostics.core.subject import Subject
 from blindspot.diagnostics.names import NAMES
-from blindspot.diagnostics.probe_readouts import Outcome, Read, readouts
-from blindspot.diagnostics.probe_scores import Scores
-from blindspot.diagnostics.probe_stages import WIDEST, Reader, Stage
-from blindspot.diagnostics.probe_targets import NEW, PARTS, Set, Target, sets
-from blindspot.diagnostics.stimuli import answers
-from blindspot.diagnostics.subject import Subject
+from blindspot.diagnostics.probing.readouts import Outcome, Read, readouts
+from blindspot.diagnostics.probing.scores import Scores
+from blindspot.diagnostics.probing.stages import WIDEST, Reader, Stage
+from blindspot.diagnostics.probing.targets import NEW, PARTS, Set, Target, sets
 
 _HELD_OUT = f"Held out: test pictures with a {NEW}, which no training picture shows."
 _NO_ENCODER = "Encoder layers are left out: their tokens are not the patches of one whole picture."

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from blindspot.diagnostics.base import Budget, Findings
+from blindspot.diagnostics.core.subject import Subject
 from blindspot.diagnostics.registry import DIAGNOSTICS
-from blindspot.diagnostics.subject import Subject
 from blindspot.errors import UserError, one_of
 from blindspot.files import write_json, write_via
 

@@ -51,7 +51,7 @@ def unlearned_text(run: Path, plan: Plan) -> list[str]:
                 ends[step.seed or 0] = losses[-1]
     best = min(ends.values(), default=0.0)
     return [
-        f"The language model of seed {seed} ended its text at loss {loss:.3g}, another seed's at {best:.3g}: it has not "
+        f"The language model of seed {seed} ended its text at loss {loss:.3g}, another at {best:.3g}: it has not "
         "learned what text can teach, and all arms of this seed rest on it. Raise text.steps."
         for seed, loss in sorted(ends.items())
         if loss > UNLEARNED * best

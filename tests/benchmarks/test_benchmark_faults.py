@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from blindspot.benchmarks.registry import BENCHMARKS, SETS, find, select
+from blindspot.benchmarks.vsr import links
 
 MMVP = find("mmvp")
 
@@ -123,7 +124,7 @@ def test_rows_without_a_picture_are_counted(tmp_path: Path, published: Any, refu
     assert "1 of 2 rows have no picture, the first is row 2" in refused(MMVP.read, tmp_path)
 
 
-@pytest.mark.parametrize("content", ["{", "[1, 2]", '{"a": 1}'])
+@pytest.mark.parametrize("content", ["{", "[1, 2]", '{"a": 1}', "[" * 200_000])
 def test_json_that_is_not_rows(tmp_path: Path, refused: Callable[..., str], content: str) -> None:
     (tmp_path / "test.json").write_text(content, encoding="utf-8")
     assert "get the file again" in refused(find("tallyqa").read, tmp_path)
@@ -133,4 +134,31 @@ def test_names_and_sets(refused: Callable[..., str]) -> None:
     assert "unknown benchmark 'vsrr'; did you mean 'vsr'?" in refused(find, "vsrr")
     assert [b.name for b in select("vsr, spatial,mme")] == ["vsr", *(n for n in SETS["spatial"] if n != "vsr"), "mme"]
     assert "did you mean 'spatial'" in refused(select, "spatia")
+    assert "no benchmark is named" in refused(select, "")
     assert set(SETS["all"]) == set(BENCHMARKS)
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "{folder}/secret.png", "x" * 5000 + ".png", "a\0b.png"])
+def test_a_picture_is_taken_from_the_folder_of_the_data_alone(
+    tmp_path: Path, published: Any, refused: Callable[..., str], name: str
+) -> None:
+    (tmp_path / "secret.png").write_bytes(published.picture(0))
+    row = {"image": name.format(folder=tmp_path), "question": "q", "question_id": 1, "answer": 1, "issimple": True}
+    path = published.json(tmp_path / "tallyqa" / "test.json", [row])
+    assert "1 of 1 pictures are not below" in refused(find("tallyqa").read, path)
+
+
+def test_a_picture_is_not_downloaded_to_another_folder(
+    tmp_path: Path, published: Any, refused: Callable[..., str]
+) -> None:
+    published.json(tmp_path / "test.jsonl", {"image": "../x.jpg", "image_link": "http://localhost/x.jpg"})
+    assert "the picture '../x.jpg' lies outside of the folder" in refused(links, tmp_path)
+
+
+def test_rows_whose_labels_are_not_found_are_counted(tmp_path: Path, published: Any) -> None:
+    image = published.text64(published.picture(0))
+    rows = [{"index": n, "image": image, "question": f"How many {n}?", "answer": 1} for n in range(3)]
+    published.tsv(tmp_path / "tallyqa_data.tsv", rows)
+    published.json(tmp_path / "test.json", [{"question": "How many 1?", "answer": 1, "issimple": True}])
+    notes = find("tallyqa").read(tmp_path).notes
+    assert "2 questions have no label 'complexity': simple and the like are of the other 1" in notes

@@ -207,6 +207,7 @@ GOOD = {"sentence": "a wall", "label": "true", "identifier": "30-2", "directory"
         ({**GOOD, "image": "x.png", "permutation": 6}, "permutation"),
         ({**GOOD, "image": "x.png", "permutation": True}, "permutation"),
         ({**GOOD, "image": "", "permutation": 1}, "image"),
+        ({**GOOD, "image": "../x.png", "permutation": 1}, "lies outside of the folder"),
         ({**GOOD, "identifier": "31-0"}, "test-31-0-0.png is missing"),
     ],
 )

@@ -74,6 +74,7 @@ def scores(raw: str) -> list[Any]:
         ({**MCQ, "choices": "AB"}, "row: choices must be up to 26 texts"),
         ({**MCQ, "likelihood": {"A": float("nan")}}, "row: likelihood must hold a number for each label"),
         ({**MCQ, "likelihood": {}}, "row: likelihood must hold a number for each label"),
+        ({**COUNT, "answer": "1" * 5000}, "row: the gold answer of a count row is a whole number, not '111"),
         ({**COUNT, "answer": "three"}, "row: the gold answer of a count row is a whole number, not 'three'"),
         ({**COUNT, "answer": "\uff13"}, "row: the gold answer of a count row is a whole number, not '\uff13'"),
         ({**COUNT, "answer": True}, "row: answer must be text or a number, not True"),
@@ -221,3 +222,13 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def test_a_likelihood_beyond_floats_is_a_number() -> None:
+    assert profile(LIKELIHOOD).score({**MCQ, "likelihood": {"A": -(10**400), "B": 0}}).extracted == "B"
+
+
+@pytest.mark.parametrize("gold", ["[" + "-" * 30_000 + "1]", "[{[]: 1}]", "[1"])
+def test_a_gold_answer_that_is_no_list_is_a_text(gold: str) -> None:
+    row = {"benchmark": "mmmu_val", "kind": "text", "answer": gold, "raw": "3"}
+    assert profile("official").score(row).score == 0

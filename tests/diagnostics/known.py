@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from blindspot.connectors import ConnectorSpec
-from blindspot.diagnostics.subject import Subject
+from blindspot.diagnostics.core.subject import Subject
 from blindspot.encoders import ENCODERS, TowerShape
 from blindspot.evaluation.families import family_of
 from blindspot.model.build import LanguageShape, build_variant

@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from blindspot.connectors import ConnectorSpec
-from blindspot.diagnostics import stimuli as draw
-from blindspot.diagnostics.attending import attending
 from blindspot.diagnostics.attention import run
-from blindspot.diagnostics.attention_measures import (
+from blindspot.diagnostics.base import Budget, Findings
+from blindspot.diagnostics.core import stimuli as draw
+from blindspot.diagnostics.core.attending import attending
+from blindspot.diagnostics.core.subject import Subject
+from blindspot.diagnostics.looking.intervention import FORMS, Form, growth, scaled, scaling
+from blindspot.diagnostics.looking.measures import (
     auroc,
     enrichment,
     entropy,
@@ -23,9 +26,6 @@ from blindspot.diagnostics.attention_measures import (
     rolled,
     sensitivity,
 )
-from blindspot.diagnostics.base import Budget, Findings
-from blindspot.diagnostics.intervention import FORMS, Form, growth, scaled, scaling
-from blindspot.diagnostics.subject import Subject
 from blindspot.errors import UserError
 from blindspot.scenes.render import RGB
 from blindspot.scenes.world import CELL

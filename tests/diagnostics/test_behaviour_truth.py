@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from blindspot.diagnostics import stimuli as draw
 from blindspot.diagnostics.base import Budget, Findings
 from blindspot.diagnostics.behaviour import _mismatched, _transposed, run
-from blindspot.diagnostics.stimuli import Stimulus
-from blindspot.diagnostics.subject import Prepared, Subject, Trace
+from blindspot.diagnostics.core import stimuli as draw
+from blindspot.diagnostics.core.stimuli import Stimulus
+from blindspot.diagnostics.core.subject import Prepared, Subject, Trace
 from blindspot.scenes.relations import RELATIONS
 from tests.diagnostics.known import random_subject
 

@@ -8,7 +8,7 @@ import torch
 
 from blindspot.diagnostics.base import Budget
 from blindspot.diagnostics.coherence import coherence, run, shuffled
-from blindspot.diagnostics.subject import Subject
+from blindspot.diagnostics.core.subject import Subject
 from tests.diagnostics.known import random_subject
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -7,8 +7,8 @@ import pytest
 
 from blindspot.diagnostics.base import Budget, Findings
 from blindspot.diagnostics.consistency import DIAGNOSTIC
-from blindspot.diagnostics.rearrangements import SYMMETRIES, answer_map
-from blindspot.diagnostics.subject import Subject
+from blindspot.diagnostics.core.subject import Subject
+from blindspot.diagnostics.moving.rearrangements import SYMMETRIES, answer_map
 from tests.diagnostics.wired_reader import wired_subject
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -7,11 +7,11 @@ import pytest
 
 from blindspot.connectors import ConnectorSpec
 from blindspot.diagnostics.base import Budget, Findings
-from blindspot.diagnostics.counterfactual_answers import MOVES, Condition, Counterfactuals
+from blindspot.diagnostics.core.stimuli import directions
+from blindspot.diagnostics.core.subject import Subject
 from blindspot.diagnostics.counterfactuals import DIAGNOSTIC, EXAMPLES
-from blindspot.diagnostics.rearrangements import SYMMETRIES, claimed, order, rearranged, shuffle
-from blindspot.diagnostics.stimuli import directions
-from blindspot.diagnostics.subject import Subject
+from blindspot.diagnostics.moving.answers import MOVES, Condition, Counterfactuals
+from blindspot.diagnostics.moving.rearrangements import SYMMETRIES, claimed, order, rearranged, shuffle
 from blindspot.positions import EncoderPositions, LanguagePositions
 from blindspot.scenes.render import render
 from blindspot.scenes.world import CELLS, Scene

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from blindspot.connectors import ConnectorSpec
-from blindspot.diagnostics import stimuli as draw
 from blindspot.diagnostics.base import Budget
-from blindspot.diagnostics.hooks import Changes, Site
+from blindspot.diagnostics.core import stimuli as draw
+from blindspot.diagnostics.core.hooks import Changes, Site
+from blindspot.diagnostics.core.subject import Subject
 from blindspot.diagnostics.norms import _matched, _permuted, run
-from blindspot.diagnostics.subject import Subject
 from blindspot.positions import LanguagePositions
 from tests.diagnostics.known import random_subject
 

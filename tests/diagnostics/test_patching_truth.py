@@ -7,17 +7,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from blindspot.diagnostics import stimuli as draw
 from blindspot.diagnostics.base import Budget, Findings
-from blindspot.diagnostics.exchange import exchanged, patch, recoveries, usable
-from blindspot.diagnostics.hooks import Changes, Site
-from blindspot.diagnostics.knockout import QUESTION, drops, hidden, question_groups
-from blindspot.diagnostics.layers import some_sites, windows
+from blindspot.diagnostics.causal.exchange import exchanged, patch, recoveries, usable
+from blindspot.diagnostics.causal.knockout import QUESTION, drops, hidden, question_groups
+from blindspot.diagnostics.causal.spatial_id import PLACES_L2, deviations, lattice, maps, tour
+from blindspot.diagnostics.causal.steering import steered, targets
+from blindspot.diagnostics.core import stimuli as draw
+from blindspot.diagnostics.core.hooks import Changes, Site
+from blindspot.diagnostics.core.layers import some_sites, windows
+from blindspot.diagnostics.core.subject import Subject
+from blindspot.diagnostics.core.token_groups import covered, language_groups
 from blindspot.diagnostics.patching import asked, run
-from blindspot.diagnostics.spatial_id import PLACES_L2, deviations, lattice, maps, tour
-from blindspot.diagnostics.steering import steered, targets
-from blindspot.diagnostics.subject import Subject
-from blindspot.diagnostics.token_groups import covered, language_groups
 from blindspot.scenes.relations import relation
 from blindspot.scenes.render import RGB
 from blindspot.scenes.world import CELLS, Thing

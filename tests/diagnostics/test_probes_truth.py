@@ -8,13 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from blindspot.diagnostics import learned_readouts, probe_readouts, probes
-from blindspot.diagnostics import probe_targets as targets
+from blindspot.diagnostics import probes
 from blindspot.diagnostics.base import Budget
-from blindspot.diagnostics.learned_readouts import AttentionPool, Hidden, learn
-from blindspot.diagnostics.probe_stages import WIDEST, Regions, Shrink, Stage
-from blindspot.diagnostics.ridge import Linear, ridge
-from blindspot.diagnostics.subject import Subject
+from blindspot.diagnostics.core.subject import Subject
+from blindspot.diagnostics.probing import learned_readouts
+from blindspot.diagnostics.probing import readouts as probe_readouts
+from blindspot.diagnostics.probing import targets as targets
+from blindspot.diagnostics.probing.learned_readouts import AttentionPool, Hidden, learn
+from blindspot.diagnostics.probing.ridge import Linear, ridge
+from blindspot.diagnostics.probing.stages import WIDEST, Regions, Shrink, Stage
 from blindspot.positions.encoder.own import table_of
 from blindspot.scenes.render import RGB
 from blindspot.scenes.world import COLOURS

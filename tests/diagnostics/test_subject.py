@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from blindspot.connectors import ConnectorSpec
-from blindspot.diagnostics import stimuli as draw
-from blindspot.diagnostics.hooks import Changes, Edit, Site
-from blindspot.diagnostics.places import in_raster_order, raster_order
-from blindspot.diagnostics.subject import Subject
+from blindspot.diagnostics.core import stimuli as draw
+from blindspot.diagnostics.core.hooks import Changes, Edit, Site
+from blindspot.diagnostics.core.places import in_raster_order, raster_order
+from blindspot.diagnostics.core.subject import Subject
 from blindspot.errors import UserError
 from blindspot.positions import EncoderPositions, LanguagePositions
 from blindspot.scenes.relations import RELATIONS, relation

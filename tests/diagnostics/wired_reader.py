@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from blindspot.diagnostics.subject import Subject
+from blindspot.diagnostics.core.subject import Subject
 from blindspot.evaluation.families import family_of
 from blindspot.scenes.relations import PHRASE, RELATIONS
 from blindspot.scenes.render import RGB

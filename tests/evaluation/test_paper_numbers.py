@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
+from blindspot.benchmarks.registry import SETS
 from blindspot.errors import UserError
 from blindspot.evaluation.paper import BASELINE, Column, load
 from blindspot.evaluation.paper.basis import MME_PICTURES, basis, fits, interval
-from blindspot.evaluation.paper.numbers import NAMES
 from blindspot.evaluation.paper.report import FINDINGS, report
 
 SHARED = Path("/work/shared/paper/results.csv")
@@ -38,7 +38,7 @@ def test_a_row_by_name() -> None:
     paper = load()
     assert paper.row(BASELINE)["gqa", "overall"] == "33.225"
     assert paper.value(BASELINE, _column("gqa")) == pytest.approx(0.33225)
-    assert {column.benchmark for column in paper.columns} == set(NAMES)
+    assert {column.benchmark for column in paper.columns} == set(SETS["paper"])
     with pytest.raises(UserError, match=r"did you mean 'LLaVA-1\.5'"):
         paper.row("LLaVA-1.6")
 

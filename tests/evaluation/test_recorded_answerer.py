@@ -115,6 +115,8 @@ def test_without_openpyxl_it_says_what_to_install(tmp_path: Path, monkeypatch: p
         ("a.jsonl", ["{\n"], "a.jsonl:1: not a JSON line"),
         ("a.jsonl", [{"id": "q", "raw": 3}], "a.jsonl:1: not an answer"),
         ("a.jsonl", [{"raw": "a"}], "a.jsonl:1: not an answer"),
+        ("a.jsonl", [{"id": "q", "raw": "a", "likelihood": "x"}], "a.jsonl:1: the likelihood must hold a number"),
+        ("a.jsonl", [{"id": "q", "raw": "a", "benchmark": "gqa"}], "a.jsonl:1: an answer to gqa, but vsr is asked"),
         ("a.jsonl", [[1]], "a.jsonl:1: not an answer"),
         ("a.tsv", ["index\tanswer\n0\tA\n"], "no columns index and prediction"),
         ("a.tsv", ["index\tprediction\n0\tA\n0\tB\n"], "row 2: a second answer to question '0'"),
@@ -125,7 +127,7 @@ def test_without_openpyxl_it_says_what_to_install(tmp_path: Path, monkeypatch: p
 )
 def test_what_is_wrong_with_a_file_is_one_line(tmp_path: Path, name: str, lines: list[object], message: str) -> None:
     with pytest.raises(UserError) as refused:
-        RecordedAnswerer(write(tmp_path / name, *lines))
+        RecordedAnswerer(write(tmp_path / name, *lines), "vsr")
     assert message in str(refused.value)
 
 

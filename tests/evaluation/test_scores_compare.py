@@ -166,3 +166,9 @@ def test_holm_keeps_the_order_and_never_helps(p_values: list[float | None]) -> N
     assert [q is None for q in adjusted] == [p is None for p in p_values]
     assert all(p <= q <= 1 for p, q in known)
     assert all(first[1] <= second[1] for first, second in pairwise(known))
+
+
+def test_a_metric_says_how_many_questions_it_rests_on(tmp_path: Path) -> None:
+    rows = random_gqa(50, seed=0)
+    found = compare([write_run(tmp_path / "a", rows), write_run(tmp_path / "b", rows)])
+    assert [_row(found, "gqa", name)["n"] for name in ("overall", "choose", "spatial")] == [50, 10, 0]

@@ -204,4 +204,4 @@ def test_a_seed_whose_language_model_did_not_learn_is_named(make_run: Callable[.
         plan["steps"].append(step)
     (run / "plan.json").write_text(json.dumps(plan))
     (note,) = [note for note in collect(run)["notes"] if "language model of seed" in note]
-    assert "seed 1 ended its text at loss 0.298, another seed's at 0.02" in note
+    assert "seed 1 ended its text at loss 0.298, another at 0.02" in note

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from blindspot.diagnostics.ridge import standard
+from blindspot.diagnostics.probing.ridge import standard
 
 STEPS, CHECK = 140, 10
 RATE, DECAY = 0.01, 0.01

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from blindspot.diagnostics.base import Budget
-from blindspot.diagnostics.hooks import Changes, Edit, Site
-from blindspot.diagnostics.places import Grid
-from blindspot.diagnostics.stimuli import Stimulus, directions
-from blindspot.diagnostics.subject import Prepared, Subject
+from blindspot.diagnostics.core.hooks import Changes, Edit, Site
+from blindspot.diagnostics.core.places import Grid
+from blindspot.diagnostics.core.stimuli import Stimulus, directions
+from blindspot.diagnostics.core.subject import Prepared, Subject
 from blindspot.errors import UserError
 from blindspot.scenes.world import CANVAS, GRID
 

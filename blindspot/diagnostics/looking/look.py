@@ -7,8 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blindspot.diagnostics.attending import attending
-from blindspot.diagnostics.attention_measures import (
+from blindspot.diagnostics.core.attending import attending
+from blindspot.diagnostics.core.places import Grid
+from blindspot.diagnostics.core.stimuli import Stimulus
+from blindspot.diagnostics.core.subject import Prepared, Subject
+from blindspot.diagnostics.looking.intervention import FORMS, growth
+from blindspot.diagnostics.looking.measures import (
     auroc,
     enrichment,
     entropy,
@@ -17,10 +21,6 @@ from blindspot.diagnostics.attention_measures import (
     rolled,
     sensitivity,
 )
-from blindspot.diagnostics.intervention import FORMS, growth
-from blindspot.diagnostics.places import Grid
-from blindspot.diagnostics.stimuli import Stimulus
-from blindspot.diagnostics.subject import Prepared, Subject
 
 QUERIES = ("last", "subject", "reference")
 PAIRS = (

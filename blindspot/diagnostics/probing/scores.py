@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from blindspot.diagnostics.probe_readouts import Outcome
+from blindspot.diagnostics.probing.readouts import Outcome
 from blindspot.evaluation.statistics import Sample, is_binary, wilson
 
 TAILS = (0.025, 0.975)

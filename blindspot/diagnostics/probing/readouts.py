@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from blindspot.diagnostics.learned_readouts import AttentionPool, Hidden, learn
-from blindspot.diagnostics.probe_stages import Regions, Stage
-from blindspot.diagnostics.probe_targets import PARTS, Set, Target
-from blindspot.diagnostics.ridge import ridge
+from blindspot.diagnostics.probing.learned_readouts import AttentionPool, Hidden, learn
+from blindspot.diagnostics.probing.ridge import ridge
+from blindspot.diagnostics.probing.stages import Regions, Stage
+from blindspot.diagnostics.probing.targets import PARTS, Set, Target
 
 FOLDS = 4
 

@@ -11,11 +11,11 @@ from PIL import Image
 from tokenizers.models import WordLevel
 from torch import Tensor, nn
 
-from blindspot.diagnostics.encoder_places import changed
-from blindspot.diagnostics.hooks import NOTHING, Changes, Edit, Site, added_scores, on_state, placed
-from blindspot.diagnostics.places import Grid, Order, in_raster_order, raster_order
-from blindspot.diagnostics.roles import Roles, find_roles
-from blindspot.diagnostics.stimuli import Speech, Stimulus, directions
+from blindspot.diagnostics.core.encoder_places import changed
+from blindspot.diagnostics.core.hooks import NOTHING, Changes, Edit, Site, added_scores, on_state, placed
+from blindspot.diagnostics.core.places import Grid, Order, in_raster_order, raster_order
+from blindspot.diagnostics.core.roles import Roles, find_roles
+from blindspot.diagnostics.core.stimuli import Speech, Stimulus, directions
 from blindspot.errors import UserError
 from blindspot.evaluation.base import PICTURE, Prompt
 from blindspot.evaluation.families import Family

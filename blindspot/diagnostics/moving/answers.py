@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from blindspot.diagnostics.base import Budget
-from blindspot.diagnostics.hooks import Changes
-from blindspot.diagnostics.rearrangements import SYMMETRIES, Rearrangement, claimed, order, rearranged, shuffle
-from blindspot.diagnostics.stimuli import Stimulus, directions
-from blindspot.diagnostics.subject import Prepared, Subject
+from blindspot.diagnostics.core.hooks import Changes
+from blindspot.diagnostics.core.stimuli import Stimulus, directions
+from blindspot.diagnostics.core.subject import Prepared, Subject
+from blindspot.diagnostics.moving.rearrangements import SYMMETRIES, Rearrangement, claimed, order, rearranged, shuffle
 from blindspot.errors import UserError
 from blindspot.scenes.relations import RELATIONS
 from blindspot.scenes.world import GRID

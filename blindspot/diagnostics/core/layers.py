@@ -4,8 +4,8 @@ from typing import Literal
 
 import numpy as np
 
-from blindspot.diagnostics.hooks import Site
-from blindspot.diagnostics.subject import Subject
+from blindspot.diagnostics.core.hooks import Site
+from blindspot.diagnostics.core.subject import Subject
 
 MOST_SITES = 9
 MOST_WINDOWS = 8

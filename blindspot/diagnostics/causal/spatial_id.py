@@ -16,11 +16,11 @@ from scipy import stats
 from torch import Tensor
 
 from blindspot.diagnostics.base import Report
-from blindspot.diagnostics.hooks import Site
-from blindspot.diagnostics.layers import some_sites
-from blindspot.diagnostics.stimuli import Speech, Stimulus, direction
-from blindspot.diagnostics.subject import Prepared, Subject
-from blindspot.diagnostics.token_groups import language_groups
+from blindspot.diagnostics.core.hooks import Site
+from blindspot.diagnostics.core.layers import some_sites
+from blindspot.diagnostics.core.stimuli import Speech, Stimulus, direction
+from blindspot.diagnostics.core.subject import Prepared, Subject
+from blindspot.diagnostics.core.token_groups import language_groups
 from blindspot.scenes.relations import relation
 from blindspot.scenes.world import CELLS, Cell, Scene, draw_distinct, place
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from blindspot.diagnostics.base import Report
-from blindspot.diagnostics.hooks import NOTHING, Changes
-from blindspot.diagnostics.layers import windows
-from blindspot.diagnostics.stimuli import Stimulus, answers
-from blindspot.diagnostics.subject import Prepared, Subject
-from blindspot.diagnostics.token_groups import language_groups
+from blindspot.diagnostics.core.hooks import NOTHING, Changes
+from blindspot.diagnostics.core.layers import windows
+from blindspot.diagnostics.core.stimuli import Stimulus, answers
+from blindspot.diagnostics.core.subject import Prepared, Subject
+from blindspot.diagnostics.core.token_groups import language_groups
 from blindspot.evaluation.statistics import Sample
 
 QUESTION = "words and last token"

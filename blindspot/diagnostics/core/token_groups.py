@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from blindspot.diagnostics.places import Grid
-from blindspot.diagnostics.subject import Prepared, Subject
+from blindspot.diagnostics.core.places import Grid
+from blindspot.diagnostics.core.subject import Prepared, Subject
 from blindspot.errors import UserError
 from blindspot.scenes.world import CANVAS, Thing
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from blindspot.diagnostics.base import Report
-from blindspot.diagnostics.hooks import Changes, Edit, Site
-from blindspot.diagnostics.spatial_id import Ids, place_vectors, spoken_of
-from blindspot.diagnostics.stimuli import Stimulus
-from blindspot.diagnostics.subject import Prepared, Subject
+from blindspot.diagnostics.causal.spatial_id import Ids, place_vectors, spoken_of
+from blindspot.diagnostics.core.hooks import Changes, Edit, Site
+from blindspot.diagnostics.core.stimuli import Stimulus
+from blindspot.diagnostics.core.subject import Prepared, Subject
 from blindspot.evaluation.statistics import wilson
 from blindspot.scenes.relations import RELATIONS, relation
 from blindspot.scenes.world import CELLS, Cell

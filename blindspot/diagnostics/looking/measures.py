@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blindspot.diagnostics.places import Grid
+from blindspot.diagnostics.core.places import Grid
 from blindspot.scenes.world import CANVAS
 
 _TINY = 1e-30

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from blindspot.diagnostics.base import Budget
-from blindspot.diagnostics.stimuli import NUMBERS, Speech, Stimulus, answers, direction, statement
+from blindspot.diagnostics.core.stimuli import NUMBERS, Speech, Stimulus, answers, direction, statement
 from blindspot.scenes.relations import RELATIONS, direction_table
 from blindspot.scenes.world import CELL, CELLS, COLOURS, HELD_OUT, SHAPES, Cell, Scene, Thing, place
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from blindspot.diagnostics.base import Report
-from blindspot.diagnostics.hooks import NOTHING, Changes, Edit, Site
-from blindspot.diagnostics.layers import some_sites
-from blindspot.diagnostics.stimuli import Stimulus, answers, with_scene
-from blindspot.diagnostics.subject import Prepared, Subject, Trace
-from blindspot.diagnostics.token_groups import encoder_grid, language_groups, patch_groups
+from blindspot.diagnostics.core.hooks import NOTHING, Changes, Edit, Site
+from blindspot.diagnostics.core.layers import some_sites
+from blindspot.diagnostics.core.stimuli import Stimulus, answers, with_scene
+from blindspot.diagnostics.core.subject import Prepared, Subject, Trace
+from blindspot.diagnostics.core.token_groups import encoder_grid, language_groups, patch_groups
 from blindspot.evaluation.statistics import Sample
 from blindspot.scenes.world import Scene
 

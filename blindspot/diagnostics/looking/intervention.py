@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blindspot.diagnostics.attending import attending
 from blindspot.diagnostics.base import Budget, Table
-from blindspot.diagnostics.hooks import on_state
-from blindspot.diagnostics.shares import against, share
-from blindspot.diagnostics.stimuli import answers, directions, statements
-from blindspot.diagnostics.subject import Prepared, Subject
+from blindspot.diagnostics.core.attending import attending
+from blindspot.diagnostics.core.hooks import on_state
+from blindspot.diagnostics.core.shares import against, share
+from blindspot.diagnostics.core.stimuli import answers, directions, statements
+from blindspot.diagnostics.core.subject import Prepared, Subject
 
 Form = Literal["published", "shift-invariant"]
 FORMS: tuple[Form, ...] = get_args(Form)

@@ -1,0 +1,1 @@
+"""Parts of the patching diagnostic: exchanged pairs, knockout, spatial ids, steering."""

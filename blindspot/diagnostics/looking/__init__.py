@@ -1,0 +1,1 @@
+"""Parts of the attention diagnostic: what heads look at, and making them look elsewhere."""

@@ -1,0 +1,1 @@
+"""Parts of the counterfactuals: rearrangements of places, and what answers then follow."""

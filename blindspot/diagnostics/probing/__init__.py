@@ -1,0 +1,1 @@
+"""Parts of the probes: stages, targets, read-outs, scores."""

@@ -1,0 +1,430 @@
+"""The page of a diagnosis: from tables and pictures to sentences, figures and one file of HTML."""
+
+import csv
+import json
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from blindspot.errors import UserError
+from blindspot.reporting import diagnosis, figure_style
+from blindspot.reporting.diagnosis import load_diagnosis, stage_figure_of_arms, write_diagnosis, write_drawn
+from blindspot.reporting.diagnosis_data import DIAGNOSTICS, percent, percent_span, ratio, whole
+from blindspot.reporting.diagnosis_drawing import Drawn
+from blindspot.reporting.diagnosis_stages import best_rows, relative, stage_of
+from blindspot.reporting.figure_style import style
+
+EVIL = "<script>alert('1')</script>\"' onload=x \x00\u202e{{ 7 * 7 }} $\\frac$"
+Row = dict[str, Any]
+Tables = dict[str, list[Row]]
+
+
+def _n(value: float | None, half: float = 0.02, n: int = 64, **labels: Any) -> Row:
+    low, high = (None, None) if value is None else (value - half, value + half)
+    return {**labels, "value": value, "low": low, "high": high, "n": n}
+
+
+def _probes() -> Tables:
+    labels = [
+        "pixels",
+        "encoder 0",
+        "encoder 1",
+        "connector",
+        "language 1 (image)",
+        "language 0 (last)",
+        "language 1 (last)",
+    ]
+    scores = {"position": (0.3, 0.6, 0.98, 0.95, 0.94, 0.0, 0.34), "relation": (0.25, 0.3, 0.4, 0.5, 0.6, 0.25, 0.8)}
+    rows = []
+    for target, values in scores.items():
+        chance = 0.0 if target == "position" else 0.25
+        for order, (label, value) in enumerate(zip(labels, values, strict=True)):
+            tokens = "last" if "last" in label else "image"
+            for readout, score in (("mean", value - 0.2), ("all", value)):
+                for held_out in (False, True):
+                    rows.append(_n(score - 0.1 * held_out, stage=label, order=order, tokens=tokens, target=target,
+                                   readout=readout, control=0.1, selectivity=score - 0.25, chance=chance,
+                                   held_out=held_out))  # fmt: skip
+    drops = [_n(0.6, 0.1) | {"from": "language 1 (image)", "to": "language 1 (last)", "target": "position"},
+             _n(0.03) | {"from": "encoder 1", "to": "connector", "target": "position"}]  # fmt: skip
+    gap = [_n(0.3, target="relation", stage="language 1 (last)", readout="all", probe=0.8, model=0.5),
+           _n(-0.1, target="relation", stage="connector", readout="all", probe=0.5, model=0.6)]  # fmt: skip
+    return {"stages": rows, "drops": drops, "gap": gap}
+
+
+def _counterfactuals() -> Tables:
+    follow = {"content": 0.98, "language ids": 0.0, "encoder positions": 0.7}
+    moves = ("mirrored or flipped", "mirrored", "flipped")
+    shares = [_n(value, factor=factor, move=move, unchanged=1 - value, other=0.0, elsewhere=None)
+              for factor, value in follow.items() for move in moves]  # fmt: skip
+    arranged = [("original", "original", "original"), ("mirrored", "original", "original"),
+                ("original", "mirrored", "original"), ("original", "original", "mirrored")]  # fmt: skip
+    said = ("left", "right", "left", "right")
+    flips = []
+    for (content, ids, encoder), answer in zip(arranged, said, strict=True):
+        right, drawn = ("left", 0) if content == "original" else ("right", 1)
+        row = _n(float(answer == right), 0, 1, picture=0, drawn=drawn, prompt="red?", answer=answer, right=right)
+        flips.append(row | {"content": content, "ids": ids, "encoder": encoder})
+    crossed = [_n(0.9 if encoder == "original" else 0.3, content=content, ids=ids, encoder=encoder)
+               for content in ("original", "mirrored") for ids in ("original", "constant")
+               for encoder in ("original", "zero")]  # fmt: skip
+    return {"shares": shares, "factorial": crossed, "flips": flips}
+
+
+def _consistency() -> Tables:
+    names = ("original", "turned 90", "mirrored")
+    symmetries = [_n(0.9 - 0.2 * n, symmetry=name, measure="accuracy") for n, name in enumerate(names)]
+    symmetries += [_n(0.8 - 0.2 * n, symmetry=name, measure="agreement") for n, name in enumerate(names) if n]
+    symmetries.append(_n(0.5, symmetry="all", measure="agreement"))
+    together = [
+        _n(value, set="four turns", measure=measure, guess=0.1) for measure, value in (("fit", 0.6), ("all right", 0.4))
+    ]
+    flips = [_n(1.0, 0, 1, picture=0, drawn=n, symmetry=name, prompt="red?", answer="left", right=right)
+             for n, (name, right) in enumerate(zip(names, ("left", "below", "right"), strict=True))]  # fmt: skip
+    return {"symmetries": symmetries, "together": together, "flips": flips}
+
+
+def _attention() -> Tables:
+    objects = [_n(value + layer, query=query, object=query, measure=measure, layer=layer, heads=heads, head=None)
+               for query in ("subject", "reference") for measure, value in (("enrichment", 1.5), ("auroc", -0.4))
+               for layer in (0, 1) for heads in ("mean", "best")]  # fmt: skip
+    shares = [_n(0.1 + 0.2 * layer, query="last", measure="share", layer=layer, even=0.6) for layer in (0, 1)]
+    scaling = [_n(0.5, task="direction", method="none", form=None, alpha=1.0, difference=0.0, difference_low=0.0),
+               _n(0.6, task="direction", method="ScalingVis", form="published", alpha=1.5, difference=0.1,
+                  difference_low=0.02)]  # fmt: skip
+    return {"objects": objects, "shares": shares, "scaling": scaling, "rollout": [_n(0.2, layer=0)]}
+
+
+def _patching() -> Tables:
+    groups = {"all image": (1.0, 0.9, 0.0), "last token": (0.0, 0.1, 1.0)}
+    patching = [_n(value, part="language", layer=layer, group=group, flipped=0.0, tokens=1.0)
+                for group, values in groups.items() for layer, value in enumerate(values)]  # fmt: skip
+    patching.append(_n(1.0, part="encoder", layer=0, group="all image", flipped=1.0, tokens=16.0))
+    knockout = [_n(value, first=first, last=last) | {"from": "all image", "to": "last token"}
+                for first, last, value in ((0, 0, 0.0), (1, 1, 0.6), (0, 1, 0.7))]  # fmt: skip
+    ids = [
+        _n(None if layer == 0 else 0.9, token="subject word", layer=layer, chance=0.2, share=0.9) for layer in (0, 1)
+    ]
+    steering = [_n(value, token="subject word", layer=1, direction=direction, strength=1.0)
+                for direction, value in (("spatial id", 0.8), ("random", 0.1))]  # fmt: skip
+    return {"patching": patching, "knockout": knockout, "spatial_id": ids, "steering": steering}
+
+
+def _behaviour() -> Tables:
+    conditions = [_n(value, task="direction", condition=condition, chance=0.25)
+                  for condition, value in (("as it is", 0.9), ("blind", 0.26), ("noise", 0.25))]  # fmt: skip
+    cells = [_n(0.9 if row else 0.4, task="direction", object="subject", row=row, column=column, beyond=0.2 * row - 0.3)
+             for row in range(2) for column in range(2)]  # fmt: skip
+    spread = [{"task": "direction", "object": "subject", "value": 0.5, "low": None, "high": None, "n": 64, "p": 1e-5}]
+    factors = [_n(value, task="direction", factor="distance", level=level) for level, value in ((1, 0.7), (2, 0.95))]
+    axes = [_n(value, measure=measure, axis=axis)
+            for measure, gap in (("of four", 0.0), ("of two", 0.2))
+            for axis, value in (("left, right", 0.7 + gap), ("above, below", 0.7), ("difference", gap))]  # fmt: skip
+    counts = [_n(0.8 if truth == answer else 0.2, truth=truth, answer=answer) for truth in (2, 3) for answer in (2, 3)]
+    return {
+        "conditions": conditions,
+        "cells": cells,
+        "spread": spread,
+        "factors": factors,
+        "axes": axes,
+        "counts": counts,
+    }
+
+
+def _coherence() -> Tables:
+    rows = [_n(0.1, encoder="pixels", layer=None)]
+    rows += [_n(value + 0.1 * layer, encoder=name, layer=layer) for name, value in (("trained", 0.4), ("shuffled", 0.0))
+             for layer in (0, 1)]  # fmt: skip
+    return {"coherence": rows}
+
+
+def _norms() -> Tables:
+    index = [_n(0.4, task="direction", norms="as they are"), _n(None, task="direction", norms="matched")]
+    return {"norms": [_n(8.0 - 6 * layer, layer=layer) for layer in (0, 1)], "permutation": index,
+            "accuracy": [_n(0.9, task="direction", condition="as it is")]}  # fmt: skip
+
+
+TABLES: dict[str, Callable[[], Tables]] = {
+    "probes": _probes, "counterfactuals": _counterfactuals, "consistency": _consistency, "coherence": _coherence,
+    "attention": _attention, "norms": _norms, "patching": _patching, "behaviour": _behaviour,
+}  # fmt: skip
+
+
+def _pictures(name: str) -> dict[str, Any]:
+    images = np.arange(3 * 8 * 8 * 3, dtype=np.uint8).reshape(1, 3, 8, 8, 3)
+    maps = np.full((3, 2, 1, 2, 2), 0.1)
+    maps[:, :, 0, 0, 0] = 0.7
+    shown = {"images": images[0, :1], "maps": maps, "queries": np.array(["last", "subject", "reference"]),
+             "layers": np.array([0, 1]), "boxes": np.array([[[0.1, 0.1, 0.4, 0.4], [0.6, 0.6, 0.9, 0.9]]]),
+             "prompts": np.array(["red?"]), "answers": np.array(["left"]), "given": np.array(["left"])}  # fmt: skip
+    points = np.stack([np.zeros((4, 2)), [[-1, -1], [-1, 1], [1, -1], [1, 1]]])
+    return {"counterfactuals": {"examples": images}, "consistency": {"examples": images}, "attention": shown,
+            "patching": {"spatial_id": points}}.get(name, {})  # fmt: skip
+
+
+def _write(folder: Path, names: list[str], tables: Callable[[str], Tables] | None = None) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        found = (tables or (lambda name: TABLES[name]()))(name)
+        listed = [
+            {"name": key, "title": f"Title of {key}", "notes": ["A note."], "rows": rows} for key, rows in found.items()
+        ]
+        (folder / f"{name}.json").write_text(json.dumps({"diagnostic": name, "tables": listed}), encoding="utf-8")
+        if _pictures(name):
+            np.savez(folder / f"{name}.npz", **_pictures(name))
+    (folder / "diagnosis.json").write_text(json.dumps({"model": "/models/some-arm", "stimuli": 64, "seed": 0}))
+    return folder
+
+
+class Checker(HTMLParser):
+    """Collects tags, attributes and text, and sees to it that tags are closed in order."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.words: list[str] = []
+        self._open: list[str] = []
+        self.feed(page.read_text(encoding="utf-8"))
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in {"meta", "link", "br", "img"}:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).replace("\N{NO-BREAK SPACE}", " ").split())
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    folder = _write(tmp_path_factory.mktemp("diagnosis") / "arm", list(TABLES))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(figure_style._RC, "pdf.fonttype", 3)  # the usual fonts take most of the time
+        page, sentences = write_diagnosis(folder)
+    assert page == folder / "index.html"
+    return folder, sentences
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn, but written as empty pictures."""
+
+    def save(drawn: Drawn, folder: Path) -> Path:
+        folder.mkdir(exist_ok=True)
+        (folder / f"{drawn.name}.svg").write_text('<svg width="1" height="1" viewBox="0 0 1 1"></svg>')
+        return folder / f"{drawn.name}.svg"
+
+    monkeypatch.setattr(diagnosis, "write_drawn", save)
+
+
+def test_it_has_every_section_in_order_and_loads_nothing(whole_run: tuple[Path, list[str]]) -> None:
+    checked = Checker(whole_run[0] / "index.html")
+    places = [checked.text.index(question) for question in DIAGNOSTICS.values()]
+    assert places == sorted(places)
+    assert not {"script", "iframe", "object", "embed", "base", "form"} & set(checked.tags)
+    policy = [value for name, value in checked.attributes if name == "content" and "default-src" in value]
+    assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
+    for name, value in checked.attributes:
+        assert not name.startswith("on")
+        assert name not in ("src", "href") or value.startswith("data:")
+    assert checked.tags.count("details") == checked.tags.count("table") == sum(len(make()) for make in TABLES.values())
+
+
+def test_every_figure_is_also_a_pdf_and_a_csv(whole_run: tuple[Path, list[str]]) -> None:
+    figures = whole_run[0] / "figures"
+    names = {path.stem for path in figures.glob("*.svg")}
+    assert names == {path.stem for path in figures.glob("*.pdf")} == {path.stem for path in figures.glob("*.csv")}
+    assert names == {
+        "stages", "stage_controls", "follow", "factorial", "flips", "symmetries", "together", "turned", "coherence",
+        "attention", "attention_maps", "attention_share", "attention_scaling", "norms", "patching", "knockout",
+        "spatial_id", "steering", "conditions", "cells", "axes", "factors", "counts",
+    }  # fmt: skip
+    assert Checker(whole_run[0] / "index.html").tags.count("img") == len(names)
+    with (figures / "stages.csv").open(encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    assert len(rows) == 14 and {row["readout"] for row in rows} == {"all"}
+
+
+def test_titles_and_sentences_say_what_the_numbers_say(whole_run: tuple[Path, list[str]]) -> None:
+    folder, sentences = whole_run
+    text, lead = Checker(folder / "index.html").text, " ".join(sentences)
+    assert 3 <= len(sentences) <= 8 and all(sentence.endswith(".") and sentence in text for sentence in sentences)
+    for said in (
+        "position R² 0.98, then 0.34; relation 80 %, then 80 %",
+        "loss is of position, between the image tokens and the last token of language layer 1: 0.60 (0.50 to 0.70)",
+        "relation can be read from the last token in 80 % of pictures, the model answers 50 % right",
+        "content in 98 % (96 to 100), language-model ids in 0 % (\N{MINUS SIGN}2 to 2)",
+        "Answered right: direction 90 % (88 to 92); blind, no task is above chance",
+    ):
+        assert said in lead
+    for title in (
+        "R² 0.94 to R² 0.34; relation is there (80 %) but not answered (50 %)",
+        "Answers follow the picture's content (98 %) and encoder positions (70 %), not language-model ids (0 %)",
+        "90 % with encoder positions as they are, 30 % with encoder positions taken away; language ids change nothing",
+        "Of 1 example answers change 1 with content, 0 with language ids and 1 with encoder positions moved",
+        "Answers turn with the picture in 50 % of cases; least when it is mirrored (40 %)",
+        "Of these 3 versions of 1 pictures, 1 are answered right",
+        "Neighbouring patches agree by 0.40 to 0.50 more than distant ones; pixels by 0.10, shuffled weights by 0.10",
+        "In layer 1 the subject's word looks at the subject 2.5 times as much as even attention would (AUROC 0.60)",
+        "lies on the object in 1 of 1 for the last token, 1 of 1 for the subject's word, 0 of 1 for the reference's",
+        "The last token spends 10 % (layer 0) to 30 % (layer 1) of its attention on the picture",
+        "helps most by +10 points (direction, ScalingVis, published, alpha 1.5)",
+        "enter with 8.0 times the norm of text tokens and leave with 2.0 times; their order matters for direction",
+        "carried by the picture's tokens up to layer 1 of the language model, by the last token from layer 2 on",
+        "Hiding the picture from the last token costs most in layer 1: 60 points",
+        "At layer 1 the state of the subject word forms a map of the picture: 0.90 like a lattice",
+        "turns 80 % of answers; a random push as strong turns 10 %",
+        "for direction: 30 points less than elsewhere with the subject in row 1, column 1 (p < 0.001)",
+        "Left and right are answered better than above and below, by 20 points",
+        "Distance matters most: direction 70 % right at 1, 95 % at 2",
+        "Counts are right in 80 %; the most frequent error takes 2 for 3 (20 %)",
+    ):
+        assert title in text
+
+
+def test_the_same_numbers_give_the_same_bytes(tmp_path: Path) -> None:
+    pages = [write_diagnosis(_write(tmp_path / name / "arm", ["coherence"]))[0] for name in "ab"]
+    first, second = ({p.relative_to(page.parent): p.read_bytes() for p in page.parent.rglob("*.*")} for page in pages)
+    assert first == second and len(first) == 6
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("name", list(TABLES))
+def test_a_gap_in_the_numbers_is_a_gap_in_the_figure(tmp_path: Path, name: str) -> None:
+    def empty(name: str) -> Tables:
+        gap = {"value": float("nan"), "low": None, "high": float("inf")}
+        return {key: [row | gap for row in rows] for key, rows in TABLES[name]().items()}
+
+    page, _ = write_diagnosis(_write(tmp_path / "arm", [name], empty))
+    assert "nan" not in Checker(page).text.lower().split()
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("name", list(TABLES))
+def test_any_table_may_be_missing(tmp_path: Path, name: str) -> None:
+    for left_out in TABLES[name]():
+        folder = _write(
+            tmp_path / left_out, [name], lambda n, out=left_out: {k: v for k, v in TABLES[n]().items() if k != out}
+        )
+        (folder / f"{name}.npz").unlink(missing_ok=True)
+        page, _ = write_diagnosis(folder)
+        assert f"({left_out})" not in Checker(page).text and "Not done" in Checker(page).text
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("name", list(TABLES))
+def test_hostile_text_stays_text(tmp_path: Path, name: str) -> None:
+    def hostile(name: str) -> Tables:
+        found = {key: [row | {EVIL: EVIL} for row in rows] for key, rows in TABLES[name]().items()}
+        return found | {EVIL: [{"label": EVIL, "value": 1.0}]}
+
+    folder = _write(tmp_path / "arm", [name], hostile)
+    (folder / "diagnosis.json").write_text(json.dumps({"model": EVIL, "stimuli": EVIL, "seed": None}))
+    checked = Checker(write_diagnosis(folder)[0])
+    assert "script" not in checked.tags and not any(key.startswith("on") for key, _ in checked.attributes)
+    assert "{{ 7 * 7 }}" in checked.text and "\u202e" not in checked.text and "\x00" not in checked.text
+
+
+def test_hostile_labels_can_be_drawn(tmp_path: Path) -> None:
+    def renamed(name: str) -> Tables:
+        return {key: [row | {"task": "a$b_{"} for row in rows] for key, rows in TABLES[name]().items()}
+
+    page, _ = write_diagnosis(_write(tmp_path / "arm", ["norms"], renamed))
+    assert "order matters for a$b_{ (0.40)" in Checker(page).text
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "cannot read"),
+        ("[]", "the file"),
+        ('{"tables": [{"name": "x", "title": "y", "rows": [{"value": "much"}]}]}', "value is no number"),
+        ('{"tables": [{"name": "x", "title": "y", "rows": [{"value": true}]}]}', "value is no number"),
+        ('{"tables": [{"name": "x", "title": "y"}]}', "tables.0.rows"),
+        ('{"tables": [{"name": "coherence", "title": "y", "rows": [{"value": 1}]}]}', "does not hold the rows"),
+        (b"\xff\xfe", "cannot read"),
+    ],
+)
+def test_a_damaged_file_is_named_in_one_line(tmp_path: Path, text: str | bytes, said: str) -> None:
+    path = tmp_path / "coherence.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match=said) as error:
+        write_diagnosis(tmp_path)
+    assert "coherence.json" in str(error.value) and "again" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_damaged_pictures_and_an_empty_folder_are_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no diagnosis"):
+        write_diagnosis(tmp_path)
+    folder = _write(tmp_path / "arm", ["counterfactuals"])
+    (folder / "counterfactuals.npz").write_bytes(b"PK\x03\x04 no archive")
+    with pytest.raises(UserError, match=r"counterfactuals\.npz"):
+        write_diagnosis(folder)
+    (folder / "counterfactuals.npz").unlink()
+    (folder / "diagnosis.json").write_text("[")
+    with pytest.raises(UserError, match=r"diagnosis\.json is damaged"):
+        write_diagnosis(_write_nothing_else(folder))
+
+
+def _write_nothing_else(folder: Path) -> Path:
+    (folder / "counterfactuals.json").write_text('{"tables": []}')
+    return folder
+
+
+def test_arms_are_compared_stage_by_stage(tmp_path: Path) -> None:
+    good, bad = (load_diagnosis(_write(tmp_path / name, ["probes"]))["probes"] for name in ("good", "bad"))
+    for row in bad["stages"].rows:
+        if row["stage"] == "encoder 1" and row["target"] == "position":
+            row["value"] = 0.1
+    drawn = stage_figure_of_arms([("$A_", good), ("$A_", bad), ("B", bad), ("not probed", {})])
+    assert drawn is not None
+    assert drawn.sheet.title == "Arms differ most in position at encoder 1: $A_ 0.54, B 0.10"
+    at = [
+        row["value"]
+        for row in drawn.rows
+        if (row["arm"], row["stage"], row["target"]) == ("$A_", "encoder 1", "position")
+    ]
+    assert at == [pytest.approx(0.54)]
+    with style():
+        assert write_drawn(drawn, tmp_path / "figures").is_file()
+    assert stage_figure_of_arms([("A", {})]) is None
+
+
+def test_the_best_read_out_of_a_stage_is_taken_from_content_that_was_trained_on(tmp_path: Path) -> None:
+    tables = load_diagnosis(_write(tmp_path / "arm", ["probes"]))["probes"]
+    for row in tables["stages"].rows:
+        if row["held_out"]:
+            row["value"] = 0.999
+    best = best_rows(tables["stages"], "position")
+    assert [stage.label for stage in best] == [
+        "pixels", "encoder 0", "encoder 1", "connector", "language 1 (image)", "language 0 (last)", "language 1 (last)",
+    ]  # fmt: skip
+    assert [row["value"] for row in best.values()][:3] == [0.3, 0.6, 0.98]
+    assert stage_of({"stage": "something new", "order": 7}) > stage_of({"stage": "language 9 (last)", "order": 3})
+
+
+def test_numbers_are_written_in_one_style() -> None:
+    assert [ratio(value) for value in (None, -0.001, -0.25, 1.0)] == ["?", "0.00", "\N{MINUS SIGN}0.25", "1.00"]
+    assert [whole(value) for value in (-0.3, -1.6, 12.4)] == ["0", "\N{MINUS SIGN}2", "12"]
+    assert percent_span({"value": 0.98, "low": 0.951, "high": 0.99}) == "98 % (95 to 99)"
+    assert percent_span({"value": None, "low": None, "high": None}) == percent(None) == "?"
+    assert relative(0.625, 0.25) == 0.5 and np.isnan(relative(None, 0.25))
+
+
+def test_the_order_of_sections_is_that_of_the_diagnostics() -> None:
+    names = pytest.importorskip("blindspot.diagnostics.names")
+    assert names.NAMES == DIAGNOSTICS
