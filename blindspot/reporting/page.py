@@ -58,13 +58,16 @@ class Images:
         }
 
 
-def render_page(images: Images, results: dict[str, Any], figures: dict[str, tuple[Path, str]]) -> str:
+def render_page(
+    images: Images, results: dict[str, Any], figures: dict[str, tuple[Path, str]], follows: list[dict[str, Any]]
+) -> str:
     """The page as HTML. Everything that came from a model, a question or a study is escaped.
 
     Args:
         images: the test images that questions name by number.
         results: ``results.json``.
         figures: from ``write_figures``.
+        follows: what answers follow, arm by arm, where the study was diagnosed.
     """
     arms, columns = arms_of(results), columns_of(results)
     scenes = [pick | {"picture": images.picture(pick["image"])} for pick in results["gallery"]]
@@ -89,6 +92,8 @@ def render_page(images: Images, results: dict[str, Any], figures: dict[str, tupl
             name: {"source": _data_uri(path.read_bytes(), "svg+xml"), "title": title}
             for name, (path, title) in figures.items()
         },
+        follows=follows,
+        factors=list(dict.fromkeys(factor for row in follows for factor in row["shares"])),
         scenes=[pick for pick in scenes if pick["picture"]],
         boxes=[pick for pick in boxes if pick["picture"]],
     )

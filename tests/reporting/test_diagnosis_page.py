@@ -13,9 +13,9 @@ import pytest
 from blindspot.errors import UserError
 from blindspot.reporting import diagnosis, figure_style
 from blindspot.reporting.diagnosis import load_diagnosis, stage_figure_of_arms, write_diagnosis, write_drawn
-from blindspot.reporting.diagnosis_data import DIAGNOSTICS, percent, percent_span, ratio, whole
-from blindspot.reporting.diagnosis_drawing import Drawn
-from blindspot.reporting.diagnosis_stages import best_rows, relative, stage_of
+from blindspot.reporting.diagnosis.data import DIAGNOSTICS, percent, percent_span, ratio, whole
+from blindspot.reporting.diagnosis.drawing import Drawn
+from blindspot.reporting.diagnosis.stages import best_rows, relative, stage_of
 from blindspot.reporting.figure_style import style
 
 EVIL = "<script>alert('1')</script>\"' onload=x \x00\u202e{{ 7 * 7 }} $\\frac$"
@@ -273,6 +273,7 @@ def test_titles_and_sentences_say_what_the_numbers_say(whole_run: tuple[Path, li
         assert said in lead
     for title in (
         "R² 0.94 to R² 0.34; relation is there (80 %) but not answered (50 %)",
+        "What is read is more than content: random labels are beaten by 0.55 (relation) or more",
         "Answers follow the picture's content (98 %) and encoder positions (70 %), not language-model ids (0 %)",
         "90 % with encoder positions as they are, 30 % with encoder positions taken away; language ids change nothing",
         "Of 1 example answers change 1 with content, 0 with language ids and 1 with encoder positions moved",
