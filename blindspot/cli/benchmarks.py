@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from blindspot.cli.status import one_line_errors
@@ -46,7 +47,7 @@ def benchmarks(
         for facts in found:
             console.print(_sources(facts), soft_wrap=True, highlight=False, markup=False)
         console.print(f"\nLooked in {root} and the caches of Hugging Face; to download: blindspot data get NAME",
-                      soft_wrap=True, highlight=False)  # fmt: skip
+                      soft_wrap=True, highlight=False, markup=False)  # fmt: skip
 
 
 def _facts(benchmark: "Benchmark", place: Path | None) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def _as_table(found: list[dict[str, Any]]) -> Table:
             _counted(facts, "questions"),
             _counted(facts, "images"),
             "" if facts["chance"] is None else f"{facts['chance']:.3f}",
-            facts["on_disk"] or "no",
+            escape(facts["on_disk"] or "no"),
         )
     return table
 

@@ -95,4 +95,5 @@ def get(
                 progress.update(bars[what], completed=done, total=total)
 
             place, before = download(find(name), data_root(root), form, show)
-        Console().print(f"{'Already there' if before else 'Written'}: {place}", soft_wrap=True, highlight=False)
+        said = f"{'Already there' if before else 'Written'}: {place}"
+        Console().print(said, soft_wrap=True, highlight=False, markup=False)

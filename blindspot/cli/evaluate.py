@@ -195,7 +195,8 @@ def _facts(
 def _show_prompts(console: Console, opened: "Opened", asked: Sequence["Asked"]) -> None:
     for one in asked:
         pictures = ", ".join(one.picture_keys) or "none"
-        console.rule(f"question {clean(one.id)}, pictures {pictures}, at most {one.prompt.longest} tokens", align="left")
+        title = f"question {clean(one.id)}, pictures {pictures}, at most {one.prompt.longest} tokens"
+        console.rule(Text(title), align="left")
         shown = "\n".join(map(clean, opened.render(one.prompt).split("\n")))
         console.print(Text.assemble(shown, ("<end of prompt>", "dim")), soft_wrap=True)
 

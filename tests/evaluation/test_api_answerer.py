@@ -275,3 +275,9 @@ def test_leaving_early_drops_what_is_under_way(toy: Toy) -> None:
     assert time.monotonic() - begin < 2
     release.set()
     assert not [thread for thread in threading.enumerate() if thread.name == "blindspot-api"]
+
+
+@pytest.mark.parametrize("per_minute", [0.0, -1.0, float("nan")])
+def test_requests_a_minute_are_above_zero(per_minute: float) -> None:
+    with pytest.raises(UserError, match="requests a minute must be above zero"):
+        ApiAnswerer("http://localhost:1/v1", "m", per_minute=per_minute)

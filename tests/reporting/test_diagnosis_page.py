@@ -424,8 +424,3 @@ def test_numbers_are_written_in_one_style() -> None:
     assert percent_span({"value": 0.98, "low": 0.951, "high": 0.99}) == "98 % (95 to 99)"
     assert percent_span({"value": None, "low": None, "high": None}) == percent(None) == "?"
     assert relative(0.625, 0.25) == 0.5 and np.isnan(relative(None, 0.25))
-
-
-def test_the_order_of_sections_is_that_of_the_diagnostics() -> None:
-    names = pytest.importorskip("blindspot.diagnostics.names")
-    assert names.NAMES == DIAGNOSTICS

@@ -20,8 +20,9 @@ class RecordedAnswerer:
     """Gives the answers that a file holds, by the questions' ids; what it does not hold is an error of that question.
 
     Args:
-        path: the answers to one benchmark (ids repeat between benchmarks): ``.jsonl`` with ``id`` and ``raw`` (an ``answers.jsonl`` of ours keeps its likelihoods), or predictions
-            of VLMEvalKit with ``index`` and ``prediction``: ``.tsv``, or ``.xlsx`` where openpyxl is installed.
+        path: the answers to one benchmark (ids repeat between benchmarks): ``.jsonl`` with ``id`` and ``raw`` (an
+            ``answers.jsonl`` of ours keeps its likelihoods), or predictions of VLMEvalKit with ``index`` and
+            ``prediction``: ``.tsv``, or ``.xlsx`` where openpyxl is installed.
         benchmark: its name; a row that names another is refused.
 
     Raises:

@@ -10,20 +10,6 @@ from blindspot.errors import one_of
 
 BASELINE = "LLaVA-1.5"
 TABLES = ("1", "2", "4", "5")
-NAMES = {
-    "mmmu_val": "MMMU",
-    "mme": "MME",
-    "ccbench": "CCBench",
-    "seedbench_img": "SEED-Bench",
-    "mmvp": "MMVP",
-    "cvbench_2d": "CV-Bench 2D",
-    "tallyqa": "TallyQA",
-    "gqa": "GQA",
-    "vsr": "VSR",
-    "topviewrs": "TopViewRS",
-    "countbenchqa": "CountBenchQA",
-}
-"""Short names of the benchmarks, in the paper's order."""
 _UNITS = {"fraction": 1.0, "percent": 100.0}
 
 

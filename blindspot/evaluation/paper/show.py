@@ -1,14 +1,14 @@
 """``blindspot paper`` on the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from blindspot.evaluation.paper.numbers import BASELINE, NAMES
+from blindspot.evaluation.paper.numbers import BASELINE
+from blindspot.evaluation.scores.pieces import pieces
 from blindspot.evaluation.scores.text import MINUS, number, signed
 
 Report = Mapping[str, Any]
@@ -19,11 +19,11 @@ def print_report(found: Report, console: Console) -> None:
     console.print(Text(f"{found['source']}.", style="dim"))
     for role, title in (("variant", "LLaVA variants"), ("frontier", "Frontier models")):
         _heading(console, f"{title}: as printed; ± is the widest half of a row's 95 % intervals")
-        console.print(_scores(found, role))
+        _print(_scores(found, role, console.width), console)
     _heading(console, "LLaVA variants: share of the way from chance to everything right")
-    console.print(_corrected(found))
+    _print(_corrected(found, console.width), console)
     _heading(console, f"Differences; * beyond the noise of the questions, Holm over {len(found['differences'])} tests")
-    console.print(_differences(found))
+    _print(_differences(found, console.width), console)
     _heading(console, "What follows")
     for line in found["findings"]:
         console.print(Text(f"- {line}"))
@@ -32,32 +32,37 @@ def print_report(found: Report, console: Console) -> None:
         console.print(Text(f"Note: {line}", style="dim"))
 
 
-def _scores(found: Report, role: str) -> Table:
+def _print(tables: Iterator[Table], console: Console) -> None:
+    for table in tables:
+        console.print(table)
+
+
+def _scores(found: Report, role: str, width: int) -> Iterator[Table]:
     models = _models(found, role)
-    table = _table("", "n", "chance", "±", *map(_short, models))
+    lines = []
     for column in _grouped(found):
         rows = [_row(found, model, column) for model in models]
         scale = column["scale"]
         half = max((row["high"] - row["low"]) / 2 for row in rows)
         cells = (number(column["chance"], scale), number(half, scale), *(row["printed"] for row in rows))
-        table.add_row(Text(_label(column)), Text(str(column["n"])), *map(Text, cells))
-    return table
+        lines.append([*map(Text, (_label(column), str(column["n"]), *cells))])
+    return pieces(("", "n", "chance", "±", *map(_short, models)), lines, width, repeated=4)
 
 
-def _corrected(found: Report) -> Table:
+def _corrected(found: Report, width: int) -> Iterator[Table]:
     models = _models(found, "variant")
-    table = _table("", *map(_short, models))
+    lines = []
     for column in found["columns"]:
         if column["chance"] is not None:
             values = (_row(found, model, column)["chance_corrected"] for model in models)
-            table.add_row(Text(_label(column)), *(Text(number(value)) for value in values))
-    return table
+            lines.append([Text(_label(column)), *(Text(number(value)) for value in values)])
+    return pieces(("", *map(_short, models)), lines, width)
 
 
-def _differences(found: Report) -> Table:
+def _differences(found: Report, width: int) -> Iterator[Table]:
     pairs = list(dict.fromkeys((row["variant"], row["baseline"]) for row in found["differences"]))
     headers = (f"{_short(variant)}\n{MINUS} {_short(baseline)}" for variant, baseline in pairs)
-    table = _table("", *headers)
+    lines = []
     by_cell = {(row["variant"], row["baseline"], row["benchmark"]): row for row in found["differences"]}
     for benchmark in dict.fromkeys(row["benchmark"] for row in found["differences"]):
         cells = []
@@ -65,13 +70,13 @@ def _differences(found: Report) -> Table:
             row = by_cell[variant, baseline, benchmark]
             text = signed(row["difference"], row["scale"]) + ("*" if row["significant"] else " ")
             cells.append(Text(text, style="bold" if row["significant"] else ""))
-        table.add_row(Text(NAMES[benchmark]), *cells)
-    return table
+        lines.append([Text(benchmark), *cells])
+    return pieces(("", *headers), lines, width)
 
 
 def _integers(found: Report) -> str:
     odd = [
-        f"{row['model']} {NAMES[row['benchmark']]} {row['metric']} {row['printed']}"
+        f"{row['model']} {row['benchmark']} {row['metric']} {row['printed']}"
         f"{' (last digit)' if row['fits'] == 'nearly' else ''}"
         for row in found["unfitting"]
     ]
@@ -92,12 +97,12 @@ def _models(found: Report, role: str) -> list[str]:
 
 def _grouped(found: Report) -> list[Mapping[str, Any]]:
     """The columns, those of a benchmark together."""
-    order = list(NAMES)
+    order = list(dict.fromkeys(column["benchmark"] for column in found["columns"]))
     return sorted(found["columns"], key=lambda column: order.index(column["benchmark"]))
 
 
 def _label(column: Mapping[str, Any]) -> str:
-    return NAMES[column["benchmark"]] if column["metric"] == "overall" else f"  {column['metric']}"
+    return column["benchmark"] if column["metric"] == "overall" else f"  {column['metric']}"
 
 
 def _short(model: str) -> str:
@@ -105,14 +110,7 @@ def _short(model: str) -> str:
     if model == BASELINE:
         return "CLIP"
     name = model.removeprefix("LLaVA-")
-    return "CLIP\n2D-RoPE" if name == "2D-RoPE" else name.replace("-2D-RoPE", "\n2D-RoPE")
-
-
-def _table(*headers: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for place, header in enumerate(headers):
-        table.add_column(Text(header), justify="right" if place else "left", overflow="fold")
-    return table
+    return "CLIP\n2D-RoPE" if name == "2D-RoPE" else name.replace("-2D-RoPE", "\n2D-RoPE").replace("-4b", "\n4b")
 
 
 def _heading(console: Console, text: str) -> None:

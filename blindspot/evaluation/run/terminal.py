@@ -38,7 +38,7 @@ def show_plan(
         table.add_column(header, justify="right" if header in ("questions", "pictures") else "left", overflow="fold")
     for collection, place in zip(collections, places, strict=True):
         questions, pictures = f"{len(collection.questions):,}", f"{len(collection.images):,}"
-        table.add_row(collection.benchmark.name, questions, pictures, collection.form, str(place))
+        table.add_row(collection.benchmark.name, questions, pictures, collection.form, Text(str(place)))
     console.print(table)
     for collection in collections:
         for note in collection.notes:

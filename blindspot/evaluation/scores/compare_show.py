@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from blindspot.evaluation.scores.compare import MAIN
+from blindspot.evaluation.scores.pieces import pieces
 from blindspot.evaluation.scores.text import DASH, clean, number, p_value, signed, span
+
+_HEADERS = ("", "first", "later", "difference", "95 %", "Holm", "p", "resolves", "n", "test")
 
 
 def print_comparison(found: Mapping[str, Any], console: Console, details: bool = False) -> None:
@@ -21,39 +22,44 @@ def print_comparison(found: Mapping[str, Any], console: Console, details: bool =
         details: every metric, not only ``overall``.
     """
     for name in dict.fromkeys(row["b"] for row in found["comparisons"]):
-        rows = [row for row in found["comparisons"] if row["b"] == name and (details or row["metric"] == MAIN)]
+        rows = [row for row in found["comparisons"] if row["b"] == name and _shown(row, details)]
         title = f"{clean(name)} minus {clean(rows[0]['a'] if rows else found['runs'][0]['name'])}"
         console.print(Text(f"{title}, scored as {clean(found['profile'])}", style="bold"))
-        console.print(_table(rows))
+        for table in pieces(_HEADERS, _lines(rows), console.width):
+            console.print(table)
     for line in _legend(found, details):
         console.print(Text(line, style="dim"))
     for note in found["notes"]:
         console.print(Text(f"Note: {clean(note)}", style="yellow"))
 
 
-def _table(rows: list[Mapping[str, Any]]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    headers = ("", "first", "later", "difference", "95 %", "p", "Holm", "resolves", "n", "test")
-    for place, header in enumerate(headers):
-        table.add_column(Text(header), justify="right" if place else "left", overflow="fold")
+def _shown(row: Mapping[str, Any], details: bool) -> bool:
+    return row["metric"] == MAIN or (details and row["n"] > 0)
+
+
+def _lines(rows: list[Mapping[str, Any]]) -> list[list[Text]]:
+    lines = []
+    previous = ""
     for row in rows:
         on = row["scale"], row["most"]
         mark = "*" if row["significant"] else ""
-        label = row["benchmark"] if row["metric"] == MAIN else f"{row['benchmark']} {row['metric']}"
+        name = row["benchmark"] if row["metric"] == MAIN else f"{row['benchmark']} {row['metric']}"
+        label = f"  {row['metric']}" if row["benchmark"] == previous else name
+        previous = row["benchmark"]
         cells = (
             clean(label),
             number(row["a_value"], *on),
             number(row["b_value"], *on),
             signed(row["difference"], *on) + mark,
             span(row["low"], row["high"], *on),
-            p_value(row["p"]),
             p_value(row["p_holm"]) if row["metric"] == MAIN else "",
+            p_value(row["p"]),
             number(row["resolves"], *on),
             str(row["n"]),
-            row["test"] or DASH,
+            DASH if row["p"] is None else row["test"],
         )
-        table.add_row(*(Text(cell, style="bold" if mark and place == 3 else "") for place, cell in enumerate(cells)))
-    return table
+        lines.append([Text(cell, style="bold" if mark and place == 3 else "") for place, cell in enumerate(cells)])
+    return lines
 
 
 def _legend(found: Mapping[str, Any], details: bool) -> list[str]:

@@ -1,0 +1,45 @@
+"""Tables that are wider than the terminal, in pieces of whole columns."""
+
+from collections.abc import Iterator, Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+_LONGEST_LABEL = 34
+"""Longer names of rows are folded; nothing else is."""
+
+
+def pieces(headers: Sequence[str], rows: Sequence[Sequence[Text]], width: int, repeated: int = 1) -> Iterator[Table]:
+    """A table in as few pieces as its columns need, about equally many in each.
+
+    Args:
+        headers: of the columns, perhaps in several lines; the first column names the rows.
+        rows: their cells.
+        width: of the console.
+        repeated: so many of the first columns are in every piece.
+    """
+    cells = [[Text(header), *column] for header, *column in zip(headers, *rows, strict=True)]
+    widths = [max(line.cell_len for cell in column for line in cell.split(allow_blank=True)) for column in cells]
+    widths[0] = min(widths[0], _LONGEST_LABEL)
+    fixed, free = range(repeated), range(repeated, len(headers))
+    parts = [free]
+    for count in range(1, len(free) + 1):
+        size = -(-len(free) // count)
+        parts = [free[start : start + size] for start in range(0, len(free), size)]
+        if all(sum(widths[place] + 1 for place in (*fixed, *part)) < width for part in parts):
+            break
+    for part in parts:
+        yield _table([cells[place] for place in (*fixed, *part)])
+
+
+def _table(columns: Sequence[Sequence[Text]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    for place, (header, *_) in enumerate(columns):
+        longest = None if place else _LONGEST_LABEL
+        table.add_column(
+            header, justify="right" if place else "left", overflow="fold", no_wrap=place > 0, max_width=longest
+        )
+    for row in list(zip(*columns, strict=True))[1:]:
+        table.add_row(*row)
+    return table
