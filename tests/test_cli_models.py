@@ -75,7 +75,7 @@ def test_a_study_of_real_size_says_what_it_costs_and_what_is_missing(study: str)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("study", "paper"), "see it with --plan"),
+        (("study", "paper"), "see what it needs with --plan"),
         (("study", "miniature", "--plan"), "prints its plan when it runs"),
         (("data", "check", "nowhere.json", "."), "nowhere.json"),
         (("train", ".", "--json", "a.json", "--images", ".", "--out", "o", "--stage", "one"), "unknown stage 'one'"),

@@ -101,21 +101,11 @@ def report(
     of a diagnosis.
     """
     with one_line_errors():
-        from blindspot.reporting.diagnosis import is_diagnosis, write_diagnosis
-        from blindspot.reporting.training_page import is_training_run, write_training_page
-
         console = Console()
         if (run / "plan.json").is_file():
             _report(run, console)
-        elif is_diagnosis(run):
-            console.print(f"The page: {write_diagnosis(run)[0]}", soft_wrap=True, highlight=False)
-        elif is_training_run(run):
-            console.print(f"The page: {write_training_page(run)}", soft_wrap=True, highlight=False)
         else:
-            raise UserError(
-                f"{run} is no run folder (it has no plan.json, diagnosis.json or run.json); make one with: "
-                "blindspot study miniature"
-            )
+            console.print(f"The page: {_other_page(run)}", soft_wrap=True, highlight=False)
 
 
 def compare_arms(
@@ -164,6 +154,20 @@ def _only_planned(name: str) -> None:
     raise UserError(
         f"study {name} trains models of real size: see what it needs with --plan, then train an arm with "
         f"blindspot train {name} --arm NAME --data FOLDER"
+    )
+
+
+def _other_page(run: Path) -> Path:
+    from blindspot.reporting.diagnosis import is_diagnosis, write_diagnosis
+    from blindspot.reporting.training_page import is_training_run, write_training_page
+
+    if is_diagnosis(run):
+        return write_diagnosis(run)[0]
+    if is_training_run(run):
+        return write_training_page(run)
+    raise UserError(
+        f"{run} is not a run folder (it has no plan.json, diagnosis.json or run.json); make one with: "
+        "blindspot study miniature"
     )
 
 

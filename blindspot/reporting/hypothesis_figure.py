@@ -18,7 +18,7 @@ def draw_hypotheses(results: dict[str, Any]) -> Figure | None:
         return None
     counted = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in COLOURS}
     said = ", ".join(f"{number} {verdict}" for verdict, number in counted.items() if number)
-    title = f"Of {len(rows)} explanations: {said}"
+    title = f"Of {len(rows)} claims: {said}"
     subtitle = "Effect in points with 95 % interval over questions and training noise; the predicted side is shaded"
     figure = new_figure(12, 1.6 + 0.62 * len(rows), title, subtitle)
     axes = figure.add_axes((0.42, 0.62 / figure.get_figheight(), 0.44, 1 - 1.5 / figure.get_figheight()))

@@ -72,7 +72,7 @@ def test_they_are_on_the_page_in_a_table_and_on_the_terminal(run: Path) -> None:
     page = write_report(run).read_text(encoding="utf-8")
     assert "The explanations, tested" in page
     assert "Claim &lt;b&gt;hurts&lt;/b&gt;" in page and "<b>hurts</b>" not in page
-    assert "Of 6 explanations: 2 supported, 2 refuted, 2 undecided" in page
+    assert "Of 6 claims: 2 supported, 2 refuted, 2 undecided" in page
     with (run / "tables" / "hypotheses.csv").open() as lines:
         assert [row["verdict"] for row in csv.DictReader(lines)] == [row["verdict"] for row in results["hypotheses"]]
     console = Console(width=120, record=True, file=StringIO())

@@ -7,9 +7,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import blindspot.reporting as reporting
+
 sys.modules["blindspot.studies.columns"] = columns = ModuleType("columns")
 columns.columns = lambda source: [{"id": "toy"}]  # pyright: ignore
-sys.modules["blindspot.reporting"] = reporting = ModuleType("reporting")
 
 
 def _write_report(run: Path) -> Path:
