@@ -88,18 +88,13 @@ def _mean(values_bt: Tensor, chosen_bt: Tensor) -> Tensor:
 
 def _permuted(prepared: Prepared, seed: int) -> Edit:
     """Every picture's tokens in an order of its own; the order depends on the stimulus, not on the batch."""
-    span = prepared.image_span
-    orders = []
-    for stimulus in prepared.stimuli:
+    source_bt = torch.arange(prepared.image_bt.shape[1]).repeat(len(prepared.stimuli), 1)
+    for source_t, image_t, stimulus in zip(source_bt, prepared.image_bt.cpu(), prepared.stimuli, strict=True):
         generator = np.random.default_rng([seed, *repr(stimulus.scene).encode()])
-        orders.append(torch.from_numpy(generator.permutation(span.stop - span.start)))
-    order_bn = torch.stack(orders)
+        source_t[image_t] = source_t[image_t][torch.from_numpy(generator.permutation(int(image_t.sum())))]
 
     def change(states_btd: Tensor) -> Tensor:
-        changed = states_btd.clone()
-        index = order_bn.to(states_btd.device)[..., None].expand(-1, -1, states_btd.shape[-1])
-        changed[:, span] = states_btd[:, span].gather(1, index)
-        return changed
+        return states_btd.gather(1, source_bt.to(states_btd.device)[..., None].expand_as(states_btd))
 
     return Edit(ENTRY, change)
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import blindspot.reporting as reporting
+import blindspot
 
 sys.modules["blindspot.studies.columns"] = columns = ModuleType("columns")
 columns.columns = lambda source: [{"id": "toy"}]  # pyright: ignore
+sys.modules["blindspot.reporting"] = reporting = ModuleType("reporting")
+reporting.__path__ = [str(Path(blindspot.__path__[0]) / "reporting")]
 
 
 def _write_report(run: Path) -> Path:

@@ -64,16 +64,23 @@ def _shares(rows: list[Row]) -> Drawn:
     return Drawn("follow", sheet, rows, said)
 
 
+IN_PART = 0.1
+"""Share of answers from which on they are said to follow something in part."""
+
+
 def _point(pooled: dict[str, Row]) -> tuple[str, tuple[str, ...]]:
     asked = {factor: row for factor, row in pooled.items() if row["value"] is not None}
     if not asked:
         return "Nothing is answered right as drawn, so there is nothing that answers could follow", ()
     names = {"content": "the picture's content", "language ids": "language-model ids", TOKENS: "the order of tokens"}
     brief = [f"{names.get(factor, factor)} ({percent(row['value'])})" for factor, row in asked.items()]
-    yes = [word for word, row in zip(brief, asked.values(), strict=True) if row["value"] >= 0.5]
-    no = [word for word, row in zip(brief, asked.values(), strict=True) if row["value"] < 0.5]
-    title = f"Answers follow {listed(yes)}" if yes else f"Answers do not follow {listed(no)}"
-    title += f", not {listed(no)}" if yes and no else ""
+    yes, in_part, no = (
+        [word for word, row in zip(brief, asked.values(), strict=True) if low <= row["value"] < high]
+        for low, high in ((0.5, 2), (IN_PART, 0.5), (-1, IN_PART))
+    )
+    parts = [listed(yes)] * bool(yes) + [f"in part {listed(in_part)}"] * bool(in_part)
+    title = f"Answers follow {', '.join(parts)}" if parts else f"Answers do not follow {listed(no)}"
+    title += f", not {listed(no)}" if parts and no else ""
     spans = [f"{names.get(factor, factor)} in {percent_span(row)}" for factor, row in asked.items()]
     return title, (f"When only one thing is mirrored or flipped, answers follow {listed(spans)}.",)
 
