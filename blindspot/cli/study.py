@@ -66,6 +66,7 @@ def study(
       [cyan]objectives[/cyan]  one trunk; only what pretrains it moves
       [cyan]positions[/cyan]   schemes of the encoder and of the language model
       [cyan]released[/cyan]    the public code's arms beside corrected ones
+      [cyan]why[/cyan]         seven explanations of what 2D-RoPE costs
 
     [bold]Of real size, for --plan[/bold]
 
