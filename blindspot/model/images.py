@@ -54,7 +54,12 @@ def decode(file: BinaryIO, name: str) -> Image.Image:
     """
     try:
         with Image.open(file) as image:
-            return _eight_bit(name, ImageOps.exif_transpose(image), image.format).convert("RGB")
+            ImageOps.exif_transpose(image, in_place=True)
+            shown = _eight_bit(name, image, image.format)
+            if shown.mode != "RGB":
+                return shown.convert("RGB")
+            shown.load()  # as it is: a conversion would copy it
+            return shown
     except UserError:
         raise
     except UnidentifiedImageError as error:
