@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,22 +97,21 @@ def published() -> Published:
     return Published()
 
 
-@pytest.fixture(autouse=True, scope="session")
-def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The caches of datasets and huggingface_hub, away from the user's and without a network."""
+@pytest.fixture(autouse=True)
+def own_caches(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The caches of datasets and huggingface_hub, empty for every test, and no network."""
     import datasets
     from datasets import config
     from huggingface_hub import constants
 
     folder = tmp_path_factory.mktemp("caches")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(config, "HF_DATASETS_CACHE", folder / "datasets")
-        patch.setattr(constants, "HF_HUB_CACHE", str(folder / "hub"))
-        patch.setattr(constants, "HF_HUB_OFFLINE", True)
-        patch.setenv("HF_DATASETS_CACHE", str(folder / "datasets"))
-        patch.delenv("BLINDSPOT_DATA", raising=False)
-        datasets.disable_progress_bars()
-        yield folder
+    monkeypatch.setattr(config, "HF_DATASETS_CACHE", folder / "datasets")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(folder / "datasets"))
+    monkeypatch.delenv("BLINDSPOT_DATA", raising=False)
+    datasets.disable_progress_bars()
+    return folder
 
 
 @pytest.fixture
