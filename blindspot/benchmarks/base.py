@@ -1,46 +1,15 @@
 """What a benchmark is: rows of a published form become questions, and scores of questions become numbers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
+from blindspot.benchmarks.forms.collect import Collection, collected
+from blindspot.benchmarks.forms.table import Images, Row, Table
 from blindspot.question import Question
 
-
-class Images(Protocol):
-    """The pictures of a collection, as they were published: nothing is re-encoded."""
-
-    def read(self, key: int) -> bytes:
-        """The bytes of the image file.
-
-        Raises:
-            UserError: if it is missing or cannot be read.
-        """
-        ...
-
-    def __len__(self) -> int: ...
-
-
-@dataclass(frozen=True)
-class Collection:
-    """The questions of a benchmark with their pictures, as one published form holds them.
-
-    Attributes:
-        benchmark: which.
-        form: the form that was read: ``tsv`` (VLMEvalKit), ``hub`` (a Hugging Face data set), ``original``.
-        questions: in the order of the file.
-        images: what ``Question.images`` index.
-        notes: what is not as published (counts that differ, known wrong labels), one line each.
-        digest: SHA-256 of the data that the questions and the pictures come from.
-    """
-
-    benchmark: "Benchmark"
-    form: str
-    questions: tuple[Question, ...]
-    images: Images
-    notes: tuple[str, ...]
-    digest: str
+__all__ = ["Benchmark", "Collection", "Images", "Metric", "Source", "Term"]
 
 
 @dataclass(frozen=True)
@@ -79,31 +48,34 @@ class Metric:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a form of a benchmark can be had.
+    """A form of a benchmark: where it can be had, and how it is read.
 
     Attributes:
         form: ``tsv``, ``hub`` or ``original``.
+        table: from the files that the marks found to their rows.
+        question: from a row to a question.
         repository: Hugging Face data set, or None.
-        revision: commit that is read, or None for the newest.
         files: paths inside the repository (``*`` matches), or URLs; empty: all of it.
-        sha256, md5: of single files, by path, where published.
+        md5: of single files, by path, where published.
         counts: numbers in it as published: ``questions``, ``images``, ``sets``, and of questions with a label,
             e.g. ``complexity=simple``.
         marks: patterns of paths in a folder; one that matches says that the folder holds this form.
         page: where a person finds what cannot be downloaded by itself, and how to lay it out.
         links: pictures that lie elsewhere: from the folder of the form to their URLs by relative path.
+        notes: what is known to be wrong with this form.
     """
 
     form: str
+    table: Callable[[Sequence[Path]], Table]
+    question: Callable[[Row], Question]
     repository: str | None = None
-    revision: str | None = None
     files: tuple[str, ...] = ()
-    sha256: Mapping[str, str] = field(default_factory=dict)
     md5: Mapping[str, str] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     marks: tuple[str, ...] = ()
     page: str = ""
     links: Callable[[Path], Mapping[str, str]] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,19 +85,23 @@ class Benchmark:
     Attributes:
         name: its name here and in the paper's results (``mmvp``, ``cvbench_2d``, ...).
         title: as people write it.
-        vlmevalkit: its name in VLMEvalKit, which scoring profiles know it by.
         licence: of the data.
         citation: one line: authors, title, year, link.
         sources: forms, the one to prefer first.
         metrics: the paper's columns first.
-        read: a folder or a file of any of the forms to a collection.
     """
 
     name: str
     title: str
-    vlmevalkit: str
     licence: str
     citation: str
     sources: tuple[Source, ...]
     metrics: tuple[Metric, ...]
-    read: Callable[[Path], Collection]
+
+    def read(self, path: Path) -> Collection:
+        """Read the form that lies at a path, a folder or a file.
+
+        Raises:
+            UserError: as `collected`.
+        """
+        return collected(self, path)

@@ -1,10 +1,10 @@
-"""CCBench: Chinese culture in pictures, every question asked four times with its options rotated."""
+"""CCBench: Chinese culture in pictures, every question asked four times with its options rotated.
 
-from pathlib import Path
+Groups: ``set`` and ``cluster`` (the question, with its four passes), ``pass`` (0 to 3), ``category``.
+"""
 
-from blindspot.benchmarks.base import Benchmark, Collection, Metric, Source, Term
+from blindspot.benchmarks.base import Benchmark, Metric, Term
 from blindspot.benchmarks.forms import cells, hub, tsv
-from blindspot.benchmarks.forms.collect import Reader, collected
 from blindspot.benchmarks.forms.table import Row, slug
 from blindspot.question import Question
 
@@ -22,17 +22,6 @@ PASS = 1_000_000
 """The index of a pass is the question's plus a multiple of this."""
 
 
-def read(path: Path) -> Collection:
-    """Read any of the forms.
-
-    Groups: ``set`` and ``cluster`` (the question, with its four passes), ``pass`` (0 to 3), ``category``.
-
-    Raises:
-        UserError: as `blindspot.benchmarks.forms.collect.collected`.
-    """
-    return collected(CCBENCH, path, READERS)
-
-
 def _question(row: Row) -> Question:
     index = row.whole("index")
     groups = {
@@ -45,30 +34,20 @@ def _question(row: Row) -> Question:
     return Question(str(index), "ccbench", "mcq", cells.asked(row), gold, cells.lettered(row), row.images, groups)
 
 
-READERS = {
-    "tsv": Reader(lambda paths: tsv.read(paths[0], ("index", "question", "answer", "category")), _question),
-    "hub": Reader(
-        lambda paths: hub.read(paths[0].parent, paths, ("index", "question", "answer", "A", "B", "C", "D", "category")),
-        _question,
-    ),
-}
-
 CCBENCH = Benchmark(
     name="ccbench",
     title="CCBench",
-    vlmevalkit="CCBench",
     licence="not stated",
     citation="Liu et al., MMBench, ECCV 2024, arxiv.org/abs/2307.06281",
     sources=(
-        Source(
-            "tsv",
-            files=("https://opencompass.openxlab.space/utils/VLMEval/CCBench.tsv",),
-            md5={"CCBench.tsv": "f5dde47f24dc5a6fb6e595b409b466ac"},
-            counts=COUNTS,
-            marks=("CCBench.tsv",),
-        ),
-        Source(
-            "hub", "lmms-lab/MMBench", files=hub.parquet("test", "cc"), counts=COUNTS, marks=hub.marks("test", "cc")
+        tsv.source("CCBench.tsv", "f5dde47f24dc5a6fb6e595b409b466ac", COUNTS, _question, "category"),
+        hub.source(
+            "lmms-lab/MMBench",
+            "test",
+            COUNTS,
+            _question,
+            ("index", "question", "answer", "A", "B", "C", "D", "category"),
+            configuration="cc",
         ),
     ),
     metrics=(
@@ -76,5 +55,4 @@ CCBENCH = Benchmark(
         Metric("per_pass", (Term(),), 0.25),
         *(Metric(f"category/{name}", (Term({"category": name}, "set"),), 0.25**4) for name in CATEGORIES),
     ),
-    read=read,
 )

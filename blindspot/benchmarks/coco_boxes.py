@@ -1,4 +1,10 @@
-"""Objects of COCO to be found: one question for each picture and category of which the picture shows exactly one."""
+"""Objects of COCO to be found: one question for each picture and category of which the picture shows exactly one.
+
+A category of which a picture has several objects, or a crowd, is not asked for there, nor a box without area.
+
+Groups: ``category``, ``size`` (of the object: small, medium or large), ``picture`` (its width and height),
+``cluster`` (the picture).
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -7,9 +13,8 @@ from typing import Any
 
 from PIL import Image
 
-from blindspot.benchmarks.base import Benchmark, Collection, Metric, Source, Term
+from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
 from blindspot.benchmarks.forms import cells, original
-from blindspot.benchmarks.forms.collect import Reader, collected
 from blindspot.benchmarks.forms.table import Row, Table
 from blindspot.errors import UserError
 from blindspot.question import Question
@@ -20,26 +25,11 @@ SIZES = {"small": 32**2, "medium": 96**2, "large": float("inf")}
 PICTURES = "the pictures belong into the file's folder or one below it"
 
 
-def read(path: Path) -> Collection:
-    """Read COCO's own form: a JSON of images, categories and annotations beside the pictures.
-
-    A category of which a picture has several objects, or a crowd, is not asked for there, nor a box without area.
-
-    Groups: ``category``, ``size`` (of the object: small, medium or large), ``picture`` (its width and height),
-    ``cluster`` (the picture).
-
-    Raises:
-        UserError: as `blindspot.benchmarks.forms.collect.collected`, or if a picture has not the size that the JSON
-            says.
-    """
-    return collected(COCO_BOXES, path, {"original": Reader(_table, _question)})
-
-
 def _table(paths: Sequence[Path]) -> Table:
     path = paths[0]
     rows = _rows(path, original.read_json(path))
     folder = path.parent.parent if path.parent.name == "annotations" else path.parent
-    table = original.table(folder / path.name, rows, [[str(row["file_name"])] for row in rows], PICTURES)
+    table = original.table(folder / path.name, rows, lambda row: row["file_name"], PICTURES)
     _refuse_resized(table)
     return table
 
@@ -53,12 +43,18 @@ def _rows(path: Path, held: Any) -> list[dict[str, Any]]:
         rows = [
             _row(one, names[one["category_id"]], images[one["image_id"]])
             for one in annotations
-            if counts[one["image_id"], one["category_id"]] == 1 and not one.get("iscrowd") and all(one["bbox"][2:])
+            if counts[one["image_id"], one["category_id"]] == 1 and not one.get("iscrowd")
         ]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"{path}: not the instances of COCO ({reason}); get the published file again") from error
-    return sorted(rows, key=lambda row: (str(row["file_name"]), str(row["category"])))
+    asked = [row for row in rows if _has_area(*row["box"])]
+    return sorted(asked, key=lambda row: (str(row["file_name"]), str(row["category"])))
+
+
+def _has_area(x0: float, y0: float, x1: float, y1: float) -> bool:
+    """As kept, in hundredths of a pixel."""
+    return x0 < x1 < float("inf") and y0 < y1 < float("inf")
 
 
 def _row(annotation: Mapping[str, Any], category: str, image: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,7 +66,7 @@ def _row(annotation: Mapping[str, Any], category: str, image: Mapping[str, Any])
         "picture": f"{int(image['width'])}x{int(image['height'])}",
         "category": category,
         "box": [round(edge, 2) for edge in (x, y, x + width, y + height)],
-        "size": next(name for name, end in SIZES.items() if area < end),
+        "size": next((name for name, end in SIZES.items() if area < end), "large"),
     }
 
 
@@ -106,12 +102,13 @@ def _question(row: Row) -> Question:
 COCO_BOXES = Benchmark(
     name="coco_boxes",
     title="COCO boxes",
-    vlmevalkit="COCO_boxes",
     licence="annotations CC-BY-4.0; photographs from Flickr, a licence each",
     citation="Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014",
     sources=(
         Source(
             "original",
+            _table,
+            _question,
             marks=("instances*.json", "annotations/instances_val*.json"),
             page="instances_val2017.json and val2017/ of cocodataset.org, or any data set in that form, laid out as "
             "instances.json beside a folder of pictures",
@@ -122,5 +119,4 @@ COCO_BOXES = Benchmark(
         Metric("iou", (Term(value="partial"),), None),
         *(Metric(f"size/{size}", (Term({"size": size}),), None) for size in SIZES),
     ),
-    read=read,
 )

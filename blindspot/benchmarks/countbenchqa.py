@@ -1,11 +1,16 @@
-"""CountBenchQA: how many of a thing are in a picture from the web, two to ten."""
+"""CountBenchQA: how many of a thing are in a picture from the web, two to ten.
+
+Of the original, whose pictures are links and in part dead, rows without a picture are left out. The caption states
+the count, so it is read into no question.
+
+Groups: ``number`` (the gold count), ``cluster`` (the picture).
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from blindspot.benchmarks.base import Benchmark, Collection, Metric, Source, Term
+from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
 from blindspot.benchmarks.forms import cells, hub, original, tsv
-from blindspot.benchmarks.forms.collect import Reader, collected
 from blindspot.benchmarks.forms.table import Row, Table
 from blindspot.errors import UserError
 from blindspot.question import Question
@@ -14,26 +19,11 @@ ROWS, ASKED = "CountBench.json", "countbench_paired_questions.json"
 NUMBERS = range(2, 11)
 
 
-def read(path: Path) -> Collection:
-    """Read any of the forms.
-
-    Of the original, whose pictures are links and in part dead, rows without a picture are left out. The caption states
-    the count, so it is read into no question.
-
-    Groups: ``number`` (the gold count), ``cluster`` (the picture).
-
-    Raises:
-        UserError: as `blindspot.benchmarks.forms.collect.collected`.
-    """
-    return collected(COUNTBENCHQA, path, READERS)
-
-
 def _original(paths: Sequence[Path]) -> Table:
     counts, asked = original.read_rows(paths[0]), original.read_rows(paths[0].parent / ASKED)
     if len(counts) != len(asked):
         raise UserError(f"{paths[0]}: {len(counts)} rows, but {ASKED} has {len(asked)}; they belong together")
-    files = original.below(paths[0].parent / "images", original.is_picture)
-    of_row = {Path(name).stem: name for name in files}
+    of_row = {Path(name).stem: name for name in original.pictures_below(paths[0].parent / "images")}
     rows = [
         {"index": number, "question": question.get("question"), "number": count.get("number")}
         for number, (count, question) in enumerate(zip(counts, asked, strict=True))
@@ -44,7 +34,7 @@ def _original(paths: Sequence[Path]) -> Table:
             f"{paths[0]}: no pictures in images/; expected is one file a row, named by its number from 0 "
             "(images/0.jpg), fetched from its image_url"
         )
-    return original.table(paths[0], rows, [[f"images/{of_row[str(row['index'])]}"] for row in rows], "fetch them again")
+    return original.table(paths[0], rows, lambda row: f"images/{of_row[str(row['index'])]}", "fetch them again")
 
 
 def _question(row: Row) -> Question:
@@ -54,35 +44,18 @@ def _question(row: Row) -> Question:
     return Question(identifier, "countbenchqa", "count", row.text("question"), number, (), row.images, groups)
 
 
-READERS = {
-    "tsv": Reader(lambda paths: tsv.read(paths[0]), _question),
-    "hub": Reader(lambda paths: hub.read(paths[0].parent, paths, ("question", "number")), _question),
-    "original": Reader(_original, _question),
-}
-
 COUNTBENCHQA = Benchmark(
     name="countbenchqa",
     title="CountBenchQA",
-    vlmevalkit="CountBenchQA",
     licence="not stated (pictures from the web)",
     citation="Paiss et al., Teaching CLIP to Count to Ten, ICCV 2023; questions: Beyer et al., PaliGemma, 2024",
     sources=(
-        Source(
-            "tsv",
-            files=("https://opencompass.openxlab.space/utils/VLMEval/CountBenchQA.tsv",),
-            md5={"CountBenchQA.tsv": "fc73c8d4ffa665431448753f094d56ff"},
-            counts={"questions": 487},
-            marks=("CountBenchQA.tsv",),
-        ),
-        Source(
-            "hub",
-            "vikhyatk/CountBenchQA",
-            files=hub.parquet("test"),
-            counts={"questions": 491},
-            marks=hub.marks("test"),
-        ),
+        tsv.source("CountBenchQA.tsv", "fc73c8d4ffa665431448753f094d56ff", {"questions": 487}, _question),
+        hub.source("vikhyatk/CountBenchQA", "test", {"questions": 491}, _question, ("question", "number")),
         Source(
             "original",
+            _original,
+            _question,
             counts={"questions": 540},
             marks=(ROWS,),
             page=f"{ROWS} of teaching-clip-to-count.github.io and {ASKED} of google-research/big_vision; "
@@ -93,5 +66,4 @@ COUNTBENCHQA = Benchmark(
         Metric("overall", (Term(),), 1 / len(NUMBERS)),
         *(Metric(f"number/{n}", (Term({"number": str(n)}),), 1 / len(NUMBERS)) for n in NUMBERS),
     ),
-    read=read,
 )

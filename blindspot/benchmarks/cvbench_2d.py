@@ -1,26 +1,15 @@
-"""CV-Bench, its 2D half: counting and spatial relations in photographs of COCO and ADE20K."""
+"""CV-Bench, its 2D half: counting and spatial relations in photographs of COCO and ADE20K.
 
-from pathlib import Path
+Groups: ``source`` (coco, ade20k), ``task`` (count, relation), ``cluster`` (the picture), ``prompt`` (question and
+options as the authors put them, where the form has that).
+"""
 
-from blindspot.benchmarks.base import Benchmark, Collection, Metric, Source, Term
+from blindspot.benchmarks.base import Benchmark, Metric, Term
 from blindspot.benchmarks.forms import cells, hub, tsv
-from blindspot.benchmarks.forms.collect import Reader, collected
 from blindspot.benchmarks.forms.table import Row, slug
 from blindspot.question import Question
 
 COUNTS = {"questions": 1438, "task=relation": 650, "task=count": 788}
-
-
-def read(path: Path) -> Collection:
-    """Read any of the forms.
-
-    Groups: ``source`` (coco, ade20k), ``task`` (count, relation), ``cluster`` (the picture), ``prompt`` (question and
-    options as the authors put them, where the form has that).
-
-    Raises:
-        UserError: as `blindspot.benchmarks.forms.collect.collected`.
-    """
-    return collected(CVBENCH_2D, path, READERS)
 
 
 def _from_tsv(row: Row) -> Question:
@@ -43,45 +32,23 @@ def _question(row: Row, identifier: str, options: tuple[str, ...]) -> Question:
     return Question(identifier, "cvbench_2d", "mcq", cells.asked(row), gold, options, row.images, groups)
 
 
-READERS = {
-    "tsv": Reader(
-        lambda paths: tsv.read(paths[0], ("index", "question", "answer", "source", "task")),
-        _from_tsv,
-    ),
-    "hub": Reader(
-        lambda paths: hub.read(
-            paths[0].parent,
-            paths,
-            ("idx", "type", "task", "question", "choices", "answer", "source"),
-            ("prompt",),
-            keep=lambda row: row["type"] == "2D",
-        ),
-        _from_hub,
-    ),
-}
-
 _COCO, _ADE20K = {"source": "coco"}, {"source": "ade20k"}
 
 CVBENCH_2D = Benchmark(
     name="cvbench_2d",
     title="CV-Bench 2D",
-    vlmevalkit="CV-Bench-2D",
     licence="Apache-2.0 (the data set's card)",
     citation="Tong et al., Cambrian-1, NeurIPS 2024, arxiv.org/abs/2406.16860",
     sources=(
-        Source(
-            "tsv",
-            files=("https://opencompass.openxlab.space/utils/VLMEval/CV-Bench-2D.tsv",),
-            md5={"CV-Bench-2D.tsv": "a7cff4cc2857cc237ee2b89e62bccb2d"},
-            counts=COUNTS,
-            marks=("CV-Bench-2D.tsv",),
-        ),
-        Source(
-            "hub",
+        tsv.source("CV-Bench-2D.tsv", "a7cff4cc2857cc237ee2b89e62bccb2d", COUNTS, _from_tsv, "source", "task"),
+        hub.source(
             "nyu-visionx/CV-Bench",
-            files=hub.parquet("test"),
-            counts=COUNTS,
-            marks=hub.marks("test"),
+            "test",
+            COUNTS,
+            _from_hub,
+            ("idx", "type", "task", "question", "choices", "answer", "source"),
+            ("prompt",),
+            keep=lambda row: row["type"] == "2D",
         ),
     ),
     metrics=(
@@ -92,5 +59,4 @@ CVBENCH_2D = Benchmark(
         Metric("task/count", (Term({"task": "count"}),), None),
         Metric("task/relation", (Term({"task": "relation"}),), 0.5),
     ),
-    read=read,
 )

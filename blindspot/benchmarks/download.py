@@ -37,13 +37,13 @@ def locate(benchmark: Benchmark, root: Path, form: str | None = None) -> Path | 
     sources = [source for source in benchmark.sources if form in (None, source.form)]
     for source in sources:
         for folder in (root / benchmark.name / source.form, root / benchmark.name):
-            if found(source, folder):
+            if found(source.marks, folder):
                 return folder
-        if source.form == "tsv" and (files := found(source, root)):
+        if source.form == "tsv" and (files := found(source.marks, root)):
             return files[0]
     for source in sources:
         for folder in _cached(source):
-            if found(source, folder):
+            if found(source.marks, folder):
                 return folder
     return None
 
@@ -54,7 +54,7 @@ def get(benchmark: Benchmark, root: Path, form: str | None = None, report: Repor
     Args:
         benchmark: which.
         root: see `data_root`.
-        form: which form; None: whichever is on this disk, else the first that can be downloaded.
+        form: which form; None: whichever is on this disk, whole or begun, else the first that can be downloaded.
         report: told of the progress of single files; huggingface_hub shows its own.
 
     Returns:
@@ -65,7 +65,7 @@ def get(benchmark: Benchmark, root: Path, form: str | None = None, report: Repor
             to place where.
     """
     place = locate(benchmark, root, form)
-    source = _source(benchmark, form)
+    source = _source(benchmark, root, form)
     folder = root / benchmark.name / source.form
     if place is not None and not (place / UNFINISHED).exists() and not (place == folder and _links(source, folder)):
         return place, True
@@ -83,10 +83,11 @@ def get(benchmark: Benchmark, root: Path, form: str | None = None, report: Repor
     return folder, False
 
 
-def _source(benchmark: Benchmark, form: str | None) -> Source:
+def _source(benchmark: Benchmark, root: Path, form: str | None) -> Source:
     forms = {source.form: source for source in benchmark.sources}
     if form is None:
-        return next(filter(_downloadable, benchmark.sources), benchmark.sources[0])
+        begun = [source for source in benchmark.sources if (root / benchmark.name / source.form / UNFINISHED).exists()]
+        return next(iter([*begun, *filter(_downloadable, benchmark.sources), benchmark.sources[0]]))
     if form not in forms:
         raise UserError(f"--form {form}: {benchmark.name} is not published so; one of: {', '.join(forms)}")
     return forms[form]
@@ -123,7 +124,7 @@ def _snapshot(source: Source, folder: Path) -> None:
     name = str(source.repository)
     patterns = [pattern for pattern in source.files if "://" not in pattern] or None
     try:
-        info = HfApi().dataset_info(name, revision=source.revision)
+        info = HfApi().dataset_info(name)
         there = [sibling.rfilename for sibling in info.siblings or []]
         wanted = list(filter_repo_objects(there, allow_patterns=patterns))
         snapshot_download(name, repo_type="dataset", revision=info.sha, local_dir=folder, allow_patterns=patterns)
@@ -142,17 +143,16 @@ def _first_line(error: Exception) -> str:
 
 
 def _verify(source: Source, folder: Path) -> None:
-    for algorithm, sums in (("md5", source.md5), ("sha256", source.sha256)):
-        for name, published in sums.items():
-            path = folder / name
-            with path.open("rb") as handle:
-                own = hashlib.file_digest(handle, algorithm).hexdigest()
-            if own != published:
-                path.unlink()
-                raise UserError(
-                    f"{path}: {algorithm} {own}, published {published}; the file was removed, get it again, or place "
-                    "a copy of which you know better there by hand"
-                )
+    for name, published in source.md5.items():
+        path = folder / name
+        with path.open("rb") as handle:
+            own = hashlib.file_digest(handle, "md5").hexdigest()
+        if own != published:
+            path.unlink()
+            raise UserError(
+                f"{path}: md5 {own}, published {published}; the file was removed, get it again, or place "
+                "a copy of which you know better there by hand"
+            )
 
 
 def _links(source: Source, folder: Path) -> Mapping[str, str]:

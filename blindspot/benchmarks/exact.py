@@ -3,9 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from blindspot.benchmarks.boxes.geometry import Box, iou
 from blindspot.question import Question
-
-Box = tuple[float, float, float, float]
 
 # A longer run of digits is degenerate output, not a count or a coordinate (and int() refuses 4,300 digits).
 _LONGEST_NUMBER = 32
@@ -55,16 +54,6 @@ def score(question: Question, raw: str) -> Scored:
             raise ValueError(f"question {question.id}: lettered options are scored by a profile, not exactly")
 
 
-def iou(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes ``x0 y0 x1 y1`` of positive area, in any one unit."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    overlap = width * height
-    return overlap / (_area(a) + _area(b) - overlap)
-
-
 def fold(text: str) -> str:
     """Lower case, no white space at the ends, single spaces between words."""
     return " ".join(text.lower().split())
@@ -98,7 +87,3 @@ def _parse_box(text: str) -> Box | None:
         return None
     x0, y0, x1, y1 = map(float, words)
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
-
-
-def _area(box: Box) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])

@@ -1,12 +1,16 @@
-"""GQA, its balanced test-dev: 12,578 questions about 398 pictures, answered by a word or a phrase."""
+"""GQA, its balanced test-dev: 12,578 questions about 398 pictures, answered by a word or a phrase.
+
+Groups: ``type`` (structural), ``cluster`` (the picture); where the form has them also ``semantic``, ``detailed``
+and ``spatial`` (``yes`` if semantic is ``rel`` or detailed begins with ``position``).
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from blindspot.benchmarks.base import Benchmark, Collection, Metric, Source, Term
+from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
 from blindspot.benchmarks.forms import cells, hub, original, tsv
-from blindspot.benchmarks.forms.collect import Reader, collected
+from blindspot.benchmarks.forms.collect import found
 from blindspot.benchmarks.forms.table import Row, Table, slug
 from blindspot.errors import UserError
 from blindspot.question import Question
@@ -35,43 +39,36 @@ _IMAGES = "testdev_balanced_images"
 _COLUMNS = ("id", "imageId", "question", "answer", "types")
 
 
-def read(path: Path) -> Collection:
-    """Read any of the forms.
-
-    Groups: ``type`` (structural), ``cluster`` (the picture); where the form has them also ``semantic``, ``detailed``
-    and ``spatial`` (``yes`` if semantic is ``rel`` or detailed begins with ``position``).
-
-    Raises:
-        UserError: as `blindspot.benchmarks.forms.collect.collected`.
-    """
-    return collected(GQA, path, READERS)
-
-
 def _hub(paths: Sequence[Path]) -> Table:
-    questions = hub.load(paths[0].parent, paths, _COLUMNS).to_pylist()
+    questions = hub.load(paths, _COLUMNS).to_pylist()
     within = paths[0].parent.parts
     root = Path(*within[: within.index(_CONFIGURATION)]) if _CONFIGURATION in within else paths[0].parent
-    found = next(filter(None, (sorted(root.glob(mark)) for mark in hub.marks("testdev", _IMAGES))), None)
-    if found is None:
+    of_pictures = found(hub.marks("testdev", _IMAGES), root)
+    if not of_pictures:
         raise UserError(f"{root}: the data set's pictures, configuration {_IMAGES}, are not there; get it again")
-    pictures = hub.read(paths[0].parent, found, ("id",))
+    pictures = hub.read(of_pictures, ("id",))
     keys = {row.text("id"): row.images for row in pictures.rows}
     if absent := sorted({str(row["imageId"]) for row in questions} - set(keys)):
         raise UserError(
             f"{paths[0]}: {len(absent):,} pictures are not in {_IMAGES}, for example {absent[0]}; get it again"
         )
-    return hub.joined(paths[0], questions, [keys[str(row["imageId"])] for row in questions], pictures)
+    return pictures.with_rows(
+        [
+            Row(f"{paths[0]}: row {number}", number, cells, keys[str(cells["imageId"])])
+            for number, cells in enumerate(questions, start=1)
+        ]
+    )
 
 
 def _original(paths: Sequence[Path]) -> Table:
     value = original.read_json(paths[0])
-    if not isinstance(value, dict) or not all(isinstance(row, dict) for row in value.values()):
+    if not isinstance(value, dict) or not original.is_rows(list(value.values())):
         raise UserError(
             f"{paths[0]}: not an object of questions by id; expected is GQA's testdev_balanced_questions.json"
         )
     rows = [{"id": identifier, **row} for identifier, row in value.items()]
-    names = [[f"{row.get('imageId')}.jpg"] for row in rows]
-    return original.table(paths[0], rows, names, "unpack images.zip of cs.stanford.edu/people/dorarad/gqa beside it")
+    where = "unpack images.zip of cs.stanford.edu/people/dorarad/gqa beside it"
+    return original.table(paths[0], rows, lambda row: f"{row.get('imageId')}.jpg", where)
 
 
 def _from_tsv(row: Row) -> Question:
@@ -98,28 +95,17 @@ def _question(row: Row, identifier: str, groups: dict[str, Any]) -> Question:
     return Question(identifier, "gqa", "text", row.text("question"), row.text("answer"), (), row.images, groups)
 
 
-READERS = {
-    "tsv": Reader(lambda paths: tsv.read(paths[0], ("index", "question", "answer", "category")), _from_tsv),
-    "hub": Reader(_hub, _labelled),
-    "original": Reader(_original, _labelled),
-}
-
 GQA = Benchmark(
     name="gqa",
     title="GQA test-dev balanced",
-    vlmevalkit="GQA_TestDev_Balanced",
     licence="CC-BY-4.0",
     citation="Hudson and Manning, GQA, CVPR 2019, arxiv.org/abs/1902.09506",
     sources=(
-        Source(
-            "tsv",
-            files=("https://opencompass.openxlab.space/utils/VLMEval/GQA_TestDev_Balanced.tsv",),
-            md5={"GQA_TestDev_Balanced.tsv": "99b62f22e224d9b2f32dcbe41359d1c9"},
-            counts=COUNTS,
-            marks=("GQA_TestDev_Balanced.tsv",),
-        ),
+        tsv.source("GQA_TestDev_Balanced.tsv", "99b62f22e224d9b2f32dcbe41359d1c9", COUNTS, _from_tsv, "category"),
         Source(
             "hub",
+            _hub,
+            _labelled,
             "lmms-lab/GQA",
             files=(f"{_CONFIGURATION}/*", f"{_IMAGES}/*"),
             counts=LABELLED,
@@ -127,6 +113,8 @@ GQA = Benchmark(
         ),
         Source(
             "original",
+            _original,
+            _labelled,
             counts=LABELLED,
             marks=("testdev_balanced_questions.json",),
             page="questions1.2.zip and images.zip of cs.stanford.edu/people/dorarad/gqa, unpacked side by side",
@@ -141,5 +129,4 @@ GQA = Benchmark(
             for name in ("attr", "cat", "global", "obj", "rel")
         ),
     ),
-    read=read,
 )

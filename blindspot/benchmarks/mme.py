@@ -1,10 +1,10 @@
-"""MME: two yes-or-no questions a picture, ten categories of perception and four of cognition."""
+"""MME: two yes-or-no questions a picture, ten categories of perception and four of cognition.
 
-from pathlib import Path
+Groups: ``category``, ``part`` (perception, cognition), ``set`` and ``cluster`` (the picture in its category).
+"""
 
-from blindspot.benchmarks.base import Benchmark, Collection, Metric, Source, Term
+from blindspot.benchmarks.base import Benchmark, Metric, Term
 from blindspot.benchmarks.forms import cells, hub, tsv
-from blindspot.benchmarks.forms.collect import Reader, collected
 from blindspot.benchmarks.forms.table import Row
 from blindspot.question import Question
 
@@ -24,17 +24,6 @@ COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation
 COUNTS = {"questions": 2374, "images": 1187, "sets": 1187}
 MOST = 2800
 """Points of a perfect model: 200 a category."""
-
-
-def read(path: Path) -> Collection:
-    """Read any of the forms.
-
-    Groups: ``category``, ``part`` (perception, cognition), ``set`` and ``cluster`` (the picture in its category).
-
-    Raises:
-        UserError: as `blindspot.benchmarks.forms.collect.collected`.
-    """
-    return collected(MME, path, READERS)
 
 
 def _from_tsv(row: Row) -> Question:
@@ -68,29 +57,14 @@ def _points(categories: tuple[str, ...], most: float = 1.0) -> tuple[Term, ...]:
     )
 
 
-READERS = {
-    "tsv": Reader(lambda paths: tsv.read(paths[0], ("index", "question", "answer", "category")), _from_tsv),
-    "hub": Reader(
-        lambda paths: hub.read(paths[0].parent, paths, ("question_id", "question", "answer", "category")),
-        _from_hub,
-    ),
-}
-
 MME = Benchmark(
     name="mme",
     title="MME",
-    vlmevalkit="MME",
     licence="research only, pictures from the authors (unverified)",
     citation="Fu et al., MME, 2023, arxiv.org/abs/2306.13394",
     sources=(
-        Source(
-            "tsv",
-            files=("https://opencompass.openxlab.space/utils/VLMEval/MME.tsv",),
-            md5={"MME.tsv": "b36b43c3f09801f5d368627fb92187c3"},
-            counts=COUNTS,
-            marks=("MME.tsv",),
-        ),
-        Source("hub", "lmms-lab/MME", files=hub.parquet("test"), counts=COUNTS, marks=hub.marks("test")),
+        tsv.source("MME.tsv", "b36b43c3f09801f5d368627fb92187c3", COUNTS, _from_tsv, "category"),
+        hub.source("lmms-lab/MME", "test", COUNTS, _from_hub, ("question_id", "question", "answer", "category")),
     ),
     metrics=(
         Metric("overall", _points(PERCEPTION + COGNITION, MOST), 75 * 14 / MOST),
@@ -98,5 +72,4 @@ MME = Benchmark(
         Metric("cognition", _points(COGNITION), 300),
         *(Metric(f"category/{name}", _points((name,)), 75) for name in PERCEPTION + COGNITION),
     ),
-    read=read,
 )

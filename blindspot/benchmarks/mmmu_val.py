@@ -1,12 +1,16 @@
-"""MMMU, its validation split: questions of university courses in thirty subjects, some with several pictures."""
+"""MMMU, its validation split: questions of university courses in thirty subjects, some with several pictures.
 
-from pathlib import Path
+``<image 1>`` and the like stay in the texts; pictures are in the order of their numbers. Open questions are of kind
+``text``; an answer that is a list of accepted ones stays written as a list.
+
+Groups: ``subject``, ``discipline``, ``question_type`` (multiple-choice, open), ``cluster``.
+"""
+
 from typing import Any
 
-from blindspot.benchmarks.base import Benchmark, Collection, Metric, Source, Term
+from blindspot.benchmarks.base import Benchmark, Metric, Term
 from blindspot.benchmarks.forms import cells, hub, tsv
-from blindspot.benchmarks.forms.collect import Reader, collected
-from blindspot.benchmarks.forms.table import Row, Table, slug
+from blindspot.benchmarks.forms.table import Row, slug
 from blindspot.question import Question
 
 SUBJECTS = {
@@ -38,26 +42,6 @@ _DISCIPLINE = {slug(subject): discipline for discipline, subjects in SUBJECTS.it
 _IMAGES = tuple(f"image_{number}" for number in range(1, 8))
 
 
-def read(path: Path) -> Collection:
-    """Read any of the forms.
-
-    ``<image 1>`` and the like stay in the texts; pictures are in the order of their numbers. Open questions are of kind
-    ``text``; an answer that is a list of accepted ones stays written as a list.
-
-    Groups: ``subject``, ``discipline``, ``question_type`` (multiple-choice, open), ``cluster``.
-
-    Raises:
-        UserError: as `blindspot.benchmarks.forms.collect.collected`.
-    """
-    return collected(MMMU_VAL, path, READERS)
-
-
-def _tsv(path: Path) -> Table:
-    table = tsv.read(path, ("index", "question", "answer", "split", "category"))
-    rows = [row for row in table.rows if row.text("split") == "validation"]
-    return Table(table.source, rows, table.images, table.digest)
-
-
 def _from_tsv(row: Row) -> Question:
     identifier = row.find("id") or row.text("index")
     options = cells.lettered(row) if row.find("A") else ()
@@ -84,41 +68,32 @@ def _question(row: Row, identifier: str, subject: str, options: tuple[str, ...])
     return Question(identifier, "mmmu_val", "mcq", prompt, cells.letter(row, "answer"), options, row.images, groups)
 
 
-READERS = {
-    "tsv": Reader(lambda paths: _tsv(paths[0]), _from_tsv),
-    "hub": Reader(
-        lambda paths: hub.read(
-            paths[0].parent,
-            paths,
-            ("id", "question", "options", "answer", "question_type"),
-            images=_IMAGES,
-        ),
-        _from_hub,
-    ),
+COUNTS = {"questions": 900} | {
+    f"discipline={discipline}": 30 * len(subjects) for discipline, subjects in SUBJECTS.items()
 }
-
-_DISCIPLINE_COUNTS = {f"discipline={discipline}": 30 * len(subjects) for discipline, subjects in SUBJECTS.items()}
 
 MMMU_VAL = Benchmark(
     name="mmmu_val",
     title="MMMU validation",
-    vlmevalkit="MMMU_DEV_VAL",
-    licence="Apache-2.0 (unverified)",
+    licence="Apache-2.0 (the data set's card)",
     citation="Yue et al., MMMU, CVPR 2024, arxiv.org/abs/2311.16502",
     sources=(
-        Source(
-            "tsv",
-            files=("https://opencompass.openxlab.space/utils/VLMEval/MMMU_DEV_VAL.tsv",),
-            md5={"MMMU_DEV_VAL.tsv": "585e8ad75e73f75dcad265dfd0417d64"},
-            counts={"questions": 900, **_DISCIPLINE_COUNTS},
-            marks=("MMMU_DEV_VAL.tsv",),
+        tsv.source(
+            "MMMU_DEV_VAL.tsv",
+            "585e8ad75e73f75dcad265dfd0417d64",
+            COUNTS,
+            _from_tsv,
+            "split",
+            "category",
+            keep=lambda row: row.text("split") == "validation",
         ),
-        Source(
-            "hub",
+        hub.source(
             "MMMU/MMMU",
-            files=hub.parquet("validation"),
-            counts={"questions": 900, **_DISCIPLINE_COUNTS},
-            marks=hub.marks("validation"),
+            "validation",
+            COUNTS,
+            _from_hub,
+            ("id", "question", "options", "answer", "question_type"),
+            images=_IMAGES,
         ),
     ),
     metrics=(
@@ -126,5 +101,4 @@ MMMU_VAL = Benchmark(
         *(Metric(f"discipline/{name}", (Term({"discipline": name}),), None) for name in SUBJECTS),
         *(Metric(f"subject/{name}", (Term({"subject": name}),), None) for name in sorted(_DISCIPLINE)),
     ),
-    read=read,
 )

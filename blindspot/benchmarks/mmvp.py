@@ -1,12 +1,14 @@
-"""MMVP: 150 pairs of pictures that CLIP cannot tell apart, one question a pair, opposite answers."""
+"""MMVP: 150 pairs of pictures that CLIP cannot tell apart, one question a pair, opposite answers.
+
+Groups: ``set`` and ``cluster`` (the pair, from 1), ``known_issue`` where the original's label is known wrong.
+"""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from blindspot.benchmarks.base import Benchmark, Collection, Metric, Source, Term
+from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
 from blindspot.benchmarks.forms import cells, hub, original, tsv
-from blindspot.benchmarks.forms.collect import Reader, collected
 from blindspot.benchmarks.forms.table import Row, Table
 from blindspot.question import Question
 
@@ -17,21 +19,10 @@ SWAPPED = (99, 100, 279, 280)
 _COLUMNS = ("Index", "Question", "Options", "Correct Answer")
 
 
-def read(path: Path) -> Collection:
-    """Read any of the forms.
-
-    Groups: ``set`` and ``cluster`` (the pair, from 1), ``known_issue`` where the original's label is known wrong.
-
-    Raises:
-        UserError: as `blindspot.benchmarks.forms.collect.collected`.
-    """
-    return collected(MMVP, path, READERS)
-
-
 def _original(paths: Sequence[Path]) -> Table:
     rows = original.read_rows(paths[0])
-    names = [[f"MMVP Images/{row.get('Index')}.jpg"] for row in rows]
-    return original.table(paths[0], rows, names, "they are `MMVP Images/` of huggingface.co/datasets/MMVP/MMVP")
+    where = "they are `MMVP Images/` of huggingface.co/datasets/MMVP/MMVP"
+    return original.table(paths[0], rows, lambda row: f"MMVP Images/{row.get('Index')}.jpg", where)
 
 
 def _from_tsv(row: Row) -> Question:
@@ -57,46 +48,32 @@ def _question(row: Row, identifier: str, number: int, prompt: str, options: tupl
     return Question(identifier, "mmvp", "mcq", prompt, cells.letter(row, gold), options, row.images, groups)
 
 
-READERS = {
-    "tsv": Reader(
-        lambda paths: tsv.read(paths[0]),
-        _from_tsv,
-        ("not verified: whether this file corrects the labels of pairs (99, 100) and (279, 280)",),
-    ),
-    "hub": Reader(lambda paths: hub.read(paths[0].parent, paths, _COLUMNS), _from_columns),
-    "original": Reader(
-        _original,
-        _from_original,
-        ("the gold labels of pairs (99, 100) and (279, 280) are exchanged as published; they are kept so",),
-    ),
-}
-
 MMVP = Benchmark(
     name="mmvp",
     title="MMVP",
-    vlmevalkit="MMVP",
     licence="MIT (of the code; of the data not stated)",
     citation="Tong et al., Eyes Wide Shut?, CVPR 2024, arxiv.org/abs/2401.06209",
     sources=(
-        Source(
-            "tsv",
-            files=("https://opencompass.openxlab.space/utils/VLMEval/MMVP.tsv",),
-            md5={"MMVP.tsv": "8cb732b141a0cba5b42159df2839e557"},
-            counts=COUNTS,
-            marks=("MMVP.tsv",),
+        tsv.source(
+            "MMVP.tsv",
+            "8cb732b141a0cba5b42159df2839e557",
+            COUNTS,
+            _from_tsv,
+            notes=("not verified: whether this file corrects the labels of pairs (99, 100) and (279, 280)",),
         ),
+        hub.source("lmms-lab-eval/MMVP", "train", COUNTS, _from_columns, _COLUMNS),
         Source(
-            "hub",
-            "lmms-lab-eval/MMVP",
-            files=hub.parquet("train"),
+            "original",
+            _original,
+            _from_original,
+            "MMVP/MMVP",
             counts=COUNTS,
-            marks=hub.marks("train"),
+            marks=("Questions.csv",),
+            notes=("the gold labels of pairs (99, 100) and (279, 280) are exchanged as published; they are kept so",),
         ),
-        Source("original", "MMVP/MMVP", counts=COUNTS, marks=("Questions.csv",)),
     ),
     metrics=(
         Metric("overall", (Term(),), 0.5),
         Metric("pair_accuracy", (Term(unit="set"),), 0.25),
     ),
-    read=read,
 )

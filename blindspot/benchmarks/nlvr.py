@@ -3,6 +3,7 @@
 Source: Suhr et al., "A Corpus of Natural Language for Visual Reasoning", ACL 2017; github.com/lil-lab/nlvr, CC-BY-4.0.
 """
 
+import os
 import re
 import struct
 from collections import Counter
@@ -97,8 +98,28 @@ def load(folder: Path) -> Nlvr:
         UserError: if a file is missing or a row is malformed (the file and line are named).
     """
     _require_folder(folder)
-    train, dev, test = (_load_split(folder, name) for name in SPLITS)
-    return Nlvr(train, dev, test)
+    return Nlvr(*(load_split(folder, name) for name in SPLITS))
+
+
+def load_split(folder: Path, name: str) -> Split:
+    """One of the splits; as `load`."""
+    source = _rows_file(folder, name)
+    questions: list[Question] = []
+    images: list[Path] = []
+    seen: set[str] = set()
+    for number, row in _rows(source):
+        for permutation, image in row.pictures(folder, name).items():
+            key = f"{name}-{row.identifier}-{permutation}"
+            if key in seen:
+                raise UserError(f"{source}:{number}: {key} occurs a second time; remove one of the two rows")
+            if not os.path.isfile(image):  # Path.is_file raises for names too long
+                raise UserError(f"{source}:{number}: its picture {image} is missing; {_EXPECTED}")
+            seen.add(key)
+            questions.append(_question(key, name, row, permutation, len(images)))
+            images.append(image)
+    if not questions:
+        raise UserError(f"{source} holds no rows; {_EXPECTED}")
+    return Split(name, tuple(questions), tuple(images))
 
 
 def boxes(path: Path, size: int) -> np.ndarray:
@@ -170,26 +191,6 @@ def _rows_file(folder: Path, split: str) -> Path:
         if path.is_file():
             return path
     raise UserError(f"no rows of the {split} split of NLVR in {folder}; {_EXPECTED}")
-
-
-def _load_split(folder: Path, name: str) -> Split:
-    source = _rows_file(folder, name)
-    questions: list[Question] = []
-    images: list[Path] = []
-    seen: set[str] = set()
-    for number, row in _rows(source):
-        for permutation, image in row.pictures(folder, name).items():
-            key = f"{name}-{row.identifier}-{permutation}"
-            if key in seen:
-                raise UserError(f"{source}:{number}: {key} occurs a second time; remove one of the two rows")
-            if not image.is_file():
-                raise UserError(f"{source}:{number}: its picture {image} is missing; {_EXPECTED}")
-            seen.add(key)
-            questions.append(_question(key, name, row, permutation, len(images)))
-            images.append(image)
-    if not questions:
-        raise UserError(f"{source} holds no rows; {_EXPECTED}")
-    return Split(name, tuple(questions), tuple(images))
 
 
 def _rows(source: Path) -> Iterator[tuple[int, _ExampleRow | _PictureRow]]:

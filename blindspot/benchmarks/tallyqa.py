@@ -1,4 +1,8 @@
-"""TallyQA, its test split: how many? Simple questions need detection alone, complex ones also relations."""
+"""TallyQA, its test split: how many? Simple questions need detection alone, complex ones also relations.
+
+Groups: ``complexity`` (simple, complex), ``cluster`` (the picture), and from the original ``data_source``. A TSV
+that does not say the complexity gets it from the original ``test.json``, if that lies beside it.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -6,9 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blindspot.benchmarks.base import Benchmark, Collection, Metric, Source, Term
+from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
 from blindspot.benchmarks.forms import cells, original, tsv
-from blindspot.benchmarks.forms.collect import Reader, collected
 from blindspot.benchmarks.forms.table import Row, Table
 from blindspot.question import Question
 
@@ -17,46 +20,34 @@ TSV = "tallyqa_data.tsv"
 LABELLED = {"questions": 38589, "complexity=simple": 22991, "complexity=complex": 15598}
 
 
-def read(path: Path) -> Collection:
-    """Read any of the forms.
-
-    Groups: ``complexity`` (simple, complex), ``cluster`` (the picture), and from the original ``data_source``. A TSV
-    that does not say the complexity gets it from the original ``test.json``, if that lies beside it.
-
-    Raises:
-        UserError: as `blindspot.benchmarks.forms.collect.collected`.
-    """
-    return collected(TALLYQA, path, READERS)
-
-
 def _original(paths: Sequence[Path]) -> Table:
     rows = original.read_rows(paths[0])
-    names = [[str(row.get("image"))] for row in rows]
     where = "they are COCO 2014 (train2014, val2014) and Visual Genome (VG_100K, VG_100K_2), unpacked beside it"
-    return original.table(paths[0], rows, names, where)
+    return original.table(paths[0], rows, lambda row: row.get("image"), where)
 
 
 def _tsv(paths: Sequence[Path]) -> Table:
     table = tsv.read(paths[0])
     beside = paths[0].parent / TEST
-    if not beside.is_file() or "issimple" in table.rows[0].cells:
+    if not beside.is_file() or any("issimple" in row.cells for row in table.rows):
         return table
-    return replace(table, rows=_with_labels(table.rows, original.read_rows(beside)))
+    return table.with_rows(_with_labels(table.rows, original.read_rows(beside)))
 
 
 def _with_labels(rows: Sequence[Row], labels: Sequence[dict[str, Any]]) -> list[Row]:
     """The rows with ``issimple``: of the same place if all questions agree, else of question and answer if unique."""
-    asked = [(row.text("question").strip(), row.whole("answer")) for row in rows]
-    known = [(str(label.get("question")).strip(), label.get("answer")) for label in labels]
+    asked = [(row.text("question").strip(), str(row.whole("answer"))) for row in rows]
+    known = [(str(label.get("question")).strip(), str(label.get("answer"))) for label in labels]
+    simple = [str(label.get("issimple")) for label in labels]
     if asked == known:
-        return [_labelled(row, label.get("issimple")) for row, label in zip(rows, labels, strict=True)]
-    said: defaultdict[tuple[str, Any], set[Any]] = defaultdict(set)
-    for key, label in zip(known, labels, strict=True):
-        said[key].add(label.get("issimple"))
+        return [_labelled(row, each) for row, each in zip(rows, simple, strict=True)]
+    said: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for key, each in zip(known, simple, strict=True):
+        said[key].add(each)
     return [_labelled(row, *said[key]) if len(said[key]) == 1 else row for row, key in zip(rows, asked, strict=True)]
 
 
-def _labelled(row: Row, simple: Any) -> Row:
+def _labelled(row: Row, simple: str) -> Row:
     return replace(row, cells={**row.cells, "issimple": simple})
 
 
@@ -70,17 +61,16 @@ def _question(row: Row) -> Question:
     return Question(identifier, "tallyqa", "count", row.text("question"), count, (), row.images, groups)
 
 
-READERS = {"tsv": Reader(_tsv, _question), "original": Reader(_original, _question)}
-
 TALLYQA = Benchmark(
     name="tallyqa",
     title="TallyQA test",
-    vlmevalkit="TallyQA",
     licence="Apache-2.0",
     citation="Acharya, Kafle and Kanan, TallyQA, AAAI 2019, arxiv.org/abs/1810.12440",
     sources=(
         Source(
             "tsv",
+            _tsv,
+            _question,
             "moondream/TallyQA-VLMEvalKit",
             files=(TSV,),
             md5={TSV: "959df01cf1858e73a71efe5cd3b9bf19"},
@@ -89,6 +79,8 @@ TALLYQA = Benchmark(
         ),
         Source(
             "original",
+            _original,
+            _question,
             counts=LABELLED,
             marks=(TEST,),
             page="test.json of github.com/manoja328/TallyQA_dataset, with COCO 2014 and Visual Genome beside it",
@@ -98,5 +90,4 @@ TALLYQA = Benchmark(
         Metric("overall", (Term(),), None),
         *(Metric(name, (Term({"complexity": name}),), None) for name in ("simple", "complex")),
     ),
-    read=read,
 )

@@ -1,12 +1,14 @@
-"""TopViewRS: where things are on top-view maps of rooms, photographed or drawn by class; four options."""
+"""TopViewRS: where things are on top-view maps of rooms, photographed or drawn by class; four options.
+
+Groups: ``task``, ``subtask``, ``map`` (realistic, semantic), as far as the form says them; ``cluster`` (the map).
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from blindspot.benchmarks.base import Benchmark, Collection, Metric, Source, Term
+from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
 from blindspot.benchmarks.forms import cells, original, tsv
-from blindspot.benchmarks.forms.collect import Reader, collected
 from blindspot.benchmarks.forms.table import Row, Table, slug
 from blindspot.errors import UserError
 from blindspot.question import Question
@@ -27,17 +29,6 @@ ROWS = "released_{}_datasets.json"
 _TASK_OF = {name: task for task, subtasks in TASKS.items() for name in (task, *subtasks)}
 
 
-def read(path: Path) -> Collection:
-    """Read any of the forms.
-
-    Groups: ``task``, ``subtask``, ``map`` (realistic, semantic), as far as the form says them; ``cluster`` (the map).
-
-    Raises:
-        UserError: as `blindspot.benchmarks.forms.collect.collected`.
-    """
-    return collected(TOPVIEWRS, path, READERS)
-
-
 def _original(paths: Sequence[Path]) -> Table:
     """Both files, the authors' realistic one first."""
     folder = paths[0].parent
@@ -46,17 +37,19 @@ def _original(paths: Sequence[Path]) -> Table:
         path = folder / ROWS.format(kind)
         if path.is_file():
             value = original.read_json(path)
-            if not isinstance(value, dict) or not all(isinstance(part, list) for part in value.values()):
+            if not isinstance(value, dict) or not all(map(original.is_rows, value.values())):
                 raise UserError(f"{path}: not an object of lists by task; get it from chengzu/topviewrs again")
             rows += [{"task": task, "map": kind, **row} for task, part in value.items() for row in part]
-    names = [[str(row.get("map_path") or row.get("image_path"))] for row in rows]
-    return original.table(folder / ROWS.format("*"), rows, names, "unpack data.zip of chengzu/topviewrs beside it")
+    return original.table(
+        folder / ROWS.format("*"),
+        rows,
+        lambda row: row.get("map_path") or row.get("image_path"),
+        "unpack data.zip of chengzu/topviewrs beside it",
+    )
 
 
 def _from_tsv(row: Row) -> Question:
-    labels = [slug(label) for name in ("category", "l2-category", "task", "split") if (label := row.find(name))]
-    kinds = [kind for kind in MAPS if kind in labels]
-    groups = _groups(labels, kinds[0] if kinds else None)
+    groups = _groups(row, "category", "l2-category", "task", "split")
     return _question(row, row.text("index"), cells.lettered(row), cells.letter(row, "answer"), groups)
 
 
@@ -64,55 +57,45 @@ def _from_original(row: Row) -> Question:
     options, gold = cells.strings(row, "choices"), cells.strings(row, "labels")
     if len(gold) != 1 or gold[0] not in options:
         raise row.error(f"labels {gold} are not one of the choices {options}")
-    labels = [slug(label) for name in ("question_ability", "subtask", "task") if (label := row.find(name))]
     letter = chr(ord("A") + options.index(gold[0]))
-    return _question(row, str(row.number), tuple(options), letter, _groups(labels, row.find("map")))
+    return _question(
+        row, str(row.number), tuple(options), letter, _groups(row, "question_ability", "subtask", "task", "map")
+    )
 
 
-def _groups(labels: Sequence[str], kind: str | None) -> dict[str, Any]:
-    tasks = [_TASK_OF[label] for label in labels if label in _TASK_OF]
-    subtasks = [label for label in labels if label in _TASK_OF and label not in TASKS]
-    found = {"task": tasks[:1], "subtask": subtasks[:1], "map": [kind] if kind else []}
-    return {name: value[0] for name, value in found.items() if value}
+def _groups(row: Row, *columns: str) -> dict[str, Any]:
+    labels = [slug(label) for name in columns if (label := row.find(name))]
+    found = {
+        "task": [_TASK_OF[label] for label in labels if label in _TASK_OF],
+        "subtask": [label for label in labels if label in _TASK_OF and label not in TASKS],
+        "map": [label for label in labels if label in MAPS],
+    }
+    return {name: values[0] for name, values in found.items() if values} | {"cluster": cells.cluster(row)}
 
 
 def _question(row: Row, identifier: str, options: tuple[str, ...], gold: str, groups: dict[str, Any]) -> Question:
-    groups = {**groups, "cluster": cells.cluster(row)}
     return Question(identifier, "topviewrs", "mcq", cells.asked(row), gold, options, row.images, groups)
 
-
-READERS = {
-    "tsv": Reader(lambda paths: tsv.read(paths[0]), _from_tsv),
-    "original": Reader(
-        _original,
-        _from_original,
-        ("the authors' files were not at hand when this reader was written; their field names are unverified",),
-    ),
-}
 
 TOPVIEWRS = Benchmark(
     name="topviewrs",
     title="TopViewRS",
-    vlmevalkit="TopViewRS",
     licence="MIT",
     citation="Li et al., TopViewRS, EMNLP 2024, arxiv.org/abs/2406.02537",
     sources=(
-        Source(
-            "tsv",
-            files=(
-                "https://opencompass.openxlab.space/utils/VLMEval/TopViewRS.tsv",
-            ),  # where its others lie; unverified
-            md5={"TopViewRS.tsv": "5669bc122457979dd2ac3b69b5dc1622"},
-            counts={"questions": 11384},
-            marks=("TopViewRS.tsv",),
-        ),
+        tsv.source("TopViewRS.tsv", "5669bc122457979dd2ac3b69b5dc1622", {"questions": 11384}, _from_tsv),
         Source(
             "original",
+            _original,
+            _from_original,
             "chengzu/topviewrs",
             files=("released_*_datasets.json", "data.zip"),
             counts={"questions": 11384, "map=realistic": 5539, "map=semantic": 5845},
             marks=(ROWS.format("realistic"), ROWS.format("semantic")),
             page="data.zip must be unpacked beside the two JSON files",
+            notes=(
+                "the authors' files were not at hand when this reader was written; their field names are unverified",
+            ),
         ),
     ),
     metrics=(
@@ -126,5 +109,4 @@ TOPVIEWRS = Benchmark(
             for name in subtasks
         ),
     ),
-    read=read,
 )

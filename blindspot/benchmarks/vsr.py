@@ -1,13 +1,16 @@
-"""VSR: a sentence says how two things in a COCO photograph lie to each other; is it so? The zero-shot test split."""
+"""VSR: a sentence says how two things in a COCO photograph lie to each other; is it so? The zero-shot test split.
+
+Groups: ``answer`` (the gold answer), ``relation`` and ``category`` (its kind), ``caption``, ``cluster`` (the
+picture). A TSV has relations only if the original ``test.jsonl`` lies beside it.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blindspot.benchmarks.base import Benchmark, Collection, Metric, Source, Term
+from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
 from blindspot.benchmarks.forms import cells, original, tsv
-from blindspot.benchmarks.forms.collect import Reader, collected
 from blindspot.benchmarks.forms.table import Row, Table
 from blindspot.benchmarks.vsr_relations import CATEGORIES, CATEGORY_OF
 from blindspot.errors import UserError
@@ -19,18 +22,6 @@ ASKED = 'Is the following statement true of the image? "{caption}" Please answer
 """Our wording around a caption of the original. The wording inside VLMEvalKit's TSV is its own."""
 
 COUNTS = {"questions": 1222, "images": 715, "answer=Yes": 629, "answer=No": 593}
-
-
-def read(path: Path) -> Collection:
-    """Read any of the forms.
-
-    Groups: ``answer`` (the gold answer), ``relation`` and ``category`` (its kind), ``caption``, ``cluster`` (the
-    picture). A TSV has relations only if the original ``test.jsonl`` lies beside it.
-
-    Raises:
-        UserError: as `blindspot.benchmarks.forms.collect.collected`.
-    """
-    return collected(VSR, path, READERS)
 
 
 def links(folder: Path) -> dict[str, str]:
@@ -47,9 +38,8 @@ def links(folder: Path) -> dict[str, str]:
 
 def _original(paths: Sequence[Path]) -> Table:
     rows = original.read_rows(paths[0])
-    names = [[str(row.get("image"))] for row in rows]
     where = "they are COCO 2017 train and val; `blindspot data get vsr --form original` fetches these alone"
-    return original.table(paths[0], rows, names, where)
+    return original.table(paths[0], rows, lambda row: row.get("image"), where)
 
 
 def _tsv(paths: Sequence[Path]) -> Table:
@@ -58,7 +48,7 @@ def _tsv(paths: Sequence[Path]) -> Table:
     if not beside.is_file():
         return table
     captions = {str(row.get("caption")): row for row in original.read_rows(beside)}
-    return replace(table, rows=[_with_labels(row, captions) for row in table.rows])
+    return table.with_rows([_with_labels(row, captions) for row in table.rows])
 
 
 def _with_labels(row: Row, captions: Mapping[str, Mapping[str, Any]]) -> Row:
@@ -89,17 +79,16 @@ def _question(row: Row, identifier: str, prompt: str, gold: str) -> Question:
     return Question(identifier, "vsr", "yes_no", prompt, answer, ("Yes", "No"), row.images, groups)
 
 
-READERS = {"tsv": Reader(_tsv, _from_tsv), "original": Reader(_original, _from_original)}
-
 VSR = Benchmark(
     name="vsr",
     title="VSR zero-shot test",
-    vlmevalkit="VSR-zeroshot",
     licence="Apache-2.0 (the repository; the data set's card says CC-BY-4.0)",
     citation="Liu, Emerson and Collier, Visual Spatial Reasoning, TACL 2023, arxiv.org/abs/2205.00363",
     sources=(
         Source(
             "tsv",
+            _tsv,
+            _from_tsv,
             "ignoreandfly/vsr_zeroshot_tsv",
             files=(TSV,),
             md5={TSV: "5ff5e49908ac1cfad35c60b92b001aeb"},
@@ -108,6 +97,8 @@ VSR = Benchmark(
         ),
         Source(
             "original",
+            _original,
+            _from_original,
             "cambridgeltl/vsr_zeroshot",
             files=(TEST,),
             counts=COUNTS,
@@ -120,5 +111,4 @@ VSR = Benchmark(
         *(Metric(f"category/{name}", (Term({"category": name}),), 0.5, 100) for name in CATEGORIES),
         *(Metric(f"relation/{name}", (Term({"relation": name}),), 0.5, 100) for name in sorted(CATEGORY_OF)),
     ),
-    read=read,
 )

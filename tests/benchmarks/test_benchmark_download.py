@@ -1,5 +1,6 @@
 """Downloads from a server on this machine that stalls, lies and breaks off, and what is found without a network."""
 
+import fcntl
 import hashlib
 import re
 import threading
@@ -82,7 +83,7 @@ def of(*sources: Source) -> Benchmark:
 
 
 def url_source(server: Server, md5: str) -> Source:
-    return Source("tsv", files=(f"{server.url}/MMVP.tsv",), md5={"MMVP.tsv": md5}, marks=("MMVP.tsv",))
+    return replace(find("mmvp").sources[0], files=(f"{server.url}/MMVP.tsv",), md5={"MMVP.tsv": md5})
 
 
 def nobody(*_: Any, **__: Any) -> None:
@@ -115,6 +116,17 @@ class TestFetch:
     ) -> None:
         (tmp_path / ".x.part").write_bytes(CONTENT * 2)
         assert "not the one that was begun" in refused(fetch, f"{server.url}/x", tmp_path / "x")
+        fetch(f"{server.url}/x", tmp_path / "x")
+        assert (tmp_path / "x").read_bytes() == CONTENT
+
+    def test_two_processes_do_not_write_one_file(
+        self, tmp_path: Path, server: Server, refused: Callable[..., str]
+    ) -> None:
+        with (tmp_path / ".x.part").open("ab") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            message = refused(fetch, f"{server.url}/x", tmp_path / "x")
+            assert message == f"{tmp_path / 'x'} is being downloaded by another process; wait for it"
+            assert server.asked == []
         fetch(f"{server.url}/x", tmp_path / "x")
         assert (tmp_path / "x").read_bytes() == CONTENT
 
@@ -181,6 +193,12 @@ class TestGet:
             "local_dir": folder,
             "allow_patterns": ["train*.parquet", "*/train*.parquet"],
         }
+
+    def test_a_form_that_was_begun_is_gone_on_with(self, tmp_path: Path, refused: Callable[..., str]) -> None:
+        folder = tmp_path / "mmvp" / "hub"
+        folder.mkdir(parents=True)
+        (folder / UNFINISHED).touch()
+        assert "cannot download huggingface.co/datasets/lmms-lab-eval/MMVP" in refused(get, find("mmvp"), tmp_path)
 
     @pytest.mark.parametrize("offline", [True, False])
     def test_without_a_network_one_line_says_what_to_place_where(

@@ -1,5 +1,6 @@
 """What a reader refuses, and how it chooses among forms."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,19 @@ def test_forms_on_disk_read_the_same(tmp_path: Path, published: Any) -> None:
         ]
 
 
+def test_of_two_versions_in_the_cache_of_datasets_the_newer_one_is_read(tmp_path: Path, published: Any) -> None:
+    row = {"Index": 1, "Question": "q", "Options": "(a) x (b) y", "Correct Answer": "(a)"}
+    for number, version in enumerate(["f" * 40, "0" * 40]):
+        published.dataset([{**row, "image": published.picture(number)}]).save_to_disk(tmp_path / "made" / version)
+        folder = tmp_path / "cache" / "default" / "0.0.0" / version
+        folder.mkdir(parents=True)
+        made = tmp_path / "made" / version / "data-00000-of-00001.arrow"
+        (folder / "mmvp-train.arrow").write_bytes(made.read_bytes())
+        os.utime(folder, (number, number))
+    (question,) = (read := MMVP.read(tmp_path / "cache")).questions
+    assert read.images.read(question.images[0]) == published.picture(1)
+
+
 def test_a_broken_or_foreign_data_set(tmp_path: Path, published: Any, refused: Callable[..., str]) -> None:
     (tmp_path / "train.parquet").write_bytes(b"PAR1 not really")
     assert "cannot read" in refused(MMVP.read, tmp_path)
@@ -130,6 +144,60 @@ def test_json_that_is_not_rows(tmp_path: Path, refused: Callable[..., str], cont
     assert "get the file again" in refused(find("tallyqa").read, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "content"),
+    [
+        ("seedbench_img", "SEED-Bench.json", {"questions": [1]}),
+        ("topviewrs", "released_realistic_datasets.json", {"top_view_recognition": [1]}),
+        ("gqa", "testdev_balanced_questions.json", {"201": 1}),
+    ],
+)
+def test_json_whose_rows_are_no_objects(
+    tmp_path: Path, published: Any, refused: Callable[..., str], name: str, file: str, content: Any
+) -> None:
+    published.json(tmp_path / file, content)
+    assert f"{file}: " in refused(find(name).read, tmp_path)
+
+
+@pytest.mark.parametrize("answer", ["9" * 5000, -2, "+2", 2.5, "two"])
+def test_a_gold_count_that_no_profile_could_score(
+    tmp_path: Path, published: Any, refused: Callable[..., str], answer: Any
+) -> None:
+    row = {"image": "1.jpg", "question": "q", "question_id": 1, "answer": answer, "issimple": True}
+    published.json(tmp_path / "test.json", [row])
+    published.pictures(tmp_path, ["1.jpg"])
+    assert "test.json: row 1: answer is '" in refused(find("tallyqa").read, tmp_path)
+
+
+def test_half_a_character_in_a_text(tmp_path: Path, published: Any, refused: Callable[..., str]) -> None:
+    row = {"image": "1.jpg", "question": "q \ud800", "question_id": 1, "answer": 1, "issimple": True}
+    path = published.json(tmp_path / "test.json", [row])
+    published.pictures(tmp_path, ["1.jpg"])
+    assert f"{path}: " in refused(find("tallyqa").read, tmp_path)
+
+
+def test_a_row_with_more_cells_than_the_header(tmp_path: Path, published: Any, refused: Callable[..., str]) -> None:
+    path = tmp_path / "Questions.csv"
+    path.write_text("Index,Question,Options,Correct Answer\n1,q,(a) x (b) y,(a),more\n", encoding="utf-8")
+    published.pictures(tmp_path / "MMVP Images", ["1.jpg"])
+    assert f"{path}: row 1 has more cells than the header" in refused(MMVP.read, tmp_path)
+
+
+def test_pictures_of_one_name_are_told_apart_by_their_folders(
+    tmp_path: Path, published: Any, refused: Callable[..., str]
+) -> None:
+    rows = [
+        {"image": f"{scene}/0.png", "question": "q", "question_id": scene, "answer": 1, "issimple": True}
+        for scene in ("a", "b", "ab")
+    ]
+    published.json(tmp_path / "test.json", rows)
+    made = published.pictures(tmp_path / "unpacked", ["ab/0.png", "a/0.png", "b/0.png"])
+    read = find("tallyqa").read(tmp_path)
+    assert [read.images.read(q.images[0]) for q in read.questions] == [made[row["image"]] for row in rows]
+    published.json(tmp_path / "test.json", [{**rows[0], "image": "elsewhere/0.png"}])
+    assert "1 of 1 pictures are not below" in refused(find("tallyqa").read, tmp_path)
+
+
 def test_names_and_sets(refused: Callable[..., str]) -> None:
     assert "unknown benchmark 'vsrr'; did you mean 'vsr'?" in refused(find, "vsrr")
     assert [b.name for b in select("vsr, spatial,mme")] == ["vsr", *(n for n in SETS["spatial"] if n != "vsr"), "mme"]
@@ -155,6 +223,38 @@ def test_a_picture_is_not_downloaded_to_another_folder(
     assert "the picture '../x.jpg' lies outside of the folder" in refused(links, tmp_path)
 
 
+@pytest.mark.parametrize("bbox", [[0, 0, 0.001, 4], [5, 0, -3, 4], [0, 0, float("nan"), 4], [0, 0, 4, float("inf")]])
+def test_a_box_that_nothing_could_be_scored_against_is_not_asked_for(
+    tmp_path: Path, published: Any, bbox: list[float]
+) -> None:
+    image = {"id": 1, "file_name": "1.png", "width": 8, "height": 6}
+    boxes = [
+        {"id": n, "image_id": 1, "category_id": n, "bbox": each, "area": each[2]}
+        for n, each in enumerate([[0, 0, 4, 4], bbox], start=1)
+    ]
+    categories = [{"id": n, "name": name} for n, name in ((1, "cup"), (2, "cat"))]
+    published.json(tmp_path / "instances.json", {"images": [image], "categories": categories, "annotations": boxes})
+    (tmp_path / "1.png").write_bytes(published.picture(0))
+    assert [q.id for q in find("coco_boxes").read(tmp_path).questions] == ["1"]
+
+
+def test_a_table_without_rows_beside_labels(tmp_path: Path, published: Any, refused: Callable[..., str]) -> None:
+    (tmp_path / "tallyqa_data.tsv").write_text("index\timage\tquestion\tanswer\n", encoding="utf-8")
+    published.json(tmp_path / "test.json", [{"question": "q", "answer": 1, "issimple": True}])
+    assert "holds no rows" in refused(find("tallyqa").read, tmp_path)
+
+
+def test_the_digest_sees_labels_that_another_file_gives(tmp_path: Path, published: Any) -> None:
+    image = published.text64(published.picture(0))
+    rows = [{"index": 0, "image": image, "question": "How many?", "answer": 1}]
+    published.tsv(tmp_path / "tallyqa_data.tsv", rows)
+    digests = [find("tallyqa").read(tmp_path).digest]
+    for simple in (True, False):
+        published.json(tmp_path / "test.json", [{"question": "How many?", "answer": 1, "issimple": simple}])
+        digests.append(find("tallyqa").read(tmp_path).digest)
+    assert len(set(digests)) == 3
+
+
 def test_rows_whose_labels_are_not_found_are_counted(tmp_path: Path, published: Any) -> None:
     image = published.text64(published.picture(0))
     rows = [{"index": n, "image": image, "question": f"How many {n}?", "answer": 1} for n in range(3)]
@@ -162,3 +262,15 @@ def test_rows_whose_labels_are_not_found_are_counted(tmp_path: Path, published: 
     published.json(tmp_path / "test.json", [{"question": "How many 1?", "answer": 1, "issimple": True}])
     notes = find("tallyqa").read(tmp_path).notes
     assert "2 questions have no label 'complexity': simple and the like are of the other 1" in notes
+
+
+def test_labels_that_no_metric_knows_are_counted(tmp_path: Path, published: Any) -> None:
+    image = published.text64(published.picture(0))
+    rows = [
+        {"index": n, "image": image, "question": "Q?", "A": "a", "B": "b", "answer": "A", "category": category}
+        for n, category in enumerate(("Scene Understanding", "Scenes", "Scenes"))
+    ]
+    published.tsv(tmp_path / "SEEDBench_IMG.tsv", rows)
+    notes = find("seedbench_img").read(tmp_path).notes
+    assert "2 questions have the dimension 'scenes', which no metric reports" in notes
+    assert not any("scene_understanding" in note and "no metric" in note for note in notes)

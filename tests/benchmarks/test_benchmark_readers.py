@@ -442,6 +442,17 @@ class TestCcbench:
 class TestSeedbench:
     choices = {f"choice_{letter}": letter * 2 for letter in "abcd"}  # noqa: RUF012
 
+    @pytest.mark.parametrize(("number", "dimension"), [(3, "instance_location"), (4, "instance_attributes")])
+    def test_the_two_numbers_that_the_authors_once_exchanged(
+        self, tmp_path: Path, published: Any, number: int, dimension: str
+    ) -> None:
+        row = {**self.choices, "answer": "C", "data_type": "image", "question": "q", "question_id": "1",
+               "question_type_id": number, "image": [published.picture(0)]}  # fmt: skip
+        path = tmp_path / "data" / "test-00000-of-00001.parquet"
+        got = read("seedbench_img", published.parquet(path, [row], images=(), lists=("image",)))
+        assert got.questions[0].groups["dimension"] == dimension
+        assert any(note.startswith(f"1 dimension={dimension}, published") for note in got.notes)
+
     def test_hub_leaves_videos_out(self, tmp_path: Path, published: Any) -> None:
         row = {**self.choices, "answer": "C", "data_type": "image", "question": "q", "question_id": "1",
                "question_type_id": 6, "image": [published.picture(0)]}  # fmt: skip
@@ -476,25 +487,26 @@ class TestSeedbench:
             assert seen(got, question) == [published.picture(0)]
 
 
-def test_nlvr_asks_yes_or_no(tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", ["flat", "official"])
+def test_nlvr_asks_yes_or_no_of_the_test_split(tmp_path: Path, layout: str) -> None:
     from blindspot import files
 
-    for split in ("train", "dev", "test"):
-        (tmp_path / f"{split}.png").write_bytes(split.encode())
-        rows = [
-            {
-                "image": f"{split}.png",
-                "sentence": "There is a box.",
-                "label": "true",
-                "identifier": "3-0",
-                "permutation": n,
-            }
-            for n in (0, 1)
-        ]
-        files.write_jsonl(tmp_path / f"{split}.jsonl", rows)
+    row = {"sentence": "There is a box.", "label": "true", "identifier": "3-0"}
+    if layout == "flat":
+        rows = [{**row, "image": f"images/{n}.png", "permutation": n} for n in range(6)]
+        pictures = [tmp_path / each["image"] for each in rows]
+        files.write_jsonl(tmp_path / "test.jsonl", rows)
+    else:
+        pictures = [tmp_path / "test" / "images" / "7" / f"test-3-0-{n}.png" for n in range(6)]
+        files.write_jsonl(tmp_path / "test" / "test.json", [{**row, "directory": "7"}])
+    for number, path in enumerate(pictures):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"test" if number == 0 else f"{number // 2}".encode())
     got = read("nlvr", tmp_path)
+    assert got.notes == ("6 questions, published 5,940", "1 sets, published 990")
+    assert [q.images for q in got.questions] == [(n,) for n in (0, 1, 2, 2, 3, 3)]
     assert [(q.kind, q.answer, q.groups["set"], q.groups["cluster"]) for q in got.questions] == [
         ("yes_no", "Yes", "3-0", "3")
-    ] * 2
+    ] * 6
     assert "There is a box." in got.questions[0].prompt
     assert seen(got, got.questions[0]) == [b"test"]

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blindspot.benchmarks.exact import Box, Scored, iou, score
+from blindspot.benchmarks.boxes.geometry import Box, iou
+from blindspot.benchmarks.exact import Scored, score
 from blindspot.question import Question
 
 WRONG = Scored(0.0, True)

@@ -209,6 +209,7 @@ GOOD = {"sentence": "a wall", "label": "true", "identifier": "30-2", "directory"
         ({**GOOD, "image": "", "permutation": 1}, "image"),
         ({**GOOD, "image": "../x.png", "permutation": 1}, "lies outside of the folder"),
         ({**GOOD, "identifier": "31-0"}, "test-31-0-0.png is missing"),
+        ({**GOOD, "identifier": "31-0", "image": "x" * 300, "permutation": 1}, "xxx is missing"),
     ],
 )
 def test_a_malformed_row_is_named_by_file_line_and_field(own: Path, row: Any, named: str) -> None:

@@ -46,16 +46,12 @@ def test_mmmu_predictions_get_the_accuracy_of_the_authors_script(model: str, acc
         pytest.skip(f"{folder} is not on this machine")
     gold = json.loads((folder / "answer_dict_val.json").read_text(encoding="utf-8"))
     given = json.loads((folder / "example_outputs" / model / "total_val_output.json").read_text(encoding="utf-8"))
-    scored = profile(OFFICIAL).score_all(
-        {
-            "benchmark": "mmmu_val",
-            "kind": "mcq" if entry["question_type"] == "multiple-choice" else "text",
-            "choices": [f"option {letter}" for letter in "ABCDEFGHI"],
-            "answer": entry["ground_truth"],
-            "raw": given[name],
-        }
+    options = [f"option {letter}" for letter in "ABCDEFGHI"]
+    kinds = {"multiple-choice": "mcq", "short-answer": "text"}
+    scored = [
+        score(OFFICIAL, "mmmu_val", kinds[entry["question_type"]], entry["ground_truth"], given[name], options)
         for name, entry in gold.items()
-    )
+    ]
     assert len(scored) == 900
     assert round(sum(each.score for each in scored) / 900, 3) == accuracy
 

@@ -68,13 +68,13 @@ class Slow:
             log.write(f"{line}\n")
 
 
-def prompts(question: Question, benchmark: Benchmark) -> Prompt:
+def prompts(question: Question) -> Prompt:
     """A prompt profile."""
     return Prompt((*([PICTURE] * len(question.images)), f"{question.prompt} {' '.join(question.choices)}".strip()))
 
 
 def benchmark(name: str) -> Benchmark:
-    return Benchmark(name, name.upper(), name, "none", "nobody", (), (), lambda path: collection(name))
+    return Benchmark(name, name.upper(), "none", "nobody", (), ())
 
 
 def collection(name: str, missing: frozenset[int] = frozenset(), digest: str = "d1") -> Collection:

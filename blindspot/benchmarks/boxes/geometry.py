@@ -96,6 +96,16 @@ class View:
         return cls((int(match[1]), int(match[2])), (x0, y0, x1, y1), size)
 
 
+def iou(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes of positive area, in any one unit."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    overlap = width * height
+    return overlap / (_area(a) + _area(b) - overlap)
+
+
 def spelt(text: str) -> Box:
     """The box in ``x0 y0 x1 y1`` or ``x0,y0,x1,y1``.
 
@@ -114,6 +124,10 @@ def spelt(text: str) -> Box:
 def shown(numbers: tuple[float, ...]) -> str:
     """Pixels for people, to a tenth."""
     return " ".join(f"{number:.1f}".removesuffix(".0") for number in numbers)
+
+
+def _area(box: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def _middle(length: int, cropped: int) -> tuple[int, int]:

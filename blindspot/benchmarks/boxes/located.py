@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 from blindspot.benchmarks.boxes.conventions import Convention
-from blindspot.benchmarks.boxes.geometry import Box, Point, View
+from blindspot.benchmarks.boxes.geometry import Box, Point, View, iou
 from blindspot.benchmarks.boxes.reading import Numbers
-from blindspot.benchmarks.exact import iou
 
 ROUNDING = 0.02
 """By this share of a side a coordinate may lie beyond the edge, and is moved there: models round."""

@@ -22,18 +22,18 @@ def lettered(row: Row) -> tuple[str, ...]:
     return tuple(option for option in options[:count] if option is not None)
 
 
-def letter(row: Row, *columns: str) -> str:
+def letter(row: Row, column: str) -> str:
     """A gold letter, written ``B``, ``(B)``, ``(b)`` or ``B.``."""
-    text = row.text(*columns).strip()
+    text = row.text(column).strip()
     match = re.fullmatch(r"\(?([A-Za-z])[).]?", text)
     if match is None:
         raise row.error(f"the gold answer {text[:40]!r} is not the letter of an option")
     return match[1].upper()
 
 
-def yes_no(row: Row, *columns: str) -> str:
+def yes_no(row: Row, column: str) -> str:
     """``Yes`` or ``No``, however it is written."""
-    text = row.text(*columns).strip().lower()
+    text = row.text(column).strip().lower()
     known = {"yes": "Yes", "no": "No", "1": "Yes", "0": "No", "true": "Yes", "false": "No"}
     if text not in known:
         raise row.error(f"the gold answer {text[:40]!r} is neither yes nor no")

@@ -2,44 +2,61 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from blindspot.benchmarks.base import Benchmark, Collection, Source
-from blindspot.benchmarks.forms.table import Row, Table
+from blindspot.benchmarks.forms.table import Images, Row, Table
 from blindspot.errors import UserError
 from blindspot.question import Question
 
+if TYPE_CHECKING:
+    from blindspot.benchmarks.base import Benchmark, Source
+
 SUFFIX_FORMS = {".tsv": "tsv", ".parquet": "hub", ".arrow": "hub"}
 
+_HASH = re.compile(r"[0-9a-f]{16,64}")
 _NUMBERED = re.compile(r"(.*)-\d{5}-of-(\d{5})[^/]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """How a form of a benchmark is read.
+@dataclass(frozen=True)
+class Collection:
+    """The questions of a benchmark with their pictures, as one published form holds them.
 
     Attributes:
-        table: from the files that the form's marks found to its rows.
-        question: from a row to a question.
-        notes: what is known to be wrong with this form.
+        benchmark: which.
+        form: the form that was read: ``tsv`` (VLMEvalKit), ``hub`` (a Hugging Face data set), ``original``.
+        questions: in the order of the file.
+        images: what ``Question.images`` index.
+        notes: what is not as published (counts that differ, known wrong labels), one line each.
+        digest: SHA-256 of the data that the questions and the pictures come from.
     """
 
-    table: Callable[[Sequence[Path]], Table]
-    question: Callable[[Row], Question]
-    notes: tuple[str, ...] = ()
+    benchmark: "Benchmark"
+    form: str
+    questions: tuple[Question, ...]
+    images: Images
+    notes: tuple[str, ...]
+    digest: str
 
 
-def found(source: Source, folder: Path) -> list[Path]:
-    """The files by which a folder holds a form, sorted; of several marks the first that matches.
+def found(marks: Sequence[str], folder: Path) -> list[Path]:
+    """The files of a folder that match the marks of a form, sorted; of several marks the first that matches.
 
     Files that are numbered ``-00000-of-00004`` count only if all of them are there.
     """
-    for mark in source.marks:
-        if paths := sorted(path for path in folder.glob(mark) if path.is_file()):
+    for mark in marks:
+        if paths := _newest(sorted(path for path in folder.glob(mark) if path.is_file())):
             return paths if _whole(paths) else []
     return []
+
+
+def _newest(paths: Sequence[Path]) -> list[Path]:
+    """Without older versions: the cache of datasets keeps each in a folder that is named by its hash."""
+    versions = {path.parent for path in paths if _HASH.fullmatch(path.parent.name)}
+    newest = {folder.parent: folder for folder in sorted(versions, key=lambda folder: folder.stat().st_mtime)}
+    return [path for path in paths if path.parent not in versions or path.parent in newest.values()]
 
 
 def _whole(paths: Sequence[Path]) -> bool:
@@ -47,7 +64,7 @@ def _whole(paths: Sequence[Path]) -> bool:
     return all(count == total for (_, total), count in Counter(numbered).items())
 
 
-def choose(benchmark: Benchmark, path: Path) -> tuple[Source, list[Path]]:
+def _choose(benchmark: "Benchmark", path: Path) -> tuple["Source", list[Path]]:
     """The form that lies at a path, and its files.
 
     A file is of the form of its suffix. Of a folder with several forms, the one that the benchmark prefers; a form
@@ -63,7 +80,7 @@ def choose(benchmark: Benchmark, path: Path) -> tuple[Source, list[Path]]:
                 return source, [path]
     for source in benchmark.sources:
         for folder in (path / source.form, path):
-            if paths := found(source, folder):
+            if paths := found(source.marks, folder):
                 return source, paths
     expected = "; ".join(f"{source.form}: {' or '.join(source.marks)}" for source in benchmark.sources)
     what = "nothing" if not path.exists() else f"no data of {benchmark.title}"
@@ -73,23 +90,27 @@ def choose(benchmark: Benchmark, path: Path) -> tuple[Source, list[Path]]:
     )
 
 
-def collected(benchmark: Benchmark, path: Path, readers: Mapping[str, Reader]) -> Collection:
+def collected(benchmark: "Benchmark", path: Path) -> Collection:
     """Read whichever form lies at a path.
 
     Raises:
         UserError: if there is none, or it is malformed: a missing column or picture, an id that occurs twice, a gold
             answer that is not among the options.
     """
-    source, paths = choose(benchmark, path)
-    reader = readers[source.form]
-    table = reader.table(paths)
-    questions = tuple(reader.question(row) for row in table.rows)
+    source, paths = _choose(benchmark, path)
+    table = source.table(paths)
+    questions = tuple(source.question(row) for row in table.rows)
     _refuse_faults(table, questions)
-    notes = (*reader.notes, *different(source, questions, len(table.images)), *unlabelled(benchmark, questions))
+    notes = (
+        *source.notes,
+        *_different(source, questions, len(table.images)),
+        *_unlabelled(benchmark, questions),
+        *_unreported(benchmark, questions),
+    )
     return Collection(benchmark, source.form, questions, table.images, notes, table.digest)
 
 
-def different(source: Source, questions: Sequence[Question], images: int) -> list[str]:
+def _different(source: "Source", questions: Sequence[Question], images: int) -> list[str]:
     """What of the published counts the data does not have, one line each. Equal pictures count as one."""
     labels = Counter(f"{name}={label}" for question in questions for name, label in question.groups.items())
     sets = {question.groups.get("set") for question in questions} - {None}
@@ -101,7 +122,7 @@ def different(source: Source, questions: Sequence[Question], images: int) -> lis
     ]
 
 
-def unlabelled(benchmark: Benchmark, questions: Sequence[Question]) -> list[str]:
+def _unlabelled(benchmark: "Benchmark", questions: Sequence[Question]) -> list[str]:
     """The metrics that not every question of this form can count for, one line for each label that is missing."""
     carried = Counter(name for question in questions for name in question.groups)
     wanted = {
@@ -114,6 +135,21 @@ def unlabelled(benchmark: Benchmark, questions: Sequence[Question]) -> list[str]
         f"the other {carried[name]:,}"
         for name in sorted(wanted)
         if carried[name] < len(questions)
+    ]
+
+
+def _unreported(benchmark: "Benchmark", questions: Sequence[Question]) -> list[str]:
+    """The labels that no metric asks for although it asks for others of the name, as when a file spells them anew."""
+    wanted: dict[str, set[str]] = {}
+    for metric in benchmark.metrics:
+        for term in metric.terms:
+            for name, label in term.where.items():
+                wanted.setdefault(name, set()).add(label)
+    carried = Counter(pair for question in questions for pair in question.groups.items() if pair[0] in wanted)
+    return [
+        f"{count:,} questions have the {name} {label!r}, which no metric reports"
+        for (name, label), count in carried.items()
+        if label not in wanted[name]
     ]
 
 

@@ -7,15 +7,16 @@ by decoding its whole row group. Arrow files are mapped into memory as they are.
 import hashlib
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from blindspot.benchmarks.base import Source
 from blindspot.benchmarks.forms.table import Pictures, Row, Table, digest
 from blindspot.errors import UserError
-
-SUFFIXES = (".parquet", ".arrow")
+from blindspot.question import Question
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,6 @@ class ArrowImages:
 
 
 def read(
-    folder: Path,
     paths: Sequence[Path],
     needed: Sequence[str],
     optional: Sequence[str] = (),
@@ -45,7 +45,6 @@ def read(
     """Read the columns of a data set.
 
     Args:
-        folder: the data set, for messages.
         paths: its files of one split, all parquet or all Arrow, in order.
         needed: columns that must be there.
         optional: columns that are read where they are there.
@@ -55,7 +54,8 @@ def read(
     Raises:
         UserError: if a file or a column is missing or broken, or a row has no picture.
     """
-    table = load(folder, paths, [*needed, *images[:1]], [*optional, *images[1:]])
+    table = load(paths, [*needed, *images[:1]], [*optional, *images[1:]])
+    folder = paths[0].parent
     columns = [name for name in images if name in table.column_names]
     texts = {
         number: cells
@@ -77,14 +77,12 @@ def read(
     return Table(folder, rows, ArrowImages(table, tuple(pictures.places)), digest(rows, pictures.digests))
 
 
-def load(folder: Path, paths: Sequence[Path], needed: Sequence[str], optional: Sequence[str] = ()) -> pa.Table:
+def load(paths: Sequence[Path], needed: Sequence[str], optional: Sequence[str] = ()) -> pa.Table:
     """The columns of a data set as one table, memory-mapped.
 
     Raises:
         UserError: if a file or a needed column is missing or broken.
     """
-    if not paths:
-        raise UserError(f"{folder}: no parquet or Arrow file of the split that is evaluated; get the data set again")
     for path in paths:
         names = _names(path)
         if absent := [name for name in needed if name not in names]:
@@ -100,7 +98,7 @@ def load(folder: Path, paths: Sequence[Path], needed: Sequence[str], optional: S
             pa.ipc.open_stream(pa.memory_map(str(path))).read_all().select(columns) for path in paths
         )
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-        raise UserError(f"cannot read {folder}: {error}; get the data set again") from error
+        raise UserError(f"cannot read {paths[0].parent}: {error}; get the data set again") from error
 
 
 def _names(path: Path) -> list[str]:
@@ -154,13 +152,26 @@ def marks(split: str, configuration: str = "") -> tuple[str, ...]:
     )
 
 
-def parquet(split: str, configuration: str = "") -> tuple[str, ...]:
-    """Patterns of a split's files in a repository, as huggingface_hub matches them: ``*`` passes over slashes."""
+def source(
+    repository: str,
+    split: str,
+    counts: Mapping[str, int],
+    question: Callable[[Row], Question],
+    needed: Sequence[str],
+    optional: Sequence[str] = (),
+    images: Sequence[str] = ("image",),
+    keep: Callable[[Mapping[str, Any]], bool] | None = None,
+    configuration: str = "",
+) -> Source:
+    """A split of a data set of the Hub, in parquet files.
+
+    Args:
+        repository, split, counts, configuration: of the data set.
+        question: from a row to a question.
+        needed, optional, images, keep: see `read`.
+    """
     folder = f"{configuration}/" if configuration else ""
-    return (f"{folder}{split}*.parquet", f"{folder}*/{split}*.parquet")
-
-
-def joined(source: Path, cells: Sequence[Mapping[str, Any]], keys: Sequence[tuple[int, ...]], pictures: Table) -> Table:
-    """Rows of one configuration with the pictures of another."""
-    rows = [Row(f"{source}: row {i}", i, row, own) for i, (row, own) in enumerate(zip(cells, keys, strict=True), 1)]
-    return Table(source, rows, pictures.images, digest(rows, [pictures.digest]))
+    # As huggingface_hub matches: * passes over slashes.
+    files = (f"{folder}{split}*.parquet", f"{folder}*/{split}*.parquet")
+    table = partial(read, needed=needed, optional=optional, images=images, keep=keep)
+    return Source("hub", table, question, repository, files, counts=counts, marks=marks(split, configuration))

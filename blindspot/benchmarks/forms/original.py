@@ -3,8 +3,10 @@
 import csv
 import json
 import os
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -60,40 +62,52 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         rows: Any = _csv_rows(path)
     else:
         rows = list(files.read_jsonl(path)) if path.suffix == ".jsonl" else read_json(path)
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+    if not is_rows(rows):
         raise UserError(f"{path}: not an array of rows; get the file again")
     return rows
 
 
-def table(source: Path, rows: Sequence[Mapping[str, Any]], names: Sequence[Sequence[str]], where: str) -> Table:
+def is_rows(value: Any) -> bool:
+    """Whether a JSON value is a list of objects."""
+    return isinstance(value, list) and all(isinstance(row, dict) for row in value)
+
+
+def table(
+    source: Path, rows: Sequence[Mapping[str, Any]], picture: Callable[[Mapping[str, Any]], Any], where: str
+) -> Table:
     """Rows with pictures that are files at or below the folder of ``source``.
 
     Args:
         source: the file of the rows; their numbers in messages count from 1.
         rows: its rows.
-        names: of each row, the pictures' paths as the rows name them.
+        picture: the path of a row's picture, as the row names it.
         where: where to get the pictures, for the message.
 
     Raises:
-        UserError: if pictures are missing: how many, one of them, and where to get them.
+        UserError: if pictures are missing (how many, one of them, and where to get them), or a text is none.
     """
-    paths = _located(source.parent, {name for row in names for name in row}, where)
+    names = [str(picture(row)) for row in rows]
+    paths = _located(source.parent, set(names), where)
     pictures = Pictures()
     keys = {name: pictures.key(files.sha256_file(path), path) for name, path in sorted(paths.items())}
     found = [
-        Row(f"{source}: row {number}", number, row, tuple(keys[name] for name in own))
-        for number, (row, own) in enumerate(zip(rows, names, strict=True), start=1)
+        Row(f"{source}: row {number}", number, row, (keys[name],))
+        for number, (row, name) in enumerate(zip(rows, names, strict=True), start=1)
     ]
-    return Table(source, found, FileImages(tuple(pictures.places)), digest(found, pictures.digests))
+    try:
+        return Table(source, found, FileImages(tuple(pictures.places)), digest(found, pictures.digests))
+    except UnicodeEncodeError as error:  # JSON can spell half a character
+        raise UserError(f"{source}: a text cannot be written in UTF-8 ({error}); get the file again") from error
 
 
-def below(folder: Path, keep: Callable[[str], bool]) -> dict[str, Path]:
-    """Every file at or below a folder whose name passes, by its name; the first of equal names in sorted order."""
-    found: dict[str, Path] = {}
+def pictures_below(folder: Path) -> dict[str, list[Path]]:
+    """Every picture at or below a folder by its name, those of one name in sorted order of their folders."""
+    found: defaultdict[str, list[Path]] = defaultdict(list)
     for parent, folders, names in os.walk(folder, followlinks=True):
         folders.sort()
-        for name in sorted(filter(keep, names)):
-            found.setdefault(name, Path(parent, name))
+        for name in names:
+            if name.lower().endswith(PICTURE_SUFFIXES):
+                found[name].append(Path(parent, name))
     return found
 
 
@@ -103,34 +117,48 @@ def inside(name: str) -> bool:
     return not path.is_absolute() and ".." not in path.parts
 
 
-def is_picture(name: str) -> bool:
-    """Whether a file's name is that of a picture."""
-    return name.lower().endswith(PICTURE_SUFFIXES)
-
-
 def _located(folder: Path, names: Iterable[str], where: str) -> dict[str, Path]:
     """The file of each name: at that path below the folder or its ``images``, else of that file name anywhere below.
 
-    A name that leads out of the folder counts as a file name only: data must not reach what else is on the disk.
+    Of several files the one whose folders agree with the name; a file stands for one name alone. A name that leads out
+    of the folder counts as a file name only: data must not reach what else is on the disk.
     """
     wanted = sorted(names)
     tried = [(name, base / name) for name in wanted if inside(name) for base in (folder / "images", folder)]
     places = {name: path for name, path in tried if os.path.isfile(path)}  # Path.is_file raises for names too long
     if absent := [name for name in wanted if name not in places]:
-        anywhere = below(folder, is_picture)
-        places |= {name: anywhere[Path(name).name] for name in absent if Path(name).name in anywhere}
+        anywhere = pictures_below(folder)
+        likest = {name: path for name in absent if (path := _likest(name, anywhere.get(Path(name).name, [])))}
+        named = Counter(likest.values())
+        places |= {name: path for name, path in likest.items() if named[path] == 1}
     if absent := [name for name in wanted if name not in places]:
         raise UserError(
-            f"{len(absent):,} of {len(wanted):,} pictures are not below {folder}, for example {absent[0]}; {where}"
+            f"{len(absent):,} of {len(wanted):,} pictures are not below {folder} or not told apart by their folders, "
+            f"for example {absent[0]}; {where}"
         )
     return places
+
+
+def _likest(name: str, paths: Sequence[Path]) -> Path | None:
+    """The file whose path agrees with the name for most parts from its end; None if that holds for unequal files."""
+
+    def agreeing(path: Path) -> int:
+        pairs = zip(path.parts[::-1], PurePath(name).parts[::-1], strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    most = max(map(agreeing, paths), default=0)
+    found = [path for path in paths if agreeing(path) == most]
+    return found[0] if len(found) == 1 or len(set(map(files.sha256_file, found))) == 1 else None
 
 
 def _csv_rows(path: Path) -> list[dict[str, Any]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:
-            return list(csv.DictReader(handle))
+            rows = list(csv.DictReader(handle))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: not a CSV file in UTF-8 ({error}); get the file again") from error
+    if long := [number for number, row in enumerate(rows, start=1) if None in row]:
+        raise UserError(f"{path}: row {long[0]} has more cells than the header; get the file again")
+    return rows

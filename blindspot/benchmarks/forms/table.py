@@ -2,13 +2,26 @@
 
 import re
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from blindspot import files
-from blindspot.benchmarks.base import Images
 from blindspot.errors import UserError
+
+
+class Images(Protocol):
+    """The pictures of a collection, as they were published: nothing is re-encoded."""
+
+    def read(self, key: int) -> bytes:
+        """The bytes of the image file.
+
+        Raises:
+            UserError: if it is missing or cannot be read.
+        """
+        ...
+
+    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +62,13 @@ class Row:
         return found
 
     def whole(self, *columns: str) -> int:
-        """A whole number; ``3.0`` is one.
+        """A whole number from 0; ``3.0`` is one.
 
         Raises:
             UserError: if it is not.
         """
         text = self.text(*columns).strip()
-        match = re.fullmatch(r"([+-]?[0-9]+)(\.0+)?", text)
+        match = re.fullmatch(r"([0-9]{1,18})(\.0+)?", text)
         if match is None:
             raise self.error(f"{columns[0]} is {text[:40]!r}, not a whole number")
         return int(match[1])
@@ -80,6 +93,10 @@ class Table:
     rows: Sequence[Row]
     images: Images
     digest: str
+
+    def with_rows(self, rows: Sequence[Row]) -> "Table":
+        """Rows that took something from another file, with these pictures; the digest is of both."""
+        return replace(self, rows=rows, digest=digest(rows, [self.digest]))
 
 
 @dataclass(slots=True)
@@ -106,8 +123,7 @@ class Pictures:
 
 def digest(rows: Sequence[Row], pictures: Sequence[str]) -> str:
     """SHA-256 of all cells, of which row has which picture, and of the pictures' bytes."""
-    cells = [[{name: _plain(value) for name, value in row.cells.items()}, row.images] for row in rows]
-    return files.fingerprint({"rows": cells, "pictures": list(pictures)})
+    return files.fingerprint({"rows": [[_plain(row.cells), row.images] for row in rows], "pictures": list(pictures)})
 
 
 def slug(label: str) -> str:

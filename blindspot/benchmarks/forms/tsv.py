@@ -8,13 +8,15 @@ import base64
 import hashlib
 import re
 import string
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from blindspot.benchmarks.base import Source
 from blindspot.benchmarks.forms.table import Pictures, Row, Table, digest
 from blindspot.errors import UserError
+from blindspot.question import Question
 
 LONGEST_REFERENCE = 64
 """VLMEvalKit's limit: a shorter image cell is the index of the row that holds the picture."""
@@ -69,12 +71,38 @@ class TsvImages:
         return len(self.spans)
 
 
-def read(path: Path, needed: Iterable[str] = ("index", "question", "answer")) -> Table:
+def source(
+    name: str,
+    md5: str,
+    counts: Mapping[str, int],
+    question: Callable[[Row], Question],
+    *needed: str,
+    keep: Callable[[Row], bool] = lambda row: True,
+    notes: tuple[str, ...] = (),
+) -> Source:
+    """A file where VLMEvalKit's developers keep theirs.
+
+    Args:
+        name, md5, counts, notes: of the file.
+        question: from a row to a question.
+        needed: columns of the benchmark's own; see `read`.
+        keep: whether a row belongs to the benchmark.
+    """
+
+    def table(paths: Sequence[Path]) -> Table:
+        whole = read(paths[0], *needed)
+        return replace(whole, rows=list(filter(keep, whole.rows)))
+
+    url = f"https://opencompass.openxlab.space/utils/VLMEval/{name}"
+    return Source("tsv", table, question, None, (url,), {name: md5}, counts, (name,), notes=notes)
+
+
+def read(path: Path, *needed: str) -> Table:
     """Read a TSV.
 
     Args:
         path: the file.
-        needed: columns that must be there, besides ``image``.
+        needed: columns that must be there, besides ``index``, ``question``, ``answer`` and ``image``.
 
     Raises:
         UserError: if the file cannot be read, a column is missing, or a row or its base64 text is malformed; names
@@ -82,7 +110,7 @@ def read(path: Path, needed: Iterable[str] = ("index", "question", "answer")) ->
     """
     try:
         with path.open("rb") as handle:
-            return _read(path, handle, [*needed, "image"])
+            return _read(path, handle, ["index", "question", "answer", *needed, "image"])
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
@@ -142,7 +170,10 @@ def _closing(line: bytes, position: int) -> int:
 
 def _read(path: Path, lines: Iterable[bytes], needed: list[str]) -> Table:
     rows = _checked(path, cells(lines))
-    header = [cell.text().removeprefix("\ufeff") for cell in next(rows, [])]
+    try:
+        header = [cell.text().removeprefix("\ufeff") for cell in next(rows, [])]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: its header is not UTF-8 text; get the file again") from error
     if absent := [name for name in needed if name not in header]:
         raise UserError(
             f"{path}: no column {', '.join(absent)} (columns: {', '.join(header) or 'none'}); "

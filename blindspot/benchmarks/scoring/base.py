@@ -1,6 +1,6 @@
 """What a scoring profile is: one rule per benchmark, each from an answer to a score."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -55,14 +55,6 @@ class Profile:
             UserError: if the row is malformed (`rows.read_row`) or not defined in this profile.
         """
         return self.judge(read_row(row))
-
-    def score_all(self, rows: Iterable[Mapping[str, Any]]) -> list[Scored]:
-        """Score rows in order.
-
-        Raises:
-            UserError: as `score`, naming the number of the row, from 1.
-        """
-        return [self.judge(read_row(row, f"row {number}")) for number, row in enumerate(rows, start=1)]
 
     def judge(self, item: Item) -> Scored:
         """Score a row that has been read.

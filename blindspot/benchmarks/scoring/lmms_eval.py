@@ -17,8 +17,8 @@ from collections.abc import Mapping
 
 from blindspot.benchmarks.scoring import mmmu
 from blindspot.benchmarks.scoring.base import Profile, Scored
-from blindspot.benchmarks.scoring.numbers import as_numeral
 from blindspot.benchmarks.scoring.rows import Item
+from blindspot.benchmarks.scoring.words import as_numeral
 
 _LEADING = re.compile(r"\(?([ab])\)?(?:[.\s]|\Z)", re.IGNORECASE)
 _ANYWHERE = (

@@ -19,12 +19,11 @@ they are ``{"benchmark": "mmmu_val", "kind": "mcq", "choices": [...], "answer": 
 from blindspot.benchmarks.scoring import mmmu
 from blindspot.benchmarks.scoring.base import Profile, Scored
 from blindspot.benchmarks.scoring.boxes import boxes
-from blindspot.benchmarks.scoring.numbers import as_numeral
 from blindspot.benchmarks.scoring.rows import Item
 from blindspot.benchmarks.scoring.vlmevalkit import option
-from blindspot.benchmarks.scoring.words import overlap
+from blindspot.benchmarks.scoring.words import as_numeral, overlap
 
-_CUES = ("answer is", "answer is:", "answer:")
+_CUES = ("answer is", "answer:")
 _TRUTH = {"true": "Yes", "yes": "Yes", "false": "No", "no": "No"}
 _MMMU_MARKS = (mmmu.BRACKETS, mmmu.WORD)
 

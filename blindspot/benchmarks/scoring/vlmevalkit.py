@@ -17,9 +17,8 @@ from functools import partial
 
 from blindspot.benchmarks.scoring.base import Profile, Rule, Scored
 from blindspot.benchmarks.scoring.boxes import boxes
-from blindspot.benchmarks.scoring.numbers import UP_TO_TWENTY
 from blindspot.benchmarks.scoring.rows import Item
-from blindspot.benchmarks.scoring.words import overlap
+from blindspot.benchmarks.scoring.words import UP_TO_TWENTY, overlap
 
 _NOT_FOUND = "Z"
 _API_FAILED = "Failed to obtain answer via API"
