@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from blindspot.encoders import ENCODERS
-from blindspot.model.assemble import padded
+from blindspot.model.formats.llava_original import padded
 from blindspot.training.data import open_picture
 from blindspot.training.distributed.preparing import Preparation
 

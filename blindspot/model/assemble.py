@@ -6,7 +6,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from blindspot import connectors
 from blindspot.connectors import ConnectorSpec
@@ -15,7 +14,7 @@ from blindspot.errors import UserError
 from blindspot.model.config import BlindspotConfig, Parts
 from blindspot.model.conversation import CHAT_TEMPLATES
 from blindspot.model.formats.folder import find
-from blindspot.model.formats.llava_original import ROWS, read_tokenizer
+from blindspot.model.formats.llava_original import ROWS, padded, read_tokenizer, with_rows
 from blindspot.model.formats.strict import fill
 from blindspot.model.formats.tower import Tower, image_processor, read_tower
 from blindspot.model.language import load_language
@@ -110,20 +109,6 @@ def position_table(encoder: Path | str, image_size: int | None = None) -> dict[s
     return {f"model.vision_tower.{name}": tower.tensors[name] for name in _table_names(family, tower)}
 
 
-def padded(processor: Any) -> Any:
-    """An image processor that first pads to a square with the mean colour, as LLaVA does in its second stage.
-
-    One that keeps the aspect ratio is returned as it is: padding would undo what it is for.
-    """
-    if getattr(processor, "do_pad", None) or hasattr(processor, "patch_size"):
-        return processor
-    steps = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb")
-    numbers = ("size", "crop_size", "resample", "rescale_factor", "image_mean", "image_std")
-    kept = {key: value for key, value in processor.to_dict().items() if key in (*steps, *numbers) and value is not None}
-    options: dict[str, Any] = {"do_center_crop": False, **kept}
-    return LlavaImageProcessorPil(do_pad=True, **options)
-
-
 def resized(processor: Any, image_size: int | None) -> Any:
     """An image processor whose squares have another side; the margin around a crop stays in proportion."""
     if image_size is None:
@@ -185,13 +170,11 @@ def _grow(language: Any, tokens: int) -> None:
     language.config.vocab_size = -(-tokens // ROWS) * ROWS
     embedding, head = language.get_input_embeddings(), language.get_output_embeddings()
     tied = head.weight is embedding.weight
-    embedding.weight = _with_rows(embedding.weight, language.config.vocab_size)
-    head.weight = embedding.weight if tied else _with_rows(head.weight, language.config.vocab_size)
-
-
-def _with_rows(table_vd: Tensor, rows: int) -> nn.Parameter:
-    mean_1d = table_vd.float().mean(dim=0, keepdim=True).to(table_vd.dtype)
-    return nn.Parameter(torch.cat([table_vd, mean_1d.expand(rows - len(table_vd), -1)]).detach())
+    embedding.weight = nn.Parameter(with_rows(embedding.weight.detach(), language.config.vocab_size))
+    if tied:
+        head.weight = embedding.weight
+    else:
+        head.weight = nn.Parameter(with_rows(head.weight.detach(), language.config.vocab_size))
 
 
 def _vision_tower(family: Encoder, tower: Tower, folder: Path) -> Any:

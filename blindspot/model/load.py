@@ -10,7 +10,7 @@ from transformers.utils import logging
 
 from blindspot.errors import UserError
 from blindspot.model.formats import blindspot, llava_hf, llava_original, other, pictures_only
-from blindspot.model.formats.folder import find, read_json
+from blindspot.model.formats.folder import BACKEND, find, read_json
 from blindspot.model.formats.strict import quietly
 from blindspot.model.formats.weights import read_tensors
 
@@ -57,7 +57,7 @@ def _processor(folder: Path, config: Any, trust_remote_code: bool) -> Any:
             processor: Any = pictures_only.read(folder, config)
         else:
             processor = AutoProcessor.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=trust_remote_code
+                folder, backend=BACKEND, local_files_only=True, trust_remote_code=trust_remote_code
             )
     if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
         raise UserError("it has no processor of images and text (a tokenizer and a preprocessor_config.json)")

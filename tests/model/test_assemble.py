@@ -34,7 +34,8 @@ import blindspot
 from blindspot.connectors import ConnectorSpec
 from blindspot.encoders import features
 from blindspot.errors import UserError
-from blindspot.model.assemble import assemble, padded, position_table, resized
+from blindspot.model.assemble import assemble, position_table, resized
+from blindspot.model.formats.llava_original import padded
 from blindspot.model.variant import save
 from blindspot.positions import EncoderPositions, LanguagePositions
 

@@ -12,6 +12,9 @@ from blindspot.model.formats.weights import has_weights
 
 TEXT_FILES = ("*.json", "*.txt", "*.jinja", "tokenizer.model")
 
+BACKEND = "pil"
+"""Of image processors. Left to itself transformers takes torchvision's where that is installed, whose pixels differ."""
+
 
 def find(path_or_id: Path | str, trust_remote_code: bool = False) -> Path:
     """The folder of a checkpoint: the path if it exists, else a Hugging Face id, from the cache or downloaded.

@@ -137,6 +137,26 @@ def read_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
+def padded(processor: Any) -> Any:
+    """An image processor that first pads to a square with the mean colour, as LLaVA does in its second stage.
+
+    One that keeps the aspect ratio is returned as it is: padding would undo what it is for.
+    """
+    if getattr(processor, "do_pad", None) or hasattr(processor, "patch_size"):
+        return processor
+    steps = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb")
+    numbers = ("size", "crop_size", "resample", "rescale_factor", "image_mean", "image_std")
+    kept = {key: value for key, value in processor.to_dict().items() if key in (*steps, *numbers) and value is not None}
+    options: dict[str, Any] = {"do_center_crop": False, **kept}
+    return LlavaImageProcessorPil(do_pad=True, **options)
+
+
+def with_rows(table_vd: Tensor, rows: int) -> Tensor:
+    """An embedding or a head with as many rows, the new ones the mean of the others."""
+    mean_1d = table_vd.float().mean(dim=0, keepdim=True).to(table_vd.dtype)
+    return torch.cat([table_vd, mean_1d.expand(rows - len(table_vd), -1)])
+
+
 def _tower_name(values: dict[str, Any]) -> str:
     name = values.get("mm_vision_tower") or values.get("vision_tower")
     if not isinstance(name, str):
@@ -195,21 +215,9 @@ def _grow(config: Any, tensors: Tensors, tokens: int) -> None:
         if name in tensors:
             if len(tensors[name]) != held:
                 raise UserError(f"{name} has {len(tensors[name])} rows, and config.json says vocab_size {held}")
-            tensors[name] = _with_rows(tensors[name], config.text_config.vocab_size)
-
-
-def _with_rows(table_vd: Tensor, rows: int) -> Tensor:
-    mean_1d = table_vd.float().mean(dim=0, keepdim=True).to(table_vd.dtype)
-    return torch.cat([table_vd, mean_1d.expand(rows - len(table_vd), -1)])
+            tensors[name] = with_rows(tensors[name], config.text_config.vocab_size)
 
 
 def _images(values: dict[str, Any], tower_folder: Path, tower: Tower) -> BaseImageProcessor:
-    """The tower's image processor, which under ``image_aspect_ratio: pad`` first pads to a square as LLaVA does."""
-    base: Any = image_processor(tower_folder, tower.config)
-    if values.get("image_aspect_ratio") != "pad":
-        return base
-    steps = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb")
-    numbers = ("size", "crop_size", "resample", "rescale_factor", "image_mean", "image_std")
-    kept = {key: value for key, value in base.to_dict().items() if key in (*steps, *numbers) and value is not None}
-    options: dict[str, Any] = {"do_center_crop": False, **kept}
-    return LlavaImageProcessorPil(do_pad=True, **options)
+    base = image_processor(tower_folder, tower.config)
+    return padded(base) if values.get("image_aspect_ratio") == "pad" else base

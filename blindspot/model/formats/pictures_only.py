@@ -12,6 +12,8 @@ from transformers import AutoImageProcessor, AutoTokenizer
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.models.smolvlm import processing_smolvlm
 
+from blindspot.model.formats.folder import BACKEND
+
 _SMOLVLM: Any = processing_smolvlm
 _VIDEOS = "video_processor"
 _NO_VIDEOS = SimpleNamespace(num_frames=None, fps=None)
@@ -35,7 +37,7 @@ def read(folder: Path, config: Any) -> Any:
     whole = _whole(config)
     names = whole.get_attributes()
     parts: dict[str, Any] = {
-        "image_processor": AutoImageProcessor.from_pretrained(folder, local_files_only=True),
+        "image_processor": AutoImageProcessor.from_pretrained(folder, backend=BACKEND, local_files_only=True),
         "tokenizer": AutoTokenizer.from_pretrained(folder, local_files_only=True),
     }
     settings = whole.get_processor_dict(folder, local_files_only=True)[0]

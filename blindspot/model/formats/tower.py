@@ -9,7 +9,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from blindspot.encoders import detect, native_grid
 from blindspot.errors import UserError
 from blindspot.model.formats import aimv2_original
-from blindspot.model.formats.folder import cached, read_json
+from blindspot.model.formats.folder import BACKEND, cached, read_json
 from blindspot.model.formats.strict import quietly
 from blindspot.model.formats.weights import Tensors, read_tensors
 
@@ -65,7 +65,7 @@ def image_processor(folder: Path, config: Any) -> BaseImageProcessor:
     if (folder / "preprocessor_config.json").is_file():
         with quietly():
             return AutoImageProcessor.from_pretrained(
-                folder, backend="pil", local_files_only=True, trust_remote_code=False
+                folder, backend=BACKEND, local_files_only=True, trust_remote_code=False
             )
     return detect(config).image_processor(native_grid(config)[0] * config.patch_size, config.patch_size)
 

@@ -7,7 +7,6 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from blindspot.errors import UserError
 from blindspot.training.data.batching import llava_order, packed_share, padded_share
 from blindspot.training.data.pictures import Finding
 from blindspot.training.data.rows import LlavaRows
@@ -92,18 +91,8 @@ def make_report(
     return report
 
 
-def usable(report: Mapping[str, Any], rows: LlavaRows | None = None) -> np.ndarray:
-    """The numbers of the rows that no fault of a report touches, ascending: those to train on.
-
-    Args:
-        report: from `check`, or read from its file.
-        rows: the data set that it should be about.
-
-    Raises:
-        UserError: if the report is about another file than ``rows``.
-    """
-    if rows is not None and report["source"]["sha256"] != rows.source.sha256:
-        raise UserError(f"the report is about other bytes than {rows.source.path} has now; check it again")
+def usable(report: Mapping[str, Any]) -> np.ndarray:
+    """The numbers of the rows that no fault of a report touches, ascending: those to train on."""
     touched = _rows(entry for entries in report["faults"].values() for entry in entries)
     return np.setdiff1d(np.arange(report["rows"]), np.array(sorted(touched), np.int64))
 

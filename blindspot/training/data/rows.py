@@ -28,13 +28,6 @@ class Row:
     messages: list[Message]
     images: tuple[str, ...]
 
-    @property
-    def image(self) -> str | None:
-        """The only picture, of rows that have one at most, as all of LLaVA's do."""
-        if len(self.images) > 1:
-            raise ValueError(f"{self.id} has {len(self.images)} pictures")
-        return self.images[0] if self.images else None
-
 
 class Lengths(NamedTuple):
     """For each row the words of its turns as LLaVA counts them, and its pictures."""
@@ -106,10 +99,6 @@ class LlavaRows:
         words = [batch.column("words").to_numpy() for batch in self._batches()]
         pictures = [batch.column("images").value_lengths().to_numpy() for batch in self._batches()]
         return Lengths(np.concatenate(words), np.concatenate(pictures))
-
-    def problems(self) -> dict[int, str]:
-        """The rows that cannot be trained on, whatever the tokenizer and the template, and why."""
-        return {number: why for number, why in enumerate(self.column("problem")) if why}
 
     def column(self, name: str) -> Iterator[Any]:
         """A column of the index (see `index`) from the first row to the last."""

@@ -63,7 +63,8 @@ def train_arm(
             load_connector(variant, connector)
         template = template or {"connector": "plain", "instruct": "v1"}[stage]
         material = Material(json, images, out / "rows", template, max_length, pad=stage == "instruct")
-        state = train_stage(config, variant, processor, material, out, ranks, report, {})
+        facts = {"stage": stage} | ({"model": str(model.resolve())} if isinstance(model, Path) else {})
+        state = train_stage(config, variant, processor, material, out, ranks, report, facts)
         connects = set(config.frozen) == {"vision_tower", "language_model"}
         made = out / (CONNECTOR if connects else MODEL)
         if ranks.first and connects:

@@ -73,8 +73,8 @@ def arguments(way: Way, text_config: Any, document_bl: Tensor, lengths: Sequence
         UserError: if a document is longer than what a layer of the model sees.
     """
     window = getattr(text_config, "sliding_window", None)
-    windowed = "sliding_attention" in (getattr(text_config, "layer_types", None) or ())
-    if window and windowed and max(lengths) > window:
+    kinds = getattr(text_config, "layer_types", None) or ("sliding_attention",)  # Mistral's layers are all of one kind
+    if window and "sliding_attention" in kinds and max(lengths) > window:
         raise UserError(
             f"a sample of {max(lengths)} tokens is longer than the window of {window} that this language model's "
             "layers see; lower the maximum length"

@@ -66,9 +66,8 @@ class Checkpoints:
         try:
             load(state, checkpoint_id=path)
         except (Exception, CheckpointException) as error:  # what damaged files make it raise has no common base
-            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
             raise UserError(
-                f"{path} cannot be continued ({reason}); delete it to continue from the one before"
+                f"{path} cannot be continued ({_reason(error)}); delete it to continue from the one before"
             ) from error
         set_model_state_dict(objective, state["model"], options=_TRAINED)
         set_optimizer_state_dict(objective, optimiser, state["optimiser"], options=_TRAINED)
@@ -130,5 +129,8 @@ def _state(objective: Objective, optimiser: Optimizer) -> dict[str, Any]:
 
 
 def _unwritable(path: Path, error: BaseException) -> UserError:
-    reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-    return UserError(f"cannot write {path}: {reason}; free the disk or choose another --out")
+    return UserError(f"cannot write {path}: {_reason(error)}; free the disk or choose another --out")
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]

@@ -2,22 +2,12 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from blindspot.errors import UserError
 
 Part = Literal["vision_tower", "multi_modal_projector", "language_model"]
 Stage = Literal["connector", "instruct"]
-_PARTS = ("vision_tower", "multi_modal_projector", "language_model")
-_CHOICES = {
-    "precision": ("fp32", "bf16"),
-    "checkpointing": ("none", "selective", "full"),
-    "batching": ("packed", "llava"),
-    "attention": ("auto", "documents", "varlen", "mask"),
-    "loss": ("tokens", "llava_exact"),
-    "optimiser_states": ("fp32", "bf16"),
-    "tracker": (None, "trackio", "wandb", "tensorboard"),
-}
 _POSITIVE = (
     "batch", "lr", "encoder_lr", "epochs", "steps", "clip", "pack_tokens", "row_batch", "shard_size", "save_every",
     "keep",
@@ -87,16 +77,16 @@ class TrainConfig:
     keep: int = 2
     seed: int = 42
     workers: int = 4
-    tracker: Literal["trackio", "wandb", "tensorboard"] | None = None
+    tracker: Literal[None, "trackio", "wandb", "tensorboard"] = None
 
     def __post_init__(self) -> None:
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                known = ", ".join(str(choice) for choice in allowed)
+        for name, hint in get_type_hints(type(self)).items():
+            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
+                known = ", ".join(map(str, get_args(hint)))
                 raise UserError(f"{name}: {getattr(self, name)!r} is none of {known}")
-        unknown = set(self.frozen) - set(_PARTS)
-        if unknown or set(self.frozen) == set(_PARTS):
-            raise UserError(f"frozen: {', '.join(sorted(self.frozen))}; name one or two of {', '.join(_PARTS)}")
+        if not set(self.frozen) < set(get_args(Part)):
+            known = ", ".join(get_args(Part))
+            raise UserError(f"frozen: {', '.join(sorted(self.frozen))}; name one or two of {known}")
         for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and not value > 0:

@@ -76,10 +76,11 @@ def train(
         log = Log(out, done, config.tracker) if ranks.first else None
         meter = Meter(ranks, steps)
         batches = _batches(config, samples, range(done, steps), packed, ranks)
+        shard = ranks.rank % (config.shard_size or ranks.world)  # copies of a weight round its moments alike
         with batches_ahead(batches, config.workers, pin=ranks.device.type == "cuda") as data:
             for step, batch in enumerate(data, start=done):
                 meter.data_arrived()
-                torch.manual_seed((config.seed * 1_000_003 + step) * 4099 + ranks.rank)
+                torch.manual_seed((config.seed * 1_000_003 + step) * 4099 + shard)
                 skipped = _skipped(batch, ranks)
                 counts = count(batch, costs, patch_size, ranks)
                 shares = weights(config.loss, batch, counts)

@@ -1,11 +1,12 @@
 """The loss of a micro-batch: cross-entropy summed over supervised tokens, with logits of these alone."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import LinearCrossEntropyOptions
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from blindspot.training.distributed import attention
 from blindspot.training.distributed.batches import Micro
@@ -38,7 +39,7 @@ class Objective(nn.Module):
         hidden_bld = self.variant.model(
             input_ids=micro.ids_bl,
             use_cache=False,
-            **{name: self._cast(tensor) for name, tensor in micro.pixels.items()},
+            **micro.pixels,  # which sharding has cast to the dtype of the weights
             **self._attention(micro),
         ).last_hidden_state
         head = self.variant.lm_head
@@ -55,13 +56,18 @@ class Objective(nn.Module):
         ways = attention.arguments(self._way, text, micro.document_bl, micro.lengths, self._dtype)
         return {"position_ids": micro.positions_bl, **ways}
 
-    def _cast(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
-
 
 def token_losses(hidden_nd: Tensor, head_vd: Tensor, label_n: Tensor) -> Tensor:
-    """Cross-entropy of each token in float32; of many, in chunks, so that logits of all are never in memory."""
+    """Cross-entropy of each token in float32; of many, in chunks, so that logits of all are never in memory.
+
+    Not `F.linear_cross_entropy`: of bfloat16 it gives losses, and takes their gradients, in bfloat16.
+    """
     if len(hidden_nd) <= CHUNK:
-        return F.cross_entropy(F.linear(hidden_nd, head_vd).float(), label_n, reduction="none")
-    options = LinearCrossEntropyOptions(acc_policy="accurate", chunking_method=None, batch_chunk_size=CHUNK)
-    return F.linear_cross_entropy(hidden_nd, head_vd, label_n, reduction="none", options=options).float()
+        return _losses(hidden_nd, head_vd, label_n)
+    chunks = zip(hidden_nd.split(CHUNK), label_n.split(CHUNK), strict=True)
+    again = partial(checkpoint, _losses, use_reentrant=False, preserve_rng_state=False)
+    return torch.cat([again(hidden_cd, head_vd, label_c) for hidden_cd, label_c in chunks])
+
+
+def _losses(hidden_nd: Tensor, head_vd: Tensor, label_n: Tensor) -> Tensor:
+    return F.cross_entropy(F.linear(hidden_nd, head_vd).float(), label_n, reduction="none")

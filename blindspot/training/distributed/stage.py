@@ -10,8 +10,8 @@ from torch import Tensor
 
 from blindspot.errors import UserError
 from blindspot.model import conversation
-from blindspot.model.assemble import padded
 from blindspot.model.chat_template import from_chat_template
+from blindspot.model.formats.llava_original import padded
 from blindspot.training.data import LlavaRows, index_rows
 from blindspot.training.distributed.config import TrainConfig
 from blindspot.training.distributed.llava import LlavaSamples, Template
@@ -64,7 +64,7 @@ def train_stage(
         out: folder of the run.
         ranks: the processes.
         report: told of every step, on the first rank.
-        facts: see `loop.train`.
+        facts: see `loop.train`; bytes of the rows, template and length are added.
 
     Returns:
         The weights, on the first rank.
@@ -86,8 +86,10 @@ def train_stage(
         processor.image_processor = padded(processor.image_processor)
     if material.template in conversation.CHAT_TEMPLATES:
         processor.chat_template = processor.tokenizer.chat_template = conversation.CHAT_TEMPLATES[material.template]
-    samples = LlavaSamples(LlavaRows(material.index, material.images), processor, template, material.max_length)
-    return train(config, variant, samples, out, report, facts)
+    rows = LlavaRows(material.index, material.images)
+    samples = LlavaSamples(rows, processor, template, material.max_length)
+    own = {"rows": rows.source.sha256, "template": material.template, "max_length": material.max_length}
+    return train(config, variant, samples, out, report, {**own, **facts})
 
 
 def refuse_long(config: TrainConfig, max_length: int) -> None:

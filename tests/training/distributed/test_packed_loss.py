@@ -1,5 +1,7 @@
 """Packing, accumulation and ways of attending change nothing: loss and gradients are those of samples one by one."""
 
+import inspect
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -8,9 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import varlen
 from toy_training import IMAGE, ToySamples, toy_variant
+from transformers import MistralConfig, Qwen2Config
 
 from blindspot.connectors import ConnectorSpec
+from blindspot.errors import UserError
+from blindspot.model import body
 from blindspot.model.encoding import IGNORE
 from blindspot.positions import EncoderPositions, LanguagePositions
 from blindspot.training.distributed import attention, loss
@@ -34,6 +40,7 @@ VARIANTS = {
     "queries": {"connector": ConnectorSpec("resampler", tokens=3, depth=1)},
     "gated": {"connector": ConnectorSpec("gated_cross_attention", every=1)},
 }
+DOCUMENTED = inspect.signature(varlen.varlen_attn)
 TOKENS = {"row_break": 6, "pooled": 1, "queries": 3, "gated": 1}
 
 
@@ -174,6 +181,87 @@ def test_chunks_give_the_cross_entropy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loss, "CHUNK", 5)
     for ours, expected in zip(run(), whole, strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_chunks_in_bfloat16_are_as_exact_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    # Small whole numbers, so that bfloat16 has the logits without rounding.
+    hidden_nd = torch.randint(-2, 3, (37, 8), generator=generator).bfloat16()
+    head_vd = torch.randint(-2, 3, (40, 8), generator=generator).bfloat16()
+    label_n = torch.randint(0, 40, (37,), generator=generator)
+    weight_n = torch.rand(37, generator=generator)
+    found = []
+    for chunk in (37, 5):
+        monkeypatch.setattr(loss, "CHUNK", chunk)
+        hidden = hidden_nd.clone().requires_grad_()
+        loss_n = token_losses(hidden, head_vd, label_n)
+        (loss_n * weight_n).sum().backward()
+        found.append((loss_n.detach(), hidden.grad))
+    (whole_n, gradient_nd), (ours_n, ours_nd) = found
+    exact_n = F.cross_entropy(hidden_nd.double() @ head_vd.double().T, label_n, reduction="none")
+    for loss_n in (whole_n, ours_n):
+        torch.testing.assert_close(loss_n.double(), exact_n, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(ours_nd, gradient_nd, rtol=1e-6, atol=1e-6)
+
+
+def _flash(query: Tensor, key: Tensor, value: Tensor, *given: Any, **named: Any) -> Tensor:
+    """What torch documents of `varlen_attn`, in plain arithmetic: causal where the window is (-1, 0)."""
+    bound = DOCUMENTED.bind(query, key, value, *given, **named).arguments
+    starts, longest = bound["cu_seq_q"], bound["max_q"]
+    assert bound["window_size"] == (-1, 0) and starts.dtype == torch.int32
+    assert torch.equal(bound["cu_seq_k"], starts) and bound["max_k"] == longest == starts.diff().max()
+    assert bound.get("enable_gqa", False) == (key.shape[1] != query.shape[1])
+    key, value = (states.repeat_interleave(query.shape[1] // states.shape[1], dim=1) for states in (key, value))
+    parts = []
+    for start, end in pairwise(starts.tolist()):
+        scores_hqk = torch.einsum("qhd,khd->hqk", query[start:end], key[start:end]) * bound["scale"]
+        future_qk = torch.ones(end - start, end - start).triu(1).bool()
+        weights_hqk = scores_hqk.masked_fill(future_qk, float("-inf")).softmax(dim=-1)
+        parts.append(torch.einsum("hqk,khd->qhd", weights_hqk, value[start:end]))
+    return torch.cat(parts)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_flash_attention_is_called_as_it_is_documented(grouped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    variant = toy_variant()
+    for layer in variant.model.language_model.layers if grouped else ():
+        layer.self_attn.num_key_value_groups = 2
+        for projection in (layer.self_attn.k_proj, layer.self_attn.v_proj):
+            projection.weight = torch.nn.Parameter(projection.weight[: len(projection.weight) // 2].detach())
+    value, reference = _one_by_one(variant, SAMPLES)
+    monkeypatch.setattr(varlen, "varlen_attn", _flash)
+    ours, gradients, _ = _in_micros(variant, SAMPLES, Layout(200, multiple=64), "varlen")
+    assert abs(ours - value) < 1e-6 * value
+    _same(gradients, reference)
+
+
+@pytest.mark.parametrize("way", ["documents", "varlen", "mask"])
+@pytest.mark.parametrize("name", ["plain", "rotary encoder", "mixed, CLIP", "pooled"])
+def test_whatever_a_step_makes_is_on_the_device_of_the_weights(name: str, way: Any, monkeypatch: Any) -> None:
+    def insert(embeds_bld: Tensor, is_image_bl: Tensor, tokens: list[Tensor]) -> Tensor:
+        return embeds_bld.masked_scatter(is_image_bl[..., None], torch.cat(tokens))
+
+    monkeypatch.setattr(body, "_insert", insert)  # without the count, which the device meta does not have
+    samples, device = ToySamples(count=12, tokens=TOKENS.get(name, 4)), torch.device("meta")
+    batch = Batches(samples, Order(12, 12, 12, Shuffled(12, 0)), Layout(200, multiple=128), range(1), 0, 1, 0)[0]
+    micro = batch.micros[0].to(device)  # pyright: ignore
+    objective = Objective(toy_variant(**VARIANTS[name]).to(device), way, torch.float32)
+    total, document_k = objective(micro)  # the CPU's tensors and this device's do not go together
+    total.backward()
+    assert total.device == document_k.device == device
+
+
+@pytest.mark.parametrize(
+    "config",
+    [MistralConfig(sliding_window=8), Qwen2Config(use_sliding_window=True, sliding_window=8, max_window_layers=0)],
+)
+def test_what_a_layer_would_not_see_is_refused(config: Any) -> None:
+    config._attn_implementation = "sdpa"
+    document_bl = torch.zeros(1, 12, dtype=torch.long)
+    for way in ("documents", "mask"):
+        attention.arguments(way, config, document_bl, [8, 4], torch.float32)
+        with pytest.raises(UserError, match="9 tokens is longer than the window of 8"):
+            attention.arguments(way, config, document_bl, [9, 3], torch.float32)
 
 
 def test_the_mask_hides_other_documents_and_the_future() -> None:

@@ -84,6 +84,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "dying",
         "arm",
         "copies",
+        "rounded",
     ):
         (root / name).mkdir()
     first, second = _start(f"base={root / 'two'}", f"killed={root / 'killed'}")
@@ -106,7 +107,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train_arm(
         toy_parts(), root / "arm" / "rows.json", root / "arm" / "images", root / "arm" / "alone", "instruct", **SMALL
     )
-    checks = ["killed", "lonely", "deadly", "half", "dying", "arm", "copies"]
+    checks = ["killed", "lonely", "deadly", "half", "dying", "arm", "copies", "rounded"]
     both = _start(
         f"base={root / 'one_then_two'}", *[f"{name.replace('killed', 'base')}={root / name}" for name in checks]
     )
@@ -146,6 +147,11 @@ def test_two_processes_train_as_one_does(runs: Path) -> None:
 
 def test_copies_of_the_weights_train_as_one_does(runs: Path) -> None:
     assert _apart(runs, "copies", "one") < TOLERANCE
+
+
+def test_copies_whose_moments_are_rounded_stay_the_same(runs: Path) -> None:
+    apart = _state(runs, "rounded")
+    assert apart and not any(difference.any() for difference in apart.values())
 
 
 def test_a_run_goes_on_with_another_number_of_processes(runs: Path) -> None:

@@ -11,9 +11,9 @@ from toy_training import SMALL, WORDS, toy_parts, toy_variant, write_rows
 import blindspot
 from blindspot.connectors import ConnectorSpec
 from blindspot.errors import UserError
-from blindspot.model.assemble import padded
 from blindspot.model.conversation import RowError, plain, v1
 from blindspot.model.encoding import IGNORE
+from blindspot.model.formats.llava_original import padded
 from blindspot.model.tokenizer import word_tokenizer, words_of
 from blindspot.positions import LanguagePositions
 from blindspot.training.data import LlavaRows, index_rows
@@ -97,6 +97,19 @@ def test_a_model_is_saved_in_the_precision_it_was_trained_in(data: tuple[Path, P
     loaded, _ = blindspot.load(model)
     assert loaded.dtype == torch.bfloat16
     assert json.loads((model / "config.json").read_text())["model_type"] == "llava"
+
+
+def test_a_run_of_other_rows_or_another_model_is_not_continued(data: tuple[Path, Path], tmp_path: Path) -> None:
+    small = {**SMALL, "steps": 1}
+    models = [train_arm(toy_parts(), *data, tmp_path / name, "instruct", **small) for name in ("a", "b")]
+    train_arm(models[0], *data, tmp_path / "run", "instruct", **small)
+    with pytest.raises(UserError, match=r"is another \(model was .*/a/model and is .*/b/model\)"):
+        train_arm(models[1], *data, tmp_path / "run", "instruct", **small)
+    with pytest.raises(UserError, match=r"is another \(template was v1 and is plain\)"):
+        train_arm(models[0], *data, tmp_path / "run", "instruct", template="plain", **small)
+    data[0].write_text(data[0].read_text().replace("red", "blue"))
+    with pytest.raises(UserError, match=r"is another \(rows was \w+ and is \w+\)"):
+        train_arm(models[0], *data, tmp_path / "run", "instruct", **small)
 
 
 def test_a_connector_goes_where_it_fits(tmp_path: Path) -> None:

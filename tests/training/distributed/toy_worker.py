@@ -94,6 +94,15 @@ def _copies(out: Path) -> Any:
     return train(replace(BASE, shard_size=1), base_variant(), ToySamples(), out)
 
 
+def _rounded(out: Path) -> Any:
+    """How far apart copies of the weights end whose moments are rounded at random."""
+    variant = base_variant()
+    with joined() as ranks:
+        train(replace(BASE, shard_size=1, optimiser_states="bf16", steps=4), variant, ToySamples(), out)
+        copies = ranks.gather({name: parameter.to_local().detach() for name, parameter in variant.named_parameters()})
+    return {name: copies[1][name] - tensor for name, tensor in copies[0].items()} if ranks.first else {}
+
+
 def _arm(out: Path) -> Any:
     train_arm(toy_parts(), out / "rows.json", out / "images", out / "run", "instruct", **SMALL)
 
@@ -107,6 +116,7 @@ CHECKS = {
     "dying": _dying,
     "arm": _arm,
     "copies": _copies,
+    "rounded": _rounded,
 }
 
 
