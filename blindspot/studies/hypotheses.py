@@ -1,7 +1,5 @@
 """The claims of a study, checked against its arms and columns."""
 
-from typing import Any
-
 from blindspot.errors import UserError
 from blindspot.studies.arms import expand_arms
 from blindspot.studies.columns import columns
@@ -28,8 +26,3 @@ def check(study: Study) -> None:
             raise UserError(
                 f'hypotheses: "{hypothesis.id}": no column "{hypothesis.column}"; {suggest(hypothesis.column, known)}'
             )
-
-
-def describe(study: Study) -> list[dict[str, Any]]:
-    """The hypotheses as plain values, for ``plan.json``."""
-    return [hypothesis.model_dump() for hypothesis in study.hypotheses]

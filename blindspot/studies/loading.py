@@ -7,7 +7,6 @@ from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from blindspot.errors import UserError
 from blindspot.files import write_text
@@ -41,7 +40,6 @@ def load_study(
     name_or_path: str | Path,
     scale: str | None = None,
     seeds: int | None = None,
-    overrides: Mapping[str, Any] | None = None,
 ) -> Study:
     """Read a study and resolve it at a scale.
 
@@ -49,7 +47,6 @@ def load_study(
         name_or_path: a shipped study (``miniature``) or the path of a YAML file.
         scale: ``full`` or a key of the file's ``scales``; its values replace those of the file.
         seeds: replaces the file's ``seeds``.
-        overrides: further values of the same shape as the file; they win over everything else.
 
     Raises:
         UserError: naming the file, the key and what to write instead.
@@ -71,11 +68,8 @@ def load_study(
     resolved = _merge(raw, {**study.scales.get(chosen, {}), "scale": chosen, "scales": None})
     del resolved["scales"]
     if seeds is not None:
-        resolved = _merge(resolved, {"seeds": seeds})
-        _validate(resolved, "--seeds", "")
-    if overrides:
-        resolved = _merge(resolved, overrides)
-    return _validate(resolved, "overrides" if overrides else where, "")
+        resolved["seeds"], where = seeds, "--seeds"  # all that is not checked yet
+    return _validate(resolved, where, "")
 
 
 def save_study(study: Study, path: Path) -> None:
@@ -89,7 +83,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
-        for key, _ in node.value:
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
                 raise yaml.MarkedYAMLError(problem=f'key "{key.value}" is given twice', problem_mark=key.start_mark)
             seen.add(key.value)
@@ -148,9 +142,7 @@ def _validate(raw: Mapping[str, Any], where: str, prefix: str) -> Study:
     except UserError as error:
         raise UserError(f"{where}: {prefix}arms: {error}") from None
     except ValidationError as error:
-        # A mistyped key is reported twice, as unknown and as missing: the first says more.
-        problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-        raise UserError(f"{where}: {prefix}{explain(problems[0])}") from None
+        raise UserError(f"{where}: {prefix}{explain(error, Study)}") from None
     try:
         hypotheses.check(study)
     except UserError as error:
@@ -158,12 +150,15 @@ def _validate(raw: Mapping[str, Any], where: str, prefix: str) -> Study:
     return study
 
 
-def explain(problem: ErrorDetails) -> str:
+def explain(error: ValidationError, study: type[BaseModel]) -> str:
+    """The first mistake in a file that should be a ``study``: where it is and what to write instead."""
+    # A mistyped key is reported twice, as unknown and as missing: the first says more.
+    problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     location, kind, value = problem["loc"], problem["type"], problem["input"]
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
     context = problem.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"{key}: unknown key; {suggest(str(location[-1]), _section(location[:-1]).model_fields)}"
+        return f"{key}: unknown key; {suggest(str(location[-1]), _section(study, location[:-1]).model_fields)}"
     if kind == "missing":
         return f"{key}: missing; every study states it"
     if kind == "literal_error":
@@ -183,16 +178,16 @@ def explain(problem: ErrorDetails) -> str:
     return f"{key}: {problem['msg']}"
 
 
-def _section(location: tuple[int | str, ...]) -> type[BaseModel]:
-    section: type[BaseModel] = Study
+def _section(study: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
+    section = study
     for part in location:
         if isinstance(part, str):
-            section = model_in(section.model_fields[part].annotation)
+            section = _model_in(section.model_fields[part].annotation)
     return section
 
 
-def model_in(annotation: Any) -> Any:
+def _model_in(annotation: Any) -> Any:
     """The group of keys that a field holds, alone, in a list or as an option."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for inner in get_args(annotation) if (found := model_in(inner))), None)
+    return next((found for inner in get_args(annotation) if (found := _model_in(inner))), None)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from blindspot.files import fingerprint, write_json
-from blindspot.studies import hypotheses
 from blindspot.studies.arms import Arm, describe_arms, expand_arms
 from blindspot.studies.axes import CONNECTORS, LANGUAGE_POSITIONS
+from blindspot.studies.columns import columns
 from blindspot.studies.pairs import compared_pairs
 from blindspot.studies.schedule import estimate
 from blindspot.studies.spec import Study
@@ -43,14 +43,13 @@ def plan_steps(study: Study, code: str, data: str | None = None) -> list[Step]:
     return plan.steps
 
 
-def write_plan(run: Path, study: Study, steps: list[Step], columns: list[dict[str, Any]]) -> None:
+def write_plan(run: Path, study: Study, steps: list[Step]) -> None:
     """Write ``plan.json``: what the reports need to know about a run.
 
     Args:
         run: the run folder.
         study: the resolved study.
         steps: its steps.
-        columns: what its questions are called in the tables.
     """
     write_json(
         run / "plan.json",
@@ -62,8 +61,8 @@ def write_plan(run: Path, study: Study, steps: list[Step], columns: list[dict[st
             "seeds": study.seeds,
             "arms": describe_arms(study),
             "pairs": compared_pairs(study),
-            "columns": columns,
-            "hypotheses": hypotheses.describe(study),
+            "columns": columns(study.source),
+            "hypotheses": [claim.model_dump() for claim in study.hypotheses],
             "notes": _notes(study),
             "data": {"test": steps[0].folder},
             "steps": [

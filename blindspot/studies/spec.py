@@ -1,5 +1,6 @@
 """What a study says: the keys of its YAML file as typed, checked values."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -26,6 +27,10 @@ class Section(BaseModel):
     """A group of keys: unknown keys and silent conversions are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    def stated(self, keys: Iterable[str]) -> dict[str, Any]:
+        """Those of some keys that are given, in their order."""
+        return {key: value for key in keys if (value := getattr(self, key)) is not None}
 
 
 class Axes(Section):
@@ -58,7 +63,7 @@ class Axes(Section):
     @property
     def given(self) -> dict[str, Any]:
         """The axes that are given, in their order."""
-        return {axis: value for axis in AXES if (value := getattr(self, axis)) is not None}
+        return self.stated(AXES)
 
 
 AXES = tuple(Axes.model_fields)
@@ -90,7 +95,7 @@ class Cross(Section):
     @property
     def given(self) -> dict[str, list[Any]]:
         """The crossed axes in their order, each with its values."""
-        return {axis: values for axis in AXES if (values := getattr(self, axis, None)) is not None}
+        return self.stated(AXES)
 
 
 class Baselines(Section):
@@ -110,8 +115,7 @@ class Baselines(Section):
     @property
     def given(self) -> dict[str, list[Any]]:
         """The axes with baselines, in their order."""
-        values = {axis: value for axis in AXES if (value := getattr(self, axis)) is not None}
-        return {axis: value if isinstance(value, list) else [value] for axis, value in values.items()}
+        return {axis: value if isinstance(value, list) else [value] for axis, value in self.stated(AXES).items()}
 
 
 class Replicate(Section):
@@ -253,13 +257,13 @@ class Hypothesis(Section):
     id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
     claim: str
     test: str
-    contrast: dict[str, float]
+    contrast: dict[str, Annotated[float, Field(allow_inf_nan=False)]]
     predicts: Literal["positive", "negative", "zero"]
     column: str
 
     @model_validator(mode="after")
     def _weights_cancel(self) -> Self:
-        if len(self.contrast) < 2 or abs(sum(self.contrast.values())) > 1e-9:
+        if not any(self.contrast.values()) or abs(sum(self.contrast.values())) > 1e-9:
             raise refuse(f'contrast of "{self.id}": weights of two or more arms that sum to zero')
         return self
 

@@ -89,7 +89,5 @@ def _link_models(run: Path, ledger: Ledger) -> None:
 
 
 def _write_records(run: Path, study: Study, ledger: Ledger) -> None:
-    from blindspot.studies.columns import columns
-
     save_study(study, run / "study.yaml")
-    write_plan(run, study, list(ledger.steps), columns(study.source))
+    write_plan(run, study, list(ledger.steps))

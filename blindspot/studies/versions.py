@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1]
 RESULT_SOURCES = (
     "question.py",
     "scenes",
+    "benchmarks/boxes/geometry.py",
     "benchmarks/exact.py",
     "benchmarks/nlvr.py",
     "positions",
@@ -31,6 +32,16 @@ RESULT_SOURCES = (
 )
 """Files and rooms whose code determines results. The engine, the reports and the command line do not."""
 
+DIAGNOSIS_SOURCES = (
+    "diagnostics",
+    "evaluation/base.py",
+    "evaluation/families",
+    "evaluation/prompts/marks.py",
+    "evaluation/statistics.py",
+    "studies/diagnosing.py",
+)
+"""Likewise for diagnoses, beside those."""
+
 RESULT_LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")
 
 
@@ -41,8 +52,8 @@ def code_version() -> str:
 
 
 def diagnostics_version() -> str:
-    """Hash of the source bytes of what diagnoses, beside what is in `code_version`."""
-    return fingerprint(_sources(("diagnostics", "evaluation/families")))
+    """Hash of the source bytes of `DIAGNOSIS_SOURCES`, beside what is in `code_version`."""
+    return fingerprint(_sources(DIAGNOSIS_SOURCES))
 
 
 def nlvr_fingerprint(folder: Path | None) -> str:

@@ -1,60 +1,55 @@
-"""Contrasts of arms: the noise of a blocked design, the interval, and how often either is wrong."""
+"""Contrasts of arms, taken seed by seed: the interval, and how often it is wrong."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from blindspot.evaluation.contrasts import blocked_noise, contrast
-from blindspot.evaluation.statistics import Noise
-
-
-def test_what_a_seed_does_to_all_arms_is_no_noise() -> None:
-    arm, seed = np.array([0.2, 0.5, 0.9]), np.array([0.0, 0.05, -0.1])
-    noise = blocked_noise((arm[:, None] + seed).tolist())
-    assert noise.variance == pytest.approx(0, abs=1e-12)
-    assert noise.df == 4
-
-
-def test_noise_is_the_residual_mean_square_of_least_squares() -> None:
-    table = np.random.default_rng(0).normal(size=(5, 3))
-    design = np.zeros((15, 8))
-    for arm in range(5):
-        for seed in range(3):
-            design[3 * arm + seed, [arm, 5 + seed]] = 1
-    fitted = design @ np.linalg.lstsq(design, table.ravel(), rcond=None)[0]
-    assert blocked_noise(table.tolist()).variance == pytest.approx(np.sum((table.ravel() - fitted) ** 2) / 8)
-
-
-def test_one_seed_leaves_noise_unknown() -> None:
-    noise = blocked_noise([[0.4], [0.6]])
-    assert noise == Noise(None, 0, 0)
-    test = contrast(0.2, 0.02, 100, noise, [1, -1], seeds=1)
-    assert (test.low, test.p) == (None, None)
+from blindspot.evaluation.contrasts import Contrast, contrast
 
 
 def test_interval_by_hand() -> None:
-    test = contrast(0.3, 0.03, 101, Noise(0.0036, 20, 33), [1, -1], seeds=3)
-    squared = 0.0009 + 0.0036 * 2 / 3
-    df = squared**2 / (0.0009**2 / 100 + 0.0024**2 / 20)
-    half = stats.t.ppf(0.975, df) * squared**0.5
+    test = contrast([0.1, 0.3, 0.5], 0.03, 1)
+    squared = 0.0009 + 0.04 / 3
+    half = stats.t.ppf(0.975, 2) * squared**0.5
     assert (test.low, test.high) == (pytest.approx(0.3 - half), pytest.approx(0.3 + half))
-    assert test.p == pytest.approx(2 * stats.t.sf(0.3 / squared**0.5, df))
+    assert test.p == pytest.approx(2 * stats.t.sf(0.3 / squared**0.5, 2))
+
+
+def test_without_an_error_of_questions_it_is_the_paired_t_test() -> None:
+    first, second = np.random.default_rng(0).normal(size=(2, 5))
+    test, known = contrast((first - second).tolist(), 0.0, 100), stats.ttest_rel(first, second)
+    interval = known.confidence_interval(0.95)
+    assert (test.value, test.p, test.df) == (pytest.approx((first - second).mean()), pytest.approx(known.pvalue), 4)
+    assert (test.low, test.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+
+
+def test_what_a_seed_does_to_all_arms_is_no_noise() -> None:
+    seed = np.array([0.0, 0.05, -0.1])
+    arms = np.array([0.2, 0.5, 0.9])[:, None] + seed
+    test = contrast((arms[2] - arms[0]).tolist(), 1e-6, 1)
+    assert (test.low, test.high) == (pytest.approx(0.7, abs=1e-5), pytest.approx(0.7, abs=1e-5))
+
+
+@pytest.mark.parametrize(("values", "error"), [([0.2], 0.02), ([0.2, 0.3], None)])
+def test_one_seed_or_one_cluster_leaves_noise_unknown(values: list[float], error: float | None) -> None:
+    assert contrast(values, error, 1) == Contrast(float(np.mean(values)), None, None, None, None)
 
 
 def test_intervals_stay_within_what_a_contrast_can_be() -> None:
-    test = contrast(0.9, 0.2, 50, Noise(0.04, 10, 12), [1, -1], seeds=2)
-    assert test.high == 1.0
-    twice = contrast(1.2, 0.2, 50, Noise(0.04, 10, 12), [1, -1, -1, 1], seeds=2)
-    assert twice.high is not None and 1.2 < twice.high <= 2
+    assert contrast([0.8, 1.0], 0.2, 1).high == 1.0
+    assert contrast([1.1, 1.3], 0.2, 2).high == 2.0
 
 
-def test_ninety_five_of_a_hundred_intervals_hold_the_truth() -> None:
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("from_questions", [0.0, 0.01, 0.05])
+def test_at_least_ninety_five_of_a_hundred_intervals_hold_the_truth(seeds: int, from_questions: float) -> None:
+    """One arm has noise, the other none; both share what their seed does. Pooled noise would be too small for them."""
     rng = np.random.default_rng(1)
-    held = 0
-    for _ in range(600):
-        table = rng.normal(0, 0.06, size=(6, 3)) + rng.normal(0, 0.2, size=(1, 3)) + np.linspace(0.3, 0.8, 6)[:, None]
-        value = float(table[0].mean() - table[1].mean())
-        test = contrast(value, 1e-6, 500, blocked_noise(table.tolist()), [1, -1], seeds=3)
-        assert test.low is not None and test.high is not None
-        held += test.low <= -0.1 <= test.high
-    assert 0.92 < held / 600 < 0.98
+    noisy, shared = rng.normal(0, 0.06, size=(2000, seeds)), rng.normal(0, 0.2, size=(2000, seeds))
+    questions = rng.normal(0, from_questions, size=(2000, 1)) if from_questions else 0.0
+    values = (0.4 + noisy + shared) - (0.5 + shared) + questions
+    tests = [contrast(row.tolist(), from_questions, 100) for row in values]
+    held = np.mean([test.low <= -0.1 <= test.high for test in tests if test.low is not None and test.high is not None])
+    assert held > 0.94
+    if not from_questions:
+        assert held < 0.96

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -47,9 +47,6 @@ def study_file(tmp_path: Path) -> Path:
 @pytest.fixture
 def run_toy(study_file: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Run the toy study in this process into a folder; returns what was printed."""
-    columns = ModuleType("columns")
-    columns.columns = lambda source: [{"id": "toy", "source": source}]  # pyright: ignore
-    monkeypatch.setitem(sys.modules, "blindspot.studies.columns", columns)
     monkeypatch.syspath_prepend(HERE)
     monkeypatch.setattr(study, "code_version", lambda: "toy")
 

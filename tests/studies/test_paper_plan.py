@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -167,6 +168,25 @@ def test_what_is_there_is_found(tmp_path: Path, empty_cache: Path) -> None:
     assert [need.missing for need in plan(study, data_root=data).missing] == ["vg/VG_100K_2"]
 
 
+def test_commands_can_be_pasted_where_folders_have_spaces(tmp_path: Path) -> None:
+    data = tmp_path / "my data"
+    data.mkdir()
+    made = plan(load_paper("paper-released"), data_root=data)
+    coco = next(need for need in made.needs if need.what == "coco/train2017")
+    assert [shlex.split(command)[-1] for command in coco.commands[1:]] == [f"{data}/coco"]
+    here = replace(made, needs=())
+    assert shlex.split(here.next_commands[0])[-2:] == ["--data", str(data)]
+
+
+def test_rows_that_two_stages_read_are_needed_with_the_pictures_of_both(tmp_path: Path) -> None:
+    text = (SHIPPED / "paper-controlled.yaml").read_text(encoding="utf-8")
+    text = text.replace("data: llava-pretrain", "data: {file: rows.json, images: small}")
+    path = tmp_path / "mine.yaml"
+    path.write_text(text.replace("data: llava-mix665k", "data: {file: rows.json, images: large}"), encoding="utf-8")
+    wanted = needs([resolve(load_paper(path), "clip")], tmp_path)
+    assert [need.what for need in wanted if need.kind == "data"] == ["rows.json, small", "rows.json, large"]
+
+
 def test_a_checkpoint_that_came_in_part_is_missing(empty_cache: Path) -> None:
     arm = resolve(load_paper("paper-released"), "clip")
 
@@ -207,6 +227,66 @@ def test_own_models_and_data_are_planned_too(tmp_path: Path) -> None:
     counts = made.stages[0].counts
     assert (counts.images, counts.tokens, counts.supervised, counts.steps) == (60, 60 * 16 + 700, 500, 1)
     assert {need.what for need in made.needs if need.here} == {f"{tmp_path}/mine.json, {tmp_path}"}
+
+
+def test_sizes_that_a_config_leaves_out_are_those_of_its_class(tmp_path: Path) -> None:
+    """As the hub has SigLIP's and Gemma's: only what differs from the default is written."""
+    vision = {"model_type": "siglip_vision_model", "image_size": 384}
+    _write(tmp_path / "siglip", model_type="siglip", vision_config=vision)
+    base = encoder_size("google/siglip-base-patch16-256")
+    assert encoder_size(str(tmp_path / "siglip")) == replace(base, image=384, download=0)
+    _write(tmp_path / "gemma", model_type="gemma", vocab_size=1000)
+    gemma = language_size(str(tmp_path / "gemma"))
+    assert (gemma.width, gemma.layers, gemma.query, gemma.key, gemma.mlp) == (3072, 28, 4096, 4096, 24576)
+    assert gemma.parameters == gemma.blocks + 3072 * 1000, "its head is its embedding"
+
+
+def test_sizes_of_a_config_are_those_of_its_encoder(tmp_path: Path) -> None:
+    from blindspot.encoders import ENCODERS, catalogue
+
+    for number, one in enumerate(one for family in ENCODERS.values() for one in family.checkpoints):
+        one.config().save_pretrained(folder := tmp_path / str(number))
+        family = next(family for family in ENCODERS.values() if one in family.checkpoints)
+        if family.ragged:
+            with pytest.raises(UserError, match="keeps the aspect ratio; name an encoder of square images"):
+                encoder_size(str(folder))
+            continue
+        size, said = encoder_size(str(folder)), catalogue.row(one.id)
+        assert (size.width, size.layers, size.patch) == (said["width"], said["layers"], said["patch"])
+        assert size.prefix == said["prefix_tokens"]
+        assert size.layers * size.block / 1e6 == pytest.approx(said["blocks_mparams"], rel=2e-3)
+
+
+def test_the_gated_mlp_of_the_largest_dinov2_is_counted(tmp_path: Path) -> None:
+    from transformers import AutoConfig
+
+    from blindspot.encoders import ENCODERS, catalogue
+
+    values = {"hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "use_swiglu_ffn": True}
+    _write(tmp_path / "giant", model_type="dinov2", **values)
+    said = catalogue.describe(ENCODERS["dinov2"], AutoConfig.for_model("dinov2", **values))
+    size = encoder_size(str(tmp_path / "giant"))
+    assert size.layers * size.block / 1e6 == pytest.approx(said["blocks_mparams"], abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"model_type": "vit"}, 'encoder ".*": image encoder: unknown model_type .vit.; known are'),
+        ({"model_type": "nothing of the kind"}, 'encoder ".*": its config.json cannot be read'),
+        ({}, 'encoder ".*": its config.json cannot be read'),
+    ],
+)
+def test_what_is_no_encoder_is_one_line(tmp_path: Path, values: dict[str, Any], says: str) -> None:
+    _write(tmp_path / "other", **values)
+    with pytest.raises(UserError, match=says) as refused:
+        encoder_size(str(tmp_path / "other"))
+    assert "\n" not in str(refused.value)
+    with pytest.raises(UserError, match=r'encoder ".*": its config.json cannot be read'):
+        encoder_size(str(tmp_path))
+    with pytest.raises(UserError, match=r"language_model .*: dinov2 is no decoder like Llama"):
+        _write(tmp_path / "tower", model_type="dinov2")
+        language_size(str(tmp_path / "tower"))
 
 
 @pytest.mark.parametrize(
@@ -271,6 +351,9 @@ def _cached(cache: Path, name: str, *files: str) -> Path:
 
 
 def _folder(folder: Path, **values: Any) -> None:
+    _write(folder, **{"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, **values})
+
+
+def _write(folder: Path, **values: Any) -> None:
     folder.mkdir()
-    common = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
-    (folder / "config.json").write_text(json.dumps({**common, **values}), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(values), encoding="utf-8")

@@ -82,7 +82,7 @@ def test_the_paper_as_its_code_does_it() -> None:
     for name in ("clip-2d", "siglip-2d", "siglip2-2d"):
         arm = arms[name]
         assert arm.positions.values == {"scheme": "released_concat", "table": "released"}
-        assert arm.evaluate_with.name == arm.pretrained_with.name == "learned"
+        assert arm.evaluate_with.name == "learned"
         assert (arm.stages["connector"].batch, steps(arm.stages["connector"])) == (128, 4361)
     assert arms["aimv2-2d"].positions.name == "learned", "the code never uses the converted AIMv2"
 
@@ -130,6 +130,16 @@ def test_released_arms_differ_in_many_things_at_once() -> None:
         ("template: plain", "template: plane", '"plane": unknown; did you mean "plain"?'),
         ("llava-pretrain", "llava-pretrained", '"llava-pretrained": unknown; did you mean "llava-pretrain"?'),
         ("data: llava-pretrain", "data: {fil: a}", 'stages.connector.data.fil: unknown key; did you mean "file"?'),
+        (
+            "data: llava-pretrain",
+            "data: {file: a, rows: 1, with_image: 2}",
+            "with_image 2: more than there are rows (1)",
+        ),
+        (
+            "data: llava-pretrain",
+            "data: {file: a, text_tokens: 3, supervised_tokens: 4}",
+            "supervised_tokens 4: more than there are text_tokens (3)",
+        ),
         ("batch: 256", 'batch: "256"', "stages.connector.batch"),
         ("warmup: 0.03", "warmup: 1.5", "stages.connector.warmup"),
         ("siglip-large-patch16-256", "siglip-large-patch16-265", 'did you mean "google/siglip-large-patch16-256"?'),
@@ -166,7 +176,6 @@ def test_an_arm_is_resolved_with_everything_a_run_needs(tmp_path: Path) -> None:
     arm = resolve(study, "turned")
     assert (arm.image_size, arm.image_tokens, arm.seeds) == (256, 256, (0, 1))
     assert arm.evaluate_with is arm.positions
-    assert arm.pretrained_with.name == "learned"
     assert arm.connector.values == {"name": "mlp"}
     assert yaml.safe_load(yaml.safe_dump(arm.plain())) == arm.plain()
     with pytest.raises(FrozenInstanceError):

@@ -221,6 +221,10 @@ def test_what_is_trained_with_other_positions_than_it_is_evaluated(
     assert facts["encoder_positions"]["table"] == "released" and facts["arm"] == "released"
     inputs = processor(images=[Image.new("RGB", (30, 30))], text=["<image> what is"], return_tensors="pt")
     assert model(**inputs).logits.isfinite().all()
+    as_trained = replace(arm, arm=replace(arm.arm, evaluate_with=arm.arm.positions))
+    assert train_run(as_trained, ["connector"]) == arm.product("connector"), "which stage 1 has no part in"
+    with pytest.raises(UserError, match=r"is another \(evaluate_with was \{'scheme': 'learned'"):
+        train_run(as_trained)
 
 
 def test_what_is_missing_is_said_before_anything_is_loaded(root: Path, run: Callable[..., Run], tmp_path: Path) -> None:

@@ -46,6 +46,9 @@ def test_a_claim_survives_being_read(study_with: Any) -> None:
     [
         ({"contrast": {"clip-axial": 1, "clip-learned": -0.5}}, "weights of two or more arms that sum to zero"),
         ({"contrast": {"clip-axial": 0}}, "weights of two or more arms that sum to zero"),
+        ({"contrast": {"clip-axial": 0, "clip-learned": 0}}, "weights of two or more arms that sum to zero"),
+        ({"contrast": {"clip-axial": float("nan"), "clip-learned": -1}}, "nan: should be a finite number"),
+        ({"contrast": {"clip-axial": float("inf"), "clip-learned": float("-inf")}}, "inf: should be a finite number"),
         ({"contrast": {"clip-axal": 1, "clip-learned": -1}}, 'no arm "clip-axal"; did you mean "clip-axial"?'),
         ({"column": "vrs"}, 'no column "vrs"; did you mean "vsr"?'),
         ({"predicts": "worse"}, '"worse": unknown'),

@@ -11,7 +11,7 @@ from blindspot.errors import UserError
 from blindspot.studies.arms import expand_arms
 from blindspot.studies.loading import load_study, save_study, shipped_studies
 
-MINIATURES = ["miniature", "nlvr", "objectives", "positions", "released"]
+MINIATURES = ["miniature", "nlvr", "objectives", "positions", "released", "why"]
 
 
 @pytest.mark.parametrize("name", MINIATURES)
@@ -54,6 +54,7 @@ def test_shipped_studies_load_at_every_scale(name: str) -> None:
         ("smoke: {instruct: {steps: 1}}", "smoke: {name: x}", "scales.smoke.name: a scale cannot change this key"),
         ("smoke: {instruct: {steps: 1}}", "smoke: fast", 'scales.smoke: "fast": should be a group of keys'),
         ("seeds: 1", "seeds: [1", "not a study file: "),
+        ("seeds: 1", "? [seeds]\n: 1", "not a study file: found unhashable key"),
     ],
 )
 def test_a_mistake_gets_one_line_with_file_and_key(study_file: Path, old: str, new: str, message: str) -> None:
@@ -74,7 +75,6 @@ def test_a_mistake_gets_one_line_with_file_and_key(study_file: Path, old: str, n
         ("no/such.yaml", {}, "cannot read study no/such.yaml: No such file"),
         ("miniature", {"scale": "smok"}, 'miniature.yaml: scale "smok": unknown; did you mean "smoke"?'),
         ("miniature", {"seeds": 0}, "--seeds: seeds: 0: should be at least 1"),
-        ("miniature", {"overrides": {"instruct": {"stepz": 1}}}, "overrides: instruct.stepz: unknown key"),
     ],
 )
 def test_a_wrong_request_gets_one_line(name: str, options: dict, message: str) -> None:
@@ -88,8 +88,8 @@ def test_the_miniatures_are_shipped() -> None:
 
 
 def test_later_sources_win() -> None:
-    study = load_study("miniature", scale="smoke", seeds=3, overrides={"instruct": {"steps": 77}})
-    assert (study.seeds, study.instruct.steps, study.scale) == (3, 77, "smoke")
+    study = load_study("miniature", scale="smoke", seeds=3)
+    assert (study.seeds, study.instruct.steps, study.scale) == (3, 8, "smoke")
 
 
 @pytest.mark.parametrize("name", MINIATURES)

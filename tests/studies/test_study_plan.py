@@ -1,5 +1,6 @@
 """The plan: which steps there are and what their keys depend on."""
 
+import ast
 import json
 from pathlib import Path
 from typing import Any
@@ -9,19 +10,21 @@ import pytest
 from blindspot.errors import UserError
 from blindspot.studies import versions
 from blindspot.studies.arms import expand_arms
-from blindspot.studies.loading import load_study
+from blindspot.studies.loading import _merge, load_study
 from blindspot.studies.pairs import compared_pairs
 from blindspot.studies.plan import plan_steps, write_plan
+from blindspot.studies.spec import Study
 from blindspot.studies.step import Step
 
 
-def plan(code: str = "code", data: str | None = None, seeds: int | None = None, **overrides: Any) -> dict[str, Step]:
-    study = load_study("miniature", seeds=seeds, overrides=overrides)
+def plan(code: str = "code", data: str | None = None, seeds: int | None = None, **changes: Any) -> dict[str, Step]:
+    study = load_study("miniature", seeds=seeds)
+    study = Study.model_validate(_merge(study.model_dump(exclude_none=True), changes))
     return {step.id: step for step in plan_steps(study, code, data)}
 
 
-def changed(**overrides: Any) -> set[str]:
-    before, after = plan(), plan(**overrides)
+def changed(**changes: Any) -> set[str]:
+    before, after = plan(), plan(**changes)
     return {
         before[name].kind if before[name].kind != "evaluate" else f"evaluate {before[name].stage}"
         for name in before
@@ -63,7 +66,7 @@ def test_keys_repeat_and_follow_code_and_data() -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "kinds"),
+    ("changes", "kinds"),
     [
         ({"instruct": {"lr": 1e-3}}, {"instruct", "evaluate instruct"}),
         ({"connector": {"steps": 1}}, {"connector", "evaluate connector", "instruct", "evaluate instruct"}),
@@ -84,8 +87,8 @@ def test_keys_repeat_and_follow_code_and_data() -> None:
         ({"seeds": 3}, set()),
     ],
 )
-def test_a_change_touches_only_what_depends_on_it(overrides: dict, kinds: set[str]) -> None:
-    assert changed(**overrides) == kinds
+def test_a_change_touches_only_what_depends_on_it(changes: dict, kinds: set[str]) -> None:
+    assert changed(**changes) == kinds
 
 
 def test_an_added_family_leaves_the_other_arms_alone() -> None:
@@ -105,11 +108,11 @@ def test_replicate_shares_the_text_step_and_nothing_else() -> None:
 def test_plan_file_tells_the_reports_what_they_need(tmp_path: Path) -> None:
     study = load_study("miniature", scale="smoke")
     steps = plan_steps(study, "code")
-    write_plan(tmp_path, study, steps, [{"id": "vsr"}])
+    write_plan(tmp_path, study, steps)
     written = json.loads((tmp_path / "plan.json").read_text())
     assert (written["study"], written["scale"], written["meaningful"]) == ("miniature", "smoke", False)
     assert written["data"]["test"] == steps[0].folder
-    assert written["columns"] == [{"id": "vsr"}]
+    assert [column["id"] for column in written["columns"]][:2] == ["mmvp", "cvbench_relation"]
     arm = written["arms"][0]
     assert (arm["id"], arm["label"], arm["replicate_of"]) == ("clip-learned", "LLaVA-CLIP", None)
     assert (arm["block"], arm["panel"]) == ("1-D: learned absolute positions", "CLIP")
@@ -131,6 +134,46 @@ def test_code_version_follows_rooms_that_make_results_only(tmp_path: Path, monke
     second = versions.code_version()
     (tmp_path / "studies/steps.py").write_text("2")
     assert len({first, second, versions.code_version()}) == 3
+
+
+WITHOUT_A_NUMBER = {
+    "__init__.py",
+    "benchmarks/__init__.py",
+    "benchmarks/forms/original.py",  # NLVR takes its check of paths from there
+    "benchmarks/forms/table.py",
+    "errors.py",
+    "files.py",
+    "studies/columns.py",
+    "studies/step.py",
+}
+"""What steps import that no result depends on."""
+
+
+def test_keys_follow_all_code_that_steps_import() -> None:
+    trained = set(versions._sources(versions.RESULT_SOURCES))
+    diagnosed = set(versions._sources(versions.DIAGNOSIS_SOURCES))
+    assert _imported("studies/steps.py", without="studies/diagnosing.py") - trained <= WITHOUT_A_NUMBER
+    assert _imported("studies/diagnosing.py") - trained - diagnosed <= WITHOUT_A_NUMBER
+
+
+def _imported(start: str, without: str = "") -> set[str]:
+    """Files of the package that one imports, directly or not."""
+    found: set[str] = set()
+    left = {start}
+    while left:
+        name = left.pop()
+        found.add(name)
+        for node in ast.walk(ast.parse((versions.PACKAGE / name).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("blindspot"):
+                modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                left |= {file for module in modules for file in _files(module)} - found - {without}
+    return found
+
+
+def _files(module: str) -> list[str]:
+    path = module.replace(".", "/").removeprefix("blindspot").lstrip("/")
+    names = [f"{path}.py", f"{path}/__init__.py".lstrip("/")]
+    return [name for name in names if (versions.PACKAGE / name).is_file()]
 
 
 def test_nlvr_fingerprint_follows_content_not_place(tmp_path: Path) -> None:

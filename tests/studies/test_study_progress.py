@@ -53,11 +53,13 @@ def test_longest_path_is_preferred() -> None:
 
 
 def test_shipped_estimates_scale_with_the_work() -> None:
-    def total(**overrides: dict) -> float:
-        return sum(step.estimate for step in plan_steps(load_study("miniature", overrides=overrides), "code"))
+    study = load_study("miniature")
 
-    assert total(instruct={"steps": 3000}) > 2 * total()
-    assert total(instruct={"steps": 1}) < total()
+    def total(steps: int) -> float:
+        instruct = study.instruct.model_copy(update={"steps": steps})
+        return sum(step.estimate for step in plan_steps(study.model_copy(update={"instruct": instruct}), "code"))
+
+    assert total(3000) > 2 * total(study.instruct.steps) > 2 * total(1)
 
 
 @pytest.mark.parametrize(

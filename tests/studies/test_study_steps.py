@@ -149,7 +149,8 @@ class Trained:
     """Weights of a variant before and after a training step of a run."""
 
     def __init__(self, run: Path, home: Path, out: Path, kind: str, arm: str, encoder: str = "trained") -> None:
-        study = load_study(str(home / "tiny.yaml"), overrides={"instruct": {"encoder": encoder}})
+        study = load_study(str(home / "tiny.yaml"))
+        study = study.model_copy(update={"instruct": study.instruct.model_copy(update={"encoder": encoder})})
         steps = {step.id: step for step in plan_steps(study, code_version())}
         step: Step = steps[f"{kind}/{arm}/seed0"]
         inputs = {role: run / steps[name].folder for role, name in step.inputs.items()}
@@ -204,7 +205,8 @@ def test_a_stage_begins_where_the_one_before_ended(run: Path, home: Path, tmp_pa
 
 
 def test_so_few_pictures_that_none_has_a_caption_is_one_line(home: Path, tmp_path: Path) -> None:
-    study = load_study(str(home / "tiny.yaml"), overrides={"data": {"train": 1}})
+    study = load_study(str(home / "tiny.yaml"))
+    study = study.model_copy(update={"data": study.data.model_copy(update={"train": 1})})
     context = StepContext(plan_steps(study, code_version())[0], tmp_path, {}, lambda *arguments, **options: None)
     with pytest.raises(UserError, match="so few pictures that none"):
         step_functions.data(context)

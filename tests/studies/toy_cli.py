@@ -1,4 +1,4 @@
-"""The real command line over toy steps, a toy report and toy columns; run as a program by the tests."""
+"""The real command line over toy steps and a toy report; run as a program by the tests."""
 
 import functools
 import os
@@ -9,8 +9,6 @@ from typing import Any
 
 import blindspot
 
-sys.modules["blindspot.studies.columns"] = columns = ModuleType("columns")
-columns.columns = lambda source: [{"id": "toy"}]  # pyright: ignore
 sys.modules["blindspot.reporting"] = reporting = ModuleType("reporting")
 reporting.__path__ = [str(Path(blindspot.__path__[0]) / "reporting")]
 

@@ -30,7 +30,6 @@ class ResolvedArm:
         encoder: checkpoint of the image encoder.
         image_size: side of the square image in pixels.
         positions: of the encoder; ``values`` are those of `EncoderPositions`.
-        pretrained_with: those of the encoder's pretraining.
         evaluate_with: those at evaluation.
         drop_first_patch: whether the first patch is dropped though there is no CLS token.
         connector: ``values`` are those of `ConnectorSpec`.
@@ -52,7 +51,6 @@ class ResolvedArm:
     encoder: str
     image_size: int
     positions: Choice
-    pretrained_with: Choice
     evaluate_with: Choice
     drop_first_patch: bool
     connector: Choice
@@ -162,7 +160,6 @@ def _resolved(study: PaperStudy, named: Named) -> ResolvedArm:
     defaults = {
         "image_size": encoder.image,
         "positions": learned,
-        "pretrained_with": learned,
         "evaluate_with": given.get("positions", learned),
         "drop_first_patch": False,
         "connector": CONNECTORS["mlp"],

@@ -10,21 +10,16 @@ from blindspot.studies.paper.spec import PaperStudy, Stage
 
 _AXES = {
     "positions": "encoder positions",
-    "pretrained_with": "positions in pretraining",
     "connector": "connector",
     "connector_from": "where stage 1 comes from",
     "language_model": "language model",
     "language_positions": "positions in the language model",
 }
 _STAGES = {"connector": "stage 1", "instruct": "stage 2"}
-_SIZE, _IMAGE, _TOKENS, _PIXELS = (
-    ("width", "layers"),
-    ("image side", "patch side"),
-    "patch tokens",
-    "preparation of pictures",
-)
+_SIZE = ("width", "layers")
+_IMAGE = ("image side", "patch side")
 _PREPARED = ("resizing", "normalisation")
-_TABLE = "grid of the position table"
+_SAID_BY_GRIDS = ("patch tokens", "grid of the position table")
 
 
 def moves(study: PaperStudy) -> list[Comparison]:
@@ -85,7 +80,7 @@ def _encoders(a: ResolvedArm, b: ResolvedArm) -> list[str]:
             named["resolution"].append(text)
         elif text.startswith(_PREPARED):
             named["preparation of pictures"].append(text)
-        elif not text.startswith((_TOKENS, _TABLE)):
+        elif not text.startswith(_SAID_BY_GRIDS):
             named["architecture"].append(text)
     found += [f"{name}: {'; '.join(texts)}" for name, texts in named.items() if texts]
     if a.grid != b.grid:

@@ -5,11 +5,11 @@ Rows: scripts and JSON of LLaVA-1.5 (specs/recipe.md, 3.1 and 3.3). Tokens of te
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
-from blindspot.studies.axes import known
+from blindspot.studies.axes import known, refuse
 from blindspot.studies.spec import Count, Section
 
 
@@ -46,6 +46,14 @@ class DataSet(Section):
     with_image: Annotated[int, Field(ge=0)] | None = None
     text_tokens: Count | None = None
     supervised_tokens: Count | None = None
+
+    @model_validator(mode="after")
+    def _parts_are_no_larger_than_the_whole(self) -> Self:
+        for part, whole in (("with_image", "rows"), ("supervised_tokens", "text_tokens")):
+            few, many = getattr(self, part), getattr(self, whole)
+            if few is not None and many is not None and few > many:
+                raise refuse(f"{part} {few}: more than there are {whole} ({many})")
+        return self
 
     @property
     def name(self) -> str:

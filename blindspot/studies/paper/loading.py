@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
 from blindspot.errors import UserError
-from blindspot.studies.loading import explain, find, model_in, read
-from blindspot.studies.nearest import suggest
+from blindspot.studies.loading import explain, find, read
 from blindspot.studies.paper.arms import expand
 from blindspot.studies.paper.spec import KIND, PaperStudy
 
@@ -39,23 +37,9 @@ def load_paper(name_or_path: str | Path) -> PaperStudy:
     try:
         study = PaperStudy.model_validate(read(path, where))
     except ValidationError as error:
-        # A mistyped key is reported twice, as unknown and as missing: the first says more.
-        problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-        raise UserError(f"{where}: {_say(problems[0])}") from None
+        raise UserError(f"{where}: {explain(error, PaperStudy)}") from None
     try:
         expand(study)
     except UserError as error:
         raise UserError(f"{where}: arms: {error}") from None
     return study
-
-
-def _say(problem: ErrorDetails) -> str:
-    *outer, key = problem["loc"]
-    if problem["type"] != "extra_forbidden":
-        return explain(problem)
-    section: type[BaseModel] = PaperStudy
-    for part in outer:
-        if isinstance(part, str):
-            section = model_in(section.model_fields[part].annotation)
-    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"]).lstrip(".")
-    return f"{place}: unknown key; {suggest(str(key), section.model_fields)}"

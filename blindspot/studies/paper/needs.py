@@ -1,6 +1,7 @@
 """What a study reads, what of it is here, and how to get the rest. Looks at the disk only, never at the network."""
 
 import json
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,9 +50,10 @@ def needs(arms: Iterable[ResolvedArm], data_root: Path | None) -> list[Need]:
     arms = list(arms)
     languages = {arm.language_model: arm.language_size for arm in arms}
     encoders = {arm.encoder: arm.encoder_size for arm in arms}
-    sets = {data.file: data for arm in arms for stage in arm.own_stages.values() for data in [stage.data]}
+    stages = [stage for arm in arms for stage in arm.own_stages.values()]
+    wanted = dict.fromkeys(source for stage in stages for source in sources(stage.data))
     found = [_checkpoint(name, size) for name, size in {**languages, **encoders}.items()]
-    return found + [_data(source, data_root) for data in sets.values() for source in sources(data)]
+    return found + [_data(source, data_root) for source in wanted]
 
 
 def _checkpoint(name: str, size: EncoderSize | LanguageSize) -> Need:
@@ -90,7 +92,7 @@ def _lacking(folder: Path, reads_text: bool) -> str:
 def _data(source: Source, root: Path | None) -> Need:
     folder = root or Path("DATA")
     absent = [path for path in source.paths if not _filled(folder / path) or not (root or Path(path).is_absolute())]
-    commands = tuple(command.replace("{data}", str(folder)) for command in source.commands)
+    commands = tuple(command.replace("{data}", shlex.quote(str(folder))) for command in source.commands)
     what = ", ".join(source.paths)
     return Need(what, "data", str(folder), ", ".join(absent), source.size, commands)
 

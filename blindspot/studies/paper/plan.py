@@ -1,5 +1,6 @@
 """The plan of a study of real size: what every run costs, what it needs and what of that is missing."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,14 +117,15 @@ class Plan:
     @property
     def next_commands(self) -> tuple[str, ...]:
         """What to type next."""
+        study = shlex.quote(self.reference)
         if self.data_root is None and any(need.kind == "data" for need in self.needs):
-            return (f"blindspot study {self.reference} --plan --data FOLDER",)
+            return (f"blindspot study {study} --plan --data FOLDER",)
         if self.missing:
             first = next((need for need in self.missing if need.commands), None)
             return first.commands if first else ()
         started = f"torchrun --nproc-per-node {max(self.gpus)} -m blindspot" if max(self.gpus) > 1 else "blindspot"
-        where = f" --data {self.data_root}" if self.data_root else ""
-        return (f"{started} train {self.reference} --arm {self.arms[0].id}{where}",)
+        where = f" --data {shlex.quote(str(self.data_root))}" if self.data_root else ""
+        return (f"{started} train {study} --arm {self.arms[0].id}{where}",)
 
 
 def plan(
@@ -133,7 +135,8 @@ def plan(
     mfu: float = 0.4,
     reference: str | None = None,
 ) -> Plan:
-    """Plan a study. Reads configs and looks for files; needs no weights, no GPU, no network and no torch.
+    """Plan a study. Reads configs and looks for files; needs no weights, no GPU and no network, and torch only to
+    read the sizes of encoders and language models that are not released ones.
 
     Args:
         study: the study.

@@ -1,10 +1,8 @@
-"""How large encoders and language models are, without torch: the released ones by name, any other by its config.json.
+"""How large encoders and language models are: the released ones by name, any other by its config.json.
 
-A test holds the encoders against `blindspot.encoders`, whose catalogue imports torch and takes seconds.
+Only the second imports torch, which takes seconds; a test holds the first against `blindspot.encoders`.
 """
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -130,19 +128,9 @@ LANGUAGE_MODELS: dict[str, LanguageSize] = {
     "lmsys/vicuna-13b-v1.5": LanguageSize(5120, 40, 13824, 5120, 5120, 32000, download=26.03e9),
 }
 
-_FAMILIES = {
-    "clip": "clip",
-    "siglip": "siglip",
-    "aimv2": "aimv2",
-    "dinov2": "dinov2",
-    "dinov2_with_registers": "dinov2",
-    "dinov3_vit": "dinov3",
-}
-"""By transformers' ``model_type``, without ``_vision_model``."""
-
 
 def encoder_size(name: str) -> EncoderSize:
-    """Size of an image encoder.
+    """Size of an image encoder. Imports torch for one that is not in the list.
 
     Args:
         name: a key of `ENCODERS`, a folder with a config.json, or a Hugging Face id that is in the cache.
@@ -152,48 +140,55 @@ def encoder_size(name: str) -> EncoderSize:
     """
     if name in ENCODERS:
         return ENCODERS[name]
-    values = _config(name, "encoder", ENCODERS)
-    values = values.get("vision_config", values)
-    kind = re.sub("_vision_model$", "", str(values.get("model_type")))
-    if kind not in _FAMILIES or values.get("is_native"):
-        raise UserError(f'encoder "{name}": no encoder of square images that Blindspot knows ({kind})')
-    cls = kind in ("clip", "dinov2", "dinov2_with_registers", "dinov3_vit")
-    gated = kind == "aimv2" or bool(values.get("use_swiglu_ffn") or values.get("use_gated_mlp"))
+    from blindspot.encoders import detect
+
+    config = _config(name, "encoder", ENCODERS)
+    config = getattr(config, "vision_config", config)
+    try:
+        family = detect(config)
+    except UserError as error:
+        raise UserError(f'encoder "{name}": {error}') from error
+    if family.ragged:
+        raise UserError(f'encoder "{name}": {family.label} keeps the aspect ratio; name an encoder of square images')
+    swiglu = getattr(config, "use_swiglu_ffn", False)
+    mlp = getattr(config, "intermediate_size", None) or int(config.hidden_size * config.mlp_ratio)
     return EncoderSize(
-        _FAMILIES[kind],
-        _number(values, name, "hidden_size"),
-        _number(values, name, "num_hidden_layers"),
-        int(values.get("intermediate_size") or values["hidden_size"] * values.get("mlp_ratio", 4)),
-        _number(values, name, "patch_size"),
-        _number(values, name, "image_size"),
-        cls + int(values.get("num_register_tokens", 0)),
-        gated=gated,
+        family.name,
+        config.hidden_size,
+        config.num_hidden_layers,
+        (int(mlp * 2 / 3) + 7) // 8 * 8 if swiglu else mlp,  # as transformers' Dinov2SwiGLUFFN rounds it
+        config.patch_size,
+        config.image_size,
+        family.prefix_tokens_in(config),
+        gated=family.name == "aimv2" or swiglu or getattr(config, "use_gated_mlp", False),
     )
 
 
 def language_size(name: str) -> LanguageSize:
-    """Size of a language model.
+    """Size of a language model. Imports torch for one that is not in the list.
 
     Args:
         name: a key of `LANGUAGE_MODELS`, a folder with a config.json, or a Hugging Face id that is in the cache.
 
     Raises:
-        UserError: if it is none of these, or its config lacks a size.
+        UserError: if it is none of these, or no Llama-like decoder.
     """
     if name in LANGUAGE_MODELS:
         return LANGUAGE_MODELS[name]
-    values = _config(name, "language_model", LANGUAGE_MODELS)
-    width, heads = _number(values, name, "hidden_size"), _number(values, name, "num_attention_heads")
-    head = int(values.get("head_dim") or width // heads)
-    return LanguageSize(
-        width,
-        _number(values, name, "num_hidden_layers"),
-        _number(values, name, "intermediate_size"),
-        heads * head,
-        int(values.get("num_key_value_heads") or heads) * head,
-        _number(values, name, "vocab_size"),
-        bool(values.get("tie_word_embeddings", False)),
-    )
+    config = _config(name, "language_model", LANGUAGE_MODELS)
+    try:
+        head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return LanguageSize(
+            config.hidden_size,
+            config.num_hidden_layers,
+            config.intermediate_size,
+            config.num_attention_heads * head,
+            (getattr(config, "num_key_value_heads", None) or config.num_attention_heads) * head,
+            config.vocab_size,
+            config.tie_word_embeddings,
+        )
+    except AttributeError as error:
+        raise UserError(f'language_model "{name}": {config.model_type} is no decoder like Llama ({error})') from error
 
 
 def local_folder(name: str) -> Path | None:
@@ -209,20 +204,22 @@ def local_folder(name: str) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
-def _config(name: str, key: str, known: Mapping[str, Any]) -> dict[str, Any]:
+def _config(name: str, key: str, known: Mapping[str, Any]) -> Any:
+    """The config of a checkpoint that is here; what its config.json leaves out has transformers' defaults."""
     folder = local_folder(name)
-    try:
-        values = json.loads((folder / "config.json").read_text(encoding="utf-8")) if folder else None
-    except (OSError, ValueError) as error:
-        raise UserError(f'{key} "{name}": its config.json cannot be read ({error})') from error
-    if not isinstance(values, dict):
+    if folder is None:
         fetch = f"; if it is on the hub, first run: hf download {name} config.json" if name.count("/") == 1 else ""
         raise UserError(f'{key} "{name}": unknown, and no folder here; {suggest(name, known)}{fetch}')
-    return values
+    from transformers import AutoConfig, PreTrainedConfig
 
+    from blindspot.model.formats.strict import quietly
 
-def _number(values: Mapping[str, Any], name: str, key: str) -> int:
-    value = values.get(key)
-    if not isinstance(value, int):
-        raise UserError(f'"{name}": its config.json does not say {key}')
-    return value
+    try:
+        with quietly():
+            values = dict(PreTrainedConfig.get_config_dict(folder, local_files_only=True)[0])
+            kind = values.pop("model_type", None)
+            if kind == "aimv2" and "vision_config" not in values:  # Apple's first release
+                kind = "aimv2_vision_model"
+            return AutoConfig.for_model(kind, **values)
+    except Exception as error:  # what a damaged config makes transformers raise has no common base
+        raise UserError(f'{key} "{name}": its config.json cannot be read ({str(error).splitlines()[0]})') from error

@@ -67,7 +67,7 @@ class StageChanges(Section):
     @property
     def given(self) -> dict[str, Any]:
         """The keys that are given."""
-        return {key: value for key in type(self).model_fields if (value := getattr(self, key)) is not None}
+        return self.stated(type(self).model_fields)
 
 
 class Stages(Section):
@@ -91,7 +91,6 @@ class Axes(Section):
         encoder: a checkpoint: Hugging Face id or folder.
         image_size: side of the square image in pixels; by default that of the checkpoint.
         positions: how the encoder knows places; by default ``learned``, what the checkpoint was trained with.
-        pretrained_with: how it did so while it was pretrained; by default ``learned``.
         evaluate_with: its positions at evaluation; by default those it was trained with.
         drop_first_patch: the released defect of SigLIP, whose first patch is taken for a CLS token.
         connector: what stands between encoder and language model; by default ``mlp``.
@@ -103,7 +102,6 @@ class Axes(Section):
     encoder: str | None = None
     image_size: Count | None = None
     positions: EncoderSite | None = None
-    pretrained_with: EncoderSite | None = None
     evaluate_with: EncoderSite | None = None
     drop_first_patch: bool | None = None
     connector: Connector | None = None
@@ -114,7 +112,7 @@ class Axes(Section):
     @property
     def given(self) -> dict[str, Any]:
         """The axes that are given."""
-        return {axis: value for axis in Axes.model_fields if (value := getattr(self, axis)) is not None}
+        return self.stated(Axes.model_fields)
 
 
 class Named(Axes):

@@ -80,6 +80,7 @@ class Run:
     def facts(self, name: str) -> dict[str, Any]:
         """What else tells a stage's run from others: plain values."""
         arm, stage = self.arm, self.arm.stages[name]
+        evaluated = {"evaluate_with": EncoderPositions(**arm.evaluate_with.values).to_dict()}
         return {
             "study": arm.study,
             "arm": arm.id,
@@ -96,6 +97,7 @@ class Run:
             "template": stage.template,
             "max_length": stage.max_length,
             "aspect_ratio": stage.aspect_ratio,
+            **(evaluated if name == "instruct" else {}),
         }
 
     def finished(self, name: str) -> bool:
