@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from blindspot.cli.options import Model
 from blindspot.cli.status import one_line_errors
 
 
 def diagnose(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model folder of any format, or a Hugging Face id.")],
+    model: Model,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder to write. [dim]\\[default: runs/diagnose/MODEL][/dim]", show_default=False),
@@ -22,7 +23,9 @@ def diagnose(
     stimuli: Annotated[int, typer.Option(help="Pictures for each thing that is measured.", min=16)] = 256,
     batch: Annotated[int, typer.Option(help="Pictures at a time.", min=1)] = 32,
     seed: Annotated[int, typer.Option(help="Of the pictures and everything random.")] = 0,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; by default a GPU if there is one.")] = None,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, ...; by default a GPU if there is one.", show_default=False)
+    ] = "auto",
 ) -> None:
     """Show at which stage of a model spatial information is there, what its answers follow, and where it is lost.
 
@@ -43,9 +46,11 @@ def diagnose(
     """
     with one_line_errors():
         from blindspot.diagnostics.names import NAMES
-        from blindspot.errors import one_of
+        from blindspot.errors import UserError, one_of
 
         names = list(NAMES) if only is None else [name.strip() for name in only.split(",") if name.strip()]
+        if not names:
+            raise UserError(f"--only names no diagnostic; name some of {', '.join(NAMES)}")
         for name in names:
             one_of(name, NAMES, "--only", "diagnostic")
         console = Console()
@@ -60,7 +65,7 @@ def diagnose(
 
 
 def _run(
-    model: str, names: list[str], folder: Path, sizes: tuple[int, int, int], device: str | None, console: Console
+    model: str, names: list[str], folder: Path, sizes: tuple[int, int, int], device: str, console: Console
 ) -> None:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -83,7 +88,8 @@ def _run(
             bars = {name: progress.add_task(name, total=None, start=False) for name in left}
 
             def told(name: str, done: int, of: int) -> None:
-                progress.start_task(bars[name]) if done == 0 else None
+                if done == 0:
+                    progress.start_task(bars[name])
                 progress.update(bars[name], completed=done, total=of)
 
             diagnose(subject, left, budget, folder, told)

@@ -10,18 +10,16 @@ from typing import Any
 import numpy as np
 
 from blindspot.diagnostics.base import Budget, Diagnostic, Findings, Report, Table
+from blindspot.diagnostics.core.shares import bounds, one_by_one
 from blindspot.diagnostics.core.stimuli import Stimulus, answers, directions
 from blindspot.diagnostics.core.subject import Subject
 from blindspot.diagnostics.looking.intervention import FORMS, TASKS, scaling
 from blindspot.diagnostics.looking.look import PAIRS, QUERIES, Look, look
-from blindspot.diagnostics.names import NAMES
-from blindspot.evaluation.statistics import CONFIDENCE, Sample
 from blindspot.model.variant import BlindspotForConditionalGeneration
 from blindspot.scenes.world import CANVAS
 
 SHOWN = 6
 MEASURES = ("mass", "enrichment", "auroc")
-_TAILS = (1 - CONFIDENCE) / 2
 _STIMULI = "Intervals: bootstrap over stimuli."
 _SHARES = "Attention on the picture, and its entropy, by query and language-model layer"
 _LAYERS = "Layer 0 is the language model's first."
@@ -134,8 +132,8 @@ def _sensitivity(found: Look) -> list[dict[str, Any]]:
 def _means(values_bxl: np.ndarray) -> list[list[dict[str, Any]]]:
     """Mean over stimuli and its interval, for each entry of the other two axes."""
     count, first, second = values_bxl.shape
-    drawn_rs = Sample([str(number) for number in range(count)]).replicates(values_bxl.reshape(count, -1))
-    low, high = (bound.reshape(first, second) for bound in np.quantile(drawn_rs, (_TAILS, 1 - _TAILS), axis=0))
+    drawn_rs = one_by_one(count).replicates(values_bxl.reshape(count, -1))
+    low, high = (bound.reshape(first, second) for bound in bounds(drawn_rs))
     mean = values_bxl.mean(axis=0, dtype=float)
     return [
         [
@@ -172,4 +170,4 @@ def _pictures(subject: Subject, stimuli: list[Stimulus], found: Look) -> dict[st
     }
 
 
-DIAGNOSTIC = Diagnostic("attention", NAMES["attention"], run)
+DIAGNOSTIC = Diagnostic("attention", run)

@@ -60,11 +60,9 @@ class Diagnostic:
     """One diagnostic.
 
     Attributes:
-        name: in commands and folders.
-        question: what it answers, in a line.
+        name: in commands and folders, as in `names.NAMES`.
         run: does it; is told how far it has come.
     """
 
     name: str
-    question: str
     run: Callable[[Subject, Budget, Report], Findings]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 import numpy as np
+import torch
 
 from blindspot.diagnostics.base import Budget, Diagnostic, Findings, Report
 from blindspot.diagnostics.behaviour_tables import (
@@ -20,22 +21,12 @@ from blindspot.diagnostics.behaviour_tables import (
     factor_table,
     heatmaps,
 )  # fmt: skip
-from blindspot.diagnostics.core.stimuli import (
-    Speech,
-    Stimulus,
-    counts,
-    direction,
-    directions,
-    existence,
-    moved,
-    statements,
-)
+from blindspot.diagnostics.core.stimuli import TASKS, Speech, Stimulus, direction
 from blindspot.diagnostics.core.subject import Subject
-from blindspot.diagnostics.names import NAMES
+from blindspot.diagnostics.moving.rearrangements import SYMMETRIES, rearranged
 from blindspot.scenes.render import render
 from blindspot.scenes.world import CANVAS, Scene
 
-TASKS = {"direction": directions, "statement": statements, "count": counts, "existence": existence}
 PER_CELL = 4
 """Questions about objects are asked this many times as often as the budget says: every cell is looked at by itself."""
 BACKGROUND = 36
@@ -70,12 +61,8 @@ def run(subject: Subject, budget: Budget, report: Report) -> Findings:
 def _asked(subject: Subject, stimuli: list[Stimulus], budget: Budget, show: Show | None = None) -> Asked:
     """The stimuli and their answers, with other pictures if ``show`` says so."""
     pictures = None if show is None else show(stimuli, subject.side, budget.seed)
-    found = []
-    for start in range(0, len(stimuli), budget.batch):
-        part = slice(start, start + budget.batch)
-        prepared = subject.prepare(stimuli[part], None if pictures is None else pictures[part])
-        found.append(subject.run(prepared).logits_bk.cpu().numpy())
-    return Asked(stimuli, np.concatenate(found))
+    runs = [subject.run(prepared) for prepared in subject.batches(stimuli, budget.batch, pictures)]
+    return Asked(stimuli, torch.cat([trace.logits_bk for trace in runs]).cpu().numpy())
 
 
 def _blind(stimuli: Sequence[Stimulus], side: int, seed: int) -> list[np.ndarray]:
@@ -99,8 +86,8 @@ def _mismatched(stimuli: Sequence[Stimulus], side: int, seed: int) -> list[np.nd
 
 def _transposed(stimulus: Stimulus, speech: Speech) -> Stimulus:
     """The same objects with rows and columns exchanged: what was left or right is above or below."""
-    return direction(moved(stimulus.scene, lambda row, column: (column, row)), speech)
+    return direction(rearranged(stimulus.scene, SYMMETRIES["transposed"]), speech)
 
 
 CONDITIONS: dict[str, Show] = {"blind": _blind, "noise": _noise, "mismatched": _mismatched}
-DIAGNOSTIC = Diagnostic("behaviour", NAMES["behaviour"], run)
+DIAGNOSTIC = Diagnostic("behaviour", run)

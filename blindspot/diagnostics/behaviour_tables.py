@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from blindspot.diagnostics.base import Table
-from blindspot.diagnostics.core.shares import against, share
+from blindspot.diagnostics.core.shares import against, bounds, one_by_one, share
 from blindspot.diagnostics.core.stimuli import NUMBERS, Stimulus, answers
-from blindspot.evaluation.statistics import Sample
 from blindspot.scenes.world import CELLS, GRID
 
 RELATIONAL = ("direction", "statement")
@@ -189,7 +188,7 @@ def heatmaps(asked: Mapping[str, Asked]) -> dict[str, np.ndarray]:
 def _by_level(asked: Asked, level_b: np.ndarray, levels: Sequence[int]) -> list[dict[str, Any]]:
     """Share right at every level, and how far it is beyond that of the same answers."""
     inside_bl = level_b[:, None] == np.array(levels)
-    low_l, high_l = np.quantile(_beyond_drawn(asked, inside_bl), (0.025, 0.975), axis=0)
+    low_l, high_l = bounds(_beyond_drawn(asked, inside_bl))
     rows = []
     for number, inside_b in enumerate(inside_bl.T):
         row = share(asked.right_b[inside_b])
@@ -208,7 +207,7 @@ def _beyond_drawn(asked: Asked, inside_bl: np.ndarray) -> np.ndarray:
     count, levels, choices = inside_blk.shape
     series = (inside_bl * asked.right_b[:, None], answer_bk * asked.right_b[:, None], answer_bk, inside_blk)
     series_bs = np.hstack([part.reshape(count, -1) for part in series]).astype(float)
-    drawn_rs = Sample([str(number) for number in range(count)]).replicates(series_bs)
+    drawn_rs = one_by_one(count).replicates(series_bs)
     ends = np.cumsum([levels, choices, choices])
     right_rl, right_rk, answer_rk, inside_rs = np.split(drawn_rs, ends, axis=1)
     inside_rlk = inside_rs.reshape(-1, levels, choices)

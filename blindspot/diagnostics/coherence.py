@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from blindspot.diagnostics.base import Budget, Diagnostic, Findings, Report, Table
 from blindspot.diagnostics.core.hooks import Site
 from blindspot.diagnostics.core.places import Grid
-from blindspot.diagnostics.core.stimuli import Stimulus, directions
+from blindspot.diagnostics.core.shares import one_by_one
+from blindspot.diagnostics.core.stimuli import Stimulus, directions, patch_pixels
 from blindspot.diagnostics.core.subject import Subject
-from blindspot.diagnostics.names import NAMES
-from blindspot.evaluation.statistics import Sample
 
 FARTHEST = 5
 _NOTES = (
@@ -33,8 +32,9 @@ def run(subject: Subject, budget: Budget, report: Report) -> Findings:
     """Coherence at every layer of the encoder, trained and with shuffled weights, and of the pixels."""
     stimuli = directions(budget.stimuli, budget.seed, subject.speech)
     grid = subject.patches.grid
-    sites = [site for site in subject.sites if site.part == "encoder"]
-    rows = [_row("pixels", None, _pixels(stimuli, subject.side, grid), grid)]
+    sites = subject.sites("encoder")
+    pixels = torch.from_numpy(patch_pixels(stimuli, subject.side, grid)).float()
+    rows = [_row("pixels", None, pixels, grid)]
     rows += [_row("trained", site.layer, states, grid) for site, states in _states(subject, stimuli, sites, budget)]
     report(1, 2)
     with shuffled(subject.tower, budget.seed):
@@ -83,22 +83,14 @@ def _states(
 ) -> Iterator[tuple[Site, Tensor]]:
     """States of all stimuli, site by site, so that no more than one site is held."""
     for site in sites:
-        traces = (subject.run(prepared, [site]) for prepared in subject.batches(stimuli, budget.batch))
-        yield site, torch.cat([trace.states[site].float().cpu() for trace in traces])
-
-
-def _pixels(stimuli: list[Stimulus], side: int, grid: Grid) -> Tensor:
-    """The pixels of every patch, pictures cut to a whole number of pixels a patch."""
-    high, wide = side // grid[0], side // grid[1]
-    images = np.stack([stimulus.image(side)[: high * grid[0], : wide * grid[1]] for stimulus in stimuli])
-    patches = images.reshape(len(images), grid[0], high, grid[1], wide, 3).swapaxes(2, 3)
-    return torch.from_numpy(patches.reshape(len(images), grid[0] * grid[1], -1)).float()
+        states = (subject.state(prepared, site) for prepared in subject.batches(stimuli, budget.batch))
+        yield site, torch.cat([states_bnd.float().cpu() for states_bnd in states])
 
 
 def _row(encoder: str, layer: int | None, features_bnd: Tensor, grid: Grid) -> dict[str, object]:
     near_b, far_b = coherence(features_bnd, grid)
     difference_b = near_b - far_b
-    sample = Sample([str(number) for number in range(len(difference_b))])
+    sample = one_by_one(len(difference_b))
     interval = sample.interval(difference_b, sample.replicates(difference_b[:, None])[:, 0])
     means = {"near": float(near_b.mean()), "far": float(far_b.mean())}
     label = {"encoder": encoder, "layer": layer}
@@ -110,4 +102,4 @@ def _far(grid: Grid) -> int:
     return min(FARTHEST, max(grid) - 1)
 
 
-DIAGNOSTIC = Diagnostic("coherence", NAMES["coherence"], run)
+DIAGNOSTIC = Diagnostic("coherence", run)

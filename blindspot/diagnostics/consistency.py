@@ -15,11 +15,9 @@ from blindspot.diagnostics.core.stimuli import (
     directions,
     statement,
     statements,
-    with_scene,
 )
 from blindspot.diagnostics.core.subject import Subject
 from blindspot.diagnostics.moving.rearrangements import SYMMETRIES, answer_map, rearranged
-from blindspot.diagnostics.names import NAMES
 from blindspot.evaluation.statistics import Sample
 from blindspot.scenes.relations import RELATIONS
 from blindspot.scenes.world import Cell, Scene
@@ -56,8 +54,7 @@ class _Asked:
 
     def answers(self, stimuli: list[Stimulus]) -> np.ndarray:
         """Index of the answer to every stimulus, shape (stimuli,)."""
-        runs = (self._subject.run(prepared) for prepared in self._subject.batches(stimuli, self._budget.batch))
-        found = np.concatenate([trace.choices_b.cpu().numpy() for trace in runs])
+        found = self._subject.choices(stimuli, self._budget.batch)
         self._done += 1
         self._report(self._done, self.LISTS)
         return found
@@ -68,7 +65,7 @@ def run(subject: Subject, budget: Budget, report: Report) -> Findings:
     asked = _Asked(subject, budget, report)
     stimuli = directions(budget.stimuli, budget.seed, subject.speech)
     turned = {
-        name: [with_scene(stimulus, rearranged(stimulus.scene, move)) for stimulus in stimuli]
+        name: [direction(rearranged(stimulus.scene, move), subject.speech) for stimulus in stimuli]
         for name, move in SYMMETRIES.items()
     }
     given = {name: asked.answers(version) for name, version in turned.items()}
@@ -114,7 +111,7 @@ def _group(name: str, fits_sb: np.ndarray, right_sb: np.ndarray) -> list[Row]:
 
 def _exchanged(stimuli: list[Stimulus], given_b: np.ndarray, asked: _Asked) -> list[Row]:
     """The two objects change cells; or the picture stays, and the question names them the other way round."""
-    pictures = [with_scene(stimulus, _cells_exchanged(stimulus.scene)) for stimulus in stimuli]
+    pictures = [direction(_cells_exchanged(stimulus.scene), asked.speech) for stimulus in stimuli]
     questions = [direction(_roles_exchanged(stimulus.scene), asked.speech) for stimulus in stimuli]
     rows = []
     for name, others in (("objects exchanged", pictures), ("asked the other way round", questions)):
@@ -196,4 +193,4 @@ def _examples(
     return rows, {"examples": np.array(shown)}
 
 
-DIAGNOSTIC = Diagnostic("consistency", NAMES["consistency"], run)
+DIAGNOSTIC = Diagnostic("consistency", run)

@@ -14,12 +14,11 @@ from itertools import product
 import numpy as np
 
 from blindspot.diagnostics.base import Budget, Diagnostic, Findings, Report, Table
+from blindspot.diagnostics.core.shares import share
 from blindspot.diagnostics.core.stimuli import Stimulus, answers, directions
 from blindspot.diagnostics.core.subject import Subject
 from blindspot.diagnostics.moving.answers import CONSTANT, MOVES, ORIGINAL, ZERO, Condition, Counterfactuals
 from blindspot.diagnostics.moving.rearrangements import rearranged
-from blindspot.diagnostics.names import NAMES
-from blindspot.evaluation.statistics import wilson
 from blindspot.scenes.relations import RELATIONS
 
 FACTORS = {
@@ -98,7 +97,7 @@ def _shares(asked: Counterfactuals, stimuli: list[Stimulus], given: Answers) -> 
         rows.append({"factor": factor, "move": "mirrored or flipped", **_share(pooled_b), "elsewhere": None})
         for move in MOVES:
             outcome_b, stays_b = outcomes[move][0], right_b & outcomes[move][2]
-            elsewhere = float((outcome_b[stays_b] == "unchanged").mean()) if stays_b.any() else None
+            elsewhere = share(outcome_b[stays_b] == "unchanged")["value"]
             rows.append({"factor": factor, "move": move, **_share(outcome_b[changed[move]]), "elsewhere": elsewhere})
     return rows
 
@@ -115,27 +114,20 @@ def _outcome(
 
 
 def _share(outcome_b: np.ndarray) -> dict[str, object]:
-    n = len(outcome_b)
-    counts = {name: int((outcome_b == name).sum()) for name in ("follows", "unchanged", "other")}
-    interval = wilson(counts["follows"], n)
-    shares = {name: count / n if n else None for name, count in counts.items()}
-    rest = {"unchanged": shares["unchanged"], "other": shares["other"]}
-    return {"value": shares["follows"], "low": interval.low, "high": interval.high, "n": n, **rest}
+    rest = {name: share(outcome_b == name)["value"] for name in ("unchanged", "other")}
+    return {**share(outcome_b == "follows"), **rest}
 
 
 def _accuracy(asked: Counterfactuals, stimuli: list[Stimulus], given: Answers) -> list[dict[str, object]]:
     rows = []
     for condition, answer_b in given.items():
         truth_b = asked.claims(stimuli, condition.content)
-        right_b = answer_b[truth_b >= 0] == truth_b[truth_b >= 0]
-        interval = wilson(int(right_b.sum()), len(right_b))
-        row: dict[str, object] = condition._asdict()
-        row |= {"value": float(right_b.mean()), "low": interval.low, "high": interval.high, "n": len(right_b)}
+        row: dict[str, object] = {**condition._asdict(), **share((answer_b == truth_b)[truth_b >= 0])}
         for name, label in (("by ids", condition.ids), ("by encoder", condition.encoder)):
             row[name] = None
             if label not in (CONSTANT, ZERO):
                 claim_b = asked.claims(stimuli, condition.content, label)
-                row[name] = float((answer_b[claim_b >= 0] == claim_b[claim_b >= 0]).mean())
+                row[name] = share((answer_b == claim_b)[claim_b >= 0])["value"]
         rows.append(row)
     return rows
 
@@ -167,4 +159,4 @@ def _examples(
     return rows, {"examples": np.array(shown)}
 
 
-DIAGNOSTIC = Diagnostic("counterfactuals", NAMES["counterfactuals"], run)
+DIAGNOSTIC = Diagnostic("counterfactuals", run)

@@ -12,13 +12,11 @@ import torch
 from torch import Tensor
 
 from blindspot.diagnostics.base import Budget, Diagnostic, Findings, Report, Table
-from blindspot.diagnostics.core.hooks import Changes, Edit, Site
-from blindspot.diagnostics.core.stimuli import Stimulus, answers, counts, directions, existence, statements
+from blindspot.diagnostics.core.hooks import NOTHING, Changes, Edit, Site
+from blindspot.diagnostics.core.shares import bounds, one_by_one, share
+from blindspot.diagnostics.core.stimuli import TASKS, Stimulus, answers, directions
 from blindspot.diagnostics.core.subject import Prepared, Subject
-from blindspot.diagnostics.names import NAMES
-from blindspot.evaluation.statistics import Sample, wilson
 
-TASKS = {"direction": directions, "statement": statements, "count": counts, "existence": existence}
 ENTRY = Site("language", 0)
 Change = Callable[[Prepared], Changes]
 
@@ -29,7 +27,7 @@ def run(subject: Subject, budget: Budget, report: Report) -> Findings:
     norms = _norms(subject, stimuli, budget)
     report(1, len(TASKS) + 1)
     conditions: dict[str, Change] = {
-        "as it is": lambda prepared: Changes(),
+        "as it is": lambda prepared: NOTHING,
         "permuted": lambda prepared: Changes((_permuted(prepared, budget.seed),)),
         "norms matched": lambda prepared: Changes((_matched(prepared),)),
         "norms matched, permuted": lambda prepared: Changes((_matched(prepared), _permuted(prepared, budget.seed))),
@@ -37,8 +35,10 @@ def run(subject: Subject, budget: Budget, report: Report) -> Findings:
     accuracy, index = [], []
     for number, (task, draw) in enumerate(TASKS.items(), start=2):
         asked = draw(budget.stimuli, budget.seed, subject.speech)
-        right = {name: _right(subject, asked, change, budget.batch) for name, change in conditions.items()}
-        accuracy += [{"task": task, "condition": name, **_share(right_b)} for name, right_b in right.items()]
+        right = {
+            name: subject.choices(asked, budget.batch, change) == answers(asked) for name, change in conditions.items()
+        }
+        accuracy += [{"task": task, "condition": name, **share(right_b)} for name, right_b in right.items()]
         index.append({"task": task, "norms": "as they are", **_index(right["as it is"], right["permuted"])})
         matched = _index(right["norms matched"], right["norms matched, permuted"])
         index.append({"task": task, "norms": "matched", **matched})
@@ -55,31 +55,24 @@ def run(subject: Subject, budget: Budget, report: Report) -> Findings:
 
 
 def _norms(subject: Subject, stimuli: list[Stimulus], budget: Budget) -> list[dict[str, object]]:
-    sites = [site for site in subject.sites if site.part == "language"]
+    sites = subject.sites("language")
     found: dict[Site, list[np.ndarray]] = {site: [] for site in sites}
     for prepared in subject.batches(stimuli, budget.batch):
         trace = subject.run(prepared, sites)
-        text_bt = _behind(prepared)
         for site in sites:
             norm_bt = trace.states[site].float().norm(dim=-1)
-            pair = torch.stack([_mean(norm_bt, prepared.image_bt), _mean(norm_bt, text_bt)], dim=1)
+            pair = torch.stack([_mean(norm_bt, prepared.image_bt), _mean(norm_bt, prepared.behind_bt)], dim=1)
             found[site].append(pair.cpu().numpy())
-    sample = Sample([str(number) for number in range(len(stimuli))])
+    sample = one_by_one(len(stimuli))
     rows = []
     for site in sites:
         image_b, text_b = np.concatenate(found[site]).T
         drawn_r2 = sample.replicates(np.stack([image_b, text_b], axis=1))
-        low, high = np.quantile(drawn_r2[:, 0] / drawn_r2[:, 1], (0.025, 0.975))
+        low, high = bounds(drawn_r2[:, 0] / drawn_r2[:, 1])
         ratio = float(image_b.mean() / text_b.mean())
         means = {"image": float(image_b.mean()), "text": float(text_b.mean())}
         rows.append({"layer": site.layer, "value": ratio, "low": low, "high": high, "n": len(stimuli), **means})
     return rows
-
-
-def _behind(prepared: Prepared) -> Tensor:
-    """Tokens behind the picture, shape (batch, tokens)."""
-    last_b1 = prepared.image_bt.shape[1] - 1 - prepared.image_bt.flip(1).int().argmax(dim=1, keepdim=True)
-    return torch.arange(prepared.image_bt.shape[1], device=last_b1.device) > last_b1
 
 
 def _mean(values_bt: Tensor, chosen_bt: Tensor) -> Tensor:
@@ -100,35 +93,22 @@ def _permuted(prepared: Prepared, seed: int) -> Edit:
 
 
 def _matched(prepared: Prepared) -> Edit:
-    text_bt = _behind(prepared)
-
     def change(states_btd: Tensor) -> Tensor:
         norm_bt = states_btd.float().norm(dim=-1)
-        scale_bt = _mean(norm_bt, text_bt)[:, None] / norm_bt.clamp_min(1e-9)
+        scale_bt = _mean(norm_bt, prepared.behind_bt)[:, None] / norm_bt.clamp_min(1e-9)
         scaled_btd = states_btd * scale_bt[..., None].to(states_btd.dtype)
         return torch.where(prepared.image_bt[..., None], scaled_btd, states_btd)
 
     return Edit(ENTRY, change)
 
 
-def _right(subject: Subject, stimuli: list[Stimulus], change: Change, batch: int) -> np.ndarray:
-    """Whether each stimulus is answered right, shape (stimuli,)."""
-    runs = (subject.run(prepared, changes=change(prepared)) for prepared in subject.batches(stimuli, batch))
-    return np.concatenate([trace.choices_b.cpu().numpy() for trace in runs]) == answers(stimuli)
-
-
-def _share(right_b: np.ndarray) -> dict[str, object]:
-    interval = wilson(float(right_b.sum()), len(right_b))
-    return {"value": float(right_b.mean()), "low": interval.low, "high": interval.high, "n": len(right_b)}
-
-
 def _index(plain_b: np.ndarray, permuted_b: np.ndarray) -> dict[str, object]:
     if not plain_b.any():
         return {"value": None, "low": None, "high": None, "n": len(plain_b)}
-    sample = Sample([str(number) for number in range(len(plain_b))])
-    drawn_r2 = sample.replicates(np.stack([plain_b, permuted_b], axis=1).astype(float))
-    low, high = np.quantile(1 - drawn_r2[:, 1] / drawn_r2[:, 0].clip(1e-9), (0.025, 0.975))
+    drawn_r2 = one_by_one(len(plain_b)).replicates(np.stack([plain_b, permuted_b], axis=1).astype(float))
+    plain_r, permuted_r = drawn_r2[drawn_r2[:, 0] > 0].T  # of a few stimuli some draws have none that is right
+    low, high = bounds(1 - permuted_r / plain_r)
     return {"value": float(1 - permuted_b.mean() / plain_b.mean()), "low": low, "high": high, "n": len(plain_b)}
 
 
-DIAGNOSTIC = Diagnostic("norms", NAMES["norms"], run)
+DIAGNOSTIC = Diagnostic("norms", run)

@@ -1,7 +1,5 @@
 """Which tokens in which layers carry the answer: patching, attention knockout, spatial-ID vectors, steering."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from blindspot.diagnostics.base import Budget, Diagnostic, Findings, Report, Table
@@ -9,13 +7,9 @@ from blindspot.diagnostics.causal.exchange import recoveries, usable
 from blindspot.diagnostics.causal.knockout import drops
 from blindspot.diagnostics.causal.spatial_id import deviations, maps
 from blindspot.diagnostics.causal.steering import flips
-from blindspot.diagnostics.core.stimuli import Stimulus, directions
+from blindspot.diagnostics.core.stimuli import directions
 from blindspot.diagnostics.core.subject import Subject
-from blindspot.diagnostics.core.token_groups import encoder_grid
-from blindspot.diagnostics.names import NAMES
 from blindspot.scenes.world import CELLS
-
-RELATION = {"words": "relative-to", "english": "relative to"}
 
 
 def run(subject: Subject, budget: Budget, report: Report) -> Findings:
@@ -24,17 +18,17 @@ def run(subject: Subject, budget: Budget, report: Report) -> Findings:
     def stage(number: int) -> Report:
         return lambda done, of: report(number * 1000 + 1000 * done // of, 4000)
 
-    stimuli = asked(subject, budget.stimuli, budget.seed)
+    stimuli = directions(budget.stimuli, budget.seed, subject.speech)
     pairs, said = usable(subject, stimuli, budget.batch)
     patched = recoveries(subject, pairs, budget.batch, stage(0)) if pairs else []
     knocked = drops(subject, stimuli, budget.batch, stage(1))
     scenes = max(2, budget.stimuli // len(CELLS))
     ids = deviations(subject, scenes, budget.batch, budget.seed, stage(2))
     rows, points = maps(ids, budget.seed)
-    fresh = asked(subject, max(1, budget.stimuli // 2), budget.seed + 1)
+    fresh = directions(max(1, budget.stimuli // 2), budget.seed + 1, subject.speech)
     steering = flips(subject, fresh, ids, budget.batch, budget.seed, stage(3))
     places = [] if subject.image_grid else ["The picture's tokens lie on no grid, so no group depends on places."]
-    if encoder_grid(subject) is None:
+    if subject.encoder_grid is None:
         places.append("The encoder's tokens stand for no places, so it is not patched.")
     tables = [
         Table("patching", "How much of the answer comes back with states from the picture before the exchange",
@@ -61,11 +55,4 @@ def run(subject: Subject, budget: Budget, report: Report) -> Findings:
     return Findings(tables, pictures)
 
 
-def asked(subject: Subject, count: int, seed: int) -> list[Stimulus]:
-    """Questions of direction that also say which words ask for the relation."""
-    stimuli = directions(count, seed, subject.speech)
-    relation = RELATION[subject.speech]
-    return [replace(stimulus, mentions={**stimulus.mentions, "relation": relation}) for stimulus in stimuli]
-
-
-DIAGNOSTIC = Diagnostic("patching", NAMES["patching"], run)
+DIAGNOSTIC = Diagnostic("patching", run)

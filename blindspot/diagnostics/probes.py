@@ -15,7 +15,6 @@ import numpy as np
 from blindspot.diagnostics.base import Budget, Diagnostic, Findings, Report, Table
 from blindspot.diagnostics.core.stimuli import answers
 from blindspot.diagnostics.core.subject import Subject
-from blindspot.diagnostics.names import NAMES
 from blindspot.diagnostics.probing.readouts import Outcome, Read, readouts
 from blindspot.diagnostics.probing.scores import Scores
 from blindspot.diagnostics.probing.stages import WIDEST, Reader, Stage
@@ -151,4 +150,4 @@ def _best(
     return best, scores
 
 
-DIAGNOSTIC = Diagnostic("probes", NAMES["probes"], run)
+DIAGNOSTIC = Diagnostic("probes", run)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from blindspot.diagnostics.base import Budget, Findings
+from blindspot.diagnostics.base import Budget, Findings, Report, Table
 from blindspot.diagnostics.core.subject import Subject
 from blindspot.diagnostics.registry import DIAGNOSTICS
-from blindspot.errors import UserError, one_of
+from blindspot.errors import UserError
 from blindspot.files import write_json, write_via
 
 DIGITS = 6
@@ -37,7 +37,8 @@ def claim(folder: Path, model: str, names: Sequence[str], budget: Budget) -> lis
 def diagnose(subject: Subject, names: Sequence[str], budget: Budget, folder: Path, told: Told) -> None:
     """Run diagnostics, and leave ``<name>.json`` (tables) and ``<name>.npz`` (pictures) of each in ``folder``.
 
-    One that has left its file there is not repeated.
+    One that has left its file there is not repeated. One that the model does not allow leaves an empty table, whose
+    note says why, and the others go on.
 
     Args:
         subject: the model.
@@ -47,15 +48,19 @@ def diagnose(subject: Subject, names: Sequence[str], budget: Budget, folder: Pat
         told: the name of the diagnostic, how far it is, and of how much.
 
     Raises:
-        UserError: if there is no such diagnostic, or a file cannot be written.
+        UserError: if a file cannot be written.
     """
-    for name in names:
-        one_of(name, DIAGNOSTICS, "diagnose", "diagnostic")
     for name in names:
         if not (folder / f"{name}.json").exists():
             told(name, 0, 1)
-            found = DIAGNOSTICS[name].run(subject, budget, lambda done, of, name=name: told(name, done, of))
-            _write(folder, name, found)
+            _write(folder, name, _found(subject, name, budget, lambda done, of, name=name: told(name, done, of)))
+
+
+def _found(subject: Subject, name: str, budget: Budget, report: Report) -> Findings:
+    try:
+        return DIAGNOSTICS[name].run(subject, budget, report)
+    except UserError as error:
+        return Findings([Table(name, "Left out", [], (str(error),))])
 
 
 def _write(folder: Path, name: str, found: Findings) -> None:

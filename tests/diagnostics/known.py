@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from blindspot.connectors import ConnectorSpec
-from blindspot.diagnostics.core.subject import Subject
+from blindspot.diagnostics.core.attending import attending
+from blindspot.diagnostics.core.hooks import Changes, Site
+from blindspot.diagnostics.core.subject import Prepared, Subject
 from blindspot.encoders import ENCODERS, TowerShape
 from blindspot.evaluation.families import family_of
 from blindspot.model.build import LanguageShape, build_variant
@@ -50,3 +52,23 @@ def random_subject(
         if parameter.requires_grad and parameter.ndim > 1:
             nn.init.normal_(parameter, std=spread)
     return Subject(model.eval(), build_processor(model.config, tokenizer), family_of(model.config))
+
+
+def sites(subject: Subject) -> list[Site]:
+    """All sites, in the order of the pipeline."""
+    return [*subject.sites("encoder"), *subject.sites("language")]
+
+
+def image_span(prepared: Prepared) -> slice:
+    """Where the picture's tokens are; in every row at one place."""
+    [(first, last)] = {(row.index(True), len(row) - row[::-1].index(True)) for row in prepared.image_bt.tolist()}
+    assert prepared.image_bt[:, first:last].all()
+    return slice(first, last)
+
+
+def weights(subject: Subject, prepared: Prepared, changes: Changes = Changes()) -> dict[int, torch.Tensor]:  # noqa: B008
+    """Attention of every language-model layer, shape (batch, heads, tokens, tokens)."""
+    seen: dict[int, torch.Tensor] = {}
+    with attending(subject.roles.layers, see=lambda layer, weights_bhtt, _: seen.update({layer: weights_bhtt})):
+        subject.run(prepared, changes=changes)
+    return seen

@@ -201,10 +201,10 @@ def test_scaling_multiplies_the_last_row_on_the_picture_in_every_layer() -> None
     look: Callable[..., Any] = lambda store: lambda layer, weights, scores: store.update({layer: (weights, scores)})  # noqa: E731
     with attending(subject.roles.layers, see=look(plain)):
         trace = subject.run(prepared)
-    whole = subject.run(prepared, attention=True)
-    assert torch.equal(trace.logits_bk, whole.logits_bk)
+    whole = subject.model(**prepared.inputs, output_attentions=True)
+    assert torch.equal(trace.logits_bk, subject.run(prepared).logits_bk)
     for layer, (weights, scores) in plain.items():
-        assert torch.equal(weights, whole.attention[layer])
+        assert torch.equal(weights, whole.attentions[layer])
         assert torch.allclose(scores.softmax(dim=-1), weights[:, :, -1], atol=1e-5)
 
     def double(layer: int, scores_bhk: Tensor) -> Tensor:

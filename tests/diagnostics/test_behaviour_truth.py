@@ -42,7 +42,11 @@ def behaviour(answer: Answer) -> Findings:
     def answered(prepared: Prepared) -> Trace:
         seen = prepared.inputs["own"].tolist()
         chosen = [answer(stimulus, own) for stimulus, own in zip(prepared.stimuli, seen, strict=True)]
-        return Trace(torch.nn.functional.one_hot(torch.tensor(chosen), prepared.choice_ids_bk.shape[1]).float(), {}, {})
+        return Trace(
+            torch.nn.functional.one_hot(torch.tensor(chosen), prepared.choice_ids_bk.shape[1]).float(),
+            {},
+            torch.ones(()),
+        )
 
     holder: Any = subject
     holder.prepare, holder.run = prepare, answered
@@ -131,6 +135,7 @@ def test_transposed_pictures_ask_about_the_other_axis_and_back() -> None:
         other = _transposed(stimulus, "words")
         assert other.answer == turned[stimulus.answer]
         assert other.mentions == stimulus.mentions
+        assert [thing.size for thing in other.scene.things] == [thing.size for thing in stimulus.scene.things]
         assert _transposed(other, "words").answer == stimulus.answer
 
 

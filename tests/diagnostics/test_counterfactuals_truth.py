@@ -9,7 +9,7 @@ from blindspot.connectors import ConnectorSpec
 from blindspot.diagnostics.base import Budget, Findings
 from blindspot.diagnostics.core.stimuli import directions
 from blindspot.diagnostics.core.subject import Subject
-from blindspot.diagnostics.counterfactuals import DIAGNOSTIC, EXAMPLES
+from blindspot.diagnostics.counterfactuals import DIAGNOSTIC, EXAMPLES, _accuracy
 from blindspot.diagnostics.moving.answers import MOVES, Condition, Counterfactuals
 from blindspot.diagnostics.moving.rearrangements import SYMMETRIES, claimed, order, rearranged, shuffle
 from blindspot.positions import EncoderPositions, LanguagePositions
@@ -125,6 +125,14 @@ def test_a_factor_that_cannot_be_moved_is_left_out_and_said() -> None:
     computed = _run(random_subject(family="dinov3"), 16)
     assert {factor for factor, _ in _shares(computed)} == {"content", "language ids"}
     assert any("Left out, encoder" in note for note in computed.tables[1].notes)
+
+
+@pytest.mark.filterwarnings("error")
+def test_pictures_that_all_come_to_lie_on_a_diagonal_have_no_accuracy() -> None:
+    asked = Counterfactuals(random_subject(), 0)
+    lost = [s for s in directions(64, 0, "words") if asked.claims([s], "shuffled")[0] < 0]
+    [row] = _accuracy(asked, lost, {Condition(content="shuffled"): np.zeros(len(lost))})
+    assert (row["value"], row["low"], row["n"], row["by ids"]) == (None, None, 0, None)
 
 
 def test_example_pictures_are_the_ones_that_the_rows_are_about() -> None:

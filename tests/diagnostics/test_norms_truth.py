@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,9 +11,9 @@ from blindspot.diagnostics.base import Budget
 from blindspot.diagnostics.core import stimuli as draw
 from blindspot.diagnostics.core.hooks import Changes, Site
 from blindspot.diagnostics.core.subject import Subject
-from blindspot.diagnostics.norms import _matched, _permuted, run
+from blindspot.diagnostics.norms import _index, _matched, _permuted, run
 from blindspot.positions import LanguagePositions
-from tests.diagnostics.known import random_subject
+from tests.diagnostics.known import image_span, random_subject
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BUDGET = Budget(stimuli=32)
@@ -58,7 +59,7 @@ def test_a_reader_with_order_notices() -> None:
 def test_the_permutation_moves_image_tokens_alone_and_keeps_them_all() -> None:
     subject = random_subject()
     prepared = subject.prepare(draw.directions(4, 0, "words"))
-    entry, span = Site("language", 0), prepared.image_span
+    entry, span = Site("language", 0), image_span(prepared)
     plain = subject.run(prepared, [entry]).states[entry]
     moved = _permuted(prepared, 0).change(plain)
     outside = [t for t in range(plain.shape[1]) if not span.start <= t < span.stop]
@@ -74,5 +75,14 @@ def test_matching_gives_image_tokens_the_norm_of_text() -> None:
     prepared = subject.prepare(draw.directions(4, 0, "words"))
     entry = Site("language", 0)
     norms = _matched(prepared).change(subject.run(prepared, [entry]).states[entry]).norm(dim=-1)
-    text = norms[:, prepared.image_span.stop :].mean(dim=1)
-    assert torch.allclose(norms[:, prepared.image_span], text[:, None].expand(-1, 16), rtol=1e-4)
+    text = norms[:, image_span(prepared).stop :].mean(dim=1)
+    assert torch.allclose(norms[:, image_span(prepared)], text[:, None].expand(-1, 16), rtol=1e-4)
+
+
+def test_the_index_of_few_right_answers_has_an_interval_of_its_own_size() -> None:
+    """A resample without any right answer has no index."""
+    right, none = np.arange(16) < 2, np.zeros(16, dtype=bool)
+    assert _index(right, none) == {"value": 1, "low": 1, "high": 1, "n": 16}
+    found = _index(right, ~right)
+    assert found["value"] == 1 - 14 / 2 and -16 < found["low"] < found["value"] < found["high"] <= 1
+    assert _index(none, right)["value"] is None

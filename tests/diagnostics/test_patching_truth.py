@@ -17,11 +17,11 @@ from blindspot.diagnostics.core.hooks import Changes, Site
 from blindspot.diagnostics.core.layers import some_sites, windows
 from blindspot.diagnostics.core.subject import Subject
 from blindspot.diagnostics.core.token_groups import covered, language_groups
-from blindspot.diagnostics.patching import asked, run
+from blindspot.diagnostics.patching import run
 from blindspot.scenes.relations import relation
 from blindspot.scenes.render import RGB
 from blindspot.scenes.world import CELLS, Thing
-from tests.diagnostics.known import random_subject
+from tests.diagnostics.known import image_span, random_subject, weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Row = dict[str, Any]
@@ -175,7 +175,7 @@ def test_patching_is_exact_whatever_the_weights(layers: int, family: str) -> Non
 
 def test_patching_nothing_is_the_run_itself() -> None:
     subject = random_subject(spread=0.5)
-    pairs, _ = usable(subject, asked(subject, 32, 0), 32)
+    pairs, _ = usable(subject, draw.directions(32, 0, "words"), 32)
     giving, taking = subject.prepare([a for a, _ in pairs]), subject.prepare([b for _, b in pairs])
     nothing = {"nothing": torch.zeros_like(giving.image_bt), "everything": torch.ones_like(giving.image_bt)}
     (_, none), (_, all_) = patch(subject, giving, taking, Site("language", 1), nothing)
@@ -186,7 +186,7 @@ def test_patching_nothing_is_the_run_itself() -> None:
 
 def test_recovery_is_the_ratio_of_mean_differences() -> None:
     subject, site = random_subject(spread=0.5), Site("language", 1)
-    pairs, said = usable(subject, asked(subject, 64, 0), 32)
+    pairs, said = usable(subject, draw.directions(64, 0, "words"), 32)
     assert pairs and f"the {len(pairs)} answered differently are used" in said
     giving, taking = subject.prepare([a for a, _ in pairs]), subject.prepare([b for _, b in pairs])
     image = {"all image": giving.image_bt}
@@ -206,7 +206,7 @@ def test_recovery_is_the_ratio_of_mean_differences() -> None:
 def test_hidden_pictures_are_as_good_as_any_other() -> None:
     """With the picture hidden from the question in every layer, logits are those of any picture, to the bit."""
     subject = random_subject(spread=0.5)
-    stimuli = asked(subject, 16, 0)
+    stimuli = draw.directions(16, 0, "words")
     noise = list(np.random.default_rng(0).integers(0, 255, (16, 32, 32, 3), dtype=np.uint8))
     seen, other = subject.prepare(stimuli), subject.prepare(stimuli, noise)
     scores = hidden(seen, question_groups(subject, seen), "all image", QUESTION)
@@ -219,7 +219,7 @@ def test_hidden_pictures_are_as_good_as_any_other() -> None:
 
 def test_what_the_last_layer_gives_to_words_is_lost_anyway() -> None:
     subject = random_subject(spread=0.5)
-    rows = drops(subject, asked(subject, 32, 0), 16, lambda done, of: None)
+    rows = drops(subject, draw.directions(32, 0, "words"), 16, lambda done, of: None)
     last = [row for row in rows if row["first"] == 1]
     idle = [row for row in last if row["to"] in ("words", "subject word")]
     assert len(idle) == 2 and all(row["value"] == row["margin"] == 0 for row in idle)
@@ -228,12 +228,12 @@ def test_what_the_last_layer_gives_to_words_is_lost_anyway() -> None:
 
 def test_hiding_closes_what_it_names_and_keeps_every_row_open() -> None:
     subject = random_subject(spread=0.5)
-    prepared = subject.prepare(asked(subject, 4, 0))
+    prepared = subject.prepare(draw.directions(4, 0, "words"))
     groups = question_groups(subject, prepared)
     scores = hidden(prepared, groups, "all image", QUESTION)
-    weights = subject.run(prepared, changes=Changes(scores={1: scores}), attention=True).attention[1]
-    closed = scores.expand_as(weights) < 0
-    assert weights[closed].max() == 0 and torch.allclose(weights.sum(-1), torch.ones(()))
+    seen = weights(subject, prepared, Changes(scores={1: scores}))[1]
+    closed = scores.expand_as(seen) < 0
+    assert seen[closed].max() == 0 and torch.allclose(seen.sum(-1), torch.ones(()))
     assert int(closed[0, 0].sum()) == 16 * 3
     assert hidden(prepared, groups, "words", "words")[0, 0].diagonal().min() == 0
 
@@ -243,21 +243,25 @@ def test_groups_are_tokens_where_the_objects_stand() -> None:
     assert covered([thing], (4, 4)).nonzero()[:, 1].tolist() == [6]
     assert covered([thing], (8, 8)).nonzero()[:, 1].tolist() == [20, 21, 28, 29]
     subject = random_subject()
-    prepared = subject.prepare(asked(subject, 8, 0))
+    prepared = subject.prepare(draw.directions(8, 0, "words"))
     groups = language_groups(prepared, subject.image_grid)
     both = groups["subject's patches"] ^ groups["reference's patches"]
     assert torch.equal(both ^ groups["other patches"], groups["all image"])
     for row, stimulus in enumerate(prepared.stimuli):
-        place = prepared.image_span.start + 4 * stimulus.subject.row + stimulus.subject.column
+        place = image_span(prepared).start + 4 * stimulus.subject.row + stimulus.subject.column
         assert groups["subject's patches"][row].nonzero()[:, 0].tolist() == [place]
     assert groups["words"].sum(dim=1).tolist() == [2] * 8
     assert not (groups["words"] & (groups["all image"] | groups["last token"])).any()
     assert "subject's patches" not in language_groups(prepared, None)
+    span = image_span(prepared)
+    prepared.image_bt[:, span.start + 5] = False  # a mark between two tiles
+    cut = language_groups(prepared, None)
+    assert torch.equal(cut["all image"], groups["all image"]) and torch.equal(cut["words"], groups["words"])
 
 
 def test_exchanged_pictures_differ_in_two_boxes() -> None:
     for stimulus in draw.directions(16, 1, "words"):
-        other = draw.with_scene(stimulus, exchanged(stimulus.scene))
+        other = draw.direction(exchanged(stimulus.scene), "words")
         assert {stimulus.answer, other.answer} in ({"left", "right"}, {"above", "below"})
         assert [(t.colour, t.shape) for t in other.scene.things] == [(t.colour, t.shape) for t in stimulus.scene.things]
         changed = (stimulus.image(32) != other.image(32)).any(-1)
@@ -308,7 +312,7 @@ def test_random_words_have_no_map_before_they_look() -> None:
 
 def test_steering_by_nothing_and_too_late_changes_nothing() -> None:
     subject = random_subject(spread=0.5)
-    prepared = subject.prepare(asked(subject, 8, 0))
+    prepared = subject.prepare(draw.directions(8, 0, "words"))
     word = language_groups(prepared, subject.image_grid)["subject word"]
     plain, push = subject.run(prepared).logits_bk, np.full((8, 32), 3.0)
     zero = steered(prepared, Site("language", 1), word, 0 * push)

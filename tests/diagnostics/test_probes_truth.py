@@ -19,7 +19,7 @@ from blindspot.diagnostics.probing.ridge import Linear, ridge
 from blindspot.diagnostics.probing.stages import WIDEST, Regions, Shrink, Stage
 from blindspot.positions.encoder.own import table_of
 from blindspot.scenes.render import RGB
-from blindspot.scenes.world import COLOURS
+from blindspot.scenes.world import COLOURS, Thing
 from tests.diagnostics.known import WIDTH, random_subject
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -242,8 +242,7 @@ def test_regions_know_their_places(side: int) -> None:
     shown_brd = regions.mean(torch.from_numpy(own).float()[None])
     assert torch.allclose(shown_brd[0], torch.eye(regions.count))
     cells = np.array([(0, 0), (0, 3), (3, 0), (3, 3)])
-    boxes = np.array([(8 * c + 2, 8 * r + 2, 8 * c + 6, 8 * r + 6) for r, c in cells])
-    touched = regions.touched(boxes)
+    touched = regions.touched([Thing("red", "square", r, c, 4, 8 * c + 2, 8 * r + 2) for r, c in cells.tolist()])
     assert touched[np.arange(4), regions.at(cells)].all()
     assert touched.sum(axis=1).max() <= (1 if side in (2, 4, 8) else 4)
 

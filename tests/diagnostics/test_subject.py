@@ -1,6 +1,9 @@
 """The core of every diagnostic: roles are found, states read and changed where they should be, and nothing else."""
 
+import re
 from collections.abc import Callable
+from copy import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from blindspot.diagnostics.core.subject import Subject
 from blindspot.errors import UserError
 from blindspot.positions import EncoderPositions, LanguagePositions
 from blindspot.scenes.relations import RELATIONS, relation
-from tests.diagnostics.known import random_subject
+from tests.diagnostics.known import image_span, random_subject, sites, weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FAMILIES = ["clip", "siglip", "aimv2", "dinov2"]
@@ -30,7 +33,6 @@ def test_roles_are_those_of_the_variant(family: str) -> None:
     found = random_subject(family=family)
     body = found.model.model
     assert list(found.roles.layers) == list(body.language_model.layers)
-    assert found.roles.final_norm is body.language_model.norm
     assert found.roles.rotary == (body.language_model.rotary_emb,)
     assert found.tower is body.vision_tower
     assert len(found.roles.tower_blocks) == 2
@@ -46,15 +48,35 @@ def test_a_connector_deeper_than_the_encoder_is_not_taken_for_it() -> None:
 
 def test_states_are_those_of_transformers(subject: Subject) -> None:
     prepared = subject.prepare(draw.directions(8, 0, "words"))
-    trace = subject.run(prepared, subject.sites)
+    trace = subject.run(prepared, sites(subject))
     plain = subject.model(**prepared.inputs, output_hidden_states=True)
     for layer, hidden in enumerate(plain.hidden_states[:-1]):
         assert torch.equal(trace.states[Site("language", layer)], hidden)
-    normed = subject.roles.final_norm(trace.states[Site("language", 2)])  # pyright: ignore[reportOptionalCall]
+    normed = subject.model.model.language_model.norm(trace.states[Site("language", 2)])
     assert torch.allclose(normed, plain.hidden_states[-1], atol=1e-6)
     assert torch.equal(trace.logits_bk, plain.logits[:, -1].gather(1, prepared.choice_ids_bk))
     images = plain.image_hidden_states.view(8, 16, -1)
-    assert torch.equal(trace.states[Site("language", 0)][:, prepared.image_span], images)
+    assert torch.equal(trace.states[Site("language", 0)][:, image_span(prepared)], images)
+
+
+def test_one_site_is_read_without_what_follows(subject: Subject) -> None:
+    prepared = subject.prepare(draw.directions(4, 0, "words"))
+    trace, ran = subject.run(prepared, sites(subject)), []
+    hooks = [block.register_forward_hook(lambda *_: ran.append(1)) for block in subject.roles.layers]
+    for site in sites(subject):
+        ran.clear()
+        assert torch.equal(subject.state(prepared, site), trace.states[site])
+        assert len(ran) == (site.layer if site.part == "language" else 0)
+    for hook in hooks:
+        hook.remove()
+
+
+def test_logits_are_made_of_the_last_token_alone(subject: Subject) -> None:
+    seen: list[torch.Size] = []
+    hook = subject.model.lm_head.register_forward_hook(lambda _, __, logits_btv: seen.append(logits_btv.shape))
+    subject.run(subject.prepare(draw.directions(4, 0, "words")))
+    hook.remove()
+    assert seen == [(4, 1, subject.model.lm_head.out_features)]
 
 
 def test_mentions_point_at_the_words(subject: Subject) -> None:
@@ -67,23 +89,23 @@ def test_mentions_point_at_the_words(subject: Subject) -> None:
 
 def test_an_edit_changes_its_site_and_what_follows_only(subject: Subject) -> None:
     prepared = subject.prepare(draw.directions(4, 0, "words"))
-    plain = subject.run(prepared, subject.sites)
+    plain = subject.run(prepared, sites(subject))
     for site in (Site("encoder", 1), Site("language", 1)):
-        edited = subject.run(prepared, subject.sites, Changes((Edit(site, lambda states: states + 1),)))
-        order = subject.sites
+        edited = subject.run(prepared, sites(subject), Changes((Edit(site, lambda states: states + 1),)))
+        order = sites(subject)
         for other in order[: order.index(site)]:
             assert torch.equal(edited.states[other], plain.states[other])
         for other in order[order.index(site) + 1 :]:
             assert not torch.equal(edited.states[other], plain.states[other])
-    after = subject.run(prepared, subject.sites)
-    assert all(torch.equal(after.states[site], plain.states[site]) for site in subject.sites)
+    after = subject.run(prepared, sites(subject))
+    assert all(torch.equal(after.states[site], plain.states[site]) for site in sites(subject))
 
 
 def test_places_of_the_language_model_are_position_ids() -> None:
     """Rotating image tokens as others are is what other position ids do, content and order untouched."""
     subject = random_subject(spread=0.4)
     prepared = subject.prepare(draw.directions(4, 0, "words"))
-    span, length = prepared.image_span, prepared.image_bt.shape[1]
+    span, length = image_span(prepared), prepared.image_bt.shape[1]
     places = torch.arange(length).repeat(4, 1)
     places[:, span] = places[:, span].flip(1)
     changed = subject.run(prepared, changes=Changes(language_places=places))
@@ -131,11 +153,11 @@ def test_scores_can_hide_tokens_from_a_layer(subject: Subject) -> None:
     prepared = subject.prepare(draw.directions(4, 0, "words"))
     length = prepared.image_bt.shape[1]
     hidden = torch.zeros(4, 1, length, length)
-    hidden[:, :, -1, prepared.image_span] = float("-inf")
-    trace = subject.run(prepared, attention=True, changes=Changes(scores={1: hidden}))
-    assert trace.attention[1][:, :, -1, prepared.image_span].max() == 0
-    assert trace.attention[0][:, :, -1, prepared.image_span].min() > 0
-    assert torch.allclose(trace.attention[1].sum(-1), torch.ones(4, 2, length))
+    hidden[:, :, -1, image_span(prepared)] = float("-inf")
+    first, second = weights(subject, prepared, Changes(scores={1: hidden})).values()
+    assert second[:, :, -1, image_span(prepared)].max() == 0
+    assert first[:, :, -1, image_span(prepared)].min() > 0
+    assert torch.allclose(second.sum(-1), torch.ones(4, 2, length))
 
 
 def test_a_tower_whose_tokens_stand_for_no_place_is_refused() -> None:
@@ -172,15 +194,6 @@ def test_stimuli_tell_the_truth_and_balance_their_answers(make: Callable[..., li
                 assert words in stimulus.prompt
 
 
-def test_moved_scenes_keep_their_objects_and_turn_their_answers() -> None:
-    for stimulus in draw.directions(32, 2, "words"):
-        mirrored = draw.moved(stimulus.scene, lambda row, column: (row, 3 - column))
-        turned = draw.with_scene(stimulus, mirrored).answer
-        assert turned == {"left": "right", "right": "left"}.get(stimulus.answer, stimulus.answer)
-        assert [(t.colour, t.shape) for t in mirrored.things] == [(t.colour, t.shape) for t in stimulus.scene.things]
-        assert draw.moved(mirrored, lambda row, column: (row, column)) == mirrored
-
-
 def test_tokens_that_have_looked_around_are_still_recognised() -> None:
     def after_the_encoder(pictures: list[np.ndarray]) -> torch.Tensor:
         means = np.stack([picture.reshape(8, 8, 8, 8, 3).mean((1, 3, 4)).ravel() for picture in pictures])
@@ -202,6 +215,39 @@ def test_positions_of_the_language_model_other_than_1d(subject: Subject) -> None
     other = random_subject(language_positions=LanguagePositions("bapa"), layers=1)
     prepared = other.prepare(draw.directions(4, 0, "words"))
     places = torch.arange(prepared.image_bt.shape[1]).repeat(4, 1)
-    places[:, prepared.image_span] = places[:, prepared.image_span].flip(1)
+    places[:, image_span(prepared)] = places[:, image_span(prepared)].flip(1)
     same = other.run(prepared, changes=Changes(language_places=places)).logits_bk
     assert torch.equal(same, other.run(prepared).logits_bk)  # they all have one place
+
+
+def test_an_answer_begins_behind_a_space_only_where_the_prompt_ends_in_a_word(subject: Subject) -> None:
+    """As `evaluation` says it: Qwen's and Gemma's prompts end in a line break, LLaVA's in ``ASSISTANT:``."""
+
+    class Words:
+        all_special_tokens = ("<|end|>",)
+
+        def encode(self, text: str, add_special_tokens: bool) -> list[str]:
+            return re.findall(r" ?\w+|\s", text)
+
+        def decode(self, ids: list[str]) -> str:
+            return "".join(ids)
+
+    holder: Any = copy(subject)
+    holder.tokenizer = Words()
+    assert holder._first_token("USER: where? ASSISTANT:", "left") == " left"
+    assert holder._first_token("<|im_start|>assistant\n", "left") == "left"
+    assert holder._first_token("where?<|end|>", "left") == "left"
+
+
+def test_how_sure_a_model_is_follows_from_the_logits_that_it_gives() -> None:
+    """Not from those of its head, which some models cap."""
+
+    def cap(_: Any, __: Any, output: Any) -> Any:
+        output.logits = output.logits * 0
+        return output
+
+    capped = random_subject(spread=0.5)
+    prepared = capped.prepare(draw.directions(4, 0, "words"))
+    assert (capped.run(prepared).sure_b > 2 / len(capped.tokenizer)).all()
+    capped.model.register_forward_hook(cap)
+    assert torch.allclose(capped.run(prepared).sure_b, torch.tensor(1 / capped.model.lm_head.out_features))

@@ -16,10 +16,10 @@ from torch import Tensor
 from blindspot.diagnostics.base import Report
 from blindspot.diagnostics.core.hooks import NOTHING, Changes, Edit, Site
 from blindspot.diagnostics.core.layers import some_sites
-from blindspot.diagnostics.core.stimuli import Stimulus, answers, with_scene
+from blindspot.diagnostics.core.shares import bounds, one_by_one
+from blindspot.diagnostics.core.stimuli import Stimulus, answers, direction
 from blindspot.diagnostics.core.subject import Prepared, Subject, Trace
-from blindspot.diagnostics.core.token_groups import encoder_grid, language_groups, patch_groups
-from blindspot.evaluation.statistics import Sample
+from blindspot.diagnostics.core.token_groups import language_groups, patch_groups
 from blindspot.scenes.world import Scene
 
 FEWEST = 16
@@ -40,8 +40,8 @@ def usable(subject: Subject, stimuli: Sequence[Stimulus], batch: int) -> tuple[l
     If there are fewer than `FEWEST`, all pairs that it answers differently, with its own answers in place of the right
     ones.
     """
-    pairs = [(stimulus, with_scene(stimulus, exchanged(stimulus.scene))) for stimulus in stimuli]
-    first_b, second_b = (_chosen(subject, side, batch) for side in zip(*pairs, strict=True))
+    pairs = [(stimulus, direction(exchanged(stimulus.scene), subject.speech)) for stimulus in stimuli]
+    first_b, second_b = (subject.choices(side, batch) for side in zip(*pairs, strict=True))
     right_b = (first_b == answers([a for a, _ in pairs])) & (second_b == answers([b for _, b in pairs]))
     said = f"{right_b.sum()} of {len(pairs)} pairs are answered right both times"
     if right_b.sum() >= FEWEST:
@@ -68,7 +68,7 @@ def patch(
         site: where states are replaced.
         groups: which tokens, each of shape (batch, tokens).
     """
-    states_btd = subject.run(giving, [site]).states[site]
+    states_btd = subject.state(giving, site)
     for name, mask_bt in groups.items():
 
         def change(own_btd: Tensor, mask_bt: Tensor = mask_bt) -> Tensor:
@@ -87,7 +87,7 @@ def recoveries(subject: Subject, pairs: Sequence[Pair], batch: int, report: Repo
         batch: pairs at a time.
         report: progress.
     """
-    encoder = encoder_grid(subject)
+    encoder = subject.encoder_grid
     sites = [*(some_sites(subject, "encoder") if encoder else []), *some_sites(subject, "language")]
     gained: dict[tuple[Site, str], list[np.ndarray]] = defaultdict(list)
     flipped, sizes, whole = defaultdict(list), defaultdict(list), []
@@ -111,8 +111,8 @@ def recoveries(subject: Subject, pairs: Sequence[Pair], batch: int, report: Repo
     keys = [key for key in gained if tokens[key]]
     series_qs = np.stack([np.concatenate(whole), *(np.concatenate(gained[key]) for key in keys)], axis=1)
     means_s = series_qs.mean(axis=0)
-    drawn_rs = Sample([str(number) for number in range(len(pairs))]).replicates(series_qs)
-    low_s, high_s = np.quantile(drawn_rs / drawn_rs[:, :1], (0.025, 0.975), axis=0)
+    drawn_rs = one_by_one(len(pairs)).replicates(series_qs)
+    low_s, high_s = bounds(drawn_rs / drawn_rs[:, :1])
     return [
         {"part": site.part, "layer": site.layer, "group": name, "value": float(means_s[s] / means_s[0]),
          "low": float(low_s[s]), "high": float(high_s[s]), "n": len(pairs),
@@ -125,8 +125,3 @@ def _lead(trace: Trace, ends_b2: Tensor) -> np.ndarray:
     """By how much the logit of A's answer is above that of B's, shape (batch,)."""
     ends = trace.logits_bk.cpu().gather(1, ends_b2).double().numpy()
     return ends[:, 0] - ends[:, 1]
-
-
-def _chosen(subject: Subject, stimuli: Sequence[Stimulus], batch: int) -> np.ndarray:
-    runs = [subject.run(prepared).choices_b for prepared in subject.batches(stimuli, batch)]
-    return torch.cat(runs).cpu().numpy()

@@ -13,10 +13,10 @@ from torch import Tensor
 from blindspot.diagnostics.base import Report
 from blindspot.diagnostics.core.hooks import NOTHING, Changes
 from blindspot.diagnostics.core.layers import windows
+from blindspot.diagnostics.core.shares import bounds, one_by_one
 from blindspot.diagnostics.core.stimuli import Stimulus, answers
 from blindspot.diagnostics.core.subject import Prepared, Subject
 from blindspot.diagnostics.core.token_groups import language_groups
-from blindspot.evaluation.statistics import Sample
 
 QUESTION = "words and last token"
 FLOWS = (
@@ -57,14 +57,15 @@ def drops(subject: Subject, stimuli: Sequence[Stimulus], batch: int, report: Rep
     margin_qs = np.stack([np.concatenate(parts) for parts in found], axis=1)
     lost_qs = margin_qs[:, :1] - margin_qs[:, 1:]
     wrong_qs = (margin_qs[:, :1] > 0).astype(float) - (margin_qs[:, 1:] > 0)
-    sample = Sample([str(number) for number in range(len(stimuli))])
-    wrong_rs, lost_rs = sample.replicates(wrong_qs), sample.replicates(lost_qs)
+    sample = one_by_one(len(stimuli))
+    wrong_rs = sample.replicates(wrong_qs)
+    low_s, high_s = bounds(sample.replicates(lost_qs))
     rows = []
     for s, (source, target, span) in enumerate(cases):
         drop = sample.interval(wrong_qs[:, s], wrong_rs[:, s])
-        low, high = np.quantile(lost_rs[:, s], (0.025, 0.975))
         label = {"from": source, "to": target, "first": span.start, "last": span.stop - 1}
-        margin = {"margin": float(lost_qs[:, s].mean()), "margin_low": float(low), "margin_high": float(high)}
+        lost = {"margin": lost_qs[:, s].mean(), "margin_low": low_s[s], "margin_high": high_s[s]}
+        margin = {name: float(value) for name, value in lost.items()}
         value = float(wrong_qs[:, s].mean())
         rows.append({**label, "value": value, "low": drop.low, "high": drop.high, "n": len(stimuli), **margin})
     return rows

@@ -14,9 +14,9 @@ from torch import Tensor
 from blindspot.diagnostics.base import Report
 from blindspot.diagnostics.causal.spatial_id import Ids, place_vectors, spoken_of
 from blindspot.diagnostics.core.hooks import Changes, Edit, Site
+from blindspot.diagnostics.core.shares import share
 from blindspot.diagnostics.core.stimuli import Stimulus
 from blindspot.diagnostics.core.subject import Prepared, Subject
-from blindspot.evaluation.statistics import wilson
 from blindspot.scenes.relations import RELATIONS, relation
 from blindspot.scenes.world import CELLS, Cell
 
@@ -81,11 +81,8 @@ def flips(
             report(done * batch * len(cases) + (number + 1) * len(cells), len(stimuli) * len(cases))
     rows = []
     for ((token, site), how, strength), parts in zip(cases, turned, strict=True):
-        turned_b = np.concatenate(parts)
-        interval = wilson(float(turned_b.sum()), len(turned_b))
         label = {"token": token, "layer": site.layer, "direction": how, "strength": strength}
-        value = float(turned_b.mean()) if len(turned_b) else None
-        rows.append({**label, "value": value, "low": interval.low, "high": interval.high, "n": len(turned_b)})
+        rows.append({**label, **share(np.concatenate(parts))})
     return rows
 
 

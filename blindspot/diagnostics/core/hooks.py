@@ -8,6 +8,10 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from blindspot.errors import UserError
+
+Part = Literal["encoder", "language"]
+
 
 class Site(NamedTuple):
     """A place in the pipeline where states are read and changed: what enters block ``layer`` of a part.
@@ -16,7 +20,7 @@ class Site(NamedTuple):
     ``language``, whose layer 0 at image tokens is what the connector gives.
     """
 
-    part: Literal["encoder", "language"]
+    part: Part
     layer: int
 
 
@@ -86,13 +90,13 @@ def added_scores(layer: nn.Module, scores_b1tt: Tensor) -> Iterator[None]:
     """Add to the attention mask that a language-model block is given.
 
     Raises:
-        ValueError: while it runs, if the block is given no mask of scores; eager attention is.
+        UserError: while it runs, if the block is given no mask of scores, as one of linear attention.
     """
 
     def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         mask = kwargs.get("attention_mask")
         if mask is None or mask.ndim != 4:
-            raise ValueError("this block is given no attention mask of scores; load the model with eager attention")
+            raise UserError("this model has layers without attention scores, from which nothing can be hidden")
         if mask.dtype == torch.bool:
             mask = torch.zeros_like(mask, dtype=scores_b1tt.dtype).masked_fill(~mask, float("-inf"))
         lowest = torch.finfo(mask.dtype).min
@@ -106,15 +110,6 @@ def added_scores(layer: nn.Module, scores_b1tt: Tensor) -> Iterator[None]:
 
 
 def _gathered(angles: Tensor, places_bt: Tensor) -> Tensor:
-    """``angles``, whose last dimensions are tokens and channels, with every token's taken from another."""
-    batch, length = places_bt.shape
-    lead = angles.shape[:-2]
-    if lead[-1] == 1 and batch > 1:
-        angles = angles.expand(*lead[:-1], batch, *angles.shape[-2:])
-    elif batch not in angles.shape[:-2]:
-        raise ValueError(f"rotary angles of shape {tuple(angles.shape)} do not fit a batch of {batch}")
-    axis = list(angles.shape[:-2]).index(batch)
-    view = [1] * (angles.ndim - 2)
-    view[axis] = batch
-    index = places_bt.view(*view, length, 1).expand(angles.shape)
-    return angles.gather(-2, index)
+    """``angles``, whose last dimensions are rows (or 1), tokens and channels, with every token's taken from another."""
+    angles = angles.expand(*angles.shape[:-3], len(places_bt), *angles.shape[-2:])
+    return angles.gather(-2, places_bt[..., None].expand(angles.shape))

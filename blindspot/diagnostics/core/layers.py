@@ -1,19 +1,17 @@
 """Which layers are looked at: all of a small model's, some of a large one's."""
 
-from typing import Literal
-
 import numpy as np
 
-from blindspot.diagnostics.core.hooks import Site
+from blindspot.diagnostics.core.hooks import Part, Site
 from blindspot.diagnostics.core.subject import Subject
 
 MOST_SITES = 9
 MOST_WINDOWS = 8
 
 
-def some_sites(subject: Subject, part: Literal["encoder", "language"]) -> list[Site]:
+def some_sites(subject: Subject, part: Part) -> list[Site]:
     """Sites of a part, first and last among them; `MOST_SITES` evenly spaced ones if there are more."""
-    sites = [site for site in subject.sites if site.part == part]
+    sites = subject.sites(part)
     chosen = np.linspace(0, len(sites) - 1, min(len(sites), MOST_SITES)).round().astype(int)
     return [sites[index] for index in chosen]
 

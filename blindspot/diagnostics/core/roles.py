@@ -19,15 +19,11 @@ class Roles:
         tower_blocks: the image encoder's blocks that run, in order.
         layers: the language model's blocks, in order.
         rotary: modules that make (cos, sin) for the language model's attention.
-        final_norm: between the last block and the head; None if there is none.
-        head: from hidden states to logits.
     """
 
     tower_blocks: tuple[nn.Module, ...]
     layers: tuple[nn.Module, ...]
     rotary: tuple[nn.Module, ...]
-    final_norm: nn.Module | None
-    head: nn.Module
 
 
 @dataclass
@@ -55,8 +51,7 @@ def find_roles(model: Any, inputs: dict[str, Tensor]) -> Roles:
     by_module = {id(call.module): call for call in reversed(calls)}
     order = {id(call.module): number for number, call in enumerate(calls)}
     lists = [list(module) for module in model.modules() if isinstance(module, nn.ModuleList) and len(module)]
-    length, head = inputs["input_ids"].shape[1], model.get_output_embeddings()
-    width = head.weight.shape[1]
+    length, width = inputs["input_ids"].shape[1], model.get_output_embeddings().weight.shape[1]
     layers = max((_ran(blocks, by_module, lambda took: took.shape[1:] == (length, width)) for blocks in lists), key=len)
     if not layers:
         raise UserError(f"{type(model).__name__}: found no language-model blocks that take one vector a token")
@@ -67,10 +62,9 @@ def find_roles(model: Any, inputs: dict[str, Tensor]) -> Roles:
     if not outer:
         raise UserError(f"{type(model).__name__}: found no image-encoder blocks that run before the language model")
     tower = min(outer, key=lambda stack: order[id(stack[0])])  # a connector may have blocks too, and runs later
-    last = by_module[id(layers[-1])]
-    norms = [call.module for call in calls if call.took is not None and call.took is _first(last.gave)]
-    rotary = [call.module for call in calls if _is_rotary(call.gave, length) and _owns(model, layers, call.module)]
-    return Roles(tuple(tower), tuple(layers), tuple(rotary), norms[-1] if norms else None, head)
+    turning = dict.fromkeys(call.module for call in calls if _is_rotary(call.gave, length))  # some run many times
+    rotary = [module for module in turning if _owns(model, layers, module)]
+    return Roles(tuple(tower), tuple(layers), tuple(rotary))
 
 
 def _ran(blocks: list[nn.Module], by_module: dict[int, _Call], fits: Callable[[Tensor], bool]) -> list[nn.Module]:

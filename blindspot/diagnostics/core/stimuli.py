@@ -1,7 +1,7 @@
 """Pictures whose truth is known, with questions in the words that a model understands."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from blindspot.scenes.relations import PHRASE, RELATIONS, direction_table, relation, statement_table
 from blindspot.scenes.render import render
-from blindspot.scenes.world import CANVAS, CELLS, COLOURS, SHAPES, Scene, Thing, draw_distinct, place
+from blindspot.scenes.world import CANVAS, Scene, Thing, draw_distinct
 
 Speech = Literal["words", "english"]
 """``words``: the closed vocabulary of the miniature. ``english``: sentences, for any other model."""
@@ -25,7 +25,8 @@ class Stimulus:
         prompt: the question.
         choices: its possible answers.
         answer: the right one.
-        mentions: words of the prompt that name an object, by role: ``subject``, ``reference``, ``relation``.
+        mentions: words of the prompt that name an object or ask for the relation, by role: ``subject``, ``reference``,
+            ``relation``.
     """
 
     scene: Scene
@@ -73,17 +74,23 @@ def statements(count: int, seed: int, speech: Speech) -> list[Stimulus]:
 
 
 def direction(scene: Scene, speech: Speech) -> Stimulus:
-    """The question where ``things[0]`` of a scene lies relative to ``things[1]``."""
+    """The question where ``things[0]`` of a scene lies relative to ``things[1]``.
+
+    Raises:
+        ValueError: if they lie on a diagonal, so that it has no answer.
+    """
     subject, reference = scene.things[:2]
     answer = relation(subject.cell, reference.cell)
     if answer is None:
         raise ValueError(f"cells {subject.cell} and {reference.cell} lie on a diagonal")
     a, b = _name(subject, speech), _name(reference, speech)
     if speech == "words":
-        prompt = f"{a} relative-to {b}"
+        phrase = "relative-to"
+        prompt = f"{a} {phrase} {b}"
     else:
-        prompt = f"Where is the {a} relative to the {b}? Answer with one word: left, right, above or below."
-    return Stimulus(scene, prompt, RELATIONS, answer, {"subject": a, "reference": b})
+        phrase = "relative to"
+        prompt = f"Where is the {a} {phrase} the {b}? Answer with one word: left, right, above or below."
+    return Stimulus(scene, prompt, RELATIONS, answer, {"subject": a, "reference": b, "relation": phrase})
 
 
 def statement(scene: Scene, name: str, speech: Speech) -> Stimulus:
@@ -103,12 +110,13 @@ def statement(scene: Scene, name: str, speech: Speech) -> Stimulus:
 def counts(count: int, seed: int, speech: Speech) -> list[Stimulus]:
     """How many objects: 2 to 5 equally often."""
     rng = Random(f"diagnostics/counts/{seed}")
+    return [number_of(draw_distinct(rng, "train", count=2 + number % 4), speech) for number in range(count)]
+
+
+def number_of(scene: Scene, speech: Speech) -> Stimulus:
+    """The question how many objects a scene has."""
     prompt = "how-many objects" if speech == "words" else "How many objects are there? Answer with one number."
-    found = []
-    for number in range(count):
-        scene = draw_distinct(rng, "train", count=2 + number % 4)
-        found.append(Stimulus(scene, prompt, NUMBERS, str(len(scene.things)), {}))
-    return found
+    return Stimulus(scene, prompt, NUMBERS, str(len(scene.things)), {})
 
 
 def existence(count: int, seed: int, speech: Speech) -> list[Stimulus]:
@@ -118,50 +126,33 @@ def existence(count: int, seed: int, speech: Speech) -> list[Stimulus]:
     for number in range(count):
         scene = draw_distinct(rng, "train", count=rng.randint(2, 5))
         subject, other = scene.things[:2]
-        shape, answer = (subject.shape, "yes") if number % 2 == 0 else (other.shape, "no")
-        name = f"{subject.colour} {shape}"
-        prompt = f"any {name}" if speech == "words" else f"Is there a {name}? Answer with one word: yes or no."
-        found.append(Stimulus(scene, prompt, ("yes", "no"), answer, {"subject": name}))
+        found.append(presence(scene, subject.colour, (subject if number % 2 == 0 else other).shape, speech))
     return found
 
 
-def with_scene(stimulus: Stimulus, scene: Scene) -> Stimulus:
-    """The same question about another picture; the answer is that of the scene.
-
-    Raises:
-        ValueError: if the question has no answer there.
-    """
-    subject, reference = scene.things[:2]
-    holds = relation(subject.cell, reference.cell)
-    if stimulus.choices == RELATIONS:
-        if holds is None:
-            raise ValueError("the two objects lie on a diagonal")
-        return replace(stimulus, scene=scene, answer=holds)
-    if "relation" not in stimulus.mentions:
-        raise ValueError("only relations follow the scene")
-    names = {"to the left of": "left", "to the right of": "right", **{phrase: name for name, phrase in PHRASE.items()}}
-    asked = names[stimulus.mentions["relation"]]
-    return replace(stimulus, scene=scene, answer="yes" if holds == asked else "no")
+def presence(scene: Scene, colour: str, shape: str, speech: Speech) -> Stimulus:
+    """The question whether a scene shows a shape in a colour."""
+    name, answer = f"{colour} {shape}", "yes" if (colour, shape) in {t[:2] for t in scene.things} else "no"
+    prompt = f"any {name}" if speech == "words" else f"Is there a {name}? Answer with one word: yes or no."
+    return Stimulus(scene, prompt, ("yes", "no"), answer, {"subject": name})
 
 
-def moved(scene: Scene, transform: Callable[[int, int], tuple[int, int]]) -> Scene:
-    """The scene with every object in another cell, shapes upright, offsets inside the cells drawn by the cell.
+TASKS = {"direction": directions, "statement": statements, "count": counts, "existence": existence}
+"""What a model is asked, by name: functions of the number of stimuli, the seed and the speech."""
+
+
+def patch_pixels(stimuli: Sequence[Stimulus], side: int, grid: tuple[int, int]) -> np.ndarray:
+    """The pixels of every patch, ``uint8`` of shape (stimuli, patches, pixels): whole pixels, so a rest is cut off.
 
     Args:
-        scene: the scene.
-        transform: row and column to row and column; a bijection of cells.
+        stimuli: whose pictures.
+        side: of a picture.
+        grid: rows and columns of patches.
     """
-    things = []
-    for thing in scene.things:
-        cell = transform(thing.row, thing.column)
-        fresh = place(Random(f"{thing.colour}/{cell}"), thing.colour, thing.shape, cell)
-        things.append(fresh)
-    return Scene(tuple(things), scene.background)
-
-
-def grid_of_places(colour: str = COLOURS[0], shape: str = SHAPES[0], background: int = 32) -> list[Scene]:
-    """One object alone, in each cell once."""
-    return [Scene((place(Random(f"grid/{cell}"), colour, shape, cell),), background) for cell in CELLS]
+    (rows, columns), count = grid, len(stimuli)
+    high, wide = side // rows, side // columns
+    images = np.stack([stimulus.image(side)[: high * rows, : wide * columns] for stimulus in stimuli])
+    return images.reshape(count, rows, high, columns, wide, 3).swapaxes(2, 3).reshape(count, rows * columns, -1)
 
 
 def answers(stimuli: Sequence[Stimulus]) -> np.ndarray:

@@ -1,18 +1,20 @@
 """A model under diagnosis: asked about stimuli, read at every site, changed where a diagnostic says so."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from inspect import signature
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from PIL import Image
 from tokenizers.models import WordLevel
 from torch import Tensor, nn
 
 from blindspot.diagnostics.core.encoder_places import changed
-from blindspot.diagnostics.core.hooks import NOTHING, Changes, Edit, Site, added_scores, on_state, placed
+from blindspot.diagnostics.core.hooks import NOTHING, Changes, Edit, Part, Site, added_scores, on_state, placed
 from blindspot.diagnostics.core.places import Grid, Order, in_raster_order, raster_order
 from blindspot.diagnostics.core.roles import Roles, find_roles
 from blindspot.diagnostics.core.stimuli import Speech, Stimulus, directions
@@ -42,21 +44,10 @@ class Prepared:
     mentions: dict[str, Tensor]
 
     @property
-    def image_span(self) -> slice:
-        """Where the picture's tokens are, if it is the same in every row.
-
-        Raises:
-            ValueError: if it is not, or they do not follow each other.
-        """
-        first = int(self.image_bt[0].int().argmax())
-        span = slice(first, first + int(self.image_bt[0].sum()))
-        inside_bt = torch.zeros_like(self.image_bt)
-        inside_bt[:, span] = True
-        if not torch.equal(inside_bt, self.image_bt):
-            raise ValueError(
-                "image tokens are not one span, the same in every row; ask stimuli of one length at a time"
-            )
-        return span
+    def behind_bt(self) -> Tensor:
+        """Whether a token stands behind the picture, shape (batch, tokens)."""
+        index_t = torch.arange(self.image_bt.shape[1], device=self.image_bt.device)
+        return index_t > (self.image_bt * index_t).amax(dim=1, keepdim=True)
 
 
 @dataclass
@@ -67,17 +58,25 @@ class Trace:
         logits_bk: of the choices at the last token, shape (batch, choices).
         states: by site, shape (batch, tokens, width). Of the encoder: patches in raster order, without CLS and
             registers; of the language model: all tokens.
-        attention: by language-model layer, shape (batch, heads, tokens, tokens), if asked for.
+        sure_b: probability of the likeliest token of all, shape (batch,).
     """
 
     logits_bk: Tensor
     states: dict[Site, Tensor]
-    attention: dict[int, Tensor]
+    sure_b: Tensor
 
     @property
     def choices_b(self) -> Tensor:
         """Index of the choice that the model prefers."""
         return self.logits_bk.argmax(dim=1)
+
+
+class _Seen(Exception):
+    """What was wanted has been seen."""
+
+
+def _stop(_: Tensor) -> Tensor:
+    raise _Seen
 
 
 class Subject:
@@ -99,6 +98,8 @@ class Subject:
         closed = isinstance(getattr(self.tokenizer.backend_tokenizer, "model", None), WordLevel)
         self.speech: Speech = "words" if closed else "english"
         self.roles: Roles = find_roles(model, self.prepare(directions(1, 0, self.speech)).inputs)
+        known = signature(model.forward).parameters  # logits of all tokens may take more memory than all else
+        self._last_logits = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
         attention = getattr(model.config, "_attn_implementation", None)
         if attention not in (None, "eager"):
             model.set_attn_implementation({"text_config": "eager"})
@@ -120,14 +121,9 @@ class Subject:
         ]
         return max(holders, key=lambda module: sum(parameter.numel() for parameter in module.parameters()))
 
-    @property
-    def sites(self) -> list[Site]:
-        """All sites, in the order of the pipeline."""
-        tower, layers = len(self.roles.tower_blocks), len(self.roles.layers)
-        return [
-            *(Site("encoder", layer) for layer in range(tower + 1)),
-            *(Site("language", layer) for layer in range(layers + 1)),
-        ]
+    def sites(self, part: Part) -> list[Site]:
+        """All sites of a part, in the order of the pipeline."""
+        return [Site(part, layer) for layer in range(len(self._blocks(part)) + 1)]
 
     @cached_property
     def patches(self) -> Order:
@@ -139,13 +135,21 @@ class Subject:
         return raster_order(lambda pictures: self._tokens(pictures, Site("encoder", 0)), self.side)
 
     @cached_property
+    def encoder_grid(self) -> Grid | None:
+        """The grid of the encoder's patches; None if its tokens stand for no places, as where a picture is cut up."""
+        try:
+            return self.patches.grid
+        except UserError:
+            return None
+
+    @cached_property
     def image_grid(self) -> Grid | None:
         """The grid of the picture's tokens in the language model, if they stand for places in raster order.
 
         A variant knows it; of other models it is measured.
         """
         if isinstance(self.model, BlindspotForConditionalGeneration):
-            return self.model.model.parts.output_grid(self.patches.grid)
+            return self.encoder_grid and self.model.model.parts.output_grid(self.encoder_grid)
         return in_raster_order(lambda pictures: self._tokens(pictures, Site("language", 0)), self.side)
 
     def prepare(self, stimuli: Sequence[Stimulus], pictures: Sequence[Any] | None = None) -> Prepared:
@@ -177,19 +181,16 @@ class Subject:
             )
             for role in roles
         }
-        return Prepared(list(stimuli), inputs, image_bt, self._choices(stimuli).to(device), mentions)
+        return Prepared(list(stimuli), inputs, image_bt, self._choices(stimuli, texts).to(device), mentions)
 
     @torch.no_grad()
-    def run(
-        self, prepared: Prepared, read: Iterable[Site] = (), changes: Changes = NOTHING, attention: bool = False
-    ) -> Trace:
+    def run(self, prepared: Prepared, read: Iterable[Site] = (), changes: Changes = NOTHING) -> Trace:
         """Ask the stimuli.
 
         Args:
             prepared: the input.
             read: sites whose states are wanted.
             changes: what is to be different.
-            attention: whether the language model's attention is wanted.
         """
         states: dict[Site, Tensor] = {}
         with ExitStack() as stack:
@@ -202,16 +203,39 @@ class Subject:
             for layer, scores in changes.scores.items():
                 stack.enter_context(added_scores(self.roles.layers[layer], scores))
             for site in read:
-                stack.enter_context(self._read(site, states))
-            output = self.model(**prepared.inputs, use_cache=False, output_attentions=attention)
+                stack.enter_context(self._read(site, states, raw=False))
+            output = self.model(**prepared.inputs, use_cache=False, **self._last_logits)
         logits_bv = output.logits[:, -1].float()
-        weights = {} if not attention else {n: layer.float() for n, layer in enumerate(output.attentions)}
-        return Trace(logits_bv.gather(1, prepared.choice_ids_bk), {site: states[site] for site in read}, weights)
+        return Trace(logits_bv.gather(1, prepared.choice_ids_bk), states, logits_bv.softmax(dim=-1).amax(dim=-1))
 
-    def batches(self, stimuli: Sequence[Stimulus], size: int) -> Iterator[Prepared]:
-        """Stimuli in their order, prepared ``size`` at a time."""
+    @torch.no_grad()
+    def state(self, prepared: Prepared, site: Site, raw: bool = False) -> Tensor:
+        """States at one site, as in a `Trace`; the model runs no further than there.
+
+        Args:
+            prepared: the input.
+            site: where.
+            raw: all tokens of the encoder, as they come, instead of its patches in raster order.
+        """
+        states: dict[Site, Tensor] = {}
+        with suppress(_Seen), self._read(site, states, raw), on_state(*self._hooked(site), _stop):
+            self.model(**prepared.inputs, use_cache=False)
+        return states[site]
+
+    def batches(
+        self, stimuli: Sequence[Stimulus], size: int, pictures: Sequence[Any] | None = None
+    ) -> Iterator[Prepared]:
+        """Stimuli in their order, prepared ``size`` at a time; arguments as of `prepare`."""
         for start in range(0, len(stimuli), size):
-            yield self.prepare(stimuli[start : start + size])
+            part = slice(start, start + size)
+            yield self.prepare(stimuli[part], None if pictures is None else pictures[part])
+
+    def choices(
+        self, stimuli: Sequence[Stimulus], size: int, change: Callable[[Prepared], Changes] = lambda _: NOTHING
+    ) -> np.ndarray:
+        """Index of the choice that the model prefers of every stimulus, shape (stimuli,), asked ``size`` at a time."""
+        runs = [self.run(prepared, changes=change(prepared)).choices_b for prepared in self.batches(stimuli, size)]
+        return torch.cat(runs).cpu().numpy()
 
     @property
     def _image_token(self) -> int:
@@ -221,19 +245,25 @@ class Subject:
                 return getattr(config, name)
         raise UserError(f"{type(self.model).__name__} says no image_token_id in its config")
 
-    def _choices(self, stimuli: Sequence[Stimulus]) -> Tensor:
+    def _choices(self, stimuli: Sequence[Stimulus], texts: Sequence[str]) -> Tensor:
         """First token of each choice as it would follow the prompt."""
         rows = []
-        for stimulus in stimuli:
-            firsts = [self._first_token(choice) for choice in stimulus.choices]
+        for stimulus, text in zip(stimuli, texts, strict=True):
+            firsts = [self._first_token(text, choice) for choice in stimulus.choices]
             if len(set(firsts)) < len(firsts):
                 raise UserError(f"this tokenizer begins several of {', '.join(stimulus.choices)} with one token")
             rows.append(firsts)
         return torch.tensor(rows)
 
-    def _first_token(self, word: str) -> int:
-        """The token that begins ``word`` behind a space; a lone space that a tokenizer puts first is skipped."""
-        ids = self.tokenizer.encode(f" {word}", add_special_tokens=False)
+    def _first_token(self, text: str, word: str) -> int:
+        """The token that begins ``word`` behind a prompt, with a space between them if the prompt ends in a word.
+
+        A lone space that a tokenizer puts first is skipped.
+        """
+        open_end = text[-1:].isspace() or text.endswith(tuple(self.tokenizer.all_special_tokens))
+        before, said = ("\n", word) if open_end else ("", f" {word}")
+        start, whole = (self.tokenizer.encode(part, add_special_tokens=False) for part in (before, before + said))
+        ids = whole[len(start) :]
         return next((i for i in ids if self.tokenizer.decode([i]).strip()), ids[-1])
 
     def _find(self, row_t: Tensor, words: str) -> int:
@@ -250,21 +280,21 @@ class Subject:
     def _tokens(self, pictures: Sequence[Any], site: Site) -> Tensor:
         """States of pictures at a site, every token that stands for a part of a picture, in the model's own order."""
         prepared = self.prepare(directions(1, 0, self.speech) * len(pictures), pictures)
-        states: dict[Site, Tensor] = {}
-        with torch.no_grad(), self._read(site, states, raw=True):
-            self.model(**prepared.inputs, use_cache=False)
-        tokens_btd = states[site]
+        tokens_btd = self.state(prepared, site, raw=True)
         if site.part == "language":
             return tokens_btd[prepared.image_bt].view(len(pictures), -1, tokens_btd.shape[-1])
         return tokens_btd.reshape(len(pictures), -1, tokens_btd.shape[-1])
 
     def _hooked(self, site: Site) -> tuple[nn.Module, bool]:
         """The module whose input (or, behind the last block, output) is the site's state."""
-        blocks = self.roles.tower_blocks if site.part == "encoder" else self.roles.layers
+        blocks = self._blocks(site.part)
         return (blocks[site.layer], True) if site.layer < len(blocks) else (blocks[-1], False)
 
+    def _blocks(self, part: Part) -> tuple[nn.Module, ...]:
+        return self.roles.tower_blocks if part == "encoder" else self.roles.layers
+
     @contextmanager
-    def _read(self, site: Site, states: dict[Site, Tensor], raw: bool = False) -> Iterator[None]:
+    def _read(self, site: Site, states: dict[Site, Tensor], raw: bool) -> Iterator[None]:
         order = None if raw or site.part == "language" else self.patches
 
         def keep(tokens: Tensor) -> Tensor:

@@ -6,17 +6,8 @@ import torch
 from torch import Tensor
 
 from blindspot.diagnostics.core.places import Grid
-from blindspot.diagnostics.core.subject import Prepared, Subject
-from blindspot.errors import UserError
+from blindspot.diagnostics.core.subject import Prepared
 from blindspot.scenes.world import CANVAS, Thing
-
-
-def encoder_grid(subject: Subject) -> Grid | None:
-    """The grid of the encoder's patches; None if its tokens stand for no places."""
-    try:
-        return subject.patches.grid
-    except UserError:
-        return None
 
 
 def covered(things: Sequence[Thing], grid: Grid) -> Tensor:
@@ -46,6 +37,7 @@ def patch_groups(prepared: Prepared, grid: Grid) -> dict[str, Tensor]:
 def language_groups(prepared: Prepared, grid: Grid | None) -> dict[str, Tensor]:
     """Tokens of the language model in groups, each of shape (batch, tokens).
 
+    ``all image`` includes what stands between the picture's tokens (marks of rows and tiles, which have seen them);
     ``words`` are all tokens between the picture and the last token; the word of an object is the last token of its
     name.
 
@@ -56,7 +48,6 @@ def language_groups(prepared: Prepared, grid: Grid | None) -> dict[str, Tensor]:
     image_bt = prepared.image_bt
     index_t = torch.arange(image_bt.shape[1], device=image_bt.device)
     last_bt = (index_t == len(index_t) - 1).expand_as(image_bt)
-    end_b1 = (image_bt * index_t).amax(dim=1, keepdim=True)
     found = {}
     for name, mask_bn in ({} if grid is None else patch_groups(prepared, grid)).items():
         found[name] = torch.zeros_like(image_bt)
@@ -66,9 +57,9 @@ def language_groups(prepared: Prepared, grid: Grid | None) -> dict[str, Tensor]:
     }
     return {
         **found,
-        "all image": image_bt,
+        "all image": (image_bt.cumsum(dim=1) > 0) & ~prepared.behind_bt,
         **named,
-        "words": (index_t > end_b1) & ~last_bt,
+        "words": prepared.behind_bt & ~last_bt,
         "last token": last_bt,
         "everything": torch.ones_like(image_bt),
     }

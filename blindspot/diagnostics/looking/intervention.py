@@ -16,7 +16,6 @@ from torch import Tensor
 
 from blindspot.diagnostics.base import Budget, Table
 from blindspot.diagnostics.core.attending import attending
-from blindspot.diagnostics.core.hooks import on_state
 from blindspot.diagnostics.core.shares import against, share
 from blindspot.diagnostics.core.stimuli import answers, directions, statements
 from blindspot.diagnostics.core.subject import Prepared, Subject
@@ -82,12 +81,11 @@ def scaling(subject: Subject, budget: Budget, report: Callable[[], None]) -> Tab
 
 def _answered(subject: Subject, prepared: Prepared) -> dict[_Way, tuple[np.ndarray, np.ndarray]]:
     """The choice of every stimulus and its alpha, both of shape (batch,), for every way of scaling."""
-    plain, sure_b = _with_confidence(subject, prepared)
-    adapted_b = torch.where(sure_b < THRESHOLD, UNSURE, SURE)
+    plain = subject.run(prepared)
     alphas: dict[tuple[str, float | None], Tensor]
-    alphas = {("ScalingVis", alpha): torch.full_like(sure_b, alpha) for alpha in ALPHAS}
-    alphas["AdaptVis", None] = adapted_b
-    found = {_PLAIN: (plain, np.ones(len(plain)))}
+    alphas = {("ScalingVis", alpha): torch.full_like(plain.sure_b, alpha) for alpha in ALPHAS}
+    alphas["AdaptVis", None] = torch.where(plain.sure_b < THRESHOLD, UNSURE, SURE)
+    found = {_PLAIN: (plain.choices_b.cpu().numpy(), np.ones(len(prepared.stimuli)))}
     for form in FORMS:
         for (method, alpha), alpha_b in alphas.items():
             chosen = _scaled_choices(subject, prepared, alpha_b, form)
@@ -98,16 +96,3 @@ def _answered(subject: Subject, prepared: Prepared) -> dict[_Way, tuple[np.ndarr
 def _scaled_choices(subject: Subject, prepared: Prepared, alpha_b: Tensor, form: Form) -> np.ndarray:
     with scaled(subject, prepared, alpha_b, form):
         return subject.run(prepared).choices_b.cpu().numpy()
-
-
-def _with_confidence(subject: Subject, prepared: Prepared) -> tuple[np.ndarray, Tensor]:
-    """The choice and the probability of the likeliest token of all."""
-    kept: list[Tensor] = []
-
-    def keep(logits_btv: Tensor) -> Tensor:
-        kept.append(logits_btv[:, -1].float().softmax(dim=-1).amax(dim=-1))
-        return logits_btv
-
-    with on_state(subject.roles.head, False, keep):
-        trace = subject.run(prepared)
-    return trace.choices_b.cpu().numpy(), kept[-1]

@@ -102,10 +102,7 @@ class Counterfactuals:
     def _ids_obstacle(self) -> str | None:
         if not self.subject.roles.rotary:
             return "the language model does not turn tokens by their position ids"
-        try:
-            grid = self.subject.image_grid
-        except UserError as error:
-            return str(error)
+        grid = self.subject.image_grid
         if grid is None or grid[0] != grid[1] or grid[0] < GRID:
             return f"the picture's tokens lie on no square grid of at least {GRID} x {GRID}"
         if int(self._probe.image_bt.sum()) != grid[0] * grid[1]:

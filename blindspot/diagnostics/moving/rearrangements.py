@@ -39,7 +39,10 @@ SYMMETRIES: dict[str, Rearrangement] = {
 
 
 def shuffle(seed: int) -> Rearrangement:
-    """Cells exchanged in random pairs, so that doing it twice restores the picture."""
+    """Cells exchanged in random pairs, so that doing it twice restores the picture.
+
+    On a finer grid, places go along with their cell: one to one if all have equally many, else as nearly as can be.
+    """
     cells = list(CELLS)
     Random(f"rearrangements/{seed}").shuffle(cells)
     half = len(cells) // 2

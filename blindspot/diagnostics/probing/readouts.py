@@ -57,10 +57,9 @@ def readouts(
 
     ``linear``: of the word's or the last token. ``mean``: of the mean of the picture's tokens; ``all``: of all tokens
     side by side; ``elsewhere``: of each token that does not touch the object, one probe for all, features and target
-    centred token by token, so that where a token is says nothing; ``cell``: of the token at the cell in question.
-    These are ridge regressions (of classes: on one-hot labels, the largest wins;
-    of a number: on the number, rounded). ``attention`` and ``hidden``: see
-    `learned_readouts`.
+    centred token by token, so that where a token is says nothing; ``cell``: of the token at the cell in question. These
+    are ridge regressions (of classes: on one-hot labels, the largest wins; of a number: on the number, rounded).
+    ``attention`` and ``hidden``: see `learned_readouts`.
     """
     units = _Units(states_srd, target.truth_uk, target.control_uk, target.scene_u)
     if target.cell_uv is not None:
@@ -72,8 +71,8 @@ def readouts(
         yield _linear("mean", units._replace(x_urd=states_srd.mean(axis=1, keepdims=True)), target, of)
         yield _linear("all", units._replace(x_urd=states_srd.reshape(len(states_srd), 1, -1)), target, of)
         if target.name == "position" and regions.grid is not None:
-            boxes_s4 = np.array([stimulus.subject.box for stimulus in of.stimuli])
-            apart = _elsewhere(units, ~regions.touched(boxes_s4), of.part_s == 0)
+            touched_sr = regions.touched([stimulus.subject for stimulus in of.stimuli])
+            apart = _elsewhere(units, ~touched_sr, of.part_s == 0)
             if apart is not None:
                 yield _linear("elsewhere", apart, target, of)
         if target.name in ("position", "existence"):

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from blindspot.diagnostics.core.shares import bounds, one_by_one
 from blindspot.diagnostics.probing.readouts import Outcome
-from blindspot.evaluation.statistics import Sample, is_binary, wilson
-
-TAILS = (0.025, 0.975)
+from blindspot.evaluation.statistics import is_binary, wilson
 
 
 class Scores:
@@ -25,7 +24,7 @@ class Scores:
         self._lost_so = np.stack([outcome.lost_s[chosen_s] for outcome in outcomes], axis=1)
         self._stake_so = np.stack([outcome.stake_s[chosen_s] for outcome in outcomes], axis=1)
         self._apart_o = [float(outcome.apart_s[chosen_s].mean()) for outcome in outcomes]
-        drawn = Sample([str(number) for number in range(self.n)]).replicates(np.hstack([self._lost_so, self._stake_so]))
+        drawn = one_by_one(self.n).replicates(np.hstack([self._lost_so, self._stake_so]))
         lost_ro, stake_ro = np.hsplit(drawn, 2)
         self._drawn_ro = 1 - lost_ro / stake_ro
         self.value_o = 1 - self._lost_so.sum(axis=0) / self._stake_so.sum(axis=0)
@@ -33,7 +32,7 @@ class Scores:
     def row(self, at: int) -> dict[str, Any]:
         """Score of one outcome: Wilson where every picture is right or wrong, else bootstrap."""
         value, error = float(self.value_o[at]), None if self._classes else self._apart_o[at]
-        low, high = np.quantile(self._drawn_ro[:, at], TAILS)
+        low, high = bounds(self._drawn_ro[:, at])
         lost_s = self._lost_so[:, at]
         single = bool((self._stake_so[:, at] == 1).all()) and is_binary(lost_s)
         if self._classes and (single or np.ptp(lost_s) == 0):
@@ -43,5 +42,5 @@ class Scores:
 
     def difference(self, first: int, second: int) -> dict[str, Any]:
         """Score of one outcome minus that of another, with a paired bootstrap."""
-        low, high = np.quantile(self._drawn_ro[:, first] - self._drawn_ro[:, second], TAILS)
+        low, high = bounds(self._drawn_ro[:, first] - self._drawn_ro[:, second])
         return {"value": float(self.value_o[first] - self.value_o[second]), "low": low, "high": high, "n": self.n}

@@ -4,7 +4,7 @@ A picture's tokens are averaged in at most `CELLS_A_SIDE` x `CELLS_A_SIDE` regio
 projected at random, so a stage takes at most 16 kB a picture however large the model.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal, NamedTuple
@@ -16,10 +16,10 @@ from torch import Tensor
 from blindspot.diagnostics.base import Budget
 from blindspot.diagnostics.core.hooks import Changes, Edit, Site
 from blindspot.diagnostics.core.places import Grid
-from blindspot.diagnostics.core.stimuli import Stimulus, directions
+from blindspot.diagnostics.core.stimuli import Stimulus, directions, patch_pixels
 from blindspot.diagnostics.core.subject import Prepared, Subject
-from blindspot.errors import UserError
-from blindspot.scenes.world import CANVAS, GRID
+from blindspot.diagnostics.core.token_groups import covered
+from blindspot.scenes.world import GRID, Thing
 
 CELLS_A_SIDE = GRID
 WIDEST = 256
@@ -50,23 +50,21 @@ class Regions:
         region_t: region of every token.
         grid: of the tokens, in raster order; None if they stand for no places.
         count: of regions.
-        across: regions a row.
     """
 
     region_t: Tensor
     grid: Grid | None
     count: int
-    across: int
 
     @classmethod
     def of(cls, tokens: int, grid: Grid | None) -> "Regions":
         """Regions of a picture's tokens: squares of the grid, or runs of tokens if there is none."""
         if grid is None:
             count = min(tokens, CELLS_A_SIDE**2)
-            return cls(torch.arange(tokens) * count // tokens, None, count, count)
+            return cls(torch.arange(tokens) * count // tokens, None, count)
         down, across = min(grid[0], CELLS_A_SIDE), min(grid[1], CELLS_A_SIDE)
         row, column = torch.arange(grid[0]) * down // grid[0], torch.arange(grid[1]) * across // grid[1]
-        return cls((row[:, None] * across + column).flatten(), grid, down * across, across)
+        return cls((row[:, None] * across + column).flatten(), grid, down * across)
 
     def mean(self, tokens_btd: Tensor) -> Tensor:
         """Average of every region, shape (batch, regions, width)."""
@@ -74,18 +72,19 @@ class Regions:
         share_rt = (share_rt / share_rt.sum(dim=1, keepdim=True)).to(tokens_btd.device)
         return share_rt @ tokens_btd.float()
 
-    def touched(self, boxes_s4: np.ndarray) -> np.ndarray:
-        """Whether any patch of a region overlaps a box (x0, y0, x1, y1 in canvas pixels), shape (boxes, regions)."""
-        rows, columns = self.grid or (0, 0)
-        row_t, column_t = np.arange(rows * columns) // columns, np.arange(rows * columns) % columns
-        x0, y0, x1, y1 = (edge[:, None] / CANVAS for edge in boxes_s4.T)
-        overlaps_st = (x0 * columns < column_t + 1) & (x1 * columns > column_t)
-        overlaps_st &= (y0 * rows < row_t + 1) & (y1 * rows > row_t)
-        return np.stack([overlaps_st[:, self.region_t.numpy() == r].any(axis=1) for r in range(self.count)], axis=1)
+    def touched(self, things: Sequence[Thing]) -> np.ndarray:
+        """Whether any patch of a region overlaps the thing in its picture, shape (things, regions).
+
+        Only for tokens that lie on a grid, as `at`.
+        """
+        assert self.grid is not None
+        covered_st = covered(things, self.grid).numpy()
+        return np.stack([covered_st[:, self.region_t.numpy() == r].any(axis=1) for r in range(self.count)], axis=1)
 
     def at(self, cell_uv: np.ndarray) -> np.ndarray:
         """The region that holds the middle of each cell, shape (cells,)."""
-        rows, columns = self.grid or (1, 1)
+        assert self.grid is not None
+        rows, columns = self.grid
         patch = ((cell_uv + 0.5) * np.array([rows, columns]) / GRID).astype(int)
         return self.region_t.numpy()[patch[:, 0] * columns + patch[:, 1]]
 
@@ -117,33 +116,29 @@ class Reader:
 
     Attributes:
         encoder: whether the encoder's tokens are patches of the picture, and can be read; not if it is cut in tiles.
-        patches: regions of the encoder's patches, and of the pixels.
+        grid: of the encoder's patches, and of the pixels; one of cells if the encoder cannot be read.
+        patches: their regions.
         image: regions of the picture's tokens in the language model.
     """
 
     subject: Subject
     budget: Budget
     encoder: bool = field(init=False)
+    grid: Grid = field(init=False)
     patches: Regions = field(init=False)
     image: Regions = field(init=False)
 
     def __post_init__(self) -> None:
-        grid = self._patch_grid()
-        self.encoder = grid is not None
-        self.patches = _of_grid(grid or (CELLS_A_SIDE, CELLS_A_SIDE))
+        self.encoder = self.subject.encoder_grid is not None
+        self.grid = self.subject.encoder_grid or (CELLS_A_SIDE, CELLS_A_SIDE)
+        self.patches = Regions.of(self.grid[0] * self.grid[1], self.grid)
         tokens = int(self.subject.prepare(directions(1, 0, self.subject.speech)).image_bt.sum())
         self.image = Regions.of(tokens, self.subject.image_grid)
 
-    def _patch_grid(self) -> Grid | None:
-        try:
-            return self.subject.patches.grid
-        except UserError:
-            return None
-
     def stages(self, mentioned: bool) -> list[Stage]:
         """All stages; those at the subject's word only if the question mentions one."""
-        encoder = [site for site in self.subject.sites if site.part == "encoder" and self.encoder]
-        language = [site for site in self.subject.sites if site.part == "language"]
+        encoder = self.subject.sites("encoder") if self.encoder else []
+        language = self.subject.sites("language")
         listed: list[tuple[str, Tokens, Site | None]] = [("pixels", "image", None)]
         listed.extend((f"encoder {site.layer}", "image", site) for site in encoder)
         listed.extend((f"language {s.layer} (image)" if s.layer else "connector", "image", s) for s in language)
@@ -171,8 +166,8 @@ class Reader:
             edits = []
             for stage in stages:
                 if stage.site is None:
-                    pixels = self.patches.mean(_pixels(prepared.stimuli, self.subject.side, self.patches.grid))
-                    parts[stage].append(shrinks[stage](pixels))
+                    pixels = torch.from_numpy(patch_pixels(prepared.stimuli, self.subject.side, self.grid)).float()
+                    parts[stage].append(shrinks[stage](self.patches.mean(pixels / 255)))
                 else:
                     edits.append(Edit(stage.site, self._keeper(stage, prepared, shrinks[stage], parts[stage])))
             choices.append(self.subject.run(prepared, changes=Changes(tuple(edits))).choices_b.cpu().numpy())
@@ -200,19 +195,6 @@ class Reader:
         return keep
 
 
-def _of_grid(grid: Grid) -> Regions:
-    return Regions.of(grid[0] * grid[1], grid)
-
-
 @cache
 def _random(width: int, seed: int) -> Tensor:
     return torch.randn(width, WIDEST, generator=torch.Generator().manual_seed(seed)) / WIDEST**0.5
-
-
-def _pixels(stimuli: list[Stimulus], side: int, grid: Grid | None) -> Tensor:
-    """The pixels of every patch, 0 to 1, pictures cut to a whole number of pixels a patch."""
-    rows, columns = grid or (1, 1)
-    high, wide = side // rows, side // columns
-    images = np.stack([stimulus.image(side)[: high * rows, : wide * columns] for stimulus in stimuli])
-    patches = images.reshape(len(images), rows, high, columns, wide, 3).swapaxes(2, 3)
-    return torch.from_numpy(patches.reshape(len(images), rows * columns, -1)).float() / 255

@@ -13,7 +13,8 @@ from typing import Literal
 import numpy as np
 
 from blindspot.diagnostics.base import Budget
-from blindspot.diagnostics.core.stimuli import NUMBERS, Speech, Stimulus, answers, direction, statement
+from blindspot.diagnostics.core import stimuli as ask
+from blindspot.diagnostics.core.stimuli import Speech, Stimulus, answers
 from blindspot.scenes.relations import RELATIONS, direction_table
 from blindspot.scenes.world import CELL, CELLS, COLOURS, HELD_OUT, SHAPES, Cell, Scene, Thing, place
 
@@ -73,7 +74,7 @@ def places(budget: Budget, speech: Speech) -> Set:
     """Where the red object is, in cells: cells are independent, so that no other object says anything about it."""
 
     def draw(rng: Random, new: bool, _: int) -> Stimulus:
-        return statement(_scene(rng, (SUBJECT, REFERENCE), (NEW,) if new else ()), "left", speech)
+        return ask.statement(_scene(rng, (SUBJECT, REFERENCE), (NEW,) if new else ()), "left", speech)
 
     stimuli, part_s = _drawn("places", draw, budget)
     truth_sk = np.array([_middle(stimulus.subject) for stimulus in stimuli])
@@ -85,18 +86,16 @@ def relations(budget: Budget, speech: Speech) -> Set:
 
     def draw(rng: Random, new: bool, number: int) -> Stimulus:
         cells = direction_table().draw(rng, RELATIONS[number % 4])
-        return direction(_scene(rng, (SUBJECT, REFERENCE), (NEW,) if new else (), cells), speech)
+        return ask.direction(_scene(rng, (SUBJECT, REFERENCE), (NEW,) if new else (), cells), speech)
 
     return _asked("relation", draw, budget)
 
 
 def numbers(budget: Budget, speech: Speech) -> Set:
     """How many objects there are, and which colour is in a cell."""
-    prompt = "how-many objects" if speech == "words" else "How many objects are there? Answer with one number."
 
     def draw(rng: Random, new: bool, number: int) -> Stimulus:
-        scene = _scene(rng, (), (NEW,) if new else (), count=2 + number % 4)
-        return Stimulus(scene, prompt, NUMBERS, str(len(scene.things)), {})
+        return ask.number_of(_scene(rng, (), (NEW,) if new else (), count=2 + number % 4), speech)
 
     stimuli, part_s = _drawn("numbers", draw, budget)
     counted_s1 = np.array([[float(stimulus.answer)] for stimulus in stimuli])
@@ -106,13 +105,11 @@ def numbers(budget: Budget, speech: Speech) -> Set:
 
 def presence(budget: Budget, speech: Speech) -> Set:
     """Whether there is a red circle; if not, something else is red and something else is a circle."""
-    name = f"{SUBJECT} {ASKED}"
-    prompt = f"any {name}" if speech == "words" else f"Is there a {name}? Answer with one word: yes or no."
 
     def draw(rng: Random, new: bool, number: int) -> Stimulus:
-        answer, other = ("yes", "no")[number % 2], NEW if new else rng.choice(_known(ASKED))
-        shapes = (ASKED, other) if answer == "yes" else (other, ASKED)
-        return Stimulus(_scene(rng, (SUBJECT,), shapes), prompt, ("yes", "no"), answer, {"subject": name})
+        other = NEW if new else rng.choice(_known(ASKED))
+        shapes = (other, ASKED) if number % 2 else (ASKED, other)
+        return ask.presence(_scene(rng, (SUBJECT,), shapes), SUBJECT, ASKED, speech)
 
     return _asked("existence", draw, budget)
 

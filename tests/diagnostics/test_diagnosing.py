@@ -1,0 +1,85 @@
+"""Carrying out diagnostics: what is kept, what is not repeated, what is refused; and the command."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from blindspot.cli.diagnose import diagnose as command
+from blindspot.diagnostics import run as carrying
+from blindspot.diagnostics.base import Budget, Diagnostic, Findings, Table
+from blindspot.diagnostics.opening import open_subject
+from blindspot.diagnostics.run import claim, diagnose
+from blindspot.errors import UserError
+from tests.diagnostics.known import random_subject
+from tests.evaluation.tiny_families import checkpoint
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+app = typer.Typer()
+app.command()(command)
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names in the order in which stand-ins for diagnostics run; ``third`` can't be made."""
+    ran: list[str] = []
+
+    def stand_in(name: str) -> Diagnostic:
+        def run(*_: Any) -> Findings:
+            ran.append(name)
+            if name == "third":
+                raise UserError("not of this model")
+            row = {"value": np.float32(1 / 3), "low": np.nan, "high": -0.0, "n": np.int64(2)}
+            return Findings([Table("numbers", "Numbers", [row], ("A note.",))], {"shown": np.eye(2)})
+
+        return Diagnostic(name, run)
+
+    monkeypatch.setattr(carrying, "DIAGNOSTICS", {name: stand_in(name) for name in ("first", "second", "third")})
+    return ran
+
+
+def test_each_is_kept_as_soon_as_it_is_done_and_not_repeated(done: list[str], tmp_path: Path) -> None:
+    subject, told = random_subject(), []
+    diagnose(subject, ["third", "first"], Budget(), tmp_path, lambda *said: told.append(said))
+    assert told == [("third", 0, 1), ("first", 0, 1)]
+    left_out = {"name": "third", "title": "Left out", "notes": ["not of this model"], "rows": []}
+    assert json.loads((tmp_path / "third.json").read_text())["tables"] == [left_out]
+    written = json.loads((tmp_path / "first.json").read_text())
+    row = {"value": 0.333333, "low": None, "high": 0.0, "n": 2}
+    assert written["tables"] == [{"name": "numbers", "title": "Numbers", "notes": ["A note."], "rows": [row]}]
+    assert np.array_equal(np.load(tmp_path / "first.npz")["shown"], np.eye(2))
+    diagnose(subject, ["first", "second"], Budget(), tmp_path, lambda *_: None)
+    assert done == ["third", "first", "second"]
+
+
+def test_a_folder_is_of_one_diagnosis(tmp_path: Path) -> None:
+    assert claim(tmp_path, "a", ["probes", "norms"], Budget()) == ["probes", "norms"]
+    (tmp_path / "probes.json").write_text("{}")
+    assert claim(tmp_path, "a", ["probes", "norms"], Budget(batch=1)) == ["norms"]
+    for model, budget in (("b", Budget()), ("a", Budget(stimuli=9)), ("a", Budget(seed=1))):
+        with pytest.raises(UserError, match="holds a diagnosis with"):
+            claim(tmp_path, model, ["norms"], budget)
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
+    model = checkpoint("llava", tmp_path / "llava")
+    for device in ("gpu", "cuda:99"):
+        with pytest.raises(UserError, match=f"cannot use device {device}: "):
+            open_subject(model, device)
+
+
+def test_the_command_writes_a_page_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    model, out = checkpoint("llava", tmp_path / "llava"), tmp_path / "out"
+    wanted = [str(model), "--out", str(out), "--stimuli", "16", "--only"]
+    first = CliRunner().invoke(app, [*wanted, "norms"])
+    assert first.exit_code == 0 and (out / "index.html").exists(), first.output
+    before = (out / "norms.json").stat().st_mtime_ns
+    again = CliRunner().invoke(app, [*wanted, "norms,consistency"])
+    assert again.exit_code == 0 and (out / "consistency.json").exists(), again.output
+    assert (out / "norms.json").stat().st_mtime_ns == before
+    other = CliRunner().invoke(app, [*wanted, "norms", "--seed", "1"])
+    assert other.exit_code == 2 and "holds a diagnosis with seed 0, not 1" in " ".join(other.output.split())
