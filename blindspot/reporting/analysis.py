@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from blindspot.evaluation.statistics import (
+    ALPHA,
     Difference,
     Noise,
     Sample,
@@ -23,7 +24,6 @@ from blindspot.reporting.answers import Answers, RunKey
 from blindspot.reporting.plan import Column, Pair, Plan
 from blindspot.reporting.units import units_of
 
-ALPHA = 0.05
 Row = dict[str, Any]
 
 
@@ -56,12 +56,8 @@ def analyse(plan: Plan, answers: Answers) -> Analysis:
     of one name.
     """
     analysis = Analysis()
-    by_column: dict[str, list[int]] = defaultdict(list)
-    for place, question in enumerate(answers.questions):
-        by_column[question["benchmark"]].append(place)
     for column in plan.columns:
-        parts = list(_parts(answers, column, by_column[column.id]))
-        for split, places_q in [*_splits(answers, by_column[column.id]), *parts]:
+        for split, places_q in [*_splits(answers, column), *_parts(answers, column)]:
             cell = _cell(answers, column, split, places_q)
             analysis.scores.extend(_score_rows(plan, answers, cell))
             if split == "iid" or split in column.parts:
@@ -73,31 +69,27 @@ def analyse(plan: Plan, answers: Answers) -> Analysis:
     return analysis
 
 
-def _splits(answers: Answers, places: list[int]) -> Iterator[tuple[str, np.ndarray]]:
+def _splits(answers: Answers, column: Column) -> Iterator[tuple[str, np.ndarray]]:
+    places = answers.of_column(column.id)
     by_split: dict[str, list[int]] = defaultdict(list)
     for place in places:
-        by_split[_groups(answers, place).get("split", "iid")].append(place)
+        by_split[answers.groups(place).get("split", "iid")].append(place)
     for split in sorted(by_split, key=lambda split: (split != "iid", split)):
         yield split, np.array(by_split[split])
     if len(by_split) > 1:
         yield "all", np.array(places)
 
 
-def _parts(answers: Answers, column: Column, places: list[int]) -> Iterator[tuple[str, np.ndarray]]:
+def _parts(answers: Answers, column: Column) -> Iterator[tuple[str, np.ndarray]]:
     """The parts of a column that have questions, as splits of their own."""
-    iid = [place for place in places if _groups(answers, place).get("split", "iid") == "iid"]
     for name, wanted in column.parts.items():
         part = [
             place
-            for place in iid
-            if all(_groups(answers, place).get(group) in values for group, values in wanted.items())
+            for place in answers.iid(column.id)
+            if all(answers.groups(place).get(group) in values for group, values in wanted.items())
         ]
         if part:
             yield name, np.array(part)
-
-
-def _groups(answers: Answers, place: int) -> dict[str, Any]:
-    return answers.questions[place].get("groups") or {}
 
 
 def _cell(answers: Answers, column: Column, split: str, places_q: np.ndarray) -> _Cell:
@@ -205,7 +197,7 @@ def _seed_row(cell: _Cell, a: RunKey, b: RunKey, p_flips: float | None) -> Row:
     p_questions = mcnemar_exact(scores_a, scores_b) if exact else p_flips
     value = float((scores_a - scores_b).mean())
     error = cell.sample.error(scores_a - scores_b, cell.replicates[a] - cell.replicates[b])
-    test = difference(value, error, cell.sample.num_clusters, p_questions, Noise(None, 0, 0), (1, 1))
+    test = difference(value, error, cell.sample.num_clusters, p_questions)
     row = {"seed_a": a.seed, "seed_b": b.seed, "difference": value, "low": test.low, "high": test.high}
     return row | {"p_questions": p_questions}
 

@@ -42,6 +42,18 @@ class Answers:
         """The models of one arm after one stage, by seed."""
         return sorted(key for key in self.scores if key.arm == arm and key.stage == stage)
 
+    def groups(self, place: int) -> dict[str, Any]:
+        """The groups of the question at ``place``."""
+        return self.questions[place].get("groups") or {}
+
+    def of_column(self, column: str) -> list[int]:
+        """Places of a column's questions."""
+        return [place for place, question in enumerate(self.questions) if question["benchmark"] == column]
+
+    def iid(self, column: str) -> list[int]:
+        """Places of those that no composition was held out for."""
+        return [place for place in self.of_column(column) if self.groups(place).get("split", "iid") == "iid"]
+
 
 def load_answers(run: Path, plan: Plan) -> Answers:
     """Read the answers of every finished evaluation of ``plan``.

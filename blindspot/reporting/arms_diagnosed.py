@@ -29,7 +29,8 @@ def follows(found: Sequence[tuple[str, dict[str, Tables]]]) -> list[Row]:
     """
     shares: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for label, tables in found:
-        for row in tables["counterfactuals"]["shares"].rows if "counterfactuals" in tables else []:
+        moved = tables.get("counterfactuals", {})
+        for row in moved["shares"].rows if "shares" in moved else []:
             if row.get("move") == HEADLINE and row["value"] is not None:
                 shares[label][str(row["factor"])].append(row["value"])
     return [

@@ -1,7 +1,5 @@
 """Tables as CSV (one tidy row per number) and as LaTeX (booktabs)."""
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from blindspot.reporting.tables import (
     part_score_table,
     score_table,
 )
-from blindspot.reporting.text import latex
+from blindspot.reporting.text import as_csv, latex
 
 _ENDINGS = {"iid": "", "compositional": "_compositional"}
 
@@ -24,8 +22,10 @@ def write_tables(run: Path, results: dict[str, Any]) -> list[Path]:
     folder = run / "tables"
     texts: dict[str, str] = {}
     for stage in results["stages"]:
-        texts[f"scores_{stage}.csv"] = _csv([row for row in results["scores"] if row["stage"] == stage])
-        texts[f"differences_{stage}.csv"] = _csv([row for row in results["differences"] if row["stage"] == stage])
+        texts[f"scores_{stage}.csv"] = as_csv([row for row in results["scores"] if row["stage"] == stage])
+        texts[f"differences_{stage}.csv"] = as_csv(
+            [_flat(row) for row in results["differences"] if row["stage"] == stage]
+        )
         for split, ending in _ENDINGS.items():
             if table := score_table(results, stage, split):
                 texts[f"scores_{stage}{ending}.tex"] = booktabs(table)
@@ -35,8 +35,8 @@ def write_tables(run: Path, results: dict[str, Any]) -> list[Path]:
             f"differences_{stage}_parts": part_difference_table(results, stage),
         }
         texts |= {f"{name}.tex": booktabs(table) for name, table in tables.items() if table}
-    texts["noise.csv"] = _csv(results["noise"])
-    texts["hypotheses.csv"] = _csv(results["hypotheses"])
+    texts["noise.csv"] = as_csv(results["noise"])
+    texts["hypotheses.csv"] = as_csv(results["hypotheses"])
     for name, text in texts.items():
         if text:
             write_text(folder / name, text)
@@ -70,12 +70,5 @@ def _latex_cell(cell: Cell) -> str:
     return (rf"\textbf{{{text}}}" if cell.best else text) + mark
 
 
-def _csv(rows: list[dict[str, Any]]) -> str:
-    if not rows:
-        return ""
-    names = [name for name in rows[0] if name != "seeds"]
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, names, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != "seeds"}

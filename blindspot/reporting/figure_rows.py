@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from blindspot.reporting.figure_style import GREY, INK, LIGHT, POINTS, new_figure
+from blindspot.reporting.figure_style import GREY, INK, LIGHT, POINTS
 from blindspot.reporting.plan import Column
+from blindspot.reporting.sheet import WIDE, Sheet
 
 _PER_ROW = 7
-_WIDTH, _LINE, _TOP, _BOTTOM, _TITLE = 13.0, 0.19, 1.15, 0.6, 0.72
+_LINE, _TOP, _BOTTOM, _TITLE = 0.19, 0.42, 0.6, 0.72  # inches
 _INCHES_PER_LETTER = 0.066
 
 
@@ -44,7 +44,7 @@ def draw_lines(
     limits: tuple[float, float],
     rules: Mapping[str, float],
     bands: Mapping[str, float],
-) -> Figure:
+) -> Sheet:
     """Estimates with their intervals, line by line.
 
     Args:
@@ -58,22 +58,14 @@ def draw_lines(
         bands: per column half the width of a grey band about zero, in points.
     """
     down = -(-len(columns) // _PER_ROW)
-    panel_height = _LINE * (len(lines) + 1)
-    height = _TOP + down * (panel_height + _TITLE) + _BOTTOM - _TITLE + 0.3
-    figure = new_figure(_WIDTH, height, title, subtitle)
-    left = min(0.4, (0.3 + _INCHES_PER_LETTER * max(len(line.label) for line in lines)) / _WIDTH)
-    grid = figure.add_gridspec(
-        down,
-        min(_PER_ROW, len(columns)),
-        left=left,
-        right=0.992,
-        top=1 - _TOP / height,
-        bottom=_BOTTOM / height,
-        wspace=0.08,
-        hspace=_TITLE / panel_height,
-    )
-    for number, column in enumerate(columns):
-        panel = figure.add_subplot(grid[divmod(number, _PER_ROW)])
+    body = _TOP + down * (_LINE * (len(lines) + 1) + _TITLE) - _TITLE + _BOTTOM
+    sheet = Sheet(title, subtitle, body, WIDE)
+    left = min(0.4 * WIDE, 0.3 + _INCHES_PER_LETTER * max(len(line.label) for line in lines))
+    across = min(_PER_ROW, len(columns))
+    panels = sheet.panels(down, across, left=left, right=0.1, bottom=_BOTTOM, top=_TOP, gaps=(_TITLE, 0.12))
+    for panel in panels[len(columns) :]:
+        panel.set_axis_off()
+    for number, (panel, column) in enumerate(zip(panels, columns, strict=False)):
         _scaffold(panel, column, lines, limits, labels=number % _PER_ROW == 0)
         if column.id in bands:
             panel.axvspan(-bands[column.id], bands[column.id], color="#E9E9E9", zorder=0)
@@ -81,8 +73,8 @@ def draw_lines(
             panel.axvline(rules[column.id], color=INK if key == "difference" else GREY, linewidth=0.9, zorder=1)
         for place, line in enumerate(lines):
             if row := line.rows.get(column.id):
-                _estimate(panel, row, key, place, line.colour, column.id in line.filled)
-    return figure
+                estimate(panel, row, key, place, line.colour, column.id in line.filled)
+    return sheet
 
 
 def _scaffold(panel: Axes, column: Column, lines: Sequence[Line], limits: tuple[float, float], labels: bool) -> None:
@@ -101,8 +93,13 @@ def _scaffold(panel: Axes, column: Column, lines: Sequence[Line], limits: tuple[
             panel.axhline(place - 0.5, color=GREY, linewidth=0.7, zorder=1)
 
 
-def _estimate(panel: Axes, row: Mapping[str, Any], key: str, place: int, colour: str, filled: bool) -> None:
+def estimate(
+    panel: Axes, row: Mapping[str, Any], key: str, place: float, colour: str, filled: bool, size: float = 3.8
+) -> None:
+    """A number of a row as a dot of ``size`` points with its interval, ``place`` down a panel."""
     if row["low"] is not None:
-        panel.plot([POINTS * row["low"], POINTS * row["high"]], [place, place], color=colour, linewidth=1.2, zorder=2)
+        panel.plot(
+            [POINTS * row["low"], POINTS * row["high"]], [place] * 2, color=colour, linewidth=0.3 * size, zorder=2
+        )
     face = colour if filled else "white"
-    panel.plot(POINTS * row[key], place, "o", color=colour, markerfacecolor=face, markersize=3.8, zorder=3)
+    panel.plot(POINTS * row[key], place, "o", color=colour, markerfacecolor=face, markersize=size, zorder=3)

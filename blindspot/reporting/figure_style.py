@@ -7,7 +7,6 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from blindspot.files import write_via
@@ -21,6 +20,7 @@ _RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "text.color": INK,
+    "text.parse_math": False,  # labels are other people's text
     "axes.edgecolor": GREY,
     "axes.labelcolor": INK,
     "axes.spines.top": False,
@@ -47,13 +47,9 @@ def hues(arms: Sequence[Arm]) -> dict[str, str]:
     return {hue: HUES[number % len(HUES)] for number, hue in enumerate(dict.fromkeys(arm.hue for arm in arms))}
 
 
-def new_figure(width: float, height: float, title: str, subtitle: str) -> Figure:
-    """A figure with its point as the title and what is drawn below it. Sizes in inches."""
-    figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
-    figure.text(0.012, 1 - 0.13 / height, title, fontsize=14, fontweight="bold", va="top")
-    figure.text(0.012, 1 - 0.44 / height, subtitle, fontsize=9.5, color=GREY, va="top")
-    return figure
+def stroke(number: int) -> dict[str, Any]:
+    """How the line of one of many is drawn: eighteen can be told apart."""
+    return {"color": HUES[number % len(HUES)], "linestyle": ("solid", "dashed", "dotted")[number // len(HUES) % 3]}
 
 
 def column_rows(axes: Axes, columns: Sequence[Column], labels: bool) -> None:
@@ -67,13 +63,11 @@ def column_rows(axes: Axes, columns: Sequence[Column], labels: bool) -> None:
             axes.axhline(number - 0.5, color=LIGHT, linewidth=0.8, zorder=0)
 
 
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write ``name.svg`` and ``name.pdf``, without dates, so that equal figures are equal files."""
-    paths = [folder / f"{name}.svg", folder / f"{name}.pdf"]
-    for path, metadata in zip(paths, ({"Date": None}, {"CreationDate": None}), strict=True):
-        kind = path.suffix[1:]
+def save(figure: Figure, folder: Path, name: str) -> Path:
+    """Write ``name.svg``, which is returned, and ``name.pdf``, without dates, so that equal figures are equal files."""
+    for kind, date in (("pdf", "CreationDate"), ("svg", "Date")):
         write_via(
-            path,
-            lambda temporary, kind=kind, metadata=metadata: figure.savefig(temporary, format=kind, metadata=metadata),
+            folder / f"{name}.{kind}",
+            lambda temporary, kind=kind, date=date: figure.savefig(temporary, format=kind, metadata={date: None}),
         )
-    return paths
+    return folder / f"{name}.svg"

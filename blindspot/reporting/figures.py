@@ -1,34 +1,24 @@
 """The figures of a run: scores, differences, accuracy against training step."""
 
 from collections import Counter, defaultdict
-from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from blindspot.reporting.figure_rows import Line, draw_lines
-from blindspot.reporting.figure_style import (
-    GREY,
-    INK,
-    LIGHT,
-    POINTS,
-    column_rows,
-    hues,
-    new_figure,
-    save,
-    style,
-)
+from blindspot.reporting.figure_rows import Line, draw_lines, estimate
+from blindspot.reporting.figure_style import GREY, INK, LIGHT, POINTS, column_rows, hues
 from blindspot.reporting.findings import stage_name
 from blindspot.reporting.hypothesis_figure import draw_hypotheses
 from blindspot.reporting.plan import Arm, Column
-from blindspot.reporting.tables import arms_of, columns_of
+from blindspot.reporting.sheet import WIDE, Drawn, Sheet, legend_height
+from blindspot.reporting.tables import arms_of, columns_of, differences_at, scores_at
 from blindspot.reporting.text import points
 
 _PER_ROW = 5
+_MARKS_IN_A_ROW = 8
 _MOST_PANELS = 6
 _MOST_MARKS = 3
 _MOST_NAMED_CURVES = 10
@@ -36,27 +26,14 @@ _BAND = "95 % of differences between equal arms with other seeds"
 Row = dict[str, Any]
 
 
-def write_figures(folder: Path, results: Row) -> dict[str, tuple[Path, str]]:
-    """Draw every figure that the results allow, as SVG and PDF.
-
-    Returns:
-        per figure name its SVG file and its title: ``hypotheses``, ``scores``, ``curves``, ``differences_<stage>``.
-    """
-    drawn: dict[str, tuple[Path, str]] = {}
-    with style():
-        figures = {
-            "hypotheses": draw_hypotheses(results),
-            "scores": draw_scores(results),
-            "curves": draw_curves(results),
-        }
-        figures |= {f"differences_{stage}": draw_differences(results, stage) for stage in results["stages"]}
-        for name, figure in figures.items():
-            if figure is not None:
-                drawn[name] = (save(figure, folder, name)[0], figure.texts[0].get_text())
-    return drawn
+def draw_figures(results: Row) -> list[Drawn]:
+    """Every figure that the results allow: ``hypotheses``, ``scores``, ``curves``, ``differences_<stage>``."""
+    found = [draw_hypotheses(results), draw_scores(results), draw_curves(results)]
+    found += [draw_differences(results, stage) for stage in results["stages"]]
+    return [drawn for drawn in found if drawn is not None]
 
 
-def draw_scores(results: Row) -> Figure | None:
+def draw_scores(results: Row) -> Drawn | None:
     """Scores after the last stage.
 
     Where arms cross two axes and are few: a panel per value of the first (encoder family), a mark per value of the
@@ -64,11 +41,7 @@ def draw_scores(results: Row) -> Figure | None:
     """
     arms, columns = [arm for arm in arms_of(results) if arm.replicate_of is None], columns_of(results)
     stage = results["stages"][-1]
-    rows = {
-        (row["arm"], row["column"]): row
-        for row in results["scores"]
-        if (row["stage"], row["split"], row["seed"]) == (stage, "iid", None)
-    }
+    rows = scores_at(results, stage)
     means = {
         arm.id: fmean(scores)
         for arm in arms
@@ -89,11 +62,10 @@ def draw_scores(results: Row) -> Figure | None:
             Line(arm.label, arm.block, colours[arm.hue], _of(rows, columns, arm.id), _ids(columns)) for arm in arms
         ]
         rules = {column.id: POINTS * column.chance for column in columns if column.chance is not None}
-        figure = draw_lines(title, subtitle, columns, lines, "score", (0, 102), rules, {})
-        _legend(figure, [*_hue_marks(colours), chance])
-        return figure
-    figure = new_figure(13, 1.75 + 0.34 * len(columns), title, subtitle)
-    panels = _panels(figure, len(colours))
+        sheet = draw_lines(title, subtitle, columns, lines, "score", (0, 102), rules, {})
+        sheet.legend([*_hue_marks(colours), chance], _MARKS_IN_A_ROW)
+        return Drawn("scores", sheet, list(rows.values()))
+    sheet, panels = _panels(title, subtitle, len(columns), len(colours))
     for panel, (hue, colour) in zip(panels, colours.items(), strict=True):
         members = [arm for arm in arms if arm.hue == hue]
         column_rows(panel, columns, labels=panel is panels[0])
@@ -105,23 +77,19 @@ def draw_scores(results: Row) -> Figure | None:
             for number, arm in enumerate(members):
                 if (arm.id, column.id) in rows:
                     height = place + 0.26 * (number - (len(members) - 1) / 2)
-                    _estimate(panel, rows[arm.id, column.id], "score", height, colour, filled=not arm.baseline)
+                    estimate(panel, rows[arm.id, column.id], "score", height, colour, not arm.baseline, 5.5)
         panel.set_xlim(0, 102)
         panel.set_title(hue, color=colour)
         panel.grid(axis="x", color=LIGHT, linewidth=0.6)
         panel.set_axisbelow(True)
-    _legend(figure, [*_marker_marks(arms), chance])
-    return figure
+    sheet.legend([*_marker_marks(arms), chance])
+    return Drawn("scores", sheet, list(rows.values()))
 
 
-def draw_differences(results: Row, stage: str) -> Figure | None:
+def draw_differences(results: Row, stage: str) -> Drawn | None:
     """Forest plot of one stage: one panel per pair, or where these are many one line; replicates last, in grey."""
     columns = columns_of(results)
-    rows = {
-        (row["a"], row["b"], row["column"]): row
-        for row in results["differences"]
-        if (row["stage"], row["split"]) == (stage, "iid")
-    }
+    rows = differences_at(results, stage)
     pairs = sorted(results["pairs"], key=lambda pair: pair["kind"] == "replicate")
     pairs = [pair for pair in pairs if any((pair["a"], pair["b"], column.id) in rows for column in columns)]
     counts = [count for count in results["findings"]["counts"] if count["stage"] == stage]
@@ -133,6 +101,7 @@ def draw_differences(results: Row, stage: str) -> Figure | None:
     sides = f"{counts[0]['first']} minus {counts[0]['second']}" if len(counts) == 1 else "first minus second arm"
     title = counts[0]["title"] if len(counts) == 1 else _overall_title(counts, stage)
     subtitle = f"{sides} after {stage_name(stage)}, points; bars: 95 % interval, {covers}"
+    name, behind = f"differences_{stage}", [line for row in rows.values() for line in _with_seeds(row)]
     hue = {arm.id: arm.hue for arm in arms_of(results)}
     colours = hues(arms_of(results))
     reach = 1.05 * max(
@@ -146,11 +115,10 @@ def draw_differences(results: Row, stage: str) -> Figure | None:
         lines = [_pair_line(pair, columns, rows, GREY if pair["kind"] == "replicate" else INK) for pair in pairs]
         widths = {column: POINTS * band for column, band in bands.items() if band is not None}
         zero = dict.fromkeys(_ids(columns), 0.0)
-        figure = draw_lines(title, subtitle, columns, lines, "difference", (-reach, reach), zero, widths)
-        _legend(figure, [*marks, *([Patch(color="#E9E9E9", label=_BAND)] if widths else [])])
-        return figure
-    figure = new_figure(13, 1.85 + 0.34 * len(columns), title, subtitle)
-    panels = _panels(figure, len(pairs))
+        sheet = draw_lines(title, subtitle, columns, lines, "difference", (-reach, reach), zero, widths)
+        sheet.legend([*marks, *([Patch(color="#E9E9E9", label=_BAND)] if widths else [])])
+        return Drawn(name, sheet, behind)
+    sheet, panels = _panels(title, subtitle, len(columns), len(pairs))
     for panel, pair in zip(panels, pairs, strict=True):
         colour = GREY if pair["kind"] == "replicate" else colours[hue[pair["a"]]]
         column_rows(panel, columns, labels=panel is panels[0])
@@ -162,7 +130,7 @@ def draw_differences(results: Row, stage: str) -> Figure | None:
             if row is not None:
                 for seed in row["seeds"] if len(row["seeds"]) > 1 else []:
                     panel.plot(POINTS * seed["difference"], place, "|", color=colour, markersize=9, alpha=0.7, zorder=2)
-                _estimate(panel, row, "difference", place, colour, filled=row["significant"])
+                estimate(panel, row, "difference", place, colour, row["significant"], 5.5)
         panel.set_title(pair["label"], color=colour)
     for panel in panels:
         panel.set_xlim(-reach, reach)
@@ -170,11 +138,11 @@ def draw_differences(results: Row, stage: str) -> Figure | None:
         marks.append(Line2D([], [], color=INK, marker="|", linestyle="", markersize=8, label="one seed"))
     if any(band is not None for band in bands.values()):
         marks.append(Patch(color="#E9E9E9", label=_BAND))
-    _legend(figure, marks)
-    return figure
+    sheet.legend(marks)
+    return Drawn(name, sheet, behind)
 
 
-def draw_curves(results: Row) -> Figure | None:
+def draw_curves(results: Row) -> Drawn | None:
     """Score against the step of the last stage that logged it, mean over seeds, one panel per column."""
     stages = [curve["stage"] for curve in results["curves"]]
     stage = next((stage for stage in reversed(results["stages"]) if stage in stages), None)
@@ -184,20 +152,19 @@ def draw_curves(results: Row) -> Figure | None:
         return None
     arms = [arm for arm in arms_of(results) if any(curve["arm"] == arm.id for curve in curves)]
     means = {arm.id: {column.id: _mean_curve(curves, arm.id, column.id) for column in columns} for arm in arms}
-    across, down = min(_PER_ROW, len(columns)), -(-len(columns) // _PER_ROW)
-    figure = new_figure(
-        13,
-        1.55 + 1.95 * down,
-        _curve_title(arms, means),
-        f"Score in points on some test questions against the step of {stage_name(stage or '')}, mean over seeds",
-    )
-    height = 1.55 + 1.95 * down
-    grid = figure.add_gridspec(
-        down, across, left=0.045, right=0.99, top=1 - 1.0 / height, bottom=0.78 / height, hspace=0.55, wspace=0.2
-    )
     colours = hues(arms_of(results))
-    for number, column in enumerate(columns):
-        panel = figure.add_subplot(grid[divmod(number, across)])
+    if len(arms) > _MOST_NAMED_CURVES:
+        lines = [Line2D([], [], color=colour, label=hue) for hue, colour in colours.items()]
+    else:
+        lines = [Line2D([], [], label=arm.short, **_stroke(arm, colours)) for arm in arms]
+    across, down = min(_PER_ROW, len(columns)), -(-len(columns) // _PER_ROW)
+    subtitle = f"Score in points on some test questions against the step of {stage_name(stage or '')}, mean over seeds"
+    foot = 0.6 + legend_height(len(lines) + 1, _MARKS_IN_A_ROW)
+    sheet = Sheet(_curve_title(arms, means), subtitle, 0.3 + 1.95 * down - 0.55 + foot, WIDE)
+    panels = sheet.panels(down, across, left=0.6, bottom=foot, top=0.3, gaps=(0.55, 0.3))
+    for panel in panels[len(columns) :]:
+        panel.set_axis_off()
+    for number, (panel, column) in enumerate(zip(panels, columns, strict=False)):
         for arm in arms:
             curve = means[arm.id][column.id]
             panel.plot(list(curve), [POINTS * value for value in curve.values()], **_stroke(arm, colours))
@@ -206,12 +173,14 @@ def draw_curves(results: Row) -> Figure | None:
         panel.set_ylim(0, 102)
         panel.set_title(column.name, fontsize=9.5)
         panel.tick_params(labelsize=8, labelleft=number % across == 0)
-    if len(arms) > _MOST_NAMED_CURVES:
-        lines = [Line2D([], [], color=colour, label=hue) for hue, colour in colours.items()]
-    else:
-        lines = [Line2D([], [], label=arm.short, **_stroke(arm, colours)) for arm in arms]
-    _legend(figure, [*lines, Line2D([], [], color=LIGHT, label="chance")])
-    return figure
+    sheet.legend([*lines, Line2D([], [], color=LIGHT, label="chance")], _MARKS_IN_A_ROW)
+    behind = [
+        {"stage": stage, "arm": arm.id, "column": column.id, "step": step, "score": value}
+        for arm in arms
+        for column in columns
+        for step, value in means[arm.id][column.id].items()
+    ]
+    return Drawn("curves", sheet, behind)
 
 
 def _mean_curve(curves: list[Row], arm: str, column: str) -> dict[int, float]:
@@ -239,19 +208,16 @@ def _curve_title(arms: list[Arm], means: dict[str, dict[str, dict[int, float]]])
     return f"90 % of the final mean score is reached {', '.join(parts)}" if parts else "Score while training"
 
 
-def _estimate(panel: Axes, row: Row, key: str, height: float, colour: str, filled: bool) -> None:
-    if row["low"] is not None:
-        panel.plot([POINTS * row["low"], POINTS * row["high"]], [height, height], color=colour, linewidth=1.5, zorder=2)
-    face = colour if filled else "white"
-    panel.plot(POINTS * row[key], height, "o", color=colour, markerfacecolor=face, markersize=5.5, zorder=3)
+def _panels(title: str, subtitle: str, columns: int, number: int) -> tuple[Sheet, list[Axes]]:
+    sheet = Sheet(title, subtitle, 1.0 + 0.34 * columns, WIDE)
+    return sheet, sheet.panels(1, number, left=2.0, bottom=0.7, top=0.3, gaps=(0, 0.17))
 
 
-def _panels(figure: Figure, number: int) -> list[Axes]:
-    height = figure.get_figheight()
-    grid = figure.add_gridspec(
-        1, number, left=0.155, right=0.988, top=1 - 1.1 / height, bottom=0.78 / height, wspace=0.09
-    )
-    return [figure.add_subplot(grid[0, place]) for place in range(number)]
+def _with_seeds(row: Row) -> list[Row]:
+    """A difference, and behind it those of its single seeds."""
+    main = {key: value for key, value in row.items() if key != "seeds"}
+    which = {key: row[key] for key in ("a", "b", "label", "kind", "column", "stage", "split")}
+    return [main, *(which | seed for seed in row["seeds"])]
 
 
 def _fit_panels(arms: list[Arm]) -> bool:
@@ -295,9 +261,3 @@ def _marker_marks(arms: list[Arm]) -> list[Line2D]:
         face = "white" if arm.baseline else INK
         marks[arm.marker] = Line2D([], [], color=INK, marker="o", markerfacecolor=face, label=arm.marker)
     return list(marks.values())
-
-
-def _legend(figure: Figure, marks: list[Any]) -> None:
-    figure.legend(
-        handles=marks, loc="lower left", bbox_to_anchor=(0.005, 0.0), ncols=len(marks), frameon=False, fontsize=9
-    )

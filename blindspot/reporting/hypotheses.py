@@ -4,13 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from blindspot.evaluation.contrasts import Contrast, blocked_noise, contrast
-from blindspot.evaluation.statistics import Sample, holm
-from blindspot.reporting.answers import Answers, RunKey
+from blindspot.evaluation.contrasts import Contrast, contrast
+from blindspot.evaluation.statistics import ALPHA, Sample, holm
+from blindspot.reporting.answers import Answers
 from blindspot.reporting.plan import Hypothesis, Plan
 from blindspot.reporting.units import units_of
 
-ALPHA = 0.05
 Row = dict[str, Any]
 
 
@@ -31,29 +30,20 @@ def verdicts(plan: Plan, answers: Answers) -> list[Row]:
 
 
 def _test(plan: Plan, answers: Answers, claim: Hypothesis, stage: str) -> Contrast | None:
-    runs = {arm.id: answers.runs(arm.id, stage) for arm in plan.arms}
-    seeds = min((len(runs[arm]) for arm in claim.contrast), default=0)
-    if not seeds:
-        return None
-    places_q = np.array([n for n, q in enumerate(answers.questions) if _counts(q, claim.column)])
-    if not len(places_q):
+    runs = {arm: {key.seed: answers.scores[key] for key in answers.runs(arm, stage)} for arm in claim.contrast}
+    seeds = sorted(set.intersection(*map(set, runs.values())))
+    places_q = np.array(answers.iid(claim.column))
+    if not seeds or not len(places_q):
         return None
     units = units_of(answers, plan.column(claim.column), places_q)
-    sample = Sample(units.clusters)
 
-    def pooled(keys: list[RunKey]) -> np.ndarray:
-        return np.mean([units.lowest(answers.scores[key][places_q]) for key in keys], axis=0)
+    def at(seed: int) -> np.ndarray:
+        return np.sum([w * units.lowest(runs[arm][seed][places_q]) for arm, w in claim.contrast.items()], axis=0)
 
-    effect_u = np.sum([weight * pooled(runs[arm][:seeds]) for arm, weight in claim.contrast.items()], axis=0)
+    effects_us = np.stack([at(seed) for seed in seeds], axis=1)
+    effect_u, sample = effects_us.mean(axis=1), Sample(units.clusters)
     error = sample.error(effect_u, sample.replicates(effect_u[:, None])[:, 0])
-    complete = [keys[:seeds] for keys in runs.values() if len(keys) >= seeds]
-    scores_as = [[float(pooled([key]).mean()) for key in keys] for keys in complete]
-    weights = list(claim.contrast.values())
-    return contrast(float(effect_u.mean()), error, sample.num_clusters, blocked_noise(scores_as), weights, seeds)
-
-
-def _counts(question: dict[str, Any], column: str) -> bool:
-    return question["benchmark"] == column and (question.get("groups") or {}).get("split", "iid") == "iid"
+    return contrast(effects_us.mean(axis=0), error, sum(max(weight, 0) for weight in claim.contrast.values()))
 
 
 def _row(claim: Hypothesis, test: Contrast) -> Row:

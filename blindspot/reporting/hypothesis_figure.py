@@ -3,15 +3,14 @@
 from textwrap import fill
 from typing import Any
 
-from matplotlib.figure import Figure
-
-from blindspot.reporting.figure_style import GREY, HUES, INK, LIGHT, POINTS, new_figure
+from blindspot.reporting.figure_style import GREY, HUES, INK, LIGHT, POINTS
+from blindspot.reporting.sheet import Drawn, Sheet
 from blindspot.reporting.text import signed
 
 COLOURS = {"supported": HUES[2], "refuted": HUES[1], "undecided": GREY, "not tested": LIGHT}
 
 
-def draw_hypotheses(results: dict[str, Any]) -> Figure | None:
+def draw_hypotheses(results: dict[str, Any]) -> Drawn | None:
     """One line a hypothesis: the effect that it is about, coloured by the verdict; None without hypotheses."""
     rows = [row for row in results["hypotheses"] if row["low"] is not None]
     if not rows:
@@ -20,8 +19,8 @@ def draw_hypotheses(results: dict[str, Any]) -> Figure | None:
     said = ", ".join(f"{number} {verdict}" for verdict, number in counted.items() if number)
     title = f"Of {len(rows)} claims: {said}"
     subtitle = "Effect in points with 95 % interval over questions and training noise; the predicted side is shaded"
-    figure = new_figure(12, 1.6 + 0.62 * len(rows), title, subtitle)
-    axes = figure.add_axes((0.42, 0.62 / figure.get_figheight(), 0.44, 1 - 1.5 / figure.get_figheight()))
+    sheet = Sheet(title, subtitle, 0.75 + 0.5 * len(rows))
+    (axes,) = sheet.panels(left=3.3, right=1.45)
     reach = 1.08 * POINTS * max(max(abs(row["low"]), abs(row["high"])) for row in rows)
     for place, row in enumerate(rows):
         colour = COLOURS[row["verdict"]]
@@ -35,8 +34,8 @@ def draw_hypotheses(results: dict[str, Any]) -> Figure | None:
     axes.axvline(0, color=INK, linewidth=1)
     axes.set_xlim(-reach, reach)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_yticks(range(len(rows)), [fill(row["claim"], 52) for row in rows])
+    axes.set_yticks(range(len(rows)), [fill(row["claim"], 44) for row in rows])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("effect (points)")
-    return figure
+    return Drawn("hypotheses", sheet, rows)

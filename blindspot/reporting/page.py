@@ -1,18 +1,17 @@
 """One self-contained HTML page from ``results.json``, the figures and the test images."""
 
-import base64
 import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from blindspot.errors import UserError
 from blindspot.reporting.figure_style import hues
 from blindspot.reporting.findings import stage_name
-from blindspot.reporting.plan import load_plan
+from blindspot.reporting.html import data_uri, render
+from blindspot.reporting.plan import Plan
 from blindspot.reporting.tables import (
     arms_of,
     columns_of,
@@ -21,7 +20,7 @@ from blindspot.reporting.tables import (
     part_score_table,
     score_table,
 )
-from blindspot.reporting.text import clean, points, signed
+from blindspot.reporting.text import clean
 
 _DRAWN_WIDTH = 256
 
@@ -33,8 +32,7 @@ class Images:
         UserError: if they cannot be read.
     """
 
-    def __init__(self, run: Path) -> None:
-        plan = load_plan(run)
+    def __init__(self, run: Path, plan: Plan) -> None:
         path = run / plan.data.get("test", "") / "test_images.npy"
         try:
             self._images_nhwc = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -52,21 +50,21 @@ class Images:
         Image.fromarray(image_hwc).save(buffer, format="PNG", optimize=True)
         height, width = image_hwc.shape[:2]
         return {
-            "source": _data_uri(buffer.getvalue(), "png"),
+            "source": data_uri(buffer.getvalue(), "png"),
             "width": _DRAWN_WIDTH,
             "height": round(_DRAWN_WIDTH * height / width),
         }
 
 
 def render_page(
-    images: Images, results: dict[str, Any], figures: dict[str, tuple[Path, str]], follows: list[dict[str, Any]]
+    images: Images, results: dict[str, Any], figures: dict[str, dict[str, Any]], follows: list[dict[str, Any]]
 ) -> str:
     """The page as HTML. Everything that came from a model, a question or a study is escaped.
 
     Args:
         images: the test images that questions name by number.
         results: ``results.json``.
-        figures: from ``write_figures``.
+        figures: from ``write_drawn``, by name.
         follows: what answers follow, arm by arm, where the study was diagnosed.
     """
     arms, columns = arms_of(results), columns_of(results)
@@ -77,21 +75,14 @@ def render_page(
         pick["answers"] = [
             answer | {"rectangle": _rectangle(answer["box"], pick["units"])} for answer in pick["answers"]
         ]
-    # An allow-list of one file and autoescape for every extension: the template ends in .j2.
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters |= {"points": points, "signed": signed}
-    return environment.get_template("page.html.j2").render(
+    return render(
+        "page.html.j2",
         results=results,
         columns={column.id: column for column in columns},
         arms={arm.id: arm for arm in arms},
         hues=hues(arms),
         stages=[_stage(results, stage) for stage in reversed(results["stages"])],
-        figures={
-            name: {"source": _data_uri(path.read_bytes(), "svg+xml"), "title": title}
-            for name, (path, title) in figures.items()
-        },
+        figures=figures,
         follows=follows,
         factors=list(dict.fromkeys(factor for row in follows for factor in row["shares"])),
         scenes=[pick for pick in scenes if pick["picture"]],
@@ -117,7 +108,3 @@ def _rectangle(box: list[float] | None, units: float) -> dict[str, float] | None
         return None
     x0, y0, x1, y1 = (float(np.clip(100 * edge / units, -5, 105)) for edge in box)
     return {"x": round(x0, 2), "y": round(y0, 2), "width": round(x1 - x0, 2), "height": round(y1 - y0, 2)}
-
-
-def _data_uri(content: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

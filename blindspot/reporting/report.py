@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from blindspot.files import write_text
-from blindspot.reporting.arms_diagnosed import Found, follows, load_arms
+from blindspot.reporting.arms_diagnosed import follows, load_arms
 from blindspot.reporting.collect import VERSION, collect
-from blindspot.reporting.diagnosis import stage_figure_of_arms, write_drawn
+from blindspot.reporting.diagnosis import stage_figure_of_arms
 from blindspot.reporting.export import write_tables
 from blindspot.reporting.figure_style import style
-from blindspot.reporting.figures import write_figures
+from blindspot.reporting.figures import draw_figures
 from blindspot.reporting.page import Images, render_page
 from blindspot.reporting.plan import load_plan
+from blindspot.reporting.sheet import write_drawn
 
 
 def write_report(run: Path) -> Path:
@@ -26,21 +27,16 @@ def write_report(run: Path) -> Path:
     Raises:
         UserError: as ``collect`` does, or if the test images cannot be read.
     """
-    results, images = _stored(run) or collect(run), Images(run)
+    results, plan = _stored(run) or collect(run), load_plan(run)
+    images = Images(run, plan)
     write_tables(run, results)
-    folder = run / "report" / "figures"
-    diagnosed = load_arms(run, load_plan(run))
-    figures = write_figures(folder, results) | _stages(folder, diagnosed)
+    diagnosed = load_arms(run, plan)
+    with style():
+        drawn = [*draw_figures(results), stage_figure_of_arms(diagnosed)]
+        figures = {one.name: write_drawn(one, run / "report" / "figures") for one in drawn if one is not None}
     page = run / "report" / "index.html"
     write_text(page, render_page(images, results, figures, follows(diagnosed)))
     return page
-
-
-def _stages(folder: Path, diagnosed: Found) -> dict[str, tuple[Path, str]]:
-    """The stage figure of the arms, if they were probed."""
-    with style():
-        drawn = stage_figure_of_arms([(label, tables["probes"]) for label, tables in diagnosed if "probes" in tables])
-        return {} if drawn is None else {"stages": (write_drawn(drawn, folder), drawn.sheet.title)}
 
 
 def _stored(run: Path) -> dict[str, Any] | None:

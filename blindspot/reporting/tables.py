@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from blindspot.evaluation.statistics import ALPHA
 from blindspot.reporting.plan import Arm, Column
 from blindspot.reporting.text import DASH, points, signed, span
 
 SIGNIFICANT, QUESTIONS_ONLY = "*", "†"
-_QUESTIONS_ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,27 @@ def arms_of(results: dict[str, Any]) -> list[Arm]:
     return [Arm.model_validate(arm) for arm in results["arms"]]
 
 
-def score_table(results: dict[str, Any], stage: str, split: str) -> Table | None:
-    """Arms by columns, over all seeds; best arm marked (replicates do not compete); None without any score."""
-    rows = {
+def scores_at(results: dict[str, Any], stage: str, split: str = "iid") -> dict[tuple[str, str], Any]:
+    """Scores over all seeds, by arm and column."""
+    return {
         (row["arm"], row["column"]): row
         for row in results["scores"]
         if (row["stage"], row["split"], row["seed"]) == (stage, split, None)
     }
+
+
+def differences_at(results: dict[str, Any], stage: str) -> dict[tuple[str, str, str], Any]:
+    """Differences in the main split, by both arms and column."""
+    return {
+        (row["a"], row["b"], row["column"]): row
+        for row in results["differences"]
+        if (row["stage"], row["split"]) == (stage, "iid")
+    }
+
+
+def score_table(results: dict[str, Any], stage: str, split: str) -> Table | None:
+    """Arms by columns, over all seeds; best arm marked (replicates do not compete); None without any score."""
+    rows = scores_at(results, stage, split)
     if not rows:
         return None
     columns = columns_of(results)
@@ -86,17 +100,18 @@ def _scores(
     results: dict[str, Any], columns: list[Column], rows: dict[tuple[str, str], Any], references: list[TableRow]
 ) -> Table:
     arms = arms_of(results)
-    best = {
-        column.id: max((rows[arm.id, column.id]["score"] for arm in arms if _competes(arm, column, rows)), default=None)
-        for column in columns
-    }
+    competing = {arm.id for arm in arms if arm.replicate_of is None}
+    best: dict[str, float] = {}
+    for (arm, column), row in rows.items():
+        if arm in competing:
+            best[column] = max(row["score"], best.get(column, 0.0))
 
     def row_of(arm: Arm) -> TableRow:
         cells = []
         for column in columns:
             row = rows.get((arm.id, column.id))
-            competes = row is not None and arm.replicate_of is None
-            cells.append(_score_cell(row, best=competes and row["score"] == best[column.id]) if row else Cell(DASH))
+            marked = row is not None and arm.id in competing and row["score"] == best[column.id]
+            cells.append(_score_cell(row, marked) if row else Cell(DASH))
         return TableRow(arm.label, cells)
 
     blocks = []
@@ -122,11 +137,10 @@ def _part_columns(results: dict[str, Any]) -> list[Column]:
 
 def difference_table(results: dict[str, Any], stage: str) -> Table | None:
     """Pairs by columns: difference, interval and mark; None without any difference."""
-    rows = [row for row in results["differences"] if (row["stage"], row["split"]) == (stage, "iid")]
-    if not rows:
+    found = differences_at(results, stage)
+    if not found:
         return None
     columns = columns_of(results)
-    found = {(row["a"], row["b"], row["column"]): row for row in rows}
     blocks = _differences(results, columns, found)
     bands = {row["column"]: row["band"] for row in results["noise"] if row["stage"] == stage}
     if any(band is not None for band in bands.values()):
@@ -167,16 +181,12 @@ def _differences(
     return blocks
 
 
-def _competes(arm: Arm, column: Column, rows: dict[tuple[str, str], Any]) -> bool:
-    return arm.replicate_of is None and (arm.id, column.id) in rows
-
-
 def _score_cell(row: dict[str, Any], best: bool) -> Cell:
     return Cell(points(row["score"]), span(row["low"], row["high"]), best=best)
 
 
 def _difference_cell(row: dict[str, Any]) -> Cell:
-    questions = row["p_questions"] is not None and row["p_questions"] < _QUESTIONS_ALPHA
+    questions = row["p_questions"] is not None and row["p_questions"] < ALPHA
     mark = SIGNIFICANT if row["significant"] else QUESTIONS_ONLY if questions else ""
     small = "" if row["low"] is None else f"{signed(row['low'])}, {signed(row['high'])}"
     sign = 0 if not row["significant"] else 1 if row["difference"] > 0 else -1
@@ -197,7 +207,6 @@ def _reference_rows(results: dict[str, Any], columns: list[Column], stage: str |
 
 def _failures(results: dict[str, Any], stage: str, columns: list[Column]) -> list[float | None]:
     worst: dict[str, float] = {}
-    for row in results["scores"]:
-        if (row["stage"], row["split"], row["seed"]) == (stage, "iid", None):
-            worst[row["column"]] = max(worst.get(row["column"], 0.0), row["parse_failures"])
+    for (_, column), row in scores_at(results, stage).items():
+        worst[column] = max(worst.get(column, 0.0), row["parse_failures"])
     return [worst.get(column.id) for column in columns]

@@ -1,8 +1,13 @@
 """Text that is safe to show: hostile input made visible, numbers in one style."""
 
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from blindspot.text import DASH, MINUS, clean
 
-__all__ = ["DASH", "LIMIT", "MINUS", "clean", "latex", "points", "signed", "span"]
+__all__ = ["DASH", "LIMIT", "MINUS", "as_csv", "clean", "latex", "points", "signed", "span"]
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -36,3 +41,14 @@ def signed(value: float | None) -> str:
 def span(low: float | None, high: float | None) -> str:
     """An interval of fractions in points, joined by an en dash; empty where there is none."""
     return "" if low is None or high is None else f"{points(low)}{DASH}{points(high)}"
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows under the keys of all of them; empty where there are none."""
+    if not rows:
+        return ""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,31 +1,64 @@
 """A page about training runs of real size: curves of loss and throughput, what it cost, what was left out."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogFormatter
+from pydantic import BaseModel, Field, FiniteFloat, PositiveFloat, ValidationError
 
 from blindspot.errors import UserError
 from blindspot.files import write_text
-from blindspot.reporting.figure_style import GREY, HUES, LIGHT, new_figure, save, style
-from blindspot.reporting.text import clean
+from blindspot.reporting.figure_style import HUES, LIGHT, stroke, style
+from blindspot.reporting.html import render
+from blindspot.reporting.sheet import Drawn, Sheet, legend_height, write_drawn
+from blindspot.reporting.text import as_csv, clean
 
 LOG, RECORD = "log.jsonl", "run.json"
 DRAWN_POINTS = 400
 """Points of a curve; with more rows, each is the mean of its neighbours."""
 _PANELS = (("loss", "loss, nats a token"), ("tokens_per_second", "tokens a second"), ("grad_norm", "gradient norm"))
-_COLUMNS = (
-    "step", "loss", "lr", "grad_norm", "tokens", "supervised_tokens", "seconds", "data_seconds", "tokens_per_second",
-    "padding", "tflops_per_device", "mfu", "memory_gib",
-)  # fmt: skip
 _RECIPE = ("arm", "stage", "seed", "batch", "lr", "encoder_lr", "frozen", "precision", "batching", "data", "samples")
 _SHOWN_ROWS = 50
+_MOST_TOLD = 3
+
+
+class LeftOut(BaseModel):
+    """A row of the data that was not trained on."""
+
+    row: int
+    id: Any = ""
+    why: str
+
+
+class Step(BaseModel):
+    """A row of the log; what is not for ``curves.csv`` stands last."""
+
+    step: int
+    loss: FiniteFloat
+    lr: float
+    grad_norm: FiniteFloat
+    tokens: int
+    supervised_tokens: int
+    seconds: PositiveFloat
+    data_seconds: float
+    tokens_per_second: float
+    padding: float
+    tflops_per_device: float
+    mfu: float | None
+    memory_gib: float
+    steps: int = Field(exclude=True)
+    seconds_left: float = Field(exclude=True)
+    skipped: list[LeftOut] = Field(default_factory=list, exclude=True)
+
+    @property
+    def room(self) -> float:
+        """Tokens that the step computed, padding included."""
+        return self.tokens / (1 - self.padding) if self.padding < 1 else 0.0
 
 
 @dataclass(frozen=True)
@@ -35,38 +68,42 @@ class Trained:
     Attributes:
         name: its folder below the run folder.
         record: ``run.json``.
-        rows: of the log, a step each.
+        rows: of the log.
     """
 
     name: str
     record: dict[str, Any]
-    rows: list[dict[str, Any]]
+    rows: list[Step]
 
     @property
-    def skipped(self) -> list[dict[str, Any]]:
+    def skipped(self) -> list[LeftOut]:
         """The rows of the data that were not trained on, each once."""
-        found = {one["row"]: one for row in self.rows for one in row.get("skipped", [])}
+        found = {one.row: one for row in self.rows for one in row.skipped}
         return [found[number] for number in sorted(found)]
 
+    @property
+    def loss(self) -> float:
+        """The mean of the last twentieth of the steps."""
+        return fmean(row.loss for row in self.rows[-max(1, len(self.rows) // 20) :])
+
     def summary(self) -> dict[str, Any]:
-        """Numbers of the whole run; ``loss`` is the mean of the last twentieth of its steps."""
+        """Numbers of the whole run."""
         rows, last = self.rows, self.rows[-1]
-        late = rows[-max(1, len(rows) // 20) :]
-        seconds = sum(row["seconds"] for row in rows)
-        mfu = [row["mfu"] for row in rows if row["mfu"] is not None]
+        seconds = sum(row.seconds for row in rows)
+        mfu = [row.mfu for row in rows if row.mfu is not None]
         return {
             "name": self.name,
-            "step": last["step"],
-            "steps": last["steps"],
-            "loss": sum(row["loss"] for row in late) / len(late),
-            "tokens_per_second": median(row["tokens_per_second"] for row in rows),
-            "supervised_per_second": sum(row["supervised_tokens"] for row in rows) / seconds,
-            "padding": 1 - sum(row["tokens"] for row in rows) / max(sum(map(_room, rows)), 1),
-            "waiting": sum(row["data_seconds"] for row in rows) / seconds,
+            "step": last.step,
+            "steps": last.steps,
+            "loss": self.loss,
+            "tokens_per_second": median(row.tokens_per_second for row in rows),
+            "supervised_per_second": sum(row.supervised_tokens for row in rows) / seconds,
+            "padding": 1 - sum(row.tokens for row in rows) / max(sum(row.room for row in rows), 1),
+            "waiting": sum(row.data_seconds for row in rows) / seconds,
             "mfu": median(mfu) if mfu else None,
-            "memory_gib": max(row["memory_gib"] for row in rows),
+            "memory_gib": max(row.memory_gib for row in rows),
             "hours": seconds / 3600,
-            "hours_left": last["seconds_left"] / 3600,
+            "hours_left": last.seconds_left / 3600,
             "skipped": len(self.skipped),
         }
 
@@ -77,7 +114,7 @@ def is_training_run(run: Path) -> bool:
 
 
 def write_training_page(run: Path) -> Path:
-    """Write ``report/index.html``, ``report/curves.csv`` and ``report/figures/training.svg`` (and ``.pdf``).
+    """Write ``report/index.html``, ``report/curves.csv`` and ``report/figures/training.svg`` (``.pdf``, ``.csv``).
 
     Runs that are still going on are shown as far as they are.
 
@@ -94,17 +131,17 @@ def write_training_page(run: Path) -> Path:
     if not trained:
         raise UserError(f"{run} has no training log with a step in it ({LOG} beside {RECORD}); train something first")
     folder = run / "report"
-    write_text(folder / "curves.csv", _as_csv(trained))
-    figure = _draw(trained, folder / "figures").read_text(encoding="utf-8")
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    page = environment.get_template("training.html.j2").render(
+    rows = [{"run": one.name} | row.model_dump() for one in trained for row in one.rows]
+    write_text(folder / "curves.csv", as_csv(rows))
+    with style():
+        figure = write_drawn(_draw(trained), folder / "figures")
+    page = render(
+        "training.html.j2",
         title=clean(run.resolve().name),
         runs=[one.summary() for one in trained],
         recipes=[{"name": one.name, **{key: _plain(one.record.get(key)) for key in _RECIPE}} for one in trained],
         recipe_keys=_RECIPE,
-        figure=figure[figure.index("<svg") :],
+        drawn=figure,
         hues=[HUES[number % len(HUES)] for number in range(len(trained))],
         skipped=[{"name": one.name, **_said(row)} for one in trained for row in one.skipped[:_SHOWN_ROWS]],
     )
@@ -124,60 +161,61 @@ def _read(run: Path, folder: Path) -> Trained:
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"cannot read the training run in {folder}: {error}") from error
     rows = []
-    for line in lines:
+    for number, line in enumerate(lines, start=1):
         try:
-            rows.append(json.loads(line))
+            rows.append(Step.model_validate(json.loads(line)))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the row"
+            raise UserError(f"{folder / LOG}:{number}: {where}: {first['msg']}; train it again") from error
         except ValueError:  # being written, or cut off by a kill
             break
     name = str(folder.relative_to(run))
     return Trained(clean(run.resolve().name if name == "." else name), record, rows)
 
 
-def _as_csv(trained: Sequence[Trained]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("run", *_COLUMNS))
-    for one in trained:
-        writer.writerows((one.name, *(row[column] for column in _COLUMNS)) for row in one.rows)
-    return text.getvalue()
+def _draw(trained: Sequence[Trained]) -> Drawn:
+    foot = 0.7 + legend_height(len(trained), 3)
+    sheet = Sheet(_title(trained), "Light: each step; dark: mean of neighbouring steps.", 6 + foot)
+    panels = sheet.panels(len(_PANELS), bottom=foot, gaps=(0.2, 0))
+    behind: list[dict[str, Any]] = []
+    for panel, (key, words) in zip(panels, _PANELS, strict=True):
+        panel.set_ylabel(words)
+        panel.grid(axis="y", color=LIGHT, linewidth=0.6)
+        panel.tick_params(axis="x", labelbottom=panel is panels[-1])
+        for number, one in enumerate(trained):
+            steps, values = [row.step for row in one.rows], [getattr(row, key) for row in one.rows]
+            if len(values) <= DRAWN_POINTS:
+                panel.plot(steps, values, **stroke(number), alpha=0.3, linewidth=0.8)
+            thinned = _thinned(steps, values)
+            panel.plot(*thinned, **stroke(number), linewidth=1.5)
+            behind += [{"run": one.name, "what": words, "step": x, "mean": y} for x, y in zip(*thinned, strict=True)]
+    panels[1].set_ylim(bottom=0)
+    panels[2].set_yscale("log")
+    panels[2].yaxis.set_major_formatter(LogFormatter())
+    panels[2].yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
+    panels[2].set_xlabel("optimiser step")
+    sheet.legend((Line2D([], [], **stroke(number), label=one.name) for number, one in enumerate(trained)), columns=3)
+    return Drawn("training", sheet, behind)
 
 
-def _draw(trained: Sequence[Trained], folder: Path) -> Path:
-    with style():
-        figure = new_figure(9, 7.4, "Training", "light: each step; dark: mean of neighbouring steps")
-        axes = figure.subplots(len(_PANELS), 1, sharex=True)
-        figure.subplots_adjust(left=0.1, right=0.98, top=0.9, bottom=0.07, hspace=0.14)
-        for panel, (key, words) in zip(axes, _PANELS, strict=True):
-            panel.set_ylabel(words)
-            panel.grid(axis="y", color=LIGHT, linewidth=0.6)
-            for number, one in enumerate(trained):
-                hue = HUES[number % len(HUES)]
-                steps, values = ([row[name] for row in one.rows] for name in ("step", key))
-                if len(values) <= DRAWN_POINTS:
-                    panel.plot(steps, values, color=hue, alpha=0.3, linewidth=0.8)
-                panel.plot(*_thinned(steps, values), color=hue, linewidth=1.5, label=one.name)
-        axes[1].set_ylim(bottom=0)
-        axes[2].set_yscale("log")
-        axes[-1].set_xlabel("optimiser step", color=GREY)
-        if len(trained) > 1:
-            axes[0].legend(frameon=False, fontsize=8.5)
-        return save(figure, folder, "training")[0]
+def _title(trained: Sequence[Trained]) -> str:
+    if len(trained) > _MOST_TOLD:
+        low, high = (pick(trained, key=lambda one: one.loss) for pick in (min, max))
+        ends = f"lowest in {low.name} ({low.loss:.2f}), highest in {high.name} ({high.loss:.2f})"
+        return f"Of {len(trained)} runs, loss is {ends}"
+    moves = [f"from {one.rows[0].loss:.2f} to {one.loss:.2f}" for one in trained]
+    fell = "fell" if all(one.loss < one.rows[0].loss for one in trained) else "went"
+    if len(trained) == 1:
+        return f"Loss {fell} {moves[0]}"
+    return f"Loss {fell} " + " and ".join(f"{move} ({one.name})" for move, one in zip(moves, trained, strict=True))
 
 
 def _thinned(steps: Sequence[int], values: Sequence[float]) -> tuple[list[float], list[float]]:
     """Means of at least ten, or as many as make `DRAWN_POINTS`, neighbours; fewer where there are few rows."""
     size = max(-(-len(values) // DRAWN_POINTS), min(10, max(1, len(values) // 10)))
     parts = [slice(start, start + size) for start in range(0, len(values), size)]
-    return ([_mean(steps[part]) for part in parts], [_mean(values[part]) for part in parts])
-
-
-def _room(row: dict[str, Any]) -> float:
-    """Tokens that a step computed, padding included."""
-    return row["tokens"] / (1 - row["padding"]) if row["tokens"] else 0.0
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+    return [fmean(steps[part]) for part in parts], [fmean(values[part]) for part in parts]
 
 
 def _plain(value: Any) -> str:
@@ -186,5 +224,5 @@ def _plain(value: Any) -> str:
     return clean(", ".join(map(str, value)) if isinstance(value, list) else str(value), 120)
 
 
-def _said(row: dict[str, Any]) -> dict[str, Any]:
-    return {"row": row["row"], "id": clean(str(row.get("id", "")), 60), "why": clean(str(row["why"]), 200)}
+def _said(one: LeftOut) -> dict[str, Any]:
+    return {"row": one.row, "id": clean(str(one.id), 60), "why": clean(one.why, 200)}

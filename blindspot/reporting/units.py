@@ -33,7 +33,7 @@ def units_of(answers: Answers, column: Column, places_q: np.ndarray) -> Units:
     clusters: list[str] = []
     unit_q = np.empty(len(places_q), dtype=np.int64)
     for number, place in enumerate(places_q):
-        groups, own = answers.questions[place].get("groups") or {}, str(answers.questions[place]["id"])
+        groups, own = answers.groups(place), str(answers.questions[place]["id"])
         unit = str(groups.get("cluster", own)) if column.metric == "pair_accuracy" else own
         if unit not in units:
             units[unit] = len(units)

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from blindspot.errors import UserError
-from blindspot.reporting import diagnosis, figure_style
-from blindspot.reporting.diagnosis import load_diagnosis, stage_figure_of_arms, write_diagnosis, write_drawn
-from blindspot.reporting.diagnosis.data import DIAGNOSTICS, percent, percent_span, ratio, whole
-from blindspot.reporting.diagnosis.drawing import Drawn
+from blindspot.reporting import figure_style, sheet
+from blindspot.reporting.diagnosis import counterfactuals, load_diagnosis, stage_figure_of_arms, write_diagnosis
+from blindspot.reporting.diagnosis.data import DIAGNOSTICS, load_pictures, percent, percent_span, ratio, whole
 from blindspot.reporting.diagnosis.stages import best_rows, relative, stage_of
 from blindspot.reporting.figure_style import style
+from blindspot.reporting.sheet import write_drawn
 
 EVIL = "<script>alert('1')</script>\"' onload=x \x00\u202e{{ 7 * 7 }} $\\frac$"
 Row = dict[str, Any]
@@ -223,12 +224,12 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are drawn, but written as empty pictures."""
 
-    def save(drawn: Drawn, folder: Path) -> Path:
+    def save(figure: Figure, folder: Path, name: str) -> Path:
         folder.mkdir(exist_ok=True)
-        (folder / f"{drawn.name}.svg").write_text('<svg width="1" height="1" viewBox="0 0 1 1"></svg>')
-        return folder / f"{drawn.name}.svg"
+        (folder / f"{name}.svg").write_text('<svg width="1" height="1" viewBox="0 0 1 1"></svg>')
+        return folder / f"{name}.svg"
 
-    monkeypatch.setattr(diagnosis, "write_drawn", save)
+    monkeypatch.setattr(sheet, "save", save)
 
 
 def test_it_has_every_section_in_order_and_loads_nothing(whole_run: tuple[Path, list[str]]) -> None:
@@ -268,7 +269,7 @@ def test_titles_and_sentences_say_what_the_numbers_say(whole_run: tuple[Path, li
         "loss is of position, between the image tokens and the last token of language layer 1: 0.60 (0.50 to 0.70)",
         "relation can be read from the last token in 80 % of pictures, the model answers 50 % right",
         "content in 98 % (96 to 100), language-model ids in 0 % (\N{MINUS SIGN}2 to 2)",
-        "Answered right: direction 90 % (88 to 92); blind, no task is above chance",
+        "Answered right: direction 90 % (88 to 92); blind, no task is clearly above chance",
     ):
         assert said in lead
     for title in (
@@ -297,6 +298,16 @@ def test_titles_and_sentences_say_what_the_numbers_say(whole_run: tuple[Path, li
         assert title in text
 
 
+def test_what_no_picture_was_asked_with_has_no_column(tmp_path: Path) -> None:
+    folder = _write(tmp_path / "arm", ["counterfactuals"])
+    with style():
+        drawn = list(
+            counterfactuals.draw(load_diagnosis(folder)["counterfactuals"], load_pictures(folder, "counterfactuals"))
+        )
+    (flips,) = (one for one in drawn if one.name == "flips")
+    assert len(flips.sheet.figure.axes) == 4, "as drawn, content, ids, encoder; never all three"
+
+
 def test_the_same_numbers_give_the_same_bytes(tmp_path: Path) -> None:
     pages = [write_diagnosis(_write(tmp_path / name / "arm", ["coherence"]))[0] for name in "ab"]
     first, second = ({p.relative_to(page.parent): p.read_bytes() for p in page.parent.rglob("*.*")} for page in pages)
@@ -315,6 +326,25 @@ def test_a_gap_in_the_numbers_is_a_gap_in_the_figure(tmp_path: Path, name: str) 
 
 
 @pytest.mark.usefixtures("quick")
+def test_wide_intervals_prove_no_absence(tmp_path: Path) -> None:
+    def vague(name: str) -> Tables:
+        wide = {"low": -0.9, "high": 1.9, "difference_low": -0.9}
+        return {key: [row | wide for row in rows] for key, rows in TABLES[name]().items()}
+
+    page, _ = write_diagnosis(_write(tmp_path / "arm", ["probes", "attention", "patching", "behaviour"], vague))
+    text = Checker(page).text
+    for said in (
+        "No clear loss of what can be read on the way to the answer",
+        "No sign that the last token holds more than is answered.",
+        "No clear gain from scaling attention to the picture",
+        "No clear cost of hiding any tokens from others",
+        "blind, no task is clearly above chance",
+        "No clear difference between left and right and above and below",
+    ):
+        assert said in text
+
+
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("name", list(TABLES))
 def test_any_table_may_be_missing(tmp_path: Path, name: str) -> None:
     for left_out in TABLES[name]():
@@ -324,6 +354,16 @@ def test_any_table_may_be_missing(tmp_path: Path, name: str) -> None:
         (folder / f"{name}.npz").unlink(missing_ok=True)
         page, _ = write_diagnosis(folder)
         assert f"({left_out})" not in Checker(page).text and "Not done" in Checker(page).text
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_diagnostic_that_the_model_does_not_allow_says_why(tmp_path: Path) -> None:
+    folder = _write(tmp_path, ["probes"])
+    left_out = {"name": "coherence", "title": "Left out", "notes": ["its tokens are no patches"], "rows": []}
+    (folder / "coherence.json").write_text(json.dumps({"diagnostic": "coherence", "tables": [left_out]}))
+    page, sentences = write_diagnosis(folder)
+    assert sentences[-1] == "coherence is left out: its tokens are no patches"
+    assert sentences[-1] in Checker(page).text
 
 
 @pytest.mark.usefixtures("quick")
@@ -387,8 +427,8 @@ def _write_nothing_else(folder: Path) -> Path:
 
 
 def test_arms_are_compared_stage_by_stage(tmp_path: Path) -> None:
-    good, bad = (load_diagnosis(_write(tmp_path / name, ["probes"]))["probes"] for name in ("good", "bad"))
-    for row in bad["stages"].rows:
+    good, bad = (load_diagnosis(_write(tmp_path / name, ["probes"])) for name in ("good", "bad"))
+    for row in bad["probes"]["stages"].rows:
         if row["stage"] == "encoder 1" and row["target"] == "position":
             row["value"] = 0.1
     drawn = stage_figure_of_arms([("$A_", good), ("$A_", bad), ("B", bad), ("not probed", {})])
@@ -401,7 +441,8 @@ def test_arms_are_compared_stage_by_stage(tmp_path: Path) -> None:
     ]
     assert at == [pytest.approx(0.54)]
     with style():
-        assert write_drawn(drawn, tmp_path / "figures").is_file()
+        write_drawn(drawn, tmp_path / "figures")
+    assert (tmp_path / "figures" / "stages_of_arms.svg").is_file()
     assert stage_figure_of_arms([("A", {})]) is None
 
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -21,6 +22,11 @@ def claim(name: str, predicts: str, column: str = "cvbench_relation", **contrast
     }
 
 
+COLUMNS = [
+    {"id": "mmvp", "label": "Pairs", "paper": "MMVP", "metric": "pair_accuracy", "chance": 0.25},
+    {"id": "cvbench_relation", "label": "Relation", "paper": "CV-Bench 2D", "chance": 0.25},
+    {"id": "cvbench_count", "label": "Count", "paper": "CV-Bench 2D", "chance": 0.25},
+]
 CLAIMS = [
     claim("hurts", "negative", clip_axial=1, clip_learned=-1),
     claim("helps", "positive", clip_axial=1, clip_learned=-1),
@@ -33,14 +39,23 @@ CLAIMS = [
 
 @pytest.fixture
 def run(make_run: Callable[..., Path]) -> Path:
-    folder = make_run(per_column=120)
-    plan = json.loads((folder / "plan.json").read_text())
-    (folder / "plan.json").write_text(json.dumps(plan | {"hypotheses": CLAIMS}))
-    return folder
+    return _with_claims(make_run(per_column=120, columns=COLUMNS))
 
 
-def test_verdicts_follow_effect_and_prediction(run: Path) -> None:
-    rows = {row["id"]: row for row in collect(run)["hypotheses"]}
+@pytest.fixture
+def long_run(make_run: Callable[..., Path]) -> Path:
+    """Of six seeds: two hardly decide anything."""
+    return _with_claims(make_run(per_column=120, columns=COLUMNS, seeds=tuple(range(6))))
+
+
+def _with_claims(run: Path) -> Path:
+    plan = json.loads((run / "plan.json").read_text())
+    (run / "plan.json").write_text(json.dumps(plan | {"hypotheses": CLAIMS}))
+    return run
+
+
+def test_verdicts_follow_effect_and_prediction(long_run: Path) -> None:
+    rows = {row["id"]: row for row in collect(long_run)["hypotheses"]}
     assert rows["hurts"]["effect"] == pytest.approx(-0.3, abs=0.12)
     assert rows["hurts"]["low"] < rows["hurts"]["effect"] < rows["hurts"]["high"] < 0
     verdicts = {name: row["verdict"] for name, row in rows.items()}
@@ -67,13 +82,26 @@ def test_the_effect_is_the_difference_of_the_scores(run: Path) -> None:
         assert row["effect"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_they_are_on_the_page_in_a_table_and_on_the_terminal(run: Path) -> None:
+def test_only_seeds_that_every_arm_of_a_claim_has_count(run: Path) -> None:
+    (run / "steps" / "clip-axial-0-instruct-evaluate" / "done.json").unlink()
     results = collect(run)
-    page = write_report(run).read_text(encoding="utf-8")
+    scores = {
+        (row["arm"], row["seed"]): row["score"]
+        for row in results["scores"]
+        if (row["stage"], row["split"], row["column"]) == ("instruct", "iid", "cvbench_relation")
+    }
+    effect = fmean(scores["clip-axial", seed] - scores["clip-learned", seed] for seed in results["seeds"][1:])
+    (hurts,) = (row for row in results["hypotheses"] if row["id"] == "hurts")
+    assert hurts["effect"] == pytest.approx(effect, abs=1e-5)
+
+
+def test_they_are_on_the_page_in_a_table_and_on_the_terminal(long_run: Path) -> None:
+    results = collect(long_run)
+    page = write_report(long_run).read_text(encoding="utf-8")
     assert "The explanations, tested" in page
     assert "Claim &lt;b&gt;hurts&lt;/b&gt;" in page and "<b>hurts</b>" not in page
     assert "Of 6 claims: 2 supported, 2 refuted, 2 undecided" in page
-    with (run / "tables" / "hypotheses.csv").open() as lines:
+    with (long_run / "tables" / "hypotheses.csv").open() as lines:
         assert [row["verdict"] for row in csv.DictReader(lines)] == [row["verdict"] for row in results["hypotheses"]]
     console = Console(width=120, record=True, file=StringIO())
     print_tables(results, console)

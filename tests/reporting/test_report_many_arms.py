@@ -99,15 +99,15 @@ def test_many_arms_and_pairs_are_drawn_as_lines(results: Row) -> None:
     with style():
         scores, differences = draw_scores(results), draw_differences(results, "instruct")
     assert scores is not None and differences is not None
-    for figure, labels in (
+    for drawn, labels in (
         (scores, [arm["label"] for arm in ARMS]),
         (differences, [f"pair {n}" for n in range(1, 10)]),
     ):
-        first, second = figure.axes
+        first, second = drawn.sheet.figure.axes
         assert [tick.get_text() for tick in first.get_yticklabels()] == labels
         assert [panel.get_title() for panel in (first, second)] == ["VSR", "GQA\nQuery"]
         assert len(first.lines) > 2 * len(labels) - 2
-    legend = [text.get_text() for text in scores.legends[0].get_texts()]
+    legend = [text.get_text() for text in scores.sheet.figure.legends[0].get_texts()]
     assert legend == ["Group 0", "Group 1", "Group 2", "chance"]
 
 

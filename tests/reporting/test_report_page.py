@@ -1,5 +1,6 @@
 """The page: self-contained, escaped, repeatable, quiet in a browser."""
 
+import csv
 import json
 import re
 import shutil
@@ -103,6 +104,17 @@ def test_it_has_every_section_and_picture(checked: Checker) -> None:
     assert images.count("data:image/svg+xml") == 4 and images.count("data:image/png") == 12
 
 
+def test_every_figure_is_also_a_pdf_and_a_csv(page: Path, results: dict[str, Any]) -> None:
+    figures = page.parent / "figures"
+    names = {path.stem for path in figures.glob("*.svg")}
+    assert names == {"scores", "curves", "differences_connector", "differences_instruct"}
+    assert names == {path.stem for path in figures.glob("*.pdf")} == {path.stem for path in figures.glob("*.csv")}
+    rows = {name: list(csv.DictReader((figures / f"{name}.csv").open(encoding="utf-8"))) for name in names}
+    assert len(rows["scores"]) == 9 * 14 and {row["stage"] for row in rows["scores"]} == {"instruct"}
+    assert len(rows["curves"]) == 9 * 14 * 11
+    assert len(rows["differences_instruct"]) == 5 * 14 * (1 + len(results["seeds"]))
+
+
 def test_hostile_text_stays_text(make_run: Callable[..., Path]) -> None:
     evil = "<script>alert('1')</script>\"' onload=x \x00\x07\u202e{{ 7 * 7 }}"
     arms = [ARMS[0] | {"label": evil}, ARMS[1] | {"block": evil, "panel": evil, "marker": evil}]
@@ -120,6 +132,12 @@ def test_hostile_text_stays_text(make_run: Callable[..., Path]) -> None:
     assert "script" not in checked.tags and not any(name.startswith("on") for name, _ in checked.attributes)
     assert not set("\x00\x07\u202e") & set(html) and "xxxx…" in html and "x" * 200 not in html
     assert "<script>alert('1')</script>\"' onload=x ���{{ 7 * 7 }}" in "".join(checked.words)
+
+
+def test_labels_with_dollars_are_no_formulas(make_run: Callable[..., Path]) -> None:
+    arms = [ARMS[0] | {"label": r"$\frac$ a_b"}, ARMS[1]]
+    page = write_report(make_run(per_column=4, columns=COLUMNS, arms=arms, seeds=(0,)))
+    assert r"$\frac$ a_b" in page.read_text(encoding="utf-8")
 
 
 def test_same_results_same_files(make_run: Callable[..., Path]) -> None:

@@ -39,7 +39,7 @@ def test_every_run_below_the_folder_is_on_the_page(tmp_path: Path) -> None:
     assert "10.0 %" in page and "25.0 %" in page and "40.0 %" in page
     assert f"{2 + math.exp(-20 / 9):.4f}" in page, "the last twentieth of 20 steps is one"
     assert page.count("it has no answer") == 1 and "<script>" not in page and "&lt;script&gt;" in page
-    assert "a&lt;b&gt;" in page and "<svg" in page and "</html>" in page
+    assert "a&lt;b&gt;" in page and "data:image/svg+xml;base64," in page and "</html>" in page
     rows = list(csv.DictReader((tmp_path / "report" / "curves.csv").open()))
     assert len(rows) == 920 and rows[-1]["step"] == "900" and rows[0]["run"] == "a-seed0/connector"
     assert (tmp_path / "report" / "figures" / "training.svg").is_file()
@@ -60,3 +60,26 @@ def test_where_nothing_was_trained_it_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "run" / "run.json").write_text("[")
     with pytest.raises(UserError, match="cannot read the training run"):
         write_training_page(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ([1, 2], "dictionary"),
+        ({"step": 1}, "loss: Field required"),
+        (_row(1, 2, loss=None), "loss"),
+        (_row(1, 2, loss=math.nan), "loss"),
+        (_row(1, 2, seconds=0.0), "seconds"),
+    ],
+)
+def test_a_row_that_no_training_writes_is_named(tmp_path: Path, damage: Any, said: str) -> None:
+    _write(tmp_path / "run", [_row(1, 2), damage])
+    with pytest.raises(UserError, match=rf"log\.jsonl:2: .*{said}"):
+        write_training_page(tmp_path / "run")
+
+
+def test_the_title_says_how_far_the_loss_fell_and_names_are_no_formulas(tmp_path: Path) -> None:
+    _write(tmp_path / "run" / r"$\frac$ a", [_row(step, 40, grad_norm=10.0**step) for step in range(1, 5)])
+    _write(tmp_path / "run" / "b", [_row(step, 40) for step in range(1, 41)])
+    page = write_training_page(tmp_path / "run").read_text()
+    assert r"Loss fell from 2.89 to 2.64 ($\frac$ a) and from 2.89 to 2.01 (b)" in page

@@ -2,6 +2,6 @@
 
 from blindspot.reporting.diagnosis.arms import stage_figure_of_arms
 from blindspot.reporting.diagnosis.data import load_diagnosis
-from blindspot.reporting.diagnosis.page import is_diagnosis, write_diagnosis, write_drawn
+from blindspot.reporting.diagnosis.page import is_diagnosis, write_diagnosis
 
-__all__ = ["is_diagnosis", "load_diagnosis", "stage_figure_of_arms", "write_diagnosis", "write_drawn"]
+__all__ = ["is_diagnosis", "load_diagnosis", "stage_figure_of_arms", "write_diagnosis"]

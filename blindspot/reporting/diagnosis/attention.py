@@ -6,12 +6,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import MaxNLocator
 
 from blindspot.reporting.diagnosis.data import Pictures, Row, Tables, percent, ratio, sure
-from blindspot.reporting.diagnosis.drawing import WIDTH, Drawn, Sheet, line, rule
-from blindspot.reporting.diagnosis.examples import RIGHT, WRONG
-from blindspot.reporting.figure_style import GREY, HUES, LIGHT
+from blindspot.reporting.diagnosis.drawing import by_layer, line, picture, rule
+from blindspot.reporting.diagnosis.examples import verdict
+from blindspot.reporting.figure_style import GREY, HUES, INK, LIGHT
+from blindspot.reporting.sheet import WIDTH, Drawn, Sheet
 from blindspot.reporting.text import clean
 
 _LOOKS = {
@@ -28,13 +28,13 @@ _MOST_PICTURES = 4
 
 def draw(tables: Tables, pictures: Pictures) -> Iterator[Drawn]:
     """Looking at objects by layer, maps over pictures, share of the picture, and scaling."""
-    if "objects" in tables and tables["objects"].rows:
+    if "objects" in tables:
         yield _objects(tables["objects"].rows)
     if {"images", "maps", "queries", "layers", "boxes"} <= set(pictures):
         yield _maps(pictures)
-    if "shares" in tables and tables["shares"].rows:
+    if "shares" in tables:
         yield _shares(tables["shares"].rows)
-    if "scaling" in tables and tables["scaling"].rows:
+    if "scaling" in tables:
         yield _scaling(tables["scaling"].rows)
 
 
@@ -71,16 +71,10 @@ def _objects(rows: list[Row]) -> Drawn:
                     thick = 1 if heads == "best" else _THICK[query]
                     line(panel, [row["layer"] for row in own], own, colour, linestyle=style, linewidth=thick)
         rule(panel, even)
-        _by_layer(panel)
+        by_layer(panel)
         panel.set_title("enrichment" if measure == "enrichment" else "AUROC", loc="left", fontsize=10)
     sheet.legend([Line2D([], [], color=colour, marker="o", label=name) for name, colour in _LOOKS.values()], columns=2)
     return Drawn("attention", sheet, rows, said)
-
-
-def _by_layer(panel: Axes) -> None:
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    panel.grid(axis="y", color=LIGHT, linewidth=0.6)
-    panel.set_xlabel("layer of the language model")
 
 
 def _maps(pictures: Pictures) -> Drawn:
@@ -94,20 +88,20 @@ def _maps(pictures: Pictures) -> Drawn:
     spoken = ", ".join(f"{hits[query]} of {len(images)} for {_WORDS.get(query, query)}" for query in queries)
     title = f"In layer {layer} the patch that gets most attention lies on the object in {spoken}"
     side = (WIDTH - 0.3 - 0.15 * len(queries)) / (len(queries) + 1)
+    some = f" The first {shown} pictures." if shown < len(images) else ""
     subtitle = (
         "Attention within the picture from three tokens (darker: more; mean over heads). Blue frame: the subject, "
         "orange: the reference. Left: question, the model's answer."
-    )
+    ) + some
     sheet = Sheet(title, subtitle, shown * (side + 0.42) + 0.6)
     panels = sheet.panels(shown, len(queries) + 1, left=0.15, top=0.3, bottom=0.72, gaps=(0.42, 0.15))
     rows = []
     for number in range(shown):
         line_of = panels[number * (len(queries) + 1) : (number + 1) * (len(queries) + 1)]
-        _picture(line_of[0], images[number], boxes[number])
-        _caption(line_of[0], pictures, number)
+        _framed(line_of[0], images[number], boxes[number], *_caption(pictures, number))
         for n, query in enumerate(queries):
             panel = line_of[n + 1]
-            _picture(panel, _pale(images[number]), boxes[number])
+            _framed(panel, _pale(images[number]), boxes[number])
             high, wide = images[number].shape[:2]
             weights = maps[n, -1, number]
             panel.imshow(_shade(weights), extent=(-0.5, wide - 0.5, high - 0.5, -0.5), interpolation="none")
@@ -134,25 +128,23 @@ def _on_object(map_hw: np.ndarray, boxes: np.ndarray, query: str) -> bool:
                for x0, y0, x1, y1 in wanted)  # fmt: skip
 
 
-def _picture(panel: Axes, image: np.ndarray, boxes: np.ndarray) -> None:
-    panel.imshow(image, interpolation="none")
-    panel.set_xticks([])
-    panel.set_yticks([])
+def _framed(panel: Axes, image: np.ndarray, boxes: np.ndarray, caption: str = "", colour: str = INK) -> None:
+    picture(panel, image, caption, colour)
     high, wide = image.shape[:2]
-    for (x0, y0, x1, y1), colour in zip(boxes.tolist(), (HUES[0], HUES[4]), strict=False):
+    for (x0, y0, x1, y1), hue in zip(boxes.tolist(), (HUES[0], HUES[4]), strict=False):
         corner = (x0 * wide - 0.5, y0 * high - 0.5)
-        for edge, width in (("white", 2.8), (colour, 1.6)):
+        for edge, width in (("white", 2.8), (hue, 1.6)):
             panel.add_patch(
                 Rectangle(corner, (x1 - x0) * wide, (y1 - y0) * high, fill=False, edgecolor=edge, linewidth=width)
             )
 
 
-def _caption(panel: Axes, pictures: Pictures, number: int) -> None:
-    if {"prompts", "given", "answers"} <= set(pictures):
-        said, right = str(pictures["given"][number]), str(pictures["answers"][number])
-        verdict = f"{said} \N{CHECK MARK}" if said == right else f"{said} \N{BALLOT X} ({right})"
-        panel.set_xlabel(f"{clean(str(pictures['prompts'][number]), 32)}\n{clean(verdict, 40)}", fontsize=8.5,
-                         color=RIGHT if said == right else WRONG, labelpad=3)  # fmt: skip
+def _caption(pictures: Pictures, number: int) -> tuple[str, str]:
+    """What was asked and said about a picture, and the colour to write it in."""
+    if not {"prompts", "given", "answers"} <= set(pictures):
+        return "", INK
+    said, colour = verdict(str(pictures["given"][number]), str(pictures["answers"][number]))
+    return f"{clean(str(pictures['prompts'][number]), 32)}\n{said}", colour
 
 
 def _pale(image: np.ndarray) -> np.ndarray:
@@ -194,7 +186,7 @@ def _shares(rows: list[Row]) -> Drawn:
             if own and own[0]["even"] is not None:
                 panel.axhline(own[0]["even"], color=colour, linewidth=1, linestyle="dotted")
         panel.set_ylim(0, 1.03)
-        _by_layer(panel)
+        by_layer(panel)
         panel.set_title(measure, loc="left", fontsize=10)
     sheet.legend(
         Line2D([], [], color=hues[query], marker="o", label=f"from {words}") for query, words in _WORDS.items()
@@ -208,14 +200,14 @@ def _scaling(rows: list[Row]) -> Drawn:
         if row["method"] == "none":
             plain[str(row["task"])] = row
     changed = [row for row in rows if row["method"] != "none" and row["difference"] is not None]
-    gain, loss = (pick(changed, key=lambda row: row["difference"], default=None) for pick in (max, min))
-    better = gain is not None and sure({"value": gain["difference"], "low": gain["difference_low"]})
-    if better and gain is not None:
+    loss = min(changed, key=lambda row: row["difference"], default=None)
+    clear = [row for row in changed if sure({"value": row["difference"], "low": row["difference_low"]})]
+    if clear:
+        gain = max(clear, key=lambda row: row["difference"])
         title = (f"Scaling attention to the picture helps most by {100 * gain['difference']:+.0f} points "
-                 f"({gain['task']}, "
-                 f"{_way(gain)})")  # fmt: skip
+                 f"({gain['task']}, {_way(gain)})")  # fmt: skip
     else:
-        title = "Scaling attention to the picture does not help"
+        title = "No clear gain from scaling attention to the picture"
         if loss is not None and loss["difference"] < 0:
             title += f"; at worst it costs {-100 * loss['difference']:.0f} points ({loss['task']}, {_way(loss)})"
     subtitle = (

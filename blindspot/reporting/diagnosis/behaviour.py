@@ -7,23 +7,26 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from blindspot.evaluation.statistics import ALPHA
 from blindspot.reporting.diagnosis.data import Pictures, Row, Tables, listed, percent, percent_span, whole
-from blindspot.reporting.diagnosis.drawing import DEPTH, DIVIDED, WIDTH, Drawn, Sheet, bars, heat, line
+from blindspot.reporting.diagnosis.drawing import DASHES, DEPTH, DIVIDED, bars, heat, line
 from blindspot.reporting.figure_style import GREY, HUES, INK, LIGHT
+from blindspot.reporting.sheet import WIDTH, Drawn, Sheet
 
-_ALPHA = 0.05
 _FACTORS = {
-    "distance": "distance, cells", "margin": "margin, cells", "size": "size, pixels", "objects": "objects in the "
-                                                                                                 "picture",
-}  # fmt: skip
+    "distance": "distance, cells",
+    "margin": "margin, cells",
+    "size": "size, pixels",
+    "objects": "objects in the picture",
+}
 
 
 def draw(tables: Tables, pictures: Pictures) -> Iterator[Drawn]:
     """With and without the picture, by cell, by distance and size, counts, and the two axes."""
     for name, one in (("conditions", _conditions), ("axes", _axes), ("factors", _factors), ("counts", _counts)):
-        if name in tables and tables[name].rows:
+        if name in tables:
             yield one(tables[name].rows)
-        if name == "conditions" and "cells" in tables and tables["cells"].rows:
+        if name == "conditions" and "cells" in tables:
             yield _cells(tables["cells"].rows, tables["spread"].rows if "spread" in tables else [])
 
 
@@ -38,7 +41,7 @@ def _conditions(rows: list[Row]) -> Drawn:
     guessed = [str(row["task"]) for row in known if row["low"] > row["chance"]]
     ending = ""
     if known:
-        ending = f"; blind, {listed(guessed)} above chance" if guessed else "; blind, no task is above chance"
+        ending = f"; blind, {listed(guessed)} above chance" if guessed else "; blind, no task is clearly above chance"
     title = f"Answered right: {', '.join(scores)}{ending}"
     subtitle = (
         "Percent right as it is, with the picture empty (blind), replaced by noise, or by another question's; "
@@ -57,7 +60,7 @@ def _conditions(rows: list[Row]) -> Drawn:
         )
         chance = next((row["chance"] for row in shown if row.get("chance") is not None), None)
         if chance is not None:
-            panel.axvline(100 * chance, color=INK, linewidth=1.1, linestyle=(0, (4, 3)))
+            panel.axvline(100 * chance, color=INK, linewidth=1.1, linestyle=DASHES)
         panel.set_xlim(0, 118)
         panel.set_xticks([0, 50, 100])
         panel.set_title(task, loc="left", fontsize=10)
@@ -68,7 +71,7 @@ def _conditions(rows: list[Row]) -> Drawn:
 def _cells(rows: list[Row], spread: list[Row]) -> Drawn:
     maps = list(dict.fromkeys((str(row["task"]), str(row["object"])) for row in rows))
     tested = {(str(row["task"]), str(row["object"])): row["p"] for row in spread if row["p"] is not None}
-    uneven = [row for row in rows if tested.get((row["task"], row["object"]), 1.0) < _ALPHA / max(len(tested), 1)]
+    uneven = [row for row in rows if tested.get((row["task"], row["object"]), 1.0) < ALPHA / max(len(tested), 1)]
     kinds = ["value", "beyond"] if any(row.get("beyond") is not None for row in rows) else ["value"]
     title = f"{'There is no sign that accuracy depends' if tested else 'Accuracy, depending'} on where objects are"
     far = max(uneven, key=lambda row: abs(row[kinds[-1]] or 0.0), default=None)
@@ -120,7 +123,7 @@ def _axes(rows: list[Row]) -> Drawn:
         better, worse = (
             ("Left and right", "above and below") if gap[-1]["value"] > 0 else ("Above and below", "left and right")
         )
-        title = "Left and right are answered as well as above and below"
+        title = "No clear difference between left and right and above and below"
         if gap[-1]["low"] > 0 or gap[-1]["high"] < 0:
             title = f"{better} are answered better than {worse}, by {whole(100 * abs(gap[-1]['value']))} points"
     subtitle = (
@@ -135,7 +138,7 @@ def _axes(rows: list[Row]) -> Drawn:
     bars(panel, names, shown, hues)
     for place, row in enumerate(shown):
         chance = 50 if row.get("measure") == "of two" else 25
-        panel.plot([chance, chance], [place - 0.5, place + 0.5], color=INK, linewidth=1.1, linestyle=(0, (4, 3)))
+        panel.plot([chance, chance], [place - 0.5, place + 0.5], color=INK, linewidth=1.1, linestyle=DASHES)
     panel.set_xlim(0, 106)
     return Drawn("axes", sheet, rows)
 

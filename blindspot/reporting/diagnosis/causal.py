@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from blindspot.reporting.diagnosis.data import NOTICEABLE, Pictures, Row, Table, Tables, percent, ratio, sure, whole
-from blindspot.reporting.diagnosis.drawing import DIVIDED, WIDTH, Drawn, Sheet, bars, heat, line
+from blindspot.reporting.diagnosis.drawing import DIVIDED, bars, heat, line
 from blindspot.reporting.figure_style import GREY, HUES, LIGHT
+from blindspot.reporting.sheet import WIDTH, Drawn, Sheet
 
 _GROUPS = ("all image", "both objects' patches", "subject's patches", "reference's patches", "other patches", "words",
            "subject word", "relation word", "reference word", "last token", "everything")  # fmt: skip
@@ -20,13 +21,13 @@ _LATTICE = 0.5
 
 def draw(tables: Tables, pictures: Pictures) -> Iterator[Drawn]:
     """Recovery by layer and tokens, what hiding tokens costs, maps of places, and steering by them."""
-    if "patching" in tables and tables["patching"].rows:
+    if "patching" in tables:
         yield _recovery(tables["patching"])
-    if "knockout" in tables and tables["knockout"].rows:
+    if "knockout" in tables:
         yield _knockout(tables["knockout"].rows)
-    if "spatial_id" in tables and "spatial_id" in pictures and tables["spatial_id"].rows:
+    if "spatial_id" in tables and "spatial_id" in pictures:
         yield _lattices(tables["spatial_id"].rows, pictures["spatial_id"])
-    if "steering" in tables and tables["steering"].rows:
+    if "steering" in tables:
         yield _steering(tables["steering"].rows)
 
 
@@ -82,18 +83,14 @@ def _knockout(rows: list[Row]) -> Drawn:
     values = {(str(row["from"]), str(row["to"]), int(row["first"]), int(row["last"])): row for row in rows}
     parts = [window for window in windows if window != every] or windows
     single = [row for row in rows if (int(row["first"]), int(row["last"])) in parts and row["value"] is not None]
-    worst = max(single, key=lambda row: row["value"], default=None)
-    title = "Accuracy lost when tokens are hidden from others"
-    if worst is not None:
-        where = (
-            f"layer {worst['first']}"
-            if worst["first"] == worst["last"]
-            else f"layers {worst['first']} to {worst['last']}"
-        )
+    title = "No clear cost of hiding any tokens from others" if single else "What hiding tokens from others costs"
+    clear = [row for row in single if sure(row) and row["value"] >= NOTICEABLE]
+    if clear:
+        worst = max(clear, key=lambda row: row["value"])
+        first, last = worst["first"], worst["last"]
+        where = f"layer {first}" if first == last else f"layers {first} to {last}"
         source = _SPOKEN.get(str(worst["from"]), f"the {worst['from']}")
-        title = (f"Hiding {source} from the {worst['to']} costs most in {where}: {whole(100 * worst['value'])} points"
-                 if sure(worst) and worst["value"] >= NOTICEABLE else "Hiding any tokens from others costs next to "
-                                                                      "nothing")  # fmt: skip
+        title = f"Hiding {source} from the {worst['to']} costs most in {where}: {whole(100 * worst['value'])} points"
     subtitle = (
         "Points of accuracy lost when some tokens are hidden from others: in all layers of the language model "
         "(bars, with 95 % interval) and in some (right, by layer)."

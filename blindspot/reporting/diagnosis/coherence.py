@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 
-from matplotlib.ticker import MaxNLocator
-
 from blindspot.reporting.diagnosis.data import Pictures, Row, Tables, ratio
-from blindspot.reporting.diagnosis.drawing import Drawn, Sheet, line, rule
-from blindspot.reporting.figure_style import GREY, HUES, LIGHT
+from blindspot.reporting.diagnosis.drawing import by_layer, line, rule
+from blindspot.reporting.figure_style import GREY, HUES
+from blindspot.reporting.sheet import Drawn, Sheet
 
 
 def draw(tables: Tables, pictures: Pictures) -> Iterator[Drawn]:
@@ -36,9 +35,7 @@ def draw(tables: Tables, pictures: Pictures) -> Iterator[Drawn]:
         panel.annotate("pixels", (1, pixels["value"]), xycoords=("axes fraction", "data"), xytext=(8, 0),
                        textcoords="offset points", color=GREY, va="center")  # fmt: skip
     rule(panel, 0)
-    panel.grid(axis="y", color=LIGHT, linewidth=0.6)
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    panel.set_xlabel("layer of the encoder (0: what enters the first)")
+    by_layer(panel, "layer of the encoder (0: what enters the first)")
     panel.set_ylabel("near minus distant")
     yield Drawn("coherence", sheet, rows)
 

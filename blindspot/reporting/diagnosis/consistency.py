@@ -6,16 +6,17 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from blindspot.reporting.diagnosis.data import Pictures, Row, Tables, percent, percent_span
-from blindspot.reporting.diagnosis.drawing import Drawn, Sheet
+from blindspot.reporting.diagnosis.drawing import dots
 from blindspot.reporting.diagnosis.examples import Example, draw_examples
 from blindspot.reporting.figure_style import GREY, HUES, LIGHT
+from blindspot.reporting.sheet import Drawn, Sheet
 
 
 def draw(tables: Tables, pictures: Pictures) -> Iterator[Drawn]:
     """Symmetries, sets of questions, and the eight versions of example pictures."""
-    if "symmetries" in tables and tables["symmetries"].rows:
+    if "symmetries" in tables:
         yield _symmetries(tables["symmetries"].rows)
-    if "together" in tables and tables["together"].rows:
+    if "together" in tables:
         yield _together(tables["together"].rows)
     if "flips" in tables and "examples" in pictures:
         yield _turned(tables["flips"].rows, pictures["examples"])
@@ -56,27 +57,14 @@ def _together(rows: list[Row]) -> Drawn:
 def _pairs(
     title: str, subtitle: str, rows: list[Row], key: str, hues: dict[str, str], guess: Callable[[Row], float | None]
 ) -> Sheet:
-    """One line for each value of ``key``, with a mark for each measure."""
-    names = list(dict.fromkeys(str(row[key]) for row in rows))
-    sheet = Sheet(title, subtitle, 0.95 + 0.36 * len(names))
+    """One line for each value of ``key``, with a dot for each measure."""
+    sheet = Sheet(title, subtitle, 0.95 + 0.36 * len({str(row[key]) for row in rows}))
     (panel,) = sheet.panels(left=2.0, right=0.3, bottom=0.8)
-    offsets = dict(zip(hues, (-0.14, 0.14), strict=True))
-    for row in rows:
-        place = names.index(str(row[key])) + offsets[str(row["measure"])]
-        if row["value"] is None:
-            continue
-        colour = hues[str(row["measure"])]
-        if (guessed := guess(row)) is not None:
+    for place, row in zip(dots(panel, rows, key, "measure", hues, 100), rows, strict=True):
+        if row["value"] is not None and (guessed := guess(row)) is not None:
             panel.plot(100 * guessed, place, "|", color=GREY, markersize=8)
-        if row["low"] is not None and row["high"] is not None:
-            panel.plot([100 * row["low"], 100 * row["high"]], [place, place], color=colour, linewidth=1.6)
-        panel.plot(100 * row["value"], place, "o", color=colour, markersize=6)
-    panel.set_ylim(len(names) - 0.5, -0.5)
-    panel.set_yticks(range(len(names)), names)
     panel.set_xlim(-2, 102)
     panel.grid(axis="y", color=LIGHT, linewidth=0.6)
-    panel.tick_params(axis="y", length=0)
-    panel.spines["left"].set_visible(False)
     panel.set_xlabel("percent, with 95 % interval")
     marks = [Line2D([], [], color=colour, marker="o", label=name) for name, colour in hues.items()]
     sheet.legend([*marks, Line2D([], [], color=GREY, marker="|", linestyle="", markersize=8, label="guessing")])

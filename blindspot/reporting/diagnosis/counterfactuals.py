@@ -6,9 +6,10 @@ import numpy as np
 from matplotlib.patches import Patch
 
 from blindspot.reporting.diagnosis.data import Pictures, Row, Tables, listed, mean, percent, percent_span, whole
-from blindspot.reporting.diagnosis.drawing import Drawn, Sheet, heat
+from blindspot.reporting.diagnosis.drawing import heat
 from blindspot.reporting.diagnosis.examples import Example, draw_examples
 from blindspot.reporting.figure_style import GREY, HUES, INK, LIGHT
+from blindspot.reporting.sheet import Drawn, Sheet
 
 POOLED = "mirrored or flipped"
 TOKENS = "order of tokens"
@@ -20,9 +21,9 @@ _MOST_EXAMPLES = 4
 
 def draw(tables: Tables, pictures: Pictures) -> Iterator[Drawn]:
     """Shares, the full factorial, and example pictures."""
-    if "shares" in tables and tables["shares"].rows:
+    if "shares" in tables:
         yield _shares(tables["shares"].rows)
-    if "factorial" in tables and tables["factorial"].rows:
+    if "factorial" in tables:
         yield _factorial(tables["factorial"].rows)
     if "flips" in tables and "examples" in pictures:
         yield _flips(tables["flips"].rows, pictures["examples"])
@@ -118,36 +119,42 @@ def _factorial(rows: list[Row]) -> Drawn:
 
 
 def _flips(rows: list[Row], examples: np.ndarray) -> Drawn:
-    found: list[tuple[str, list[Example | None]]] = []
-    used: list[Row] = []
-    counted: dict[str, list[bool]] = {}
     numbers_of = list(dict.fromkeys(int(row["picture"]) for row in rows))
     chosen = np.linspace(0, len(numbers_of) - 1, min(len(numbers_of), _MOST_EXAMPLES)).round().astype(int)
+    moved: list[tuple[str, Row, dict[str, Row]]] = []
     for number in (numbers_of[at] for at in chosen):
-        own = {(row["content"], row["ids"], row["encoder"]): row for row in rows if row["picture"] == number}
+        own: dict[tuple[str, ...], Row] = {
+            (row["content"], row["ids"], row["encoder"]): row for row in rows if row["picture"] == number
+        }
         drawn = own["original", "original", "original"]
         move = next((name for name in ("mirrored", "flipped")
                      if (name, "original", "original") in own
                      and own[name, "original", "original"]["right"] != drawn["right"]), "mirrored")  # fmt: skip
-        line: list[Example | None] = [_example(drawn, examples)]
-        for factor, parts in _CHANGED.items():
-            key = tuple(move if part in parts else "original" for part in ("content", "ids", "encoder"))
-            row = own.get(key)  # pyright: ignore[reportArgumentType, reportCallIssue]
-            line.append(_example(row, examples) if row else None)
-            if row:
-                counted.setdefault(factor, []).append(row["answer"] != drawn["answer"])
-                used.append(row)
-        used.append(drawn)
-        found.append((f"{drawn['prompt']}; moved: {move}", line))
-    changes = [f"{sum(changed)} with {factor}" for factor, changed in counted.items()]
-    title = f"Of {len(found)} example answers change {listed(changes)} moved"
-    heads = ["as drawn", "content moved", "language ids\nmoved", "encoder positions\nmoved", "all three moved"]
+        keys = {
+            factor: tuple(move if part in parts else "original" for part in ("content", "ids", "encoder"))
+            for factor, parts in _CHANGED.items()
+        }
+        moved.append((move, drawn, {factor: own[key] for factor, key in keys.items() if key in own}))
+    factors = [factor for factor in _CHANGED if any(factor in line for _, _, line in moved)]
+    changes = [
+        f"{sum(line[factor]['answer'] != drawn['answer'] for _, drawn, line in moved if factor in line)} with {factor}"
+        for factor in factors
+    ]
+    title = f"Of {len(moved)} example answers change {listed(changes)} moved" if factors else "Example answers"
+    heads = ["as drawn", *(f"{factor}\nmoved" for factor in factors)]
     subtitle = (
         "The picture, the model's answer and whether the picture makes it right. Only moved content changes the "
         "picture; moved ids and positions change where its parts are said to be."
     )
-    sheet = draw_examples(title, subtitle, heads, found)
-    return Drawn("flips", sheet, used)
+    found = [
+        (
+            f"{drawn['prompt']}; moved: {move}",
+            [_example(drawn, examples), *(_example(line[f], examples) if f in line else None for f in factors)],
+        )
+        for move, drawn, line in moved
+    ]
+    behind = [row for _, drawn, line in moved for row in (drawn, *line.values())]
+    return Drawn("flips", draw_examples(title, subtitle, heads, found), behind)
 
 
 def _example(row: Row, examples: np.ndarray) -> Example:

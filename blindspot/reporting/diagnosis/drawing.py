@@ -1,102 +1,22 @@
-"""What the figures of a diagnosis share: a sheet with its point on top, lines, bars and heat maps with intervals."""
+"""What the figures of a diagnosis share: lines, dots, bars and heat maps with intervals."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from textwrap import wrap
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from blindspot.reporting.diagnosis.data import Row, ratio, whole
+from blindspot.reporting.diagnosis.data import Row, whole
 from blindspot.reporting.figure_style import GREY, HUES, INK, LIGHT
 
-WIDTH = 8.6
 DEPTH = LinearSegmentedColormap.from_list("depth", ["#FFFFFF", "#9CC9E5", HUES[0], "#00304D"])
 """White to dark blue, for 0 to 1."""
 DIVIDED = LinearSegmentedColormap.from_list("divided", [HUES[1], "#FFFFFF", HUES[0]])
 """Vermilion to blue, for -1 to 1."""
-_TITLE, _SUBTITLE = 0.24, 0.17  # inches a line
+DASHES = (0, (4, 3))
 _MOST_WRITTEN = 160
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A figure.
-
-    Attributes:
-        name: of its files.
-        sheet: the figure, its title and its subtitle.
-        rows: the numbers behind it.
-        says: sentences of the page's lead.
-    """
-
-    name: str
-    sheet: "Sheet"
-    rows: list[Row]
-    says: tuple[str, ...] = ()
-
-
-class Sheet:
-    """A figure with its point as the title and what is drawn below it.
-
-    Args:
-        title: the point, computed from the numbers.
-        subtitle: what is drawn.
-        body: height below these, in inches.
-        width: in inches.
-    """
-
-    def __init__(self, title: str, subtitle: str, body: float, width: float = WIDTH) -> None:
-        self.title, self.subtitle, self.width = title, subtitle, width
-        titles, subtitles = wrap(title, int(8.1 * width)), wrap(subtitle, int(13 * width))
-        self.head = 0.24 + _TITLE * len(titles) + _SUBTITLE * len(subtitles)
-        self.height = self.head + body
-        self.figure = Figure(figsize=(width, self.height))
-        FigureCanvasAgg(self.figure)
-        for text, below, size, weight, colour in (
-            ("\n".join(titles), 0.1, 13, "bold", INK),
-            ("\n".join(subtitles), 0.14 + _TITLE * len(titles), 9.5, "normal", GREY),
-        ):
-            self.figure.text(0.1 / width, 1 - below / self.height, text, fontsize=size, fontweight=weight,
-                             color=colour, va="top", linespacing=1.25)  # fmt: skip
-
-    def panels(
-        self,
-        down: int = 1,
-        across: int = 1,
-        *,
-        left: float = 0.7,
-        right: float = 0.15,
-        bottom: float = 0.55,
-        top: float = 0.1,
-        gaps: tuple[float, float] = (0.5, 0.4),
-        share: bool = False,
-        heights: Sequence[float] | None = None,
-        widths: Sequence[float] | None = None,
-    ) -> list[Axes]:
-        """Panels row by row; margins and gaps (between rows, between columns) in inches."""
-        high, wide = self.height - self.head - top - bottom, self.width - left - right
-        grid = self.figure.add_gridspec(
-            down, across, left=left / self.width, right=1 - right / self.width, bottom=bottom / self.height,
-            top=1 - (self.head + top) / self.height, height_ratios=heights, width_ratios=widths,
-            hspace=gaps[0] * down / max(high - gaps[0] * (down - 1), 0.1),
-            wspace=gaps[1] * across / max(wide - gaps[1] * (across - 1), 0.1),
-        )  # fmt: skip
-        found: list[Axes] = []
-        for number in range(down * across):
-            other = found[0] if found and share else None
-            found.append(self.figure.add_subplot(grid[divmod(number, across)], sharex=other, sharey=other))
-        return found
-
-    def legend(self, marks: Iterable[Any], columns: int = 6, below: float = 0.02) -> None:
-        """A legend at the foot of the figure, ``below`` inches from its edge."""
-        corner = (0.05 / self.width, below / self.height)
-        self.figure.legend(handles=list(marks), loc="lower left", bbox_to_anchor=corner,
-                           ncols=columns, frameon=False, fontsize=8.8, columnspacing=1.4, handlelength=1.8)  # fmt: skip
 
 
 def numbers(rows: Iterable[Row], key: str = "value") -> np.ndarray:
@@ -115,9 +35,9 @@ def line(axes: Axes, x: Sequence[float], rows: Sequence[Row], colour: str, scale
     axes.plot(x, scale * numbers(rows), **{"color": colour, "marker": "o", "markersize": 4, "linewidth": 1.7} | style)
 
 
-def bars(axes: Axes, labels: Sequence[str], rows: Sequence[Row], colours: Sequence[str], scale: float = 100.0) -> None:
-    """Horizontal bars from the top, intervals in ink, each with its number; an en dash where there is none."""
-    values, low, high = (scale * numbers(rows, key) for key in ("value", "low", "high"))
+def bars(axes: Axes, labels: Sequence[str], rows: Sequence[Row], colours: Sequence[str]) -> None:
+    """Horizontal bars from the top, in percent with intervals in ink and a number; an en dash where there is none."""
+    values, low, high = (100 * numbers(rows, key) for key in ("value", "low", "high"))
     for place, colour in enumerate(colours):
         if np.isnan(values[place]):
             axes.text(0, place, " \N{EN DASH}", va="center", color=GREY)
@@ -125,13 +45,30 @@ def bars(axes: Axes, labels: Sequence[str], rows: Sequence[Row], colours: Sequen
         axes.barh(place, values[place], height=0.66, color=colour, alpha=0.85)
         axes.plot([low[place], high[place]], [place, place], color=INK, linewidth=1.3)
         end = np.nanmax([values[place], high[place], 0])
-        text = whole(values[place]) if scale > 1 else ratio(float(values[place]))
-        axes.annotate(text, (end, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5)
-    axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.set_yticks(range(len(labels)), labels)
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
+        axes.annotate(whole(values[place]), (end, place), xytext=(4, 0), textcoords="offset points", va="center",
+                      fontsize=8.5)  # fmt: skip
+    _lines(axes, labels)
     axes.axvline(0, color=GREY, linewidth=0.8)
+
+
+def dots(axes: Axes, rows: Sequence[Row], key: str, by: str, hues: dict[str, str], scale: float = 1.0) -> list[float]:
+    """Values with their intervals: a line for each value of ``key``, the first on top, a dot for each value of ``by``.
+
+    Returns:
+        How far down each row is.
+    """
+    names = list(dict.fromkeys(str(row[key]) for row in rows))
+    offsets = dict(zip(hues, np.linspace(-0.14, 0.14, len(hues)).tolist(), strict=True))
+    places = [names.index(str(row[key])) + offsets[str(row[by])] for row in rows]
+    for place, row in zip(places, rows, strict=True):
+        colour = hues[str(row[by])]
+        if row["value"] is None:
+            continue
+        if row["low"] is not None and row["high"] is not None:
+            axes.plot([scale * row["low"], scale * row["high"]], [place, place], color=colour, linewidth=1.6)
+        axes.plot(scale * row["value"], place, "o", color=colour, markersize=6)
+    _lines(axes, names)
+    return places
 
 
 def heat(
@@ -173,7 +110,22 @@ def picture(axes: Axes, image: np.ndarray, caption: str, colour: str = INK) -> N
     axes.set_xlabel(caption, fontsize=8.5, color=colour, labelpad=3)
 
 
-def rule(axes: Axes, at: float, words: str = "", axis: str = "y") -> None:
-    """A dashed grey rule, such as chance."""
+def rule(axes: Axes, at: float, axis: str = "y") -> None:
+    """A dashed rule, such as chance."""
     draw = axes.axhline if axis == "y" else axes.axvline
-    draw(at, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=0.5, label=words or None)
+    draw(at, color=GREY, linewidth=1, linestyle=DASHES, zorder=0.5)
+
+
+def by_layer(axes: Axes, words: str = "layer of the language model") -> None:
+    """Layers as whole numbers below, faint rules across."""
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="y", color=LIGHT, linewidth=0.6)
+    axes.set_xlabel(words)
+
+
+def _lines(axes: Axes, labels: Sequence[str]) -> None:
+    """One line for each label, the first on top."""
+    axes.set_ylim(max(len(labels), 1) - 0.5, -0.5)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)

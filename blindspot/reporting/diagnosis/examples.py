@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from blindspot.reporting.diagnosis.drawing import WIDTH, Sheet, picture
+from blindspot.reporting.diagnosis.drawing import picture
 from blindspot.reporting.figure_style import HUES
+from blindspot.reporting.sheet import WIDTH, Sheet
 from blindspot.reporting.text import clean
 
-RIGHT, WRONG = "#006B4E", HUES[1]
+_RIGHT, _WRONG = "#006B4E", HUES[1]
 
 
 class Example(NamedTuple):
@@ -49,10 +50,14 @@ def draw_examples(
         if example is None:
             panel.set_axis_off()
             continue
-        right = example.answer == example.right
-        verdict = f"{example.answer} \N{CHECK MARK}" if right else f"{example.answer} \N{BALLOT X} ({example.right})"
-        picture(panel, example.image, clean(verdict, 40), RIGHT if right else WRONG)
+        picture(panel, example.image, *verdict(example.answer, example.right))
     return sheet
+
+
+def verdict(said: str, right: str) -> tuple[str, str]:
+    """An answer with whether it is right, and the colour to write it in."""
+    words = f"{said} \N{CHECK MARK}" if said == right else f"{said} \N{BALLOT X} ({right})"
+    return clean(words, 40), _RIGHT if said == right else _WRONG
 
 
 def _above(panel: Axes, words: str, x: float, points: float, **style: Any) -> None:

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from blindspot.reporting.diagnosis.data import Pictures, Row, Tables, listed, ratio, sure
-from blindspot.reporting.diagnosis.drawing import Drawn, Sheet, line, rule
+from blindspot.reporting.diagnosis.drawing import by_layer, dots, line, rule
 from blindspot.reporting.figure_style import GREY, HUES, LIGHT
+from blindspot.reporting.sheet import Drawn, Sheet
 
 _NORMS = {"as they are": HUES[0], "matched": HUES[1]}
 
@@ -26,7 +26,9 @@ def draw(tables: Tables, pictures: Pictures) -> Iterator[Drawn]:
     plain = [row for row in indices if row["norms"] == "as they are"]
     matters = [f"{row['task']} ({ratio(row['value'])})" for row in plain if sure(row)]
     if plain:
-        parts.append(f"their order matters for {listed(matters)}" if matters else "their order matters for no task")
+        parts.append(
+            f"their order matters for {listed(matters)}" if matters else "their order clearly matters for no task"
+        )
     title = "; ".join(parts)
     subtitle = (
         "Left: norm of image tokens over that of the text behind them. Right: share of accuracy that is lost when "
@@ -38,9 +40,7 @@ def draw(tables: Tables, pictures: Pictures) -> Iterator[Drawn]:
         line(left, [row["layer"] for row in ratios], ratios, HUES[0])
         rule(left, 1)
         left.set_ylim(bottom=0)
-        left.xaxis.set_major_locator(MaxNLocator(integer=True))
-        left.grid(axis="y", color=LIGHT, linewidth=0.6)
-        left.set_xlabel("layer of the language model")
+        by_layer(left)
         left.set_ylabel("image / text")
     _indices(right, indices)
     sheet.legend(Line2D([], [], color=colour, marker="o", label=f"norms {name}") for name, colour in _NORMS.items())
@@ -52,20 +52,9 @@ def draw(tables: Tables, pictures: Pictures) -> Iterator[Drawn]:
 
 
 def _indices(panel: Axes, rows: list[Row]) -> None:
-    tasks = list(dict.fromkeys(str(row["task"]) for row in rows))
-    for row in rows:
-        place = tasks.index(str(row["task"])) + (-0.14 if row["norms"] == "as they are" else 0.14)
-        colour = _NORMS.get(str(row["norms"]), GREY)
+    for place, row in zip(dots(panel, rows, "task", "norms", _NORMS), rows, strict=True):
         if row["value"] is None:
             panel.text(0, place, "none right", color=GREY, fontsize=8, va="center")
-            continue
-        if row["low"] is not None and row["high"] is not None:
-            panel.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=1.6)
-        panel.plot(row["value"], place, "o", color=colour, markersize=6)
     rule(panel, 0, axis="x")
-    panel.set_ylim(max(len(tasks), 1) - 0.5, -0.5)
-    panel.set_yticks(range(len(tasks)), tasks)
-    panel.tick_params(axis="y", length=0)
-    panel.spines["left"].set_visible(False)
     panel.grid(axis="x", color=LIGHT, linewidth=0.6)
     panel.set_xlabel("permutation sensitivity index")

@@ -11,8 +11,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from blindspot.reporting.diagnosis.data import NOTICEABLE, Pictures, Row, Table, Tables, listed, percent, ratio, sure
-from blindspot.reporting.diagnosis.drawing import Drawn, Sheet, line, numbers, rule
+from blindspot.reporting.diagnosis.drawing import line, numbers, rule
 from blindspot.reporting.figure_style import GREY, HUES, INK, LIGHT
+from blindspot.reporting.sheet import Drawn, Sheet
 
 TARGETS = ("position", "relation", "count", "existence", "binding")
 R2 = "R\N{SUPERSCRIPT TWO}"
@@ -22,6 +23,7 @@ _WORDS = {
     "word": "the object's\nword, layer", "last token": "last token,\nlayer",
 }  # fmt: skip
 _MARKS = "os^Dv"
+_TOKENS = {"image": "the image tokens", "word": "the word", "last": "the last token"}
 
 
 class Stage(NamedTuple):
@@ -38,7 +40,7 @@ class Stage(NamedTuple):
 
 def draw(tables: Tables, pictures: Pictures) -> Iterator[Drawn]:
     """The stage figure, and a panel for each target with its controls."""
-    if "stages" in tables and tables["stages"].rows:
+    if "stages" in tables:
         best = {
             target: found for target in _targets(tables["stages"]) if (found := best_rows(tables["stages"], target))
         }
@@ -206,7 +208,7 @@ def _point(best: dict[str, dict[Stage, Row]], tables: Tables) -> tuple[str, list
         said.append(f"The largest loss is of {target}, {where}: {ratio(worst['value'])} "
                     f"({ratio(worst['low'])} to {ratio(worst['high'])}).")  # fmt: skip
     elif "drops" in tables:
-        title = "Nothing that can be read is lost on the way to the answer"
+        title = "No clear loss of what can be read on the way to the answer"
         said.append(f"{title}.")
     else:
         title = "What can be read at each stage"
@@ -217,7 +219,7 @@ def _point(best: dict[str, dict[Stage, Row]], tables: Tables) -> tuple[str, list
         said.append(f"There but not used: {what} can be read from the last token in {there} of pictures, the model "
                     f"answers {answered} right.")  # fmt: skip
     elif _last_gaps(tables):
-        said.append("What the last token holds is also answered.")
+        said.append("No sign that the last token holds more than is answered.")
     return title, said
 
 
@@ -233,17 +235,16 @@ def _read(best: dict[str, dict[Stage, Row]]) -> list[str]:
     return [f"What can be read at the best stage, and then from the last token: {'; '.join(parts)}."] if parts else []
 
 
+def spoken(label: str) -> str:
+    """A stage as it is said in a sentence."""
+    found = re.fullmatch(r"language (\d+) \((image|word|last)\)", label)
+    return f"{_TOKENS[found[2]]} of language layer {found[1]}" if found else label
+
+
 def _between(before: str, after: str) -> str:
-    """Two stages as they are said in a sentence."""
-    tokens = {"image": "the image tokens", "word": "the word", "last": "the last token"}
-    found = [re.fullmatch(r"language (\d+) \((image|word|last)\)", label) for label in (before, after)]
-    first, second = (
-        f"{tokens[match[2]]} of language layer {match[1]}" if match else label
-        for match, label in zip(found, (before, after), strict=True)
-    )
-    if found[0] and found[1] and found[0][1] == found[1][1]:
-        first = tokens[found[0][2]]
-    return f"between {first} and {second}"
+    first, second = spoken(before), spoken(after)
+    tokens, _, layer = first.partition(" of language layer ")
+    return f"between {tokens if layer and second.endswith(f' {layer}') else first} and {second}"
 
 
 def _value_at(rows: dict[Stage, Row], label: Any) -> float | None:
