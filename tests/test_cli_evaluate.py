@@ -129,6 +129,7 @@ def test_an_answer_that_is_missing_is_said_and_the_rest_is_kept(
             "unknown scoring profile 'vlmevalkit'; did you mean 'vlmevalkit-20",
         ),
         (["--benchmarks", "vsr", "--profile", "likelihood"], "only asked for with --likelihood"),
+        (["--benchmarks", "vsr", "--profile", "lmms-eval-0.7.3"], "none of --benchmarks vsr is defined in lmms-eval"),
         (["--benchmarks", " , "], "no benchmark is named; name some of spatial, general, paper, all, mmvp, "),
         (["--benchmarks", "vsr,mmvp"], "recorded answers are to one benchmark; say to which with --benchmarks"),
         (["--benchmarks", "vsr", "--blind", "gray"], "did you mean 'grey'?"),

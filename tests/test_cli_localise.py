@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from blindspot.cli.localise import localise
 from blindspot.cli.models import ask
 from blindspot.encoders import ENCODERS, TowerShape
-from blindspot.evaluation.localisation import Subject
+from blindspot.evaluation.localisation.single import Subject, names
 from blindspot.model.build import LanguageShape, build_variant
 from blindspot.model.processor import build_processor
 from blindspot.model.tokenizer import word_tokenizer, words_of
@@ -131,8 +131,6 @@ def test_several_models_answer_in_a_table_and_one_alone(
 
 
 def test_models_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    from blindspot.evaluation.localisation import names
-
     for parent in ("a", "b"):
         (tmp_path / parent / "model").mkdir(parents=True)
     both = [str(tmp_path / parent / "model") for parent in ("a", "b")]
@@ -161,6 +159,11 @@ def test_a_missing_picture_is_said_before_any_model_is_opened(tmp_path: Path) ->
     for arguments in (("localise", "nowhere", "gone.png", "red"), ("ask", "nowhere", "nowhere", "gone.png", "red")):
         result = invoke(*arguments)
         assert (result.exit_code, result.stderr) == (2, "error: no image at gone.png\n")
+
+
+def test_a_prompt_without_a_place_is_said_before_any_model_is_opened(picture: str) -> None:
+    result = invoke("localise", "nowhere", picture, "red", "--prompt", "Where is it?")
+    assert result.exit_code == 2 and "has no {phrase} in it" in result.stderr
 
 
 def test_models_image_and_phrase_are_all_needed() -> None:

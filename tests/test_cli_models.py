@@ -78,6 +78,7 @@ def test_a_study_of_real_size_says_what_it_costs_and_what_is_missing(study: str)
         (("study", "paper"), "see what it needs with --plan"),
         (("study", "miniature", "--plan"), "prints its plan when it runs"),
         (("data", "check", "nowhere.json", "."), "nowhere.json"),
+        (("diagnose", "nowhere", "--only", ","), "--only names no diagnostic; name some of "),
         (("train", ".", "--json", "a.json", "--images", ".", "--out", "o", "--stage", "one"), "unknown stage 'one'"),
         (("train", ".", "--json", "a.json", "--images", ".", "--out", "o", "--precision", "fp8"), "none of fp32, bf16"),
     ],

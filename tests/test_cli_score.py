@@ -74,6 +74,18 @@ def test_a_run_folder_is_scored_whole(tmp_path: Path, answers: Path) -> None:
     assert folder == json.loads(run(answers, "--json").stdout)["summary"]["benchmarks"]
 
 
+def test_the_table_of_a_run_folder_has_intervals_and_chance(tmp_path: Path) -> None:
+    rows = [row | {"id": str(number)} for number, row in enumerate([ROWS[1]] * 4)]
+    write(tmp_path / "run" / "mmvp" / "answers.jsonl", rows)
+    result = run(tmp_path / "run", "--profile", "official")
+    assert (result.exit_code, result.stderr) == (0, "")
+    (line, *_) = [line.split() for line in result.stdout.splitlines() if line.startswith(" mmvp")]
+    assert line == ["mmvp", "1.000", "0.510\N{EN DASH}1.000", "0.577", "0.500", "1.000", "4"]  # Wilson's of 4 of 4
+    alone = run(tmp_path / "run", "--profile", "likelihood")
+    assert (alone.exit_code, alone.stderr.count("\n")) == (2, 1)
+    assert "mmvp/answers.jsonl:1: no likelihood of options" in alone.stderr
+
+
 def test_all_profiles_stand_side_by_side(answers: Path) -> None:
     printed = json.loads(run(answers, "--profile", "all", "--json").stdout)
     assert tuple(printed["summary"]["profiles"]) == PROFILES

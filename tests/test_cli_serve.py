@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -17,6 +18,8 @@ from typer.testing import CliRunner
 from blindspot.cli.serve import serve
 from blindspot.evaluation.answerers.api import ApiAnswerer
 from blindspot.evaluation.base import Asked, Prompt
+from blindspot.evaluation.serving.running import run
+from blindspot.evaluation.serving.server import Server
 
 from .evaluation.tiny_families import checkpoint
 
@@ -77,6 +80,27 @@ def test_the_second_ctrl_c_ends_it_in_the_middle_of_a_batch(process: "subprocess
     assert process.poll() is None, "the answer was ready too soon for this test"
     process.send_signal(signal.SIGINT)
     assert process.wait(5) == 130
+
+
+def test_a_model_is_named_by_its_folder_however_that_is_given(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+
+    class Started(Exception):
+        """The model is open, and that is enough."""
+
+    def start(self: Server, answerer: Any, name: str, batch: int) -> None:
+        names.append(name)
+        raise Started
+
+    monkeypatch.setattr(Server, "start", start)
+    monkeypatch.chdir(folder)
+    (tmp_path / "latest").symlink_to(folder)
+    for given in (".", f"{folder}/", "../tiny-llava", str(tmp_path / "latest")):
+        with pytest.raises(Started):
+            run(given, "127.0.0.1", 0, 1)
+    assert names == ["tiny-llava"] * 3 + ["latest"]
 
 
 def test_a_port_that_is_taken_is_said_before_the_model_is_looked_for() -> None:

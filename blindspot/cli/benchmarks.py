@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from blindspot.cli.options import DataRoot
 from blindspot.cli.status import one_line_errors
 
 if TYPE_CHECKING:
@@ -17,10 +18,7 @@ if TYPE_CHECKING:
 
 
 def benchmarks(
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Where benchmarks lie. [dim]\\[default: $BLINDSPOT_DATA, or data][/dim]", show_default=False),
-    ] = None,
+    data: DataRoot = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array instead of a table.")] = False,
 ) -> None:
     """List the benchmarks: questions, images, chance, licence, forms, and whether they are on this disk.

@@ -1,5 +1,7 @@
 """``blindspot data``: what to know of a data set before training on it, and how a benchmark gets here."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
+from blindspot.cli.options import DataRoot
 from blindspot.cli.status import EXIT_USER, STATUS, one_line_errors
 
 data = typer.Typer(no_args_is_help=True, help="Look at training data in LLaVA's form; download benchmarks.")
@@ -41,15 +44,7 @@ def check(
         from blindspot.training.data import check as checking
         from blindspot.training.data.report import as_table
 
-        bars: dict[str, TaskID] = {}
-        terminal = Console(stderr=True)
-        with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
-
-            def show(what: str, done: int, total: int) -> None:
-                if what not in bars:
-                    bars[what] = progress.add_task(what, total=total)
-                progress.update(bars[what], completed=done, total=total)
-
+        with _bars() as show:
             found = checking.check(json_path, images, out, tokenizer, template, max_length, image_tokens, report=show)
         Console().print(as_table(found))
         if any(found["faults"].values()):
@@ -59,12 +54,7 @@ def check(
 @data.command(epilog=STATUS)
 def get(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A benchmark of `blindspot benchmarks`.")],
-    root: Annotated[
-        Path | None,
-        typer.Option(
-            "--data", help="Where benchmarks lie. [dim]\\[default: $BLINDSPOT_DATA, or data][/dim]", show_default=False
-        ),
-    ] = None,
+    root: DataRoot = None,
     form: Annotated[
         str | None,
         typer.Option(help="[bold]tsv[/bold] (VLMEvalKit), [bold]hub[/bold] (Hugging Face) or [bold]original[/bold]."),
@@ -85,15 +75,22 @@ def get(
         from blindspot.benchmarks.download import get as download
         from blindspot.benchmarks.registry import find
 
-        bars: dict[str, TaskID] = {}
-        terminal = Console(stderr=True)
-        with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
-
-            def show(what: str, done: int, total: int | None) -> None:
-                if what not in bars:
-                    bars[what] = progress.add_task(what, total=total)
-                progress.update(bars[what], completed=done, total=total)
-
+        with _bars() as show:
             place, before = download(find(name), data_root(root), form, show)
         said = f"{'Already there' if before else 'Written'}: {place}"
         Console().print(said, soft_wrap=True, highlight=False, markup=False)
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str, int, int | None], None]]:
+    """A bar on the terminal for each thing that is counted: told what, how many are done, and of how many."""
+    bars: dict[str, TaskID] = {}
+    terminal = Console(stderr=True)
+    with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
+
+        def show(what: str, done: int, total: int | None) -> None:
+            if what not in bars:
+                bars[what] = progress.add_task(what, total=total)
+            progress.update(bars[what], completed=done, total=total)
+
+        yield show

@@ -1,15 +1,14 @@
 """``blindspot doctor``: what is installed and what is missing."""
 
-from typing import Annotated
-
 import typer
 from rich.console import Console
 
+from blindspot.cli.options import Json
 from blindspot.cli.status import EXIT_USER, one_line_errors
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Look at what is installed, at the devices and the disk; say what is missing and how to mend it."""
     with one_line_errors():

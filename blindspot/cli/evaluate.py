@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from blindspot.cli.options import DataRoot, TrustRemoteCode
 from blindspot.cli.status import one_line_errors
 from blindspot.errors import UserError, one_of
 from blindspot.text import clean
@@ -41,10 +42,7 @@ def evaluate(
             "[bold]all[/bold]; blindspot benchmarks lists them."
         ),
     ] = "spatial",
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Where benchmarks lie. [dim]\\[default: $BLINDSPOT_DATA, or data][/dim]", show_default=False),
-    ] = None,
+    data: DataRoot = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -90,9 +88,7 @@ def evaluate(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, ... [dim]\\[default: a GPU if there is one][/dim]")
     ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let code run that the checkpoint brings along (Molmo).")
-    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
     served: Annotated[str | None, typer.Option("--model", help="Of a server: the model's name there.")] = None,
     concurrency: Annotated[int, typer.Option(help="Of a server: most requests under way.", min=1)] = 16,
     rate: Annotated[float | None, typer.Option(help="Of a server: most requests a minute.")] = None,
@@ -126,17 +122,19 @@ def evaluate(
     with one_line_errors():
         from blindspot.benchmarks.download import data_root
         from blindspot.benchmarks.registry import select
-        from blindspot.benchmarks.scoring import PROFILES
+        from blindspot.benchmarks.scoring import profile as scoring_profile
         from blindspot.evaluation import prompts as prompt_profiles
         from blindspot.evaluation import run
         from blindspot.evaluation.localisation.questions import asking_for_boxes, with_form
 
-        one_of(profile, PROFILES, "--profile", "scoring profile")
+        rules = scoring_profile(profile).rules
         one_of(prompts, ("auto", *prompt_profiles.PROFILES), "--prompts", "prompt profile")
         condition = run.Condition(blind, swap_options, likelihood)
         if profile == "likelihood" and not likelihood:
             raise UserError("--profile likelihood reads likelihoods, which are only asked for with --likelihood")
         chosen = select(benchmarks)
+        if not any(benchmark.name in rules for benchmark in chosen):
+            raise UserError(f"none of --benchmarks {benchmarks} is defined in {profile}; choose another --profile")
         folder = out or run.default_folder(served or model, prompts, condition, limit)
         first = os.environ.get("RANK", "0") == "0"
         console = Console(stderr=as_json, quiet=not first)

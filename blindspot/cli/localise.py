@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from blindspot.cli.options import Models, Picture, TrustRemoteCode
 from blindspot.cli.status import one_line_errors
+from blindspot.text import clean
 
 if TYPE_CHECKING:
     from blindspot.benchmarks.boxes import Box
@@ -20,11 +22,8 @@ _LONGEST_SHOWN = 300
 
 
 def localise(
-    models: Annotated[
-        list[str],
-        typer.Argument(metavar="MODEL", help="Model folders of any format, or Hugging Face ids."),
-    ],
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture.")],
+    models: Models,
+    image: Picture,
     phrase: Annotated[str, typer.Argument(metavar="PHRASE", help="What to find, in quotes.")],
     box: Annotated[
         str | None, typer.Option(help="The true box, x0,y0,x1,y1 in pixels of the picture: adds the overlap (IoU).")
@@ -36,9 +35,7 @@ def localise(
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="The picture to write: .png, .pdf, .svg or .jpg.")] = Path("localised.png"),
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let code run that a checkpoint brings along (Molmo).")
-    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON, for scripts.")] = False,
 ) -> None:
     """Ask models where something is, and draw their boxes side by side.
@@ -57,15 +54,20 @@ def localise(
     """
     with one_line_errors():
         from blindspot.benchmarks.boxes import spelt
-        from blindspot.evaluation.localisation.draw import draw, refuse_suffix
-        from blindspot.evaluation.localisation.finding import find
-        from blindspot.evaluation.localisation.single import names, open_subject
         from blindspot.model import images
 
         gold = None if box is None else spelt(box)
-        refuse_suffix(out)
         picture = images.open_image(image)
         images.refuse_elongated(picture)
+        # torch, which a mistake need not load
+        from blindspot.evaluation.localisation.draw import draw, refuse_suffix
+        from blindspot.evaluation.localisation.finding import find
+        from blindspot.evaluation.localisation.form import refuse_without_phrase
+        from blindspot.evaluation.localisation.single import names, open_subject
+
+        refuse_suffix(out)
+        if prompt is not None:
+            refuse_without_phrase(prompt)
         findings = [
             find(open_subject(model, name, trust_remote_code), image, phrase, prompt)
             for model, name in zip(models, names(models), strict=True)
@@ -82,7 +84,6 @@ def localise(
 
 def _table(findings: list["Finding"], gold: "Box | None") -> Table:
     from blindspot.benchmarks.boxes import shown
-    from blindspot.evaluation.scores.text import clean
 
     table = Table(box=SIMPLE_HEAD)
     for heading in ("model", "answer", "in pixels", *(("IoU",) if gold else ()), "remarks"):

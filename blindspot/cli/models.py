@@ -9,19 +9,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from blindspot.cli.options import Json, Model, Models, Picture, TrustRemoteCode
 from blindspot.cli.status import one_line_errors
+from blindspot.text import clean
 
 
 def ask(
-    models: Annotated[
-        list[str],
-        typer.Argument(metavar="MODEL", help="Model folders, e.g. runs/miniature/models/..., or Hugging Face ids."),
-    ],
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture.")],
+    models: Models,
+    image: Picture,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask, in quotes.")],
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let code run that a checkpoint brings along (Molmo).")
-    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Ask one model or several about a picture.
 
@@ -35,10 +32,11 @@ def ask(
       [cyan]blindspot ask runs/siglip2 runs/aimv2 ramen.jpg "Are the chopsticks left of the bowl?"[/cyan]
     """
     with one_line_errors():
-        from blindspot.evaluation.localisation.single import names, open_subject
         from blindspot.model import images
 
         images.refuse_elongated(images.open_image(image))
+        from blindspot.evaluation.localisation.single import names, open_subject  # torch, which a mistake need not load
+
         answers: list[tuple[str, str]] = []
         for model, name in zip(models, names(models), strict=True):
             subject = open_subject(model, name, trust_remote_code)
@@ -54,13 +52,11 @@ def ask(
 
 def _harmless(answer: str) -> str:
     """An answer without what moves a terminal's cursor; its lines stay."""
-    from blindspot.evaluation.scores.text import clean
-
     return "\n".join(clean(line, len(line)) for line in answer.splitlines())
 
 
 def export(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model folder of any format, or a Hugging Face id.")],
+    model: Model,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; must not exist.")],
     form: Annotated[
         str,
@@ -91,7 +87,7 @@ def export(
 
 
 def encoders(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Print the image encoders: sizes, tokens, cost, conventions, released checkpoints."""
     with one_line_errors():
@@ -108,7 +104,7 @@ def encoders(
 
 
 def positions(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Print the positional schemes of both sites with their properties, measured now."""
     with one_line_errors():

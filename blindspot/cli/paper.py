@@ -1,15 +1,13 @@
 """``blindspot paper``: the paper's tables with what they leave out."""
 
-from typing import Annotated
-
-import typer
 from rich.console import Console
 
+from blindspot.cli.options import Json
 from blindspot.cli.status import one_line_errors
 
 
 def paper(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Print the paper's tables with intervals, chance, and which differences exceed the noise.
 

@@ -35,8 +35,9 @@ def score(
     (the likeliest option, nothing parsed). None of them asks a judge or draws
     at random: the same answers always score the same.
 
-    Scores are means over questions. [cyan]blindspot compare[/cyan] gives
-    intervals, and scores over pairs and groups.
+    A run folder gets the table of blindspot evaluate: intervals, chance,
+    scores over pairs and groups. A file, and all profiles side by side, get
+    means over questions.
 
     [bold]Examples[/bold]
 
@@ -53,6 +54,12 @@ def score(
         from blindspot.benchmarks.scoring.answers import load_answers
         from blindspot.benchmarks.scoring.summary import score_items, score_where_defined, summarise
 
+        if answers.is_dir() and profile != _ALL and not as_json:
+            from blindspot.evaluation.scores.report import score as score_answers
+            from blindspot.evaluation.scores.show import as_table
+
+            as_table(score_answers(answers, profile), Console())
+            return
         items: list[Any]
         if profile == _ALL:
             loaded = load_answers(answers)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from blindspot.cli.options import Json
 from blindspot.cli.status import one_line_errors
 from blindspot.errors import UserError
 
@@ -111,7 +112,7 @@ def report(
 
 def compare_arms(
     name: Annotated[str, typer.Argument(metavar="STUDY", help="A shipped study, or a YAML file of your own.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Say what moves between the arms that a study compares.
 

@@ -10,6 +10,8 @@ from transformers import PreTrainedTokenizerFast
 from blindspot.model.tokenizer import IMAGE
 
 LONGEST_ANSWER = 6
+BATCH = 256
+"""Questions at a time."""
 
 
 class MiniatureAnswerer:
@@ -18,11 +20,10 @@ class MiniatureAnswerer:
     Args:
         model: the variant, a Llava.
         tokenizer: its tokenizer, padding on the left.
-        batch: questions at a time.
     """
 
-    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerFast, batch: int = 256) -> None:
-        self._model, self._tokenizer, self._batch = model.eval(), tokenizer, batch
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
+        self._model, self._tokenizer = model.eval(), tokenizer
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[str], pixels_nkchw: Tensor) -> list[str]:
@@ -33,8 +34,8 @@ class MiniatureAnswerer:
             pixels_nkchw: the k normalised images of each question.
         """
         raw: list[str] = []
-        for start in range(0, len(prompts), self._batch):
-            raw += self._answer(prompts[start : start + self._batch], pixels_nkchw[start : start + self._batch])
+        for start in range(0, len(prompts), BATCH):
+            raw += self._answer(prompts[start : start + BATCH], pixels_nkchw[start : start + BATCH])
         return raw
 
     def _answer(self, prompts: Sequence[str], pixels_nkchw: Tensor) -> list[str]:

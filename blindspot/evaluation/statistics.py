@@ -15,6 +15,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 CONFIDENCE = 0.95
+ALPHA = 0.05
 RESAMPLES = 2000
 PERMUTATIONS = 9999
 _BLOCK = 250
@@ -75,6 +76,9 @@ class Difference:
     noise_included: bool
 
 
+UNKNOWN = Noise(None, 0, 0)
+
+
 def wilson(successes: float, n: float) -> Interval:
     """Wilson score interval of a proportion (Wilson 1927, equation 1 solved for p)."""
     if n <= 0:
@@ -96,11 +100,11 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return [None if p is None else next(adjusted) for p in p_values]
 
 
-def chance_corrected(score: float | None, chance: float | None) -> float | None:
-    """(score - chance) / (1 - chance): 0 at chance, 1 when perfect."""
-    if score is None or chance is None or chance >= 1:
+def chance_corrected(score: float | None, chance: float | None, most: float = 1.0) -> float | None:
+    """(score - chance) / (most - chance): 0 at chance, 1 when perfect."""
+    if score is None or chance is None or chance >= most:
         return None
-    return (score - chance) / (1 - chance)
+    return (score - chance) / (most - chance)
 
 
 def run_noise(configurations: Sequence[Sequence[float]]) -> Noise:
@@ -108,7 +112,7 @@ def run_noise(configurations: Sequence[Sequence[float]]) -> Noise:
     repeated = [np.asarray(runs, dtype=float) for runs in configurations if len(runs) > 1]
     df = sum(len(runs) - 1 for runs in repeated)
     if df == 0:
-        return Noise(None, 0, 0)
+        return UNKNOWN
     variance = sum(float(np.sum((runs - runs.mean()) ** 2)) for runs in repeated) / df
     return Noise(variance, df, sum(len(runs) for runs in repeated))
 
@@ -116,14 +120,14 @@ def run_noise(configurations: Sequence[Sequence[float]]) -> Noise:
 class Sample:
     """A fixed sample of clustered questions, resampled by cluster and in the same way for every series.
 
+    Equal samples give equal numbers.
+
     Args:
         labels_q: the cluster that each question belongs to.
-        seed: seed of the resampling; equal samples give equal numbers.
     """
 
-    def __init__(self, labels_q: Sequence[str], seed: int = 0) -> None:
+    def __init__(self, labels_q: Sequence[str]) -> None:
         self.n = len(labels_q)
-        self._seed = seed
         numbers: dict[str, int] = {}
         self._cluster_q = np.array([numbers.setdefault(label, len(numbers)) for label in labels_q], dtype=np.int64)
         self.num_clusters = len(numbers)
@@ -187,7 +191,7 @@ class Sample:
             return [None] * differences_qs.shape[1]
         sums_cs = self.sums(differences_qs)
         observed_s = np.abs(sums_cs.sum(axis=0)) - 1e-9
-        rng = np.random.default_rng([self._seed, 1])
+        rng = np.random.default_rng([0, 1])
         extreme_s = np.zeros(sums_cs.shape[1])
         for start in range(0, PERMUTATIONS, _BLOCK):
             size = (min(_BLOCK, PERMUTATIONS - start), self.num_clusters)
@@ -196,7 +200,7 @@ class Sample:
         return ((extreme_s + 1) / (PERMUTATIONS + 1)).tolist()
 
     def _draws(self) -> Iterator[np.ndarray]:
-        rng = np.random.default_rng([self._seed, 0])
+        rng = np.random.default_rng([0, 0])
         for start in range(0, RESAMPLES, _BLOCK):
             rows = min(_BLOCK, RESAMPLES - start)
             drawn_rc = rng.integers(0, self.num_clusters, size=(rows, self.num_clusters))
@@ -215,8 +219,8 @@ def difference(
     error_questions: float | None,
     num_clusters: int,
     p_questions: float | None,
-    noise: Noise,
-    runs: tuple[int, int],
+    noise: Noise = UNKNOWN,
+    runs: tuple[int, int] = (1, 1),
 ) -> Difference:
     """Test a difference of two arms' mean scores against question sampling and training noise together.
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.benchmarks.scoring import DEFAULT, profile
 from blindspot.evaluation.scores.answers import Answers, collect
 from blindspot.evaluation.scores.metrics import metric_row
@@ -33,9 +32,16 @@ def count(name: str, number: int, gold: str, raw: str, **groups: str) -> Row:
     return _row(name, number, gold, raw, groups) | {"kind": "count"}
 
 
+def box(number: int, raw: str, picture: str = "200x100", gold: str = "20 20 100 100") -> Row:
+    """A question for a box, of a model that sees the whole picture and answers in shares of its sides."""
+    edges = " ".join(f"{float(edge)}" for edge in (0, 0, *picture.split("x")))
+    groups = {"cluster": str(number), "convention": "llava-normalised", "view": f"{picture} at {edges}"}
+    return _row("coco_boxes", number, gold, raw, groups) | {"kind": "boxes"}
+
+
 def answers_of(rows: Iterable[Row], names: Sequence[str] = (DEFAULT,)) -> Answers:
     """The rows of one benchmark, scored."""
-    (answers,) = collect((("row", row) for row in rows), [profile(name) for name in names], BENCHMARKS).values()
+    (answers,) = collect((("row", row) for row in rows), [profile(name) for name in names]).values()
     return answers
 
 

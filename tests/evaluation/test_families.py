@@ -252,6 +252,22 @@ def test_llava_gets_the_ids_that_it_was_trained_on() -> None:
     assert as_a_whole != expected, "the two differ, or this family needs no ids of its own"
 
 
+class Rows(LlavaProcessor):
+    """Puts a token of its own behind each picture, as Pixtral's puts one behind each row."""
+
+    image_break_token = "[BREAK]"
+
+    def __call__(self, images: Any = None, text: Any = None, **kwargs: Any) -> Any:
+        return super().__call__(images=images, text=[one.replace("<image>", "<image>#") for one in text], **kwargs)
+
+
+def test_a_picture_that_is_more_than_its_placeholders_is_left_to_the_processor() -> None:
+    plain = llava_processor(CHAT_TEMPLATES["v1"])
+    rows = Rows(plain.image_processor, plain.tokenizer, patch_size=14, vision_feature_select_strategy="full")
+    ids = FAMILIES["llava"].inputs(rows, ["USER: <image>\nWhy? ASSISTANT:"], [PICTURES[:1]])["input_ids"][0]
+    assert rows.tokenizer.convert_ids_to_tokens(ids.tolist()).count("#") == 1
+
+
 def test_papers_blank_behind_assistant_is_a_token() -> None:
     processor = llava_processor(CHAT_TEMPLATES["v1"])
     ids = FAMILIES["llava"].inputs(processor, ["USER:  <image> Why? ASSISTANT: "], [PICTURES[:1]])["input_ids"][0]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from blindspot.errors import UserError
 from blindspot.evaluation.answerers import local
 from blindspot.evaluation.answerers.local import LocalAnswerer, check_batch, weights_sha256
 from blindspot.evaluation.answerers.rows import open_picture
@@ -84,6 +85,16 @@ def test_likelihoods_are_those_of_whole_prompts(kind: str) -> None:
         assert shared[one.id].raw == alone[one.id].raw
 
 
+def test_an_option_may_hold_a_token_that_ends_answers() -> None:
+    model, processor = variant("plain")
+    asked = questions((2, 1), options=OPTIONS)
+    expected = answers(LocalAnswerer(model, processor), asked)
+    model.generation_config.eos_token_id = processor.tokenizer("w2 w4")["input_ids"][-2:]
+    for share in (True, False):
+        for name, reply in answers(LocalAnswerer(model, processor, share=share), asked).items():
+            assert reply.likelihood == pytest.approx(expected[name].likelihood, abs=1e-4)
+
+
 def test_a_likelihood_is_the_sum_over_an_options_tokens() -> None:
     model, processor = variant("plain")
     (asked,) = questions((1,), options=OPTIONS)
@@ -107,8 +118,9 @@ def test_an_answer_ends_where_the_model_ends_it_or_at_its_limit() -> None:
     model.generation_config.eos_token_id = [*range(2, 12)]  # some end early, some late, some not at all
     asked = questions((9, 7))
     asked = [replace(one, prompt=replace(one.prompt, longest=3 + 13 * (n % 2))) for n, one in enumerate(asked)]
-    expected = one_by_one(model, processor, asked)
-    assert said(LocalAnswerer(model, processor), asked) == expected
+    expected, answerer = one_by_one(model, processor, asked), LocalAnswerer(model, processor)
+    assert answerer.identity["pictures"] == "once for their questions"
+    assert said(answerer, asked) == expected
     assert {stopped for _, stopped in expected.values()} == {"end", "length"}
     assert len({len(raw.split()) for raw, _ in expected.values()}) > 3
 
@@ -189,6 +201,20 @@ def test_less_at_a_time_when_memory_runs_out(share: bool, monkeypatch: pytest.Mo
     assert all("memory" in str(reply.error) for reply in answers(answerer, asked).values())
 
 
+def test_one_shortage_of_memory_makes_batches_smaller_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor = variant("plain")
+    answerer, prefixes = LocalAnswerer(model, processor, batch=8), local.prefixes
+
+    def few_at_a_time(model: Any, groups: Any, most: int) -> Any:
+        if len(groups) > 4:
+            raise torch.OutOfMemoryError("too many pictures")
+        return prefixes(model, groups, most)
+
+    monkeypatch.setattr(local, "prefixes", few_at_a_time)
+    assert not [reply for reply in answers(answerer, questions([1] * 32)).values() if reply.error]
+    assert answerer.batch == 4
+
+
 def test_a_prompt_may_end_in_its_picture() -> None:
     model, processor = variant("plain")
     asked = [replace(one, prompt=Prompt((), text=f"w1 {PICTURE}", longest=4)) for one in questions((2, 1))]
@@ -210,6 +236,13 @@ def test_a_model_that_reads_on_from_the_question_is_found_out(monkeypatch: pytes
     assert "logits differ by" in answerer.identity["pictures"]
     asked = questions()
     assert said(answerer, asked) == one_by_one(model, processor, asked)
+
+
+def test_a_model_that_computes_no_numbers_is_refused_before_it_answers() -> None:
+    model, processor = variant("plain")
+    model.half().model.language_model.layers[0].mlp.down_proj.weight.data[:] *= 60_000  # float16 holds 65,504 at most
+    with pytest.raises(UserError, match="in float16 this model computes no numbers; choose another --dtype"):
+        next(LocalAnswerer(model, processor).answer(questions()))
 
 
 def test_settings_that_reach_beyond_the_likeliest_token_are_left_to_generate() -> None:

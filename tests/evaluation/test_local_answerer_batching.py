@@ -95,7 +95,7 @@ def test_a_full_cache_grows_and_keeps_what_it_holds() -> None:
         held.append(step)
         keys, _ = made.update(step, step, 0)
     assert torch.equal(keys, torch.cat(held, dim=2))
-    made.pick(torch.tensor([1]))
+    made.batch_select_indices(torch.tensor([1]))
     keys, _ = made.update(step[:1], step[:1], 0)
     assert torch.equal(keys, torch.cat([*held, step[:1].expand(2, -1, -1, -1)], dim=2)[1:])
 

@@ -1,6 +1,8 @@
 """Objects of COCO as questions, put in a model's form, asked in a run, and scored again from the file alone."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,13 @@ from PIL import Image
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from blindspot.benchmarks.boxes import CONVENTIONS, View, spelt
-from blindspot.benchmarks.coco_boxes import COCO_BOXES, read
+from blindspot.benchmarks.coco_boxes import COCO_BOXES
 from blindspot.benchmarks.scoring.boxes import judge
 from blindspot.errors import UserError
 from blindspot.evaluation import run
 from blindspot.evaluation.base import PICTURE, Asked, Reply
-from blindspot.evaluation.localisation import Form, asking_for_boxes, with_form
+from blindspot.evaluation.localisation.form import Form
+from blindspot.evaluation.localisation.questions import asking_for_boxes, with_form
 from blindspot.evaluation.prompts import profile
 from blindspot.files import read_jsonl
 
@@ -50,8 +53,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_what_asks_a_server_or_a_file_loads_no_torch() -> None:
+    modules = "blindspot.evaluation.localisation.questions, blindspot.evaluation.run, blindspot.evaluation.prompts"
+    subprocess.run([sys.executable, "-c", f"import sys, {modules}; assert 'torch' not in sys.modules"], check=True)
+
+
 def test_one_question_for_each_object_that_is_alone_of_its_kind(folder: Path) -> None:
-    collection = read(folder)
+    collection = COCO_BOXES.read(folder)
     rows = [(one.id, one.prompt, one.answer, one.groups["size"], one.groups["picture"]) for one in collection.questions]
     assert rows == [
         ("1", "the cup", "10.0 20.0 40.0 60.0", "small", "100x60"),
@@ -66,7 +74,7 @@ def test_the_layout_of_coco_itself_is_found(folder: Path) -> None:
     (folder / "annotations").mkdir()
     (folder / "instances.json").rename(folder / "annotations" / "instances_val2017.json")
     (folder / "photos").rename(folder / "val2017")
-    assert len(read(folder).questions) == 3
+    assert len(COCO_BOXES.read(folder).questions) == 3
 
 
 @pytest.mark.parametrize(
@@ -83,20 +91,20 @@ def test_a_file_in_another_form_is_one_line(folder: Path, change: dict[str, Any]
     path = folder / "instances.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(UserError, match=message) as caught:
-        read(folder)
+        COCO_BOXES.read(folder)
     assert "instances.json" in str(caught.value)
 
 
 def test_a_picture_that_was_resized_is_named(folder: Path) -> None:
     Image.new("RGB", (50, 30)).save(folder / "photos" / "7.png")
     with pytest.raises(UserError, match=r"7\.png is 50x30 pixels, and the boxes belong to one of 100x60"):
-        read(folder)
+        COCO_BOXES.read(folder)
 
 
 def test_real_photographs_are_read_whole() -> None:
     if not PHOTOS.is_dir():
         pytest.skip(f"no photographs at {PHOTOS}")
-    questions = read(PHOTOS).questions
+    questions = COCO_BOXES.read(PHOTOS).questions
     assert len(questions) == 57
     for one in questions:
         width, height = map(int, one.groups["picture"].split("x"))
@@ -108,7 +116,7 @@ PADDED = Form(CONVENTIONS["llava-normalised"], "Where is {phrase}?", lambda pict
 
 
 def test_questions_get_the_models_words_and_what_it_takes_to_score_them(folder: Path) -> None:
-    collection = read(folder)
+    collection = COCO_BOXES.read(folder)
     first = with_form(collection, PADDED).questions[0]
     assert first.prompt == "Where is the cup?"
     assert first.groups["convention"] == "llava-normalised"
@@ -120,8 +128,8 @@ def test_questions_get_the_models_words_and_what_it_takes_to_score_them(folder: 
 
 @pytest.mark.parametrize("name", ["llava", "paper", "qwen2_5_vl", "smolvlm", "paligemma"])
 def test_no_profile_asks_for_a_word_where_a_box_is_wanted(folder: Path, name: str) -> None:
-    first = with_form(read(folder), PADDED).questions[0]
-    prompt = asking_for_boxes(profile(name))(first, COCO_BOXES)
+    first = with_form(COCO_BOXES.read(folder), PADDED).questions[0]
+    prompt = asking_for_boxes(profile(name))(first)
     assert (prompt.content, prompt.text) == ((PICTURE, "Where is the cup?"), None)
 
 
@@ -142,7 +150,7 @@ class Oracle:
 
 
 def test_a_run_keeps_all_that_a_score_needs(folder: Path, tmp_path: Path) -> None:
-    collection = with_form(read(folder), PADDED)
+    collection = with_form(COCO_BOXES.read(folder), PADDED)
     gold = {one.id: (one.answer, one.groups["view"]) for one in collection.questions}
     out = tmp_path / "run"
     ask = asking_for_boxes(profile("llava"))

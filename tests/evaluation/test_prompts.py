@@ -11,8 +11,8 @@ from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.errors import UserError
 from blindspot.evaluation.base import PICTURE, Prompt
 from blindspot.evaluation.families import FAMILIES
-from blindspot.evaluation.prompts import PROFILES, marks, profile
-from blindspot.evaluation.prompts.marks import pictures_inside, without_pictures
+from blindspot.evaluation.prompts import PROFILES, profile
+from blindspot.evaluation.prompts.marks import marks, pictures_inside, without_pictures
 from blindspot.question import Question
 
 SYSTEM = (
@@ -42,7 +42,7 @@ OPEN = Question("2", "mmmu_val", "text", "How much is <image 1>?", "24", (), (0,
 
 
 def ask(name: str, question: Question) -> Prompt:
-    return profile(name)(question, BENCHMARKS[question.benchmark])
+    return profile(name)(question)
 
 
 def text(name: str, question: Question) -> str:

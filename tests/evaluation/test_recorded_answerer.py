@@ -116,6 +116,11 @@ def test_without_openpyxl_it_says_what_to_install(tmp_path: Path, monkeypatch: p
         ("a.jsonl", [{"id": "q", "raw": 3}], "a.jsonl:1: not an answer"),
         ("a.jsonl", [{"raw": "a"}], "a.jsonl:1: not an answer"),
         ("a.jsonl", [{"id": "q", "raw": "a", "likelihood": "x"}], "a.jsonl:1: the likelihood must hold a number"),
+        (
+            "a.jsonl",
+            [{"id": "q", "raw": "a", "likelihood": {"A": "x"}}],
+            "a.jsonl:1: the likelihood must hold a number",
+        ),
         ("a.jsonl", [{"id": "q", "raw": "a", "benchmark": "gqa"}], "a.jsonl:1: an answer to gqa, but vsr is asked"),
         ("a.jsonl", [[1]], "a.jsonl:1: not an answer"),
         ("a.tsv", ["index\tanswer\n0\tA\n"], "no columns index and prediction"),

@@ -85,7 +85,7 @@ def test_a_question_whose_picture_is_missing_is_left_out_and_named() -> None:
 def test_only_the_pictures_that_the_prompt_shows_are_read() -> None:
     pair = replace(collection("toy").questions[0], images=(1, 2))
     pictures = Pictures(frozenset({2}))
-    first_only = Asking(benchmark("toy"), pictures, lambda question, _: Prompt((PICTURE, question.prompt)))
+    first_only = Asking(benchmark("toy"), pictures, lambda question: Prompt((PICTURE, question.prompt)))
     ((asked,),) = first_only.portions([pair], (), fail)
     assert (asked.picture_keys, pictures.reads) == (("toy/1",), 1)
 

@@ -72,6 +72,13 @@ def test_a_complete_run_asks_nothing_again(tmp_path: Path, whole: dict[str, byte
     assert held(tmp_path / "whole") == whole
 
 
+def test_killed_at_the_very_end_it_leaves_nothing_more_than_others(tmp_path: Path, whole: dict[str, bytes]) -> None:
+    for name in ("answers.part.jsonl", "answers.part-1.jsonl", "errors.jsonl", ".answers.jsonl.k3x"):
+        (tmp_path / "whole/one" / name).write_text("{}\n")  # the answers are in place, what they were made from is too
+    assert not run(tmp_path / "whole", Slow(tmp_path / "whole.log")).unanswered
+    assert held(tmp_path / "whole") == whole
+
+
 def test_killed_again_and_again_it_ends_with_the_same_files_and_asks_nothing_twice(
     tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
@@ -116,6 +123,22 @@ def test_a_missing_picture_costs_its_questions_only(tmp_path: Path) -> None:
     assert go(frozenset()) == {}
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), "high"])
+def test_a_likelihood_that_is_no_number_is_an_error_of_its_question(tmp_path: Path, value: Any) -> None:
+    class Overflowing(Slow):
+        def answer(self, asked: Sequence[Asked]) -> Iterator[Reply]:
+            for reply in super().answer(asked):
+                yield replace(reply, likelihood={"A": -1.0, "B": value}) if reply.id == "q3" else reply
+
+    def go(answerer: Slow) -> dict[str, dict[str, str]]:
+        toys = [collection("one")]
+        outcome = evaluate(answerer, toys, tmp_path / "run", prompts=prompts, prompt_profile="toy")
+        return {name: dict(errors) for name, errors in outcome.unanswered.items()}
+
+    assert go(Overflowing(tmp_path / "log")) == {"one": {"q3": f"the likelihood of 'B' is {value}"}}
+    assert go(Slow(tmp_path / "log")) == {}
+
+
 @pytest.mark.parametrize("spoilt", ["twice", "unasked", "silent"])
 def test_an_answerer_that_breaks_its_word_spoils_nothing(tmp_path: Path, spoilt: str) -> None:
     class Liar(Slow):
@@ -144,7 +167,7 @@ def test_an_answerer_that_breaks_its_word_spoils_nothing(tmp_path: Path, spoilt:
         ({"condition": Condition(blind="grey")}, r'condition\.blind is null there, "grey" now'),
         ({"limit": 3}, r"limit is null there, 3 now"),
         ({"digest": "d2"}, r'one\.digest is "d1" there, "d2" now'),
-        ({"prompts": lambda question, benchmark: prompts(question, benchmark)}, None),
+        ({"prompts": lambda question: prompts(question)}, None),
     ],
 )
 def test_another_run_is_refused_in_the_same_folder(
@@ -168,7 +191,7 @@ def test_prompts_that_changed_under_the_same_name_are_noticed(tmp_path: Path, wh
             Slow(tmp_path / "log"),
             [collection("one")],
             tmp_path / "whole",
-            prompts=lambda question, benchmark: replace(prompts(question, benchmark), system="Be brief."),
+            prompts=lambda question: replace(prompts(question), system="Be brief."),
             prompt_profile="toy",
         )
 

@@ -1,6 +1,7 @@
 """What a run folder holds, and what it refuses."""
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,20 @@ def test_answers_survive_a_line_that_was_cut_off(tmp_path: Path) -> None:
         part.write(Reply("q2", "z"))
     assert read_parts(tmp_path)["q0"] == Reply("q0", "Ja\u2028\x00", "end", {"A": -1.5})
     assert list(read_parts(tmp_path)) == ["q2", "q0", "q1"]
+
+
+def test_a_full_disk_is_one_line_and_costs_no_answer(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"cannot write .*answers\.part\.jsonl: .*; free the disk"):  # noqa: SIM117
+            with Part(tmp_path, 0) as part:
+                for number in range(2000):
+                    part.write(Reply(f"q{number}", "y" * 1000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    kept = list(read_parts(tmp_path))
+    assert len(kept) > 900 and kept == [f"q{number}" for number in range(len(kept))]
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"id": "q0"}', "3"])

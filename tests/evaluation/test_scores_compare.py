@@ -18,7 +18,7 @@ from blindspot.evaluation.scores.compare import compare
 from blindspot.evaluation.scores.compare_show import print_comparison
 from blindspot.evaluation.statistics import holm
 
-from .score_rows import Row, count, mcq, pairs, random_gqa, write_run
+from .score_rows import Row, box, count, mcq, pairs, random_gqa, write_run, yes_no
 
 
 def _counts(hits: list[bool]) -> list[Row]:
@@ -62,6 +62,22 @@ def test_pairs_are_units_of_their_own(tmp_path: Path) -> None:
     assert row["p"] == pytest.approx(2 / 2**8, rel=1e-5)
 
 
+def test_overlaps_are_compared_where_both_runs_gave_a_box(tmp_path: Path) -> None:
+    right, half, point = "[0.1, 0.2, 0.5, 1.0]", "[0.1, 0.2, 0.3, 1.0]", "[0.5, 0.5]"
+    first = write_run(tmp_path / "a", [box(n, raw) for n, raw in enumerate((point, right, half, half))])
+    later = write_run(tmp_path / "b", [box(n, raw) for n, raw in enumerate((right, point, right, right))])
+    row = _row(compare([first, later]), "coco_boxes", "iou")
+    assert (row["clusters"], row["a_value"], row["b_value"]) == (2, 0.5, 1.0)
+
+
+def test_a_benchmark_that_a_harness_lacks_is_left_out_and_said(tmp_path: Path) -> None:
+    rows = [*pairs([(True, False)] * 3), yes_no("vsr", 0, "Yes", "Yes")]
+    runs = [write_run(tmp_path / name, rows) for name in "ab"]
+    found = compare(runs, "lmms-eval-0.7.3")
+    assert {row["benchmark"] for row in found["comparisons"]} == {"mmvp"}
+    assert [note.partition(", as ")[0] for note in found["notes"]] == ["a: vsr: left out", "b: vsr: left out"]
+
+
 def test_holm_runs_over_all_overall_scores_shown(tmp_path: Path) -> None:
     runs = []
     for name, hits in (("a", 20), ("b", 32), ("c", 24)):
@@ -102,6 +118,13 @@ def test_every_difference_of_the_runs_is_said(tmp_path: Path) -> None:
         "countbenchqa: only the first run has it",
     ):
         assert expected in notes
+
+
+def test_groups_are_those_of_the_first_run_even_if_it_has_none(tmp_path: Path) -> None:
+    rows = pairs([(True, True), (True, False)])
+    bare = [row | {"groups": {}} for row in rows]
+    found = compare([write_run(tmp_path / "a", bare), write_run(tmp_path / "b", rows)])
+    assert [row["units"] for row in found["comparisons"]] == [4, 4]
 
 
 def test_other_data_are_not_compared(tmp_path: Path) -> None:

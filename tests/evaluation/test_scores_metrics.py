@@ -10,7 +10,7 @@ from blindspot.benchmarks.mme import COGNITION, PERCEPTION
 from blindspot.evaluation.scores import baselines
 from blindspot.evaluation.scores.resampling import kinds, resampled_sums, sign_flip_p
 
-from .score_rows import answers_of, count, mcq, numbers, pairs, random_gqa, text, yes_no
+from .score_rows import answers_of, box, count, mcq, numbers, pairs, random_gqa, text, yes_no
 
 
 def test_mme_adds_accuracy_and_pictures_with_both_right_per_category() -> None:
@@ -117,6 +117,11 @@ def test_chance_is_the_benchmarks_own_or_that_of_the_options() -> None:
     assert numbers(rows, "ade20k")["chance"] == pytest.approx(1 / 4)
     assert numbers(pairs([(True, False)]))["chance_corrected"] == pytest.approx(0)
     assert numbers([text("gqa", 0, "yes", "yes")])["chance"] is None
+
+
+def test_the_same_words_about_two_pictures_are_two_boxes() -> None:
+    rows = [box(0, "[0.1, 0.2, 0.5, 1.0]"), box(1, "[0.1, 0.2, 0.5, 1.0]", picture="2000x1000")]
+    assert (numbers(rows)["value"], numbers(rows[:1])["value"], numbers(rows[1:])["value"]) == (0.5, 1.0, 0.0)
 
 
 def test_the_best_constant_answer_gets_no_pair_right() -> None:

@@ -218,7 +218,18 @@ def test_a_request_has_a_largest_size(server: Server, monkeypatch: pytest.Monkey
 
 def test_a_request_without_a_length_is_refused(server: Server) -> None:
     connection = http.client.HTTPConnection(*server.server_address[:2])  # pyright: ignore[reportArgumentType]
-    connection.request("POST", "/v1/chat/completions", body=iter([b"{}"]), encode_chunked=True)
+    connection.putrequest("POST", "/v1/chat/completions")
+    connection.putheader("Transfer-Encoding", "chunked")
+    connection.endheaders()  # and no body: the server may hang up before it is written
+    assert connection.getresponse().status == 411
+
+
+@pytest.mark.parametrize("length", ["", "-1", "+2", "1_0", "²", "9" * 5000])
+def test_a_length_that_is_no_number_of_bytes_is_refused(server: Server, length: str) -> None:
+    connection = http.client.HTTPConnection(*server.server_address[:2], timeout=5)  # pyright: ignore[reportArgumentType]
+    connection.putrequest("POST", "/v1/chat/completions")
+    connection.putheader("Content-Length", length.encode())
+    connection.endheaders()
     assert connection.getresponse().status == 411
 
 

@@ -11,7 +11,6 @@ import httpx2
 
 from blindspot.errors import UserError
 from blindspot.evaluation.answerers import api_reply, api_request
-from blindspot.evaluation.answerers.api_reply import Answer
 from blindspot.evaluation.answerers.api_retry import LONGEST_HOLD, Luck, Pace, Refused, Trouble, backoff
 from blindspot.evaluation.base import Asked, Reply
 
@@ -19,7 +18,6 @@ KEY_ENV = "OPENAI_API_KEY"
 MOST_BYTES = 16 * 2**20
 """Of a response; an answer is a few kilobytes."""
 CONNECT_SECONDS = 20.0
-MOST_REPORTED = 16
 
 
 class ApiAnswerer:
@@ -39,9 +37,6 @@ class ApiAnswerer:
         attempts: how often a question is tried.
         first_wait: seconds before the second attempt; doubled for each further one.
         extra: further fields of the request, null to leave one out (`api_request.settings`).
-
-    Attributes:
-        reported: what the server called itself in its answers so far: ``model`` and ``system_fingerprint``.
 
     Raises:
         UserError: if the address or the key cannot be used.
@@ -72,7 +67,6 @@ class ApiAnswerer:
         self._first_wait = first_wait
         self._pace = Pace(per_minute)
         self._luck = Luck()
-        self.reported: dict[str, list[str]] = {}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -109,18 +103,14 @@ class ApiAnswerer:
 
     async def _ask(self, client: httpx2.AsyncClient, question: Asked) -> Reply:
         try:
-            answer = await self._until_answered(client, question)
+            reply = await self._until_answered(client, question)
         except (Trouble, Refused) as error:
             self._luck.bad(error, self._where)
             return Reply(question.id, "", error=str(error))
         self._luck.good()
-        for name, value in answer.reported.items():
-            seen = self.reported.setdefault(name, [])
-            if value not in seen and len(seen) < MOST_REPORTED:
-                seen.append(value)
-        return answer.reply
+        return reply
 
-    async def _until_answered(self, client: httpx2.AsyncClient, question: Asked) -> Answer:
+    async def _until_answered(self, client: httpx2.AsyncClient, question: Asked) -> Reply:
         content = api_request.body(question, self._model, self._fields)
         attempt = 1
         while True:
@@ -135,28 +125,20 @@ class ApiAnswerer:
             await asyncio.sleep(backoff(attempt, self._first_wait))
             attempt += 1
 
-    async def _once(self, client: httpx2.AsyncClient, content: bytes, question: str) -> Answer:
+    async def _once(self, client: httpx2.AsyncClient, content: bytes, question: str) -> Reply:
         try:
             async with (
                 asyncio.timeout(self._timeout),
                 client.stream("POST", self._url, content=content, headers={"Content-Type": "application/json"}) as got,
             ):
                 received = await _read(got)
-            return api_reply.read(got.status_code, got.headers, received, question)
+            return api_reply.read(got.status_code, got.headers, received, question, self._key)
         except TimeoutError:
             raise Trouble(f"no answer within {self._timeout:g} s") from None
         except httpx2.RequestError as error:
-            raise Trouble(self._scrubbed(f"{type(error).__name__} {error}")) from None
-        except Trouble as trouble:
-            raise Trouble(self._scrubbed(trouble), trouble.wait) from None
-        except Refused as refused:
-            raise Refused(self._scrubbed(refused)) from None
+            raise Trouble(api_reply.scrubbed(f"{type(error).__name__} {error}", self._key)) from None
         except UserError as error:
-            raise UserError(f"{self._where}, model {self._model}: {self._scrubbed(error)}") from None
-
-    def _scrubbed(self, text: object) -> str:
-        """``text`` without the key, which some servers repeat."""
-        return str(text).replace(self._key, "***") if self._key else str(text)
+            raise UserError(f"{self._where}, model {self._model}: {error}") from None
 
 
 def _key(name: str) -> str:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from blindspot.errors import UserError
 from blindspot.evaluation.answerers.api_retry import Refused, Trouble, retry_after
@@ -19,14 +19,7 @@ STOPPING = {
 }
 
 
-class Answer(NamedTuple):
-    """A reply, and what the server says about itself."""
-
-    reply: Reply
-    reported: dict[str, str]
-
-
-def read(status: int, headers: Mapping[str, str], content: bytes, question: str) -> Answer:
+def read(status: int, headers: Mapping[str, str], content: bytes, question: str, key: str = "") -> Reply:
     """The answer in a response.
 
     Args:
@@ -34,6 +27,7 @@ def read(status: int, headers: Mapping[str, str], content: bytes, question: str)
         headers: of HTTP.
         content: the body.
         question: its id.
+        key: is not in what is raised, even if the server repeats it.
 
     Raises:
         Trouble: if the server failed in a way that may pass, or sent no chat completion.
@@ -46,11 +40,17 @@ def read(status: int, headers: Mapping[str, str], content: bytes, question: str)
         value = None
     error = value.get("error") if isinstance(value, dict) else None
     if not 200 <= status < 300 or error:
-        _raise(_status(status, error), _detail(value, content), retry_after(headers))
+        _raise(_status(status, error), _one_line(_detail(value, content), key) or "nothing said", retry_after(headers))
     try:
         return _answer(value, question)
     except (KeyError, IndexError, TypeError, AttributeError):
-        raise Trouble(f"the server sent no chat completion: {_one_line(content.decode('utf-8', 'replace'))}") from None
+        said = _one_line(content.decode("utf-8", "replace"), key)
+        raise Trouble(f"the server sent no chat completion: {said}") from None
+
+
+def scrubbed(text: str, key: str) -> str:
+    """``text`` without the key, which some servers repeat."""
+    return text.replace(key, "***") if key else text
 
 
 def _status(status: int, error: Any) -> int:
@@ -71,7 +71,7 @@ def _raise(status: int, detail: str, wait: float | None) -> None:
     raise Refused(f"status {status}: {detail}")
 
 
-def _answer(value: Any, question: str) -> Answer:
+def _answer(value: Any, question: str) -> Reply:
     choice = value["choices"][0]
     message, finish = choice["message"], choice.get("finish_reason")
     text = _text(message)
@@ -79,10 +79,7 @@ def _answer(value: Any, question: str) -> Answer:
         raise Refused("the server's content filter withheld the answer")
     if text is None and finish != "length":  # thinking may use up all tokens, and nothing is left to say
         raise KeyError("content")
-    reported = {
-        name: whole(value[name]) for name in ("model", "system_fingerprint") if isinstance(value.get(name), str)
-    }
-    return Answer(Reply(question, whole(text or ""), "length" if finish == "length" else "end"), reported)
+    return Reply(question, whole(text or ""), "length" if finish == "length" else "end")
 
 
 def _text(message: Mapping[str, Any]) -> str | None:
@@ -99,10 +96,11 @@ def _text(message: Mapping[str, Any]) -> str | None:
 def _detail(value: Any, content: bytes) -> str:
     error = value.get("error", value) if isinstance(value, dict) else None
     message = error.get("message") if isinstance(error, dict) else error
-    return _one_line(message if isinstance(message, str) else content.decode("utf-8", "replace")) or "nothing said"
+    return message if isinstance(message, str) else content.decode("utf-8", "replace")
 
 
-def _one_line(text: str) -> str:
-    """The beginning of a server's text, safe for a terminal."""
-    printable = "".join(letter if letter.isprintable() else " " for letter in text[: 2 * LONGEST_DETAIL])
+def _one_line(text: str, key: str) -> str:
+    """The beginning of a server's text, safe for a terminal; no part of the key is left where it is cut off."""
+    beginning = scrubbed(text, key)[: 2 * LONGEST_DETAIL]
+    printable = "".join(letter if letter.isprintable() else " " for letter in beginning)
     return " ".join(printable.split())[:LONGEST_DETAIL]

@@ -78,11 +78,6 @@ class GrowingCache(DynamicCache):
         for layer in self.layers:
             layer.kept_bn = kept_bn  # pyright: ignore[reportAttributeAccessIssue]
 
-    def pick(self, rows_b: Tensor) -> None:
-        """Only these rows, in this order; a row may come more than once."""
-        for layer in self.layers:
-            layer.keys, layer.values = layer.keys[rows_b], layer.values[rows_b]  # pyright: ignore
-
 
 def spread(prefixes: Sequence[DynamicCache], rows: Sequence[Placed], length: int, room: int) -> GrowingCache:
     """A cache of a row for each of ``rows``, that begins with its prefix; what lies before the prefix is zero.

@@ -74,11 +74,12 @@ def likelihoods(model: Any, state: State, options: Sequence[Mapping[str, Sequenc
     ids_bn = torch.tensor([[*ids, *[0] * (most - len(ids))] for _, _, ids in longer], device=first_bv.device)
     state.pick(torch.tensor([row for row, _, _ in longer], device=first_bv.device))
     logits_bnv = advance(model, state, ids_bn[:, :-1])
-    next_bn = _of_tokens(logits_bnv, ids_bn[:, 1:])
+    next_bn = of_tokens(logits_bnv, ids_bn[:, 1:])
     for (row, label, ids), values in zip(longer, next_bn.tolist(), strict=True):
         sums[row][label] += sum(values[: len(ids) - 1])
     return sums
 
 
-def _of_tokens(logits_bnv: Tensor, ids_bn: Tensor) -> Tensor:
+def of_tokens(logits_bnv: Tensor, ids_bn: Tensor) -> Tensor:
+    """Log-probabilities of tokens, shape (batch, n)."""
     return logits_bnv.log_softmax(dim=-1).gather(-1, ids_bn[..., None])[..., 0]

@@ -32,9 +32,12 @@ class LocalAnswerer:
         model: on its device, unless ``device`` names another.
         processor: of the model.
         family: how it is asked; by default that of its config.
-        batch: most questions at a time; halved whenever memory runs out.
+        batch: most questions at a time at first; halved whenever memory runs out.
         share: False: run every prompt whole, by ``generate``.
         device: to move the model to.
+
+    Attributes:
+        batch: most questions at a time, as memory has allowed so far.
     """
 
     def __init__(
@@ -47,7 +50,7 @@ class LocalAnswerer:
         device: torch.device | str | None = None,
     ) -> None:
         self._model = model.eval() if device is None else model.eval().to(device)
-        self._processor, self._batch, self._share = processor, batch, share
+        self._processor, self.batch, self._share = processor, batch, share
         self._family = family or family_of(model.config)
         self._settings = settings_of(model, processor, self._family)
         self._maker = RowMaker(model, processor, self._family)
@@ -75,14 +78,9 @@ class LocalAnswerer:
             "transformers": transformers.__version__,
         }
 
-    @property
-    def batch(self) -> int:
-        """Most questions at a time, as memory has allowed so far."""
-        return self._batch
-
     def answer(self, asked: Sequence[Asked]) -> Iterator[Reply]:
         """See `Answerer`. What a question itself is to blame for becomes its reply's ``error``."""
-        waiting = batches(asked, self._batch, self._shares)[::-1]
+        waiting = batches(asked, self.batch, self._shares)[::-1]
         while waiting:
             part = {one.id: one for one in waiting.pop()}
             full = False
@@ -100,16 +98,17 @@ class LocalAnswerer:
         return LocalAnswerer(self._model, self._processor, self._family, batch=1, share=False)
 
     def _give_way(self, left: list[Asked], waiting: list[list[Asked]]) -> Iterator[Reply]:
-        """Put questions back in smaller batches, or give up one that stood alone."""
+        """Put questions back, and make smaller batches of all that waits; or give up one that stood alone."""
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if len(left) == 1:
             yield Reply(left[0].id, "", error="the question alone does not fit in the device's memory")
-        elif self._batch == 1:
+        elif self.batch == 1:
             waiting += [[one] for one in left]
         else:
-            self._batch = min(self._batch, len(left)) // 2
-            waiting += batches(left, self._batch, self._shares)[::-1]
+            self.batch = min(self.batch, len(left)) // 2
+            everything = [one for batch in (left, *waiting[::-1]) for one in batch]  # the others are too large too
+            waiting[:] = batches(everything, self.batch, self._shares)[::-1]
 
     @cached_property
     def _objection(self) -> str | None:
@@ -140,10 +139,10 @@ class LocalAnswerer:
         begun: dict[Any, list[Row]] = {}
         for row in rows:
             begun.setdefault((id(row.media), row.ids[: row.head]), []).append(row)
-        computed = prefixes(self._model, list(begun.values()), self._batch)
+        computed = prefixes(self._model, list(begun.values()), self.batch)
         pairs = [(row, prefix) for few, prefix in zip(begun.values(), computed, strict=True) for row in few]
         pairs.sort(key=lambda pair: len(pair[0].ids) - pair[1].length)
-        for piece in pieces(len(pairs), self._batch):
+        for piece in pieces(len(pairs), self.batch):
             some = [row for row, _ in pairs[piece]]
             state = begin(self._model, some, [prefix for _, prefix in pairs[piece]])
             if some[0].options:
@@ -158,7 +157,7 @@ class LocalAnswerer:
         for row in rows:
             if row.options:
                 yield _likeliest(row, whole.likelihood(self._model, row, self._settings))
-        for some in whole.alike([row for row in rows if not row.options], 1 if self._family.alone else self._batch):
+        for some in whole.alike([row for row in rows if not row.options], 1 if self._family.alone else self.batch):
             for said in whole.generate(self._model, some, self._settings):
                 yield self._reply(some[said.row], said)
 

@@ -57,7 +57,7 @@ class State:
 
     def pick(self, rows_b: Tensor) -> None:
         """Only these rows, in this order; a row may come more than once."""
-        self.cache.pick(rows_b)
+        self.cache.batch_select_indices(rows_b)
         seen: Seen | None = getattr(self.cache, "blindspot_seen", None)
         if seen is not None:
             self.cache.blindspot_seen = _pick_seen(seen, rows_b)  # pyright: ignore[reportAttributeAccessIssue]

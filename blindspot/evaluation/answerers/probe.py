@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from blindspot.errors import UserError
 from blindspot.evaluation.answerers import whole
@@ -27,17 +28,25 @@ def objection(model: Any, maker: RowMaker, settings: Settings) -> str | None:
     Questions about two pictures of noise go through ``generate``, one by one; then the same tokens are said on top of
     common beginnings, both pictures in one call, and logits are compared. A model whose picture sees the question,
     whose cache is of another kind or whose forward pass wants something else gives itself away here.
+
+    Raises:
+        UserError: if ``generate`` itself computes no numbers: the weights overflow in the type that they are held in.
     """
     try:
         groups = [_rows(maker, seed) for seed in (0, 1)]
         if any(not 0 < row.head < len(row.ids) for rows in groups for row in rows):
             return "no tokens of the prompt are known to be its picture"
-        deviation = _deviation(model, groups, settings)
+        alone_bnv, shared_bnv = _logits(model, groups, settings)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a model raises that is used in a way it does not know
         why = next(iter(str(error).splitlines()), "")
         return f"a common beginning fails ({type(error).__name__}: {why})"
+    if alone_bnv.isnan().any():
+        held = str(model.dtype).removeprefix("torch.")
+        raise UserError(f"in {held} this model computes no numbers; choose another --dtype")
+    known = alone_bnv.isfinite()
+    deviation = float((alone_bnv - shared_bnv)[known].square().mean().sqrt() / alone_bnv[known].std())
     if deviation <= (MOST if model.dtype == torch.float32 else MOST_ROUNDED):
         return None
     return f"on top of a common beginning, logits differ by {deviation:.1%}"
@@ -56,15 +65,12 @@ def _rows(maker: RowMaker, seed: int) -> list[Row]:
     return rows
 
 
-def _deviation(model: Any, groups: Sequence[Sequence[Row]], settings: Settings) -> float:
-    """How far logits are from those of ``generate``, as a share of their spread."""
+def _logits(model: Any, groups: Sequence[Sequence[Row]], settings: Settings) -> tuple[Tensor, Tensor]:
+    """Logits of ``generate``, and on top of common beginnings."""
     rows = [row for group in groups for row in group]
     said_bn = torch.tensor([rows[0].ids[-TOKENS:]] * len(rows), device=model.device)
     alone_bnv = torch.cat([whole.forced(model, [row], said_bn[:1], settings) for row in rows])
     made = prefixes(model, groups, most=len(groups))
     state = begin(model, rows, [prefix for prefix, group in zip(made, groups, strict=True) for _ in group])
     first_b1v = state.logits_bv[:, None]
-    shared_bnv = torch.cat([first_b1v, advance(model, state, said_bn[:, :-1])], dim=1)
-    known = alone_bnv.isfinite()
-    difference = (alone_bnv - shared_bnv)[known]
-    return float(difference.square().mean().sqrt() / alone_bnv[known].std())
+    return alone_bnv, torch.cat([first_b1v, advance(model, state, said_bn[:, :-1])], dim=1)

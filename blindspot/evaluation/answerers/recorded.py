@@ -67,10 +67,12 @@ def _jsonl(path: Path, benchmark: str | None) -> Iterator[tuple[str, Reply]]:
             raise UserError(f'{path}:{number}: not an answer; a line is like {{"id": "17", "raw": "Yes"}}')
         if benchmark is not None and row.get("benchmark", benchmark) != benchmark:
             raise UserError(f"{path}:{number}: an answer to {row['benchmark']}, but {benchmark} is asked")
-        if not isinstance(row.get("likelihood"), dict | None):
+        likelihood = row.get("likelihood")
+        numbers = isinstance(likelihood, dict) and all(isinstance(value, int | float) for value in likelihood.values())
+        if not (likelihood is None or numbers):
             raise UserError(f"{path}:{number}: the likelihood must hold a number for each answer")
         stopped = "length" if row.get("stopped") == "length" else "end"
-        yield f"line {number}", Reply(str(row["id"]), whole(row["raw"]), stopped, row.get("likelihood"))
+        yield f"line {number}", Reply(str(row["id"]), whole(row["raw"]), stopped, likelihood)
 
 
 def _tsv(path: Path) -> Iterator[tuple[str, Reply]]:

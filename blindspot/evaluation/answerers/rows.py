@@ -124,11 +124,10 @@ class RowMaker:
         if asked.options and self._family.generate is not None:
             raise UserError("a model with code of its own to generate gives no likelihoods")
         text = self._family.render(processor, asked.prompt)
-        inputs = {name: value for name, value in self._family.inputs(processor, [text], [pictures]).items()}
+        inputs = dict(self._family.inputs(processor, [text], [pictures]))
         ids = tuple(inputs.pop("input_ids")[0].tolist())
         if not inputs.pop("attention_mask", torch.ones(1)).all():
             raise UserError("the processor pads a prompt that stands alone")
-        inputs.pop("labels", None)
         types = {name: inputs.pop(name) for name in list(inputs) if name.endswith("token_type_ids")}
         own = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
         media = media if media is not None and _equal(media, own) else own

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from blindspot.evaluation.answerers.decoding import Said
+from blindspot.evaluation.answerers.decoding import Said, of_tokens
 from blindspot.evaluation.answerers.prefix import on_device
 from blindspot.evaluation.answerers.rows import Row
 from blindspot.evaluation.answerers.settings import Settings
@@ -58,7 +58,7 @@ def likelihood(model: Any, row: Row, settings: Settings) -> dict[str, float]:
     most = max(map(len, options))
     ids_bn = torch.tensor([[*ids, *ids[-1:] * (most - len(ids))] for ids in options])
     logits_bnv = forced(model, [row] * len(options), ids_bn, settings)
-    token_bn = logits_bnv.log_softmax(dim=-1).gather(-1, ids_bn.to(logits_bnv.device)[..., None])[..., 0]
+    token_bn = of_tokens(logits_bnv, ids_bn.to(logits_bnv.device))
     sums = [sum(values[: len(ids)]) for values, ids in zip(token_bn.tolist(), options, strict=True)]
     return dict(zip(row.options, sums, strict=True))
 
@@ -68,7 +68,7 @@ def forced(model: Any, rows: Sequence[Row], ids_bn: Tensor, settings: Settings) 
     """Logits behind the rows' prompts while they say ``ids_bn``, shape (batch, n, vocabulary)."""
     out = model.generate(
         **padded(model, rows, settings.pad),
-        **settings.arguments,
+        **{**settings.arguments, "eos_token_id": None},  # what is to be said is said to its end
         max_new_tokens=ids_bn.shape[1],
         logits_processor=LogitsProcessorList([Forced(ids_bn)]),
         output_logits=True,

@@ -115,9 +115,9 @@ class Family:
         model_types: values of ``model_type`` in ``config.json``.
         checkpoints: Hugging Face ids, the study's first.
         dtype: that its evaluation is published with.
-        boxes: how it says where something is; a convention of `blindspot.evaluation.localisation`.
-        box_prompt: how it is asked where something is; ``{phrase}`` stands for what.
         prompts: the prompt profile that ``auto`` means.
+        boxes: how it says where something is; a convention of `blindspot.evaluation.localisation`. LLaVA's by default.
+        box_prompt: how it is asked where something is; ``{phrase}`` stands for what. LLaVA's words by default.
         bounds: what the image processor is told beyond the checkpoint's own settings.
         generation: keyword arguments of ``generate``, the longest answer excepted: that is the prompt's.
         shares_prefix: whether what precedes the question can be computed once for all questions about a picture.
@@ -135,9 +135,9 @@ class Family:
     model_types: tuple[str, ...]
     checkpoints: tuple[str, ...]
     dtype: str
-    boxes: str
-    box_prompt: str
     prompts: str
+    boxes: str = "llava-normalised"
+    box_prompt: str = "Please provide the bounding box coordinate of the region this sentence describes: {phrase}"
     bounds: Mapping[str, Any] = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=lambda: dict(GREEDY))
     shares_prefix: bool = True

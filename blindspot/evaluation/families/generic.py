@@ -8,7 +8,5 @@ FAMILY = Family(
     model_types=(),
     checkpoints=(),
     dtype="auto",
-    boxes="llava-normalised",
-    box_prompt="Please provide the bounding box coordinate of the region this sentence describes: {phrase}",
     prompts="plain",
 )

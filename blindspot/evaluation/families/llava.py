@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature
 
 from blindspot.evaluation.base import Prompt
-from blindspot.evaluation.families.base import Family, by_chat_template, mark, rgb, with_padding
+from blindspot.evaluation.families.base import Family, by_chat_template, by_processor, mark, rgb, with_padding
 from blindspot.model.conversation import PICTURE, SYSTEM, Span
 from blindspot.model.encoding import token_ids
 
@@ -28,6 +28,8 @@ def _encode(
     LLaVA tokenises what is between pictures piece by piece, so that the text behind a picture begins as a text does;
     transformers' processor tokenises the whole, and with some tokenizers (``legacy`` false) a ``▁`` is missing then.
     """
+    if hasattr(processor, "image_break_token"):  # Pixtral's: a picture is more than its placeholders
+        return by_processor(family, processor, texts, pictures)
     tokenizer = with_padding(processor.tokenizer)
     flat = [picture for few in rgb(pictures) for picture in few]
     features: dict[str, Any] = {}
@@ -57,8 +59,6 @@ FAMILY = Family(
     model_types=("blindspot", "llava", "llava_llama"),
     checkpoints=("llava-hf/llava-1.5-7b-hf", "liuhaotian/llava-v1.5-7b"),
     dtype="float16",
-    boxes="llava-normalised",
-    box_prompt="Please provide the bounding box coordinate of the region this sentence describes: {phrase}",
     prompts="llava",
     template=_template,
     encode=_encode,

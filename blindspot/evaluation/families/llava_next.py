@@ -12,7 +12,5 @@ FAMILY = Family(
         "llava-hf/llama3-llava-next-8b-hf",
     ),
     dtype="float16",
-    boxes="llava-normalised",
-    box_prompt="Please provide the bounding box coordinate of the region this sentence describes: {phrase}",
     prompts="llava_next",
 )

@@ -22,8 +22,6 @@ FAMILY = Family(
     model_types=("llava_onevision",),
     checkpoints=("llava-hf/llava-onevision-qwen2-7b-ov-hf", "llava-hf/llava-onevision-qwen2-7b-si-hf"),
     dtype="float16",
-    boxes="llava-normalised",
-    box_prompt="Please provide the bounding box coordinate of the region this sentence describes: {phrase}",
     prompts="llava_onevision",
     template=_template,
 )

@@ -8,8 +8,6 @@ FAMILY = Family(
     model_types=("smolvlm", "idefics3"),
     checkpoints=("HuggingFaceTB/SmolVLM2-2.2B-Instruct", "HuggingFaceTB/SmolVLM2-500M-Video-Instruct"),
     dtype="float32",
-    boxes="llava-normalised",
-    box_prompt="Please provide the bounding box coordinate of the region this sentence describes: {phrase}",
     prompts="smolvlm",
     nested=True,
 )

@@ -16,8 +16,8 @@ from PIL import Image
 from blindspot.benchmarks.boxes import Box, Place, shown
 from blindspot.errors import UserError
 from blindspot.evaluation.localisation.finding import Finding
-from blindspot.evaluation.scores.text import clean
 from blindspot.files import write_via
+from blindspot.text import clean
 
 SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
 OURS, GOLD, TEXT, READ, MUTED = "#ff7f0e", "#2ca02c", "#222222", "#a04000", "#666666"

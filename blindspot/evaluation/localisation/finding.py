@@ -1,11 +1,10 @@
 """One phrase, one picture, several models: what each found."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from blindspot.benchmarks.boxes import Box, Located, locate
-from blindspot.evaluation.localisation.form import with_prompt
 from blindspot.evaluation.localisation.single import Subject
 from blindspot.model import images
 
@@ -69,9 +68,9 @@ def find(subject: Subject, picture: Path, phrase: str, prompt: str | None = None
         prompt: instead of the family's own; ``{phrase}`` stands for the phrase.
 
     Raises:
-        UserError: as `Subject.ask`, or if the prompt has no place for the phrase.
+        UserError: as `Subject.ask`.
     """
-    form = subject.form if prompt is None else with_prompt(subject.form, prompt)
+    form = subject.form if prompt is None else replace(subject.form, prompt=prompt)
     asked = form.ask(phrase)
     reply = subject.ask(picture, asked)
     view = form.view(images.open_image(picture).size)

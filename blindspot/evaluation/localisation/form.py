@@ -64,15 +64,14 @@ def is_miniature(processor: Any) -> bool:
     return backend is not None and isinstance(backend.model, WordLevel)
 
 
-def with_prompt(form: Form, prompt: str) -> Form:
-    """The form with another prompt.
+def refuse_without_phrase(prompt: str) -> None:
+    """Refuse a prompt that has no place for the phrase.
 
     Raises:
-        UserError: if it has no place for the phrase.
+        UserError: if it has none.
     """
     if PHRASE not in prompt:
         raise UserError(f"the prompt {prompt[:60]!r} has no {PHRASE} in it, which stands for what is looked for")
-    return Form(form.convention, prompt, form.view)
 
 
 def _view(family: Family, image_processor: Any, picture: Size) -> View:

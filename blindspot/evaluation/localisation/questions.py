@@ -1,19 +1,22 @@
 """Questions for boxes in a run: put in the model's own words, and kept with what it takes to read their answers."""
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from blindspot.benchmarks.base import Benchmark, Collection
+from blindspot.benchmarks.base import Collection
 from blindspot.benchmarks.scoring.boxes import CONVENTION, VIEW
 from blindspot.errors import UserError
 from blindspot.evaluation.base import Prompt
-from blindspot.evaluation.localisation.form import Form
 from blindspot.evaluation.prompts import PROFILES, Profile
 from blindspot.question import Question
+
+if TYPE_CHECKING:
+    from blindspot.evaluation.localisation.form import Form
 
 KIND = "boxes"
 
 
-def with_form(collection: Collection, form: Form | None) -> Collection:
+def with_form(collection: Collection, form: "Form | None") -> Collection:
     """The collection with its questions for boxes in a model's form; the others are untouched.
 
     The prompt becomes the form's; the groups get the convention and the view, so that answers can be scored later
@@ -39,13 +42,13 @@ def with_form(collection: Collection, form: Form | None) -> Collection:
 def asking_for_boxes(profile: Profile) -> Profile:
     """The prompt profile, except that questions for boxes are asked as they stand: nothing about letters or words."""
 
-    def ask(question: Question, benchmark: Benchmark) -> Prompt:
-        return (PROFILES["plain"] if question.kind == KIND else profile)(question, benchmark)
+    def ask(question: Question) -> Prompt:
+        return (PROFILES["plain"] if question.kind == KIND else profile)(question)
 
     return ask
 
 
-def _in_form(question: Question, form: Form) -> Question:
+def _in_form(question: Question, form: "Form") -> Question:
     if question.kind != KIND:
         return question
     width, height = question.groups["picture"].split("x")

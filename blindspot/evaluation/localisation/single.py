@@ -38,10 +38,8 @@ class Subject:
             UserError: if the picture or the question cannot be put to the model; a model of the miniature names the
                 words that it knows.
         """
-        opened = images.open_image(picture)
-        images.refuse_elongated(opened)
         if is_miniature(self._processor):
-            return Reply("", load.ask(self._model, self._processor, opened, question))
+            return Reply("", load.ask(self._model, self._processor, images.open_image(picture), question))
         asked = Asked("", Prompt((PICTURE, harmless(question)), longest=LONGEST), (picture.read_bytes(),), ("",))
         (reply,) = LocalAnswerer(self._model, self._processor, batch=1, share=False).answer([asked])
         if reply.error is not None:

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 
-from blindspot.errors import one_of
-
 BASELINE = "LLaVA-1.5"
 TABLES = ("1", "2", "4", "5")
 _UNITS = {"fraction": 1.0, "percent": 100.0}
@@ -60,12 +58,7 @@ class Paper:
         return 0.5 * 10.0**-decimals / column.scale
 
     def row(self, model: str) -> dict[tuple[str, str], str]:
-        """The cells of a model as printed, by benchmark and metric.
-
-        Raises:
-            UserError: if the paper has no such model.
-        """
-        one_of(model, self.roles, "the paper's row", "model of the paper")
+        """The cells of a model as printed, by benchmark and metric."""
         return {column.key: self.printed[(model, *column.key)] for column in self.columns}
 
     def main_columns(self) -> Iterator[Column]:

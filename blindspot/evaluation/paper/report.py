@@ -9,9 +9,9 @@ from statsmodels.stats.proportion import proportions_ztest
 
 from blindspot.evaluation.paper.basis import basis, fits, interval
 from blindspot.evaluation.paper.numbers import BASELINE, Column, Paper, load
-from blindspot.evaluation.statistics import CONFIDENCE, chance_corrected, holm
+from blindspot.evaluation.statistics import ALPHA, CONFIDENCE, chance_corrected, holm
+from blindspot.text import rounded
 
-ALPHA = 0.05
 PAIRS = (
     ("LLaVA-2D-RoPE", BASELINE, "2D-RoPE"),
     ("LLaVA-SigLIP-2D-RoPE", "LLaVA-SigLIP", "2D-RoPE"),
@@ -52,12 +52,14 @@ def report() -> dict[str, Any]:
         ``notes``.
     """
     paper = load()
-    scores = [_score(paper, model, column) for model in paper.roles for column in paper.columns]
-    differences = [
-        {"variant": variant, "baseline": baseline, "moves": moves, **_difference(paper, variant, baseline, column)}
-        for variant, baseline, moves in PAIRS
-        for column in paper.main_columns()
-    ]
+    scores = rounded([_score(paper, model, column) for model in paper.roles for column in paper.columns])
+    differences = rounded(
+        [
+            {"variant": variant, "baseline": baseline, "moves": moves, **_difference(paper, variant, baseline, column)}
+            for variant, baseline, moves in PAIRS
+            for column in paper.main_columns()
+        ]
+    )
     for row, p_holm in zip(differences, holm([row["p"] for row in differences]), strict=True):
         row["p_holm"], row["significant"] = p_holm, p_holm is not None and p_holm < ALPHA
     return {
@@ -94,10 +96,10 @@ def _score(paper: Paper, model: str, column: Column) -> dict[str, Any]:
         "benchmark": column.benchmark,
         "metric": column.metric,
         "printed": paper.printed[(model, *column.key)],
-        "value": _six(value),
-        "low": _six(found.low),
-        "high": _six(found.high),
-        "chance_corrected": _six(chance_corrected(value, basis(paper, model, column).chance)),
+        "value": value,
+        "low": found.low,
+        "high": found.high,
+        "chance_corrected": chance_corrected(value, basis(paper, model, column).chance),
         "fits": fits(paper, model, column),
     }
 
@@ -112,11 +114,11 @@ def _difference(paper: Paper, variant: str, baseline: str, column: Column) -> di
     return {
         "benchmark": column.benchmark,
         "scale": column.scale,
-        "difference": _six(change),
-        "low": _six(change - half),
-        "high": _six(change + half),
-        "z": _six(float(z)),
-        "p": _six(float(p)),
+        "difference": change,
+        "low": change - half,
+        "high": change + half,
+        "z": float(z),
+        "p": float(p),
     }
 
 
@@ -130,7 +132,3 @@ def _counted(differences: list[dict[str, Any]]) -> Iterator[str]:
             f"{moves} against {against}: of {len(rows)} differences {up} are gains and {down} losses beyond the noise "
             f"of the questions (Holm over {len(differences)} tests); {len(rows) - up - down} are not told from it."
         )
-
-
-def _six(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.6g}")

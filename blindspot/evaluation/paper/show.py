@@ -9,7 +9,8 @@ from rich.text import Text
 
 from blindspot.evaluation.paper.numbers import BASELINE
 from blindspot.evaluation.scores.pieces import pieces
-from blindspot.evaluation.scores.text import MINUS, number, signed
+from blindspot.evaluation.scores.text import number, signed
+from blindspot.text import MINUS
 
 Report = Mapping[str, Any]
 

@@ -1,18 +1,16 @@
 """Prompt profiles: from a question to what a model is asked.
 
-A profile is a function ``(question, benchmark) -> Prompt``. A question whose ``images`` are empty is asked blind.
+A profile is a function ``Question -> Prompt``. A question whose ``images`` are empty is asked blind.
 """
 
 from collections.abc import Callable
 
-from blindspot.benchmarks.base import Benchmark
 from blindspot.errors import one_of
 from blindspot.evaluation.base import Prompt
 from blindspot.evaluation.prompts import llava, plain, smolvlm, vlmevalkit
-from blindspot.evaluation.prompts.marks import marks
 from blindspot.question import Question
 
-Profile = Callable[[Question, Benchmark], Prompt]
+Profile = Callable[[Question], Prompt]
 
 PROFILES: dict[str, Profile] = {
     "llava": llava.llava,
@@ -39,4 +37,4 @@ def profile(name: str) -> Profile:
     return PROFILES[name]
 
 
-__all__ = ["PROFILES", "Profile", "marks", "profile"]
+__all__ = ["PROFILES", "Profile", "profile"]

@@ -1,6 +1,5 @@
 """LLaVA-1.5 as its authors ask it, and as the study's evaluation code asked it."""
 
-from blindspot.benchmarks.base import Benchmark
 from blindspot.evaluation.base import PICTURE, Prompt
 from blindspot.evaluation.prompts.marks import harmless, pictures_first
 from blindspot.evaluation.prompts.texts import llava_adapter, llava_scripts
@@ -13,7 +12,7 @@ PAPER_SYSTEM = (
 """Not LLaVA's, which says "user": VLMEvalKit has this one in its code since July 2024."""
 
 
-def llava(question: Question, benchmark: Benchmark) -> Prompt:
+def llava(question: Question) -> Prompt:
     """LLaVA-1.5's own evaluation: pictures, each on a line, the question, and a request for a letter or a word.
 
     The family adds LLaVA's template. As in LLaVA's scripts an answer has at most 128 tokens.
@@ -21,7 +20,7 @@ def llava(question: Question, benchmark: Benchmark) -> Prompt:
     return Prompt(pictures_first(len(question.images), llava_scripts(question)), longest=128)
 
 
-def paper(question: Question, benchmark: Benchmark) -> Prompt:
+def paper(question: Question) -> Prompt:
     """What VLMEvalKit sent for the study: another system text, the picture inline, a blank behind ``ASSISTANT:``."""
     text = llava_adapter(question)
     shown = f" {PICTURE} " * len(question.images) + harmless(text)

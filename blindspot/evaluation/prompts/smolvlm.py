@@ -1,6 +1,5 @@
 """SmolVLM2 as VLMEvalKit's adapter asks it (September 2025): whole texts, a template per group of benchmarks."""
 
-from blindspot.benchmarks.base import Benchmark
 from blindspot.evaluation.base import PICTURE, Prompt
 from blindspot.evaluation.prompts.marks import harmless, pictures_first, pictures_inside
 from blindspot.evaluation.prompts.texts import data_set, texts_of
@@ -10,7 +9,7 @@ _BEGIN, _END = "<|im_start|>User:", "<end_of_utterance>\nAssistant:"
 _SELECT = "Please select the correct answer from the options above."
 
 
-def smolvlm(question: Question, benchmark: Benchmark) -> Prompt:
+def smolvlm(question: Question) -> Prompt:
     """SmolVLM2: ``User:`` and ``Assistant:``, with ``Choices`` and ``Answer:`` where the adapter has them."""
     pictures, text = len(question.images), data_set(question).strip()
     said, shown = harmless(text), PICTURE * pictures

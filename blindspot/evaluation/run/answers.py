@@ -52,7 +52,10 @@ class Part(AbstractContextManager["Part"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as failure:  # what a full disk did not take is tried once more
+            raise self._unwritable(failure) from failure
 
     def _unwritable(self, error: OSError) -> UserError:
         reason = error.strerror or error
@@ -90,9 +93,13 @@ def finish(
         replies: one for each question.
     """
     write_jsonl(folder / ANSWERS, (_row(one, prompt(one), replies[one.id]) for one in questions))
-    (folder / ERRORS).unlink(missing_ok=True)
-    for path in folder.glob(_PARTS):
-        path.unlink()
+    tidy(folder)
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a benchmark without all its answers needs, and what a kill left of writing them."""
+    for path in (folder / ERRORS, *folder.glob(_PARTS), *folder.glob(f".{ANSWERS}.*")):
+        path.unlink(missing_ok=True)
 
 
 def finished(folder: Path, questions: Sequence[Question]) -> bool:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from blindspot.benchmarks.base import Benchmark, Images
 from blindspot.errors import UserError
 from blindspot.evaluation.base import Asked, Prompt
+from blindspot.evaluation.prompts import Profile
 from blindspot.evaluation.prompts.marks import marks
 from blindspot.question import Question
-
-PromptProfile = Callable[[Question, Benchmark], Prompt]
 
 MOST_QUESTIONS, MOST_PICTURES = 8192, 1024
 """Of a portion: enough to sort by length and to share pictures in, little enough for memory."""
@@ -26,18 +25,14 @@ class Asking:
     Attributes:
         benchmark: which.
         images: its pictures, as they are to be shown.
-        prompts: makes the prompt.
+        prompt: makes the prompt of a question.
         likelihood: ask for the likelihood of the allowed answers, where they are few.
     """
 
     benchmark: Benchmark
     images: Images
-    prompts: PromptProfile
+    prompt: Profile
     likelihood: bool = False
-
-    def prompt(self, question: Question) -> Prompt:
-        """What a question is asked with."""
-        return self.prompts(question, self.benchmark)
 
     def portions(
         self, questions: Sequence[Question], done: Container[str], failed: Callable[[Question, str], None]

@@ -3,7 +3,7 @@
 import json
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,12 @@ def claim(out: Path, identity: Mapping[str, Any], finished: bool) -> None:
     if finished:
         theirs["versions"] = ours["versions"]
     shared = [name for name in our_benchmarks if name in their_benchmarks]
-    differing = _differences(
+    differing = leaves_differing(
         theirs | {name: their_benchmarks[name] for name in shared},
         ours | {name: our_benchmarks[name] for name in shared},
     )
-    if differing:
-        raise UserError(f"{out} holds another run ({'; '.join(differing[:_MOST_NAMED])}); choose another --out")
+    if lines := [f"{name} is {short(there)} there, {short(now)} now" for name, there, now in differing]:
+        raise UserError(f"{out} holds another run ({'; '.join(lines[:_MOST_NAMED])}); choose another --out")
     if len(shared) < len(our_benchmarks):
         write_json(path, held | {"benchmarks": their_benchmarks | our_benchmarks})
 
@@ -82,17 +82,16 @@ def _read(path: Path) -> dict[str, Any]:
     return held
 
 
-def _differences(theirs: Any, ours: Any, name: str = "") -> list[str]:
-    """What differs, one line each: ``name is this there, that now``."""
-    if isinstance(theirs, dict) and isinstance(ours, dict):
-        return [
-            line
-            for key in [*theirs, *(key for key in ours if key not in theirs)]
-            for line in _differences(theirs.get(key), ours.get(key), f"{name}.{key}".strip("."))
-        ]
-    return [] if theirs == ours else [f"{name} is {_short(theirs)} there, {_short(ours)} now"]
+def leaves_differing(a: Any, b: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two JSON values differ: the path, and what is there; None where there is nothing."""
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        for key in {**a, **b}:
+            yield from leaves_differing(a.get(key), b.get(key), f"{name}.{key}".strip("."))
+    elif a != b:
+        yield name, a, b
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A JSON value in a few words."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:56]}..."

@@ -9,8 +9,9 @@ from typing import Any
 from blindspot.benchmarks.base import Collection
 from blindspot.errors import UserError
 from blindspot.evaluation.base import Answerer, Asked, Reply
+from blindspot.evaluation.prompts import Profile
 from blindspot.evaluation.run import answers
-from blindspot.evaluation.run.asking import Asking, PromptProfile, first_of, share
+from blindspot.evaluation.run.asking import Asking, first_of, share
 from blindspot.evaluation.run.conditions import AS_PUBLISHED, Condition
 from blindspot.evaluation.run.folder import claim, versions
 from blindspot.evaluation.run.ranks import Ranks, joined
@@ -63,7 +64,7 @@ def evaluate(
     collections: Sequence[Collection],
     out: Path,
     *,
-    prompts: PromptProfile,
+    prompts: Profile,
     prompt_profile: str,
     condition: Condition = AS_PUBLISHED,
     limit: int | None = None,
@@ -93,6 +94,7 @@ def evaluate(
         unanswered: dict[str, Mapping[str, str]] = {}
         for task in tasks:
             if answers.finished(task.folder, task.questions):
+                ranks.first_does(lambda task=task: answers.tidy(task.folder))
                 continue
             errors = _ask(task, answerer, ranks, report or _silent)
             if errors:
@@ -101,7 +103,7 @@ def evaluate(
 
 
 def preview(
-    collection: Collection, prompts: PromptProfile, condition: Condition = AS_PUBLISHED, most: int = 3
+    collection: Collection, prompts: Profile, condition: Condition = AS_PUBLISHED, most: int = 3
 ) -> list[Asked]:
     """The first questions as an answerer would get them.
 
@@ -116,7 +118,7 @@ def preview(
     return [asked for portion in task.asking.portions(task.questions[:most], (), failed) for asked in portion]
 
 
-def _task(collection: Collection, out: Path, prompts: PromptProfile, condition: Condition, limit: int | None) -> _Task:
+def _task(collection: Collection, out: Path, prompts: Profile, condition: Condition, limit: int | None) -> _Task:
     benchmark = collection.benchmark
     _refuse_twins(benchmark.name, collection.questions)
     asking = Asking(benchmark, condition.images(collection.images), prompts, condition.likelihood)
@@ -175,8 +177,16 @@ def _replies(answerer: Answerer, portion: Sequence[Asked]) -> Iterator[Reply]:
         if reply.id not in waiting:
             raise RuntimeError(f"the answerer answered {reply.id!r} twice, or without being asked")
         del waiting[reply.id]
-        yield reply
+        yield _finite(reply)
     yield from (Reply(name, "", error="the answerer gave no reply") for name in waiting)
+
+
+def _finite(reply: Reply) -> Reply:
+    """The reply, or an error in place of likelihoods that overflowed: no file could hold them."""
+    for label, value in (reply.likelihood or {}).items():
+        if not (isinstance(value, int | float) and abs(value) < float("inf")):
+            return Reply(reply.id, "", error=f"the likelihood of {label!r} is {value}")
+    return reply
 
 
 def _close(task: _Task, errors: Mapping[str, str]) -> None:

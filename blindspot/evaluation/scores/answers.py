@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from blindspot.benchmarks.base import Benchmark
+from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.benchmarks.scoring.base import Profile
 from blindspot.benchmarks.scoring.rows import Item, read_row
 from blindspot.errors import UserError
@@ -62,6 +63,7 @@ class Answers:
         images_q: how many pictures were shown.
         groups: labels to report by; a group that a question lacks is `labels.ABSENT`.
         scorings: by the profile's name.
+        unscored: why there is none, by the name of each profile that cannot score every row.
     """
 
     benchmark: Benchmark
@@ -74,12 +76,13 @@ class Answers:
     images_q: np.ndarray
     groups: dict[str, Labels]
     scorings: dict[str, Scoring]
+    unscored: dict[str, str]
 
     def __len__(self) -> int:
         return len(self.row_of)
 
-    def take(self, rows: np.ndarray, groups: dict[str, Labels] | None = None) -> "Answers":
-        """Some of the questions in a given order, with ``groups`` in place of their own if given."""
+    def take(self, rows: np.ndarray) -> "Answers":
+        """Some of the questions in a given order."""
         ids = list(self.row_of)
         return replace(
             self,
@@ -90,32 +93,23 @@ class Answers:
             cut_q=self.cut_q[rows],
             prompt_q=self.prompt_q[rows],
             images_q=self.images_q[rows],
-            groups=groups or {name: labels.take(rows) for name, labels in self.groups.items()},
+            groups={name: labels.take(rows) for name, labels in self.groups.items()},
             scorings={name: scoring.take(rows) for name, scoring in self.scorings.items()},
         )
 
 
-def read_answers(
-    paths: Sequence[Path], profiles: Sequence[Profile], benchmarks: Mapping[str, Benchmark]
-) -> dict[str, Answers]:
+def read_answers(paths: Sequence[Path], profiles: Sequence[Profile]) -> dict[str, Answers]:
     """Read and score files of answers, by benchmark, in the order of their first rows.
 
     Raises:
         UserError: if a file cannot be read or a row is not an answer; it names the line.
     """
     rows = ((f"{path}:{number}", row) for path in paths for number, row in enumerate(read_jsonl(path), start=1))
-    return collect(rows, profiles, benchmarks)
+    return collect(rows, profiles)
 
 
-def collect(
-    rows: Iterable[tuple[str, Any]], profiles: Sequence[Profile], benchmarks: Mapping[str, Benchmark]
-) -> dict[str, Answers]:
-    """Score rows of answers, each given with its place for messages.
-
-    Args:
-        rows: as in answers.jsonl.
-        profiles: the first must be able to score every row; another that cannot is left out for that benchmark.
-        benchmarks: by name.
+def collect(rows: Iterable[tuple[str, Any]], profiles: Sequence[Profile]) -> dict[str, Answers]:
+    """Score rows of answers as in answers.jsonl, each given with its place for messages.
 
     Raises:
         UserError: as `read_answers`.
@@ -123,12 +117,9 @@ def collect(
     sheets: dict[str, _Sheet] = {}
     for place, row in rows:
         item = read_row(row, place)
-        name = item.benchmark
-        sheet = sheets.get(name)
+        sheet = sheets.get(item.benchmark)
         if sheet is None:
-            if name not in benchmarks:
-                raise UserError(f"{place}: {name} has no metrics here; known are {', '.join(benchmarks)}")
-            sheet = sheets[name] = _Sheet(benchmarks[name], profiles)
+            sheet = sheets[item.benchmark] = _Sheet(BENCHMARKS[item.benchmark], profiles)
         sheet.add(item, row)
     return {name: sheet.finish() for name, sheet in sheets.items()}
 
@@ -188,13 +179,14 @@ class _Sheet:
         self._options, self._cut, self._images, self._prompt = array("b"), array("b"), array("l"), array("q")
         self._groups: dict[str, LabelsBuilder] = {}
         self._scored = [_Scored(profile) for profile in profiles]
+        self._unscored: dict[str, str] = {}
         self._known: dict[Hashable, list[_Verdict]] = {}
 
     def add(self, item: Item, row: Mapping[str, Any]) -> None:
         """Add a row that `read_row` has read as ``item``.
 
         Raises:
-            UserError: if it lacks an id, has one that came before, or the main profile cannot score it.
+            UserError: if it lacks an id, has one that came before, or is malformed.
         """
         own, groups, images = row.get("id"), row.get("groups") or {}, row.get("images") or []
         if not isinstance(own, str):
@@ -206,7 +198,8 @@ class _Sheet:
         if not isinstance(images, list):
             raise UserError(f"{item.where}: 'images' must be a list")
         place = self._row_of[own] = len(self._row_of)
-        for scored, verdict in zip(self._scored, self._judged(item), strict=True):
+        verdicts = self._judged(item)
+        for scored, verdict in zip(self._scored, verdicts, strict=True):
             scored.add(verdict)
         self._gold.add(item.gold)
         self._kind.add(item.kind)
@@ -224,7 +217,7 @@ class _Sheet:
         """What each profile says; short answers that came before are not judged again."""
         if item.likelihood or item.passes or len(item.raw) > _SHORT:
             return self._judge(item)
-        key = (item.raw, item.gold, item.kind, item.golds, *item.choices, *item.choices.values())
+        key = (item.raw, item.gold, item.kind, item.golds, item.seen, *item.choices, *item.choices.values())
         found = self._known.get(key)
         if found is None:
             if len(self._known) >= _MOST_KNOWN:
@@ -233,14 +226,12 @@ class _Sheet:
         return found
 
     def _judge(self, item: Item) -> list[_Verdict]:
-        verdicts = [self._scored[0].judge(item)]
-        for scored in self._scored[1:]:
-            try:
-                verdicts.append(scored.judge(item))
-            except UserError:
-                self._scored.remove(scored)
-                self._known.clear()
-        return verdicts
+        unable = {scored.profile.name: problem for scored in self._scored if (problem := scored.profile.why_not(item))}
+        if unable:
+            self._unscored |= {name: f"{item.where}: {problem}" for name, problem in unable.items()}
+            self._scored = [scored for scored in self._scored if scored.profile.name not in unable]
+            self._known.clear()
+        return [scored.judge(item) for scored in self._scored]
 
     def finish(self) -> Answers:
         rows = len(self._row_of)
@@ -255,4 +246,5 @@ class _Sheet:
             np.array(self._images, dtype=np.int64),
             {name: builder.finish(rows) for name, builder in self._groups.items()},
             {scored.profile.name: scored.finish() for scored in self._scored},
+            self._unscored,
         )

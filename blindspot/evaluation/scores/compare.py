@@ -4,27 +4,27 @@ Suffixes: ``q`` shared questions, ``c`` clusters, ``t`` terms, ``u`` units.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from blindspot.benchmarks.base import Metric
+from blindspot.benchmarks.scoring import DEFAULT
 from blindspot.errors import UserError
 from blindspot.evaluation.scores.answers import Answers
 from blindspot.evaluation.scores.differing import differing, rows_differing
-from blindspot.evaluation.scores.metrics import ALPHA, SPREADS, replicates
-from blindspot.evaluation.scores.report import DEFAULT_PROFILE, METHOD
+from blindspot.evaluation.scores.metrics import SPREADS, replicates
+from blindspot.evaluation.scores.report import METHOD
 from blindspot.evaluation.scores.resampling import sign_flip_p
 from blindspot.evaluation.scores.runs import Run, load_run
 from blindspot.evaluation.scores.text import clean_json
-from blindspot.evaluation.scores.units import Totals, asked, clusters_of, totals
-from blindspot.evaluation.statistics import Difference, Noise, difference, holm, mcnemar_exact
+from blindspot.evaluation.scores.units import Totals, asked, clusters_of, most_of, totals
+from blindspot.evaluation.statistics import ALPHA, Difference, difference, holm, mcnemar_exact
 from blindspot.text import rounded
 
 MAIN = "overall"
-_NO_NOISE = Noise(None, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Shared:
     cluster_q: np.ndarray
 
 
-def compare(paths: Sequence[Path], profile: str = DEFAULT_PROFILE) -> dict[str, Any]:
+def compare(paths: Sequence[Path], profile: str = DEFAULT) -> dict[str, Any]:
     """Compare every later run with the first.
 
     Returns:
@@ -82,8 +82,8 @@ def shared(a: Answers, b: Answers) -> Shared | None:
     if not ids:
         return None
     first = a.take(np.array([a.row_of[own] for own in ids]))
-    second = b.take(np.array([b.row_of[own] for own in ids]), first.groups)
-    return Shared(first, second, clusters_of(first))
+    second = replace(b.take(np.array([b.row_of[own] for own in ids])), groups=first.groups)
+    return Shared(_partial_in_both(first, second), _partial_in_both(second, first), clusters_of(first))
 
 
 def metric_difference(both: Shared, profile: str, metric: Metric) -> dict[str, Any]:
@@ -99,9 +99,9 @@ def metric_difference(both: Shared, profile: str, metric: Metric) -> dict[str, A
         "units": a.units,
         "clusters": a.clusters,
         "scale": metric.scale,
-        "most": sum(term.weight for term in metric.terms),
+        "most": most_of(metric),
     }
-    if a.clusters == 0 or not np.array_equal(a.counts_ct, b.counts_ct):
+    if a.clusters == 0:
         return row | dict.fromkeys(
             ("a_value", "b_value", "difference", "low", "high", "error", "p", "resolves", "test")
         )
@@ -109,7 +109,7 @@ def metric_difference(both: Shared, profile: str, metric: Metric) -> dict[str, A
     share_c = (change_ct / a.counts_ct.sum(axis=0)) @ a.weights_t / a.most
     exact = a.proportion and b.proportion
     p = mcnemar_exact(b.sums_ct[:, 0], a.sums_ct[:, 0]) if exact else sign_flip_p(share_c)
-    found = difference(float(share_c.sum()), _error(change_ct, share_c, a), a.clusters, p, _NO_NOISE, (1, 1))
+    found = difference(float(share_c.sum()), _error(change_ct, share_c, a), a.clusters, p)
     counts_t = a.counts_ct.sum(axis=0)
     return row | {
         "a_value": float(a.value(a.sums_ct.sum(axis=0), counts_t)),
@@ -117,6 +117,15 @@ def metric_difference(both: Shared, profile: str, metric: Metric) -> dict[str, A
         **_scaled(found, a.most),
         "test": "mcnemar" if exact else "permutation",
     }
+
+
+def _partial_in_both(mine: Answers, other: Answers) -> Answers:
+    """Partial matches only where both runs have one: a point has no overlap with a box."""
+    scorings = {
+        name: replace(one, partial_q=np.where(np.isnan(other.scorings[name].partial_q), np.nan, one.partial_q))
+        for name, one in mine.scorings.items()
+    }
+    return replace(mine, scorings=scorings)
 
 
 def _scaled(found: Difference, most: float) -> dict[str, Any]:

@@ -1,27 +1,22 @@
 """In what two runs differ besides their answers: nobody should take a change of prompt for a change of model."""
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from blindspot.evaluation.run.folder import leaves_differing, short
 from blindspot.evaluation.scores.answers import Answers
 
 _IGNORED = ("answerer", "benchmarks")
-_LONGEST = 60
 
 
 def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """Settings that differ between two ``run.json``, a line each; the answerer and the data are left to others."""
     if not first or not second:
         return ["what was asked of which model is not known: no run.json beside the answers"]
-    keys = [key for key in {**first, **second} if key not in _IGNORED]
-    return [
-        f"{name} differs: {_short(b)} against {_short(a)}"
-        for key in keys
-        for name, a, b in _leaves(key, first.get(key), second.get(key))
-    ]
+    one, other = ({key: value for key, value in run.items() if key not in _IGNORED} for run in (first, second))
+    return [f"{name} differs: {short(b)} against {short(a)}" for name, a, b in leaves_differing(one, other)]
 
 
 def rows_differing(name: str, first: Answers, second: Answers, a: Answers, b: Answers) -> list[str]:
@@ -42,16 +37,3 @@ def rows_differing(name: str, first: Answers, second: Answers, a: Answers, b: An
 
 def _names(answers: Answers) -> np.ndarray:
     return np.array(answers.gold.names, dtype=object)[answers.gold.code_q]
-
-
-def _leaves(name: str, a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(a, dict) and isinstance(b, dict):
-        for key in {**a, **b}:
-            yield from _leaves(f"{name}.{key}", a.get(key), b.get(key))
-    elif a != b:
-        yield name, a, b
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

@@ -11,9 +11,9 @@ from blindspot.evaluation.scores.answers import Answers
 from blindspot.evaluation.scores.baselines import chance_level, constant_answer
 from blindspot.evaluation.scores.resampling import resampled_sums
 from blindspot.evaluation.scores.units import Totals, asked, most_of, totals
-from blindspot.evaluation.statistics import CONFIDENCE, Interval, wilson
+from blindspot.evaluation.statistics import ALPHA, CONFIDENCE, Interval, chance_corrected, wilson
 
-POWER, ALPHA = 0.8, 0.05
+POWER = 0.8
 CORRELATION = 0.5
 """Assumed, where only one run is known, between two models' values of one cluster."""
 SPREADS = float(stats.norm.ppf(1 - ALPHA / 2) + stats.norm.ppf(POWER))
@@ -49,7 +49,7 @@ def metric_row(answers: Answers, profile: str, metric: Metric, cluster_q: np.nda
         "clusters": sums.clusters,
         "missing_terms": sums.missing,
         "chance": chance,
-        "chance_corrected": _corrected(found.value, chance, most_of(metric)),
+        "chance_corrected": chance_corrected(found.value, chance, most_of(metric)),
         "constant": None if constant is None else constant[0],
         "constant_answer": None if constant is None else constant[1],
         "unparsed": float(np.mean(~answers.scorings[profile].parsed_q[asked_q])) if n else None,
@@ -112,9 +112,3 @@ def _wilson(value: float, sums: Totals) -> Interval:
     found = wilson(value / sums.most * sums.clusters, sums.clusters)
     assert found.low is not None and found.high is not None
     return Interval(found.low * sums.most, found.high * sums.most, found.method)
-
-
-def _corrected(value: float | None, chance: float | None, most: float) -> float | None:
-    if value is None or chance is None or chance >= most:
-        return None
-    return (value - chance) / (most - chance)

@@ -4,23 +4,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from blindspot.benchmarks.base import Benchmark
-from blindspot.benchmarks.registry import BENCHMARKS
-from blindspot.benchmarks.scoring import PROFILES
+from blindspot.benchmarks.scoring import DEFAULT, PROFILES
 from blindspot.evaluation.scores import baselines
 from blindspot.evaluation.scores.answers import Answers
 from blindspot.evaluation.scores.headlines import headline
-from blindspot.evaluation.scores.metrics import ALPHA, CORRELATION, POWER, metric_row, value_of
+from blindspot.evaluation.scores.metrics import CORRELATION, POWER, metric_row, value_of
 from blindspot.evaluation.scores.runs import Run, load_run
 from blindspot.evaluation.scores.text import clean_json
 from blindspot.evaluation.scores.units import clusters_of
-from blindspot.evaluation.statistics import CONFIDENCE, PERMUTATIONS, RESAMPLES
+from blindspot.evaluation.statistics import ALPHA, CONFIDENCE, PERMUTATIONS, RESAMPLES
 from blindspot.files import write_json
 from blindspot.text import rounded
 
 SCORES = "scores.json"
 VERSION = 1
-DEFAULT_PROFILE = "vlmevalkit-2025-09"
 METHOD = {
     "confidence": CONFIDENCE,
     "resamples": RESAMPLES,
@@ -31,7 +28,7 @@ METHOD = {
 }
 
 
-def score_run(folder: Path, profile: str = DEFAULT_PROFILE) -> dict[str, Any]:
+def score_run(folder: Path, profile: str = DEFAULT) -> dict[str, Any]:
     """Score the answers of a run folder and write ``scores.json`` there.
 
     Returns:
@@ -46,9 +43,9 @@ def score_run(folder: Path, profile: str = DEFAULT_PROFILE) -> dict[str, Any]:
     return scores
 
 
-def score(path: Path, profile: str = DEFAULT_PROFILE, benchmarks: Mapping[str, Benchmark] = BENCHMARKS) -> dict:
+def score(path: Path, profile: str = DEFAULT) -> dict[str, Any]:
     """As `score_run`, of a run folder or a bare file of answers; writes nothing."""
-    run = load_run(path, [profile, *(name for name in PROFILES if name != profile)], benchmarks)
+    run = load_run(path, [profile, *(name for name in PROFILES if name != profile)])
     return clean_json(
         rounded(
             {

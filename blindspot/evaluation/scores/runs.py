@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blindspot.benchmarks.base import Benchmark
 from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.benchmarks.scoring import profile
 from blindspot.errors import UserError
@@ -21,7 +20,7 @@ class Run:
         path: the run folder or the file.
         info: what ``run.json`` says; empty for a bare file.
         answers: by benchmark, in the registry's order.
-        notes: what is missing, one line each.
+        notes: what is missing and why, one line each.
     """
 
     path: Path
@@ -39,16 +38,15 @@ class Run:
         return self.info.get("benchmarks", {}).get(benchmark, {})
 
 
-def load_run(path: Path, profiles: Sequence[str], benchmarks: Mapping[str, Benchmark] = BENCHMARKS) -> Run:
+def load_run(path: Path, profiles: Sequence[str]) -> Run:
     """Read the answers of a run folder, or of one file, and score them.
 
     Args:
         path: the folder or the file.
-        profiles: the main one, then others that are left out where they cannot score a benchmark.
-        benchmarks: by name.
+        profiles: the main one, without which a benchmark is left out, then others.
 
     Raises:
-        UserError: if there are no answers, a file is damaged, or a profile is unknown.
+        UserError: if there are no answers that the main profile can score, a file is damaged, or a profile is unknown.
     """
     info: dict[str, Any] = {}
     notes: list[str] = []
@@ -58,13 +56,21 @@ def load_run(path: Path, profiles: Sequence[str], benchmarks: Mapping[str, Bench
         unfinished = set(info.get("benchmarks", {})) - {file.parent.name for file in files}
         notes = [f"{name}: not all questions are answered yet; left out" for name in sorted(unfinished)]
         if not files:
-            raise UserError(f"{path} holds no */answers.jsonl; give a run folder of blindspot evaluate, or such a file")
+            yet = " yet: the evaluation is not finished" if unfinished else ""
+            raise UserError(
+                f"{path} holds no */answers.jsonl{yet}; give a run folder of blindspot evaluate, or such a file"
+            )
     else:
         files = [path]
-    answers = read_answers(files, [profile(name) for name in profiles], benchmarks)
+    answers = read_answers(files, [profile(name) for name in profiles])
     if not answers:
         raise UserError(f"{path}: no answers in it")
-    return Run(path, info, {name: answers[name] for name in benchmarks if name in answers}, tuple(notes))
+    unscored = {name: held.unscored[profiles[0]] for name, held in answers.items() if profiles[0] in held.unscored}
+    if len(unscored) == len(answers):
+        raise UserError(next(iter(unscored.values())))
+    notes += [f"{name}: left out, as {why}" for name, why in unscored.items()]
+    scored = {name: answers[name] for name in BENCHMARKS if name in answers and name not in unscored}
+    return Run(path, info, scored, tuple(notes))
 
 
 def _info(path: Path) -> dict[str, Any]:

@@ -9,27 +9,19 @@ from rich.table import Table
 from rich.text import Text
 
 from blindspot.evaluation.paper import BASELINE, load
-from blindspot.evaluation.scores.text import DASH, clean, number, percent, span
+from blindspot.evaluation.scores.text import number, percent, span
+from blindspot.text import DASH, clean
 
 Scores = Mapping[str, Any]
 _MOST_OTHERS = 8
 """Metrics of a benchmark outside the paper's tables that are printed; ``scores.json`` holds all."""
 
 
-def as_table(scores: Scores, console: Console, row: str = BASELINE) -> None:
-    """Print what `score_run` returned: scores beside a row of the paper, then habits, then all profiles side by side.
-
-    Args:
-        scores: as returned, or read from ``scores.json``.
-        console: where to.
-        row: the model of the paper to stand beside.
-
-    Raises:
-        UserError: if the paper has no such model.
-    """
-    paper = load().row(row)
+def as_table(scores: Scores, console: Console) -> None:
+    """Print what `score` returned: scores beside the paper's baseline, then habits, then all profiles side by side."""
+    paper = load().row(BASELINE)
     name, profile = clean(str(scores["run"]["name"])), clean(str(scores["profile"]))
-    _heading(console, f"{name}, scored as {profile}, beside the paper's {row}")
+    _heading(console, f"{name}, scored as {profile}, beside the paper's {BASELINE}")
     console.print(_score_table(scores, paper))
     if missing := _missing(scores):
         console.print(_text(missing, "dim"))
@@ -38,7 +30,7 @@ def as_table(scores: Scores, console: Console, row: str = BASELINE) -> None:
     _heading(console, "How the answers look")
     console.print(_habit_table(scores))
     _heading(console, "The same answers under every scoring profile")
-    console.print(profile_table(scores, row))
+    console.print(profile_table(scores, paper))
     console.print(_text(PROFILES_DIFFER, "dim"))
     for line in _notes(scores):
         console.print(_text(f"Note: {line}", "dim"))
@@ -65,9 +57,9 @@ def shown_metrics(scores: Scores, others: int = 0) -> Iterator[tuple[str, str, M
             yield benchmark, name, metrics[name]
 
 
-def profile_table(scores: Scores, row: str = BASELINE) -> Table:
+def profile_table(scores: Scores, paper: Mapping[tuple[str, str], str]) -> Table:
     """Metrics by profiles, the paper's row last."""
-    paper, profiles = load().row(row), _profiles(scores)
+    profiles = _profiles(scores)
     table = _table("", *(name.replace("-20", "\n20").replace("-0.", "\n0.") for name in profiles), "paper")
     previous = ""
     for benchmark, metric, found in shown_metrics(scores):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from blindspot.evaluation.base import Answerer, Asked, Reply
 
 GATHERING = 0.01
+"""Seconds that an idle answerer waits for the questions that come with the first one."""
 
 
 class _Waiting(NamedTuple):
@@ -25,13 +26,11 @@ class Batches:
     Args:
         answerer: used by one thread only.
         most: questions of a batch.
-        gathering: seconds that an idle answerer waits for the questions that come with the first one.
     """
 
-    def __init__(self, answerer: Answerer, most: int, gathering: float = GATHERING) -> None:
+    def __init__(self, answerer: Answerer, most: int) -> None:
         self._answerer = answerer
         self._most = most
-        self._gathering = gathering
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._closed = False
         self._thread = Thread(target=self._work, name="blindspot-model", daemon=True)
@@ -63,7 +62,7 @@ class Batches:
         """What waits, at least for one; nothing when closed."""
         first = self._queue.get()
         batch = [] if first is None else [first]
-        until = time.monotonic() + self._gathering
+        until = time.monotonic() + GATHERING
         while batch and len(batch) < self._most:
             try:
                 further = self._queue.get(timeout=max(0.0, until - time.monotonic()))

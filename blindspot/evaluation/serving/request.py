@@ -21,18 +21,18 @@ DEFAULT_TOKENS = 2048
 MOST_PIXELS = 64_000_000
 MOST_PICTURES = 32
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "best_of": (1,),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "repetition_penalty": (1,),
-    "logit_bias": ({},),
-    "logprobs": (False,),
-    "tools": ([],),
-    "functions": ([],),
+    **dict.fromkeys(("n", "best_of", "repetition_penalty"), (1,)),
+    **dict.fromkeys(("presence_penalty", "frequency_penalty", "min_tokens"), (0,)),
+    **dict.fromkeys(("logprobs", "ignore_eos", "use_beam_search", "continue_final_message", "echo"), (False,)),
+    **dict.fromkeys(("tools", "functions", "stop_token_ids", "allowed_token_ids", "bad_words"), ([],)),
+    **dict.fromkeys(("logit_bias", "chat_template_kwargs", "structured_outputs"), ({},)),
+    **dict.fromkeys(("chat_template", "guided_json", "guided_regex", "guided_choice", "guided_grammar"), ()),
+    **dict.fromkeys(("regex", "ebnf", "json_schema"), ()),
+    "add_generation_prompt": (True,),
     "response_format": ({"type": "text"},),
 }
-"""Fields that this server does not carry out, with the values that ask for nothing."""
+"""Fields of OpenAI's, vLLM's and SGLang's requests that this server does not carry out, with the values that ask for
+nothing. Fields that nobody documents are left alone: VLMEvalKit, for one, sends the name of its data set."""
 
 
 @dataclass(frozen=True)

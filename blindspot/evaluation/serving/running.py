@@ -5,7 +5,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 import torch
@@ -27,7 +26,7 @@ def run(model: str, host: str, port: int, batch: int, name: str | None = None) -
     with Server(host, port) as server, _interrupted_by(signal.SIGTERM):  # before the model, which takes its time
         load.quiet()
         opened, processor = load.load(model)
-        name = name or Path(model).name
+        name = name or os.path.basename(os.path.abspath(model))  # of a link, its own name
         device = torch.accelerator.current_accelerator(check_available=True)
         server.start(LocalAnswerer(opened, processor, batch=batch, device=device), name, TOGETHER * batch)
         print(f"Serving {name} at {server.address}; Ctrl-C stops it", flush=True)

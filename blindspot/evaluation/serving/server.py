@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import socket
 import sys
 import threading
@@ -74,9 +75,7 @@ class Server(ThreadingMixIn, TCPServer):
     def address(self) -> str:
         """What a client is told."""
         host, port = self.server_address[:2]
-        return (
-            f"http://[{host!s}]:{port}/v1" if self.address_family == socket.AF_INET6 else f"http://{host!s}:{port}/v1"
-        )
+        return f"http://[{host!s}]:{port}/v1" if ":" in str(host) else f"http://{host!s}:{port}/v1"
 
     def stop(self) -> None:
         """Finish the batch under way, refuse what waits behind it, and close."""
@@ -136,9 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
         content = self._body()
         if urlsplit(self.path).path != CHAT:
             raise Refusal(404, f"there is no {self.path} here; questions go to {CHAT}")
-        if (
-            self.headers.get_content_type() != "application/json"
-        ):  # a web page cannot send this without being allowed to
+        if self.headers.get_content_type() != "application/json":  # which a web page may not send unasked
             raise Refusal(415, "send the request as application/json")
         try:
             body = json.loads(content)
@@ -168,16 +165,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> bytes:
         """What the client sends, whatever it is: a connection is used again only behind it."""
-        length = self.headers.get("Content-Length", "")
-        if not (length.isascii() and length.isdigit()):
+        said = self.headers.get("Content-Length", "")
+        if not re.fullmatch("[0-9]{1,18}", said):
             self.close_connection = True
             raise Refusal(411, "say the request's length (Content-Length)")
-        if int(length) > MOST_BYTES:
+        length = int(said)
+        if length > MOST_BYTES:
             self.close_connection = True
-            self._discard(min(int(length), 4 * MOST_BYTES))  # for a client that reads only after it has written
+            self._discard(min(length, 4 * MOST_BYTES))  # for a client that reads only after it has written
             raise Refusal(413, f"a request may have {MOST_BYTES // 2**20} MiB")
-        content = self.rfile.read(int(length))
-        if len(content) < int(length):
+        content = self.rfile.read(length)
+        if len(content) < length:
             raise ConnectionAbortedError
         return content
 

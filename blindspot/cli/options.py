@@ -1,0 +1,20 @@
+"""Arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model folder of any format, or a Hugging Face id.")]
+Models = Annotated[list[str], typer.Argument(metavar="MODEL", help="Model folders of any format, or Hugging Face ids.")]
+Picture = Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture.")]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", help="Where benchmarks lie. [dim]\\[default: $BLINDSPOT_DATA, or data][/dim]", show_default=False
+    ),
+]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Let code run that a checkpoint brings along (Molmo).")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
