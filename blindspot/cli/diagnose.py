@@ -72,17 +72,16 @@ def _run(
     from blindspot.diagnostics.base import Budget
     from blindspot.diagnostics.opening import open_subject
     from blindspot.diagnostics.run import claim, diagnose
+    from blindspot.evaluation.answerers.local import weights_sha256
     from blindspot.files import locked
     from blindspot.model.load import quiet
 
     quiet()
     budget = Budget(*sizes)
     with locked(folder):
-        left = claim(folder, model, names, budget)
-        if not left:
-            return
         with console.status(f"opening {model}"):
             subject = open_subject(model, device)
+        left = claim(folder, model, weights_sha256(subject.model)[:16], names, budget)
         columns = (TextColumn("{task.description:16}"), BarColumn(), TimeElapsedColumn())
         with Progress(*columns, console=console) as progress:
             bars = {name: progress.add_task(name, total=None, start=False) for name in left}

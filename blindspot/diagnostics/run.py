@@ -1,6 +1,5 @@
 """Carrying out diagnostics one after the other, each kept as soon as it is done."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,28 @@ from blindspot.diagnostics.core.subject import Subject
 from blindspot.diagnostics.registry import DIAGNOSTICS
 from blindspot.errors import UserError
 from blindspot.files import write_json, write_via
+from blindspot.model.formats.folder import read_json
 
 DIGITS = 6
 Told = Callable[[str, int, int], None]
 
 
-def claim(folder: Path, model: str, names: Sequence[str], budget: Budget) -> list[str]:
+def claim(folder: Path, model: str, weights: str, names: Sequence[str], budget: Budget) -> list[str]:
     """Say in ``folder/diagnosis.json`` what is diagnosed there, and which of the names are left to do.
 
+    Args:
+        folder: of the diagnosis.
+        model: its path or id.
+        weights: their hash: a model that is trained again behind the same path is another one.
+        names: of `DIAGNOSTICS`.
+        budget: how much each may look at.
+
     Raises:
-        UserError: if the folder holds another diagnosis.
+        UserError: if the folder holds another diagnosis, or its record is damaged.
     """
-    path, wanted = folder / "diagnosis.json", {"model": model, "stimuli": budget.stimuli, "seed": budget.seed}
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else wanted
+    path = folder / "diagnosis.json"
+    wanted = {"model": model, "weights": weights, "stimuli": budget.stimuli, "seed": budget.seed}
+    found = read_json(path) if path.exists() else wanted
     for key, value in wanted.items():
         if found.get(key) != value:
             raise UserError(

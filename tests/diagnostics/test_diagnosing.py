@@ -57,12 +57,16 @@ def test_each_is_kept_as_soon_as_it_is_done_and_not_repeated(done: list[str], tm
 
 
 def test_a_folder_is_of_one_diagnosis(tmp_path: Path) -> None:
-    assert claim(tmp_path, "a", ["probes", "norms"], Budget()) == ["probes", "norms"]
+    assert claim(tmp_path, "a", "w", ["probes", "norms"], Budget()) == ["probes", "norms"]
     (tmp_path / "probes.json").write_text("{}")
-    assert claim(tmp_path, "a", ["probes", "norms"], Budget(batch=1)) == ["norms"]
-    for model, budget in (("b", Budget()), ("a", Budget(stimuli=9)), ("a", Budget(seed=1))):
+    assert claim(tmp_path, "a", "w", ["probes", "norms"], Budget(batch=1)) == ["norms"]
+    others = [("b", "w", Budget()), ("a", "v", Budget()), ("a", "w", Budget(stimuli=9)), ("a", "w", Budget(seed=1))]
+    for model, weights, budget in others:
         with pytest.raises(UserError, match="holds a diagnosis with"):
-            claim(tmp_path, model, ["norms"], budget)
+            claim(tmp_path, model, weights, ["norms"], budget)
+    (tmp_path / "diagnosis.json").write_text("{")
+    with pytest.raises(UserError, match=r"diagnosis\.json"):
+        claim(tmp_path, "a", "w", ["norms"], Budget())
 
 
 def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
