@@ -23,12 +23,13 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 import numpy as np
 import torch
+from peer import run_trainer
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -78,41 +79,23 @@ def measure_ours(folder: Path, steps: int) -> dict[str, float]:
 
 def measure_peer(folder: Path, steps: int, peer: Peer, warm_up: int = WARM_UP) -> dict[str, float]:
     """Train with ``Trainer`` on one question a sequence; the rate over ``steps`` steps after the warm-up."""
-    # Here, so that ours does not carry its memory.
-    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-
     torch.set_num_threads(1)
     corpus, before = Corpus(folder), _peak_mib()
     questions = [question for row in range(len(corpus.rows)) for question in _questions(corpus, row)]
     batch = len(questions) * STUDY.instruct.batch // len(corpus.rows) // peer.splits
     ends: list[float] = []
-
-    class Clock(TrainerCallback):
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            ends.append(time.perf_counter())
-
-    with tempfile.TemporaryDirectory() as scratch:
-        arguments = TrainingArguments(
-            output_dir=scratch,
-            max_steps=warm_up + steps,
-            per_device_train_batch_size=batch,
-            gradient_accumulation_steps=peer.splits,
-            learning_rate=STUDY.instruct.lr,
-            optim="adamw_torch_fused",
-            max_grad_norm=1.0,
-            train_sampling_strategy=peer.sampling,
-            remove_unused_columns=False,
-            dataloader_num_workers=0,
-            use_cpu=True,
-            logging_strategy="no",
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-        )
-        model, clock, data = _peer_model(corpus, peer.attention), Clock(), cast(Any, questions)
-        trainer = Trainer(model, arguments, _collator(corpus), data, callbacks=[clock])
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
+    run_trainer(
+        _peer_model(corpus, peer.attention),
+        questions,
+        _collator(corpus),
+        lambda: ends.append(time.perf_counter()),
+        max_steps=warm_up + steps,
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=peer.splits,
+        learning_rate=STUDY.instruct.lr,
+        max_grad_norm=1.0,
+        train_sampling_strategy=peer.sampling,
+    )
     asked = steps * peer.splits * batch
     return _rates(ends[warm_up - 1 :], asked, asked, before)
 

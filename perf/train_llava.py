@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from peer import run_trainer
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -114,41 +115,23 @@ def measure_ours(job: Job) -> dict[str, float]:
 
 def measure_peer(job: Job) -> dict[str, float]:
     """The same of ``Trainer`` and transformers' own Llava."""
-    # Here, so that ours does not carry its memory.
-    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-
     torch.set_num_threads(1)
     before = _peak_mib()
     rows, ends, collated = Rows(job.scale), [], []
-
-    class Clock(TrainerCallback):
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            ends.append(_now())
-
-    with tempfile.TemporaryDirectory() as scratch:
-        arguments = TrainingArguments(
-            output_dir=scratch,
-            max_steps=job.steps + 1,
-            per_device_train_batch_size=PEER_ROWS,
-            gradient_accumulation_steps=job.batch // PEER_ROWS,
-            learning_rate=2e-5,
-            lr_scheduler_type="cosine",
-            warmup_steps=1,
-            optim="adamw_torch_fused",
-            train_sampling_strategy="group_by_length" if job.group else "random",
-            remove_unused_columns=False,
-            dataloader_num_workers=0,
-            use_cpu=True,
-            logging_strategy="no",
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-        )
-        data: Any = [_plain(rows[number]) for number in range(min(ROWS, 40 * job.batch))]
-        trainer = Trainer(_peer(job.scale), arguments, _collator(rows, collated), data, callbacks=[Clock()])
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
     each = job.batch // PEER_ROWS
+    run_trainer(
+        _peer(job.scale),
+        [_plain(rows[number]) for number in range(min(ROWS, 40 * job.batch))],
+        _collator(rows, collated),
+        lambda: ends.append(_now()),
+        max_steps=job.steps + 1,
+        per_device_train_batch_size=PEER_ROWS,
+        gradient_accumulation_steps=each,
+        learning_rate=2e-5,
+        lr_scheduler_type="cosine",
+        warmup_steps=1,
+        train_sampling_strategy="group_by_length" if job.group else "random",
+    )
     used = np.array(collated[each : (job.steps + 1) * each]).sum(axis=0)  # one batch more may have been made ahead
     return _rates(ends, used.tolist(), before)
 

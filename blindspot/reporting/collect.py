@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from blindspot.evaluation.statistics import CONFIDENCE, PERMUTATIONS, RESAMPLES
+from blindspot.evaluation.statistics import ALPHA, CONFIDENCE, PERMUTATIONS, RESAMPLES
 from blindspot.files import write_json
-from blindspot.reporting.analysis import ALPHA, analyse
+from blindspot.reporting.analysis import analyse
 from blindspot.reporting.answers import Answers, load_answers
 from blindspot.reporting.curves import load_curves, unlearned_text
 from blindspot.reporting.findings import findings

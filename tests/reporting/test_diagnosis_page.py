@@ -3,7 +3,6 @@
 import csv
 import json
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from blindspot.reporting.diagnosis.data import DIAGNOSTICS, load_pictures, perce
 from blindspot.reporting.diagnosis.stages import best_rows, relative, stage_of
 from blindspot.reporting.figure_style import style
 from blindspot.reporting.sheet import write_drawn
+from tests.reporting.checker import Checker
 
 EVIL = "<script>alert('1')</script>\"' onload=x \x00\u202e{{ 7 * 7 }} $\\frac$"
 Row = dict[str, Any]
@@ -179,35 +179,6 @@ def _write(folder: Path, names: list[str], tables: Callable[[str], Tables] | Non
             np.savez(folder / f"{name}.npz", **_pictures(name))
     (folder / "diagnosis.json").write_text(json.dumps({"model": "/models/some-arm", "stimuli": 64, "seed": 0}))
     return folder
-
-
-class Checker(HTMLParser):
-    """Collects tags, attributes and text, and sees to it that tags are closed in order."""
-
-    def __init__(self, page: Path) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str]] = []
-        self.words: list[str] = []
-        self._open: list[str] = []
-        self.feed(page.read_text(encoding="utf-8"))
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-        if tag not in {"meta", "link", "br", "img"}:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).replace("\N{NO-BREAK SPACE}", " ").split())
 
 
 @pytest.fixture(scope="module")

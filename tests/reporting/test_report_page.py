@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 
 from blindspot.errors import UserError
 from blindspot.reporting import write_report
+from tests.reporting.checker import Checker
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARMS = [
@@ -35,36 +35,6 @@ COLUMNS = [
     {"id": "vsr", "label": "Statements", "paper": "VSR", "chance": 0.5},
     {"id": "boxes", "label": "IoU", "paper": "Boxes", "metric": "mean_iou", "chance": 0.1, "box_units": 16},
 ]
-VOID = {"meta", "link", "br", "img"}
-
-
-class Checker(HTMLParser):
-    """Collects tags, attributes and text, and sees to it that tags are closed in order."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str]] = []
-        self.words: list[str] = []
-        self._open: list[str] = []
-        self.feed(html)
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +45,7 @@ def page(run_folder: Path, results: dict[str, Any]) -> Path:
 
 @pytest.fixture(scope="module")
 def checked(page: Path) -> Checker:
-    return Checker(page.read_text(encoding="utf-8"))
+    return Checker(page)
 
 
 def test_nothing_is_loaded_and_nothing_runs(checked: Checker) -> None:
@@ -127,8 +97,8 @@ def test_hostile_text_stays_text(make_run: Callable[..., Path]) -> None:
             if row["benchmark"] == "vsr":
                 row.update(answer=evil, score=float(number % 3 == len(path.parent.name) % 2))
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    html = write_report(run).read_text(encoding="utf-8")
-    checked = Checker(html)
+    page = write_report(run)
+    html, checked = page.read_text(encoding="utf-8"), Checker(page)
     assert "script" not in checked.tags and not any(name.startswith("on") for name, _ in checked.attributes)
     assert not set("\x00\x07\u202e") & set(html) and "xxxx…" in html and "x" * 200 not in html
     assert "<script>alert('1')</script>\"' onload=x ���{{ 7 * 7 }}" in "".join(checked.words)
@@ -152,7 +122,7 @@ def test_same_results_same_files(make_run: Callable[..., Path]) -> None:
 
 def test_a_scale_without_meaning_is_announced_loudly(make_run: Callable[..., Path], checked: Checker) -> None:
     run = make_run(per_column=4, columns=COLUMNS, arms=ARMS, seeds=(0,), meaningful=False)
-    smoke = Checker(write_report(run).read_text(encoding="utf-8"))
+    smoke = Checker(write_report(run))
     assert ("role", "alert") in smoke.attributes and "These numbers mean nothing" in " ".join(smoke.words)
     assert ("role", "alert") not in checked.attributes
 
@@ -170,7 +140,7 @@ def test_wide_images_two_columns_and_a_majority_row(make_run: Callable[..., Path
     ]
     run = make_run(per_column=20, columns=columns, arms=ARMS, seeds=(0,))
     np.save(run / "steps/data/test_images.npy", np.zeros((64, 25, 100, 3), dtype=np.uint8))
-    checked = Checker(write_report(run).read_text(encoding="utf-8"))
+    checked = Checker(write_report(run))
     text = " ".join(checked.words)
     assert "majority answer" in text and "55.3" in text and "Where the arms see it" not in text
     sizes = {(name, value) for name, value in checked.attributes if name in ("width", "height")}

@@ -19,6 +19,7 @@ from blindspot.diagnostics.core.places import Grid, Order, in_raster_order, rast
 from blindspot.diagnostics.core.roles import Roles, find_roles
 from blindspot.diagnostics.core.stimuli import Speech, Stimulus, directions
 from blindspot.errors import UserError
+from blindspot.evaluation.answerers.rows import ends_apart
 from blindspot.evaluation.base import PICTURE, Prompt
 from blindspot.evaluation.families import Family
 from blindspot.model.variant import BlindspotForConditionalGeneration
@@ -260,8 +261,7 @@ class Subject:
 
         A lone space that a tokenizer puts first is skipped.
         """
-        open_end = text[-1:].isspace() or text.endswith(tuple(self.tokenizer.all_special_tokens))
-        before, said = ("\n", word) if open_end else ("", f" {word}")
+        before, said = ("\n", word) if ends_apart(self.tokenizer, text) else ("", f" {word}")
         start, whole = (self.tokenizer.encode(part, add_special_tokens=False) for part in (before, before + said))
         ids = whole[len(start) :]
         return next((i for i in ids if self.tokenizer.decode([i]).strip()), ids[-1])

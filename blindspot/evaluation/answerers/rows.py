@@ -146,9 +146,7 @@ class RowMaker:
 
     def _tokenise_option(self, last_word: str, option: str) -> tuple[int, ...]:
         """Ids of an answer behind a prompt that ends in this word; a blank is between them if it is one."""
-        blank = (
-            last_word == "" or last_word[-1].isspace() or last_word.endswith(tuple(self._tokenizer.all_special_tokens))
-        )
+        blank = ends_apart(self._tokenizer, last_word)
         before, said = ("\n", option) if blank else (last_word, f" {option}")
         context, whole = (
             self._tokenizer(part, add_special_tokens=False)["input_ids"] for part in (before, before + said)
@@ -156,6 +154,11 @@ class RowMaker:
         if whole[: len(context)] != context or len(whole) == len(context):
             raise UserError(f"the tokenizer has no separate tokens for the answer {option!r}")
         return tuple(whole[len(context) :])
+
+
+def ends_apart(tokenizer: Any, text: str) -> bool:
+    """Whether what follows a text begins without a space: it is empty, or ends in white space or a special token."""
+    return text == "" or text[-1].isspace() or text.endswith(tuple(tokenizer.all_special_tokens))
 
 
 def _equal(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> bool:

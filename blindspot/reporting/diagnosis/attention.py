@@ -168,8 +168,7 @@ def _shares(rows: list[Row]) -> Drawn:
         top = max(last, key=lambda row: row["value"])
         low = min(last, key=lambda row: row["value"])
         title = (f"The last token spends {percent(low['value'])} (layer {low['layer']}) to {percent(top['value'])} "
-                 f"(layer "
-                 f"{top['layer']}) of its attention on the picture; even attention would be "
+                 f"(layer {top['layer']}) of its attention on the picture; even attention would be "
                  f"{percent(top['even'])}")  # fmt: skip
     subtitle = (
         "Share of attention on the picture, also without what stands before the picture, and entropy within the "

@@ -155,8 +155,7 @@ def _factors(rows: list[Row]) -> Drawn:
     apart, low, high = max(changes, key=lambda change: change[0], default=(0.0, {}, {}))
     if apart > 0:
         title = (f"{str(low['factor']).capitalize()} matters most: {low['task']} {percent(low['value'])} right at "
-                 f"{low['level']}, "
-                 f"{percent(high['value'])} at {high['level']}")  # fmt: skip
+                 f"{low['level']}, {percent(high['value'])} at {high['level']}")  # fmt: skip
     subtitle = (
         "Percent right with 95 % interval. Distance: cells along the axis that decides; margin: that less cells "
         "along the other; size: of the smaller object."
