@@ -17,7 +17,6 @@ from blindspot.studies.messages import Advanced
 from blindspot.studies.schedule import SECONDS_TO_START, makespan
 from blindspot.studies.step import Step
 
-REFRESHES_PER_SECOND = 4
 TRUSTED_FRACTION = 0.1  # a step's own pace says more than its estimate once this much of it is done
 
 
