@@ -115,3 +115,8 @@ def _begin(tokenizer: Any, text: str) -> list[int]:
 def _placeholder(tokenizer: Any) -> int | None:
     token = tokenizer.convert_tokens_to_ids(IMAGE)
     return None if token == tokenizer.unk_token_id else token
+
+
+def ends_apart(tokenizer: Any, text: str) -> bool:
+    """Whether what follows a text begins without a space: it is empty, or ends in white space or a special token."""
+    return text == "" or text[-1].isspace() or text.endswith(tuple(tokenizer.all_special_tokens))

@@ -19,9 +19,9 @@ from blindspot.diagnostics.core.places import Grid, Order, in_raster_order, rast
 from blindspot.diagnostics.core.roles import Roles, find_roles
 from blindspot.diagnostics.core.stimuli import Speech, Stimulus, directions
 from blindspot.errors import UserError
-from blindspot.evaluation.answerers.rows import ends_apart
 from blindspot.evaluation.base import PICTURE, Prompt
 from blindspot.evaluation.families import Family
+from blindspot.model.encoding import ends_apart
 from blindspot.model.variant import BlindspotForConditionalGeneration
 from blindspot.scenes.world import CANVAS
 

@@ -16,6 +16,7 @@ from blindspot.errors import UserError
 from blindspot.evaluation.base import Asked, Reply
 from blindspot.evaluation.families import Family
 from blindspot.model import images
+from blindspot.model.encoding import ends_apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,11 +155,6 @@ class RowMaker:
         if whole[: len(context)] != context or len(whole) == len(context):
             raise UserError(f"the tokenizer has no separate tokens for the answer {option!r}")
         return tuple(whole[len(context) :])
-
-
-def ends_apart(tokenizer: Any, text: str) -> bool:
-    """Whether what follows a text begins without a space: it is empty, or ends in white space or a special token."""
-    return text == "" or text[-1].isspace() or text.endswith(tuple(tokenizer.all_special_tokens))
 
 
 def _equal(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> bool:
