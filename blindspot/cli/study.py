@@ -81,15 +81,12 @@ def study(
       [cyan]blindspot study paper --plan --gpus 8[/cyan]
     """
     with one_line_errors():
-        from blindspot.studies.paper.loading import is_paper
         from blindspot.studies.study import run_study
 
         console = Console()
-        if is_paper(name):
-            _plan(name, data, gpus, mfu, as_json, console) if plan else _only_planned(name)
-            return
         if plan:
-            raise UserError(f"study {name} is a miniature, which prints its plan when it runs; leave out --plan")
+            _plan(name, data, gpus, mfu, as_json, console)
+            return
         run = run_study(name, out=out, scale=scale, seeds=seeds, data=data, workers=workers, console=console)
         _report(run, console)
 
@@ -127,10 +124,9 @@ def compare_arms(
         import json
 
         from blindspot.studies import compare
-        from blindspot.studies.paper import compare as paper
-        from blindspot.studies.paper.loading import is_paper, load_paper
+        from blindspot.studies.loading import load_study
 
-        comparisons = paper.moves(load_paper(name)) if is_paper(name) else compare.compare_arms(name)
+        comparisons = compare.compare_arms(load_study(name))
         if as_json:
             print(json.dumps([one.to_dict() for one in comparisons], indent=1))
         else:
@@ -140,23 +136,19 @@ def compare_arms(
 def _plan(name: str, data: Path | None, gpus: int, mfu: float, as_json: bool, console: Console) -> None:
     import json
 
-    from blindspot.studies.paper.loading import load_paper
-    from blindspot.studies.paper.plan import as_json as plain
-    from blindspot.studies.paper.plan import plan
-    from blindspot.studies.paper.show import print_plan
+    from blindspot.studies.budget import as_json as plain
+    from blindspot.studies.budget import plan
+    from blindspot.studies.budget_show import print_plan
+    from blindspot.studies.loading import load_study
 
-    made = plan(load_paper(name), gpus=tuple(sorted({1, gpus})), data_root=data, mfu=mfu, reference=name)
+    study = load_study(name)
+    if study.recipe == "toy":
+        raise UserError(f"study {name} is a miniature, which prints its plan when it runs; leave out --plan")
+    made = plan(study, gpus=tuple(sorted({1, gpus})), data_root=data, mfu=mfu, reference=name)
     if as_json:
         print(json.dumps(plain(made), indent=1))
     else:
         print_plan(made, console)
-
-
-def _only_planned(name: str) -> None:
-    raise UserError(
-        f"study {name} trains models of real size: see what it needs with --plan, then train an arm with "
-        f"blindspot train {name} --arm NAME --data FOLDER"
-    )
 
 
 def _other_page(run: Path) -> Path:

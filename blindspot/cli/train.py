@@ -109,18 +109,19 @@ def _refuse_study(what: str) -> None:
 
     if Path(what).is_dir() or not (what in shipped_studies() or what.endswith((".yaml", ".yml"))):
         return
-    from blindspot.studies.paper.arms import expand
+    from blindspot.studies.arms import expand_arms
 
-    arms = ", ".join(arm.id for arm in expand(_study(what)))
+    arms = ", ".join(arm.id for arm in expand_arms(_study(what)))
     raise UserError(f"{what} is a study; say which of its arms with --arm: {arms}")
 
 
 def _study(name: str) -> Any:
-    from blindspot.studies.paper.loading import is_paper, load_paper
+    from blindspot.studies.loading import load_study
 
-    if not is_paper(name):
+    study = load_study(name)
+    if study.recipe == "toy":
         raise UserError(f"study {name} is a miniature, which trains with: blindspot study {name}")
-    return load_paper(name)
+    return study
 
 
 def _arm(
@@ -133,15 +134,15 @@ def _arm(
     machine: dict[str, Any],
     report: Callable[..., None],
 ) -> Path:
-    from blindspot.studies.paper.arms import STAGES, resolve
+    from blindspot.studies.arms import STAGES, find_arm
 
     if stage not in ("all", *STAGES):
         raise UserError(f"--stage {stage}: one of connector, instruct, all")
     study = _study(name)
-    resolved = resolve(study, arm)
-    from blindspot.studies.paper.train import Run, seed_of, train_run  # torch, which errors above need not wait for
+    resolved = find_arm(study, arm)
+    from blindspot.studies.real import run_in, seed_of, train_run  # torch, which errors above need not wait for
 
-    run = Run(resolved, seed_of(resolved, seed), data, out or Path("runs") / study.name, machine)
+    run = run_in(resolved, seed_of(resolved, seed), data, out or Path("runs") / study.name, machine)
     return train_run(run, STAGES if stage == "all" else (stage,), report)
 
 

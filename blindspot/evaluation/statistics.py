@@ -120,34 +120,63 @@ def run_noise(configurations: Sequence[Sequence[float]]) -> Noise:
 class Sample:
     """A fixed sample of clustered questions, resampled by cluster and in the same way for every series.
 
-    Equal samples give equal numbers.
+    What is estimated is the mean, or a weighted sum of the means of several terms that each have questions of their
+    own (a benchmark's total over its parts). Equal samples give equal numbers.
 
     Args:
         labels_q: the cluster that each question belongs to.
+        term_q: the term that each question counts in; by default there is one.
+        weights: of the terms' means.
     """
 
-    def __init__(self, labels_q: Sequence[str]) -> None:
+    def __init__(
+        self, labels_q: Sequence[str], term_q: np.ndarray | None = None, weights: Sequence[float] = (1.0,)
+    ) -> None:
         self.n = len(labels_q)
         numbers: dict[str, int] = {}
         self._cluster_q = np.array([numbers.setdefault(label, len(numbers)) for label in labels_q], dtype=np.int64)
         self.num_clusters = len(numbers)
-        self.size_c = np.bincount(self._cluster_q, minlength=self.num_clusters)
+        self._terms = [(1.0, np.arange(self.n))]
+        if len(weights) > 1 and term_q is not None:
+            own = [(weight, np.flatnonzero(term_q == number)) for number, weight in enumerate(weights)]
+            self._terms = [(weight, places) for weight, places in own if len(places)]
+        self._sizes_tc = [np.bincount(self._cluster_q[q], minlength=self.num_clusters) for _, q in self._terms]
 
     @cached_property
     def single(self) -> bool:
-        """Whether every cluster holds one question."""
-        return self.n == self.num_clusters
+        """Whether every cluster holds one question, and all count alike."""
+        return self.n == self.num_clusters and len(self._terms) == 1
 
-    def sums(self, scores_qs: np.ndarray) -> np.ndarray:
-        """Sums of scores by cluster, shape ``(clusters, series)``."""
+    def mean(self, scores_q: np.ndarray) -> float:
+        """What is estimated, of one series."""
+        if len(self._terms) == 1:
+            return float(scores_q.mean())
+        return float(sum(weight * scores_q[places].mean() for weight, places in self._terms))
+
+    def sums(self, scores_qs: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Sums of some questions' scores by cluster, shape ``(clusters, series)``."""
         sums_cs = np.zeros((self.num_clusters, scores_qs.shape[1]))
-        np.add.at(sums_cs, self._cluster_q, scores_qs)
+        np.add.at(sums_cs, self._cluster_q[places], scores_qs[places])
         return sums_cs
 
     def replicates(self, scores_qs: np.ndarray) -> np.ndarray:
-        """Means under cluster bootstrap, shape ``(RESAMPLES, series)``; all series share the same draws."""
-        sums_cs = self.sums(scores_qs)
-        blocks = [counts_rc @ sums_cs / (counts_rc @ self.size_c)[:, None] for counts_rc in self._draws()]
+        """Estimates under cluster bootstrap, shape ``(RESAMPLES, series)``; all series share the same draws. A draw
+        that misses a term leaves it out."""
+        sums_tcs = [self.sums(scores_qs, places) for _, places in self._terms]
+        weights = [weight for weight, _ in self._terms]
+        blocks = []
+        for counts_rc in self._draws():
+            if len(weights) == 1:
+                blocks.append(counts_rc @ sums_tcs[0] / (counts_rc @ self._sizes_tc[0])[:, None])
+                continue
+            drawn_rt = np.stack([counts_rc @ size_c for size_c in self._sizes_tc], axis=1)
+            means_trs = [
+                counts_rc @ sums / np.maximum(size_r, 1)[:, None]
+                for sums, size_r in zip(sums_tcs, drawn_rt.T, strict=True)
+            ]
+            share_rt = np.where(drawn_rt > 0, weights, 0.0)
+            share_rt *= sum(weights) / np.maximum(share_rt.sum(axis=1, keepdims=True), 1e-12)
+            blocks.append(np.einsum("rt,trs->rs", share_rt, np.stack(means_trs)))
         return np.concatenate(blocks)
 
     def interval(self, scores_q: np.ndarray, replicates_r: np.ndarray) -> Interval:
@@ -162,7 +191,7 @@ class Sample:
         if self.single and is_binary(scores_q):
             return wilson(float(scores_q.sum()), self.n)
         if np.ptp(replicates_r) < 1e-12:
-            return wilson(float(scores_q.mean()) * self.num_clusters, self.num_clusters)
+            return wilson(self.mean(scores_q) * self.num_clusters, self.num_clusters)
         low, high = np.quantile(replicates_r, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
         return Interval(float(low), float(high), "bootstrap")
 
@@ -178,8 +207,8 @@ class Sample:
         if deviation > 1e-12:
             return deviation
         n = self.num_clusters + 2
-        mean = float(differences_q.mean()) * self.num_clusters / n
-        square = (float(np.mean(differences_q**2)) * self.num_clusters + 2) / n
+        mean = self.mean(differences_q) * self.num_clusters / n
+        square = (self.mean(differences_q**2) * self.num_clusters + 2) / n
         return float(np.sqrt((square - mean**2) / n))
 
     def sign_flip_p(self, differences_qs: np.ndarray) -> list[float | None]:
@@ -189,7 +218,11 @@ class Sample:
         """
         if self.num_clusters < 2:
             return [None] * differences_qs.shape[1]
-        sums_cs = self.sums(differences_qs)
+        if len(self._terms) == 1:
+            sums_cs = self.sums(differences_qs, self._terms[0][1])
+        else:
+            shares = [self.sums(differences_qs * (w / len(places)), places) for w, places in self._terms]
+            sums_cs = self.n * np.sum(shares, axis=0)  # of the size of the questions' own differences
         observed_s = np.abs(sums_cs.sum(axis=0)) - 1e-9
         rng = np.random.default_rng([0, 1])
         extreme_s = np.zeros(sums_cs.shape[1])

@@ -70,7 +70,7 @@ def analyse(plan: Plan, answers: Answers) -> Analysis:
 
 
 def _splits(answers: Answers, column: Column) -> Iterator[tuple[str, np.ndarray]]:
-    places = answers.of_column(column.id)
+    places = answers.of_column(column)
     by_split: dict[str, list[int]] = defaultdict(list)
     for place in places:
         by_split[answers.groups(place).get("split", "iid")].append(place)
@@ -85,7 +85,7 @@ def _parts(answers: Answers, column: Column) -> Iterator[tuple[str, np.ndarray]]
     for name, wanted in column.parts.items():
         part = [
             place
-            for place in answers.iid(column.id)
+            for place in answers.iid(column)
             if all(answers.groups(place).get(group) in values for group, values in wanted.items())
         ]
         if part:
@@ -94,8 +94,8 @@ def _parts(answers: Answers, column: Column) -> Iterator[tuple[str, np.ndarray]]
 
 def _cell(answers: Answers, column: Column, split: str, places_q: np.ndarray) -> _Cell:
     units = units_of(answers, column, places_q)
-    sample = Sample(units.clusters)
-    scores = {key: units.lowest(scores_q[places_q]) for key, scores_q in answers.scores.items()}
+    sample = units.sample
+    scores = {key: units.values(scores_q, answers.partial[key]) for key, scores_q in answers.scores.items()}
     members: dict[tuple[str, str], list[RunKey]] = defaultdict(list)
     for key in scores:
         members[key.arm, key.stage].append(key)
@@ -119,7 +119,7 @@ def _score_rows(plan: Plan, answers: Answers, cell: _Cell) -> Iterator[Row]:
 def _score_row(
     answers: Answers, cell: _Cell, runs: list[RunKey], scores_u: np.ndarray, replicates_r: np.ndarray, seed: int | None
 ) -> Row:
-    score = float(scores_u.mean())
+    score = cell.sample.mean(scores_u)
     interval = cell.sample.interval(scores_u, replicates_r)
     return {
         "arm": runs[0].arm,
@@ -142,7 +142,7 @@ def _score_row(
 def _noise(plan: Plan, answers: Answers, cell: _Cell, stage: str) -> Noise:
     configurations: dict[str, list[float]] = defaultdict(list)
     for arm in plan.arms:
-        scores = [float(cell.scores[key].mean()) for key in answers.runs(arm.id, stage)]
+        scores = [cell.sample.mean(cell.scores[key]) for key in answers.runs(arm.id, stage)]
         configurations[arm.replicate_of or arm.id].extend(scores)
     return run_noise(list(configurations.values()))
 
@@ -181,7 +181,7 @@ def _difference_rows(plan: Plan, answers: Answers, cell: _Cell, noise: dict[str,
             p_pooled = seeds[0]["p_questions"]
         pooled_u = cell.pooled[pair.a, stage] - cell.pooled[pair.b, stage]
         test = difference(
-            float(pooled_u.mean()),
+            cell.sample.mean(pooled_u),
             cell.sample.error(pooled_u, cell.replicates[pair.a, stage] - cell.replicates[pair.b, stage]),
             cell.sample.num_clusters,
             p_pooled,
@@ -195,7 +195,7 @@ def _seed_row(cell: _Cell, a: RunKey, b: RunKey, p_flips: float | None) -> Row:
     scores_a, scores_b = cell.scores[a], cell.scores[b]
     exact = cell.sample.single and is_binary(scores_a) and is_binary(scores_b)
     p_questions = mcnemar_exact(scores_a, scores_b) if exact else p_flips
-    value = float((scores_a - scores_b).mean())
+    value = cell.sample.mean(scores_a - scores_b)
     error = cell.sample.error(scores_a - scores_b, cell.replicates[a] - cell.replicates[b])
     test = difference(value, error, cell.sample.num_clusters, p_questions)
     row = {"seed_a": a.seed, "seed_b": b.seed, "difference": value, "low": test.low, "high": test.high}

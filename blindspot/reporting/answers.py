@@ -9,7 +9,7 @@ import numpy as np
 
 from blindspot.errors import UserError
 from blindspot.files import read_jsonl
-from blindspot.reporting.plan import Plan, Step
+from blindspot.reporting.plan import Column, Plan, Step
 
 
 class RunKey(NamedTuple):
@@ -28,6 +28,7 @@ class Answers:
         questions: rows of the first ``answers.jsonl``, in its order; their ``raw`` and ``score`` are not to be used.
         raw: per model, the answers as text, in the order of ``questions``.
         scores: per model, float array of shape ``(questions,)`` in 0..1.
+        partial: likewise, partial scores; the scores where a question has none.
         parsed: per model, bool array of shape ``(questions,)``.
         missing: evaluations of the plan that are not done.
     """
@@ -35,6 +36,7 @@ class Answers:
     questions: list[dict[str, Any]]
     raw: dict[RunKey, list[str]]
     scores: dict[RunKey, np.ndarray]
+    partial: dict[RunKey, np.ndarray]
     parsed: dict[RunKey, np.ndarray]
     missing: list[str]
 
@@ -46,11 +48,20 @@ class Answers:
         """The groups of the question at ``place``."""
         return self.questions[place].get("groups") or {}
 
-    def of_column(self, column: str) -> list[int]:
+    def of_column(self, column: Column) -> list[int]:
         """Places of a column's questions."""
-        return [place for place, question in enumerate(self.questions) if question["benchmark"] == column]
 
-    def iid(self, column: str) -> list[int]:
+        def asked(place: int) -> bool:
+            groups = self.groups(place)
+            return any(all(str(groups.get(key)) == label for key, label in one.where.items()) for one in column.terms)
+
+        return [
+            place
+            for place, question in enumerate(self.questions)
+            if question["benchmark"] == column.asks and asked(place)
+        ]
+
+    def iid(self, column: Column) -> list[int]:
         """Places of those that no composition was held out for."""
         return [place for place in self.of_column(column) if self.groups(place).get("split", "iid") == "iid"]
 
@@ -62,7 +73,7 @@ def load_answers(run: Path, plan: Plan) -> Answers:
         UserError: if no evaluation is finished, a row lacks a key, a score is outside 0..1, or two files hold
             different questions.
     """
-    answers = Answers([], {}, {}, {}, [])
+    answers = Answers([], {}, {}, {}, {}, [])
     order: dict[tuple[str, str], int] = {}
     for step in plan.evaluations():
         folder = run / step.folder
@@ -107,4 +118,6 @@ def _add(
     key = RunKey(step.arm or "", step.stage or "", step.seed or 0)
     answers.raw[key] = [str(rows[place]["raw"]) for place in sequence]
     answers.scores[key] = scores
+    partial = np.array([row.get("partial", row["score"]) for row in rows], dtype=float)
+    answers.partial[key] = partial[sequence]
     answers.parsed[key] = np.array([bool(row["parsed"]) for row in rows])[sequence]

@@ -60,10 +60,10 @@ def _notes(plan: Plan, answers: Answers, noise: list[dict[str, Any]]) -> list[st
             "No configuration ran more than once, so training noise is unknown: intervals and p values hold question "
             "sampling only and a difference may be an accident of one training run."
         )
-    known = {column.id for column in plan.columns}
+    known = {column.asks for column in plan.columns}
     asked = {question["benchmark"] for question in answers.questions}
     if asked - known:
         notes.append(f"Answers to {', '.join(sorted(asked - known))} belong to no column of the plan; left out.")
     if known - asked:
-        notes.append(f"No questions for {', '.join(column.id for column in plan.columns if column.id not in asked)}.")
+        notes.append(f"No questions for {', '.join(column.id for column in plan.columns if column.asks not in asked)}.")
     return notes

@@ -46,7 +46,7 @@ def pick_localisation(plan: Plan, answers: Answers) -> list[dict[str, Any]]:
     for column in plan.columns:
         if column.metric != "mean_iou" or column.box_units is None:
             continue
-        places = answers.iid(column.id)
+        places = answers.iid(column)
         places.sort(key=lambda place: (np.mean([answers.scores[key][place] for key in shown]), place))
         chosen = np.unique(np.linspace(0, len(places) - 1, BOXES).round().astype(int)) if places else []
         for place in (places[number] for number in chosen):
@@ -75,7 +75,7 @@ def _shown(plan: Plan, answers: Answers) -> list[RunKey]:
 
 
 def _by_disagreement(answers: Answers, shown: list[RunKey], column: Column) -> list[int]:
-    places = np.random.default_rng(0).permutation(np.array(answers.iid(column.id), dtype=np.int64))
+    places = np.random.default_rng(0).permutation(np.array(answers.iid(column), dtype=np.int64))
     scores_sq = np.stack([answers.scores[key][places] for key in shown])
     return places[np.argsort(-scores_sq.var(axis=0), kind="stable")].tolist()
 

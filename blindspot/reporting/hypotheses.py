@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from blindspot.evaluation.contrasts import Contrast, contrast
-from blindspot.evaluation.statistics import ALPHA, Sample, holm
+from blindspot.evaluation.statistics import ALPHA, holm
 from blindspot.reporting.answers import Answers
 from blindspot.reporting.plan import Hypothesis, Plan
 from blindspot.reporting.units import units_of
@@ -30,20 +30,24 @@ def verdicts(plan: Plan, answers: Answers) -> list[Row]:
 
 
 def _test(plan: Plan, answers: Answers, claim: Hypothesis, stage: str) -> Contrast | None:
-    runs = {arm: {key.seed: answers.scores[key] for key in answers.runs(arm, stage)} for arm in claim.contrast}
+    runs = {arm: {key.seed: key for key in answers.runs(arm, stage)} for arm in claim.contrast}
     seeds = sorted(set.intersection(*map(set, runs.values())))
-    places_q = np.array(answers.iid(claim.column))
+    column = plan.column(claim.column)
+    places_q = np.array(answers.iid(column))
     if not seeds or not len(places_q):
         return None
-    units = units_of(answers, plan.column(claim.column), places_q)
+    units = units_of(answers, column, places_q)
 
     def at(seed: int) -> np.ndarray:
-        return np.sum([w * units.lowest(runs[arm][seed][places_q]) for arm, w in claim.contrast.items()], axis=0)
+        keys = {arm: runs[arm][seed] for arm in claim.contrast}
+        scores = {arm: units.values(answers.scores[key], answers.partial[key]) for arm, key in keys.items()}
+        return np.sum([weight * scores[arm] for arm, weight in claim.contrast.items()], axis=0)
 
     effects_us = np.stack([at(seed) for seed in seeds], axis=1)
-    effect_u, sample = effects_us.mean(axis=1), Sample(units.clusters)
+    effect_u, sample = effects_us.mean(axis=1), units.sample
     error = sample.error(effect_u, sample.replicates(effect_u[:, None])[:, 0])
-    return contrast(effects_us.mean(axis=0), error, sum(max(weight, 0) for weight in claim.contrast.values()))
+    effects_s = [sample.mean(one_u) for one_u in effects_us.T]
+    return contrast(effects_s, error, sum(max(weight, 0) for weight in claim.contrast.values()))
 
 
 def _row(claim: Hypothesis, test: Contrast) -> Row:

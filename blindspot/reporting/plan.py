@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
@@ -57,22 +57,44 @@ class Pair(BaseModel):
     second: Text = "the second"
 
 
+class Term(BaseModel):
+    """A mean over units of a column, as `blindspot.benchmarks.base.Term` has it; weights of a column sum to 1."""
+
+    where: dict[str, str] = Field(default_factory=dict)
+    unit: Literal["question", "set"] = "question"
+    weight: float = 1.0
+    value: Literal["score", "partial"] = "score"
+
+
 class Column(BaseModel):
     """One column of the tables.
 
     ``paper`` is the benchmark of the paper that it stands for; ``baselines`` are scores of rules that need no model;
+    ``benchmark`` is that of its questions, by default its id; ``terms`` are summed.
     ``parts`` are subsets that are also scored on their own: name -> group of questions -> its values there.
     """
 
     id: Text
     label: Text
     paper: Text = ""
+    benchmark: Text = ""
     metric: Literal["accuracy", "pair_accuracy", "mean_iou"] = "accuracy"
+    terms: list[Term] = Field(default_factory=lambda: [Term()])
     chance: float | None = None
     description: Text = ""
     box_units: float | None = None
     baselines: dict[Text, float] = Field(default_factory=dict)
     parts: dict[Text, dict[str, list[str]]] = Field(default_factory=dict)
+
+    def model_post_init(self, context: Any) -> None:
+        """A pair counts as one."""
+        if self.metric == "pair_accuracy":
+            self.terms = [Term(unit="set")]
+
+    @property
+    def asks(self) -> str:
+        """The benchmark whose questions it is about."""
+        return self.benchmark or self.id
 
     @property
     def name(self) -> str:

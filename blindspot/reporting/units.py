@@ -1,42 +1,60 @@
-"""What is scored in a column: its questions, or for pair accuracy its pairs."""
+"""What is scored in a column: its questions, or sets of questions that count as one."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from blindspot.evaluation.statistics import Sample
 from blindspot.reporting.answers import Answers
 from blindspot.reporting.plan import Column
 
 
 @dataclass(frozen=True)
 class Units:
-    """The units of a column.
+    """The units of a column, term by term.
 
     Attributes:
-        clusters: per unit, the questions that it shares an image or a pair with.
-        unit_q: per question, its unit.
+        sample: their clusters (units that share an image or a pair) and the terms that they count in.
+        place_m: the questions, at their places among the answers; one for each unit that it is a member of.
+        unit_m: the units that they are members of.
+        whole_u: whether a unit is a set, right only if all of its questions are.
+        partial_m: whether what counts is the partial score.
     """
 
-    clusters: list[str]
-    unit_q: np.ndarray
+    sample: Sample
+    place_m: np.ndarray
+    unit_m: np.ndarray
+    whole_u: np.ndarray
+    partial_m: np.ndarray
 
-    def lowest(self, scores_q: np.ndarray) -> np.ndarray:
-        """The score of every unit: its lowest question's."""
-        scores_u = np.ones(len(self.clusters))
-        np.minimum.at(scores_u, self.unit_q, scores_q)
-        return scores_u
+    def values(self, scores_q: np.ndarray, partial_q: np.ndarray) -> np.ndarray:
+        """The score of every unit: its lowest question's, of a set 1 or 0."""
+        values_u = np.ones(len(self.whole_u))
+        values_m = np.where(self.partial_m, partial_q[self.place_m], scores_q[self.place_m])
+        np.minimum.at(values_u, self.unit_m, values_m)
+        return np.where(self.whole_u, np.floor(values_u), values_u)
 
 
 def units_of(answers: Answers, column: Column, places_q: np.ndarray) -> Units:
     """The units of a column's questions, which are at ``places_q`` among the answers."""
-    units: dict[str, int] = {}
+    units: dict[tuple[int, str], int] = {}
     clusters: list[str] = []
-    unit_q = np.empty(len(places_q), dtype=np.int64)
-    for number, place in enumerate(places_q):
+    terms: list[int] = []
+    members: list[tuple[int, int, bool]] = []
+    for place in places_q.tolist():
         groups, own = answers.groups(place), str(answers.questions[place]["id"])
-        unit = str(groups.get("cluster", own)) if column.metric == "pair_accuracy" else own
-        if unit not in units:
-            units[unit] = len(units)
-            clusters.append(str(groups.get("cluster", own)))
-        unit_q[number] = units[unit]
-    return Units(clusters, unit_q)
+        cluster = str(groups.get("cluster", own))
+        for number, term in enumerate(column.terms):
+            if any(str(groups.get(group)) != label for group, label in term.where.items()):
+                continue
+            unit = str(groups.get("set", cluster)) if term.unit == "set" else own
+            if (number, unit) not in units:
+                units[number, unit] = len(units)
+                clusters.append(cluster)
+                terms.append(number)
+            members.append((place, units[number, unit], term.value == "partial"))
+    place_m, unit_m, partial_m = (np.array(values) for values in zip(*members, strict=True))
+    sets = np.array([term.unit == "set" for term in column.terms])
+    term_u = np.array(terms)
+    sample = Sample(clusters, term_u, [term.weight for term in column.terms])
+    return Units(sample, place_m, unit_m, sets[term_u], partial_m)

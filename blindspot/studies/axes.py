@@ -5,16 +5,21 @@ registries of `blindspot.positions`.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic_core import PydanticCustomError
 
 from blindspot.connectors import RULES, ConnectorSpec
 from blindspot.errors import UserError
 from blindspot.studies.nearest import suggest
+
+T = TypeVar("T")
+UNSAID: Any = None
+"""Of a key that is not given, or that means nothing in a study of this recipe: whoever reads it knows that it is."""
+
 
 FAMILIES = {"clip": "CLIP", "siglip": "SigLIP", "siglip2": "SigLIP2", "aimv2": "AIMv2", "dinov2": "DINOv2"}
 """Encoder families that a study can train from nothing."""
@@ -105,13 +110,36 @@ def refuse(text: str) -> PydanticCustomError:
     return PydanticCustomError("refused", "{text}", {"text": text})
 
 
-def known(name: Any, names: Mapping[str, Any]) -> Any:
+def known(name: Any, names: Collection[str]) -> Any:
     """``name``, if it is one of ``names``."""
     if not isinstance(name, str):
         raise refuse(f"{name}: should be one of: {', '.join(names)}")
     if name not in names:
         raise refuse(f'"{name}": unknown; {suggest(name, names)}')
     return name
+
+
+def _distinct(values: list[T]) -> list[T]:
+    if any(value in values[:number] for number, value in enumerate(values)):
+        raise refuse("names something twice; keep one of each")
+    return values
+
+
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._+-]*$")]
+Values = Annotated[list[T], Field(min_length=1), AfterValidator(_distinct)]
+
+
+class Section(BaseModel):
+    """A group of keys: unknown keys and silent conversions are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    def stated(self, keys: Iterable[str]) -> dict[str, Any]:
+        """Those of some keys that are given, in their order."""
+        return {key: value for key in keys if (value := getattr(self, key)) is not None}
 
 
 def _scheme(named: Mapping[str, Choice], keys: tuple[str, ...]) -> Callable[[Any], Choice]:
@@ -155,7 +183,7 @@ def _with(base: Choice, values: dict[str, Any], named: Mapping[str, Choice]) -> 
 
 
 def _plain(named: Mapping[str, Choice]) -> PlainSerializer:
-    return PlainSerializer(lambda choice: choice.name if choice.name in named else dict(choice.values))
+    return PlainSerializer(lambda choice: choice and (choice.name if choice.name in named else dict(choice.values)))
 
 
 _parse_encoder = _scheme(ENCODER_POSITIONS, ENCODER_KEYS)

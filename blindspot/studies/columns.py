@@ -1,8 +1,10 @@
 """The columns of a source's tables, each the miniature of one benchmark of the paper."""
 
+from dataclasses import asdict
 from typing import Any
 
 from blindspot.scenes.world import CANVAS
+from blindspot.studies.schema import Study
 
 SIDES = {"left/right": {"relation": ["left", "right"]}, "above/below": {"relation": ["above", "below"]}}
 """Parts of a column, by the relation that its questions ask about."""
@@ -137,6 +139,30 @@ PAIRED = frozenset(column["id"] for column in SCENES if column.get("metric") == 
 """Columns in which a pair of questions is right only if both are."""
 
 
-def columns(source: str) -> list[dict[str, Any]]:
-    """The columns of a study's source, for ``plan.json``."""
-    return [{"metric": "accuracy", **column} for column in {"scenes": SCENES, "nlvr": NLVR}[source]]
+def columns(study: Study) -> list[dict[str, Any]]:
+    """The columns of a study, for ``plan.json``: of its source, or those that the paper has of its benchmarks."""
+    if study.recipe == "toy":
+        return [{"metric": "accuracy", **column} for column in {"scenes": SCENES, "nlvr": NLVR}[study.source]]
+    from blindspot.benchmarks.registry import select
+    from blindspot.evaluation.paper import numbers
+
+    paper = {column.key for column in numbers.load().columns}
+    found: list[dict[str, Any]] = []
+    for benchmark in select(study.asked):
+        for metric in benchmark.metrics:
+            if (benchmark.name, metric.name) not in paper and metric != benchmark.metrics[0]:
+                continue
+            most = sum(term.weight for term in metric.terms)
+            found.append(
+                {
+                    "id": f"{benchmark.name}/{metric.name}",
+                    "benchmark": benchmark.name,
+                    "label": metric.name,
+                    "paper": benchmark.title,
+                    "metric": "accuracy",
+                    "terms": [{**asdict(term), "weight": term.weight / most} for term in metric.terms],
+                    "chance": None if metric.chance is None else metric.chance / most,
+                    "description": f"{metric.name} of {benchmark.title}.",
+                }
+            )
+    return found

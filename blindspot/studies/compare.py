@@ -1,33 +1,28 @@
-"""What moves between two arms of a study, in words, and whether a comparison of them is controlled."""
+"""Which arms a study compares, what moves between two arms, in words, and whether a comparison is controlled."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from blindspot.studies.arms import FOLLOWERS, Arm, Point, expand_arms, value_label
-from blindspot.studies.loading import load_study
-from blindspot.studies.pairs import compared_pairs
-from blindspot.studies.spec import AXES, Study
+from blindspot.studies.arms import STAGES, Arm, compose_label, expand_arms, moved
+from blindspot.studies.schema import AXES, LlavaStage, Study
 
-_SAME_IN_A_STUDY = ("resizing of pictures", "aspect ratio")
-"""Of released checkpoints; in a study every family gets the same square picture."""
-_PIXELS = "normalisation of pixels"
-_NAMES = {
-    "objective": "pretraining objective",
-    "captions": "what captions name",
-    "positions": "encoder positions",
-    "pretrained_with": "positions in pretraining",
-    "language_positions": "positions in the language model",
-    "connector": "connector",
-    "encoder_training": "the encoder in stage 2",
-    "drop_first_patch": "patches",
-    "evaluate_with": "positions at evaluation",
+_STAGES = {"connector": "stage 1", "instruct": "stage 2"}
+_KINDS = {
+    "size of the encoder": ("width", "layers"),
+    "resolution": ("image side", "patch side"),
+    "preparation of pictures": ("resizing", "normalisation"),
 }
+"""What words about two encoders' differences begin with; the other words are about their architecture."""
+_SAME_IN_A_MINIATURE = ("resizing of pictures", "aspect ratio")
+"""Of released checkpoints; in a miniature every family gets the same square picture."""
+_SAID_BY_GRIDS = ("patch tokens", "grid of the position table")
+_OF_THE_ENCODER = ("family", "encoder", "image_size")
+"""Axes that `_encoders` puts into words."""
 
 
 @dataclass(frozen=True)
@@ -65,34 +60,80 @@ class Comparison:
         return {**asdict(self), "moves": list(self.moves), "controlled": self.controlled, "verdict": self.verdict}
 
 
-def compare_arms(name_or_path: str | Path) -> list[Comparison]:
-    """Every pair that a study tests, then pairs of families that its tables show side by side.
+def compared_pairs(study: Study) -> list[dict[str, Any]]:
+    """Pairs of arms ``a`` against ``b``: on one axis ``b`` is at a baseline of the study and elsewhere they are alike,
+    or ``a`` says that it is compared with ``b``.
 
-    Raises:
-        UserError: if the study cannot be read.
+    ``kind`` is the axis (with the baseline, where an axis has several): one family of tests. ``first`` and ``second``
+    say in words what the sides are. Last comes the replicate against its twin, which differ in their seeds alone.
     """
-    study = load_study(name_or_path)
+    arms = expand_arms(study)
+    by_id = {arm.id: arm for arm in arms}
+    at = {arm.point: arm for arm in arms if not arm.replicate_of}
+    pairs: list[dict[str, Any]] = []
+    seen: set[frozenset[str]] = set()
+    for axis, baselines in study.arms.baselines.items():
+        for value in baselines:
+            found = [(arm, at.get(moved(study, arm.point, axis, value))) for arm in at.values()]
+            sides = [(a, b) for a, b in found if b and a != b and frozenset((a.id, b.id)) not in seen]
+            seen |= {frozenset((a.id, b.id)) for a, b in sides}
+            kind = axis if len(baselines) == 1 else f"{axis} against {value}"
+            pairs += _described(axis, value, kind, sides)
+    for arm in arms:
+        for other in arm.against:
+            axes = _axes_apart(arm, by_id[other])
+            kind = axes[0] if len(axes) == 1 else "several axes"
+            words = {"kind": kind, "first": "the first arm", "second": "the second"}
+            pairs.append({"a": arm.id, "b": other, "label": f"{arm.label} against {by_id[other].label}", **words})
+    for arm in arms:
+        if arm.replicate_of:
+            short = by_id[arm.replicate_of].label.removeprefix("LLaVA-")
+            sides = {"a": arm.id, "b": arm.replicate_of}
+            words = {"first": "the replicate", "second": "the original"}
+            pairs.append({**sides, "label": f"{short}, other seed", "kind": "replicate", **words})
+    return pairs
+
+
+def compare_arms(study: Study) -> list[Comparison]:
+    """Every pair that a study tests, then pairs of encoders that its tables only show side by side.
+
+    Imports torch where arms have different encoders.
+    """
     arms = {arm.id: arm for arm in expand_arms(study)}
     found: list[Comparison] = []
     for pair in compared_pairs(study):
         a, b = arms[pair["a"]], arms[pair["b"]]
         seed_only = pair["kind"] == "replicate"
-        found.append(Comparison(a.label, b.label, True, () if seed_only else moves(study, a.point, b.point), seed_only))
-    return found + [Comparison(a.label, b.label, False, moves(study, a.point, b.point)) for a, b in _families(arms)]
+        found.append(Comparison(a.label, b.label, True, () if seed_only else moves(a, b), seed_only))
+    tested = {frozenset((one.a, one.b)) for one in found}
+    return found + [
+        Comparison(a.label, b.label, False, moves(a, b))
+        for a, b in _side_by_side([arm for arm in arms.values() if not arm.replicate_of])
+        if frozenset((a.label, b.label)) not in tested
+    ]
 
 
-def moves(study: Study, a: Point, b: Point) -> tuple[str, ...]:
-    """What differs between two points, one entry an axis.
+def moves(a: Arm, b: Arm) -> tuple[str, ...]:
+    """What differs between two arms, one entry an axis.
 
-    An axis that follows another by default (positions in pretraining and at evaluation follow the encoder's) counts
-    with it, except for the objective: architecture and objective of a family are two things.
+    An axis that follows another by default (positions in pretraining follow the encoder's) counts with it, except for
+    the objective: architecture and objective of a family are two things. Positions at evaluation count where they are
+    not those of training in one arm alone, or others in both.
     """
-    found = _architecture(study, a.family, b.family) if a.family != b.family else []
-    for axis in AXES[1:]:
-        first, second = getattr(a, axis), getattr(b, axis)
-        read = axis != "captions" or (first is not None and second is not None)
-        if first != second and read and not _follows(a, b, axis):
-            found.append(f"{_NAMES[axis]}: {_short(axis, first)} against {_short(axis, second)}{_with_it(a, b, axis)}")
+    found = list(_encoders(a, b))
+    for axis in _axes_apart(a, b):
+        first, second = getattr(a.point, axis), getattr(b.point, axis)
+        if axis == "evaluate_with":
+            said = [_evaluated(arm) for arm in (a, b)]
+        elif axis == "stages":
+            found += _stages(a, b)
+            continue
+        elif axis not in _OF_THE_ENCODER:
+            said = [_say(axis, value) for value in (first, second)]
+        else:
+            continue
+        with_it = axis == "positions" and _follow(a, b, "pretrained_with") and a.point.pretrained_with is not None
+        found.append(f"{AXES[axis].moves}: {said[0]} against {said[1]}{', in pretraining too' * with_it}")
     return tuple(found)
 
 
@@ -109,45 +150,123 @@ def as_table(comparisons: Sequence[Comparison]) -> Table:
     return table
 
 
-def _families(arms: dict[str, Arm]) -> list[tuple[Arm, Arm]]:
-    """The first two arms of every two families that stand alike on the axes that do not follow the family."""
-    pairs: dict[tuple[str, str], tuple[Arm, Arm]] = {}
-    crossed = [arm for arm in arms.values() if not arm.replicate_of]
-    for a, b in combinations(crossed, 2):
-        loose = {"family", "objective", "captions"}
-        alike = all(getattr(a.point, axis) == getattr(b.point, axis) for axis in AXES if axis not in loose)
-        if a.point.family != b.point.family and alike:
-            pairs.setdefault((a.point.family, b.point.family), (a, b))
-    return list(pairs.values())
+def _described(axis: str, value: Any, kind: str, sides: list[tuple[Arm, Arm]]) -> list[dict[str, Any]]:
+    said = AXES[axis]
+    values = {said.label(getattr(a.point, axis)) for a, _ in sides}
+    first = next(iter(values)) if len(values) == 1 else "pretraining" if value == "none" else said.others
+    second = said.same if value == "same" else said.label(value)
+    return [
+        {"a": a.id, "b": b.id, "label": _label(a, b, axis, len(values) == 1), "kind": kind}
+        | {"first": first, "second": second}
+        for a, b in sides
+    ]
 
 
-def _architecture(study: Study, a: str, b: str) -> list[str]:
+def _label(a: Arm, b: Arm, axis: str, alike: bool) -> str:
+    if not a.varied or not b.varied:
+        return f"{a.label} against {b.label}"
+    axes = [name for name in a.varied if name != axis or not alike]
+    return compose_label(a.point, axes).removeprefix("LLaVA-") if axes else a.label
+
+
+def _axes_apart(a: Arm, b: Arm) -> list[str]:
+    """The axes on which two arms differ, those left out that only follow another one."""
+    apart = []
+    for axis, said in AXES.items():
+        first, second = getattr(a.point, axis), getattr(b.point, axis)
+        if axis == "evaluate_with":
+            trained = [arm.point.evaluate_with == arm.point.positions for arm in (a, b)]
+            differ = trained[0] != trained[1] or (not trained[0] and first != second)
+        elif axis == "captions":
+            differ = first != second and None not in (first, second)
+        else:
+            differ = first != second and not (said.same and _follow(a, b, axis))
+        apart += [axis] if differ else []
+    return apart
+
+
+def _follow(a: Arm, b: Arm, axis: str) -> bool:
+    """Whether both stand on ``axis`` where they stand on the axis that it follows, and not in the same place."""
+    points = (a.point, b.point)
+    alike = all(getattr(point, axis) == getattr(point, AXES[axis].follows) for point in points)
+    return alike and getattr(a.point, axis) != getattr(b.point, axis)
+
+
+def _side_by_side(arms: Sequence[Arm]) -> Iterator[tuple[Arm, Arm]]:
+    """The first two arms of every two encoders that stand alike on all axes that do not follow the encoder."""
+    seen: set[frozenset[str]] = set()
+    for a, b in combinations(arms, 2):
+        encoders = frozenset((a.point.family or a.point.encoder, b.point.family or b.point.encoder))
+        if len(encoders) == 2 and encoders not in seen:
+            loose = {*_OF_THE_ENCODER, "objective", "captions"}
+            if not any(axis not in loose for axis in _axes_apart(a, b)):
+                seen.add(encoders)
+                yield a, b
+
+
+def _encoders(a: Arm, b: Arm) -> Iterator[str]:
+    """Apart: weights, architecture, size, resolution, tokens and preparation, since each may move the result."""
+    if a.point.encoder != b.point.encoder:
+        yield f"{AXES['encoder'].moves}: {a.point.encoder} against {b.point.encoder}"
+    named: dict[str, list[str]] = {"architecture": [], **{name: [] for name in _KINDS}}
+    for text in _tower_words(a, b):
+        kind = next((name for name, starts in _KINDS.items() if text.startswith(starts)), "architecture")
+        if not text.startswith(_SAID_BY_GRIDS):
+            named[kind].append(text)
+    yield from (f"{name}: {'; '.join(texts)}" for name, texts in named.items() if texts)
+    if a.grid != b.grid:
+        yield f"patch tokens: {a.grid[0]} x {a.grid[1]} against {b.grid[0]} x {b.grid[1]}"
+
+
+def _tower_words(a: Arm, b: Arm) -> list[str]:
+    """What differs between two arms' encoders, architecture first."""
+    if all(getattr(a.point, axis) == getattr(b.point, axis) for axis in _OF_THE_ENCODER):
+        return []
     from blindspot.encoders import ENCODERS, TowerShape
     from blindspot.encoders.catalogue import describe, difference
 
-    sizes = study.model
-    shape = TowerShape(sizes.width, sizes.encoder_layers, sizes.heads, sizes.mlp, sizes.image, sizes.patch)
-    towers = [describe(ENCODERS[name], ENCODERS[name].vision_config(shape), sizes.image) for name in (a, b)]
-    words = [text for text in difference(*towers) if not text.startswith(_SAME_IN_A_STUDY)]
-    pixels = [text for text in words if text.startswith(_PIXELS)]
-    parts = [text for text in words if text not in pixels]
+    towers: list[dict[str, Any]] = []
+    for arm in (a, b):
+        if arm.point.family:
+            size = arm.study.model
+            shape = TowerShape(size.width, size.encoder_layers, size.heads, size.mlp, size.image, size.patch)
+            family = ENCODERS[arm.point.family]
+            towers.append(describe(family, family.vision_config(shape), size.image))
+            continue
+        family = ENCODERS[arm.encoder_size.family]
+        released = next((one for one in family.checkpoints if one.id == arm.point.encoder), None)
+        if released is None:  # a folder of the user's own: its sizes say enough
+            sides = (a.point.image_size, b.point.image_size)
+            return [f"image side in pixels: {sides[0]} against {sides[1]}"] if sides[0] != sides[1] else []
+        towers.append(describe(family, released.config(), arm.point.image_size))
     classes = [tower["transformers_class"] for tower in towers]
-    if classes[0] != classes[1]:
-        parts.insert(0, f"{classes[0]} against {classes[1]}")
-    return [*([f"architecture: {'; '.join(parts)}"] if parts else []), *pixels]
+    words = [f"{classes[0]} against {classes[1]}"] if classes[0] != classes[1] else []
+    left_out = _SAME_IN_A_MINIATURE if a.point.family else ()
+    return words + [text for text in difference(*towers) if not text.startswith(left_out)]
 
 
-def _follows(a: Point, b: Point, axis: str) -> bool:
-    """Whether both stand on ``axis`` where they stand on the axis that it follows."""
-    leaders = [leader for leader, followers in FOLLOWERS.items() if axis in followers and leader != "family"]
-    return any(all(getattr(point, leader) == getattr(point, axis) for point in (a, b)) for leader in leaders)
+def _stages(a: Arm, b: Arm) -> list[str]:
+    return [
+        f"{key} of {_STAGES[name]}: {_plain(first)} against {_plain(second)}"
+        for name in STAGES
+        if name in a.own_stages and name in b.own_stages
+        for key in LlavaStage.model_fields
+        if (first := getattr(a.stages[name], key)) != (second := getattr(b.stages[name], key))
+    ]
 
 
-def _with_it(a: Point, b: Point, axis: str) -> str:
-    if axis != "positions" or a.pretrained_with == b.pretrained_with:
-        return ""
-    return ", in pretraining too" if _follows(a, b, "pretrained_with") else ""
+def _say(axis: str, value: Any) -> str:
+    if value is None:
+        return "its own"
+    return value.label if AXES[axis].same else AXES[axis].label(value)
 
 
-def _short(axis: str, value: Any) -> str:
-    return value.label if axis in ("pretrained_with", "evaluate_with") else value_label(axis, value)
+def _evaluated(arm: Arm) -> str:
+    as_trained = arm.point.positions == arm.point.evaluate_with
+    return "as trained" if as_trained else f"{arm.point.evaluate_with.label} instead"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return " + ".join(value)
+    return str(getattr(value, "name", value) or getattr(value, "file", "its own"))

@@ -5,7 +5,9 @@ import shutil
 from pathlib import Path
 
 from blindspot.errors import UserError
-from blindspot.studies.spec import Study
+from blindspot.studies.arms import Arm, expand_arms
+from blindspot.studies.cost import parameters
+from blindspot.studies.schema import Study
 
 BYTES_PER_PARAMETER = 8  # 32-bit weights, and as much again for logs and answers
 MARGIN_BYTES = 50 * 2**20
@@ -32,11 +34,25 @@ def check_space(run: Path, study: Study, steps_to_do: int) -> None:
     Raises:
         UserError: with what is free and what is needed.
     """
+    free = shutil.disk_usage(run).free
+    if study.recipe == "llava":
+        arms = expand_arms(study)
+        needed = max(map(run_bytes, arms)) * min(steps_to_do, sum(len(arm.seeds) for arm in arms))
+        _refuse_small(run, free, needed, steps_to_do)
+        return
     images = 3 * (study.data.train + study.data.test) * study.model.image**2
     layers = study.model.encoder_layers + study.model.language_layers
     parameters = layers * (4 * study.model.width**2 + 3 * study.model.width * study.model.mlp)
     needed = MARGIN_BYTES + 2 * images + steps_to_do * BYTES_PER_PARAMETER * parameters
-    free = shutil.disk_usage(run).free
+    _refuse_small(run, free, needed, steps_to_do)
+
+
+def run_bytes(arm: Arm) -> float:
+    """What a trained arm of real size leaves: weights in two bytes each."""
+    return 2 * sum(parameters(arm).values())
+
+
+def _refuse_small(run: Path, free: float, needed: float, steps_to_do: int) -> None:
     if steps_to_do and free < needed:
         raise UserError(
             f"the disk of {run} has {free / 2**20:.0f} MB free and about {needed / 2**20:.0f} MB are needed; "

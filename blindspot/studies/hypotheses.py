@@ -4,7 +4,7 @@ from blindspot.errors import UserError
 from blindspot.studies.arms import expand_arms
 from blindspot.studies.columns import columns
 from blindspot.studies.nearest import suggest
-from blindspot.studies.spec import Study
+from blindspot.studies.schema import Study
 
 
 def check(study: Study) -> None:
@@ -14,7 +14,7 @@ def check(study: Study) -> None:
         UserError: naming the hypothesis and what it could have meant.
     """
     arms = [arm.id for arm in expand_arms(study)]
-    known = [column["id"] for column in columns(study.source)]
+    known = [] if not study.hypotheses else [column["id"] for column in columns(study)]
     ids = [hypothesis.id for hypothesis in study.hypotheses]
     for hypothesis in study.hypotheses:
         if ids.count(hypothesis.id) > 1:

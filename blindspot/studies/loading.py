@@ -11,9 +11,9 @@ from pydantic import BaseModel, ValidationError
 from blindspot.errors import UserError
 from blindspot.files import write_text
 from blindspot.studies import hypotheses
-from blindspot.studies.arms import expand_arms
+from blindspot.studies.arms import STAGES, expand_arms
 from blindspot.studies.nearest import suggest
-from blindspot.studies.spec import Study
+from blindspot.studies.schema import Study
 
 SHIPPED = Path(__file__).parent
 FIXED_BY_NAME = ("name", "title", "source", "scale", "scales")
@@ -154,16 +154,22 @@ def explain(error: ValidationError, study: type[BaseModel]) -> str:
     """The first mistake in a file that should be a ``study``: where it is and what to write instead."""
     # A mistyped key is reported twice, as unknown and as missing: the first says more.
     problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    location, kind, value = problem["loc"], problem["type"], problem["input"]
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    kind, value = problem["type"], problem["input"]
+    location = problem["loc"]
+    named = [part for part, before in zip(location, ("", *location), strict=False) if not _is_recipe(part, before)]
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in named).lstrip(".")
     context = problem.get("ctx", {})
     if kind == "extra_forbidden":
         return f"{key}: unknown key; {suggest(str(location[-1]), _section(study, location[:-1]).model_fields)}"
     if kind == "missing":
         return f"{key}: missing; every study states it"
+    if not key:
+        return problem["msg"]
     if kind == "literal_error":
         valid = re.findall("'([^']*)'", context["expected"])
         return f'{key}: "{value}": unknown; {suggest(str(value), valid)}'
+    if kind == "recipe":
+        return f"{key}.{problem['msg']}"
     if kind in _KINDS:
         shown = f'"{value}"' if isinstance(value, str) else value
         return f"{key}: {shown}: should be {_KINDS[kind]}"
@@ -178,16 +184,22 @@ def explain(error: ValidationError, study: type[BaseModel]) -> str:
     return f"{key}: {problem['msg']}"
 
 
+def _is_recipe(part: int | str, before: int | str) -> bool:
+    """Whether a part of a location is no key, but the recipe that a stage was read by."""
+    return part in ("toy", "llava") and before in STAGES
+
+
 def _section(study: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
     section = study
-    for part in location:
-        if isinstance(part, str):
-            section = _model_in(section.model_fields[part].annotation)
+    for number, part in enumerate(location):
+        if isinstance(part, str) and not _is_recipe(part, location[number - 1] if number else ""):
+            models = _models_in(section.model_fields[part].annotation)
+            section = models[-1] if "llava" in location[number + 1 : number + 2] else models[0]
     return section
 
 
-def _model_in(annotation: Any) -> Any:
-    """The group of keys that a field holds, alone, in a list or as an option."""
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The groups of keys that a field may hold, alone, in a list or as an option."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for inner in get_args(annotation) if (found := _model_in(inner))), None)
+        return [annotation]
+    return [found for inner in get_args(annotation) for found in _models_in(inner)]

@@ -7,13 +7,17 @@ from typing import Any
 
 from blindspot.files import fingerprint, write_json
 from blindspot.studies.arms import Arm, describe_arms, expand_arms
-from blindspot.studies.axes import CONNECTORS, LANGUAGE_POSITIONS
+from blindspot.studies.axes import CONNECTORS, LANGUAGE_POSITIONS, Choice
 from blindspot.studies.columns import columns
-from blindspot.studies.pairs import compared_pairs
+from blindspot.studies.compare import compared_pairs
 from blindspot.studies.schedule import estimate
-from blindspot.studies.spec import Study
+from blindspot.studies.schema import Study
 from blindspot.studies.step import Step
 from blindspot.studies.versions import diagnostics_version
+
+NUMERICS = 1
+"""Raised by hand when code changes what a step of real size computes: its source is in no key, so that a mended comment
+retrains nothing for a week."""
 
 
 def plan_steps(study: Study, code: str, data: str | None = None) -> list[Step]:
@@ -30,6 +34,11 @@ def plan_steps(study: Study, code: str, data: str | None = None) -> list[Step]:
         data: fingerprint of the user's data folder, for studies of real data.
     """
     plan = _Plan(study, code)
+    if study.recipe == "llava":
+        for seed in range(study.seeds):
+            for arm in expand_arms(study):
+                _add_real_arm(plan, arm, seed)
+        return plan.steps
     plan.add(
         "data",
         "data",
@@ -59,12 +68,12 @@ def write_plan(run: Path, study: Study, steps: list[Step]) -> None:
             "scale": study.scale,
             "meaningful": study.meaningful,
             "seeds": study.seeds,
-            "arms": describe_arms(study),
+            "arms": describe_arms(expand_arms(study)),
             "pairs": compared_pairs(study),
-            "columns": columns(study.source),
+            "columns": columns(study),
             "hypotheses": [claim.model_dump() for claim in study.hypotheses],
-            "notes": _notes(study),
-            "data": {"test": steps[0].folder},
+            "notes": _notes(study, steps),
+            "data": {"test": steps[0].folder} if study.recipe == "toy" else {},
             "steps": [
                 {
                     "id": step.id,
@@ -106,10 +115,11 @@ class _Plan:
         """Add a step, unless another arm has added it already."""
         roles = {source.split("/")[0]: source for source in inputs or []}
         input_keys = {role: self._steps[source].key for role, source in roles.items()}
-        key = fingerprint({"kind": kind, "config": config, "code": self.code, "inputs": input_keys})
+        code = self.code if self.study.recipe == "toy" else f"numerics {NUMERICS}"
+        key = fingerprint({"kind": kind, "config": config, "code": code, "inputs": input_keys})
         if arm:
             self._users[name].append(arm)
-        seconds = estimate(self.study, kind, arm.point.objective if arm else None)
+        seconds = estimate(self.study, kind, arm)
         step = Step(name, kind, None, seed, stage, config, roles, seconds, key)
         assert self._steps.setdefault(name, step).key == key, f"two different steps are called {name}"
         return name
@@ -117,12 +127,14 @@ class _Plan:
     def _owner(self, step: Step) -> str | None:
         """The only arm that uses a step; of those that share a trained variant, the one it is evaluated as."""
         users = self._users[step.id]
+        if self.study.recipe == "llava":  # no arms share a step: what one takes from another it names
+            return users[0].id
         if step.kind == "instruct":
             users = [arm for arm in users if arm.point.evaluate_with == arm.point.positions]
         return users[0].id if len(users) == 1 else None
 
     def section(self, name: str) -> dict[str, Any]:
-        return self.study.model_dump(include={name})
+        return {name: getattr(self.study, name).model_dump(exclude={"recipe"})}
 
     def model(self, *keys: str, without: str = "") -> dict[str, Any]:
         """The model section, cut to what a step depends on, so that other sizes do not invalidate it."""
@@ -142,7 +154,7 @@ def _add_arm(plan: _Plan, arm: Arm, seed: int) -> None:
     names += [point.captions] if point.captions and point.captions != study.encoder.captions else []
     names.append(point.pretrained_with.name)
     pretraining = {"objective": point.objective, "captions": point.captions}
-    recipe = {"encoder": study.encoder.model_dump(exclude={"captions"})}
+    recipe = {"encoder": study.encoder.model_dump(exclude={"captions", "recipe"})}
     sizes = plan.model(without="language_layers")
     made.append(add("encoder", _named(arm, names), ["data"], **tower, **pretraining, **recipe, **sizes))
 
@@ -162,7 +174,7 @@ def _add_arm(plan: _Plan, arm: Arm, seed: int) -> None:
         section = plan.section(stage)
         if stage == "instruct":
             section["instruct"]["encoder"] = point.encoder_training
-            names += [point.encoder_training] if point.encoder_training != study.instruct.encoder else []
+            names += [point.encoder_training] if point.encoder_training != study.encoder_training else []
         made.append(add(stage, _named(arm, names), made, **variant, **section, **plan.model()))
         evaluation = {"evaluate_with": dict(point.evaluate_with.values), "encoder_training": point.encoder_training}
         add("evaluate", arm.id, made, stage, **variant, **evaluation, **plan.model())
@@ -170,16 +182,45 @@ def _add_arm(plan: _Plan, arm: Arm, seed: int) -> None:
         add("diagnose", arm.id, made[-1:], diagnose=study.diagnose, diagnostics=diagnostics_version())
 
 
+def _add_real_arm(plan: _Plan, arm: Arm, seed: int) -> None:
+    from blindspot.benchmarks.registry import select
+    from blindspot.benchmarks.scoring import DEFAULT
+
+    def add(kind: str, inputs: list[str], stage: str | None = None, **config: Any) -> str:
+        name = "/".join(part for part in (kind, stage, arm.id, f"seed{seed}") if part)
+        config = {"recipe": "llava", "arm": arm.id, "seed": arm.training_seed(seed), **config}
+        return plan.add(name, kind, config, inputs, arm, seed, stage)
+
+    study, made = plan.study, [f"connector/{arm.point.connector_from}/seed{seed}"]
+    variant = {
+        axis: dict(value.values) if isinstance(value, Choice) else value
+        for axis, value in arm.point.given.items()
+        if axis not in ("evaluate_with", "stages")
+    }
+    for name, stage in arm.own_stages.items():
+        recipe = {"trains_by": stage.model_dump(mode="json")}
+        if name == "instruct":
+            recipe["evaluate_with"] = dict(arm.point.evaluate_with.values)
+        made = [add(name, made if name == "instruct" else [], None, **variant, **recipe)]
+    benchmarks = [benchmark.name for benchmark in select(study.asked)]
+    add("evaluate", made, "instruct", benchmarks=benchmarks, profile=DEFAULT)
+    if study.diagnose:
+        add("diagnose", made, diagnose=study.diagnose, diagnostics=diagnostics_version())
+
+
 def _named(arm: Arm, names: list[str]) -> str:
     return arm.id if arm.replicate_of else "-".join(names)
 
 
-def _notes(study: Study) -> list[str]:
+def _notes(study: Study, steps: list[Step]) -> list[str]:
+    if study.recipe == "llava":
+        profiles = {step.config["profile"] for step in steps if step.kind == "evaluate"}
+        return [f"Scored as {profile} does." for profile in sorted(profiles)]
     notes = [
         f"What the language model's text says about place: {study.text.about}.",
         *_unless_varied(study, "captions", f"What the encoders' captions name: {study.encoder.captions}."),
         *_unless_varied(
-            study, "encoder_training", f"The image encoder is {study.instruct.encoder} in the instruct stage."
+            study, "encoder_training", f"The image encoder is {study.encoder_training} in the instruct stage."
         ),
     ]
     if study.arms.replicate:

@@ -3,7 +3,10 @@
 import heapq
 from collections.abc import Collection, Mapping, Sequence
 
-from blindspot.studies.spec import Study
+from blindspot.errors import UserError
+from blindspot.studies.arms import Arm
+from blindspot.studies.cost import GPUS, flops
+from blindspot.studies.schema import Study
 from blindspot.studies.step import Step
 
 ENCODER_SECONDS_PER_SAMPLE = {
@@ -18,12 +21,16 @@ SECONDS_PER_SAMPLE = {"text": 2.5e-3, "connector": 2.7e-3, "instruct": 3.8e-3}
 SECONDS_PER_TRAINING_IMAGE = 8e-4
 SECONDS_PER_TEST_QUESTION = 8e-3  # for all columns together
 SECONDS_PER_DIAGNOSTIC = 5.0
+SECONDS_PER_EVALUATION = 3600.0  # of a model of real size
 REFERENCE_WIDTH = 64  # the width at which the figures above were measured, one thread of a 2-core machine
 SECONDS_TO_START = 6.0  # workers import torch and transformers
 
 
-def estimate(study: Study, kind: str, objective: str | None = None) -> float:
-    """Expected seconds of a step on one core; ``objective`` is what an encoder is pretrained with."""
+def estimate(study: Study, kind: str, arm: Arm | None = None) -> float:
+    """Expected seconds of a step: of a miniature on one core, of models of real size on one A100."""
+    if study.recipe == "llava":
+        return _real(kind, arm) if arm else 1.0
+    objective = arm.point.objective if arm else None
     if kind == "data":
         return 1.0 + SECONDS_PER_TRAINING_IMAGE * study.data.train
     scale = study.model.width / REFERENCE_WIDTH
@@ -35,6 +42,15 @@ def estimate(study: Study, kind: str, objective: str | None = None) -> float:
     recipe = recipes[kind]
     per_sample = ENCODER_SECONDS_PER_SAMPLE[objective] if kind == "encoder" and objective else SECONDS_PER_SAMPLE[kind]
     return 0.5 + recipe.steps * recipe.batch * per_sample * scale
+
+
+def _real(kind: str, arm: Arm) -> float:
+    if kind not in arm.stages:
+        return SECONDS_PER_EVALUATION
+    try:
+        return SECONDS_TO_START + flops(arm, arm.stages[kind]).total / (0.4 * GPUS[1].peak)
+    except UserError:  # the study does not say how large its data are
+        return SECONDS_PER_EVALUATION
 
 
 def critical_paths(steps: Sequence[Step], seconds: Mapping[str, float]) -> dict[str, float]:

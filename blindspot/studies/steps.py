@@ -131,13 +131,27 @@ def evaluate(context: StepContext) -> None:
     write_jsonl(context.folder / "answers.jsonl", rows)
 
 
+def _by_recipe(toy: StepFunction, name: str) -> StepFunction:
+    """The toy step, or for a study of real size the function of that name in `blindspot.studies.real`."""
+
+    def step(context: StepContext) -> None:
+        if context.step.config.get("recipe") != "llava":
+            toy(context)
+            return
+        from blindspot.studies import real  # which no key of a miniature's step holds
+
+        getattr(real, name)(context)
+
+    return step
+
+
 STEPS: dict[str, StepFunction] = {
     "data": data,
     "text": text,
     "encoder": encoder,
-    "connector": connector,
-    "instruct": instruct,
-    "evaluate": evaluate,
+    "connector": _by_recipe(connector, "train_step"),
+    "instruct": _by_recipe(instruct, "train_step"),
+    "evaluate": _by_recipe(evaluate, "evaluate_step"),
     "diagnose": diagnose,
 }
 

@@ -10,10 +10,11 @@ from blindspot.studies.arms import expand_arms
 from blindspot.studies.crew import MOST_WORKERS, usable_cores
 from blindspot.studies.folder import check_space, refuse_other_study
 from blindspot.studies.loading import load_study, save_study
+from blindspot.studies.needs import needs
 from blindspot.studies.plan import plan_steps, write_plan
 from blindspot.studies.progress import Progress
 from blindspot.studies.runner import REGISTRY, Ledger, run_steps
-from blindspot.studies.spec import Study
+from blindspot.studies.schema import Study
 from blindspot.studies.versions import code_version, nlvr_fingerprint
 
 
@@ -51,8 +52,10 @@ def run_study(
     study = load_study(name_or_path, scale, seeds)
     if workers is not None and workers < 1:
         raise UserError(f"--workers: {workers}: should be at least 1")
-    if data is not None and study.source != "nlvr":
+    if data is not None and study.source == "scenes":
         raise UserError(f"study {study.name} draws its own scenes and takes no --data")
+    if study.recipe == "llava":
+        _refuse_missing(study, name_or_path, data)
     steps = plan_steps(study, code_version(), nlvr_fingerprint(data) if study.source == "nlvr" else None)
     run = out or Path("runs") / (study.name if study.meaningful else f"{study.name}-{study.scale}")
     workers = workers or min(usable_cores(), MOST_WORKERS)
@@ -72,6 +75,17 @@ def run_study(
         run_steps(ledger, workers, lock, progress, data, registry)
         _link_models(run, ledger)
     return run
+
+
+def _refuse_missing(study: Study, name: str, data: Path | None) -> None:
+    missing = [need for need in needs(expand_arms(study), data) if not need.here]
+    if missing:
+        more = f" and {len(missing) - 1} more things" if len(missing) > 1 else ""
+        where = "" if data else f" --data {data or 'FOLDER'}"
+        raise UserError(
+            f"{missing[0].what}{more} that study {study.name} needs: missing; "
+            f"blindspot study {name} --plan{where} says where to get everything"
+        )
 
 
 def _link_models(run: Path, ledger: Ledger) -> None:

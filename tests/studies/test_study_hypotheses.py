@@ -12,7 +12,7 @@ from blindspot.errors import UserError
 from blindspot.studies.arms import expand_arms
 from blindspot.studies.loading import load_study
 from blindspot.studies.plan import plan_steps
-from blindspot.studies.spec import Study
+from blindspot.studies.schema import Study
 
 CLAIM = {
     "id": "hurts",

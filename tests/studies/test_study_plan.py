@@ -10,10 +10,10 @@ import pytest
 from blindspot.errors import UserError
 from blindspot.studies import versions
 from blindspot.studies.arms import expand_arms
+from blindspot.studies.compare import compared_pairs
 from blindspot.studies.loading import _merge, load_study
-from blindspot.studies.pairs import compared_pairs
 from blindspot.studies.plan import plan_steps, write_plan
-from blindspot.studies.spec import Study
+from blindspot.studies.schema import Study
 from blindspot.studies.step import Step
 
 

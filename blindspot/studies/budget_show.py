@@ -7,9 +7,9 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from blindspot.studies.paper.arms import ResolvedArm
-from blindspot.studies.paper.cost import GPUS, PACK, Gpu, parameters
-from blindspot.studies.paper.plan import Plan, StagePlan
+from blindspot.studies.arms import Arm
+from blindspot.studies.budget import Plan, StagePlan
+from blindspot.studies.cost import GPUS, PACK, Gpu, parameters
 
 _STAGES = ("connector", "instruct")
 _FIT = {"none": "yes", "full": "recomputing", "no": "no"}
@@ -86,14 +86,19 @@ def _arms(plan: Plan) -> Table:
     table = _table("arm !", "label", "encoder !", "px >", "tokens >", "encoder positions")
     for arm in plan.arms:
         table.add_row(
-            arm.id, arm.label, arm.encoder.split("/")[-1], str(arm.image_size), str(arm.image_tokens), _positions(arm)
+            arm.id,
+            arm.label,
+            arm.point.encoder.split("/")[-1],
+            str(arm.point.image_size),
+            str(arm.image_tokens),
+            _positions(arm),
         )
     return table
 
 
 def _recipe(plan: Plan) -> Table:
     table = _table("", *_STAGES)
-    stages = [getattr(plan.study.stages, name).model_dump() for name in _STAGES]
+    stages = [getattr(plan.study, name).model_dump(exclude={"recipe"}) for name in _STAGES]
     for key in stages[0]:
         values = [stage[key] for stage in stages]
         if values != [None, None]:
@@ -108,11 +113,11 @@ def _plain(value: Any) -> str:
     return value["file"] if isinstance(value, dict) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _positions(arm: ResolvedArm) -> str:
-    notes = [f"evaluated with {arm.evaluate_with.label}"] * (arm.evaluate_with != arm.positions)
-    notes += ["first patch dropped"] * arm.drop_first_patch
-    notes += [f"LM: {arm.language_positions.label}"] * (arm.language_positions.name != "rope1d")
-    return "; ".join([arm.positions.label, *notes])
+def _positions(arm: Arm) -> str:
+    notes = [f"evaluated with {arm.point.evaluate_with.label}"] * (arm.point.evaluate_with != arm.point.positions)
+    notes += ["first patch dropped"] * arm.point.drop_first_patch
+    notes += [f"LM: {arm.point.language_positions.label}"] * (arm.point.language_positions.name != "rope1d")
+    return "; ".join([arm.point.positions.label, *notes])
 
 
 def _stage(plan: Plan, name: str) -> Table:

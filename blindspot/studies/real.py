@@ -1,23 +1,33 @@
-"""Training an arm of a study of real size: both of its stages, from checkpoints and data to a model."""
+"""Arms of studies of real size: from released checkpoints and LLaVA's data to a model, and to its answers."""
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from blindspot.benchmarks.download import data_root
+from blindspot.benchmarks.registry import select
+from blindspot.benchmarks.scoring import profile
+from blindspot.benchmarks.scoring.base import Scored
 from blindspot.connectors import ConnectorSpec
 from blindspot.errors import UserError
+from blindspot.evaluation import run as evaluation
+from blindspot.evaluation.localisation.questions import asking_for_boxes, with_form
+from blindspot.evaluation.prompts import profile as prompt_profile
+from blindspot.evaluation.run.answers import ANSWERS
+from blindspot.files import read_jsonl, write_jsonl
 from blindspot.model.assemble import assemble, position_table
 from blindspot.positions import EncoderPositions, LanguagePositions
-from blindspot.studies.arms import REPLICATE_SEED_OFFSET
-from blindspot.studies.paper.arms import FEATURE_LAYER, STAGES, ResolvedArm
-from blindspot.studies.paper.needs import needs
-from blindspot.studies.paper.sizes import local_folder
-from blindspot.studies.paper.spec import Stage
+from blindspot.studies.arms import FEATURE_LAYER, REPLICATE_SEED_OFFSET, STAGES, Arm, find_arm
+from blindspot.studies.loading import load_study
+from blindspot.studies.needs import needs
+from blindspot.studies.schema import LlavaStage
+from blindspot.studies.sizes import local_folder
+from blindspot.studies.step import StepContext
 from blindspot.training.distributed.arm import MODEL, save_model
 from blindspot.training.distributed.config import TrainConfig
 from blindspot.training.distributed.connector_file import CONNECTOR
@@ -41,24 +51,21 @@ class Run:
         arm: the arm.
         seed: of the connector's start and of the order of the data.
         data_root: the data folder; None where the study names all of its data by absolute paths.
-        out: folder of the study's runs, on a disk that all ranks see.
+        index: where the rows of data files are indexed, on a disk that all ranks see.
+        folders: of its stages, likewise; that of stage 1 is another arm's where it starts from that arm's.
         machine: fields of `TrainConfig` that the study does not say: what memory and disk ask for.
     """
 
-    arm: ResolvedArm
+    arm: Arm
     seed: int
     data_root: Path | None
-    out: Path
-    machine: dict[str, Any]
-
-    @property
-    def folder(self) -> Path:
-        """Its folder; a stage has one inside."""
-        return self.out / f"{self.arm.id}-seed{self.seed}"
+    index: Path
+    folders: Mapping[str, Path]
+    machine: Mapping[str, Any] = field(default_factory=dict)
 
     def product(self, name: str) -> Path:
         """What a stage leaves, last."""
-        return self.folder / name / (CONNECTOR if name == "connector" else MODEL)
+        return self.folders[name] / (CONNECTOR if name == "connector" else MODEL)
 
     def config(self, name: str) -> TrainConfig:
         """How a stage trains."""
@@ -80,19 +87,19 @@ class Run:
     def facts(self, name: str) -> dict[str, Any]:
         """What else tells a stage's run from others: plain values."""
         arm, stage = self.arm, self.arm.stages[name]
-        evaluated = {"evaluate_with": EncoderPositions(**arm.evaluate_with.values).to_dict()}
+        evaluated = {"evaluate_with": EncoderPositions(**arm.point.evaluate_with.values).to_dict()}
         return {
-            "study": arm.study,
+            "study": arm.study.name,
             "arm": arm.id,
             "stage": name,
-            "encoder": arm.encoder,
-            "language_model": arm.language_model,
-            "image_size": arm.image_size,
-            "encoder_positions": EncoderPositions(**arm.positions.values).to_dict(),
-            "language_positions": LanguagePositions(**arm.language_positions.values).to_dict(),
-            "connector": ConnectorSpec.from_dict(arm.connector.values).to_dict(),
-            "drop_first_patch": arm.drop_first_patch,
-            "connector_from": arm.connector_from,
+            "encoder": arm.point.encoder,
+            "language_model": arm.point.language_model,
+            "image_size": arm.point.image_size,
+            "encoder_positions": EncoderPositions(**arm.point.positions.values).to_dict(),
+            "language_positions": LanguagePositions(**arm.point.language_positions.values).to_dict(),
+            "connector": ConnectorSpec.from_dict(arm.point.connector.values).to_dict(),
+            "drop_first_patch": arm.point.drop_first_patch,
+            "connector_from": arm.point.connector_from,
             "data": stage.data.file,
             "template": stage.template,
             "max_length": stage.max_length,
@@ -107,7 +114,76 @@ class Run:
             UserError: if a run of another recipe is in its folder.
         """
         values = {**self.facts(name), **self.config(name).recipe()}
-        return refuse_another(self.folder / name, values) and self.product(name).exists()
+        return refuse_another(self.folders[name], values) and self.product(name).exists()
+
+
+def run_in(arm: Arm, seed: int, data_root: Path | None, out: Path, machine: Mapping[str, Any]) -> Run:
+    """A run whose stages lie in ``out/ARM-seedN``."""
+    first, first_seed = arm.id, seed
+    if arm.point.connector_from:  # that arm is not trained from the replicate's seeds
+        first, first_seed = arm.point.connector_from, seed - (REPLICATE_SEED_OFFSET if arm.replicate_of else 0)
+    folders = {
+        "connector": out / f"{first}-seed{first_seed}/connector",
+        "instruct": out / f"{arm.id}-seed{seed}/instruct",
+    }
+    return Run(arm, seed, data_root, out / "rows", folders, machine)
+
+
+def train_step(context: StepContext) -> None:
+    """A stage as a step of a study. Its rows are indexed once for the whole study, beside the steps."""
+    name = context.step.kind
+    run = _of_step(context, {name: context.folder, **context.inputs})
+    train_run(run, [name], context.report)
+
+
+def evaluate_step(context: StepContext) -> None:
+    """Put the study's benchmarks to the model of the instruct stage; what is answered is not asked again."""
+    names = context.step.config["benchmarks"]
+    benchmarks = select(",".join(names))
+    opened = evaluation.open_local(str(context.inputs["instruct"] / MODEL))
+    _, found = evaluation.open_data(benchmarks, data_root(context.data_path))
+    collections = [with_form(collection, opened.form) for collection in found]
+    total = sum(len(collection.questions) for collection in collections)
+    answered: dict[str, int] = {}
+
+    def report(benchmark: str, done: int, of: int) -> None:
+        answered[benchmark] = done
+        context.report(sum(answered.values()), total, phase=benchmark)
+
+    outcome = evaluation.evaluate(
+        opened.answerer,
+        collections,
+        context.folder,
+        prompts=asking_for_boxes(prompt_profile(opened.prompts)),
+        prompt_profile=opened.prompts,
+        report=report,
+    )
+    if outcome.unanswered:
+        raise UserError(evaluation.why_unanswered(outcome.folder, outcome.unanswered))
+    rules = profile(context.step.config["profile"])
+    rows = [row for one in benchmarks for row in read_jsonl(context.folder / one.name / ANSWERS)]
+    write_jsonl(context.folder / ANSWERS, (_flat(row, rules.score(row)) for row in rows))
+
+
+def _flat(row: dict[str, Any], scored: Scored) -> dict[str, Any]:
+    """A row of an evaluation as a row of a study."""
+    images = row.pop("images", None) or [None]
+    numbers = {"score": round(scored.score, 6), "parsed": scored.parsed}
+    if scored.partial is not None:
+        numbers["partial"] = round(scored.partial, 6)
+    choices = row.get("choices") or {}
+    return {
+        **row,
+        "choices": [*choices.values()] if isinstance(choices, dict) else choices,
+        "image": images[0],
+        **numbers,
+    }
+
+
+def _of_step(context: StepContext, folders: Mapping[str, Path]) -> Run:
+    study_folder = context.folder.parent.parent
+    arm = find_arm(load_study(study_folder / "study.yaml"), context.step.config["arm"])
+    return Run(arm, context.step.config["seed"], context.data_path, study_folder / "rows", folders)
 
 
 def train_run(run: Run, stages: Sequence[str] = STAGES, report: Report | None = None) -> Path:
@@ -130,7 +206,7 @@ def train_run(run: Run, stages: Sequence[str] = STAGES, report: Report | None = 
     """
     names = [name for name in stages if name in run.arm.own_stages]
     if not names:
-        raise UserError(f"{run.arm.id} takes its stage 1 from {run.arm.connector_from}; train that arm's")
+        raise UserError(f"{run.arm.id} takes its stage 1 from {run.arm.point.connector_from}; train that arm's")
     with joined() as ranks:
         open_names = [name for name in names if not _finished(run, name, ranks)]
         for name in open_names:
@@ -141,7 +217,7 @@ def train_run(run: Run, stages: Sequence[str] = STAGES, report: Report | None = 
     return run.product(names[-1])
 
 
-def seed_of(arm: ResolvedArm, seed: int | None) -> int:
+def seed_of(arm: Arm, seed: int | None) -> int:
     """A seed of the arm's, its first by default.
 
     Raises:
@@ -169,8 +245,7 @@ def _finished(run: Run, name: str, ranks: Ranks) -> bool:
 
 
 def _refuse_missing(run: Run, names: Sequence[str]) -> None:
-    arm = replace(run.arm, stages={name: run.arm.stages[name] for name in names})
-    for need in needs([arm] if names else [], run.data_root):
+    for need in needs([run.arm] if names else [], run.data_root, names):
         if not need.here:
             how = f"; get it with: {need.commands[0]}" if need.commands else ""
             where = " (name the data folder with --data)" if need.kind == "data" and run.data_root is None else ""
@@ -178,7 +253,7 @@ def _refuse_missing(run: Run, names: Sequence[str]) -> None:
 
 
 def _train(run: Run, name: str, ranks: Ranks, report: Report) -> None:
-    arm, stage, folder = run.arm, run.arm.stages[name], run.folder / name
+    arm, stage, folder = run.arm, run.arm.stages[name], run.folders[name]
     connector = None if name == "connector" else _connector(run)
     variant, processor = _assembled(arm, run.seed)
     if connector is not None:
@@ -203,16 +278,16 @@ def _train(run: Run, name: str, ranks: Ranks, report: Report) -> None:
     ranks.from_first(None)
 
 
-def _assembled(arm: ResolvedArm, seed: int) -> tuple[Any, Any]:
+def _assembled(arm: Arm, seed: int) -> tuple[Any, Any]:
     return assemble(
-        _local(arm.encoder),
-        _local(arm.language_model),
+        _local(arm.point.encoder),
+        _local(arm.point.language_model),
         seed,
-        EncoderPositions(**arm.positions.values),
-        LanguagePositions(**arm.language_positions.values),
-        ConnectorSpec.from_dict(arm.connector.values),
-        arm.image_size,
-        arm.drop_first_patch,
+        EncoderPositions(**arm.point.positions.values),
+        LanguagePositions(**arm.point.language_positions.values),
+        ConnectorSpec.from_dict(arm.point.connector.values),
+        arm.point.image_size,
+        arm.point.drop_first_patch,
         FEATURE_LAYER,
     )
 
@@ -229,33 +304,32 @@ def _connector(run: Run) -> Path:
     Raises:
         UserError: if it is not trained yet.
     """
-    arm, path = run.arm, run.product("connector")
-    seed = run.seed
-    if arm.connector_from:
-        seed -= REPLICATE_SEED_OFFSET if arm.replicate_of else 0  # that arm is not trained from the replicate's seeds
-        path = run.out / f"{arm.connector_from}-seed{seed}" / "connector" / CONNECTOR
+    path = run.product("connector")
     if not path.exists():
-        first = f"--arm {arm.connector_from or arm.id} --seed {seed} --stage connector"
-        raise UserError(f"no {path}, which stage 2 of {arm.id} starts from; train it first: {first}")
+        arm, seed = run.arm.point.connector_from or run.arm.id, path.parent.parent.name.rpartition("-seed")[2]
+        raise UserError(
+            f"no {path}, which stage 2 of {run.arm.id} starts from; train it first: "
+            f"--arm {arm} --seed {seed} --stage connector"
+        )
     return path
 
 
-def _material(run: Run, stage: Stage) -> Material:
+def _material(run: Run, stage: LlavaStage) -> Material:
     root, data = run.data_root or Path(), stage.data
-    index = run.out / "rows" / "-".join(Path(data.file).with_suffix("").parts).strip("/-")
+    index = run.index / "-".join(Path(data.file).with_suffix("").parts).strip("/-")
     return Material(
         root / data.file, root / data.images, index, stage.template, stage.max_length, stage.aspect_ratio == "pad"
     )
 
 
-def _as_evaluated(arm: ResolvedArm, config: Any, state: dict[str, Tensor]) -> tuple[Any, dict[str, Tensor]]:
+def _as_evaluated(arm: Arm, config: Any, state: dict[str, Tensor]) -> tuple[Any, dict[str, Tensor]]:
     """Config and weights with the positions that the arm is evaluated with."""
-    trained, evaluated = (EncoderPositions(**one.values) for one in (arm.positions, arm.evaluate_with))
+    trained, evaluated = (EncoderPositions(**one.values) for one in (arm.point.positions, arm.point.evaluate_with))
     if evaluated == trained:
         return config, state
     config.encoder_positions = evaluated.to_dict()
     if evaluated.scheme != "mixed":
         state = {name: tensor for name, tensor in state.items() if not name.endswith("rotation.frequencies")}
     if evaluated.table == "keep" != trained.table:
-        state = {**state, **position_table(_local(arm.encoder), arm.image_size)}
+        state = {**state, **position_table(_local(arm.point.encoder), arm.point.image_size)}
     return config, state

@@ -4,32 +4,29 @@ from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blindspot.errors import UserError
+from blindspot.studies.arms import expand_arms, find_arm, training_steps
 from blindspot.studies.axes import LANGUAGE_POSITIONS
-from blindspot.studies.paper.arms import expand, resolve, steps
-from blindspot.studies.paper.compare import moves
-from blindspot.studies.paper.loading import is_paper, load_paper
-from blindspot.studies.paper.sizes import ENCODERS
+from blindspot.studies.compare import compare_arms
+from blindspot.studies.loading import load_study
+from blindspot.studies.sizes import ENCODERS
 
 SHIPPED = ("paper", "paper-released", "paper-controlled")
 SMALL = """
 name: small
 title: Two arms
-kind: llava
 arms:
   base: {encoder: google/siglip-large-patch16-256, language_model: lmsys/vicuna-7b-v1.5}
   named:
     - {id: plain, label: Plain}
     - {id: turned, label: Turned, positions: axial, against: [plain]}
-stages:
-  connector: {trains: [connector], data: llava-pretrain, template: plain, batch: 256, lr: 1e-3, warmup: 0.03,
-              schedule: cosine, epochs: 1, max_length: 2048, aspect_ratio: square}
-  instruct: {trains: [connector, language_model], data: llava-mix665k, template: v1, batch: 128, lr: 2e-5, warmup: 0.03,
-             schedule: cosine, epochs: 1, max_length: 2048, aspect_ratio: pad}
+connector: {recipe: llava, trains: [connector], data: llava-pretrain, template: plain, batch: 256, lr: 1e-3,
+            warmup: 0.03, schedule: cosine, epochs: 1, max_length: 2048, aspect_ratio: square}
+instruct: {recipe: llava, trains: [connector, language_model], data: llava-mix665k, template: v1, batch: 128,
+           lr: 2e-5, warmup: 0.03, schedule: cosine, epochs: 1, max_length: 2048, aspect_ratio: pad}
 seeds: 2
 """
 
@@ -43,7 +40,7 @@ def _write(folder: Path, text: str) -> Path:
 def _refusal(folder: Path, old: str, new: str) -> str:
     assert old in SMALL
     with pytest.raises(UserError) as refused:
-        load_paper(_write(folder, SMALL.replace(old, new, 1)))
+        load_study(_write(folder, SMALL.replace(old, new, 1)))
     message = str(refused.value)
     assert "\n" not in message and "mine.yaml" in message
     return message
@@ -51,48 +48,41 @@ def _refusal(folder: Path, old: str, new: str) -> str:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_shipped_studies_have_the_papers_eight_arms(name: str) -> None:
-    study = load_paper(name)
-    families = [arm.encoder_size.family for arm in expand(study)]
-    assert is_paper(name)
+    study = load_study(name)
+    families = [arm.encoder_size.family for arm in expand_arms(study)]
+    assert study.recipe == "llava"
     assert study.name == name
     assert families[:8] == ["clip", "siglip", "siglip2", "aimv2"] * 2
-    assert {steps(arm.stages["instruct"]) for arm in expand(study)} == {5198}
-
-
-def test_only_the_kind_tells_a_study_of_real_size(tmp_path: Path) -> None:
-    assert not is_paper("miniature")
-    assert is_paper(_write(tmp_path, "kind: llava\nnonsense: 1"))
-    with pytest.raises(UserError, match='kind: "lava"'):
-        is_paper(_write(tmp_path, "kind: lava"))
+    assert {training_steps(arm.stages["instruct"]) for arm in expand_arms(study)} == {5198}
 
 
 def test_the_paper_as_its_text_states_it() -> None:
-    for arm in expand(load_paper("paper")):
+    for arm in expand_arms(load_study("paper")):
         first, second = arm.stages["connector"], arm.stages["instruct"]
-        assert arm.image_size == 256
-        assert (first.batch, first.lr, first.trains, steps(first)) == (256, 1e-3, ["connector"], 2181)
+        assert arm.point.image_size == 256
+        assert (first.batch, first.lr, first.trains, training_steps(first)) == (256, 1e-3, ["connector"], 2181)
         assert (second.batch, second.lr) == (128, 2e-5)
         assert set(second.trains) == {"connector", "language_model", "encoder"}
 
 
 def test_the_paper_as_its_code_does_it() -> None:
-    arms = {arm.id: arm for arm in expand(load_paper("paper-released"))}
+    arms = {arm.id: arm for arm in expand_arms(load_study("paper-released"))}
     assert [arms[name].image_tokens for name in ("clip", "siglip", "siglip2", "aimv2")] == [576, 255, 255, 256]
     assert all("encoder" not in stage.trains for arm in arms.values() for stage in arm.stages.values())
     for name in ("clip-2d", "siglip-2d", "siglip2-2d"):
         arm = arms[name]
-        assert arm.positions.values == {"scheme": "released_concat", "table": "released"}
-        assert arm.evaluate_with.name == "learned"
-        assert (arm.stages["connector"].batch, steps(arm.stages["connector"])) == (128, 4361)
-    assert arms["aimv2-2d"].positions.name == "learned", "the code never uses the converted AIMv2"
+        assert arm.point.positions.values == {"scheme": "released_concat", "table": "released"}
+        assert arm.point.evaluate_with.name == "learned"
+        assert (arm.stages["connector"].batch, training_steps(arm.stages["connector"])) == (128, 4361)
+    assert arms["aimv2-2d"].point.positions.name == "learned", "the code never uses the converted AIMv2"
 
 
 def test_controlled_arms_share_everything_but_one_axis() -> None:
-    study = load_paper("paper-controlled")
-    arms = expand(study)
+    study = load_study("paper-controlled")
+    arms = expand_arms(study)
     assert {(arm.image_tokens, arm.encoder_size.layers, arm.encoder_size.width) for arm in arms} == {(256, 24, 1024)}
     assert all("encoder" in stage.trains for arm in arms for stage in arm.stages.values())
-    compared = moves(study)
+    compared = compare_arms(study)
     tested = [one for one in compared if one.tested and not one.seed_only]
     assert [one.moves for one in tested] == [("encoder positions: 2D-RoPE against learned positions",)] * 4
     assert all(one.controlled for one in tested)
@@ -101,7 +91,7 @@ def test_controlled_arms_share_everything_but_one_axis() -> None:
 
 
 def test_released_arms_differ_in_many_things_at_once() -> None:
-    compared = {(one.a, one.b): one for one in moves(load_paper("paper-released"))}
+    compared = {(one.a, one.b): one for one in compare_arms(load_study("paper-released"))}
     rope = compared["LLaVA-2D-RoPE", "LLaVA-1.5"]
     assert rope.moves == (
         "encoder positions: 2D-RoPE as released (table released) against learned positions",
@@ -125,11 +115,11 @@ def test_released_arms_differ_in_many_things_at_once() -> None:
     ("old", "new", "says"),
     [
         ("seeds: 2", "sedes: 2", 'sedes: unknown key; did you mean "seeds"?'),
-        ("warmup: 0.03", "warm_up: 0.03", 'stages.connector.warm_up: unknown key; did you mean "warmup"?'),
+        ("warmup: 0.03", "warm_up: 0.03", 'connector.warm_up: unknown key; did you mean "warmup"?'),
         ("label: Plain", "label: Plain, encodr: x", 'arms.named[0].encodr: unknown key; did you mean "encoder"?'),
         ("template: plain", "template: plane", '"plane": unknown; did you mean "plain"?'),
         ("llava-pretrain", "llava-pretrained", '"llava-pretrained": unknown; did you mean "llava-pretrain"?'),
-        ("data: llava-pretrain", "data: {fil: a}", 'stages.connector.data.fil: unknown key; did you mean "file"?'),
+        ("data: llava-pretrain", "data: {fil: a}", 'connector.data.fil: unknown key; did you mean "file"?'),
         (
             "data: llava-pretrain",
             "data: {file: a, rows: 1, with_image: 2}",
@@ -140,8 +130,8 @@ def test_released_arms_differ_in_many_things_at_once() -> None:
             "data: {file: a, text_tokens: 3, supervised_tokens: 4}",
             "supervised_tokens 4: more than there are text_tokens (3)",
         ),
-        ("batch: 256", 'batch: "256"', "stages.connector.batch"),
-        ("warmup: 0.03", "warmup: 1.5", "stages.connector.warmup"),
+        ("batch: 256", 'batch: "256"', "connector.batch"),
+        ("warmup: 0.03", "warmup: 1.5", "connector.warmup"),
         ("siglip-large-patch16-256", "siglip-large-patch16-265", 'did you mean "google/siglip-large-patch16-256"?'),
         ("positions: axial", "positions: axal", '"axal": unknown; did you mean "axial"?'),
         ("id: turned", "id: plain", 'two arms are called "plain"'),
@@ -160,33 +150,35 @@ def test_released_arms_differ_in_many_things_at_once() -> None:
         ("label: Plain", "label: Plain, stages: {instruct: {encoder_lr: 1e-6}}", "the encoder is not among"),
         ("label: Plain", "label: Plain, image_size: 8", "smaller than a patch"),
         ("label: Plain", "label: Plain, connector: resampler, language_positions: mrope", "rows and columns"),
-        ("seeds: 2", "seeds: 2\nkind: llava", "given twice"),
+        ("seeds: 2", "seeds: 2\nseeds: 3", "given twice"),
+        ("recipe: llava", "recipe: lava", "connector.recipe: unknown; one of: toy, llava"),
+        ("seeds: 2", "seeds: 2\ndata: {train: 1, test: 1}", "data: is of models trained from nothing"),
+        ("label: Plain", "label: Plain, family: clip", "family: is for the recipe toy"),
     ],
 )
 def test_a_mistake_is_one_line_that_says_what_to_write(tmp_path: Path, old: str, new: str, says: str) -> None:
     if not says:  # a study may give a rate that an arm with a frozen encoder has no use for
-        study = load_paper(_write(tmp_path, SMALL.replace(old, new, 1)))
-        assert resolve(study, "plain").stages["connector"].encoder_lr is None
+        study = load_study(_write(tmp_path, SMALL.replace(old, new, 1)))
+        assert find_arm(study, "plain").stages["connector"].encoder_lr is None
         return
     assert says in _refusal(tmp_path, old, new)
 
 
 def test_an_arm_is_resolved_with_everything_a_run_needs(tmp_path: Path) -> None:
-    study = load_paper(_write(tmp_path, SMALL + "\n"))
-    arm = resolve(study, "turned")
-    assert (arm.image_size, arm.image_tokens, arm.seeds) == (256, 256, (0, 1))
-    assert arm.evaluate_with is arm.positions
-    assert arm.connector.values == {"name": "mlp"}
-    assert yaml.safe_load(yaml.safe_dump(arm.plain())) == arm.plain()
+    study = load_study(_write(tmp_path, SMALL + "\n"))
+    arm = find_arm(study, "turned")
+    assert (arm.point.image_size, arm.image_tokens, arm.seeds) == (256, 256, (0, 1))
+    assert arm.point.evaluate_with is arm.point.positions
+    assert arm.point.connector.values == {"name": "mlp"}
     with pytest.raises(FrozenInstanceError):
-        arm.image_size = 1  # pyright: ignore[reportAttributeAccessIssue]
+        arm.id = "x"  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(UserError, match='no arm "turnd"; did you mean "turned"'):
-        resolve(study, "turnd")
+        find_arm(study, "turnd")
 
 
 def test_an_arm_may_start_from_the_connector_of_another(tmp_path: Path) -> None:
     text = SMALL.replace("positions: axial", "connector_from: plain")
-    arm = resolve(load_paper(_write(tmp_path, text)), "turned")
+    arm = find_arm(load_study(_write(tmp_path, text)), "turned")
     assert list(arm.own_stages) == ["instruct"]
     other = "connector_from: plain, encoder: google/siglip-base-patch16-256"
     assert "another encoder" in _refusal(tmp_path, "positions: axial", other)
@@ -194,8 +186,8 @@ def test_an_arm_may_start_from_the_connector_of_another(tmp_path: Path) -> None:
 
 
 def test_the_replicate_draws_from_other_seeds(tmp_path: Path) -> None:
-    text = SMALL.replace("stages:\n", "  replicate: plain\nstages:\n", 1)
-    arms = {arm.id: arm for arm in expand(load_paper(_write(tmp_path, text)))}
+    text = SMALL.replace("\nconnector:", "\n  replicate: plain\nconnector:", 1)
+    arms = {arm.id: arm for arm in expand_arms(load_study(_write(tmp_path, text)))}
     assert arms["replicate"].replicate_of == "plain"
     assert not set(arms["replicate"].seeds) & set(arms["plain"].seeds)
 
@@ -203,9 +195,9 @@ def test_the_replicate_draws_from_other_seeds(tmp_path: Path) -> None:
 @settings(max_examples=25, deadline=None)
 @given(rows=st.integers(1, 10**7), batch=st.integers(1, 4096), epochs=st.integers(1, 4))
 def test_every_row_is_seen_once_an_epoch(rows: int, batch: int, epochs: int) -> None:
-    stage = resolve(load_paper("paper"), "clip").stages["instruct"]
+    stage = find_arm(load_study("paper"), "clip").stages["instruct"]
     data = stage.data.model_copy(update={"rows": rows})
-    count = steps(stage.model_copy(update={"data": data, "batch": batch, "epochs": epochs}))
+    count = training_steps(stage.model_copy(update={"data": data, "batch": batch, "epochs": epochs}))
     assert (count - epochs) * batch < rows * epochs <= count * batch
 
 
@@ -229,12 +221,12 @@ def test_image_tokens_are_those_of_the_model() -> None:
     from blindspot.positions import LanguagePositions
     from blindspot.studies.axes import CONNECTORS
 
-    study = load_paper("paper")
-    base = resolve(study, "clip")
+    study = load_study("paper")
+    base = find_arm(study, "clip")
     for language in LANGUAGE_POSITIONS.values():
-        arm = replace(base, language_positions=language)
+        arm = replace(base, point=base.point.model_copy(update={"language_positions": language}))
         positions = LanguagePositions.from_dict(language.values)
         assert arm.image_tokens == image_tokens(ConnectorSpec(), positions, arm.grid, False)
     for name in RULES:
-        arm = replace(base, connector=CONNECTORS[name])
+        arm = replace(base, point=base.point.model_copy(update={"connector": CONNECTORS[name]}))
         assert arm.image_tokens == image_tokens(ConnectorSpec(name), LanguagePositions(), arm.grid, False)

@@ -31,9 +31,9 @@ from transformers import (
 import blindspot
 from blindspot.errors import UserError
 from blindspot.model.assemble import position_table
-from blindspot.studies.paper.arms import resolve
-from blindspot.studies.paper.loading import load_paper
-from blindspot.studies.paper.train import Run, seed_of, train_run
+from blindspot.studies.arms import find_arm
+from blindspot.studies.loading import load_study
+from blindspot.studies.real import Run, run_in, seed_of, train_run
 
 ROOT = Path(__file__).parents[2]
 VISION: dict[str, Any] = {
@@ -43,7 +43,6 @@ VISION: dict[str, Any] = {
 STUDY = """
 name: tiny
 title: Tiny
-kind: llava
 arms:
   base: {{encoder: {root}/clip, language_model: {root}/llama}}
   named:
@@ -55,10 +54,10 @@ arms:
     - {{id: released, label: Released, encoder: {root}/siglip, drop_first_patch: true,
        positions: {{scheme: released_concat, table: released}}, evaluate_with: learned}}
   replicate: borrowed
-stages:
-  connector: {{trains: [connector], data: &data {{file: rows.json, images: images, rows: 12}}, template: plain,
-    batch: 4, lr: 1e-2, warmup: 0.03, schedule: cosine, epochs: 1, max_length: 60, aspect_ratio: square}}
-  instruct: {{trains: [connector, language_model], data: *data, template: v1, batch: 4,
+connector: {{recipe: llava, trains: [connector], data: &data {{file: rows.json, images: images, rows: 12}},
+    template: plain, batch: 4, lr: 1e-2, warmup: 0.03, schedule: cosine, epochs: 1, max_length: 60,
+    aspect_ratio: square}}
+instruct: {{recipe: llava, trains: [connector, language_model], data: *data, template: v1, batch: 4,
     lr: 1e-2, warmup: 0.03, schedule: cosine, epochs: 1, max_length: 60, aspect_ratio: pad}}
 seeds: 2
 """
@@ -108,8 +107,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(root: Path) -> Callable[..., Run]:
     def make(arm: str, out: Path, seed: int | None = None, **machine: Any) -> Run:
-        resolved = resolve(load_paper(root / "tiny.yaml"), arm)
-        return Run(resolved, seed_of(resolved, seed), root, out, MACHINE | machine)
+        resolved = find_arm(load_study(root / "tiny.yaml"), arm)
+        return run_in(resolved, seed_of(resolved, seed), root, out, MACHINE | machine)
 
     return make
 
@@ -182,7 +181,7 @@ def test_seeds_differ_and_are_the_arms_own(base: Path, run: Callable[..., Run], 
 def test_an_encoder_that_trains_goes_on_into_stage_2(run: Callable[..., Run], root: Path, tmp_path: Path) -> None:
     arm = run("tuned", tmp_path)
     train_run(arm, ["connector"])
-    kept = load_file(arm.folder / "connector" / "encoder.safetensors")
+    kept = load_file(arm.folders["connector"] / "encoder.safetensors")
     frequencies = [name for name in kept if name.endswith("rotation.frequencies")]
     assert frequencies and not any("language_model" in name for name in kept)
     frozen = replace(arm, machine={**arm.machine, "encoder_lr": 1e-30, "lr": 1e-30})
@@ -217,11 +216,12 @@ def test_what_is_trained_with_other_positions_than_it_is_evaluated(
     tower = SiglipVisionModel.from_pretrained(root / "siglip").state_dict()
     state = model.model.vision_tower.state_dict()
     assert all(torch.equal(tensor, tower[name]) for name, tensor in state.items()), "the checkpoint, table and all"
-    facts = json.loads((arm.folder / "instruct" / "run.json").read_text())
+    facts = json.loads((arm.folders["instruct"] / "run.json").read_text())
     assert facts["encoder_positions"]["table"] == "released" and facts["arm"] == "released"
     inputs = processor(images=[Image.new("RGB", (30, 30))], text=["<image> what is"], return_tensors="pt")
     assert model(**inputs).logits.isfinite().all()
-    as_trained = replace(arm, arm=replace(arm.arm, evaluate_with=arm.arm.positions))
+    point = arm.arm.point.model_copy(update={"evaluate_with": arm.arm.point.positions})
+    as_trained = replace(arm, arm=replace(arm.arm, point=point))
     assert train_run(as_trained, ["connector"]) == arm.product("connector"), "which stage 1 has no part in"
     with pytest.raises(UserError, match=r"is another \(evaluate_with was \{'scheme': 'learned'"):
         train_run(as_trained)
@@ -231,11 +231,11 @@ def test_what_is_missing_is_said_before_anything_is_loaded(root: Path, run: Call
     bare = replace(run("base", tmp_path), data_root=None)
     with pytest.raises(UserError, match=r"rows\.json is missing \(name the data folder with --data\)|with --data"):
         train_run(bare)
-    paper = resolve(load_paper("paper"), "clip")
+    paper = find_arm(load_study("paper"), "clip")
     with pytest.raises(UserError, match=r"vicuna-7b-v1\.5 is not all there, .* get it with: hf download lmsys"):
-        train_run(Run(paper, 0, root, tmp_path, MACHINE | {"pack_tokens": 4096}))
+        train_run(run_in(paper, 0, root, tmp_path, MACHINE | {"pack_tokens": 4096}))
     with pytest.raises(UserError, match="max_length 2048 does not fit a pack of pack_tokens 120"):
-        train_run(Run(paper, 0, root, tmp_path, MACHINE))
+        train_run(run_in(paper, 0, root, tmp_path, MACHINE))
     assert not (tmp_path / "clip-seed0").exists()
 
 

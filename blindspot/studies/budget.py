@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from blindspot.errors import UserError
-from blindspot.studies.paper.arms import ResolvedArm, expand
-from blindspot.studies.paper.cost import (
+from blindspot.studies.arms import Arm, expand_arms
+from blindspot.studies.axes import Choice
+from blindspot.studies.cost import (
     GPUS,
     PACK,
     Counts,
@@ -22,8 +23,8 @@ from blindspot.studies.paper.cost import (
     plain,
     trained_parameters,
 )
-from blindspot.studies.paper.needs import Need, needs
-from blindspot.studies.paper.spec import PaperStudy
+from blindspot.studies.needs import Need, needs
+from blindspot.studies.schema import Study
 
 CHECKPOINTS_KEPT = 2
 """Resumable checkpoints that a running stage keeps (the newest may be half written)."""
@@ -43,7 +44,7 @@ class StagePlan:
         memory: by number of GPUs.
     """
 
-    arm: ResolvedArm
+    arm: Arm
     name: str
     counts: Counts
     flops: Flops
@@ -85,9 +86,9 @@ class Plan:
         data_root: the data folder, if it was given.
     """
 
-    study: PaperStudy
+    study: Study
     reference: str
-    arms: tuple[ResolvedArm, ...]
+    arms: tuple[Arm, ...]
     stages: tuple[StagePlan, ...]
     needs: tuple[Need, ...]
     disk: Disk
@@ -129,7 +130,7 @@ class Plan:
 
 
 def plan(
-    study: PaperStudy,
+    study: Study,
     gpus: Sequence[int] = (1, 8),
     data_root: Path | None = None,
     mfu: float = 0.4,
@@ -154,7 +155,7 @@ def plan(
         raise UserError("--gpus: should be at least 1")
     if data_root is not None and not data_root.is_dir():
         raise UserError(f"--data: {data_root} is not a folder; make it, or name the one that holds coco, gqa, ...")
-    arms, numbers = expand(study), tuple(sorted(set(gpus)))
+    arms, numbers = expand_arms(study), tuple(sorted(set(gpus)))
     stages = [_stage(arm, name, numbers) for arm in arms for name in arm.own_stages]
     wanted = tuple(needs(arms, data_root))
     return Plan(
@@ -181,7 +182,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "peaks_tflops": {gpu.name: gpu.peak / 1e12 for gpu in GPUS},
         "flops": plan.total,
         "gpu_hours": _hours(plan, plan.total),
-        "arms": [{**arm.plain(), "parameters": parameters(arm)} for arm in plan.arms],
+        "arms": [{**_arm_json(arm), "parameters": parameters(arm)} for arm in plan.arms],
         "stages": [_stage_json(plan, stage) for stage in plan.stages],
         "packed_tokens": PACK,
         "disk": vars(plan.disk),
@@ -190,7 +191,18 @@ def as_json(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _stage(arm: ResolvedArm, name: str, gpus: Sequence[int]) -> StagePlan:
+def _arm_json(arm: Arm) -> dict[str, Any]:
+    return {
+        **{key: getattr(arm, key) for key in ("id", "label", "block", "image_tokens", "replicate_of")},
+        **{axis: dict(one.values) if isinstance(one, Choice) else one for axis, one in arm.point.given.items()},
+        "grid": list(arm.grid),
+        "seeds": list(arm.seeds),
+        "against": list(arm.against),
+        "stages": {name: stage.model_dump(exclude_none=True) for name, stage in arm.stages.items()},
+    }
+
+
+def _stage(arm: Arm, name: str, gpus: Sequence[int]) -> StagePlan:
     stage = arm.stages[name]
     return StagePlan(
         arm,
@@ -203,7 +215,7 @@ def _stage(arm: ResolvedArm, name: str, gpus: Sequence[int]) -> StagePlan:
     )
 
 
-def _disk(arms: Sequence[ResolvedArm], stages: Sequence[StagePlan], wanted: Sequence[Need]) -> Disk:
+def _disk(arms: Sequence[Arm], stages: Sequence[StagePlan], wanted: Sequence[Need]) -> Disk:
     return Disk(
         sum(need.size for need in wanted),
         sum(need.size for need in wanted if not need.here),

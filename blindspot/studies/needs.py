@@ -2,13 +2,13 @@
 
 import json
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from blindspot.studies.paper.arms import ResolvedArm
-from blindspot.studies.paper.datasets import Source, sources
-from blindspot.studies.paper.sizes import EncoderSize, LanguageSize, local_folder
+from blindspot.studies.arms import STAGES, Arm
+from blindspot.studies.datasets import Source, sources
+from blindspot.studies.sizes import EncoderSize, LanguageSize, local_folder
 
 _TOKENIZERS = ("tokenizer.model", "tokenizer.json")
 _CACHE = "Hugging Face cache"
@@ -40,18 +40,19 @@ class Need:
         return not self.missing
 
 
-def needs(arms: Iterable[ResolvedArm], data_root: Path | None) -> list[Need]:
+def needs(arms: Iterable[Arm], data_root: Path | None, stages: Sequence[str] = STAGES) -> list[Need]:
     """What some arms need, each thing once: the language models, the encoders, then the data.
 
     Args:
         arms: the arms.
         data_root: the data folder; None leaves unsaid where it is, and everything in it is missing.
+        stages: whose data count.
     """
     arms = list(arms)
-    languages = {arm.language_model: arm.language_size for arm in arms}
-    encoders = {arm.encoder: arm.encoder_size for arm in arms}
-    stages = [stage for arm in arms for stage in arm.own_stages.values()]
-    wanted = dict.fromkeys(source for stage in stages for source in sources(stage.data))
+    languages = {arm.point.language_model: arm.language_size for arm in arms}
+    encoders = {arm.point.encoder: arm.encoder_size for arm in arms}
+    trained = [stage for arm in arms for name, stage in arm.own_stages.items() if name in stages]
+    wanted = dict.fromkeys(source for stage in trained for source in sources(stage.data))
     found = [_checkpoint(name, size) for name, size in {**languages, **encoders}.items()]
     return found + [_data(source, data_root) for source in wanted]
 

@@ -9,8 +9,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
-from blindspot.studies.axes import known, refuse
-from blindspot.studies.spec import Count, Section
+from blindspot.studies.axes import Count, Section, known, refuse
 
 
 @dataclass(frozen=True)
@@ -149,4 +148,4 @@ def _plain(data: DataSet) -> Any:
     return data.name or data.model_dump(exclude_none=True)
 
 
-Data = Annotated[DataSet, BeforeValidator(_parse), PlainSerializer(_plain)]
+LlavaData = Annotated[DataSet, BeforeValidator(_parse), PlainSerializer(_plain)]

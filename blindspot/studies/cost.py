@@ -13,8 +13,8 @@ given MFU do not depend on it. N: parameters of a map; s: tokens of a sample; d,
 from dataclasses import dataclass, fields
 
 from blindspot.errors import UserError
-from blindspot.studies.paper.arms import FEATURE_LAYER, STATED, ResolvedArm, steps
-from blindspot.studies.paper.spec import Stage
+from blindspot.studies.arms import FEATURE_LAYER, STATED, Arm, training_steps
+from blindspot.studies.schema import LlavaStage
 
 PACK = 4096
 """Tokens of a packed micro-batch on one GPU, for the estimate of activations: the trainer's default."""
@@ -119,7 +119,7 @@ class Memory:
         return "none" if room >= self.activations else "full" if room >= self.recomputed else "no"
 
 
-def counts(arm: ResolvedArm, stage: Stage) -> Counts:
+def counts(arm: Arm, stage: LlavaStage) -> Counts:
     """Samples and tokens of a stage.
 
     Raises:
@@ -130,10 +130,10 @@ def counts(arm: ResolvedArm, stage: Stage) -> Counts:
         raise UserError(f"{data.file}: how large it is is not said; write {STATED} under data")
     rows, images = data.rows * stage.epochs, data.with_image * stage.epochs
     text, supervised = data.text_tokens * rows, data.supervised_tokens * rows
-    return Counts(rows, images, images * arm.image_tokens, text, supervised, steps(stage))
+    return Counts(rows, images, images * arm.image_tokens, text, supervised, training_steps(stage))
 
 
-def flops(arm: ResolvedArm, stage: Stage) -> Flops:
+def flops(arm: Arm, stage: LlavaStage) -> Flops:
     """Operations of a whole stage."""
     count, language = counts(arm, stage), arm.language_size
     trained, tower = "language_model" in stage.trains, "encoder" in stage.trains
@@ -152,7 +152,7 @@ def flops(arm: ResolvedArm, stage: Stage) -> Flops:
     )
 
 
-def encoder_forward(arm: ResolvedArm) -> float:
+def encoder_forward(arm: Arm) -> float:
     """Operations of the encoder on one image, up to the layer that is read."""
     size, (rows, columns) = arm.encoder_size, arm.grid
     tokens, layers = rows * columns + size.prefix, size.layers + 1 + FEATURE_LAYER
@@ -160,17 +160,17 @@ def encoder_forward(arm: ResolvedArm) -> float:
     return layers * (2 * tokens * size.block + 4 * tokens**2 * size.width) + patches
 
 
-def trained_parameters(arm: ResolvedArm, stage: Stage) -> int:
+def trained_parameters(arm: Arm, stage: LlavaStage) -> int:
     """Parameters that a stage trains."""
     sizes = parameters(arm)
     return sum(sizes[part] for part in stage.trains)
 
 
-def parameters(arm: ResolvedArm) -> dict[str, int]:
+def parameters(arm: Arm) -> dict[str, int]:
     """Parameters of each part. A connector other than ``linear`` is counted as the two-layer MLP: under 1 % of a 7B."""
     width, language = arm.encoder_size.width, arm.language_size
     linear = (width + 1) * language.width
-    second = 0 if arm.connector.values["name"] == "linear" else (language.width + 1) * language.width
+    second = 0 if arm.point.connector.values["name"] == "linear" else (language.width + 1) * language.width
     return {
         "connector": linear + second,
         "language_model": language.parameters,
@@ -178,7 +178,7 @@ def parameters(arm: ResolvedArm) -> dict[str, int]:
     }
 
 
-def memory(arm: ResolvedArm, stage: Stage, gpus: int) -> Memory:
+def memory(arm: Arm, stage: LlavaStage, gpus: int) -> Memory:
     """Memory of a stage on each of some GPUs."""
     count, language, encoder = counts(arm, stage), arm.language_size, arm.encoder_size
     trained = trained_parameters(arm, stage)
@@ -210,6 +210,6 @@ def plain(value: Flops | Memory | Counts) -> dict[str, float]:
     return {field.name: round(getattr(value, field.name)) for field in fields(value)}
 
 
-def _connector_forward(arm: ResolvedArm) -> float:
+def _connector_forward(arm: Arm) -> float:
     rows, columns = arm.grid
     return 2 * rows * columns * parameters(arm)["connector"]

@@ -14,14 +14,13 @@ import pytest
 from rich.console import Console
 
 from blindspot.errors import UserError
-from blindspot.studies.loading import SHIPPED
-from blindspot.studies.paper import cost
-from blindspot.studies.paper.arms import ResolvedArm, resolve
-from blindspot.studies.paper.loading import load_paper
-from blindspot.studies.paper.needs import needs
-from blindspot.studies.paper.plan import CHECKPOINTS_KEPT, as_json, plan
-from blindspot.studies.paper.show import print_plan
-from blindspot.studies.paper.sizes import encoder_size, language_size
+from blindspot.studies import cost
+from blindspot.studies.arms import Arm, find_arm
+from blindspot.studies.budget import CHECKPOINTS_KEPT, as_json, plan
+from blindspot.studies.budget_show import print_plan
+from blindspot.studies.loading import SHIPPED, load_study
+from blindspot.studies.needs import needs
+from blindspot.studies.sizes import encoder_size, language_size
 
 ROOT = Path(__file__).parents[2]
 A40, A100, H100, H200 = cost.GPUS
@@ -38,25 +37,25 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def frozen(tmp_path: Path) -> ResolvedArm:
+def frozen(tmp_path: Path) -> Arm:
     """CLIP of the matched set, frozen: the case that specs/efficiency.md counts."""
     text = (SHIPPED / "paper-controlled.yaml").read_text(encoding="utf-8")
-    for old, new in (("    encoder_lr: 2e-5\n", ""), ("    encoder_lr: 2e-6\n", ""), (", encoder]", "]")):
+    for old, new in (("  encoder_lr: 2e-5\n", ""), ("  encoder_lr: 2e-6\n", ""), (", encoder]", "]")):
         assert old in text
         text = text.replace(old, new)
     path = tmp_path / "frozen.yaml"
     path.write_text(text, encoding="utf-8")
-    return resolve(load_paper(path), "clip")
+    return find_arm(load_study(path), "clip")
 
 
-def test_parameters_are_those_of_llava(frozen: ResolvedArm) -> None:
+def test_parameters_are_those_of_llava(frozen: Arm) -> None:
     language = frozen.language_size
     assert language.blocks / 1e9 == pytest.approx(6.476, abs=5e-4)
     assert language.head / 1e9 == pytest.approx(0.131, abs=5e-4)
     assert cost.parameters(frozen)["connector"] / 1e6 == pytest.approx(20.98, abs=5e-3)
 
 
-def test_operations_are_those_of_the_specs(frozen: ResolvedArm) -> None:
+def test_operations_are_those_of_the_specs(frozen: Arm) -> None:
     """Within 1 %: here attention's backward pass counts twice and the connector is counted, there not."""
     first, second = (cost.flops(frozen, stage) for stage in frozen.stages.values())
     counts = [cost.counts(frozen, stage) for stage in frozen.stages.values()]
@@ -73,18 +72,18 @@ def test_operations_are_those_of_the_specs(frozen: ResolvedArm) -> None:
     assert (whole.total - first.total) / whole.total == pytest.approx(0.018, abs=0.002)
 
 
-def test_hours_are_those_of_the_specs(frozen: ResolvedArm) -> None:
+def test_hours_are_those_of_the_specs(frozen: Arm) -> None:
     each = sum(cost.flops(frozen, stage).total for stage in frozen.stages.values())
-    made = plan(load_paper("paper-controlled"))
+    made = plan(load_study("paper-controlled"))
     assert made.gpu_hours(each, A100) == pytest.approx(42, rel=0.02)
     assert made.gpu_hours(each, H100) == pytest.approx(13.1, rel=0.01)
     assert made.gpu_hours(each, H200) == made.gpu_hours(each, H100)
-    quarter = plan(load_paper("paper-controlled"), mfu=0.25)
+    quarter = plan(load_study("paper-controlled"), mfu=0.25)
     assert quarter.gpu_hours(each, A100) == pytest.approx(66, rel=0.02)
     assert quarter.gpu_hours(each, H100) == pytest.approx(21, rel=0.02)
 
 
-def test_memory_is_that_of_the_specs(frozen: ResolvedArm) -> None:
+def test_memory_is_that_of_the_specs(frozen: Arm) -> None:
     one, eight = (cost.memory(frozen, frozen.stages["instruct"], gpus) for gpus in (1, 8))
     assert one.states / 1e9 == pytest.approx(108, rel=0.015)
     assert [round(part / 1e9, 1) for part in (one.weights, one.master, one.adam)] == [14.1, 27.0, 54.1]
@@ -96,8 +95,8 @@ def test_memory_is_that_of_the_specs(frozen: ResolvedArm) -> None:
     assert first.recomputed < first.activations < one.activations
 
 
-def test_an_encoder_that_trains_costs_three_times_its_forward_pass(frozen: ResolvedArm) -> None:
-    trained = resolve(load_paper("paper-controlled"), "clip")
+def test_an_encoder_that_trains_costs_three_times_its_forward_pass(frozen: Arm) -> None:
+    trained = find_arm(load_study("paper-controlled"), "clip")
     for name, stage in trained.stages.items():
         costs, before = cost.flops(trained, stage), cost.flops(frozen, frozen.stages[name])
         assert costs.encoder == pytest.approx(3 * before.encoder)
@@ -107,8 +106,8 @@ def test_an_encoder_that_trains_costs_three_times_its_forward_pass(frozen: Resol
 def test_the_encoder_costs_what_the_catalogue_says() -> None:
     from blindspot.encoders import catalogue
 
-    arm = resolve(load_paper("paper-released"), "aimv2")
-    said = catalogue.row(arm.encoder)["gflop"] * 23 / 24  # the last block is not run
+    arm = find_arm(load_study("paper-released"), "aimv2")
+    said = catalogue.row(arm.point.encoder)["gflop"] * 23 / 24  # the last block is not run
     assert cost.encoder_forward(arm) / 1e9 == pytest.approx(said, rel=2e-3)
 
 
@@ -123,7 +122,7 @@ def test_the_trainer_agrees() -> None:
 
 @pytest.mark.parametrize("name", ["paper", "paper-released", "paper-controlled"])
 def test_the_plan_as_json_is_stable_and_whole(name: str) -> None:
-    study = load_paper(name)
+    study = load_study(name)
     values = as_json(plan(study))
     assert json.loads(json.dumps(values, allow_nan=False)) == values == as_json(plan(study))
     runs = {arm["id"]: len(arm["seeds"]) for arm in values["arms"]}
@@ -137,7 +136,7 @@ def test_the_plan_as_json_is_stable_and_whole(name: str) -> None:
 
 
 def test_everything_is_missing_on_a_bare_machine(tmp_path: Path) -> None:
-    made = plan(load_paper("paper-released"), data_root=tmp_path)
+    made = plan(load_study("paper-released"), data_root=tmp_path)
     missing = {need.what: need for need in made.missing}
     assert len(missing) == len(made.needs) == 12
     assert missing["lmsys/vicuna-7b-v1.5"].where == "Hugging Face cache"
@@ -155,7 +154,7 @@ def test_what_is_there_is_found(tmp_path: Path, empty_cache: Path) -> None:
         (data / folder / "1.jpg").touch()
     for file in ("LLaVA-Pretrain/blip_laion_cc_sbu_558k.json", "llava_v1_5_mix665k.json"):
         (data / file).write_text("[]", encoding="utf-8")
-    study = load_paper("paper-released")
+    study = load_study("paper-released")
     for name in {need.what for need in plan(study).needs if need.kind == "checkpoint"}:
         _cached(empty_cache, name, "config.json", "model.safetensors", "tokenizer.model")
     made = plan(study, gpus=[8], data_root=data)
@@ -171,7 +170,7 @@ def test_what_is_there_is_found(tmp_path: Path, empty_cache: Path) -> None:
 def test_commands_can_be_pasted_where_folders_have_spaces(tmp_path: Path) -> None:
     data = tmp_path / "my data"
     data.mkdir()
-    made = plan(load_paper("paper-released"), data_root=data)
+    made = plan(load_study("paper-released"), data_root=data)
     coco = next(need for need in made.needs if need.what == "coco/train2017")
     assert [shlex.split(command)[-1] for command in coco.commands[1:]] == [f"{data}/coco"]
     here = replace(made, needs=())
@@ -183,18 +182,18 @@ def test_rows_that_two_stages_read_are_needed_with_the_pictures_of_both(tmp_path
     text = text.replace("data: llava-pretrain", "data: {file: rows.json, images: small}")
     path = tmp_path / "mine.yaml"
     path.write_text(text.replace("data: llava-mix665k", "data: {file: rows.json, images: large}"), encoding="utf-8")
-    wanted = needs([resolve(load_paper(path), "clip")], tmp_path)
+    wanted = needs([find_arm(load_study(path), "clip")], tmp_path)
     assert [need.what for need in wanted if need.kind == "data"] == ["rows.json, small", "rows.json, large"]
 
 
 def test_a_checkpoint_that_came_in_part_is_missing(empty_cache: Path) -> None:
-    arm = resolve(load_paper("paper-released"), "clip")
+    arm = find_arm(load_study("paper-released"), "clip")
 
     def state() -> str:
-        return next(need.missing for need in needs([arm], None) if need.what == arm.language_model)
+        return next(need.missing for need in needs([arm], None) if need.what == arm.point.language_model)
 
     assert state() == "all of it"
-    snapshot = _cached(empty_cache, arm.language_model, "config.json")
+    snapshot = _cached(empty_cache, arm.point.language_model, "config.json")
     assert state() == "weights"
     shards = {"weight_map": {"a": "pytorch_model-1.bin", "b": "pytorch_model-2.bin"}}
     (snapshot / "pytorch_model.bin.index.json").write_text(json.dumps(shards), encoding="utf-8")
@@ -220,10 +219,10 @@ def test_own_models_and_data_are_planned_too(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(text.replace(", SIZES", ""), encoding="utf-8")
     with pytest.raises(UserError, match="write rows, with_image, text_tokens and supervised_tokens under data"):
-        plan(load_paper(path))
+        plan(load_study(path))
     sizes = "rows: 100, with_image: 60, text_tokens: 7, supervised_tokens: 5"
     path.write_text(text.replace("SIZES", sizes), encoding="utf-8")
-    made = plan(load_paper(path))
+    made = plan(load_study(path))
     counts = made.stages[0].counts
     assert (counts.images, counts.tokens, counts.supervised, counts.steps) == (60, 60 * 16 + 700, 500, 1)
     assert {need.what for need in made.needs if need.here} == {f"{tmp_path}/mine.json, {tmp_path}"}
@@ -300,13 +299,13 @@ def test_what_is_no_encoder_is_one_line(tmp_path: Path, values: dict[str, Any], 
 )
 def test_an_impossible_plan_is_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
-        plan(load_paper("paper"), **options)
+        plan(load_study("paper"), **options)
 
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_summary_comes_first_and_nothing_is_cut_off(width: int, tmp_path: Path) -> None:
     out = StringIO()
-    print_plan(plan(load_paper("paper-released"), data_root=tmp_path), Console(file=out, width=width))
+    print_plan(plan(load_study("paper-released"), data_root=tmp_path), Console(file=out, width=width))
     text = out.getvalue()
     head = text[: text.index("Arms")]
     for said in ("8 arms", "1.74e20 FLOPs", "H100, H200 15.3 h", "12 of 12", "hf download lmsys/vicuna-7b-v1.5"):
@@ -324,10 +323,10 @@ def refuse(*_, **__):
     raise AssertionError("network")
 socket.socket.connect = socket.getaddrinfo = refuse
 from rich.console import Console
-from blindspot.studies.paper.loading import load_paper
-from blindspot.studies.paper.plan import as_json, plan
-from blindspot.studies.paper.show import print_plan
-made = plan(load_paper("paper"))
+from blindspot.studies.loading import load_study
+from blindspot.studies.budget import as_json, plan
+from blindspot.studies.budget_show import print_plan
+made = plan(load_study("paper"))
 print_plan(made, Console())
 as_json(made)
 assert not {"torch", "transformers", "numpy"} & set(sys.modules)

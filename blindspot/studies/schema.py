@@ -1,0 +1,506 @@
+"""What a study says: the keys of its YAML file as typed, checked values. Of any size: drawn scenes or 7B models.
+
+An arm axis is one field of `Axes`. What a study crosses, compares and calls controlled, names and labels of arms and
+steps, all derive from these fields and from what their `Axis` says.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, create_model, model_validator
+from pydantic.fields import FieldInfo
+
+from blindspot.diagnostics.names import NAMES as DIAGNOSTICS
+from blindspot.studies.axes import (
+    CAPTIONS,
+    FAMILIES,
+    OBJECTIVES,
+    UNSAID,
+    Captions,
+    Connector,
+    Count,
+    EncoderSite,
+    Family,
+    LanguageSite,
+    Name,
+    Objective,
+    Rate,
+    Section,
+    Share,
+    Values,
+    known,
+    refuse,
+)
+from blindspot.studies.datasets import LlavaData
+
+
+def _benchmark(name: Any) -> str:
+    from blindspot.benchmarks.registry import BENCHMARKS, SETS  # numpy and pyarrow, which most studies need not load
+
+    return known(name, (*SETS, *BENCHMARKS))
+
+
+Benchmark = Annotated[str, BeforeValidator(_benchmark)]
+NONE_BY_DEFAULT = Field(default_factory=list)
+Training = Literal["trained", "frozen"]
+Part = Literal["connector", "language_model", "encoder"]
+
+
+class Recipe(Section):
+    """A stage of a miniature: Muon, ``steps`` of ``batch`` samples at the peak learning rate ``lr``."""
+
+    recipe: Literal["toy"] = "toy"
+    steps: Count
+    batch: Count
+    lr: Rate
+
+
+class Text(Recipe):
+    """Text pretraining of the language model; ``about`` is what its text says about place."""
+
+    about: Literal["plain", "raster", "mixed"]
+
+
+class Encoder(Recipe):
+    """Encoder pretraining; ``captions`` name objects only, or objects and places, unless an arm says otherwise."""
+
+    captions: Literal["objects", "places"]
+
+
+class Instruct(Recipe):
+    """Stage 2; whether the ``encoder`` trains too (the paper's text) or is frozen (its public code)."""
+
+    encoder: Training
+
+
+class LlavaStage(Section):
+    """A stage on data in LLaVA's form: AdamW without weight decay, betas 0.9 and 0.999, as LLaVA-1.5 trains.
+
+    Attributes:
+        trains: the parts that learn; the others are frozen.
+        data: ``llava-pretrain``, ``llava-mix665k``, or the keys of a `DataSet` of one's own.
+        template: how a conversation becomes text: ``plain`` (image, caption) or ``v1`` (USER, ASSISTANT).
+        batch: samples of an optimiser step, over all GPUs and accumulation.
+        lr: peak learning rate.
+        encoder_lr: that of the encoder, if it trains; by default ``lr``.
+        warmup: share of the steps in which the rate rises from 0.
+        schedule: what it does then: ``cosine``, to 0.
+        epochs: passes over the data.
+        max_length: tokens of a sample, image included; what is over is cut off.
+        aspect_ratio: ``square`` leaves pictures to the encoder's own preprocessing, ``pad`` first fills them to a
+            square with the mean colour.
+        clip: the gradient's norm is cut to this.
+    """
+
+    recipe: Literal["llava"]
+    trains: Values[Part]
+    data: LlavaData
+    template: Literal["plain", "v1"]
+    batch: Count
+    lr: Rate
+    encoder_lr: Rate | None = None
+    warmup: Share
+    schedule: Literal["cosine"]
+    epochs: Count
+    max_length: Count
+    aspect_ratio: Literal["square", "pad"]
+    clip: Rate = 1.0
+
+
+def _type(field: FieldInfo) -> Any:
+    return Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+
+
+if TYPE_CHECKING:
+    StageChanges = Section
+else:
+    StageChanges = create_model(
+        "StageChanges",
+        __base__=Section,
+        **{key: (_type(field), UNSAID) for key, field in LlavaStage.model_fields.items() if key != "recipe"},
+    )
+
+
+class Changes(Section):
+    """What an arm does otherwise than the study: keys of `LlavaStage`, by stage."""
+
+    connector: StageChanges = StageChanges()
+    instruct: StageChanges = StageChanges()
+
+    def of(self, stage: str) -> dict[str, Any]:
+        """The keys that are given for a stage."""
+        changes = getattr(self, stage)
+        return changes.stated(type(changes).model_fields)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What is said of an axis wherever arms are named and compared.
+
+    Attributes:
+        moves: what moves along it.
+        label: how tables and sentences write a value.
+        others: what values other than a baseline are called together.
+        only: the recipe whose arms alone have it; empty: all.
+        crossed: whether values of it may be crossed.
+        unstated: the name of the value that names of arms leave out.
+        follows: the axis where it stands by default.
+        same: what it is called where it stands there.
+    """
+
+    moves: str
+    label: Callable[[Any], str] = attrgetter("label")
+    others: str = ""
+    only: str = ""
+    crossed: bool = True
+    unstated: str | None = None
+    follows: str = ""
+    same: str = ""
+
+
+class Axes(Section):
+    """Where an arm stands on each axis; an axis that is not given takes its default.
+
+    Attributes:
+        family: architecture of the encoder, trained from nothing.
+        encoder: a checkpoint of an encoder: Hugging Face id or folder.
+        image_size: side of the square image in pixels; by default that of the checkpoint.
+        language_model: a checkpoint: Hugging Face id or folder.
+        objective: what pretrains the encoder; by default the family's own.
+        captions: what the captions of its pretraining name; by default as ``encoder.captions`` says.
+        positions: how it knows places; by default ``learned``.
+        pretrained_with: how it did so while it was pretrained; by default alike.
+        language_positions: how the language model places image tokens; by default ``rope1d``.
+        connector: what stands between encoder and language model; by default ``mlp``.
+        connector_from: an arm whose stage 1 this one starts stage 2 from, instead of one of its own.
+        encoder_training: whether the encoder trains in stage 2; by default as ``instruct.encoder`` says.
+        drop_first_patch: the released defect of SigLIP, whose first patch is taken for a CLS token.
+        evaluate_with: the encoder's positions at evaluation; by default those it was trained with.
+        stages: what it does otherwise than the study in a stage.
+    """
+
+    family: Annotated[Family, Axis("encoder", FAMILIES.__getitem__, "another family", "toy")] = UNSAID
+    encoder: Annotated[str, Axis("pretrained weights", str, "another encoder", "llava")] = UNSAID
+    image_size: Annotated[Count, Axis("image side in pixels", str, "other resolution", "llava")] = UNSAID
+    language_model: Annotated[str, Axis("language model", str, "another language model", "llava")] = UNSAID
+    objective: Annotated[
+        Objective,
+        Axis("pretraining objective", OBJECTIVES.__getitem__, "another objective", "toy", follows="family"),
+    ] = UNSAID
+    captions: Annotated[
+        Captions,
+        Axis("what captions name", lambda value: CAPTIONS[value] if value else "no captions", "other captions", "toy"),
+    ] = UNSAID
+    positions: Annotated[EncoderSite, Axis("encoder positions", others="other encoder positions")] = UNSAID
+    pretrained_with: Annotated[
+        EncoderSite,
+        Axis(
+            "positions in pretraining",
+            lambda value: f"pretrained with {value.label}",
+            "positions that the encoder was not pretrained with",
+            "toy",
+            follows="positions",
+            same="positions that it was pretrained with",
+        ),
+    ] = UNSAID
+    language_positions: Annotated[
+        LanguageSite,
+        Axis("positions in the language model", others="other positions in the language model", unstated="rope1d"),
+    ] = UNSAID
+    connector: Annotated[Connector, Axis("connector", others="another connector", unstated="mlp")] = UNSAID
+    connector_from: Annotated[Name, Axis("where stage 1 comes from", str, only="llava", crossed=False)] = UNSAID
+    encoder_training: Annotated[
+        Training, Axis("the encoder in stage 2", lambda value: f"encoder {value}", "the encoder otherwise", "toy")
+    ] = UNSAID
+    drop_first_patch: Annotated[
+        bool,
+        Axis("patches", lambda value: "first patch dropped" if value else "all patches", "other patches"),
+    ] = UNSAID
+    evaluate_with: Annotated[
+        EncoderSite,
+        Axis(
+            "positions at evaluation",
+            lambda value: f"evaluated with {value.label}",
+            "other positions at evaluation than in training",
+            follows="positions",
+            same="those of training",
+        ),
+    ] = UNSAID
+    stages: Annotated[Changes, Axis("the recipe", str, only="llava", crossed=False)] = UNSAID
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The axes that are given, in their order."""
+        return self.stated(AXES)
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """Names of the values, for ``plan.json``."""
+        return {axis: value if isinstance(value, bool) else str(value) for axis, value in self.given.items()}
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.plain.items()))
+
+
+AXES: dict[str, Axis] = {
+    name: next(one for one in field.metadata if isinstance(one, Axis)) for name, field in Axes.model_fields.items()
+}
+"""What is said of each axis, by its key."""
+
+
+def _crossed(values: Callable[[str, Any], Any]) -> dict[str, Any]:
+    """A field for each axis that may be crossed; ``values`` is its type, from the axis and the type of a value."""
+    return {
+        name: (values(name, _type(field)), UNSAID) for name, field in Axes.model_fields.items() if AXES[name].crossed
+    }
+
+
+class _Crossed(Section):
+    group: str = ""
+
+    @property
+    def given(self) -> dict[str, list[Any]]:
+        """The axes that are given, each with its values."""
+        stated = self.stated(name for name in AXES if name in type(self).model_fields)
+        return {axis: value if isinstance(value, list) else [value] for axis, value in stated.items()}
+
+
+if TYPE_CHECKING:
+    Cross = Baselines = _Crossed
+else:
+    Cross = create_model(
+        "Cross",
+        __base__=_Crossed,
+        __doc__="Every combination of values of some axes. ``group`` heads their rows in tables.",
+        **_crossed(lambda axis, value: Values[value]),
+    )
+    Baselines = create_model(
+        "Baselines",
+        __base__=_Crossed,
+        __doc__="Per axis the values that the others are compared with; ``same`` is where the axis stands by default.",
+        **_crossed(lambda axis, value: Literal["same"] if AXES[axis].same else Values[value]),
+    )
+
+
+class Named(Axes):
+    """One arm, by name.
+
+    Attributes:
+        id: in commands and folder names.
+        label: how tables write it.
+        group: heads its rows in tables.
+        against: arms that it is compared with, whatever else moves.
+    """
+
+    id: Name
+    label: str
+    group: str = ""
+    against: Annotated[list[Name], NONE_BY_DEFAULT]
+
+
+class Replicate(Section):
+    """The arm that is trained once more from other seeds, and what to call it."""
+
+    of: str
+    label: str | None = None
+
+
+class Arms(Section):
+    """The arms: ``families`` with ``positions`` in the short form, else ``cross`` and ``named`` over ``base``.
+
+    Attributes:
+        families: short for a cross of these families with ``positions``.
+        positions: see ``families``.
+        base: where all arms of ``cross`` and ``named`` stand unless they say otherwise.
+        cross: combinations of values.
+        named: single arms.
+        compare: which values the others are compared with; by default the first of every crossed axis but the encoder.
+        replicate: the arm that gives the noise floor.
+    """
+
+    families: Values[Family] | None = None
+    positions: Values[EncoderSite] | None = None
+    base: Axes = Axes()
+    cross: Annotated[list[Cross], BeforeValidator(lambda one: [one] if isinstance(one, dict) else one), NONE_BY_DEFAULT]
+    named: Annotated[list[Named], NONE_BY_DEFAULT]
+    compare: Baselines | None = None
+    replicate: Annotated[Replicate, BeforeValidator(lambda of: {"of": of} if isinstance(of, str) else of)] | None = None
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        short, long = self.families is not None or self.positions is not None, bool(self.cross or self.named)
+        if short == long:
+            raise refuse("give families and positions, or else cross or named")
+        if short and (self.families is None or self.positions is None or self.base.given):
+            raise refuse("the short form has families and positions, and no base")
+        return self
+
+    @property
+    def crosses(self) -> list[Cross]:
+        """The combinations, those of the short form too."""
+        if self.families is None:
+            return self.cross
+        return [Cross(**{"family": self.families, "positions": self.positions})]
+
+    @property
+    def baselines(self) -> dict[str, list[Any]]:
+        """What to compare with, axis by axis."""
+        if self.compare is not None:
+            return self.compare.given
+        first: dict[str, list[Any]] = {}
+        for cross in self.crosses:
+            for axis, values in cross.given.items():
+                learned = [value for value in values if str(value) == "learned"]
+                first.setdefault(axis, (learned or values)[:1])
+        return {axis: first[axis] for axis in AXES if axis in first and axis not in ("family", "encoder")}
+
+
+class Data(Section):
+    """``train``: training images. ``test``: questions per column. ``seed``: of the world, shared by everything."""
+
+    train: Count
+    test: Count
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Model(Section):
+    """Sizes shared by all arms: ``image`` and ``patch`` in pixels, ``mlp`` the hidden feed-forward width."""
+
+    image: Count
+    patch: Count
+    width: Count
+    heads: Count
+    mlp: Count
+    encoder_layers: Count
+    language_layers: Count
+    rotary_base: Annotated[float, Field(gt=1, allow_inf_nan=False)]
+
+    @model_validator(mode="after")
+    def _sizes_divide(self) -> Self:
+        if self.image % self.patch:
+            raise refuse(f"image {self.image} is not a multiple of patch {self.patch}")
+        if self.width % self.heads or (self.width // self.heads) % 4:
+            raise refuse(
+                f"width {self.width} over heads {self.heads} must give a multiple of 4 (rotary pairs for two axes)"
+            )
+        return self
+
+
+DiagnosticName = Annotated[str, BeforeValidator(lambda name: known(name, DIAGNOSTICS))]
+
+
+class Hypothesis(Section):
+    """A claim that the study puts to the test.
+
+    Attributes:
+        claim: the explanation, in a sentence.
+        test: what is compared to test it, in a sentence.
+        contrast: arms with weights that sum to zero; the effect is the weighted sum of their scores.
+        predicts: whether the claim says that the effect is ``positive``, ``negative`` or ``zero``.
+        column: whose scores.
+    """
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    claim: str
+    test: str
+    contrast: dict[str, Annotated[float, Field(allow_inf_nan=False)]]
+    predicts: Literal["positive", "negative", "zero"]
+    column: str
+
+    @model_validator(mode="after")
+    def _weights_cancel(self) -> Self:
+        if not any(self.contrast.values()) or abs(sum(self.contrast.values())) > 1e-9:
+            raise refuse(f'contrast of "{self.id}": weights of two or more arms that sum to zero')
+        return self
+
+
+def _recipe(stage: Any) -> str:
+    return str(stage.get("recipe", "toy") if isinstance(stage, Mapping) else getattr(stage, "recipe", "toy"))
+
+
+RECIPES = Discriminator(
+    _recipe,
+    custom_error_type="recipe",
+    custom_error_message="recipe: unknown; one of: toy, llava",
+)
+TOY_ONLY = ("source", "data", "model", "text", "encoder")
+"""Keys of a study whose models are trained from nothing."""
+
+
+class Study(Section):
+    """A whole study, resolved at one scale. What a study of released checkpoints has no use for is None there.
+
+    Attributes:
+        name: of its run folder.
+        title: one line.
+        source: where a miniature's pictures and questions come from.
+        arms: what is compared.
+        seeds: how often everything is trained.
+        data: how much a miniature draws.
+        model: sizes of a miniature.
+        text: its language model's pretraining.
+        encoder: its encoders' pretraining.
+        connector: stage 1.
+        instruct: stage 2.
+        benchmarks: what models of real size are asked, by default the paper's eleven; a miniature is asked the columns
+            of its source.
+        hypotheses: claims put to the test.
+        diagnose: diagnostics of every trained model.
+        scale: at which it is resolved.
+        scales: values that replace those above, by scale.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    title: str
+    source: Literal["scenes", "nlvr"] = UNSAID
+    arms: Arms
+    seeds: Count
+    data: Data = UNSAID
+    model: Model = UNSAID
+    text: Text = UNSAID
+    encoder: Encoder = UNSAID
+    connector: Annotated[Annotated[Recipe, Tag("toy")] | Annotated[LlavaStage, Tag("llava")], RECIPES]
+    instruct: Annotated[Annotated[Instruct, Tag("toy")] | Annotated[LlavaStage, Tag("llava")], RECIPES]
+    benchmarks: Annotated[list[Benchmark], NONE_BY_DEFAULT]
+    hypotheses: Annotated[list[Hypothesis], NONE_BY_DEFAULT]
+    diagnose: Annotated[list[DiagnosticName], NONE_BY_DEFAULT]
+    scale: str = "full"
+    scales: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
+
+    @model_validator(mode="after")
+    def _one_recipe(self) -> Self:
+        if self.connector.recipe != self.instruct.recipe:
+            raise refuse("connector and instruct have different recipes; give both the same")
+        for key in TOY_ONLY:
+            if (getattr(self, key) is None) == (self.recipe == "toy"):
+                raise refuse(
+                    f"{key}: missing; every study states it"
+                    if self.recipe == "toy"
+                    else f"{key}: is of models trained from nothing; remove it, or the recipe llava"
+                )
+        if self.benchmarks and self.recipe == "toy":
+            raise refuse("benchmarks: a miniature is asked the columns of its source; remove it")
+        return self
+
+    @property
+    def asked(self) -> str:
+        """Names of benchmarks and sets that its models are asked, with commas between."""
+        return ",".join(self.benchmarks) or "paper"
+
+    @property
+    def recipe(self) -> str:
+        """``toy``: everything is trained from nothing; ``llava``: from released checkpoints on LLaVA's data."""
+        return self.instruct.recipe
+
+    @property
+    def encoder_training(self) -> Training:
+        """Whether a miniature's encoders train in stage 2, unless an arm says otherwise."""
+        assert isinstance(self.instruct, Instruct)
+        return self.instruct.encoder
+
+    @property
+    def meaningful(self) -> bool:
+        """Whether the numbers answer the question; those of another scale than ``full`` only test the machinery."""
+        return self.scale == "full"
