@@ -16,8 +16,8 @@ from blindspot.positions.language.scheme import Layout, Scheme, rows_and_columns
 def layout(height: int, width: int, alpha: float, radius: float) -> Layout:
     """Token n at s + p_n with p = R cos(theta) u + R sin(theta) v; the next text at s + max(p) + 1, not a whole number.
 
-    u = (-1, 1, 0) / sqrt 2 and v = (1, 1, 1) / sqrt 3 x u span the plane orthogonal to the line (p, p, p) of text. Their
-    coordinates are x, y, z: column, row, time, the axes of positions backwards.
+    u = (-1, 1, 0) / sqrt 2 and v = (1, 1, 1) / sqrt 3 x u span the plane orthogonal to the line (p, p, p) of text.
+    They are written as x, y, z: column, row, time, the axes of positions backwards.
     """
     theta_n = angles(height, width, alpha)
     u_a = torch.tensor([-1.0, 1.0, 0.0], dtype=torch.float64) / math.sqrt(2)
