@@ -176,7 +176,7 @@ Nothing but `datasets` and `pillow` is needed.
   - `prompt`, `answer`: words separated by single spaces.
   - `choices`: the allowed answers when they are few and fixed, else empty.
   - `groups`: JSON, labels to report by. `cluster` names questions that belong together (minimal pairs: both must be
-    right). Where `balanced` is true, the place, colour or shape of a single object says as little as it can.
+    right). Where `balanced` is true, the place, colour or shape of a single object says little.
 
 The answers of every task of a test split come equally often. The splits `train` and `test` never show a
 {held_out}; in the split `compositional` these are what is asked about.

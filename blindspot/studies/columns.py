@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from blindspot.scenes.relations import SHORTCUT
 from blindspot.scenes.world import CANVAS
 
 SIDES = {"left/right": {"relation": ["left", "right"]}, "above/below": {"relation": ["above", "below"]}}
@@ -14,7 +15,8 @@ SCENES: tuple[dict[str, Any], ...] = (
         "paper": "MMVP",
         "metric": "pair_accuracy",
         "chance": 0.25,
-        "description": "Two pictures that differ in one exchange; both answers must be right.",
+        "description": "Two pictures that differ in one exchange; both answers must be right. What the wrong axis says "
+        "answers 46 % of the exchanged places at most.",
         "parts": SIDES,
     },
     {
@@ -86,8 +88,9 @@ SCENES: tuple[dict[str, Any], ...] = (
         "id": "vsr",
         "label": "VSR",
         "paper": "VSR",
-        "chance": 0.5,
-        "description": "Whether a statement about left, right, above, below holds; no single object's place helps.",
+        "chance": SHORTCUT,
+        "description": "Whether a statement about left, right, above, below holds. Chance: what one object's place "
+        "alone, or columns alone for above, may tell.",
         "parts": SIDES,
     },
     {
