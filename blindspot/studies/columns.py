@@ -15,8 +15,7 @@ SCENES: tuple[dict[str, Any], ...] = (
         "paper": "MMVP",
         "metric": "pair_accuracy",
         "chance": 0.25,
-        "description": "Two pictures that differ in one exchange; both answers must be right. What the wrong axis says "
-        "answers 46 % of the exchanged places at most.",
+        "description": "Two pictures that differ in one exchange; both answers must be right.",
         "parts": SIDES,
     },
     {
