@@ -132,9 +132,9 @@ def test_a_long_answer_is_scored_like_any_other(tmp_path: Path) -> None:
     [
         ("{", r"answers.jsonl:2: not a JSON line"),
         ("[]", r"answers.jsonl:2: an answer is a JSON object"),
-        ('{"id": "x"}', r"answers.jsonl:2: no 'benchmark' column"),
+        ('{"id": "x"}', r"answers.jsonl:2: no 'kind' column"),
         (json.dumps(pairs([(True, True)])[0]), r"answers.jsonl:2: question 'mmvp-0' is answered twice"),
-        (json.dumps(pairs([(True, True)])[1] | {"id": 1}), r"answers.jsonl:2: 'id' must be a text"),
+        (json.dumps(pairs([(True, True)])[1] | {"id": [1]}), r"answers.jsonl:2: 'id' must be a text"),
         (json.dumps(pairs([(True, True)])[1] | {"groups": [1]}), r"answers.jsonl:2: 'groups' must be a JSON object"),
         (json.dumps(pairs([(True, True)])[1] | {"images": 5}), r"answers.jsonl:2: 'images' must be a list"),
         (json.dumps(pairs([(True, True)])[1] | {"answer": "Q"}), r"answers.jsonl:2: the gold letter 'Q'"),

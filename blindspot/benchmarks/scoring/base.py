@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from blindspot.benchmarks.scoring.rows import Item, read_row
+from blindspot.benchmarks.scoring.rows import BENCHMARKS, Item, read_row
 from blindspot.errors import UserError
 
 
@@ -39,7 +39,7 @@ class Profile:
     Attributes:
         name: of the profile.
         about: one line for users.
-        rules: by benchmark; a benchmark that is not here is not defined in this harness.
+        rules: by benchmark, and by kind for rows of other benchmarks; what is not here is not defined in this harness.
         needs_likelihood: whether rows must carry the likelihood of every option.
     """
 
@@ -64,16 +64,20 @@ class Profile:
         """
         if problem := self.why_not(item):
             raise UserError(f"{item.where}: {problem}")
-        rule = self.rules[item.benchmark]
+        rule = self.rules[_key(item)]
         return _circular([rule(each) for each in item.passes]) if item.passes else rule(item)
 
     def why_not(self, item: Item) -> str | None:
         """Why this profile has no score for a row; None if it has one."""
-        if item.benchmark not in self.rules:
+        if _key(item) not in self.rules:
             return f"{item.benchmark} is not defined in {self.name}; choose another --profile"
         if self.needs_likelihood and not item.likelihood:
             return f"no likelihood of options, which {self.name} reads; evaluate with it or choose another --profile"
         return None
+
+
+def _key(item: Item) -> str:
+    return item.benchmark if item.benchmark in BENCHMARKS else item.kind
 
 
 def _circular(passes: list[Scored]) -> Scored:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from blindspot.benchmarks.base import Benchmark
+from blindspot.benchmarks.base import Benchmark, Metric, Term
 from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.benchmarks.scoring.base import Profile
 from blindspot.benchmarks.scoring.rows import Item, read_row
@@ -17,6 +17,8 @@ from blindspot.evaluation.scores.labels import Labels, LabelsBuilder
 from blindspot.files import read_jsonl
 
 UNPARSED, OTHER = "unparsed", "other"
+MEAN = Metric("mean", (Term(),), None)
+"""Over rows: where a benchmark is not known here, or its own metric does not stand."""
 _YES_NO = ("Yes", "No")
 _NAN = float("nan")
 _SHORT, _MOST_KNOWN = 80, 2**16
@@ -119,7 +121,8 @@ def collect(rows: Iterable[tuple[str, Any]], profiles: Sequence[Profile]) -> dic
         item = read_row(row, place)
         sheet = sheets.get(item.benchmark)
         if sheet is None:
-            sheet = sheets[item.benchmark] = _Sheet(BENCHMARKS[item.benchmark], profiles)
+            known = BENCHMARKS.get(item.benchmark) or Benchmark(item.benchmark, item.benchmark, "", "", (), (MEAN,))
+            sheet = sheets[item.benchmark] = _Sheet(known, profiles)
         sheet.add(item, row)
     return {name: sheet.finish() for name, sheet in sheets.items()}
 
@@ -183,20 +186,26 @@ class _Sheet:
         self._known: dict[Hashable, list[_Verdict]] = {}
 
     def add(self, item: Item, row: Mapping[str, Any]) -> None:
-        """Add a row that `read_row` has read as ``item``.
+        """Add a row that `read_row` has read as ``item``; of a circular group each pass, all of them one set.
 
         Raises:
-            UserError: if it lacks an id, has one that came before, or is malformed.
+            UserError: if its id came before, or it is malformed.
         """
         own, groups, images = row.get("id"), row.get("groups") or {}, row.get("images") or []
-        if not isinstance(own, str):
-            raise UserError(f"{item.where}: 'id' must be a text")
+        if not isinstance(own, str | int | None):
+            raise UserError(f"{item.where}: 'id' must be a text or a number")
+        own = item.where if own is None else str(own)
         if own in self._row_of:
             raise UserError(f"{item.where}: question {own[:80]!r} is answered twice; keep one of the rows")
         if not isinstance(groups, dict):
             raise UserError(f"{item.where}: 'groups' must be a JSON object")
         if not isinstance(images, list):
             raise UserError(f"{item.where}: 'images' must be a list")
+        for number, each in enumerate(item.passes):
+            together = {"cluster": own, **groups, "set": own, "pass": number}
+            self.add(each, {**row, "id": f"{own}, pass {number}", "groups": together})
+        if item.passes:
+            return
         place = self._row_of[own] = len(self._row_of)
         verdicts = self._judged(item)
         for scored, verdict in zip(self._scored, verdicts, strict=True):
@@ -215,7 +224,7 @@ class _Sheet:
 
     def _judged(self, item: Item) -> list[_Verdict]:
         """What each profile says; short answers that came before are not judged again."""
-        if item.likelihood or item.passes or len(item.raw) > _SHORT:
+        if item.likelihood or len(item.raw) > _SHORT:
             return self._judge(item)
         key = (item.raw, item.gold, item.kind, item.golds, item.seen, *item.choices, *item.choices.values())
         found = self._known.get(key)

@@ -1,17 +1,19 @@
 """``scores.json``: every number of one run."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
+from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.benchmarks.scoring import DEFAULT, PROFILES
+from blindspot.errors import nearest
 from blindspot.evaluation.scores import baselines
-from blindspot.evaluation.scores.answers import Answers
+from blindspot.evaluation.scores.answers import MEAN, Answers
 from blindspot.evaluation.scores.headlines import headline
 from blindspot.evaluation.scores.metrics import CORRELATION, POWER, metric_row, value_of
 from blindspot.evaluation.scores.runs import Run, load_run
 from blindspot.evaluation.scores.text import clean_json
-from blindspot.evaluation.scores.units import clusters_of
+from blindspot.evaluation.scores.units import clusters_of, metrics_of
 from blindspot.evaluation.statistics import ALPHA, CONFIDENCE, PERMUTATIONS, RESAMPLES
 from blindspot.files import write_json
 from blindspot.text import rounded
@@ -63,7 +65,8 @@ def score(path: Path, profile: str = DEFAULT) -> dict[str, Any]:
 def _benchmark(run: Run, answers: Answers, first: str) -> dict[str, Any]:
     benchmark = answers.benchmark
     cluster_q = clusters_of(answers)
-    metrics = {metric.name: metric_row(answers, first, metric, cluster_q) for metric in benchmark.metrics}
+    kept = metrics_of(answers)
+    metrics = {metric.name: metric_row(answers, first, metric, cluster_q) for metric in kept}
     return {
         "title": benchmark.title,
         "questions": len(answers),
@@ -71,9 +74,9 @@ def _benchmark(run: Run, answers: Answers, first: str) -> dict[str, Any]:
         "habits": baselines.habits(answers, first),
         "profiles": {
             profile: {
-                "metrics": {metric.name: value_of(answers, profile, metric, cluster_q) for metric in benchmark.metrics},
+                "metrics": {metric.name: value_of(answers, profile, metric, cluster_q) for metric in kept},
                 "unparsed": baselines.habits(answers, profile)["unparsed"],
-                "headline": headline(profile, benchmark.name),
+                "headline": headline(profile, benchmark.name) if kept[0] is not MEAN else None,
             }
             for profile in answers.scorings
         },
@@ -91,8 +94,20 @@ def _unpublished(answers: Answers) -> list[str]:
     return [f"{len(answers)} questions instead of {counts}: not the published benchmark"]
 
 
+def incomplete(answers: Answers, names: Container[str]) -> list[str]:
+    """A line on the metrics of a benchmark that are not among the ``names`` of those that stand, if there are any."""
+    lacking = [metric.name for metric in answers.benchmark.metrics if metric.name not in names]
+    size = answers.benchmark.set_size
+    why = f"not every set has its {size} rows" if size else "not every row has its labels"
+    return [f"incomplete: no {', '.join(lacking)}, as {why}"] if lacking else []
+
+
 def _notes(answers: Answers, profile: str, metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    benchmark, notes = answers.benchmark, []
+    benchmark = answers.benchmark
+    notes = incomplete(answers, metrics)
+    if benchmark.name not in BENCHMARKS:
+        meant = nearest(benchmark.name, BENCHMARKS)
+        notes.append(f"no benchmark that is known here (the nearest is {meant}): each row is scored by its kind")
     for name, row in metrics.items():
         if row["missing_terms"] and row["n"]:
             terms = len(next(metric for metric in benchmark.metrics if metric.name == name).terms)
