@@ -152,6 +152,16 @@ def test_json_is_one_object_with_items_in_order_and_nothing_else(answers: Path) 
     ]
 
 
+def test_thoughts_are_treated_as_told(tmp_path: Path) -> None:
+    file = write(tmp_path / "answers.jsonl", [ROWS[1] | {"raw": "<think>It is A or</think>B"}, ROWS[2]])
+    for thinking, extracted in {"harness": "A", "keep": "A", "strip": "B"}.items():
+        printed = json.loads(run(file, "--thinking", thinking, "--json").stdout)
+        assert [item["extracted"] for item in printed["items"]] == [extracted, "Yes"]
+        assert printed["summary"]["benchmarks"]["mmvp"]["metrics"]["overall"]["value"] == float(extracted == "B")
+    for profile in PROFILES[0], "all":
+        assert "stripped" in run(file, "--profile", profile).stdout
+
+
 def test_a_circular_group_is_one_item(tmp_path: Path) -> None:
     printed = json.loads(run(write(tmp_path / "answers.jsonl", GROUPS), "--json").stdout)
     assert [item["score"] for item in printed["items"]] == [1.0, 0.0]
@@ -199,6 +209,7 @@ def test_mistakes_are_one_line_and_status_2(tmp_path: Path, answers: Path) -> No
         (alone, "--profile", "lmms-eval-0.7.3"): f"{alone}:1: vsr is not defined in lmms-eval-0.7.3; choose another",
         (alone, "--profile", "likelihood"): f"{alone}:1: no likelihood of options, which likelihood reads;",
         (answers, "--profile", "offical"): "--profile: unknown scoring profile 'offical'; did you mean 'official'?",
+        (answers, "--thinking", "srip"): "--thinking: unknown treatment of thoughts 'srip'; did you mean 'strip'?",
         (twice,): f"{twice}:2: question '1' is answered twice",
         (broken,): f"{broken}:1: no 'kind' column",
         (tmp_path / "none.jsonl",): f"cannot read {tmp_path / 'none.jsonl'}: No such file or directory",

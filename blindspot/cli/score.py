@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from blindspot.cli.options import Thinking
 from blindspot.cli.status import one_line_errors
 
 _ALL = "all"
@@ -15,6 +16,7 @@ def score(
     profile: Annotated[
         str, typer.Option(help="Whose rules: a profile's name, or [bold]all[/bold] for all of them side by side.")
     ] = "vlmevalkit-2025-09",
+    thinking: Thinking = "harness",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object: a summary and every score.")] = False,
 ) -> None:
     """Score raw answers again, without a model.
@@ -49,9 +51,9 @@ def score(
         from blindspot.evaluation.scores.show import as_table
 
         every = profile == _ALL
-        scores = score_answers(answers, DEFAULT if every else profile)
+        scores = score_answers(answers, DEFAULT if every else profile, thinking)
         if as_json:
-            rows = scored_rows(answers, PROFILES if every else (profile,))
+            rows = scored_rows(answers, PROFILES if every else (profile,), thinking)
             items = [row if every else row[profile] for row in rows]
             # ASCII, as answers may hold what a terminal cannot show.
             print(json.dumps({"summary": scores, "items": items}, allow_nan=False))

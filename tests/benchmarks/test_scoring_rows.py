@@ -113,6 +113,30 @@ def test_rows_of_no_known_benchmark_are_scored_by_their_kind(named: dict[str, st
             profile(OFFICIAL).score(other)
 
 
+@pytest.mark.parametrize(
+    ("raw", "harness", "strip"),
+    [
+        ("<think>is it 4</think>3", "3", "3"),
+        ("<think>4\n</think> <analysis>5 </analysis>\n3", "3", "3"),
+        ("4 </think> no, 5 </think> 3", "3", "3"),
+        ("<think>4 <think>5 </think> 6 </think> 3", "3", "3"),
+        ("3 <think>rather 4", "3 <think>rather 4", "3"),  # never closed
+        ("<think>4</think>3 <think>rather 4", "3 <think>rather 4", "3"),
+        ("<think>3", "<think>3", ""),
+        ("<think>3</THINK>4", "<think>3</think>4", ""),
+        ("<THINK>4</THINK>3", "<think>4</think>3", "<think>4</think>3"),
+        (" 3 ", "3", "3"),
+    ],
+)
+def test_thoughts_are_taken_off_as_the_harness_does_it_or_as_told(raw: str, harness: str, strip: str) -> None:
+    row = {"benchmark": "countbenchqa", "kind": "count", "answer": 3, "raw": raw}
+    for name in (OFFICIAL, LMMS):  # both compare the whole answer, trimmed and in lower case
+        assert profile(name, "strip").score(row).extracted == strip
+        assert profile(name, "keep").score(row).extracted == raw.strip().lower()
+    assert profile(LMMS).score(row).extracted == harness
+    assert profile(OFFICIAL).score(row).extracted == raw.strip().lower()
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.text() | st.text(alphabet=st.characters(categories=["Cc", "Cs", "Nd", "Zs", "Cf"])))
 def test_no_answer_makes_a_profile_raise_and_none_scores_by_chance(raw: str) -> None:
@@ -144,6 +168,8 @@ LONG = [
     ("1" + ",111" * (MILLION // 4) + "x", OFFICIAL, OPEN),
     ("so is =1\n" * (MILLION // 9), OFFICIAL, OPEN),
     ("\0\x1b" * (MILLION // 2), OFFICIAL, COUNT),
+    ("<think>" * (MILLION // 7), LMMS, MCQ),
+    ("<think></think>" * (MILLION // 15), LMMS, MCQ),
 ]
 
 

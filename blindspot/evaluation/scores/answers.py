@@ -12,6 +12,7 @@ from blindspot.benchmarks.base import Benchmark, Metric, Term
 from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.benchmarks.scoring.base import Profile
 from blindspot.benchmarks.scoring.rows import Item, read_row
+from blindspot.benchmarks.scoring.thinking import has_thought, is_cut_off
 from blindspot.errors import UserError
 from blindspot.evaluation.scores.labels import Labels, LabelsBuilder
 from blindspot.files import read_jsonl
@@ -61,6 +62,8 @@ class Answers:
         kind: of the questions.
         options_q: how many answers a question offers; 0 for open ones.
         cut_q: whether the answer was cut off at its longest.
+        thought_q: whether there is a thought in the answer.
+        unended_q: whether it opens a thought and never closes it.
         prompt_q: a number that differs, within this process, where the prompt differs.
         images_q: how many pictures were shown.
         groups: labels to report by; a group that a question lacks is `labels.ABSENT`.
@@ -74,6 +77,8 @@ class Answers:
     kind: Labels
     options_q: np.ndarray
     cut_q: np.ndarray
+    thought_q: np.ndarray
+    unended_q: np.ndarray
     prompt_q: np.ndarray
     images_q: np.ndarray
     groups: dict[str, Labels]
@@ -93,6 +98,8 @@ class Answers:
             kind=self.kind.take(rows),
             options_q=self.options_q[rows],
             cut_q=self.cut_q[rows],
+            thought_q=self.thought_q[rows],
+            unended_q=self.unended_q[rows],
             prompt_q=self.prompt_q[rows],
             images_q=self.images_q[rows],
             groups={name: labels.take(rows) for name, labels in self.groups.items()},
@@ -180,6 +187,7 @@ class _Sheet:
         self._row_of: dict[str, int] = {}
         self._gold, self._kind = LabelsBuilder(), LabelsBuilder()
         self._options, self._cut, self._images, self._prompt = array("b"), array("b"), array("l"), array("q")
+        self._thought, self._unended = array("b"), array("b")
         self._groups: dict[str, LabelsBuilder] = {}
         self._scored = [_Scored(profile) for profile in profiles]
         self._unscored: dict[str, str] = {}
@@ -214,6 +222,8 @@ class _Sheet:
         self._kind.add(item.kind)
         self._options.append(len(item.choices) if item.kind == "mcq" else 2 if item.kind == "yes_no" else 0)
         self._cut.append(row.get("stopped") == "length")
+        self._thought.append(has_thought(item.raw))
+        self._unended.append(is_cut_off(item.raw))
         self._prompt.append(hash(str(row.get("prompt"))))
         self._images.append(len(images))
         for name, label in groups.items():
@@ -251,6 +261,8 @@ class _Sheet:
             self._kind.finish(),
             np.array(self._options),
             np.array(self._cut, dtype=bool),
+            np.array(self._thought, dtype=bool),
+            np.array(self._unended, dtype=bool),
             np.array(self._prompt, dtype=np.int64),
             np.array(self._images, dtype=np.int64),
             {name: builder.finish(rows) for name, builder in self._groups.items()},

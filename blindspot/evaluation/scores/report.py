@@ -6,6 +6,7 @@ from typing import Any
 
 from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.benchmarks.scoring import DEFAULT, PROFILES
+from blindspot.benchmarks.scoring.thinking import HARNESS, STRIP
 from blindspot.errors import nearest
 from blindspot.evaluation.scores import baselines
 from blindspot.evaluation.scores.answers import MEAN, Answers
@@ -30,51 +31,69 @@ METHOD = {
 }
 
 
-def score_run(folder: Path, profile: str = DEFAULT) -> dict[str, Any]:
+def score_run(folder: Path, profile: str = DEFAULT, thinking: str = HARNESS) -> dict[str, Any]:
     """Score the answers of a run folder and write ``scores.json`` there.
 
     Returns:
-        What was written: ``profile``, ``run``, ``method``, ``notes``, and by benchmark ``metrics``, ``habits``,
-        ``profiles`` (the values under every profile) and ``notes``. Equal answers give equal bytes.
+        What was written: ``profile``, ``thinking``, ``run``, ``method``, ``notes``, and by benchmark ``metrics``,
+        ``habits``, ``thinking`` (shares of answers that hold a thought, and that never close it), ``profiles`` (the
+        values under every profile) and ``notes``. Where answers hold thoughts that were left to the harness,
+        ``stripped`` are the values without them. Equal answers give equal bytes.
 
     Raises:
-        UserError: if there are no answers, a file is damaged, or the profile is unknown.
+        UserError: if there are no answers, a file is damaged, or the profile or ``thinking`` is unknown.
     """
-    scores = score(folder, profile)
+    scores = score(folder, profile, thinking)
     write_json(folder / SCORES, scores)
     return scores
 
 
-def score(path: Path, profile: str = DEFAULT) -> dict[str, Any]:
+def score(path: Path, profile: str = DEFAULT, thinking: str = HARNESS) -> dict[str, Any]:
     """As `score_run`, of a run folder or a bare file of answers; writes nothing."""
-    run = load_run(path, [profile, *(name for name in PROFILES if name != profile)])
+    names = [profile, *(name for name in PROFILES if name != profile)]
+    run = load_run(path, names, thinking)
+    beside: Mapping[str, Answers] = {}
+    if thinking == HARNESS and any(answers.thought_q.any() for answers in run.answers.values()):
+        beside = load_run(path, names, STRIP).answers
     return clean_json(
         rounded(
             {
                 "version": VERSION,
                 "profile": profile,
+                "thinking": thinking,
                 "run": {"name": run.name, **run.info},
                 "method": METHOD,
-                "benchmarks": {name: _benchmark(run, answers, profile) for name, answers in run.answers.items()},
+                "benchmarks": {
+                    name: _benchmark(run, answers, profile, beside.get(name) if answers.thought_q.any() else None)
+                    for name, answers in run.answers.items()
+                },
                 "notes": list(run.notes),
             }
         )
     )
 
 
-def _benchmark(run: Run, answers: Answers, first: str) -> dict[str, Any]:
+def _benchmark(run: Run, answers: Answers, first: str, stripped: Answers | None) -> dict[str, Any]:
     benchmark = answers.benchmark
     cluster_q = clusters_of(answers)
     kept = metrics_of(answers)
     metrics = {metric.name: metric_row(answers, first, metric, cluster_q) for metric in kept}
+
+    def values(of: Answers, profile: str) -> dict[str, float | None]:
+        return {metric.name: value_of(of, profile, metric, cluster_q) for metric in kept}
+
+    for name, value in (values(stripped, first) if stripped else {}).items():
+        metrics[name]["stripped"] = value
     return {
         "title": benchmark.title,
         "questions": len(answers),
         "metrics": metrics,
         "habits": baselines.habits(answers, first),
+        "thinking": {"answers": float(answers.thought_q.mean()), "cut_off": float(answers.unended_q.mean())},
         "profiles": {
             profile: {
-                "metrics": {metric.name: value_of(answers, profile, metric, cluster_q) for metric in kept},
+                "metrics": values(answers, profile),
+                **({"stripped": values(stripped, profile)} if stripped else {}),
                 "unparsed": baselines.habits(answers, profile)["unparsed"],
                 "headline": headline(profile, benchmark.name) if kept[0] is not MEAN else None,
             }

@@ -9,6 +9,7 @@ from typing import Any
 from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.benchmarks.scoring import profile
 from blindspot.benchmarks.scoring.rows import read_row
+from blindspot.benchmarks.scoring.thinking import HARNESS
 from blindspot.errors import UserError
 from blindspot.evaluation.scores.answers import Answers, read_answers
 from blindspot.files import read_jsonl
@@ -40,12 +41,13 @@ class Run:
         return self.info.get("benchmarks", {}).get(benchmark, {})
 
 
-def load_run(path: Path, profiles: Sequence[str]) -> Run:
+def load_run(path: Path, profiles: Sequence[str], thinking: str = HARNESS) -> Run:
     """Read the answers of a run folder, or of one file, and score them.
 
     Args:
         path: the folder or the file.
         profiles: the main one, without which a benchmark is left out, then others.
+        thinking: how thoughts are treated.
 
     Raises:
         UserError: if there are no answers that the main profile can score, a file is damaged, or a profile is unknown.
@@ -62,7 +64,7 @@ def load_run(path: Path, profiles: Sequence[str]) -> Run:
             raise UserError(
                 f"{path} holds no */answers.jsonl{yet}; give a run folder of blindspot evaluate, or such a file"
             )
-    answers = read_answers(files, [profile(name) for name in profiles])
+    answers = read_answers(files, [profile(name, thinking) for name in profiles])
     if not answers:
         raise UserError(f"{path}: no answers in it")
     unscored = {name: held.unscored[profiles[0]] for name, held in answers.items() if profiles[0] in held.unscored}
@@ -73,9 +75,9 @@ def load_run(path: Path, profiles: Sequence[str]) -> Run:
     return Run(path, info, scored, tuple(notes))
 
 
-def scored_rows(path: Path, profiles: Sequence[str]) -> Iterator[dict[str, dict[str, Any]]]:
+def scored_rows(path: Path, profiles: Sequence[str], thinking: str = HARNESS) -> Iterator[dict[str, dict[str, Any]]]:
     """``extracted`` and ``score`` of each row by profile, in the order of the files; None where it has none for it."""
-    rules = [profile(name) for name in profiles]
+    rules = [profile(name, thinking) for name in profiles]
     for file in _files(path):
         for number, row in enumerate(read_jsonl(file), start=1):
             item = read_row(row, f"{file}:{number}")

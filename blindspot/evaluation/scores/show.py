@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from blindspot.benchmarks.registry import BENCHMARKS
+from blindspot.benchmarks.scoring.thinking import HARNESS, KEEP, STRIP
 from blindspot.evaluation.paper import BASELINE, load
 from blindspot.evaluation.scores.answers import MEAN
 from blindspot.evaluation.scores.text import number, percent, span
@@ -77,6 +78,10 @@ def profile_table(scores: Scores, paper: Mapping[tuple[str, str], str]) -> Table
             cells.append(f"{number(side['metrics'][metric], found['scale'], found['most'])}{mark}" if side else DASH)
         label = _label(scores, benchmark, metric, previous)
         table.add_row(_text(label), *map(_text, cells), _text(paper.get((benchmark, metric), "")))
+        if "stripped" in found:
+            without = (sides[name]["stripped"][metric] if name in sides else None for name in profiles)
+            shown = (number(value, found["scale"], found["most"]) for value in without)
+            table.add_row(_text("  stripped", "dim"), *(_text(value, "dim") for value in shown), _text(""))
         if metric in ("overall", MEAN.name):
             shares = (percent(sides[name]["unparsed"]) if name in sides else DASH for name in profiles)
             table.add_row(_text("  unreadable, %", "dim"), *(_text(share, "dim") for share in shares), _text(""))
@@ -85,13 +90,16 @@ def profile_table(scores: Scores, paper: Mapping[tuple[str, str], str]) -> Table
 
 
 def _score_table(scores: Scores, paper: Mapping[tuple[str, str], str]) -> Table:
-    table = _table("", "score", "95 %", "paper", "chance", "corrected", "n")
+    rows = list(shown_metrics(scores, _MOST_OTHERS))
+    stripped = any("stripped" in found for _, _, found in rows)
+    table = _table("", "score", *(["stripped"] if stripped else ()), "95 %", "paper", "chance", "corrected", "n")
     previous = ""
-    for benchmark, metric, found in shown_metrics(scores, _MOST_OTHERS):
+    for benchmark, metric, found in rows:
         on = found["scale"], found["most"]
         table.add_row(
             _text(_label(scores, benchmark, metric, previous)),
             _text(number(found["value"], *on) + ("~" if found["missing_terms"] and found["n"] else ""), "bold"),
+            *([_text(number(found["stripped"], *on) if "stripped" in found else "")] if stripped else ()),
             _text(span(found["low"], found["high"], *on)),
             _text(paper.get((benchmark, metric), "")),
             _text(number(found["chance"], *on)),
@@ -173,7 +181,23 @@ def _resolves(method: Mapping[str, Any]) -> str:
     )
 
 
+def _thinking(scores: Scores) -> str:
+    """One line on thoughts in answers; empty where there are none."""
+    shares = {name: entry["thinking"] for name, entry in scores["benchmarks"].items() if entry["thinking"]["answers"]}
+    if not shares:
+        return ""
+    held = (f"{clean(n)} {percent(s['answers'])} % ({percent(s['cut_off'])} % never end)" for n, s in shares.items())
+    treated = {
+        HARNESS: "scored as each harness does it; stripped: without them",
+        STRIP: "taken off before scoring, as --thinking strip says",
+        KEEP: "left in the answers, as --thinking keep says",
+    }
+    return f"Answers that hold a thought: {', '.join(held)}; {treated[scores['thinking']]}."
+
+
 def _notes(scores: Scores) -> Iterator[str]:
+    if line := _thinking(scores):
+        yield line
     yield from (clean(note) for note in scores["notes"])
     for benchmark, entry in scores["benchmarks"].items():
         yield from (clean(f"{benchmark}: {note}") for note in entry["notes"])
