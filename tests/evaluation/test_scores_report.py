@@ -160,6 +160,12 @@ def test_answers_without_thoughts_are_said_nothing_of(tmp_path: Path) -> None:
     assert "stripped" not in shown and "thought" not in shown
 
 
+def test_what_a_harness_would_draw_is_told_apart(tmp_path: Path) -> None:
+    rows = [mcq("mmmu_val", n, "A", raw) for n, raw in enumerate(("A", "hm"))]
+    entry = score(write_run(tmp_path / "run", rows), "official")["benchmarks"]["mmmu_val"]
+    assert entry["metrics"]["overall"]["value"] == 0.5 and any("add 0.250" in note for note in entry["notes"])
+
+
 def test_a_long_answer_is_scored_like_any_other(tmp_path: Path) -> None:
     rows = [mcq("mmvp", n, "A", "the lid " * 150_000 + "A", set="0") for n in range(2)]
     assert score(write_run(tmp_path / "run", rows))["benchmarks"]["mmvp"]["metrics"]["overall"]["value"] == 1

@@ -39,14 +39,12 @@ class Profile:
 
     Attributes:
         name: of the profile.
-        about: one line for users.
         rules: by benchmark, and by kind for rows of other benchmarks; what is not here is not defined in this harness.
         needs_likelihood: whether rows must carry the likelihood of every option.
         thoughts: which of them it takes off an answer before it reads it.
     """
 
     name: str
-    about: str
     rules: Mapping[str, Rule]
     needs_likelihood: bool = False
     thoughts: Thoughts = "keep"

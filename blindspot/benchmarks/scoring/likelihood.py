@@ -17,7 +17,6 @@ def _likeliest(item: Item) -> Scored:
 
 LIKELIHOOD = Profile(
     "likelihood",
-    "the likeliest option, nothing parsed",
     dict.fromkeys((*BENCHMARKS, *KINDS), _likeliest),
     needs_likelihood=True,
 )

@@ -124,7 +124,6 @@ def _cc_by_text(raw: str, choices: Mapping[str, str]) -> str | None:
 
 LMMS_EVAL = Profile(
     "lmms-eval-0.7.3",
-    "by first letters, prefixes and number words",
     {
         "mmvp": _mmvp,
         "cvbench_2d": _first_letter,

@@ -160,5 +160,5 @@ def _rules(said: bool) -> dict[str, Rule]:
     }
 
 
-VLMEVALKIT_2025_09 = Profile("vlmevalkit-2025-09", "without a judge, as in the paper", _rules(False))
-VLMEVALKIT_2026_08 = Profile("vlmevalkit-2026-08", 'without a judge; "the answer is B" counts anywhere', _rules(True))
+VLMEVALKIT_2025_09 = Profile("vlmevalkit-2025-09", _rules(False))
+VLMEVALKIT_2026_08 = Profile("vlmevalkit-2026-08", _rules(True))

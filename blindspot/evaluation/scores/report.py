@@ -6,6 +6,7 @@ from typing import Any
 
 from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.benchmarks.scoring import DEFAULT, PROFILES
+from blindspot.benchmarks.scoring.rows import NO_BENCHMARK
 from blindspot.benchmarks.scoring.thinking import HARNESS, STRIP
 from blindspot.errors import nearest
 from blindspot.evaluation.scores import baselines
@@ -117,7 +118,7 @@ def incomplete(answers: Answers, names: Container[str]) -> list[str]:
     """A line on the metrics of a benchmark that are not among the ``names`` of those that stand, if there are any."""
     lacking = [metric.name for metric in answers.benchmark.metrics if metric.name not in names]
     size = answers.benchmark.set_size
-    why = f"not every set has its {size} rows" if size else "not every row has its labels"
+    why = f"not every row has its labels or every set its {size} rows" if size else "not every row has its labels"
     return [f"incomplete: no {', '.join(lacking)}, as {why}"] if lacking else []
 
 
@@ -125,14 +126,16 @@ def _notes(answers: Answers, profile: str, metrics: Mapping[str, Mapping[str, An
     benchmark = answers.benchmark
     notes = incomplete(answers, metrics)
     if benchmark.name not in BENCHMARKS:
-        meant = nearest(benchmark.name, BENCHMARKS)
-        notes.append(f"no benchmark that is known here (the nearest is {meant}): each row is scored by its kind")
+        meant = f"not known here; the nearest is {nearest(benchmark.name, BENCHMARKS)}; "
+        notes.append(f"{meant if benchmark.name != NO_BENCHMARK else ''}each row is scored by its kind")
     for name, row in metrics.items():
         if row["missing_terms"] and row["n"]:
             terms = len(next(metric for metric in benchmark.metrics if metric.name == name).terms)
             notes.append(f"{name} lacks questions for {row['missing_terms']} of its {terms} parts: mean of the others")
     if headline(profile, benchmark.name) != "overall":
         notes.append(f"{profile} prints {headline(profile, benchmark.name)} as the score; the paper prints overall")
+    if guess := float(answers.scorings[profile].guess_q.mean()):
+        notes.append(f"{profile} draws where it reads nothing, which would add {guess:.3f} to the mean on average")
     only = baselines.always(answers, profile)
     if only is not None:
         notes.append(f"every readable answer is {only}")
