@@ -24,5 +24,10 @@ def one_of(value: Any, allowed: Iterable[str], where: str, what: str) -> None:
     """
     names = list(allowed)
     if value not in names:
-        nearest = difflib.get_close_matches(str(value), names, n=1, cutoff=0.0)[0]
-        raise UserError(f"{where}: unknown {what} {value!r}; did you mean {nearest!r}? (one of: {', '.join(names)})")
+        meant = nearest(str(value), names)
+        raise UserError(f"{where}: unknown {what} {value!r}; did you mean {meant!r}? (one of: {', '.join(names)})")
+
+
+def nearest(value: str, names: Iterable[str]) -> str:
+    """The name that is most like ``value``."""
+    return difflib.get_close_matches(value, list(names), n=1, cutoff=0.0)[0]

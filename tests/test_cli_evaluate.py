@@ -93,6 +93,8 @@ def test_recorded_answers_are_scored_beside_the_paper(command: Command, answers:
     (folder,) = Path("runs/eval").iterdir()
     assert set(files(folder)) == {"run.json", "scores.json", "vsr/answers.jsonl"}
     before = files(folder)
+    again = command(answers, "--recorded", "--benchmarks", "vsr", "--json", "--thinking", "strip")
+    assert json.loads(again.stdout)["thinking"] == "strip"
     again = command(answers, "--recorded", "--benchmarks", "vsr", "--json")
     assert json.loads(again.stdout)["benchmarks"]["vsr"]["metrics"]["overall"]["value"] == 0.5
     assert files(folder) == before
@@ -128,6 +130,7 @@ def test_an_answer_that_is_missing_is_said_and_the_rest_is_kept(
             ["--benchmarks", "vsr", "--profile", "vlmevalkit"],
             "unknown scoring profile 'vlmevalkit'; did you mean 'vlmevalkit-20",
         ),
+        (["--benchmarks", "vsr", "--thinking", "of"], "unknown treatment of thoughts 'of'; did you mean "),
         (["--benchmarks", "vsr", "--profile", "likelihood"], "only asked for with --likelihood"),
         (["--benchmarks", "vsr", "--profile", "lmms-eval-0.7.3"], "none of --benchmarks vsr is defined in lmms-eval"),
         (["--benchmarks", " , "], "no benchmark is named; name some of spatial, general, paper, all, mmvp, "),

@@ -96,7 +96,7 @@ def test_every_kind_of_model_is_asked_in_its_own_words_and_drawn(models: dict[st
 def test_a_miniature_answers_in_pixels_of_its_canvas(
     models: dict[str, str], picture: str, said: Callable[[str], None]
 ) -> None:
-    said("8 8 24 16")
+    said("<think>0 0 4 4?</think>8 8 24 16")
     out = Path(picture).with_name("figure.png")
     result = invoke("localise", models["miniature"], picture, "red", "--box", "50,25,150,50", "--out", str(out))
     assert (result.exit_code, result.stderr) == (0, ""), result.output

@@ -10,12 +10,14 @@ from blindspot.cli import app
 datasets = pytest.importorskip("datasets")
 
 
-def test_it_writes_a_folder_and_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("png", [False, True])
+def test_it_writes_a_folder_and_says_so(tmp_path: Path, png: bool) -> None:
     out = tmp_path / "scenes"
-    result = CliRunner().invoke(app, ["scenes", str(out), "--n", "14", "--seed", "5"])
+    result = CliRunner().invoke(app, ["scenes", str(out), "--n", "14", "--seed", "5", *(["--png"] if png else [])])
     assert result.exit_code == 0
     assert str(out) in result.stdout and "README.md" in result.stdout
-    data = datasets.load_from_disk(out)
+    data = datasets.load_dataset(str(out), split="test", cache_dir=str(tmp_path / "cache"))
+    assert len(list(out.rglob("*.png"))) == (len(data) if png else 0)
     assert 10 <= len(data) <= 20
     assert all(row["id"].startswith("test/5/") for row in data)
 

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from blindspot.benchmarks.scoring import DEFAULT, PROFILES
 from blindspot.cli.score import score
+from blindspot.evaluation.scores.report import score_run
 
 ROWS: list[dict[str, Any]] = [
     {"id": "1", "benchmark": "mmvp", "kind": "mcq", "choices": ["Open", "Closed"], "answer": "A", "raw": "(a) \x1b[2J"},
@@ -38,10 +40,102 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def run(*arguments: object) -> Result:
+def run(*arguments: object, width: int = 80) -> Result:
     app = typer.Typer()
     app.command()(score)
-    return CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": "80"})
+    return CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": str(width)})
+
+
+def sets(benchmark: str, kind: str, answers: list[str], **groups: str) -> list[dict[str, Any]]:
+    """Rows of sets whose members are all right, but for one of the last set."""
+    size = {"mme": 2, "ccbench": 4}[benchmark]
+    rows = [
+        {
+            "id": f"{benchmark}-{number}",
+            "benchmark": benchmark,
+            "kind": kind,
+            "choices": ["cat", "dog", "owl", "fox"],
+            "answer": answers[number % size],
+            "raw": answers[number % size],
+            "groups": {"set": str(number // size), **groups},
+        }
+        for number in range(2 * size)
+    ]
+    rows[-1]["raw"] = "hm"
+    return rows
+
+
+MME = sets("mme", "yes_no", ["Yes", "No"], category="OCR")  # accuracy 3/4, both right 1/2
+CIRCULAR = sets("ccbench", "mcq", ["A", "D", "C", "B"])  # 7 of 8 passes, 1 of 2 questions
+GROUPS = [  # the same as one row a question
+    {
+        "id": f"g{number}",
+        "benchmark": "CCBench",
+        "kind": "circular_group",
+        "choices": [row["choices"] for row in four],
+        "answer": [row["answer"] for row in four],
+        "raw": [row["raw"] for row in four],
+    }
+    for number, four in enumerate((CIRCULAR[:4], CIRCULAR[4:]))
+]
+
+
+def shown(table: str) -> dict[str, list[str]]:
+    """Lines of a table by their first word; the first of each, which is a benchmark's score."""
+    lines: dict[str, list[str]] = {}
+    for line in table.splitlines():
+        if line.strip():
+            lines.setdefault(line.split()[0], re.sub("[*~]", "", line).split()[1:])
+    return lines
+
+
+@pytest.mark.parametrize("circular", [CIRCULAR, GROUPS], ids=["passes", "groups"])
+def test_a_benchmarks_metric_is_the_score_whatever_way_it_is_asked_for(tmp_path: Path, circular: list[Any]) -> None:
+    folder, file = tmp_path / "run", write(tmp_path / "answers.jsonl", MME + circular)
+    for name, rows in {"mme": MME, "ccbench": circular}.items():
+        write(folder / name / "answers.jsonl", rows)
+    stored = score_run(folder)["benchmarks"]
+    assert {name: stored[name]["metrics"]["overall"]["value"] for name in stored} == {"mme": 0.625, "ccbench": 0.5}
+    assert stored["ccbench"]["metrics"]["per_pass"]["value"] == 0.875
+    for path in (folder, file):
+        for all_profiles in ([], ["--profile", "all"]):
+            benchmarks = json.loads(run(path, *all_profiles, "--json").stdout)["summary"]["benchmarks"]
+            for name, entry in stored.items():
+                assert {key: benchmarks[name][key] for key in ("metrics", "profiles")} == {
+                    key: entry[key] for key in ("metrics", "profiles")
+                }
+            lines = shown(run(path, *all_profiles).stdout)
+            assert (lines["mme"][0], lines["ccbench"][0]) == ("0.625", "0.500")
+
+
+@pytest.mark.parametrize(
+    ("rows", "words", "value"),
+    [
+        (MME[:-1], "mme incomplete: mean of 3 rows", 1.0),
+        ([row | {"groups": {}} for row in MME], "mme incomplete: mean of 4 rows", 0.75),
+        ([*MME[:3], MME[3] | {"groups": {"set": "1"}}], "mme incomplete: mean of 4 rows", 0.75),
+        (CIRCULAR[:4] + CIRCULAR[5:], "ccbench incomplete: mean of 7 rows", 6 / 7),
+        (
+            [GROUPS[0] | {key: GROUPS[0][key][:3] for key in ("choices", "answer", "raw")}],
+            "ccbench incomplete: mean of 3 rows",
+            1.0,
+        ),
+        ([row | {"benchmark": "mvp"} for row in ROWS[:2]], "mvp mean of 2 rows", 0.5),
+        ([{key: ROWS[1][key] for key in ("kind", "choices", "answer", "raw")}] * 2, "no benchmark mean of 2 rows", 1.0),
+    ],
+)
+def test_rows_that_make_no_metric_get_their_mean_and_are_called_so(
+    tmp_path: Path, rows: list[dict[str, Any]], words: str, value: float
+) -> None:
+    file = write(tmp_path / "answers.jsonl", rows)
+    (entry,) = json.loads(run(file, "--json").stdout)["summary"]["benchmarks"].values()
+    assert "overall" not in entry["metrics"] and not {"perception", "category/OCR"} & {
+        name for name, row in entry["metrics"].items() if row["value"] is not None
+    }
+    assert entry["metrics"]["mean"]["value"] == pytest.approx(value, abs=1e-6)
+    for profiles in ([], ["--profile", "all"]):
+        assert words in run(file, *profiles, width=200).stdout
+    assert ("mmvp" in "".join(entry["notes"])) == (rows[0].get("benchmark") == "mvp")  # the nearest name
 
 
 def test_json_is_one_object_with_items_in_order_and_nothing_else(answers: Path) -> None:
@@ -49,79 +143,61 @@ def test_json_is_one_object_with_items_in_order_and_nothing_else(answers: Path) 
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.isascii() and result.stdout.count("\n") == 1
     printed = json.loads(result.stdout)
-    assert printed == {
-        "summary": {
-            "profile": "vlmevalkit-2025-09",
-            "benchmarks": {
-                "mmvp": {"n": 2, "score": 0.5, "parse_failures": 1},
-                "vsr": {"n": 1, "score": 1.0, "parse_failures": 0},
-                "gqa": {"n": 1, "score": 0.0, "parse_failures": 0},
-            },
-        },
-        "items": [
-            {"extracted": "Z", "score": 0.0},
-            {"extracted": "B", "score": 1.0},
-            {"extracted": "Yes", "score": 1.0},
-            {"extracted": "yes.", "score": 0.0},
-        ],
-    }
+    assert list(printed) == ["summary", "items"]
+    assert printed["items"] == [
+        {"extracted": "Z", "score": 0.0},
+        {"extracted": "B", "score": 1.0},
+        {"extracted": "Yes", "score": 1.0},
+        {"extracted": "yes.", "score": 0.0},
+    ]
 
 
-def test_a_run_folder_is_scored_whole(tmp_path: Path, answers: Path) -> None:
-    for name in ("gqa", "mmvp", "vsr"):
-        write(tmp_path / "run" / name / "answers.jsonl", [row for row in ROWS if row["benchmark"] == name])
-    folder = json.loads(run(tmp_path / "run", "--json").stdout)["summary"]["benchmarks"]
-    assert folder == json.loads(run(answers, "--json").stdout)["summary"]["benchmarks"]
+def test_thoughts_are_treated_as_told(tmp_path: Path) -> None:
+    file = write(tmp_path / "answers.jsonl", [ROWS[1] | {"raw": "<think>It is A or</think>B"}, ROWS[2]])
+    for thinking, extracted in {"harness": "A", "keep": "A", "strip": "B"}.items():
+        printed = json.loads(run(file, "--thinking", thinking, "--json").stdout)
+        assert [item["extracted"] for item in printed["items"]] == [extracted, "Yes"]
+        assert printed["summary"]["benchmarks"]["mmvp"]["metrics"]["overall"]["value"] == float(extracted == "B")
+    for profile in PROFILES[0], "all":
+        assert "stripped" in run(file, "--profile", profile).stdout
 
 
-def test_the_table_of_a_run_folder_has_intervals_and_chance(tmp_path: Path) -> None:
+def test_a_circular_group_is_one_item(tmp_path: Path) -> None:
+    printed = json.loads(run(write(tmp_path / "answers.jsonl", GROUPS), "--json").stdout)
+    assert [item["score"] for item in printed["items"]] == [1.0, 0.0]
+
+
+def test_the_table_has_intervals_and_chance_and_no_raw_text(tmp_path: Path, answers: Path) -> None:
     rows = [row | {"id": str(number)} for number, row in enumerate([ROWS[1]] * 4)]
-    write(tmp_path / "run" / "mmvp" / "answers.jsonl", rows)
-    result = run(tmp_path / "run", "--profile", "official")
-    assert (result.exit_code, result.stderr) == (0, "")
-    (line, *_) = [line.split() for line in result.stdout.splitlines() if line.startswith(" mmvp")]
-    assert line == ["mmvp", "1.000", "0.510\N{EN DASH}1.000", "0.577", "0.500", "1.000", "4"]  # Wilson's of 4 of 4
-    alone = run(tmp_path / "run", "--profile", "likelihood")
-    assert (alone.exit_code, alone.stderr.count("\n")) == (2, 1)
-    assert "mmvp/answers.jsonl:1: no likelihood of options" in alone.stderr
+    file = write(tmp_path / "run" / "mmvp" / "answers.jsonl", rows)
+    for path in (tmp_path / "run", file):
+        result = run(path, "--profile", "official")
+        assert (result.exit_code, result.stderr) == (0, "")
+        line = shown(result.stdout)["mmvp"]
+        assert line == ["1.000", "0.510\N{EN DASH}1.000", "0.577", "0.500", "1.000", "4"]  # Wilson's of 4 of 4
+    assert "\x1b" not in run(answers).stdout
 
 
 def test_all_profiles_stand_side_by_side(answers: Path) -> None:
     printed = json.loads(run(answers, "--profile", "all", "--json").stdout)
-    assert tuple(printed["summary"]["profiles"]) == PROFILES
-    means = {name: each["gqa"]["score"] for name, each in printed["summary"]["profiles"].items()}
-    assert list(means.values()) == [0.0, 0.0, 1.0, 1.0, 1.0]
-    assert printed["summary"]["profiles"]["lmms-eval-0.7.3"]["vsr"]["score"] is None
+    sides = printed["summary"]["benchmarks"]["gqa"]["profiles"]
+    assert tuple(sides) == PROFILES
+    assert [side["metrics"]["overall"] for side in sides.values()] == [0.0, 0.0, 1.0, 1.0, 1.0]
+    assert "lmms-eval-0.7.3" not in printed["summary"]["benchmarks"]["vsr"]["profiles"]
     assert [tuple(item) for item in printed["items"]] == [PROFILES] * 4
     assert printed["items"][3]["lmms-eval-0.7.3"] == {"extracted": "yes", "score": 1.0}
     assert printed["items"][2]["likelihood"] == {"extracted": None, "score": None}
 
     table = run(answers, "--profile", "all").stdout
-    lines = {line.split()[0]: line.split()[1:] for line in table.splitlines() if line.strip()}
-    assert lines["gqa"] == ["1", "0.000", "0.000", "1.000", "1.000", "1.000"]
-    assert lines["vsr"] == ["1", "1.000", "1.000", "-", "1.000", "-"]
+    assert shown(table)["vsr"][:5] == ["100.0", "100.0", "\N{EN DASH}", "100.0", "\N{EN DASH}"]
     assert max(map(len, table.splitlines())) <= 80 and "…" not in table
 
 
-def test_the_table_shows_means_and_parse_failures_and_no_raw_text(answers: Path) -> None:
-    result = run(answers)
-    assert result.exit_code == 0
-    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.stdout.splitlines() if "│" in line]
-    assert cells == [
-        ["mmvp", "2", "0.500", "1 (50.0%)"],
-        ["vsr", "1", "1.000", "0 (0.0%)"],
-        ["gqa", "1", "0.000", "0 (0.0%)"],
-    ]
-    assert "\x1b" not in result.stdout
-
-
-def test_benchmarks_that_a_harness_lacks_are_left_open_beside_others(answers: Path) -> None:
+def test_benchmarks_that_a_harness_lacks_are_left_out_and_said_beside_others(answers: Path) -> None:
     printed = json.loads(run(answers, "--profile", "lmms-eval-0.7.3", "--json").stdout)
     assert printed["items"][2] == {"extracted": None, "score": None}
-    assert printed["summary"]["benchmarks"]["vsr"] == {"n": 1, "score": None, "parse_failures": None}
-    assert printed["summary"]["benchmarks"]["mmvp"]["score"] == 1.0
-    table = run(answers, "--profile", "lmms-eval-0.7.3").stdout
-    assert ["vsr", "1", "-", "-"] in [line.replace("│", " ").split() for line in table.splitlines()]
+    assert list(printed["summary"]["benchmarks"]) == ["mmvp", "gqa"]
+    assert "vsr: left out" in run(answers, "--profile", "lmms-eval-0.7.3").stdout
 
 
 def test_mistakes_are_one_line_and_status_2(tmp_path: Path, answers: Path) -> None:
@@ -131,10 +207,11 @@ def test_mistakes_are_one_line_and_status_2(tmp_path: Path, answers: Path) -> No
     broken.write_text("{}\n{", encoding="utf-8")
     cases = {
         (alone, "--profile", "lmms-eval-0.7.3"): f"{alone}:1: vsr is not defined in lmms-eval-0.7.3; choose another",
-        (answers, "--profile", "likelihood"): f"{answers}:1: no likelihood of options, which likelihood reads;",
+        (alone, "--profile", "likelihood"): f"{alone}:1: no likelihood of options, which likelihood reads;",
         (answers, "--profile", "offical"): "--profile: unknown scoring profile 'offical'; did you mean 'official'?",
-        (twice,): f"{twice}:2: the id of line 1 again; ids of a benchmark must differ",
-        (broken,): f"{broken}:1: no 'benchmark' column",
+        (answers, "--thinking", "srip"): "--thinking: unknown treatment of thoughts 'srip'; did you mean 'strip'?",
+        (twice,): f"{twice}:2: question '1' is answered twice",
+        (broken,): f"{broken}:1: no 'kind' column",
         (tmp_path / "none.jsonl",): f"cannot read {tmp_path / 'none.jsonl'}: No such file or directory",
     }
     for arguments, message in cases.items():

@@ -98,6 +98,12 @@ class Benchmark:
     sources: tuple[Source, ...]
     metrics: tuple[Metric, ...]
 
+    @property
+    def set_size(self) -> int | None:
+        """How many questions a set has, if the published counts say so."""
+        sizes = {divmod(one.counts["questions"], one.counts["sets"]) for one in self.sources if "sets" in one.counts}
+        return next((size for size, rest in sizes if len(sizes) == 1 and not rest), None)
+
     def read(self, path: Path) -> Collection:
         """Read the form that lies at a path, a folder or a file.
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from blindspot.cli.options import DataRoot, TrustRemoteCode
+from blindspot.cli.options import DataRoot, Thinking, TrustRemoteCode
 from blindspot.cli.status import one_line_errors
 from blindspot.errors import UserError, one_of
 from blindspot.text import clean
@@ -60,6 +60,7 @@ def evaluate(
         str,
         typer.Option(help="Rules that answers are scored by; the table shows all side by side, this one first."),
     ] = "vlmevalkit-2025-09",
+    thinking: Thinking = "harness",
     limit: Annotated[int | None, typer.Option(help="Only the first questions of each benchmark.", min=1)] = None,
     batch: Annotated[int, typer.Option(help="Most questions that are computed at a time.", min=1)] = 32,
     check_batch: Annotated[
@@ -127,7 +128,7 @@ def evaluate(
         from blindspot.evaluation import run
         from blindspot.evaluation.localisation.questions import asking_for_boxes, with_form
 
-        rules = scoring_profile(profile).rules
+        rules = scoring_profile(profile, thinking).rules
         one_of(prompts, ("auto", *prompt_profiles.PROFILES), "--prompts", "prompt profile")
         condition = run.Condition(blind, swap_options, likelihood)
         if profile == "likelihood" and not likelihood:
@@ -172,7 +173,7 @@ def evaluate(
                 report=bars,
             )
         if first:
-            _print_scores(outcome, profile, as_json)
+            _print_scores(outcome, profile, thinking, as_json)
 
 
 def _facts(
@@ -208,13 +209,13 @@ def _check_batch(console: Console, opened: "Opened", asked: Sequence["Asked"]) -
     console.print(f"{len(asked)} questions: {len(differing) or 'none'} answered otherwise one by one", highlight=False)
 
 
-def _print_scores(outcome: "Outcome", profile: str, as_json: bool) -> None:
+def _print_scores(outcome: "Outcome", profile: str, thinking: str, as_json: bool) -> None:
     from blindspot.evaluation import run
     from blindspot.evaluation.scores.report import score_run
     from blindspot.evaluation.scores.show import as_table
 
     if run.anything_finished(outcome.folder):
-        scores = score_run(outcome.folder, profile)
+        scores = score_run(outcome.folder, profile, thinking)
         if as_json:
             print(json.dumps(scores, indent=1, ensure_ascii=False))
         else:

@@ -17,4 +17,11 @@ DataRoot = Annotated[
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Let code run that a checkpoint brings along (Molmo).")
 ]
+Thinking = Annotated[
+    str,
+    typer.Option(
+        help="Thoughts in answers (<think>...</think>): [bold]strip[/bold] takes them off before scoring, "
+        "[bold]keep[/bold] does not, [bold]harness[/bold] does as the profile's harness and shows both scores."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]

@@ -20,6 +20,9 @@ def scenes(
         ),
     ] = "test",
     seed: Annotated[int, typer.Option(help="Another seed is another draw.")] = 0,
+    png: Annotated[
+        bool, typer.Option("--png", help="Every picture as a PNG file, questions in metadata.jsonl.")
+    ] = False,
 ) -> None:
     """Write drawn scenes as a Hugging Face datasets folder, to be used without Blindspot.
 
@@ -36,5 +39,5 @@ def scenes(
 
         console = Console()
         with console.status(f"drawing {n} scenes"):
-            export(out, n, split, seed)
+            export(out, n, split, seed, png)
         console.print(f"Written: {out}; its README.md says how to load it", soft_wrap=True, highlight=False)

@@ -18,6 +18,7 @@ _LATEX = {
     **{mark: "\\" + mark for mark in "&%$#_{}"},
 }
 LIMIT = 100
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def latex(text: str) -> str:
@@ -44,11 +45,25 @@ def span(low: float | None, high: float | None) -> str:
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows under the keys of all of them; empty where there are none."""
+    """Rows under the keys of all of them; empty where there are none.
+
+    An apostrophe is put before a text that a spreadsheet would take for a formula.
+    """
     if not rows:
         return ""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(_cell, keys))
+    writer.writerows([_cell(row.get(key)) for key in keys] for row in rows)
     return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if not (isinstance(value, str) and value.startswith(_FORMULA)):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value

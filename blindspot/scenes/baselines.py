@@ -1,7 +1,8 @@
-"""What answers score that look at no picture, or at one object of it: shortcuts, learned from training turns.
+"""What answers score that look at no picture, at one object of it, or along one axis: shortcuts, learned from turns.
 
-A rule sees one view of a question (its prompt, or the cell of one object that the prompt names) and gives the answer
-that was most frequent with that view in training. A model that scores no more has shown nothing about relations.
+A rule sees one view of a question (its prompt, the cell of one object that the prompt names, or the rows or columns of
+both) and gives the answer that was most frequent with that view in training. A model that scores no more has shown
+nothing about relations.
 """
 
 from collections import Counter, defaultdict
@@ -22,6 +23,13 @@ Asked = Turn | Question
 Rule = Callable[[Scene, Asked], str]
 Train = Sequence[tuple[Scene, Sequence[tuple[Task, Turn]]]]
 
+WRONG_AXES: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("left-of", "right-of", "left-or-right", "more-left", "more-right"), (0,)),
+    **dict.fromkeys(("above", "below", "above-or-below", "higher", "lower"), (1,)),
+    **dict.fromkeys(("relative-to", "way"), (0, 1)),
+}
+"""The axes, 0 for rows, that do not answer a question with this word; of a direction, neither does alone."""
+
 NAMES = frozenset(COLOURS + SHAPES)
 BOX_SAMPLE = 1000
 
@@ -36,7 +44,9 @@ def baselines(train: Train, scenes: Sequence[Scene], questions: Sequence[Questio
 
     Returns:
         For each column ``blind rule`` (sees the prompt) and, where prompts name two objects or a relation,
-        ``one-object rule`` (sees the prompt and the cell of one object it names). The score is accuracy, in which a
+        ``one-object rule`` (sees the prompt and the cell of one object it names); where prompts relate two objects,
+        ``wrong-axis rule`` (sees the prompt and both columns where it asks about above or below, both rows where it
+        asks about left or right, and one of these where it asks for the direction). The score is accuracy, in which a
         cluster such as a minimal pair counts only if all its answers are right; for boxes it is the mean intersection
         over union.
     """
@@ -47,6 +57,8 @@ def baselines(train: Train, scenes: Sequence[Scene], questions: Sequence[Questio
         found[column] = {"blind rule": score(learn(BLIND, turns), scenes, asked)}
         if any(_compares(question.prompt) for question in asked):
             found[column]["one-object rule"] = score(learn({**BLIND, **ONE_OBJECT}, turns), scenes, asked)
+        if any(_wrong_axes(question.prompt) for question in asked):
+            found[column]["wrong-axis rule"] = score(learn({**BLIND, **WRONG_AXIS}, turns), scenes, asked)
     return found
 
 
@@ -119,8 +131,23 @@ def _cell(number: int, scene: Scene, prompt: str) -> Hashable | None:
     return template(prompt), tuple(thing.cell for thing in scene.things if thing.has(words[number]))
 
 
+@cache
+def _wrong_axes(prompt: str) -> tuple[int, ...]:
+    """The axes of cells, 0 for rows, that do not answer a question about two objects; none where it is not one."""
+    asked = [axes for word, axes in WRONG_AXES.items() if word in prompt.split()]
+    return asked[0] if asked and len(named(prompt)) == 2 else ()
+
+
+def _along(axis: int, scene: Scene, prompt: str) -> Hashable | None:
+    if axis not in _wrong_axes(prompt):
+        return None
+    places = (tuple(thing.cell[axis] for thing in scene.things if thing.has(word)) for word in named(prompt))
+    return template(prompt), *places
+
+
 BLIND: dict[str, View] = {"template": lambda scene, prompt: template(prompt), "prompt": lambda scene, prompt: prompt}
 ONE_OBJECT: dict[str, View] = {"cell of the first": partial(_cell, 0), "cell of the second": partial(_cell, 1)}
+WRONG_AXIS: dict[str, View] = {"both rows": partial(_along, 0), "both columns": partial(_along, 1)}
 
 
 def _code(turn: Turn) -> str | int:

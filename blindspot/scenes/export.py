@@ -22,11 +22,11 @@ ExportSplit = Literal["train", "test", "compositional"]
 Drawn = Iterable[tuple[Scene, list[Question]]]
 
 
-def export(out: Path, n: int, split: str, seed: int) -> None:
+def export(out: Path, n: int, split: str, seed: int, png: bool = False) -> None:
     """Write about ``n`` pictures with their scene graphs and questions to the folder ``out``.
 
-    The folder appears when it is complete; ``datasets.load_from_disk(out)`` reads it. Its ``README.md`` says what
-    every field is.
+    The folder appears when it is complete; ``datasets.load_dataset(out)`` reads it. Its ``README.md`` says what every
+    field is.
 
     Args:
         out: a folder that is absent or empty.
@@ -34,6 +34,7 @@ def export(out: Path, n: int, split: str, seed: int) -> None:
         split: ``train``, ``test`` (alias ``iid``) or ``compositional``.
         seed: a different seed is different data. Unlike in a study, a test is not compared with training scenes; that
             two are alike happens about once in 50,000 test scenes.
+        png: every picture is a file of its own, beside a ``metadata.jsonl``, instead of all in one Parquet file.
 
     Raises:
         UserError: if ``n`` or ``split`` is wrong, or ``out`` holds something or cannot be written.
@@ -50,7 +51,7 @@ def export(out: Path, n: int, split: str, seed: int) -> None:
     with new_folder(out, "choose another OUT") as folder:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"{out} exists and is not an empty folder; choose another OUT")
-        _fill(folder, drawn, name, seed)
+        _fill(folder, drawn, name, seed, png)
 
 
 def _training(n: int, seed: int) -> Drawn:
@@ -80,7 +81,21 @@ def _test(split: Split, n: int, seed: int) -> Drawn:
     return [(scenes[question.images[0]], [question]) for question in questions]
 
 
-def _fill(folder: Path, drawn: Drawn, split: str, seed: int) -> None:
+def _fill(folder: Path, drawn: Drawn, split: str, seed: int, png: bool) -> None:
+    rows = [_row(f"{split}/{seed}/{image}", scene, asked) for image, (scene, asked) in enumerate(drawn)]
+    (folder / "README.md").write_text(_card(rows, split, seed), encoding="utf-8")
+    (folder / split).mkdir()
+    if not png:
+        _write_parquet(rows, folder / split / "scenes.parquet")
+        return
+    with open(folder / split / "metadata.jsonl", "w", encoding="utf-8") as lines:
+        for number, row in enumerate(rows):
+            name = f"{number:07}.png"
+            (folder / split / name).write_bytes(row.pop("image")["bytes"])
+            lines.write(json.dumps({"file_name": name, **row}) + "\n")
+
+
+def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
     import datasets
 
     text = datasets.Value("string")
@@ -93,15 +108,13 @@ def _fill(folder: Path, drawn: Drawn, split: str, seed: int) -> None:
             "questions": datasets.List({**question, "choices": datasets.List(text)}),
         }
     )
-    rows = [_row(f"{split}/{seed}/{image}", scene, asked) for image, (scene, asked) in enumerate(drawn)]
     shown = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
-        datasets.Dataset.from_list(rows, features=features).save_to_disk(folder)
+        datasets.Dataset.from_list(rows, features=features).to_parquet(path)
     finally:
         if shown:
             datasets.enable_progress_bars()
-    (folder / "README.md").write_text(_card(rows, split, seed), encoding="utf-8")
 
 
 def _row(name: str, scene: Scene, questions: list[Question]) -> dict[str, Any]:
@@ -139,6 +152,11 @@ task_categories:
 tags:
 - spatial-reasoning
 - synthetic
+configs:
+- config_name: default
+  data_files:
+  - split: {split}
+    path: {split}/*
 ---
 
 # Scenes: {split}, seed {seed}
@@ -150,9 +168,9 @@ tags:
 
 ```python
 import json
-from datasets import load_from_disk
+from datasets import load_dataset
 
-data = load_from_disk("path/to/this/folder")
+data = load_dataset("path/to/this/folder", split="{split}")
 row = data[0]
 row["image"]                 # a PIL image, {CANVAS} x {CANVAS} pixels
 json.loads(row["scene"])     # the scene graph
@@ -176,7 +194,7 @@ Nothing but `datasets` and `pillow` is needed.
   - `prompt`, `answer`: words separated by single spaces.
   - `choices`: the allowed answers when they are few and fixed, else empty.
   - `groups`: JSON, labels to report by. `cluster` names questions that belong together (minimal pairs: both must be
-    right). Where `balanced` is true, the place, colour or shape of a single object says as little as it can.
+    right). Where `balanced` is true, the place, colour or shape of a single object says little.
 
 The answers of every task of a test split come equally often. The splits `train` and `test` never show a
 {held_out}; in the split `compositional` these are what is asked about.

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from blindspot.scenes.relations import SHORTCUT
 from blindspot.scenes.world import CANVAS
 from blindspot.studies.schema import Study
 
@@ -88,8 +89,9 @@ SCENES: tuple[dict[str, Any], ...] = (
         "id": "vsr",
         "label": "VSR",
         "paper": "VSR",
-        "chance": 0.5,
-        "description": "Whether a statement about left, right, above, below holds; no single object's place helps.",
+        "chance": SHORTCUT,
+        "description": "Whether a statement about left, right, above, below holds. Chance: what one object's place "
+        "alone, or columns alone for above, may tell.",
         "parts": SIDES,
     },
     {

@@ -42,7 +42,7 @@ DIAGNOSIS_SOURCES = (
 )
 """Likewise for diagnoses, beside those."""
 
-RESULT_LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")
+RESULT_LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "scipy")
 
 
 def code_version() -> str:

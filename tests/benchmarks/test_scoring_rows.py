@@ -3,7 +3,6 @@
 import json
 import random
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +11,7 @@ from hypothesis import strategies as st
 
 from blindspot.benchmarks.boxes.geometry import View
 from blindspot.benchmarks.scoring import PROFILES, profile
-from blindspot.benchmarks.scoring.answers import load_answers
 from blindspot.benchmarks.scoring.rows import BENCHMARKS, read_row
-from blindspot.benchmarks.scoring.summary import score_where_defined, summarise
 from blindspot.errors import UserError
 
 FORK, UP, LMMS, OFFICIAL, LIKELIHOOD = PROFILES
@@ -57,8 +54,8 @@ def scores(raw: str) -> list[Any]:
         ([], "row: an answer is a JSON object, not []"),
         ({key: MCQ[key] for key in MCQ if key != "raw"}, "row: no 'raw' column"),
         ({key: MCQ[key] for key in MCQ if key != "choices"}, "row: no 'choices' column"),
-        ({**MCQ, "benchmark": "mvp"}, "row: unknown benchmark 'mvp'; did you mean 'mmvp'? (one of: "),
-        ({**MCQ, "benchmark": 3}, "row: unknown benchmark '3'; did you mean "),
+        ({**MCQ, "benchmark": 3}, "row: benchmark must be a name, not 3; leave the column out if there is none"),
+        ({**MCQ, "benchmark": "mvp", "kind": "boxes"}, "row: mvp has no rows of kind 'boxes' (one of: mcq, yes_no, "),
         ({**MCQ, "kind": "text"}, "row: mmvp has no rows of kind 'text' (one of: mcq)"),
         ({**MCQ, "kind": ["mcq"]}, "row: mmvp has no rows of kind ['mcq'] (one of: mcq)"),
         ({**MCQ, "answer": "C"}, "row: the gold letter 'C' is not among the options A, B"),
@@ -106,37 +103,38 @@ def test_what_a_harness_does_not_have_is_said() -> None:
         profile(LIKELIHOOD).score(MCQ)
 
 
-def test_files_and_run_folders_are_read_and_wrong_lines_are_named(tmp_path: Path) -> None:
-    file = _write(tmp_path / "mmvp" / "answers.jsonl", [{**MCQ, "id": "1"}, {**MCQ, "id": "2"}])
-    _write(tmp_path / "vsr" / "answers.jsonl", [{**TRUTH, "id": "1"}])
-    assert [item.benchmark for item in load_answers(tmp_path)] == ["mmvp", "mmvp", "vsr"]
-    assert [item.where for item in load_answers(file)] == [f"{file}:1", f"{file}:2"]
-
-    _write(file, [{**MCQ, "id": "1"}, MCQ, {**MCQ, "id": "1"}])
-    with pytest.raises(UserError) as error:
-        load_answers(tmp_path)
-    assert str(error.value) == f"{file}:3: the id of line 1 again; ids of a benchmark must differ"
-    _write(file, [MCQ, {**MCQ, "answer": "E"}])
-    with pytest.raises(UserError, match=":2: the gold letter 'E' is not among the options A, B"):
-        load_answers(file)
+@pytest.mark.parametrize("named", [{"benchmark": "mvp"}, {}])
+def test_rows_of_no_known_benchmark_are_scored_by_their_kind(named: dict[str, str]) -> None:
+    for row in (MCQ, COUNT, TRUTH):
+        other = {key: row[key] for key in row if key != "benchmark"} | named
+        assert profile(FORK).score(other) == profile(FORK).score(row)
+        assert profile(LIKELIHOOD).score({**other, "likelihood": {str(row["answer"]): 0}}).score == 1
+        with pytest.raises(UserError, match=f"{read_row(other).benchmark} is not defined in official; choose another"):
+            profile(OFFICIAL).score(other)
 
 
-def test_a_folder_without_answers_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no \*/answers\.jsonl in it; give a run folder or an answers file"):
-        load_answers(tmp_path)
-    _write(tmp_path / "mmvp" / "answers.part.jsonl", [MCQ])
-    with pytest.raises(UserError, match="in it yet; the evaluation is not finished"):
-        load_answers(tmp_path)
-    with pytest.raises(UserError, match="no answers in it"):
-        load_answers(_write(tmp_path / "empty.jsonl", []))
-
-
-def test_means_are_per_benchmark_and_none_where_a_profile_has_no_score() -> None:
-    items = [read_row(row) for row in (MCQ, TRUTH, {**MCQ, "raw": "no letter"}, {**MCQ, "likelihood": {"A": 0.0}})]
-    means = summarise(items, score_where_defined(profile(LMMS), items))
-    assert means["mmvp"] == {"n": 3, "score": 2 / 3, "parse_failures": 1}
-    assert means["vsr"] == {"n": 1, "score": None, "parse_failures": None}
-    assert score_where_defined(profile(LIKELIHOOD), items) == [None] * 4
+@pytest.mark.parametrize(
+    ("raw", "harness", "strip"),
+    [
+        ("<think>is it 4</think>3", "3", "3"),
+        ("<think>4\n</think> <analysis>5 </analysis>\n3", "3", "3"),
+        ("4 </think> no, 5 </think> 3", "3", "3"),
+        ("<think>4 <think>5 </think> 6 </think> 3", "3", "3"),
+        ("3 <think>rather 4", "3 <think>rather 4", "3"),  # never closed
+        ("<think>4</think>3 <think>rather 4", "3 <think>rather 4", "3"),
+        ("<think>3", "<think>3", ""),
+        ("<think>3</THINK>4", "<think>3</think>4", ""),
+        ("<THINK>4</THINK>3", "<think>4</think>3", "<think>4</think>3"),
+        (" 3 ", "3", "3"),
+    ],
+)
+def test_thoughts_are_taken_off_as_the_harness_does_it_or_as_told(raw: str, harness: str, strip: str) -> None:
+    row = {"benchmark": "countbenchqa", "kind": "count", "answer": 3, "raw": raw}
+    for name in (OFFICIAL, LMMS):  # both compare the whole answer, trimmed and in lower case
+        assert profile(name, "strip").score(row).extracted == strip
+        assert profile(name, "keep").score(row).extracted == raw.strip().lower()
+    assert profile(LMMS).score(row).extracted == harness
+    assert profile(OFFICIAL).score(row).extracted == raw.strip().lower()
 
 
 @settings(max_examples=50, deadline=None)
@@ -170,6 +168,8 @@ LONG = [
     ("1" + ",111" * (MILLION // 4) + "x", OFFICIAL, OPEN),
     ("so is =1\n" * (MILLION // 9), OFFICIAL, OPEN),
     ("\0\x1b" * (MILLION // 2), OFFICIAL, COUNT),
+    ("<think>" * (MILLION // 7), LMMS, MCQ),
+    ("<think></think>" * (MILLION // 15), LMMS, MCQ),
 ]
 
 
@@ -216,12 +216,6 @@ def test_rows_are_scored_at_the_rate_of_forty_thousand_by_three_profiles_in_five
         for row in rows:
             chosen.score(row)
     assert time.process_time() - before < 5 / 4
-
-
-def _write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def test_a_likelihood_beyond_floats_is_a_number() -> None:

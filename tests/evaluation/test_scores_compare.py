@@ -124,7 +124,8 @@ def test_groups_are_those_of_the_first_run_even_if_it_has_none(tmp_path: Path) -
     rows = pairs([(True, True), (True, False)])
     bare = [row | {"groups": {}} for row in rows]
     found = compare([write_run(tmp_path / "a", bare), write_run(tmp_path / "b", rows)])
-    assert [row["units"] for row in found["comparisons"]] == [4, 4]
+    assert [row["units"] for row in found["comparisons"]] == [4]
+    assert any("mmvp: incomplete: no pair_accuracy" in note for note in found["notes"])
 
 
 def test_other_data_are_not_compared(tmp_path: Path) -> None:

@@ -13,14 +13,14 @@ from blindspot.evaluation.paper import load
 from blindspot.evaluation.scores.report import score, score_run
 from blindspot.evaluation.scores.show import as_table
 
-from .score_rows import Row, count, mcq, pairs, random_gqa, text, write_run, yes_no
+from .score_rows import Row, box, count, mcq, pairs, random_gqa, text, write_run, yes_no
 
 HOSTILE = "\x1b[31mred\x1b]0;x\x07 [bold]b[/bold] \u202egnp \ud800"
 
 
-def _shown(scores: dict, width: int = 160) -> str:
+def _shown(scores: dict, width: int = 160, profiles_only: bool = False) -> str:
     console = Console(file=io.StringIO(), width=width, force_terminal=False)
-    as_table(scores, console)
+    as_table(scores, console, profiles_only)
     return console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -122,6 +122,50 @@ def test_what_comes_from_answers_cannot_move_the_cursor(tmp_path: Path) -> None:
     assert "[bold]b[/bold]" in stored
 
 
+def _thinking(folder: Path) -> Path:
+    """Four boxes, of which two are right in a thought alone, and MMVP without thoughts."""
+    right, wrong = "[0.1, 0.2, 0.5, 1.0]", "[0.5, 0.0, 1.0, 0.1]"
+    raws = (right, f"<think>{right}</think>{wrong}", f"hm </think>{right}", f"<think>{right}, so")
+    return write_run(folder, [*(box(n, raw) for n, raw in enumerate(raws)), *pairs([(True, True)])])
+
+
+def test_the_score_without_thoughts_stands_beside_and_the_cut_off_ones_are_counted(tmp_path: Path) -> None:
+    folder = _thinking(tmp_path / "run")
+    before = (folder / "coco_boxes" / "answers.jsonl").read_bytes()
+    scores = score_run(folder)
+    boxes, plain = (scores["benchmarks"][name] for name in ("coco_boxes", "mmvp"))
+    assert boxes["thinking"] == {"answers": 0.75, "cut_off": 0.25}
+    assert (boxes["metrics"]["overall"]["value"], boxes["metrics"]["overall"]["stripped"]) == (1.0, 0.5)
+    assert boxes["profiles"]["official"]["stripped"]["overall"] == 0.5
+    assert plain["thinking"]["answers"] == 0 and "stripped" not in plain["metrics"]["overall"]
+    for shown in (_shown(scores), _shown(scores, profiles_only=True)):
+        assert len([line for line in shown.splitlines() if "coco_boxes 75.0 % (25.0 % never end)" in line]) == 1
+        (line, *_) = [line.split() for line in shown.splitlines() if line.startswith(" coco_boxes")]
+        assert line[1].strip("*") == "1.000"
+    (line,) = [line.split() for line in _shown(scores).splitlines() if "\N{EN DASH}1.000" in line and "coco" in line]
+    assert line[:3] == ["coco_boxes", "1.000", "0.500"]
+    assert (folder / "coco_boxes" / "answers.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(("thinking", "value"), [("strip", 0.5), ("keep", 1.0)])
+def test_thoughts_are_scored_as_told_and_nothing_stands_beside(tmp_path: Path, thinking: str, value: float) -> None:
+    scores = score(_thinking(tmp_path / "run"), thinking=thinking)
+    metric = scores["benchmarks"]["coco_boxes"]["metrics"]["overall"]
+    assert scores["thinking"] == thinking and metric["value"] == value and "stripped" not in metric
+    assert f"--thinking {thinking}" in _shown(scores) and "stripped" not in _shown(scores)
+
+
+def test_answers_without_thoughts_are_said_nothing_of(tmp_path: Path) -> None:
+    shown = _shown(score(write_run(tmp_path / "run", pairs([(True, True)]))))
+    assert "stripped" not in shown and "thought" not in shown
+
+
+def test_what_a_harness_would_draw_is_told_apart(tmp_path: Path) -> None:
+    rows = [mcq("mmmu_val", n, "A", raw) for n, raw in enumerate(("A", "hm"))]
+    entry = score(write_run(tmp_path / "run", rows), "official")["benchmarks"]["mmmu_val"]
+    assert entry["metrics"]["overall"]["value"] == 0.5 and any("add 0.250" in note for note in entry["notes"])
+
+
 def test_a_long_answer_is_scored_like_any_other(tmp_path: Path) -> None:
     rows = [mcq("mmvp", n, "A", "the lid " * 150_000 + "A", set="0") for n in range(2)]
     assert score(write_run(tmp_path / "run", rows))["benchmarks"]["mmvp"]["metrics"]["overall"]["value"] == 1
@@ -132,9 +176,9 @@ def test_a_long_answer_is_scored_like_any_other(tmp_path: Path) -> None:
     [
         ("{", r"answers.jsonl:2: not a JSON line"),
         ("[]", r"answers.jsonl:2: an answer is a JSON object"),
-        ('{"id": "x"}', r"answers.jsonl:2: no 'benchmark' column"),
+        ('{"id": "x"}', r"answers.jsonl:2: no 'kind' column"),
         (json.dumps(pairs([(True, True)])[0]), r"answers.jsonl:2: question 'mmvp-0' is answered twice"),
-        (json.dumps(pairs([(True, True)])[1] | {"id": 1}), r"answers.jsonl:2: 'id' must be a text"),
+        (json.dumps(pairs([(True, True)])[1] | {"id": [1]}), r"answers.jsonl:2: 'id' must be a text"),
         (json.dumps(pairs([(True, True)])[1] | {"groups": [1]}), r"answers.jsonl:2: 'groups' must be a JSON object"),
         (json.dumps(pairs([(True, True)])[1] | {"images": 5}), r"answers.jsonl:2: 'images' must be a list"),
         (json.dumps(pairs([(True, True)])[1] | {"answer": "Q"}), r"answers.jsonl:2: the gold letter 'Q'"),

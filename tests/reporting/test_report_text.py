@@ -1,12 +1,13 @@
 """Hostile text and numbers as they are shown."""
 
+import csv
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blindspot.reporting.text import DASH, MINUS, clean, latex, points, signed, span
+from blindspot.reporting.text import DASH, MINUS, as_csv, clean, latex, points, signed, span
 
 ANYTHING = st.text(st.characters(exclude_categories=()), max_size=300)
 
@@ -31,6 +32,18 @@ def test_clean_shows_what_it_replaced() -> None:
 
 def test_latex_escapes_every_special_mark() -> None:
     assert latex(r"a_b & 5% \x{~^#$}") == (r"a\_b \& 5\% \textbackslash{}x\{\textasciitilde{}\textasciicircum{}\#\$\}")
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1 of 2", "-x", "--", "@SUM(A1)", "\t=1", '=HYPERLINK("a,b")', "-1,5"])
+def test_a_spreadsheet_computes_nothing_of_a_csv(cell: str) -> None:
+    header, row = csv.reader(as_csv([{cell: cell}]).splitlines())
+    assert header == row == [f"'{cell}"]
+
+
+@pytest.mark.parametrize("cell", [-1, -0.5, "-3.2", "+1e-5", "-inf", "a=b", "", None, f"{MINUS}3.2", DASH, "'x"])
+def test_numbers_and_plain_texts_of_a_csv_stay_as_they_are(cell: object) -> None:
+    (_, row) = csv.reader(as_csv([{"n": 1, "x": cell}]).splitlines())
+    assert row == ["1", "" if cell is None else str(cell)]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """The exported folder, read as somebody without Blindspot reads it."""
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +20,15 @@ from blindspot.scenes.world import CANVAS, HELD_OUT, Scene, Thing
 datasets = pytest.importorskip("datasets")
 
 
-@pytest.fixture(scope="module")
-def tested(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=[False, True], ids=["parquet", "png"])
+def tested(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     out = tmp_path_factory.mktemp("export") / "new" / "scenes"
-    export(out, 140, "test", 3)
+    export(out, 140, "test", 3, png=request.param)
     return out
+
+
+def _load(out: Path, split: str) -> Any:
+    return datasets.load_dataset(str(out), split=split, cache_dir=str(out.parent / "cache"))
 
 
 def _scene(row: dict) -> Scene:
@@ -34,14 +40,16 @@ def test_it_loads_where_blindspot_is_not(tested: Path, tmp_path: Path) -> None:
     code = (
         "import json, sys\n"
         "sys.modules['blindspot'] = None\n"
-        "from datasets import load_from_disk\n"
-        f"data = load_from_disk({str(tested)!r})\n"
+        "from datasets import load_dataset\n"
+        f"data = load_dataset({str(tested)!r}, split='test')\n"
         "row = data[0]\n"
         "question = row['questions'][0]\n"
         "print(json.dumps([len(data), row['image'].size, row['image'].format, sorted(json.loads(row['scene'])),\n"
         "      question['prompt'], question['answer'], json.loads(question['groups'])['split']]))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    offline = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=offline, capture_output=True, text=True, check=True)
     count, size, form, graph, prompt, answer, split = json.loads(done.stdout)
     assert 126 <= count <= 154
     assert (size, form, split) == ([CANVAS, CANVAS], "PNG", "iid")
@@ -50,7 +58,7 @@ def test_it_loads_where_blindspot_is_not(tested: Path, tmp_path: Path) -> None:
 
 
 def test_rows_are_the_test_questions_with_their_pictures(tested: Path) -> None:
-    data = datasets.load_from_disk(tested)
+    data = _load(tested, "test")
     scenes, questions = sampling.test_questions("iid", 10, 3)
     assert [row["questions"][0]["id"] for row in data] == [question.id for question in questions]
     for row, question in zip(data, questions, strict=True):
@@ -67,19 +75,18 @@ def test_rows_are_the_test_questions_with_their_pictures(tested: Path) -> None:
 
 def test_the_card_counts_what_the_folder_holds(tested: Path) -> None:
     card = (tested / "README.md").read_text(encoding="utf-8")
-    counts = Counter(
-        (row["questions"][0]["column"], row["questions"][0]["task"]) for row in datasets.load_from_disk(tested)
-    )
+    data = _load(tested, "test")
+    counts = Counter((row["questions"][0]["column"], row["questions"][0]["task"]) for row in data)
     for (column, task), count in counts.items():
         assert f"| {column} | {task} | {count} |" in card
-    for field in datasets.load_from_disk(tested).features:
+    for field in data.features:
         assert f"- `{field}`:" in card
     assert not list(tested.parent.glob(".*")), "a temporary folder is left"
 
 
 def test_training_pictures_have_many_questions_and_nothing_held_out(tmp_path: Path) -> None:
     export(tmp_path / "train", 40, "train", 0)
-    data = datasets.load_from_disk(tmp_path / "train")
+    data = _load(tmp_path / "train", "train")
     assert len(data) == 40
     assert sum(len(row["questions"]) for row in data) > 200
     kinds = {(thing.colour, thing.shape) for row in data for thing in _scene(row).things}
@@ -91,7 +98,7 @@ def test_training_pictures_have_many_questions_and_nothing_held_out(tmp_path: Pa
 def test_compositional_pictures_and_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     export(tmp_path / "out", 40, "compositional", 0)
-    data = datasets.load_from_disk(tmp_path / "out")
+    data = _load(tmp_path / "out", "compositional")
     shown = [bool(HELD_OUT & {(thing.colour, thing.shape) for thing in _scene(row).things}) for row in data]
     assert sum(shown) > len(shown) / 2
 
@@ -100,7 +107,7 @@ def test_the_same_seed_is_the_same_data(tmp_path: Path) -> None:
     rows = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         export(tmp_path / name, 28, "iid", seed)
-        rows.append([(row["scene"], row["questions"]) for row in datasets.load_from_disk(tmp_path / name)])
+        rows.append([(row["scene"], row["questions"]) for row in _load(tmp_path / name, "test")])
     assert rows[0] == rows[1] != rows[2]
 
 
@@ -128,11 +135,11 @@ def test_mistakes_are_one_line_and_leave_nothing(tmp_path: Path, out: str, n: in
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: object, folder: Path, **_: object) -> None:
-        (Path(folder) / "half.arrow").write_text("half")
+    def full(self: object, path: Path, **_: object) -> None:
+        Path(path).write_text("half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(datasets.Dataset, "save_to_disk", full)
+    monkeypatch.setattr(datasets.Dataset, "to_parquet", full)
     with pytest.raises(UserError, match="No space left on device"):
         export(tmp_path / "out", 14, "test", 0)
     assert not list(tmp_path.iterdir())

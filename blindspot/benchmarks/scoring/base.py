@@ -1,11 +1,12 @@
 """What a scoring profile is: one rule per benchmark, each from an answer to a score."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-from blindspot.benchmarks.scoring.rows import Item, read_row
+from blindspot.benchmarks.scoring.rows import BENCHMARKS, Item, read_row
+from blindspot.benchmarks.scoring.thinking import Thoughts, without_thoughts
 from blindspot.errors import UserError
 
 
@@ -38,15 +39,15 @@ class Profile:
 
     Attributes:
         name: of the profile.
-        about: one line for users.
-        rules: by benchmark; a benchmark that is not here is not defined in this harness.
+        rules: by benchmark, and by kind for rows of other benchmarks; what is not here is not defined in this harness.
         needs_likelihood: whether rows must carry the likelihood of every option.
+        thoughts: which of them it takes off an answer before it reads it.
     """
 
     name: str
-    about: str
     rules: Mapping[str, Rule]
     needs_likelihood: bool = False
+    thoughts: Thoughts = "keep"
 
     def score(self, row: Mapping[str, Any]) -> Scored:
         """Score one row of an answers file. Equal rows score equally; no text in ``raw`` makes it raise.
@@ -64,16 +65,25 @@ class Profile:
         """
         if problem := self.why_not(item):
             raise UserError(f"{item.where}: {problem}")
-        rule = self.rules[item.benchmark]
-        return _circular([rule(each) for each in item.passes]) if item.passes else rule(item)
+        rule = self.rules[_key(item)]
+        said = [rule(self._said(each)) for each in item.passes or (item,)]
+        return _circular(said) if item.passes else said[0]
 
     def why_not(self, item: Item) -> str | None:
         """Why this profile has no score for a row; None if it has one."""
-        if item.benchmark not in self.rules:
+        if _key(item) not in self.rules:
             return f"{item.benchmark} is not defined in {self.name}; choose another --profile"
         if self.needs_likelihood and not item.likelihood:
             return f"no likelihood of options, which {self.name} reads; evaluate with it or choose another --profile"
         return None
+
+    def _said(self, item: Item) -> Item:
+        raw = without_thoughts(item.raw, self.thoughts)
+        return item if raw is item.raw else replace(item, raw=raw)
+
+
+def _key(item: Item) -> str:
+    return item.benchmark if item.benchmark in BENCHMARKS else item.kind
 
 
 def _circular(passes: list[Scored]) -> Scored:

@@ -1,7 +1,7 @@
 """The option that the model finds likeliest: no generation, no parsing, so no answer is lost to its form."""
 
 from blindspot.benchmarks.scoring.base import Profile, Scored
-from blindspot.benchmarks.scoring.rows import BENCHMARKS, Item
+from blindspot.benchmarks.scoring.rows import BENCHMARKS, KINDS, Item
 from blindspot.benchmarks.scoring.words import overlap
 
 
@@ -17,7 +17,6 @@ def _likeliest(item: Item) -> Scored:
 
 LIKELIHOOD = Profile(
     "likelihood",
-    "the likeliest option, nothing parsed",
-    dict.fromkeys(BENCHMARKS, _likeliest),
+    dict.fromkeys((*BENCHMARKS, *KINDS), _likeliest),
     needs_likelihood=True,
 )

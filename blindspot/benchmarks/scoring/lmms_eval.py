@@ -8,6 +8,7 @@ Where the specification leaves a rule open:
 - CCBench is ``mmbench_cn_cc`` without a key for its judge; see `Scored.guess` for the draw that follows then. An answer
   of "E" ("none of them") counts as found. Option texts may be matched in answers of any length.
 - MMMU golds that are lists are compared as one text, as the harness gets them.
+- Thoughts that end are taken off, as its command line does by default; an answer without any is left as it stands.
 - Comparison of GQA answers goes through numpy, which drops trailing NUL characters.
 """
 
@@ -123,7 +124,6 @@ def _cc_by_text(raw: str, choices: Mapping[str, str]) -> str | None:
 
 LMMS_EVAL = Profile(
     "lmms-eval-0.7.3",
-    "by first letters, prefixes and number words",
     {
         "mmvp": _mmvp,
         "cvbench_2d": _first_letter,
@@ -134,4 +134,5 @@ LMMS_EVAL = Profile(
         "ccbench": _ccbench,
         "seedbench_img": _first_character,
     },
+    thoughts="closed",
 )

@@ -99,7 +99,6 @@ def _seedbench(item: Item) -> Scored:
 
 OFFICIAL = Profile(
     "official",
-    "each benchmark's own script, or the one that stands for it",
     {
         "mmvp": _mmvp,
         "cvbench_2d": _cvbench,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from string import ascii_uppercase
 from typing import Any
 
-from blindspot.errors import UserError, one_of
+from blindspot.errors import UserError
 
 # Benchmark: its name in VLMEvalKit, and the kinds of its rows with the kind that rules see.
 _TABLE: dict[str, tuple[str, dict[str, str]]] = {
@@ -29,6 +29,10 @@ _LONGEST_COUNT = 18
 _FOUR = dict.fromkeys("ABCD", "")
 
 BENCHMARKS = tuple(_TABLE)
+KINDS = {kind: kind for kind in ("mcq", "yes_no", "count", "text")}
+"""Of rows of no benchmark that is known here."""
+NO_BENCHMARK = "no benchmark"
+"""Stands for the name where a row has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class Item:
     """A row that is well formed.
 
     Attributes:
-        benchmark: our name of it.
+        benchmark: our name of it; another benchmark's as it stands in the row.
         kind: ``mcq``, ``yes_no``, ``count``, ``text``, ``boxes`` or ``circular``.
         gold: a letter, ``Yes`` or ``No``, decimal digits, or a text; of ``circular`` empty.
         raw: the answer; of ``circular`` empty.
@@ -63,18 +67,18 @@ class Item:
 def read_row(row: Mapping[str, Any], where: str = "row") -> Item:
     """Check a row.
 
-    Columns: ``benchmark`` (our name or VLMEvalKit's, whose first word counts: ``CV-Bench-2D count``), ``kind``,
-    ``answer``, ``raw``; ``choices`` (a list of texts, or texts by letter) of ``mcq``; ``likelihood`` where asked for.
-    A ``circular_group`` has lists in ``answer`` and ``raw`` and, to match option texts, in ``choices``: one entry a
-    pass; without it only letters A to D are matched.
+    Columns: ``benchmark`` (our name or VLMEvalKit's, whose first word counts: ``CV-Bench-2D count``; any other name,
+    or none, is kept), ``kind``, ``answer``, ``raw``; ``choices`` (a list of texts, or texts by letter) of ``mcq``;
+    ``likelihood`` where asked for. A ``circular_group`` has lists in ``answer`` and ``raw`` and, to match option texts,
+    in ``choices``: one entry a pass; without it only letters A to D are matched.
 
     Raises:
         UserError: if a column is missing or wrong; it starts with ``where``.
     """
     if not isinstance(row, Mapping):
         raise UserError(f"{where}: an answer is a JSON object, not {_shown(row)}")
-    benchmark = _benchmark(_column(row, "benchmark", where), where)
-    kinds = _TABLE[benchmark][1]
+    benchmark = _benchmark(row.get("benchmark", NO_BENCHMARK), where)
+    kinds = _TABLE[benchmark][1] if benchmark in _TABLE else KINDS
     given = _column(row, "kind", where)
     kind = kinds.get(given) if isinstance(given, str) else None
     if kind is None:
@@ -95,10 +99,11 @@ def read_row(row: Mapping[str, Any], where: str = "row") -> Item:
 
 
 def _benchmark(given: Any, where: str) -> str:
-    first = str(given).partition(" ")[0][:_LONGEST_SHOWN]
-    if first not in _NAMES:
-        one_of(first, _NAMES, where, "benchmark")
-    return _NAMES[first]
+    if not (isinstance(given, str) and given.strip()):
+        raise UserError(
+            f"{where}: benchmark must be a name, not {_shown(given)}; leave the column out if there is none"
+        )
+    return _NAMES.get(given.partition(" ")[0], given[:_LONGEST_SHOWN])
 
 
 def _passes(benchmark: str, answers: Any, raws: Any, choices: Any, where: str) -> tuple[Item, ...]:

@@ -8,7 +8,8 @@ Where the specification leaves a rule open:
   where its library takes a number of replacements.
 - Partial match (TopViewRS) takes the predicted letter from the harness's log line, which repeats the answer: what
   stands between the first pair of square brackets, else the last word, full stops dropped.
-- NLVR is no data set of VLMEvalKit; its yes and no are scored as all others there.
+- NLVR is no data set of VLMEvalKit; its yes and no are scored as all others there. So are rows of benchmarks that are
+  not known here: by their kind, counts as TallyQA's and texts as GQA's.
 """
 
 import re
@@ -152,8 +153,12 @@ def _rules(said: bool) -> dict[str, Rule]:
         "seedbench_img": mcq,
         "nlvr": _yes_no,
         "coco_boxes": boxes,
+        "mcq": mcq,
+        "yes_no": _yes_no,
+        "count": _leftmost_count,
+        "text": _exact,
     }
 
 
-VLMEVALKIT_2025_09 = Profile("vlmevalkit-2025-09", "without a judge, as in the paper", _rules(False))
-VLMEVALKIT_2026_08 = Profile("vlmevalkit-2026-08", 'without a judge; "the answer is B" counts anywhere', _rules(True))
+VLMEVALKIT_2025_09 = Profile("vlmevalkit-2025-09", _rules(False))
+VLMEVALKIT_2026_08 = Profile("vlmevalkit-2026-08", _rules(True))

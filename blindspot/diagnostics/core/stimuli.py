@@ -64,7 +64,7 @@ def directions(count: int, seed: int, speech: Speech) -> list[Stimulus]:
 
 
 def statements(count: int, seed: int, speech: Speech) -> list[Stimulus]:
-    """Whether a relation holds: yes and no equally often, whatever the cell of either object."""
+    """Whether a relation holds: yes and no equally often, with cells by `scenes.relations.statement_table`."""
     rng = Random(f"diagnostics/statements/{seed}")
     found = []
     for number in range(count):

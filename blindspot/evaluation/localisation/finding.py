@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from blindspot.benchmarks.boxes import Box, Located, locate
+from blindspot.benchmarks.scoring.thinking import without_thoughts
 from blindspot.evaluation.localisation.single import Subject
 from blindspot.model import images
 
@@ -74,5 +75,5 @@ def find(subject: Subject, picture: Path, phrase: str, prompt: str | None = None
     asked = form.ask(phrase)
     reply = subject.ask(picture, asked)
     view = form.view(images.open_image(picture).size)
-    located = locate(reply.raw, form.convention, view)
+    located = locate(without_thoughts(reply.raw), form.convention, view)
     return Finding(subject.name, form.convention.name, asked, reply.raw, reply.stopped, located)

@@ -8,15 +8,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from blindspot.benchmarks.base import Benchmark
+from blindspot.benchmarks.base import Benchmark, Metric, Term
 from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.benchmarks.scoring.base import Profile
 from blindspot.benchmarks.scoring.rows import Item, read_row
+from blindspot.benchmarks.scoring.thinking import has_thought, is_cut_off
 from blindspot.errors import UserError
 from blindspot.evaluation.scores.labels import Labels, LabelsBuilder
 from blindspot.files import read_jsonl
 
 UNPARSED, OTHER = "unparsed", "other"
+MEAN = Metric("mean", (Term(),), None)
+"""Over rows: where a benchmark is not known here, or its own metric does not stand."""
 _YES_NO = ("Yes", "No")
 _NAN = float("nan")
 _SHORT, _MOST_KNOWN = 80, 2**16
@@ -59,6 +62,8 @@ class Answers:
         kind: of the questions.
         options_q: how many answers a question offers; 0 for open ones.
         cut_q: whether the answer was cut off at its longest.
+        thought_q: whether there is a thought in the answer.
+        unended_q: whether it opens a thought and never closes it.
         prompt_q: a number that differs, within this process, where the prompt differs.
         images_q: how many pictures were shown.
         groups: labels to report by; a group that a question lacks is `labels.ABSENT`.
@@ -72,6 +77,8 @@ class Answers:
     kind: Labels
     options_q: np.ndarray
     cut_q: np.ndarray
+    thought_q: np.ndarray
+    unended_q: np.ndarray
     prompt_q: np.ndarray
     images_q: np.ndarray
     groups: dict[str, Labels]
@@ -91,6 +98,8 @@ class Answers:
             kind=self.kind.take(rows),
             options_q=self.options_q[rows],
             cut_q=self.cut_q[rows],
+            thought_q=self.thought_q[rows],
+            unended_q=self.unended_q[rows],
             prompt_q=self.prompt_q[rows],
             images_q=self.images_q[rows],
             groups={name: labels.take(rows) for name, labels in self.groups.items()},
@@ -119,7 +128,8 @@ def collect(rows: Iterable[tuple[str, Any]], profiles: Sequence[Profile]) -> dic
         item = read_row(row, place)
         sheet = sheets.get(item.benchmark)
         if sheet is None:
-            sheet = sheets[item.benchmark] = _Sheet(BENCHMARKS[item.benchmark], profiles)
+            known = BENCHMARKS.get(item.benchmark) or Benchmark(item.benchmark, item.benchmark, "", "", (), (MEAN,))
+            sheet = sheets[item.benchmark] = _Sheet(known, profiles)
         sheet.add(item, row)
     return {name: sheet.finish() for name, sheet in sheets.items()}
 
@@ -177,26 +187,33 @@ class _Sheet:
         self._row_of: dict[str, int] = {}
         self._gold, self._kind = LabelsBuilder(), LabelsBuilder()
         self._options, self._cut, self._images, self._prompt = array("b"), array("b"), array("l"), array("q")
+        self._thought, self._unended = array("b"), array("b")
         self._groups: dict[str, LabelsBuilder] = {}
         self._scored = [_Scored(profile) for profile in profiles]
         self._unscored: dict[str, str] = {}
         self._known: dict[Hashable, list[_Verdict]] = {}
 
     def add(self, item: Item, row: Mapping[str, Any]) -> None:
-        """Add a row that `read_row` has read as ``item``.
+        """Add a row that `read_row` has read as ``item``; of a circular group each pass, all of them one set.
 
         Raises:
-            UserError: if it lacks an id, has one that came before, or is malformed.
+            UserError: if its id came before, or it is malformed.
         """
         own, groups, images = row.get("id"), row.get("groups") or {}, row.get("images") or []
-        if not isinstance(own, str):
-            raise UserError(f"{item.where}: 'id' must be a text")
+        if not isinstance(own, str | int | None):
+            raise UserError(f"{item.where}: 'id' must be a text or a number")
+        own = item.where if own is None else str(own)
         if own in self._row_of:
             raise UserError(f"{item.where}: question {own[:80]!r} is answered twice; keep one of the rows")
         if not isinstance(groups, dict):
             raise UserError(f"{item.where}: 'groups' must be a JSON object")
         if not isinstance(images, list):
             raise UserError(f"{item.where}: 'images' must be a list")
+        for number, each in enumerate(item.passes):
+            together = {"cluster": own, **groups, "set": own, "pass": number}
+            self.add(each, {**row, "id": f"{own}, pass {number}", "groups": together})
+        if item.passes:
+            return
         place = self._row_of[own] = len(self._row_of)
         verdicts = self._judged(item)
         for scored, verdict in zip(self._scored, verdicts, strict=True):
@@ -205,6 +222,8 @@ class _Sheet:
         self._kind.add(item.kind)
         self._options.append(len(item.choices) if item.kind == "mcq" else 2 if item.kind == "yes_no" else 0)
         self._cut.append(row.get("stopped") == "length")
+        self._thought.append(has_thought(item.raw))
+        self._unended.append(is_cut_off(item.raw))
         self._prompt.append(hash(str(row.get("prompt"))))
         self._images.append(len(images))
         for name, label in groups.items():
@@ -215,7 +234,7 @@ class _Sheet:
 
     def _judged(self, item: Item) -> list[_Verdict]:
         """What each profile says; short answers that came before are not judged again."""
-        if item.likelihood or item.passes or len(item.raw) > _SHORT:
+        if item.likelihood or len(item.raw) > _SHORT:
             return self._judge(item)
         key = (item.raw, item.gold, item.kind, item.golds, item.seen, *item.choices, *item.choices.values())
         found = self._known.get(key)
@@ -242,6 +261,8 @@ class _Sheet:
             self._kind.finish(),
             np.array(self._options),
             np.array(self._cut, dtype=bool),
+            np.array(self._thought, dtype=bool),
+            np.array(self._unended, dtype=bool),
             np.array(self._prompt, dtype=np.int64),
             np.array(self._images, dtype=np.int64),
             {name: builder.finish(rows) for name, builder in self._groups.items()},

@@ -13,18 +13,19 @@ import numpy as np
 from blindspot.benchmarks.base import Metric
 from blindspot.benchmarks.scoring import DEFAULT
 from blindspot.errors import UserError
-from blindspot.evaluation.scores.answers import Answers
+from blindspot.evaluation.scores.answers import MEAN, Answers
 from blindspot.evaluation.scores.differing import differing, rows_differing
 from blindspot.evaluation.scores.metrics import SPREADS, replicates
-from blindspot.evaluation.scores.report import METHOD
+from blindspot.evaluation.scores.report import METHOD, incomplete
 from blindspot.evaluation.scores.resampling import sign_flip_p
 from blindspot.evaluation.scores.runs import Run, load_run
 from blindspot.evaluation.scores.text import clean_json
-from blindspot.evaluation.scores.units import Totals, asked, clusters_of, most_of, totals
+from blindspot.evaluation.scores.units import Totals, asked, clusters_of, metrics_of, most_of, totals
 from blindspot.evaluation.statistics import ALPHA, Difference, difference, holm, mcnemar_exact
 from blindspot.text import rounded
 
-MAIN = "overall"
+MAIN = ("overall", MEAN.name)
+"""Names of a benchmark's score."""
 
 
 @dataclass(frozen=True)
@@ -176,20 +177,22 @@ def _pair(first: Run, second: Run, profile: str) -> tuple[list[dict[str, Any]], 
             notes.append(f"{name}: no question in common ({len(answers)} and {len(second.answers[name])})")
             continue
         notes += rows_differing(name, answers, second.answers[name], both.a, both.b)
-        rows += [metric_difference(both, profile, metric) for metric in answers.benchmark.metrics]
+        found = [metric_difference(both, profile, metric) for metric in metrics_of(both.a)]
+        notes += [f"{name}: {line}" for line in incomplete(both.a, [row["metric"] for row in found])]
+        rows += found
     notes += [f"{name}: only the later run has it" for name in second.answers if name not in first.answers]
     return rows, notes
 
 
 def _correct(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Add ``p_holm`` and ``significant``; the family is every ``overall`` of every pair that could be tested."""
-    main = [row for row in rows if row["metric"] == MAIN]
+    main = [row for row in rows if row["metric"] in MAIN]
     adjusted = dict(zip(map(id, main), holm([row["p"] for row in main]), strict=True))
     for row in rows:
         row["p_holm"] = adjusted.get(id(row))
         row["significant"] = row["p_holm"] is not None and row["p_holm"] < ALPHA
     tests = sum(row["p"] is not None for row in main)
-    return {"tests": tests, "metric": MAIN, "benchmarks": list(dict.fromkeys(row["benchmark"] for row in main))}
+    return {"tests": tests, "metric": MAIN[0], "benchmarks": list(dict.fromkeys(row["benchmark"] for row in main))}
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

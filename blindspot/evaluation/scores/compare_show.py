@@ -35,7 +35,7 @@ def print_comparison(found: Mapping[str, Any], console: Console, details: bool =
 
 
 def _shown(row: Mapping[str, Any], details: bool) -> bool:
-    return row["metric"] == MAIN or (details and row["n"] > 0)
+    return row["metric"] in MAIN or (details and row["n"] > 0)
 
 
 def _lines(rows: list[Mapping[str, Any]]) -> list[list[Text]]:
@@ -44,7 +44,7 @@ def _lines(rows: list[Mapping[str, Any]]) -> list[list[Text]]:
     for row in rows:
         on = row["scale"], row["most"]
         mark = "*" if row["significant"] else ""
-        name = row["benchmark"] if row["metric"] == MAIN else f"{row['benchmark']} {row['metric']}"
+        name = row["benchmark"] if row["metric"] in MAIN else f"{row['benchmark']} {row['metric']}"
         label = f"  {row['metric']}" if row["benchmark"] == previous else name
         previous = row["benchmark"]
         cells = (
@@ -53,7 +53,7 @@ def _lines(rows: list[Mapping[str, Any]]) -> list[list[Text]]:
             number(row["b_value"], *on),
             signed(row["difference"], *on) + mark,
             span(row["low"], row["high"], *on),
-            p_value(row["p_holm"]) if row["metric"] == MAIN else "",
+            p_value(row["p_holm"]) if row["metric"] in MAIN else "",
             p_value(row["p"]),
             number(row["resolves"], *on),
             str(row["n"]),
@@ -66,7 +66,7 @@ def _lines(rows: list[Mapping[str, Any]]) -> list[list[Text]]:
 def _legend(found: Mapping[str, Any], details: bool) -> list[str]:
     family, method = found["family"], found["method"]
     return [
-        f"* survives Holm's correction at {method['alpha']} over {family['tests']} tests: {MAIN} of "
+        f"* survives Holm's correction at {method['alpha']} over {family['tests']} tests: {MAIN[0]} of "
         f"{', '.join(clean(name) for name in family['benchmarks'])}, of every pair of runs shown."
         + (" Other metrics are not corrected." if details else ""),
         f"resolves: smallest true difference found with {method['power']:.0%} power. Intervals and p hold the sample "

@@ -1,17 +1,21 @@
 """``scores.json``: every number of one run."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
+from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.benchmarks.scoring import DEFAULT, PROFILES
+from blindspot.benchmarks.scoring.rows import NO_BENCHMARK
+from blindspot.benchmarks.scoring.thinking import HARNESS, STRIP
+from blindspot.errors import nearest
 from blindspot.evaluation.scores import baselines
-from blindspot.evaluation.scores.answers import Answers
+from blindspot.evaluation.scores.answers import MEAN, Answers
 from blindspot.evaluation.scores.headlines import headline
 from blindspot.evaluation.scores.metrics import CORRELATION, POWER, metric_row, value_of
 from blindspot.evaluation.scores.runs import Run, load_run
 from blindspot.evaluation.scores.text import clean_json
-from blindspot.evaluation.scores.units import clusters_of
+from blindspot.evaluation.scores.units import clusters_of, metrics_of
 from blindspot.evaluation.statistics import ALPHA, CONFIDENCE, PERMUTATIONS, RESAMPLES
 from blindspot.files import write_json
 from blindspot.text import rounded
@@ -28,52 +32,71 @@ METHOD = {
 }
 
 
-def score_run(folder: Path, profile: str = DEFAULT) -> dict[str, Any]:
+def score_run(folder: Path, profile: str = DEFAULT, thinking: str = HARNESS) -> dict[str, Any]:
     """Score the answers of a run folder and write ``scores.json`` there.
 
     Returns:
-        What was written: ``profile``, ``run``, ``method``, ``notes``, and by benchmark ``metrics``, ``habits``,
-        ``profiles`` (the values under every profile) and ``notes``. Equal answers give equal bytes.
+        What was written: ``profile``, ``thinking``, ``run``, ``method``, ``notes``, and by benchmark ``metrics``,
+        ``habits``, ``thinking`` (shares of answers that hold a thought, and that never close it), ``profiles`` (the
+        values under every profile) and ``notes``. Where answers hold thoughts that were left to the harness,
+        ``stripped`` are the values without them. Equal answers give equal bytes.
 
     Raises:
-        UserError: if there are no answers, a file is damaged, or the profile is unknown.
+        UserError: if there are no answers, a file is damaged, or the profile or ``thinking`` is unknown.
     """
-    scores = score(folder, profile)
+    scores = score(folder, profile, thinking)
     write_json(folder / SCORES, scores)
     return scores
 
 
-def score(path: Path, profile: str = DEFAULT) -> dict[str, Any]:
+def score(path: Path, profile: str = DEFAULT, thinking: str = HARNESS) -> dict[str, Any]:
     """As `score_run`, of a run folder or a bare file of answers; writes nothing."""
-    run = load_run(path, [profile, *(name for name in PROFILES if name != profile)])
+    names = [profile, *(name for name in PROFILES if name != profile)]
+    run = load_run(path, names, thinking)
+    beside: Mapping[str, Answers] = {}
+    if thinking == HARNESS and any(answers.thought_q.any() for answers in run.answers.values()):
+        beside = load_run(path, names, STRIP).answers
     return clean_json(
         rounded(
             {
                 "version": VERSION,
                 "profile": profile,
+                "thinking": thinking,
                 "run": {"name": run.name, **run.info},
                 "method": METHOD,
-                "benchmarks": {name: _benchmark(run, answers, profile) for name, answers in run.answers.items()},
+                "benchmarks": {
+                    name: _benchmark(run, answers, profile, beside.get(name) if answers.thought_q.any() else None)
+                    for name, answers in run.answers.items()
+                },
                 "notes": list(run.notes),
             }
         )
     )
 
 
-def _benchmark(run: Run, answers: Answers, first: str) -> dict[str, Any]:
+def _benchmark(run: Run, answers: Answers, first: str, stripped: Answers | None) -> dict[str, Any]:
     benchmark = answers.benchmark
     cluster_q = clusters_of(answers)
-    metrics = {metric.name: metric_row(answers, first, metric, cluster_q) for metric in benchmark.metrics}
+    kept = metrics_of(answers)
+    metrics = {metric.name: metric_row(answers, first, metric, cluster_q) for metric in kept}
+
+    def values(of: Answers, profile: str) -> dict[str, float | None]:
+        return {metric.name: value_of(of, profile, metric, cluster_q) for metric in kept}
+
+    for name, value in (values(stripped, first) if stripped else {}).items():
+        metrics[name]["stripped"] = value
     return {
         "title": benchmark.title,
         "questions": len(answers),
         "metrics": metrics,
         "habits": baselines.habits(answers, first),
+        "thinking": {"answers": float(answers.thought_q.mean()), "cut_off": float(answers.unended_q.mean())},
         "profiles": {
             profile: {
-                "metrics": {metric.name: value_of(answers, profile, metric, cluster_q) for metric in benchmark.metrics},
+                "metrics": values(answers, profile),
+                **({"stripped": values(stripped, profile)} if stripped else {}),
                 "unparsed": baselines.habits(answers, profile)["unparsed"],
-                "headline": headline(profile, benchmark.name),
+                "headline": headline(profile, benchmark.name) if kept[0] is not MEAN else None,
             }
             for profile in answers.scorings
         },
@@ -91,14 +114,28 @@ def _unpublished(answers: Answers) -> list[str]:
     return [f"{len(answers)} questions instead of {counts}: not the published benchmark"]
 
 
+def incomplete(answers: Answers, names: Container[str]) -> list[str]:
+    """A line on the metrics of a benchmark that are not among the ``names`` of those that stand, if there are any."""
+    lacking = [metric.name for metric in answers.benchmark.metrics if metric.name not in names]
+    size = answers.benchmark.set_size
+    why = f"not every row has its labels or every set its {size} rows" if size else "not every row has its labels"
+    return [f"incomplete: no {', '.join(lacking)}, as {why}"] if lacking else []
+
+
 def _notes(answers: Answers, profile: str, metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    benchmark, notes = answers.benchmark, []
+    benchmark = answers.benchmark
+    notes = incomplete(answers, metrics)
+    if benchmark.name not in BENCHMARKS:
+        meant = f"not known here; the nearest is {nearest(benchmark.name, BENCHMARKS)}; "
+        notes.append(f"{meant if benchmark.name != NO_BENCHMARK else ''}each row is scored by its kind")
     for name, row in metrics.items():
         if row["missing_terms"] and row["n"]:
             terms = len(next(metric for metric in benchmark.metrics if metric.name == name).terms)
             notes.append(f"{name} lacks questions for {row['missing_terms']} of its {terms} parts: mean of the others")
     if headline(profile, benchmark.name) != "overall":
         notes.append(f"{profile} prints {headline(profile, benchmark.name)} as the score; the paper prints overall")
+    if guess := float(answers.scorings[profile].guess_q.mean()):
+        notes.append(f"{profile} draws where it reads nothing, which would add {guess:.3f} to the mean on average")
     only = baselines.always(answers, profile)
     if only is not None:
         notes.append(f"every readable answer is {only}")

@@ -8,7 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from blindspot.benchmarks.registry import BENCHMARKS
+from blindspot.benchmarks.scoring.thinking import HARNESS, KEEP, STRIP
 from blindspot.evaluation.paper import BASELINE, load
+from blindspot.evaluation.scores.answers import MEAN
 from blindspot.evaluation.scores.text import number, percent, span
 from blindspot.text import DASH, clean
 
@@ -17,18 +20,20 @@ _MOST_OTHERS = 8
 """Metrics of a benchmark outside the paper's tables that are printed; ``scores.json`` holds all."""
 
 
-def as_table(scores: Scores, console: Console) -> None:
+def as_table(scores: Scores, console: Console, profiles_only: bool = False) -> None:
     """Print what `score` returned: scores beside the paper's baseline, then habits, then all profiles side by side."""
     paper = load().row(BASELINE)
-    name, profile = clean(str(scores["run"]["name"])), clean(str(scores["profile"]))
-    _heading(console, f"{name}, scored as {profile}, beside the paper's {BASELINE}")
-    console.print(_score_table(scores, paper))
-    if missing := _missing(scores):
-        console.print(_text(missing, "dim"))
-    _heading(console, "What the numbers rest on")
-    console.print(_basis_table(scores))
-    _heading(console, "How the answers look")
-    console.print(_habit_table(scores))
+    if not profiles_only:
+        name, profile = clean(str(scores["run"]["name"])), clean(str(scores["profile"]))
+        _heading(console, f"{name}, scored as {profile}, beside the paper's {BASELINE}")
+        console.print(_score_table(scores, paper))
+        if missing := _missing(scores):
+            console.print(_text(missing, "dim"))
+        _heading(console, "What the numbers rest on")
+        console.print(_basis_table(scores))
+        console.print(_text(_resolves(scores["method"]), "dim"))
+        _heading(console, "How the answers look")
+        console.print(_habit_table(scores))
     _heading(console, "The same answers under every scoring profile")
     console.print(profile_table(scores, paper))
     console.print(_text(PROFILES_DIFFER, "dim"))
@@ -45,14 +50,16 @@ PROFILES_DIFFER = (
 def shown_metrics(scores: Scores, others: int = 0) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """Benchmark, metric and row of every line.
 
-    All of the paper's columns, what another harness prints as the score, and the first ``others`` of the rest.
+    All of the paper's columns, what a harness prints as the score, the mean where there is none, and the first
+    ``others`` of the rest.
     """
     columns = {column.key for column in load().columns}
     for benchmark, entry in scores["benchmarks"].items():
         metrics = entry["metrics"]
-        headlines = {side["headline"] for side in entry["profiles"].values()}
-        first = [name for name in metrics if (benchmark, name) in columns or name in headlines]
-        rest = [name for name, found in metrics.items() if name not in first and found["value"] is not None]
+        headlines = {MEAN.name, *(side["headline"] for side in entry["profiles"].values())}
+        main = [name for name in metrics if (benchmark, name) in columns or name in headlines]
+        first = [name for name in main if metrics[name]["n"]]
+        rest = [name for name, found in metrics.items() if name not in main and found["value"] is not None]
         for name in first + rest[:others]:
             yield benchmark, name, metrics[name]
 
@@ -69,9 +76,13 @@ def profile_table(scores: Scores, paper: Mapping[tuple[str, str], str]) -> Table
             side = sides.get(name)
             mark = "*" if side and side["headline"] == metric else ""
             cells.append(f"{number(side['metrics'][metric], found['scale'], found['most'])}{mark}" if side else DASH)
-        label = _label(benchmark, metric, previous)
+        label = _label(scores, benchmark, metric, previous)
         table.add_row(_text(label), *map(_text, cells), _text(paper.get((benchmark, metric), "")))
-        if metric == "overall":
+        if "stripped" in found:
+            without = (sides[name]["stripped"][metric] if name in sides else None for name in profiles)
+            shown = (number(value, found["scale"], found["most"]) for value in without)
+            table.add_row(_text("  stripped", "dim"), *(_text(value, "dim") for value in shown), _text(""))
+        if metric in ("overall", MEAN.name):
             shares = (percent(sides[name]["unparsed"]) if name in sides else DASH for name in profiles)
             table.add_row(_text("  unreadable, %", "dim"), *(_text(share, "dim") for share in shares), _text(""))
         previous = benchmark
@@ -79,13 +90,16 @@ def profile_table(scores: Scores, paper: Mapping[tuple[str, str], str]) -> Table
 
 
 def _score_table(scores: Scores, paper: Mapping[tuple[str, str], str]) -> Table:
-    table = _table("", "score", "95 %", "paper", "chance", "corrected", "n")
+    rows = list(shown_metrics(scores, _MOST_OTHERS))
+    stripped = any("stripped" in found for _, _, found in rows)
+    table = _table("", "score", *(["stripped"] if stripped else ()), "95 %", "paper", "chance", "corrected", "n")
     previous = ""
-    for benchmark, metric, found in shown_metrics(scores, _MOST_OTHERS):
+    for benchmark, metric, found in rows:
         on = found["scale"], found["most"]
         table.add_row(
-            _text(_label(benchmark, metric, previous)),
+            _text(_label(scores, benchmark, metric, previous)),
             _text(number(found["value"], *on) + ("~" if found["missing_terms"] and found["n"] else ""), "bold"),
+            *([_text(number(found["stripped"], *on) if "stripped" in found else "")] if stripped else ()),
             _text(span(found["low"], found["high"], *on)),
             _text(paper.get((benchmark, metric), "")),
             _text(number(found["chance"], *on)),
@@ -104,7 +118,7 @@ def _basis_table(scores: Scores) -> Table:
         constant = DASH if found["constant"] is None else f"{number(found['constant'], *on)}"
         answer = "" if found["constant_answer"] is None else f" ({clean(found['constant_answer'], 12)})"
         table.add_row(
-            _text(_label(benchmark, metric, previous)),
+            _text(_label(scores, benchmark, metric, previous)),
             _text(str(found["clusters"])),
             _text(found["interval"]),
             _text(number(found["error"], *on)),
@@ -146,8 +160,11 @@ def _profiles(scores: Scores) -> list[str]:
     return list(dict.fromkeys(name for entry in scores["benchmarks"].values() for name in entry["profiles"]))
 
 
-def _label(benchmark: str, metric: str, previous: str) -> str:
+def _label(scores: Scores, benchmark: str, metric: str, previous: str) -> str:
     name = "" if metric == "overall" else metric
+    if metric == MEAN.name:
+        known = "incomplete: " if benchmark in BENCHMARKS else ""
+        name = f"{known}mean of {scores['benchmarks'][benchmark]['questions']} rows"
     return f"  {clean(metric)}" if benchmark == previous else clean(f"{benchmark} {name}")
 
 
@@ -156,22 +173,40 @@ def _missing(scores: Scores) -> str:
     return f"Not in this run: {', '.join(absent)}." if absent else ""
 
 
-def _notes(scores: Scores) -> Iterator[str]:
-    yield from (clean(note) for note in scores["notes"])
-    for benchmark, entry in scores["benchmarks"].items():
-        yield from (clean(f"{benchmark}: {note}") for note in entry["notes"])
-    method = scores["method"]
-    yield (
+def _resolves(method: Mapping[str, Any]) -> str:
+    return (
         f"resolves: smallest true difference to another model that a paired test finds with {method['power']:.0%} "
         f"power at {method['alpha']}, if the two models' scores of a cluster correlate by {method['correlation']}; "
         "constant: what the best answer that is always the same would score."
     )
+
+
+def _thinking(scores: Scores) -> str:
+    """One line on thoughts in answers; empty where there are none."""
+    shares = {name: entry["thinking"] for name, entry in scores["benchmarks"].items() if entry["thinking"]["answers"]}
+    if not shares:
+        return ""
+    held = (f"{clean(n)} {percent(s['answers'])} % ({percent(s['cut_off'])} % never end)" for n, s in shares.items())
+    treated = {
+        HARNESS: "scored as each harness does it; stripped: without them",
+        STRIP: "taken off before scoring, as --thinking strip says",
+        KEEP: "left in the answers, as --thinking keep says",
+    }
+    return f"Answers that hold a thought: {', '.join(held)}; {treated[scores['thinking']]}."
+
+
+def _notes(scores: Scores) -> Iterator[str]:
+    if line := _thinking(scores):
+        yield line
+    yield from (clean(note) for note in scores["notes"])
+    for benchmark, entry in scores["benchmarks"].items():
+        yield from (clean(f"{benchmark}: {note}") for note in entry["notes"])
     if any(found["missing_terms"] and found["n"] for _, _, found in shown_metrics(scores)):
         yield "~ marks a mean over the parts that have questions."
 
 
 def _table(*headers: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     for place, header in enumerate(headers):
         table.add_column(
             _text(header),

@@ -11,7 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from blindspot.benchmarks.base import Metric, Term
-from blindspot.evaluation.scores.answers import Answers
+from blindspot.evaluation.scores.answers import MEAN, Answers
 from blindspot.evaluation.scores.labels import ABSENT, Labels
 from blindspot.evaluation.statistics import is_binary
 
@@ -82,6 +82,15 @@ def chosen(answers: Answers, term: Term) -> np.ndarray:
     return chosen_q
 
 
+def metrics_of(answers: Answers) -> tuple[Metric, ...]:
+    """The benchmark's metrics that its rows make up, the score first; `MEAN` where that is not ``overall``.
+
+    A metric does not stand where one of its sets is not whole, and ``overall`` not where it passes over a row.
+    """
+    kept = tuple(metric for metric in answers.benchmark.metrics if _stands(answers, metric))
+    return kept if kept and kept[0] is answers.benchmark.metrics[0] else (MEAN, *kept)
+
+
 def asked(answers: Answers, metric: Metric) -> np.ndarray:
     """Which questions a metric is about."""
     return np.any([chosen(answers, term) for term in metric.terms], axis=0)
@@ -118,6 +127,14 @@ def set_rows(answers: Answers, chosen_q: np.ndarray) -> np.ndarray:
     sets = answers.groups.get("set")
     code_q = _labelled(sets, len(answers))[chosen_q]
     return np.unique(code_q, return_inverse=True)[1]
+
+
+def _stands(answers: Answers, metric: Metric) -> bool:
+    if metric is answers.benchmark.metrics[0] and not asked(answers, metric).all():
+        return False
+    size = answers.benchmark.set_size
+    counts = (np.bincount(set_rows(answers, chosen(answers, term))) for term in metric.terms if term.unit == "set")
+    return size is None or all((count == size).all() for count in counts)
 
 
 def _units(answers: Answers, profile: str, term: Term, cluster_q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

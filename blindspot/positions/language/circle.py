@@ -17,12 +17,13 @@ def layout(height: int, width: int, alpha: float, radius: float) -> Layout:
     """Token n at s + p_n with p = R cos(theta) u + R sin(theta) v; the next text at s + max(p) + 1, not a whole number.
 
     u = (-1, 1, 0) / sqrt 2 and v = (1, 1, 1) / sqrt 3 x u span the plane orthogonal to the line (p, p, p) of text.
+    They are written as x, y, z: column, row, time, the axes of positions backwards.
     """
     theta_n = angles(height, width, alpha)
     u_a = torch.tensor([-1.0, 1.0, 0.0], dtype=torch.float64) / math.sqrt(2)
     v_a = torch.linalg.cross(torch.full((3,), 1 / math.sqrt(3), dtype=torch.float64), u_a)
-    offsets_an = radius * (torch.outer(u_a, theta_n.cos()) + torch.outer(v_a, theta_n.sin()))
-    return Layout(offsets_an, offsets_an.max().item() + 1)
+    offsets_xn = radius * (torch.outer(u_a, theta_n.cos()) + torch.outer(v_a, theta_n.sin()))
+    return Layout(offsets_xn.flip(0), offsets_xn.max().item() + 1)
 
 
 def angles(height: int, width: int, alpha: float) -> Tensor:

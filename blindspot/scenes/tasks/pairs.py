@@ -22,10 +22,11 @@ class SwappedPlaces(Task):
         name, moving = rng.choice(RELATIONS), rng.randrange(2)
         other = "no" if answer == "yes" else "yes"
         table = statement_table(name)
-        subject, reference = table.draw(rng, answer)
-        fixed = {"reference": reference} if moving == 0 else {"subject": subject}
-        target = table.draw(rng, other, **fixed)[moving]
-        scene = draw_distinct(rng, split, cells=(subject, reference, target))
+        while True:
+            before, after = table.draw(rng, answer), table.draw(rng, other)
+            if before[1 - moving] == after[1 - moving]:
+                break
+        scene = draw_distinct(rng, split, cells=(*before, after[moving]))
         things = list(scene.things)
         things[moving], things[2] = _moved(things[moving], things[2]), _moved(things[2], things[moving])
         swapped = Scene(tuple(things), scene.background)

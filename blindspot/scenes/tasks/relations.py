@@ -12,7 +12,7 @@ START_LIES = {"north": "below", "south": "above", "east": "left", "west": "right
 
 
 class Statement(Task):
-    """ "red left-of blue": true or false, equally likely whatever the cell of either object."""
+    """ "red left-of blue": true or false, asked so that neither object's cell, nor the wrong axis, tells."""
 
     name, column, kind = "statement", "vsr", "yes_no"
     answers = ("yes", "no")

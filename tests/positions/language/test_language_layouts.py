@@ -103,10 +103,10 @@ def test_circle_is_equally_far_from_every_text_position(height: int, width: int,
 
 
 def test_circle_by_hand() -> None:
-    """Two by two, reading order alone: quarters of the circle, u and v written out."""
+    """Two by two, reading order alone: quarters of the circle, u and v written out; (x, y, z) are column, row, time."""
     ids_an, next_position, _ = around(LanguagePositions("circle", alpha=0.0, radius=2.0), (2, 2), start=1)
     a, b = 2 / math.sqrt(2), 2 / math.sqrt(6)
-    expected = [[-a, -b, a, b], [a, -b, -a, b], [0, 2 * b, 0, -2 * b]]
+    expected = [[0, 2 * b, 0, -2 * b], [a, -b, -a, b], [-a, -b, a, b]]
     torch.testing.assert_close(ids_an - 1, torch.tensor(expected, dtype=torch.float64))
     assert next_position == pytest.approx(1 + 2 * b + 1)
     # Directions from the centre of a 3 x 3 grid: -3/4, -1/2, -1/4; pi, 0, 0; 3/4, 1/2, 1/4 of pi, stretched.
