@@ -177,6 +177,8 @@ def _axes_apart(a: Arm, b: Arm) -> list[str]:
         if axis == "evaluate_with":
             trained = [arm.point.evaluate_with == arm.point.positions for arm in (a, b)]
             differ = trained[0] != trained[1] or (not trained[0] and first != second)
+        elif axis == "connector_from":
+            differ = (first or second) is not None and (first or a.id) != (second or b.id)
         elif axis == "captions":
             differ = first != second and None not in (first, second)
         else:

@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 from blindspot.question import Question
-from blindspot.studies.columns import PAIRED
+from blindspot.studies.relatives import PAIRED
 
 PER_COLUMN = 16
 

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from blindspot.benchmarks.download import data_root
@@ -183,7 +184,8 @@ def _flat(row: dict[str, Any], scored: Scored) -> dict[str, Any]:
 def _of_step(context: StepContext, folders: Mapping[str, Path]) -> Run:
     study_folder = context.folder.parent.parent
     arm = find_arm(load_study(study_folder / "study.yaml"), context.step.config["arm"])
-    return Run(arm, context.step.config["seed"], context.data_path, study_folder / "rows", folders)
+    machine = {} if torch.cuda.is_available() else {"precision": "fp32", "workers": 0}
+    return Run(arm, context.step.config["seed"], context.data_path, study_folder / "rows", folders, machine)
 
 
 def train_run(run: Run, stages: Sequence[str] = STAGES, report: Report | None = None) -> Path:

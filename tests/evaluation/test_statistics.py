@@ -196,3 +196,23 @@ def test_resampling_repeats() -> None:
     labels = [str(number // 2) for number in range(30)]
     assert np.array_equal(Sample(labels).replicates(scores), Sample(labels).replicates(scores))
     assert Sample(labels).sign_flip_p(scores - 0.4) == Sample(labels).sign_flip_p(scores - 0.4)
+
+
+def test_a_weighted_sum_of_means_is_one_estimate() -> None:
+    """A benchmark's total over parts of unequal size: means first, then their weights; one draw serves all parts."""
+    rng = np.random.default_rng(3)
+    term_q = np.repeat([0, 1], [30, 90])
+    scores_q = rng.integers(0, 2, 120).astype(float)
+    labels = [str(number // 2) for number in range(120)]
+    both = Sample(labels, term_q, [0.5, 0.5])
+    expected = (scores_q[:30].mean() + scores_q[30:].mean()) / 2
+    assert both.mean(scores_q) == pytest.approx(expected)
+    replicates_r = both.replicates(scores_q[:, None])[:, 0]
+    interval = both.interval(scores_q, replicates_r)
+    assert interval.method == "bootstrap" and interval.low is not None and interval.low < expected
+    apart = [Sample(labels[part]).replicates(scores_q[part, None]).var() for part in (slice(0, 30), slice(30, 120))]
+    assert replicates_r.var() == pytest.approx(sum(apart) / 4, rel=0.15)
+    (flipped,) = both.sign_flip_p((scores_q - 0.5)[:, None])
+    assert flipped is not None and flipped > 0.01
+    alike = Sample(labels, np.zeros(120, int), [1.0])
+    np.testing.assert_array_equal(alike.replicates(scores_q[:, None]), Sample(labels).replicates(scores_q[:, None]))

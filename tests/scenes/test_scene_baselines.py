@@ -29,7 +29,7 @@ from blindspot.scenes.relations import PHRASE, RELATIONS, relation
 from blindspot.scenes.tasks import TASKS, Task, Turn
 from blindspot.scenes.tasks.base import ordered_pairs
 from blindspot.scenes.world import COLOURS, Scene, draw_distinct
-from blindspot.studies.columns import columns as studied
+from blindspot.studies.relatives import SCENES
 
 ERRORS = 4
 """Standard errors that chance may add; seeds are fixed, so a test that passes once passes always."""
@@ -230,7 +230,7 @@ def test_baselines_of_the_report(train, iid: Data) -> None:
     assert found["mmvp"]["blind rule"] == 0
     two = {"mmvp", "cvbench_relation", "gqa_choose", "gqa_compare", "vsr", "topviewrs"}
     assert {column for column, scores in found.items() if "wrong-axis rule" in scores} == two
-    chance = {column["id"]: column["chance"] for column in studied("scenes")}
+    chance = {column["id"]: column["chance"] for column in SCENES}
     for rule in ("one-object rule", "wrong-axis rule"):
         assert chance["vsr"] == pytest.approx(found["vsr"][rule], abs=0.05)
     assert 0.65 < found["cvbench_relation"]["wrong-axis rule"] < 0.75

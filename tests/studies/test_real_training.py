@@ -1,5 +1,6 @@
 """An arm of a study of real size, end to end, on tiny checkpoints in the real formats."""
 
+import base64
 import json
 import os
 import shutil
@@ -279,3 +280,69 @@ def test_the_command(root: Path, base: Path) -> None:
     done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == f"Written: {base}/base-seed0/instruct/model"
+
+
+WHOLE = """
+name: whole
+title: Two arms, from checkpoints to a page
+arms:
+  base: {{encoder: {root}/clip, language_model: {root}/llama, image_size: 32}}
+  named:
+    - {{id: base, label: Base}}
+    - {{id: turned, label: Turned, positions: axial, connector_from: base, against: [base]}}
+  replicate: base
+connector: {{recipe: llava, trains: [connector], data: &data {{file: rows.json, images: images, rows: 12}},
+    template: plain, batch: 4, lr: 1e-2, warmup: 0.03, schedule: cosine, epochs: 1, max_length: 60,
+    aspect_ratio: square}}
+instruct: {{recipe: llava, trains: [connector, language_model], data: *data, template: v1, batch: 4, lr: 1e-2,
+    warmup: 0.03, schedule: cosine, epochs: 1, max_length: 60, aspect_ratio: pad}}
+benchmarks: [cvbench_2d, mmvp]
+seeds: 1
+"""
+
+
+def test_a_whole_study_from_checkpoints_to_a_page(
+    root: Path, run_inline: Callable[..., Path], tmp_path: Path, contents: Callable[[Path], dict[str, bytes]]
+) -> None:
+    """Trained, evaluated, compared with its noise, shown: by the steps, statistics and pages of a miniature."""
+    import pandas as pd
+    from typer.testing import CliRunner
+
+    from blindspot.cli import app
+
+    picture = base64.b64encode((root / "images" / "0.png").read_bytes()).decode()
+    row = {"image": picture, "question": "what is", "A": "red", "B": "box"}
+    data = tmp_path / "data"
+    shutil.copytree(root / "images", data / "images")
+    shutil.copy(root / "rows.json", data)
+    pairs = [{**row, "index": number + 1, "answer": "AB"[number % 2]} for number in range(8)]
+    sources = [{**one, "source": "COCO" if one["index"] % 3 else "ADE20K", "task": "Count"} for one in pairs]
+    for name, file, rows in (("mmvp", "MMVP.tsv", pairs), ("cvbench_2d", "CV-Bench-2D.tsv", sources)):
+        (data / name).mkdir()
+        pd.DataFrame(rows).to_csv(data / name / file, sep="\t", index=False)
+    (tmp_path / "whole.yaml").write_text(WHOLE.format(root=root))
+    out = run_inline(tmp_path / "whole.yaml", tmp_path / "run", data)
+    assert len([*(out / "steps").glob("connector_*")]) == 2, "the turned arm starts from the other's"
+    assert (out / "models" / "turned-seed0" / "config.json").is_file()
+    shown = CliRunner().invoke(app, ["report", str(out)])
+    assert shown.exit_code == 0, shown.output
+    results = json.loads((out / "results.json").read_text())
+    assert {column["id"] for column in results["columns"]} == {
+        "cvbench_2d/overall", "cvbench_2d/coco", "cvbench_2d/ade20k", "mmvp/overall"
+    }  # fmt: skip
+    at = {(one["arm"], one["column"]): one for one in results["scores"] if one["seed"] is None}
+    assert {at["turned", column]["n"] for column in ("cvbench_2d/coco", "cvbench_2d/ade20k")} == {6, 2}
+    (difference,) = (
+        one
+        for one in results["differences"]
+        if (one["a"], one["b"], one["column"]) == ("turned", "base", "mmvp/overall")
+    )
+    assert difference["noise_included"] and difference["kind"] == "positions"
+    assert all(row["df"] == 1 for row in results["noise"]), "the replicate and its twin"
+    assert (out / "report" / "index.html").is_file()
+    before = contents(out)
+    shutil.rmtree(next((out / "steps").glob("instruct_turned*")))
+    run_inline(tmp_path / "whole.yaml", out, data)
+    after = contents(out)
+    answers = [name for name in before if name.endswith("answers.jsonl")]
+    assert answers and all(after[name] == before[name] for name in answers)
