@@ -277,3 +277,27 @@ def test_a_folder_may_be_named_like_markup(command: Command, answers: Path, data
     result = command(answers, "--recorded", "--benchmarks", "vsr", "--data", folder)
     assert result.exit_code == 0, result.output
     assert "[/red]/VSR-zeroshot.tsv" in result.stdout
+
+
+def test_boxes_in_a_convention_that_is_not_known_are_refused_until_it_is_told(command: Command, tmp_path: Path) -> None:
+    coco = tmp_path / "data" / "coco_boxes"
+    (coco / "photos").mkdir(parents=True)
+    Image.new("RGB", (200, 100)).save(coco / "photos" / "1.png")
+    shown = [{"id": 1, "file_name": "1.png", "width": 200, "height": 100}]
+    gold = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [20, 10, 100, 50]}]
+    held = {"images": shown, "categories": [{"id": 1, "name": "cup"}], "annotations": gold}
+    (coco / "instances.json").write_text(json.dumps(held))
+    write_jsonl(tmp_path / "said.jsonl", [{"id": "1", "raw": "<box>[[100, 100, 600, 600]]</box>"}])
+    arguments = ("said.jsonl", "--recorded", "--benchmarks", "coco_boxes", "--data", tmp_path / "data")
+    for more, said in (
+        ((), "coco_boxes asks for boxes, and how this model writes them is not known: say it with --boxes (one of"),
+        (("--boxes", "qwen1000"), "--boxes: unknown convention 'qwen1000'; did you mean 'qwen-1000'?"),
+        (("--boxes", "qwen-pixels-json"), "count the input's pixels, and its size is not known"),
+    ):
+        refused = command(*arguments, *more)
+        assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1), refused.output
+        assert said in refused.stderr
+    told = command(*arguments, "--boxes", "qwen-1000", "--json", "--out", "run")
+    assert json.loads(told.stdout)["benchmarks"]["coco_boxes"]["metrics"]["overall"]["value"] == 1.0, told.output
+    other = command(*arguments, "--boxes", "llava-normalised", "--out", "run")
+    assert "coco_boxes.boxes is \"qwen-1000\" there" in other.stderr

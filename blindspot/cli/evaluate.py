@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from blindspot.cli.options import DataRoot, TrustRemoteCode
+from blindspot.cli.options import Boxes, DataRoot, TrustRemoteCode
 from blindspot.cli.status import one_line_errors
 from blindspot.errors import UserError, one_of
 from blindspot.text import clean
@@ -78,6 +78,7 @@ def evaluate(
     swap_options: Annotated[
         bool, typer.Option("--swap-options", help="Show lettered options in reverse order.")
     ] = False,
+    boxes: Boxes = None,
     likelihood: Annotated[
         bool, typer.Option("--likelihood", help="Ask how likely each allowed answer is, where they are few.")
     ] = False,
@@ -120,6 +121,7 @@ def evaluate(
       [cyan]blindspot evaluate answers.jsonl --recorded --benchmarks vsr[/cyan]
     """
     with one_line_errors():
+        from blindspot.benchmarks.boxes import CONVENTIONS
         from blindspot.benchmarks.download import data_root
         from blindspot.benchmarks.registry import select
         from blindspot.benchmarks.scoring import profile as scoring_profile
@@ -129,6 +131,8 @@ def evaluate(
 
         rules = scoring_profile(profile).rules
         one_of(prompts, ("auto", *prompt_profiles.PROFILES), "--prompts", "prompt profile")
+        if boxes is not None:
+            one_of(boxes, CONVENTIONS, "--boxes", "convention")
         condition = run.Condition(blind, swap_options, likelihood)
         if profile == "likelihood" and not likelihood:
             raise UserError("--profile likelihood reads likelihoods, which are only asked for with --likelihood")
@@ -142,12 +146,12 @@ def evaluate(
             places, collections = run.open_data(chosen, data_root(data))
         with console.status("opening the model"):
             if recorded:
-                opened = run.open_recorded(Path(model), chosen)
+                opened = run.open_recorded(Path(model), chosen, boxes)
             elif model.startswith(("http://", "https://")):
                 settings = {"key_env": key_env, "concurrency": concurrency, "per_minute": rate}
-                opened = run.open_api(model, served, settings)
+                opened = run.open_api(model, served, settings, boxes)
             else:
-                opened = run.open_local(model, dtype, device, batch, trust_remote_code)
+                opened = run.open_local(model, dtype, device, batch, trust_remote_code, boxes)
             name = opened.prompts if prompts == "auto" else prompts
             ask = asking_for_boxes(prompt_profiles.profile(name))
             collections = [with_form(collection, opened.form) for collection in collections]

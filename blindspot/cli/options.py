@@ -17,4 +17,12 @@ DataRoot = Annotated[
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Let code run that a checkpoint brings along (Molmo).")
 ]
+Boxes = Annotated[
+    str | None,
+    typer.Option(
+        "--boxes",
+        help="The convention that boxes are answered in. [dim]\\[default: the model family's][/dim]",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]

@@ -116,7 +116,8 @@ class Family:
         checkpoints: Hugging Face ids, the study's first.
         dtype: that its evaluation is published with.
         prompts: the prompt profile that ``auto`` means.
-        boxes: how it says where something is; a convention of `blindspot.evaluation.localisation`. LLaVA's by default.
+        boxes: how it says where something is; a convention of `blindspot.benchmarks.boxes`. LLaVA's by default; None:
+            not known.
         box_prompt: how it is asked where something is; ``{phrase}`` stands for what. LLaVA's words by default.
         bounds: what the image processor is told beyond the checkpoint's own settings.
         generation: keyword arguments of ``generate``, the longest answer excepted: that is the prompt's.
@@ -136,7 +137,7 @@ class Family:
     checkpoints: tuple[str, ...]
     dtype: str
     prompts: str
-    boxes: str = "llava-normalised"
+    boxes: str | None = "llava-normalised"
     box_prompt: str = "Please provide the bounding box coordinate of the region this sentence describes: {phrase}"
     bounds: Mapping[str, Any] = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=lambda: dict(GREEDY))

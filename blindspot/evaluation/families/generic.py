@@ -9,4 +9,5 @@ FAMILY = Family(
     checkpoints=(),
     dtype="auto",
     prompts="plain",
+    boxes=None,
 )

@@ -68,6 +68,7 @@ def open_local(
     device: str | None = None,
     batch: int = 32,
     trust_remote_code: bool = False,
+    boxes: str | None = None,
 ) -> Opened:
     """Open a model on this machine; under ``torchrun`` each process has a GPU of its own.
 
@@ -78,6 +79,7 @@ def open_local(
         device: as torch names it; None: a GPU if there is one.
         batch: most questions at a time.
         trust_remote_code: whether code that the checkpoint brings along may run.
+        boxes: the convention that it answers in, if not its family's.
 
     Raises:
         UserError: if it cannot be opened, or there are more processes on this machine than GPUs.
@@ -102,18 +104,19 @@ def open_local(
         answerer,
         family.prompts,
         lambda prompt: family.render(processor, prompt),
-        form_of(opened, processor, family),
+        form_of(opened, processor, family, boxes),
         lambda asked: check_batch(answerer, asked),
     )
 
 
-def open_api(address: str, model: str | None, settings: Mapping[str, Any]) -> Opened:
+def open_api(address: str, model: str | None, settings: Mapping[str, Any], boxes: str | None = None) -> Opened:
     """Ask a server. A model of a known family is asked as that family is, any other by the plain question.
 
     Args:
         address: ends in ``/v1`` as a rule.
         model: its name there.
         settings: further arguments of `ApiAnswerer`.
+        boxes: the convention that it answers in.
 
     Raises:
         UserError: if no model is named, or the address or the key cannot be used.
@@ -124,11 +127,17 @@ def open_api(address: str, model: str | None, settings: Mapping[str, Any]) -> Op
     from blindspot.evaluation.families import FAMILIES
 
     named = (family for family in FAMILIES.values() if model in family.checkpoints)
-    return Opened(ApiAnswerer(address, model, **settings), next(named, FAMILIES["generic"]).prompts, as_text)
+    family = next(named, FAMILIES["generic"])
+    return Opened(ApiAnswerer(address, model, **settings), family.prompts, as_text, _told(boxes, family.name))
 
 
-def open_recorded(path: Path, benchmarks: Sequence[Benchmark]) -> Opened:
+def open_recorded(path: Path, benchmarks: Sequence[Benchmark], boxes: str | None = None) -> Opened:
     """Give answers to one benchmark that a file holds.
+
+    Args:
+        path: of the file.
+        benchmarks: the one.
+        boxes: the convention of its boxes.
 
     Raises:
         UserError: if it cannot be read, or several benchmarks are asked: their questions have the same ids.
@@ -138,7 +147,17 @@ def open_recorded(path: Path, benchmarks: Sequence[Benchmark]) -> Opened:
         raise UserError(f"recorded answers are to one benchmark; say to which with --benchmarks (now {names})")
     from blindspot.evaluation.answerers.recorded import RecordedAnswerer
 
-    return Opened(RecordedAnswerer(path, benchmarks[0].name), "plain", as_text)
+    return Opened(RecordedAnswerer(path, benchmarks[0].name), "plain", as_text, _told(boxes, "generic"))
+
+
+def _told(boxes: str | None, family: str) -> "Form | None":
+    """The form of what is not on this machine."""
+    if boxes is None:
+        return None
+    from blindspot.evaluation.families import FAMILIES
+    from blindspot.evaluation.localisation.form import told
+
+    return told(boxes, FAMILIES[family])
 
 
 def _device(named: str | None) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from blindspot.benchmarks.base import Collection
+from blindspot.benchmarks.scoring.boxes import CONVENTION
 from blindspot.errors import UserError
 from blindspot.evaluation.base import Answerer, Asked, Reply
 from blindspot.evaluation.prompts import Profile
@@ -50,12 +51,14 @@ class _Task:
     def record(self) -> dict[str, Any]:
         """What its answers depend on, besides the model."""
         asked = [(one.id, answers.as_text(self.asking.prompt(one)), one.images) for one in self.questions]
+        boxes = {one.groups[CONVENTION] for one in self.questions if CONVENTION in one.groups}
         return {
             "form": self.collection.form,
             "digest": self.collection.digest,
             "questions": len(self.questions),
             "asked": fingerprint(asked),
             "notes": list(self.collection.notes),
+            **({"boxes": boxes.pop()} if boxes else {}),
         }
 
 
