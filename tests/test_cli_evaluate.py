@@ -300,4 +300,30 @@ def test_boxes_in_a_convention_that_is_not_known_are_refused_until_it_is_told(co
     told = command(*arguments, "--boxes", "qwen-1000", "--json", "--out", "run")
     assert json.loads(told.stdout)["benchmarks"]["coco_boxes"]["metrics"]["overall"]["value"] == 1.0, told.output
     other = command(*arguments, "--boxes", "llava-normalised", "--out", "run")
-    assert "coco_boxes.boxes is \"qwen-1000\" there" in other.stderr
+    assert 'coco_boxes.boxes is "qwen-1000" there' in other.stderr
+
+
+def test_how_a_server_s_model_is_asked_is_told_and_may_be_chosen(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from blindspot.evaluation.answerers.api import ApiAnswerer
+
+    monkeypatch.setattr(ApiAnswerer, "answer", lambda self, asked: (Reply(one.id, "Yes") for one in asked))
+    arguments = ("http://localhost:1/v1", "--benchmarks", "vsr", "--out", "run", "--model", "Qwen2.5-VL-72B-Instruct")
+    known = "qwen2_5_vl, by its name Qwen2.5-VL-72B-Instruct"
+    assert known in command(*arguments).stdout
+    told = json.loads(Path("run/run.json").read_text())
+    assert (told["answerer"]["adapter"], told["prompts"]) == (known, "qwen2_5_vl")
+    again = command(*arguments, "--adapter", "qwen2_5_vl")
+    assert "qwen2_5_vl, as --adapter says" in again.stdout and again.exit_code == 0, "it is the same run"
+    other = command(*arguments, "--adapter", "gemma3")
+    assert 'prompts is "qwen2_5_vl" there, "gemma3" now' in other.stderr
+    wrong = command(*arguments, "--adapter", "qwen")
+    assert "--adapter: unknown adapter 'qwen'; did you mean 'qwen2_5_vl'?" in wrong.stderr
+
+
+def test_an_adapter_says_how_a_model_on_this_machine_is_asked(command: Command, llava: Path) -> None:
+    arguments = (llava, "--benchmarks", "vsr", "--show-prompts", "1", "--adapter")
+    assert "A chat between a curious" in command(*arguments, "llava").stdout
+    shown = command(*arguments, "generic")
+    assert shown.exit_code == 0 and "A chat between a curious" not in shown.stdout, shown.output

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _CHECKED = 64
 """Questions of each benchmark that ``--check-batch`` asks twice."""
 
-_TOLD = ("model", "file", "address", "weights_sha256", "sha256", "family", "dtype", "device", "attention")
+_TOLD = ("model", "file", "address", "weights_sha256", "sha256", "dtype", "device", "attention")
 """What of an answerer's identity is printed; run.json has all of it."""
 
 
@@ -78,6 +78,14 @@ def evaluate(
     swap_options: Annotated[
         bool, typer.Option("--swap-options", help="Show lettered options in reverse order.")
     ] = False,
+    adapter: Annotated[
+        str | None,
+        typer.Option(
+            help="The family that MODEL is asked as. [dim]\\[default: that of its model_type, or of its name on a "
+            "server][/dim]",
+            show_default=False,
+        ),
+    ] = None,
     boxes: Boxes = None,
     likelihood: Annotated[
         bool, typer.Option("--likelihood", help="Ask how likely each allowed answer is, where they are few.")
@@ -145,13 +153,15 @@ def evaluate(
         with console.status("reading the benchmarks"):
             places, collections = run.open_data(chosen, data_root(data))
         with console.status("opening the model"):
+            if recorded and adapter:
+                raise UserError("--adapter says how a model is asked, and recorded answers are there already")
             if recorded:
                 opened = run.open_recorded(Path(model), chosen, boxes)
             elif model.startswith(("http://", "https://")):
                 settings = {"key_env": key_env, "concurrency": concurrency, "per_minute": rate}
-                opened = run.open_api(model, served, settings, boxes)
+                opened = run.open_api(model, served, settings, adapter, boxes)
             else:
-                opened = run.open_local(model, dtype, device, batch, trust_remote_code, boxes)
+                opened = run.open_local(model, dtype, device, batch, trust_remote_code, adapter, boxes)
             name = opened.prompts if prompts == "auto" else prompts
             ask = asking_for_boxes(prompt_profiles.profile(name))
             collections = [with_form(collection, opened.form) for collection in collections]
@@ -171,6 +181,7 @@ def evaluate(
                 folder,
                 prompts=ask,
                 prompt_profile=name,
+                adapter=opened.adapter,
                 condition=condition,
                 limit=limit,
                 report=bars,
@@ -186,6 +197,7 @@ def _facts(
     changes = [f"{name} {value}" for name, value in condition.to_dict().items() if value]
     return {
         "model": ", ".join(value[:12] if name.endswith("sha256") else value for name, value in told.items()),
+        **({"asked as": opened.adapter} if opened.adapter else {}),
         "prompts": prompts,
         "scored as": profile,
         "departs": ", ".join(changes) or "nothing",

@@ -114,6 +114,8 @@ class Family:
         title: as people write it.
         model_types: values of ``model_type`` in ``config.json``.
         checkpoints: Hugging Face ids, the study's first.
+        names: pattern of the last part of a checkpoint's name in small letters, by which servers call it too;
+            None: of any other.
         dtype: that its evaluation is published with.
         prompts: the prompt profile that ``auto`` means.
         boxes: how it says where something is; a convention of `blindspot.benchmarks.boxes`. LLaVA's by default; None:
@@ -135,6 +137,7 @@ class Family:
     title: str
     model_types: tuple[str, ...]
     checkpoints: tuple[str, ...]
+    names: str | None
     dtype: str
     prompts: str
     boxes: str | None = "llava-normalised"

@@ -69,6 +69,7 @@ def evaluate(
     *,
     prompts: Profile,
     prompt_profile: str,
+    adapter: str | None = None,
     condition: Condition = AS_PUBLISHED,
     limit: int | None = None,
     report: Report | None = None,
@@ -83,6 +84,7 @@ def evaluate(
         out: run folder, on a disk that all processes see.
         prompts: makes the prompts.
         prompt_profile: its name.
+        adapter: the model's family, and how it was known; told, but no part of what a run is.
         condition: how the run departs from the benchmarks.
         limit: only the first questions of each benchmark, whole sets; None: all.
         report: told ``(benchmark, answered, all)`` of this process, also what earlier calls answered.
@@ -92,8 +94,9 @@ def evaluate(
             was answered is kept.
     """
     tasks = [_task(collection, out, prompts, condition, limit) for collection in collections]
+    settings = {"prompts": prompt_profile, "condition": condition.to_dict(), "limit": limit}
     with joined() as ranks, _held(ranks, out):
-        ranks.first_does(lambda: _claim(out, tasks, answerer, prompt_profile, condition, limit))
+        ranks.first_does(lambda: _claim(out, tasks, answerer, adapter, settings))
         unanswered: dict[str, Mapping[str, str]] = {}
         for task in tasks:
             if answers.finished(task.folder, task.questions):
@@ -130,13 +133,12 @@ def _task(collection: Collection, out: Path, prompts: Profile, condition: Condit
 
 
 def _claim(
-    out: Path, tasks: Sequence[_Task], answerer: Answerer, prompts: str, condition: Condition, limit: int | None
+    out: Path, tasks: Sequence[_Task], answerer: Answerer, adapter: str | None, settings: Mapping[str, Any]
 ) -> None:
+    told = {} if adapter is None else {"adapter": adapter}
     identity = {
-        "answerer": answerer.identity,
-        "prompts": prompts,
-        "condition": condition.to_dict(),
-        "limit": limit,
+        "answerer": {**answerer.identity, **told},
+        **settings,
         "versions": versions(),
         "benchmarks": {task.name: task.record() for task in tasks},
     }
