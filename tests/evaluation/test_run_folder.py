@@ -48,6 +48,14 @@ def test_another_run_in_the_same_folder_is_refused_by_what_differs(
         claim(tmp_path, identity("vsr") | changed, False)
 
 
+@pytest.mark.parametrize("name", ["pictures", "adapter"])
+def test_what_is_measured_or_told_makes_no_other_run(tmp_path: Path, name: str) -> None:
+    first, again = ({"model": "m", name: value} for value in ("logits differ by 5.1%", "logits differ by 5.2%"))
+    claim(tmp_path, identity("vsr", answerer=first), False)
+    claim(tmp_path, identity("vsr", answerer=again), False)
+    assert json.loads((tmp_path / "run.json").read_text())["answerer"] == first
+
+
 def test_libraries_may_change_once_all_is_answered(tmp_path: Path) -> None:
     claim(tmp_path, identity("vsr"), False)
     claim(tmp_path, identity("vsr", versions={"torch": "3"}), True)

@@ -18,8 +18,9 @@ _PACKAGES = {"blindspot": "spatial-blindspot"} | {
     name: name for name in ("torch", "transformers", "tokenizers", "pillow")
 }
 _MOST_NAMED = 3
-_TOLD_ONLY = ("answerer.adapter",)
-"""What `run.json` tells of a run, and no run is known by: how it came about that it is asked so."""
+_TOLD_ONLY = ("answerer.adapter", "answerer.pictures")
+"""What `run.json` tells and no run is known by: what a family was known by; what was measured before the first
+question, and may come out otherwise the next time."""
 
 
 def claim(out: Path, identity: Mapping[str, Any], finished: bool) -> None:
