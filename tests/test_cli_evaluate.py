@@ -14,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from blindspot.cli.evaluate import evaluate
+from blindspot.cli.study import report
 from blindspot.evaluation.base import Asked, Reply
 from blindspot.files import locked, write_jsonl
 
@@ -327,3 +328,12 @@ def test_an_adapter_says_how_a_model_on_this_machine_is_asked(command: Command, 
     assert "A chat between a curious" in command(*arguments, "llava").stdout
     shown = command(*arguments, "generic")
     assert shown.exit_code == 0 and "A chat between a curious" not in shown.stdout, shown.output
+
+
+def test_report_sends_an_evaluation_to_score(
+    command: Command, answers: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(answers, "--recorded", "--benchmarks", "vsr", "--out", "run").exit_code == 0
+    with pytest.raises(typer.Exit):
+        report(Path("run"))
+    assert "run holds an evaluation" in (said := capsys.readouterr().err) and "blindspot score run" in said

@@ -60,7 +60,9 @@ def evaluate(
         str,
         typer.Option(help="Rules that answers are scored by; the table shows all side by side, this one first."),
     ] = "vlmevalkit-2025-09",
-    limit: Annotated[int | None, typer.Option(help="Only the first questions of each benchmark.", min=1)] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Only so many questions of each benchmark, drawn by a fixed seed.", min=1)
+    ] = None,
     batch: Annotated[int, typer.Option(help="Most questions that are computed at a time.", min=1)] = 32,
     check_batch: Annotated[
         bool, typer.Option("--check-batch", help="Only compare answers in batches with answers one by one.")
@@ -201,7 +203,7 @@ def _facts(
         "prompts": prompts,
         "scored as": profile,
         "departs": ", ".join(changes) or "nothing",
-        **({"limit": f"the first {limit:,} questions of each benchmark"} if limit else {}),
+        **({"limit": f"{limit:,} questions of each benchmark, drawn by a fixed seed"} if limit else {}),
         "run folder": str(folder),
     }
 

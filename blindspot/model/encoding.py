@@ -63,8 +63,8 @@ def token_ids(spans: Sequence[Span], tokenizer: Any, image_tokens: Sequence[int]
     """Token ids of spans, and which are supervised; for a prompt too.
 
     As in LLaVA, the text is split at the pictures and each piece tokenised on its own, so that the text behind a
-    picture begins as a text does, a blank of its own included; the beginning token comes once. A token belongs to the span in which its first
-    character that is no blank lies (of blanks only: its first character).
+    picture begins as a text does, a blank of its own included; the beginning token comes once. A token belongs to the
+    span in which its first character that is no blank lies (of blanks only: its first character).
 
     Raises:
         RowError: if the text itself says ``<image>`` and the tokenizer reads it as a placeholder.

@@ -74,7 +74,10 @@ def test_every_condition_has_a_folder_of_its_own() -> None:
         return default_folder(model, prompts, Condition(**condition), limit).as_posix()
 
     assert name("llava-hf/llava-1.5-7b-hf") == "runs/eval/llava-hf-llava-1.5-7b-hf"
-    assert name("runs/miniature/models/clip-seed0/") == "runs/eval/models-clip-seed0"
+    assert name("runs/miniature/models/clip-seed0/") == "runs/eval/miniature-clip-seed0"
+    assert name("runs/paper/clip-seed0/instruct/model") == "runs/eval/paper-clip-seed0"
+    assert name("/data/runs/s2/model") == "runs/eval/data-s2"
+    assert name("org/model") == "runs/eval/org-model"
     assert name("m", "paper", 10, blind="grey") == "runs/eval/m-prompts-paper-blind-grey-limit-10"
     assert name("m", swap=True, likelihood=True) == "runs/eval/m-swap-likelihood"
     assert name("../..") == "runs/eval/model"

@@ -12,7 +12,7 @@ from blindspot.errors import UserError
 from blindspot.evaluation.base import Answerer, Asked, Reply
 from blindspot.evaluation.prompts import Profile
 from blindspot.evaluation.run import answers
-from blindspot.evaluation.run.asking import Asking, first_of, share
+from blindspot.evaluation.run.asking import Asking, drawn, share
 from blindspot.evaluation.run.conditions import AS_PUBLISHED, Condition
 from blindspot.evaluation.run.folder import claim, versions
 from blindspot.evaluation.run.ranks import Ranks, joined
@@ -86,7 +86,7 @@ def evaluate(
         prompt_profile: its name.
         adapter: the model's family, and how it was known; told, but no part of what a run is.
         condition: how the run departs from the benchmarks.
-        limit: only the first questions of each benchmark, whole sets; None: all.
+        limit: only so many questions of each benchmark, drawn by a fixed seed, whole sets; None: all.
         report: told ``(benchmark, answered, all)`` of this process, also what earlier calls answered.
 
     Raises:
@@ -128,7 +128,7 @@ def _task(collection: Collection, out: Path, prompts: Profile, condition: Condit
     benchmark = collection.benchmark
     _refuse_twins(benchmark.name, collection.questions)
     asking = Asking(benchmark, condition.images(collection.images), prompts, condition.likelihood)
-    questions = first_of(condition.questions(collection.questions), limit)
+    questions = drawn(condition.questions(collection.questions), limit)
     return _Task(collection, asking, questions, out / benchmark.name)
 
 
