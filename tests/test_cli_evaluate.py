@@ -14,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from blindspot.cli.evaluate import evaluate
+from blindspot.cli.study import report
 from blindspot.evaluation.base import Asked, Reply
 from blindspot.files import locked, write_jsonl
 
@@ -280,3 +281,62 @@ def test_a_folder_may_be_named_like_markup(command: Command, answers: Path, data
     result = command(answers, "--recorded", "--benchmarks", "vsr", "--data", folder)
     assert result.exit_code == 0, result.output
     assert "[/red]/VSR-zeroshot.tsv" in result.stdout
+
+
+def test_boxes_in_a_convention_that_is_not_known_are_refused_until_it_is_told(command: Command, tmp_path: Path) -> None:
+    coco = tmp_path / "data" / "coco_boxes"
+    (coco / "photos").mkdir(parents=True)
+    Image.new("RGB", (200, 100)).save(coco / "photos" / "1.png")
+    shown = [{"id": 1, "file_name": "1.png", "width": 200, "height": 100}]
+    gold = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [20, 10, 100, 50]}]
+    held = {"images": shown, "categories": [{"id": 1, "name": "cup"}], "annotations": gold}
+    (coco / "instances.json").write_text(json.dumps(held))
+    write_jsonl(tmp_path / "said.jsonl", [{"id": "1", "raw": "<box>[[100, 100, 600, 600]]</box>"}])
+    arguments = ("said.jsonl", "--recorded", "--benchmarks", "coco_boxes", "--data", tmp_path / "data")
+    for more, said in (
+        ((), "coco_boxes asks for boxes, and how this model writes them is not known: say it with --boxes (one of"),
+        (("--boxes", "qwen1000"), "--boxes: unknown convention 'qwen1000'; did you mean 'qwen-1000'?"),
+        (("--boxes", "qwen-pixels-json"), "count the input's pixels, and its size is not known"),
+    ):
+        refused = command(*arguments, *more)
+        assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1), refused.output
+        assert said in refused.stderr
+    told = command(*arguments, "--boxes", "qwen-1000", "--json", "--out", "run")
+    assert json.loads(told.stdout)["benchmarks"]["coco_boxes"]["metrics"]["overall"]["value"] == 1.0, told.output
+    other = command(*arguments, "--boxes", "llava-normalised", "--out", "run")
+    assert 'coco_boxes.boxes is "qwen-1000" there' in other.stderr
+
+
+def test_how_a_server_s_model_is_asked_is_told_and_may_be_chosen(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from blindspot.evaluation.answerers.api import ApiAnswerer
+
+    monkeypatch.setattr(ApiAnswerer, "answer", lambda self, asked: (Reply(one.id, "Yes") for one in asked))
+    arguments = ("http://localhost:1/v1", "--benchmarks", "vsr", "--out", "run", "--model", "Qwen2.5-VL-72B-Instruct")
+    known = "qwen2_5_vl, by its name Qwen2.5-VL-72B-Instruct"
+    assert known in command(*arguments).stdout
+    told = json.loads(Path("run/run.json").read_text())
+    assert (told["answerer"]["adapter"], told["prompts"]) == (known, "qwen2_5_vl")
+    again = command(*arguments, "--adapter", "qwen2_5_vl")
+    assert "qwen2_5_vl, as --adapter says" in again.stdout and again.exit_code == 0, "it is the same run"
+    other = command(*arguments, "--adapter", "gemma3")
+    assert 'prompts is "qwen2_5_vl" there, "gemma3" now' in other.stderr
+    wrong = command(*arguments, "--adapter", "qwen")
+    assert "--adapter: unknown adapter 'qwen'; did you mean 'qwen2_5_vl'?" in wrong.stderr
+
+
+def test_an_adapter_says_how_a_model_on_this_machine_is_asked(command: Command, llava: Path) -> None:
+    arguments = (llava, "--benchmarks", "vsr", "--show-prompts", "1", "--adapter")
+    assert "A chat between a curious" in command(*arguments, "llava").stdout
+    shown = command(*arguments, "generic")
+    assert shown.exit_code == 0 and "A chat between a curious" not in shown.stdout, shown.output
+
+
+def test_report_sends_an_evaluation_to_score(
+    command: Command, answers: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(answers, "--recorded", "--benchmarks", "vsr", "--out", "run").exit_code == 0
+    with pytest.raises(typer.Exit):
+        report(Path("run"))
+    assert "run holds an evaluation" in (said := capsys.readouterr().err) and "blindspot score run" in said

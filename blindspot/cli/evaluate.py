@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from blindspot.cli.options import DataRoot, Thinking, TrustRemoteCode
+from blindspot.cli.options import Boxes, DataRoot, Thinking, TrustRemoteCode
 from blindspot.cli.status import one_line_errors
 from blindspot.errors import UserError, one_of
 from blindspot.text import clean
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _CHECKED = 64
 """Questions of each benchmark that ``--check-batch`` asks twice."""
 
-_TOLD = ("model", "file", "address", "weights_sha256", "sha256", "family", "dtype", "device", "attention")
+_TOLD = ("model", "file", "address", "weights_sha256", "sha256", "dtype", "device", "attention")
 """What of an answerer's identity is printed; run.json has all of it."""
 
 
@@ -61,7 +61,9 @@ def evaluate(
         typer.Option(help="Rules that answers are scored by; the table shows all side by side, this one first."),
     ] = "vlmevalkit-2025-09",
     thinking: Thinking = "harness",
-    limit: Annotated[int | None, typer.Option(help="Only the first questions of each benchmark.", min=1)] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Only so many questions of each benchmark, drawn by a fixed seed.", min=1)
+    ] = None,
     batch: Annotated[int, typer.Option(help="Most questions that are computed at a time.", min=1)] = 32,
     check_batch: Annotated[
         bool, typer.Option("--check-batch", help="Only compare answers in batches with answers one by one.")
@@ -79,6 +81,15 @@ def evaluate(
     swap_options: Annotated[
         bool, typer.Option("--swap-options", help="Show lettered options in reverse order.")
     ] = False,
+    adapter: Annotated[
+        str | None,
+        typer.Option(
+            help="The family that MODEL is asked as. [dim]\\[default: that of its model_type, or of its name on a "
+            "server][/dim]",
+            show_default=False,
+        ),
+    ] = None,
+    boxes: Boxes = None,
     likelihood: Annotated[
         bool, typer.Option("--likelihood", help="Ask how likely each allowed answer is, where they are few.")
     ] = False,
@@ -121,6 +132,7 @@ def evaluate(
       [cyan]blindspot evaluate answers.jsonl --recorded --benchmarks vsr[/cyan]
     """
     with one_line_errors():
+        from blindspot.benchmarks.boxes import CONVENTIONS
         from blindspot.benchmarks.download import data_root
         from blindspot.benchmarks.registry import select
         from blindspot.benchmarks.scoring import profile as scoring_profile
@@ -130,6 +142,8 @@ def evaluate(
 
         rules = scoring_profile(profile, thinking).rules
         one_of(prompts, ("auto", *prompt_profiles.PROFILES), "--prompts", "prompt profile")
+        if boxes is not None:
+            one_of(boxes, CONVENTIONS, "--boxes", "convention")
         condition = run.Condition(blind, swap_options, likelihood)
         if profile == "likelihood" and not likelihood:
             raise UserError("--profile likelihood reads likelihoods, which are only asked for with --likelihood")
@@ -142,13 +156,15 @@ def evaluate(
         with console.status("reading the benchmarks"):
             places, collections = run.open_data(chosen, data_root(data))
         with console.status("opening the model"):
+            if recorded and adapter:
+                raise UserError("--adapter says how a model is asked, and recorded answers are there already")
             if recorded:
-                opened = run.open_recorded(Path(model), chosen)
+                opened = run.open_recorded(Path(model), chosen, boxes)
             elif model.startswith(("http://", "https://")):
                 settings = {"key_env": key_env, "concurrency": concurrency, "per_minute": rate}
-                opened = run.open_api(model, served, settings)
+                opened = run.open_api(model, served, settings, adapter, boxes)
             else:
-                opened = run.open_local(model, dtype, device, batch, trust_remote_code)
+                opened = run.open_local(model, dtype, device, batch, trust_remote_code, adapter, boxes)
             name = opened.prompts if prompts == "auto" else prompts
             ask = asking_for_boxes(prompt_profiles.profile(name))
             collections = [with_form(collection, opened.form) for collection in collections]
@@ -168,6 +184,7 @@ def evaluate(
                 folder,
                 prompts=ask,
                 prompt_profile=name,
+                adapter=opened.adapter,
                 condition=condition,
                 limit=limit,
                 report=bars,
@@ -183,10 +200,11 @@ def _facts(
     changes = [f"{name} {value}" for name, value in condition.to_dict().items() if value]
     return {
         "model": ", ".join(value[:12] if name.endswith("sha256") else value for name, value in told.items()),
+        **({"asked as": opened.adapter} if opened.adapter else {}),
         "prompts": prompts,
         "scored as": profile,
         "departs": ", ".join(changes) or "nothing",
-        **({"limit": f"the first {limit:,} questions of each benchmark"} if limit else {}),
+        **({"limit": f"{limit:,} questions of each benchmark, drawn by a fixed seed"} if limit else {}),
         "run folder": str(folder),
     }
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from blindspot.cli.options import Models, Picture, TrustRemoteCode
+from blindspot.cli.options import Boxes, Models, Picture, TrustRemoteCode
 from blindspot.cli.status import one_line_errors
 from blindspot.text import clean
 
@@ -34,6 +34,7 @@ def localise(
             help="What to ask, {phrase} in place of the phrase. [dim]\\[default: the model family's own][/dim]"
         ),
     ] = None,
+    boxes: Boxes = None,
     out: Annotated[Path, typer.Option(help="The picture to write: .png, .pdf, .svg or .jpg.")] = Path("localised.png"),
     trust_remote_code: TrustRemoteCode = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON, for scripts.")] = False,
@@ -44,7 +45,8 @@ def localise(
     1 (LLaVA), pixels of the resized picture (Qwen2.5-VL), 0 to 1000 with y
     first (Gemma 3), <loc> tokens (PaliGemma), points (Molmo), words (the
     miniature). All end up in pixels of the picture, whatever padding, cropping
-    and resizing lie between. Of several boxes the first one counts.
+    and resizing lie between. Of several boxes the first one counts. A model of
+    another family is refused unless --boxes says how it writes them.
 
     [bold]Examples[/bold]
 
@@ -53,9 +55,12 @@ def localise(
       [cyan]blindspot localise runs/miniature/models/clip-learned-seed0 scene.png red[/cyan]
     """
     with one_line_errors():
-        from blindspot.benchmarks.boxes import spelt
+        from blindspot.benchmarks.boxes import CONVENTIONS, spelt
+        from blindspot.errors import one_of
         from blindspot.model import images
 
+        if boxes is not None:
+            one_of(boxes, CONVENTIONS, "--boxes", "convention")
         gold = None if box is None else spelt(box)
         picture = images.open_image(image)
         images.refuse_elongated(picture)
@@ -69,7 +74,7 @@ def localise(
         if prompt is not None:
             refuse_without_phrase(prompt)
         findings = [
-            find(open_subject(model, name, trust_remote_code), image, phrase, prompt)
+            find(open_subject(model, name, trust_remote_code, boxes), image, phrase, prompt)
             for model, name in zip(models, names(models), strict=True)
         ]
         draw(picture, phrase, findings, out, gold)

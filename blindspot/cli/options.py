@@ -24,4 +24,12 @@ Thinking = Annotated[
         "[bold]keep[/bold] does not, [bold]harness[/bold] does as the profile's harness and shows both scores."
     ),
 ]
+Boxes = Annotated[
+    str | None,
+    typer.Option(
+        "--boxes",
+        help="The convention that boxes are answered in. [dim]\\[default: the model family's][/dim]",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]

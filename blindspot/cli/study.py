@@ -159,6 +159,9 @@ def _other_page(run: Path) -> Path:
         return write_diagnosis(run)[0]
     if is_training_run(run):
         return write_training_page(run)
+    record = run / "run.json"
+    if record.is_file() and '"answerer"' in record.read_text(encoding="utf-8", errors="replace"):
+        raise UserError(f"{run} holds an evaluation, which has no page; print its scores with: blindspot score {run}")
     raise UserError(
         f"{run} is not a run folder (it has no plan.json, diagnosis.json or run.json); make one with: "
         "blindspot study miniature"

@@ -63,8 +63,8 @@ def token_ids(spans: Sequence[Span], tokenizer: Any, image_tokens: Sequence[int]
     """Token ids of spans, and which are supervised; for a prompt too.
 
     As in LLaVA, the text is split at the pictures and each piece tokenised on its own, so that the text behind a
-    picture begins as a text does; the beginning token comes once. A token belongs to the span in which its first
-    character that is no blank lies (of blanks only: its first character).
+    picture begins as a text does, a blank of its own included; the beginning token comes once. A token belongs to the
+    span in which its first character that is no blank lies (of blanks only: its first character).
 
     Raises:
         RowError: if the text itself says ``<image>`` and the tokenizer reads it as a placeholder.
@@ -97,12 +97,20 @@ def token_ids(spans: Sequence[Span], tokenizer: Any, image_tokens: Sequence[int]
 def _tokenise(chunk: Sequence[Span], tokenizer: Any) -> tuple[list[int], list[bool]]:
     text = "".join(span.text for span in chunk)
     supervised = [span.supervised for span in chunk for _ in span.text]
+    if text.startswith((" ", "▁")) and _swallows_a_blank(tokenizer):
+        text, supervised = f" {text}", [supervised[0], *supervised]
     encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     owners = (
         next((at for at in range(start, end) if not text[at].isspace()), min(start, len(text) - 1))
         for start, end in encoding["offset_mapping"]
     )
     return list(encoding["input_ids"]), [supervised[at] for at in owners]
+
+
+def _swallows_a_blank(tokenizer: Any) -> bool:
+    """Whether a first blank is taken for the ``▁`` that begins every text, as in LLaMA's fast tokenizers alone."""
+    plain, blank = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a", " a"))
+    return plain == blank
 
 
 def _begin(tokenizer: Any, text: str) -> list[int]:

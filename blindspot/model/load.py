@@ -88,11 +88,7 @@ def ask(model: Any, processor: Any, image: Image.Image, question: str, longest: 
     pictures = getattr(model.config, "images_per_question", 1)
     if pictures != 1:
         raise UserError(f"this model was trained on {pictures} pictures a question and cannot be asked about one")
-    tokenizer = processor.tokenizer
-    if isinstance(tokenizer.backend_tokenizer.model, WordLevel):
-        question = question.lower().rstrip(" ?.!")
-        _refuse_unknown_words(tokenizer, question)
-    content = [{"type": "image"}, {"type": "text", "text": question}]
+    content = [{"type": "image"}, {"type": "text", "text": in_known_words(processor, question)}]
     prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     inputs = processor(images=[image], text=[prompt], return_tensors="pt")
     generated = model.generate(**inputs, max_new_tokens=longest, do_sample=False)
@@ -100,8 +96,18 @@ def ask(model: Any, processor: Any, image: Image.Image, question: str, longest: 
     return processor.decode(answer, skip_special_tokens=True).strip()
 
 
-def _refuse_unknown_words(tokenizer: Any, question: str) -> None:
+def in_known_words(processor: Any, question: str) -> str:
+    """The question as a model is asked it: where its tokenizer knows a closed set of words, in small letters.
+
+    Raises:
+        UserError: if it knows such a set and the question has others.
+    """
+    tokenizer = processor.tokenizer
+    if not isinstance(getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None), WordLevel):
+        return question
+    question = question.lower().rstrip(" ?.!")
     known = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
     for word in question.split():
         if word not in known:
             raise UserError(f"this model does not know the word {word!r}; it knows: {', '.join(sorted(known))}")
+    return question

@@ -14,7 +14,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from blindspot.errors import UserError
 from blindspot.evaluation.base import PICTURE, Prompt
-from blindspot.evaluation.families import FAMILIES, Family, family_of
+from blindspot.evaluation.families import FAMILIES, Family, family_of, recognise
 from blindspot.model.conversation import CHAT_TEMPLATES, SYSTEM, Span
 from blindspot.model.conversation import PICTURE as PICTURE_SPAN
 from blindspot.model.encoding import token_ids
@@ -289,6 +289,32 @@ def test_families_are_known_by_their_model_type() -> None:
         model_type = "something_new"
 
     assert family_of(Config()) is FAMILIES["generic"]
+
+
+NAMES = {
+    "llava": ("llava-hf/llava-1.5-13b-hf", "liuhaotian/llava-v1.5-7b-lora", "/models/LLaVA-1.5-7B/"),
+    "llava_next": ("llava-hf/llava-v1.6-34b-hf", "lmms-lab/llama3-llava-next-8b", "llava-hf/llava-next-72b-hf"),
+    "llava_onevision": ("llava-hf/llava-onevision-qwen2-72b-ov-hf",),
+    "qwen2_5_vl": ("Qwen/Qwen2.5-VL-72B-Instruct-AWQ", "qwen2.5vl:7b", "Qwen/Qwen2-VL-2B-Instruct", "qwen2_5_vl_32b"),
+    "smolvlm": ("HuggingFaceTB/SmolVLM-Instruct", "HuggingFaceM4/Idefics3-8B-Llama3"),
+    "gemma3": ("unsloth/gemma-3-27b-it-GGUF", "gemma3:4b"),
+    "paligemma": ("google/paligemma2-28b-mix-448", "google/paligemma-3b-pt-224"),
+    "molmo": ("allenai/Molmo-72B-0924", "allenai/MolmoE-1B-0924"),
+    "generic": (
+        *("Qwen/Qwen3-VL-8B-Instruct", "Qwen/Qwen2.5-Omni-7B", "OpenGVLab/InternVL3-8B", "allenai/Molmo2-8B", "gpt-5"),
+        *("google/gemma-3n-E4B-it", "google/gemma-3-1b-it", "google/gemma-4-12b-it", "gemma3:270m"),
+        *("lmms-lab/LLaVA-OneVision-1.5-8B-Instruct", "llava-hf/LLaVA-NeXT-Video-7B-hf", "org/TinyLLaVA-1.5B"),
+    ),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_server_s_model_is_known_by_its_name_whatever_its_size(family: str) -> None:
+    for name in (*FAMILIES[family].checkpoints, *NAMES[family]):
+        found, known = recognise(None, name=name)
+        assert found.name == family, name
+        assert known.startswith(f"{family}, ") and ("--adapter" in known) == (family == "generic")
+        assert recognise("molmo", name=name)[0].name == "molmo"
 
 
 @pytest.mark.parametrize("loaded", ["llava_onevision", "qwen2_5_vl", "smolvlm"], indirect=True)

@@ -215,6 +215,21 @@ def test_one_shortage_of_memory_makes_batches_smaller_once(monkeypatch: pytest.M
     assert answerer.batch == 4
 
 
+def test_only_a_question_that_stood_alone_is_given_up_for_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor = variant("plain")
+    asked, generate = questions((3, 2)), local.whole.generate
+
+    def full_at_the_last(model: Any, rows: Any, settings: Any) -> Any:
+        *first, last = generate(model, rows, settings)
+        yield from first
+        if len(rows) > 1:
+            raise torch.OutOfMemoryError("the others are still there")
+        yield last
+
+    monkeypatch.setattr(local.whole, "generate", full_at_the_last)
+    assert said(LocalAnswerer(model, processor, share=False), asked) == one_by_one(model, processor, asked)
+
+
 def test_a_prompt_may_end_in_its_picture() -> None:
     model, processor = variant("plain")
     asked = [replace(one, prompt=Prompt((), text=f"w1 {PICTURE}", longest=4)) for one in questions((2, 1))]

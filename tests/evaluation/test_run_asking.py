@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from blindspot.evaluation.base import PICTURE, Prompt
 from blindspot.evaluation.run import asking as run_asking
-from blindspot.evaluation.run.asking import Asking, allowed_answers, by_picture, first_of, share
+from blindspot.evaluation.run.asking import Asking, allowed_answers, by_picture, drawn, share
 from blindspot.question import Question
 
 from .run_toy import Pictures, benchmark, collection, prompts
@@ -99,8 +99,12 @@ def test_likelihood_is_asked_of_the_answers_that_are_allowed() -> None:
     assert next(told)[0].options == {"A": "A", "B": "B", "C": "C"}
 
 
-def test_a_limit_takes_whole_sets() -> None:
-    passes = [Question(f"{p}-{n}", "toy", "text", "?", "x", groups={"set": n}) for p in range(4) for n in range(10)]
-    assert [one.id for one in first_of(passes, 5)] == ["0-0", "0-1", "1-0", "1-1", "2-0", "2-1", "3-0", "3-1"]
-    assert first_of(passes, None) == first_of(passes, 40) == first_of(passes, 999) == tuple(passes)
-    assert [one.id for one in first_of(collection("toy").questions, 3)] == ["q0", "q1", "q2"]
+def test_a_limit_draws_whole_sets_from_all_of_a_benchmark() -> None:
+    passes = [Question(f"{p}-{n}", "toy", "text", "?", "x", groups={"set": n}) for p in range(4) for n in range(100)]
+    few, more = ([one.id for one in drawn(passes, limit)] for limit in (37, 61))
+    assert (len(few), len(more)) == (40, 64) and set(few) < set(more)
+    assert len({name.split("-")[1] for name in few}) == 10, "whole sets"
+    assert few == [one.id for one in passes if one.id in few], "in their order"
+    assert few == [one.id for one in drawn(passes, 37)] and max(int(name.split("-")[1]) for name in few) > 50
+    assert drawn(passes, None) == drawn(passes, 400) == drawn(passes, 999) == tuple(passes)
+    assert len(drawn(collection("toy").questions, 3)) == 3

@@ -245,6 +245,36 @@ def test_two_processes_share_the_questions_and_leave_the_same_files(tmp_path: Pa
     assert held(out) == whole
 
 
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from run_toy import Slow, run
+
+class Dying(Slow):
+    def answer(self, asked):
+        for number, reply in enumerate(super().answer(asked)):
+            if number == 3 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and os.environ["RANK"] == "1":
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield reply
+
+assert not run(Path(sys.argv[1]), Dying(Path(sys.argv[1]).with_suffix(".log"))).unanswered
+"""
+
+
+def test_processes_that_torchrun_starts_again_go_on(tmp_path: Path, whole: dict[str, bytes]) -> None:
+    script = tmp_path / "dying.py"
+    script.write_text(DYING)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    paths = os.pathsep.join(map(str, (TOY.parent, TOY.parents[2])))
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([*torchrun, str(script), str(tmp_path / "run")], env=environment)
+    try:
+        assert process.wait(90) == 0
+    finally:
+        process.terminate()  # the processes that it started end with it
+    assert held(tmp_path / "run") == whole
+
+
 def test_a_refusal_of_the_first_process_is_that_of_all() -> None:
     def refuse() -> None:
         raise UserError("the folder is taken")

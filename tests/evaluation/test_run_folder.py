@@ -48,6 +48,14 @@ def test_another_run_in_the_same_folder_is_refused_by_what_differs(
         claim(tmp_path, identity("vsr") | changed, False)
 
 
+@pytest.mark.parametrize("name", ["pictures", "adapter"])
+def test_what_is_measured_or_told_makes_no_other_run(tmp_path: Path, name: str) -> None:
+    first, again = ({"model": "m", name: value} for value in ("logits differ by 5.1%", "logits differ by 5.2%"))
+    claim(tmp_path, identity("vsr", answerer=first), False)
+    claim(tmp_path, identity("vsr", answerer=again), False)
+    assert json.loads((tmp_path / "run.json").read_text())["answerer"] == first
+
+
 def test_libraries_may_change_once_all_is_answered(tmp_path: Path) -> None:
     claim(tmp_path, identity("vsr"), False)
     claim(tmp_path, identity("vsr", versions={"torch": "3"}), True)
@@ -66,7 +74,10 @@ def test_every_condition_has_a_folder_of_its_own() -> None:
         return default_folder(model, prompts, Condition(**condition), limit).as_posix()
 
     assert name("llava-hf/llava-1.5-7b-hf") == "runs/eval/llava-hf-llava-1.5-7b-hf"
-    assert name("runs/miniature/models/clip-seed0/") == "runs/eval/models-clip-seed0"
+    assert name("runs/miniature/models/clip-seed0/") == "runs/eval/miniature-clip-seed0"
+    assert name("runs/paper/clip-seed0/instruct/model") == "runs/eval/paper-clip-seed0"
+    assert name("/data/runs/s2/model") == "runs/eval/data-s2"
+    assert name("org/model") == "runs/eval/org-model"
     assert name("m", "paper", 10, blind="grey") == "runs/eval/m-prompts-paper-blind-grey-limit-10"
     assert name("m", swap=True, likelihood=True) == "runs/eval/m-swap-likelihood"
     assert name("../..") == "runs/eval/model"

@@ -21,9 +21,10 @@ from blindspot.encoders import ENCODERS, TowerShape
 from blindspot.evaluation.answerers.api import ApiAnswerer
 from blindspot.evaluation.answerers.local import LocalAnswerer
 from blindspot.evaluation.base import PICTURE, Asked, Prompt
+from blindspot.evaluation.serving.running import KnownWords
 from blindspot.evaluation.serving.server import Server
 from blindspot.model.build import LanguageShape, build_variant
-from blindspot.model.load import load
+from blindspot.model.load import ask, load
 from blindspot.model.processor import build_processor
 from blindspot.model.tokenizer import word_tokenizer, words_of
 from blindspot.model.variant import save
@@ -98,6 +99,18 @@ def test_a_model_behind_our_server_answers_as_it_does_here(name: str, folders: d
         server.stop()
     assert {reply.id: reply for reply in answers} == expected
     assert not [reply for reply in answers if reply.error] and len({reply.raw for reply in answers}) > 1
+
+
+def test_a_served_model_is_asked_in_the_words_that_ask_knows(folders: dict[str, Path]) -> None:
+    model, processor = load(folders["ours"])
+    texts = ("Red LEFT-OF blue?", "red hat")
+    asked = [Asked(text, Prompt((PICTURE, text), longest=4), (picture(0),)) for text in texts]
+    replies = {reply.id: reply for reply in KnownWords(LocalAnswerer(model, processor), processor).answer(asked)}
+    shown = Image.open(io.BytesIO(picture(0)))
+    assert replies[texts[0]].raw == ask(model, processor, shown, texts[0], longest=4)
+    assert str(replies["red hat"].error).startswith("this model does not know the word 'hat'; it knows: blue, box")
+    (other,) = KnownWords(LocalAnswerer(*load(folders["llava"])), load(folders["llava"])[1]).answer(asked[1:])
+    assert other.error is None
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from transformers import LlamaTokenizer, LlavaProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from blindspot.errors import UserError
-from blindspot.model.conversation import CHAT_TEMPLATES, SYSTEM, RowError, from_llava, plain, v1
+from blindspot.model.conversation import CHAT_TEMPLATES, PICTURE, SYSTEM, RowError, Span, from_llava, plain, v1
 from blindspot.model.encoding import IGNORE, Encoded, encode, token_ids
 
 MARK, ROW = -200, {"id": "1", "image": "a.jpg"}
@@ -72,10 +72,11 @@ def llava_turns(data: dict[str, Any]) -> list[str]:
 
 
 def llava_ids(text: str, legacy: bool, image: bool = True) -> list[int]:
+    """Ids of the slow tokenizer, which puts ``▁`` in front of a text that begins with a blank, too."""
     tokenizer = WITHOUT_MARK[legacy]
     if not image:
         return tokenizer(text).input_ids
-    chunks = [tokenizer(chunk).input_ids for chunk in text.split("<image>")]
+    chunks = [tokenizer(" " * chunk.startswith(" ") + chunk).input_ids for chunk in text.split("<image>")]
     ids = list(chunks[0])
     for chunk in chunks[1:]:
         assert chunk[0] == 1
@@ -159,6 +160,16 @@ def test_plain_gives_llavas_ids_and_labels(prompt: str, caption: str, legacy: bo
     assert got == expanded(*llava_plain(data, legacy), [4])
     assert got.labels[:5] == [IGNORE] * 5 and IGNORE not in got.labels[5:]
     assert got.ids[0] == 1 and got.ids[-1] != 2
+
+
+@both
+@pytest.mark.parametrize("text", ["a cat", " a cat", "  a cat", " ", "\n a", " ASSISTANT: two</s>", "▁a"])
+def test_a_text_behind_a_picture_has_all_its_blanks_and_the_one_that_begins_a_text(text: str, legacy: bool) -> None:
+    """As LLaMA's slow tokenizer of sentencepiece has it."""
+    tokenizer = TOKENIZERS[legacy]
+    ids, supervised = token_ids([PICTURE, Span(text, supervised=True)], tokenizer, [1])
+    pieces = "".join(tokenizer.convert_ids_to_tokens(ids[2:])).replace("<0x0A>", "\n")
+    assert pieces == "▁" + text.replace(" ", "▁") and all(supervised[2:])
 
 
 words = st.lists(st.sampled_from(["cat", "the", "red.", "USER", "9", "é", "\n", "zq", "<unk>"]), min_size=1, max_size=6)

@@ -83,7 +83,7 @@ class LocalAnswerer:
         waiting = batches(asked, self.batch, self._shares)[::-1]
         while waiting:
             part = {one.id: one for one in waiting.pop()}
-            full = False
+            alone, full = len(part) == 1, False
             try:
                 for reply in self._answer(list(part.values())):
                     del part[reply.id]
@@ -91,19 +91,19 @@ class LocalAnswerer:
             except torch.OutOfMemoryError:
                 full = True
             if full:  # outside of the handler, which would keep what the batch had computed
-                yield from self._give_way(list(part.values()), waiting)
+                yield from self._give_way(list(part.values()), waiting, alone)
 
     def one_by_one(self) -> "LocalAnswerer":
         """The same model, asked one question at a time through ``generate``."""
         return LocalAnswerer(self._model, self._processor, self._family, batch=1, share=False)
 
-    def _give_way(self, left: list[Asked], waiting: list[list[Asked]]) -> Iterator[Reply]:
+    def _give_way(self, left: list[Asked], waiting: list[list[Asked]], alone: bool) -> Iterator[Reply]:
         """Put questions back, and make smaller batches of all that waits; or give up one that stood alone."""
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        if len(left) == 1:
+        if alone:
             yield Reply(left[0].id, "", error="the question alone does not fit in the device's memory")
-        elif self.batch == 1:
+        elif min(self.batch, len(left)) == 1:
             waiting += [[one] for one in left]
         else:
             self.batch = min(self.batch, len(left)) // 2

@@ -114,9 +114,12 @@ class Family:
         title: as people write it.
         model_types: values of ``model_type`` in ``config.json``.
         checkpoints: Hugging Face ids, the study's first.
+        names: pattern of the last part of a checkpoint's name in small letters, by which servers call it too;
+            None: of any other.
         dtype: that its evaluation is published with.
         prompts: the prompt profile that ``auto`` means.
-        boxes: how it says where something is; a convention of `blindspot.evaluation.localisation`. LLaVA's by default.
+        boxes: how it says where something is; a convention of `blindspot.benchmarks.boxes`. LLaVA's by default; None:
+            not known.
         box_prompt: how it is asked where something is; ``{phrase}`` stands for what. LLaVA's words by default.
         bounds: what the image processor is told beyond the checkpoint's own settings.
         generation: keyword arguments of ``generate``, the longest answer excepted: that is the prompt's.
@@ -134,9 +137,10 @@ class Family:
     title: str
     model_types: tuple[str, ...]
     checkpoints: tuple[str, ...]
+    names: str | None
     dtype: str
     prompts: str
-    boxes: str = "llava-normalised"
+    boxes: str | None = "llava-normalised"
     box_prompt: str = "Please provide the bounding box coordinate of the region this sentence describes: {phrase}"
     bounds: Mapping[str, Any] = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=lambda: dict(GREEDY))

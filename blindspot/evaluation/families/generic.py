@@ -7,6 +7,8 @@ FAMILY = Family(
     title="any chat model",
     model_types=(),
     checkpoints=(),
+    names=None,
     dtype="auto",
     prompts="plain",
+    boxes=None,
 )

@@ -58,6 +58,7 @@ FAMILY = Family(
     title="LLaVA-1.5 and variants",
     model_types=("blindspot", "llava", "llava_llama"),
     checkpoints=("llava-hf/llava-1.5-7b-hf", "liuhaotian/llava-v1.5-7b"),
+    names=r"\bllava[-_]?v?1[._-]5(?!b)",
     dtype="float16",
     prompts="llava",
     template=_template,

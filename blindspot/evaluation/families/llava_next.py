@@ -11,6 +11,7 @@ FAMILY = Family(
         "llava-hf/llava-v1.6-mistral-7b-hf",
         "llava-hf/llama3-llava-next-8b-hf",
     ),
+    names=r"\bllava[-_]?(v?1[._-]6|next(?![-_](video|interleave)))",
     dtype="float16",
     prompts="llava_next",
 )

@@ -21,6 +21,7 @@ FAMILY = Family(
     title="LLaVA-OneVision",
     model_types=("llava_onevision",),
     checkpoints=("llava-hf/llava-onevision-qwen2-7b-ov-hf", "llava-hf/llava-onevision-qwen2-7b-si-hf"),
+    names=r"\bllava[-_]?onevision(?![-_]1[._]5)",
     dtype="float16",
     prompts="llava_onevision",
     template=_template,

@@ -44,6 +44,7 @@ FAMILY = Family(
     title="Molmo",
     model_types=("molmo",),
     checkpoints=("allenai/Molmo-7B-D-0924", "allenai/Molmo-7B-O-0924"),
+    names=r"\bmolmoe?[-_]\d+b",
     dtype="bfloat16",
     boxes="molmo-points",
     box_prompt="Point to {phrase}.",

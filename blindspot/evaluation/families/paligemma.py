@@ -34,6 +34,7 @@ FAMILY = Family(
     title="PaliGemma 2",
     model_types=("paligemma",),
     checkpoints=("google/paligemma2-3b-mix-448", "google/paligemma2-10b-mix-448", "google/paligemma-3b-mix-448"),
+    names=r"\bpaligemma",
     dtype="bfloat16",
     boxes="paligemma-loc",
     box_prompt="detect {phrase}",

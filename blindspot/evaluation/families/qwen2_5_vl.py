@@ -10,6 +10,7 @@ FAMILY = Family(
     title="Qwen2.5-VL",
     model_types=("qwen2_5_vl", "qwen2_vl"),
     checkpoints=("Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2.5-VL-3B-Instruct"),
+    names=r"\bqwen[-_]?2([._-]5)?[-_]?vl",
     dtype="bfloat16",
     boxes="qwen-pixels-json",
     box_prompt="Locate {phrase}, output its bbox coordinates using JSON format.",

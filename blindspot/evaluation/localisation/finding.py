@@ -6,6 +6,8 @@ from typing import Any
 
 from blindspot.benchmarks.boxes import Box, Located, locate
 from blindspot.benchmarks.scoring.thinking import without_thoughts
+from blindspot.errors import UserError
+from blindspot.evaluation.localisation.questions import unknown
 from blindspot.evaluation.localisation.single import Subject
 from blindspot.model import images
 
@@ -69,8 +71,10 @@ def find(subject: Subject, picture: Path, phrase: str, prompt: str | None = None
         prompt: instead of the family's own; ``{phrase}`` stands for the phrase.
 
     Raises:
-        UserError: as `Subject.ask`.
+        UserError: as `Subject.ask`, or if it is not known how the model writes boxes.
     """
+    if subject.form is None:
+        raise UserError(unknown(f"{subject.name} is asked for boxes"))
     form = subject.form if prompt is None else replace(subject.form, prompt=prompt)
     asked = form.ask(phrase)
     reply = subject.ask(picture, asked)

@@ -1,7 +1,7 @@
 """How a model is asked where something is, in which convention it answers, and what it sees of a picture."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_res
 from blindspot.benchmarks.boxes import CONVENTIONS, Convention, View
 from blindspot.benchmarks.boxes.geometry import Size
 from blindspot.errors import UserError
-from blindspot.evaluation.families import Family, family_of
+from blindspot.evaluation.families import FAMILIES, Family, family_of
 
 PHRASE = "{phrase}"
 _TILED = ("llava_next", "llava_onevision")
@@ -42,20 +42,36 @@ class Form:
         return self.prompt.replace(PHRASE, phrase)
 
 
-def form_of(model: Any, processor: Any, family: Family | None = None) -> Form:
+def form_of(model: Any, processor: Any, family: Family | None = None, boxes: str | None = None) -> Form | None:
     """The form of a model: the miniature's if its tokenizer knows whole words only, else its family's.
 
     Args:
         model: with its config.
         processor: of the model, whose image processor decides what the model sees.
         family: by default that of the config.
+        boxes: the convention that it answers in, if not its family's.
+
+    Returns:
+        None where neither the family nor ``boxes`` says how it writes boxes.
     """
     if is_miniature(processor):
         edge = model.config.vision_config.image_size
         return Form(CONVENTIONS["canvas"], f"box of {PHRASE}", partial(View.whole, input=(edge, edge)))
     family = family or family_of(model.config)
-    name = "qwen-1000" if model.config.model_type == "qwen2_vl" else family.boxes
-    return Form(CONVENTIONS[name], family.box_prompt, partial(_view, family, processor.image_processor))
+    if family.boxes is None:
+        return None if boxes is None else told(boxes, family)
+    known = "qwen-1000" if model.config.model_type == "qwen2_vl" else family.boxes
+    form = Form(CONVENTIONS[known], family.box_prompt, partial(_view, family, processor.image_processor))
+    return form if boxes is None else replace(told(boxes, family), view=form.view)
+
+
+def told(boxes: str, family: Family) -> Form:
+    """The form of a model of which no more is known than its convention.
+
+    It is asked as the family that writes so. Its boxes are in the whole picture, LLaVA's in the padded square.
+    """
+    prompt = next((other.box_prompt for other in FAMILIES.values() if other.boxes == boxes), family.box_prompt)
+    return Form(CONVENTIONS[boxes], prompt, partial(View.prepared, pad=boxes == FAMILIES["llava"].boxes))
 
 
 def is_miniature(processor: Any) -> bool:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from blindspot.benchmarks.base import Collection
+from blindspot.benchmarks.boxes import CONVENTIONS
 from blindspot.benchmarks.scoring.boxes import CONVENTION, VIEW
 from blindspot.errors import UserError
 from blindspot.evaluation.base import Prompt
@@ -27,16 +28,22 @@ def with_form(collection: Collection, form: "Form | None") -> Collection:
         form: the model's; None: it has none that is known.
 
     Raises:
-        UserError: if it asks for boxes and no form is known.
+        UserError: if it asks for boxes and no form is known, or one that counts the pixels of an input whose size is
+            not known.
     """
     if not any(question.kind == KIND for question in collection.questions):
         return collection
     if form is None:
-        raise UserError(
-            f"{collection.benchmark.name} asks for boxes, and of a server or a file it is not known how its boxes are "
-            "written and what it saw of a picture; name a model on this machine"
-        )
+        raise UserError(unknown(f"{collection.benchmark.name} asks for boxes"))
     return replace(collection, questions=tuple(_in_form(question, form) for question in collection.questions))
+
+
+def unknown(what: str) -> str:
+    """One line for a model of which it is not known how it writes boxes."""
+    return (
+        f"{what}, and how this model writes them is not known: say it with --boxes (one of "
+        f"{', '.join(CONVENTIONS)}), or name a model on this machine whose family is known"
+    )
 
 
 def asking_for_boxes(profile: Profile) -> Profile:
@@ -52,5 +59,7 @@ def _in_form(question: Question, form: "Form") -> Question:
     if question.kind != KIND:
         return question
     width, height = question.groups["picture"].split("x")
-    labels = {CONVENTION: form.convention.name, VIEW: str(form.view((int(width), int(height))))}
+    view = form.view((int(width), int(height)))
+    form.convention.units(view)
+    labels = {CONVENTION: form.convention.name, VIEW: str(view)}
     return replace(question, prompt=form.ask(question.prompt), groups=question.groups | labels)

@@ -24,11 +24,12 @@ class Subject:
         name: for people.
         model: on its device.
         processor: of the model.
+        boxes: the convention that it answers in, if not its family's.
     """
 
-    def __init__(self, name: str, model: Any, processor: Any) -> None:
+    def __init__(self, name: str, model: Any, processor: Any, boxes: str | None = None) -> None:
         self.name = name
-        self.form: Form = form_of(model, processor)
+        self.form: Form | None = form_of(model, processor, boxes=boxes)
         self._model, self._processor = model, processor
 
     def ask(self, picture: Path, question: str) -> Reply:
@@ -53,13 +54,16 @@ def names(models: Sequence[str]) -> list[str]:
     return short if len(set(short)) == len(short) else list(models)
 
 
-def open_subject(model: str, name: str | None = None, trust_remote_code: bool = False) -> Subject:
+def open_subject(
+    model: str, name: str | None = None, trust_remote_code: bool = False, boxes: str | None = None
+) -> Subject:
     """Open a model of any format; on a GPU if there is one, unless it is a miniature.
 
     Args:
         model: a folder, or a Hugging Face id.
         name: for people; by default ``model``.
         trust_remote_code: whether code that the checkpoint brings along may run.
+        boxes: see `Subject`.
 
     Raises:
         UserError: if it cannot be opened.
@@ -68,4 +72,4 @@ def open_subject(model: str, name: str | None = None, trust_remote_code: bool = 
     opened, processor = load.load(model, trust_remote_code)
     if torch.cuda.is_available() and not is_miniature(processor):
         opened = opened.to("cuda")
-    return Subject(name or model, opened, processor)
+    return Subject(name or model, opened, processor, boxes)

@@ -1,5 +1,6 @@
 """From questions to what an answerer gets: in what order, in what portions, by which process."""
 
+import random
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -127,10 +128,11 @@ def share(questions: Sequence[Question], rank: int, world: int) -> list[Question
     return [question for question in questions if number[_pictures(question)] % world == rank]
 
 
-def first_of(questions: Sequence[Question], limit: int | None) -> tuple[Question, ...]:
-    """The first ``limit`` questions, with all of a set where only all of them right count; None: all questions.
+def drawn(questions: Sequence[Question], limit: int | None) -> tuple[Question, ...]:
+    """At least ``limit`` questions in their order, with all of a set where only all of them right count; None: all.
 
-    They are as few sets as it takes, in the order in which they begin.
+    They are as few sets as it takes, drawn by a fixed seed: files are sorted by task, and their beginning is not like
+    the rest. A larger limit has all of a smaller one.
     """
     if limit is None:
         return tuple(questions)
@@ -139,11 +141,11 @@ def first_of(questions: Sequence[Question], limit: int | None) -> tuple[Question
         sizes[_set(question)] = sizes.get(_set(question), 0) + 1
     kept: set[str] = set()
     total = 0
-    for name, size in sizes.items():
+    for name in random.Random(0).sample(list(sizes), len(sizes)):
         if total >= limit:
             break
         kept.add(name)
-        total += size
+        total += sizes[name]
     return tuple(question for question in questions if _set(question) in kept)
 
 

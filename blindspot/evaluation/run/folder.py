@@ -18,6 +18,11 @@ _PACKAGES = {"blindspot": "spatial-blindspot"} | {
     name: name for name in ("torch", "transformers", "tokenizers", "pillow")
 }
 _MOST_NAMED = 3
+_LAYOUT = ("runs", "models", "instruct", "model")
+"""Folders on the way from a study to a model of its, which say nothing of either."""
+_TOLD_ONLY = ("answerer.adapter", "answerer.pictures")
+"""What `run.json` tells and no run is known by: what a family was known by; what was measured before the first
+question, and may come out otherwise the next time."""
 
 
 def claim(out: Path, identity: Mapping[str, Any], finished: bool) -> None:
@@ -45,7 +50,8 @@ def claim(out: Path, identity: Mapping[str, Any], finished: bool) -> None:
         theirs | {name: their_benchmarks[name] for name in shared},
         ours | {name: our_benchmarks[name] for name in shared},
     )
-    if lines := [f"{name} is {short(there)} there, {short(now)} now" for name, there, now in differing]:
+    lines = [f"{name} is {short(a)} there, {short(b)} now" for name, a, b in differing if name not in _TOLD_ONLY]
+    if lines:
         raise UserError(f"{out} holds another run ({'; '.join(lines[:_MOST_NAMED])}); choose another --out")
     if len(shared) < len(our_benchmarks):
         write_json(path, held | {"benchmarks": their_benchmarks | our_benchmarks})
@@ -65,7 +71,9 @@ def versions() -> dict[str, str]:
 def default_folder(model: str, prompts: str, condition: Condition, limit: int | None) -> Path:
     """``runs/eval/`` and a name of its own for every model, prompt profile, condition and limit."""
     stem = re.sub(r"^https?://", "", model).rstrip("/").removesuffix(".jsonl")
-    words = [re.sub(r"[^\w.-]+", "-", "-".join(stem.split("/")[-2:])).strip("-.") or "model"]
+    parts = stem.split("/")
+    told = [part for part in parts if part not in _LAYOUT] if len(parts) > 2 else parts
+    words = [re.sub(r"[^\w.-]+", "-", "-".join(told[-2:])).strip("-.") or "model"]
     words += [] if prompts == "auto" else [f"prompts-{prompts}"]
     words += [f"{name}-{value}" if value is not True else name for name, value in condition.to_dict().items() if value]
     words += [] if limit is None else [f"limit-{limit}"]

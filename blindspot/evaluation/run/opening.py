@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from blindspot.benchmarks.base import Benchmark, Collection
@@ -27,6 +26,7 @@ class Opened:
         answerer: what is asked.
         prompts: the prompt profile that ``auto`` means.
         render: a prompt as the model gets it.
+        adapter: the family that it is asked as, and how that was known.
         form: how it says where something is; None: not known.
         check_batch: which of some questions get another answer one by one than in batches; None: it has no batches.
     """
@@ -34,6 +34,7 @@ class Opened:
     answerer: Answerer
     prompts: str
     render: Callable[[Prompt], str]
+    adapter: str | None = None
     form: "Form | None" = None
     check_batch: Callable[[Sequence[Asked]], list[str]] | None = None
 
@@ -68,6 +69,8 @@ def open_local(
     device: str | None = None,
     batch: int = 32,
     trust_remote_code: bool = False,
+    adapter: str | None = None,
+    boxes: str | None = None,
 ) -> Opened:
     """Open a model on this machine; under ``torchrun`` each process has a GPU of its own.
 
@@ -78,6 +81,8 @@ def open_local(
         device: as torch names it; None: a GPU if there is one.
         batch: most questions at a time.
         trust_remote_code: whether code that the checkpoint brings along may run.
+        adapter: the family that it is asked as, if not the one of its ``model_type``.
+        boxes: the convention that it answers in, if not its family's.
 
     Raises:
         UserError: if it cannot be opened, or there are more processes on this machine than GPUs.
@@ -86,7 +91,7 @@ def open_local(
     import torch
 
     from blindspot.evaluation.answerers.local import LocalAnswerer, check_batch
-    from blindspot.evaluation.families import family_of
+    from blindspot.evaluation.families import recognise
     from blindspot.evaluation.localisation.form import form_of
     from blindspot.model import load
     from blindspot.model.formats.folder import find, read_json
@@ -94,41 +99,51 @@ def open_local(
     load.quiet()
     folder = find(model, trust_remote_code)
     where = _device(device)
-    family = family_of(SimpleNamespace(model_type=read_json(folder / "config.json").get("model_type")))
+    family, known = recognise(adapter, str(read_json(folder / "config.json").get("model_type")))
     kind = family.dtype if dtype == "auto" and where.type == "cuda" else dtype
     opened, processor = load.load(folder, trust_remote_code, kind if kind == "auto" else getattr(torch, kind))
-    answerer = LocalAnswerer(opened, processor, batch=batch, device=where)
+    answerer = LocalAnswerer(opened, processor, family, batch, device=where)
     return Opened(
         answerer,
         family.prompts,
         lambda prompt: family.render(processor, prompt),
-        form_of(opened, processor, family),
+        known,
+        form_of(opened, processor, family, boxes),
         lambda asked: check_batch(answerer, asked),
     )
 
 
-def open_api(address: str, model: str | None, settings: Mapping[str, Any]) -> Opened:
-    """Ask a server. A model of a known family is asked as that family is, any other by the plain question.
+def open_api(
+    address: str, model: str | None, settings: Mapping[str, Any], adapter: str | None = None, boxes: str | None = None
+) -> Opened:
+    """Ask a server. A model whose name is one of a family is asked as that family is, any other by the plain question.
 
     Args:
         address: ends in ``/v1`` as a rule.
         model: its name there.
         settings: further arguments of `ApiAnswerer`.
+        adapter: the family that it is asked as, whatever its name.
+        boxes: the convention that it answers in.
 
     Raises:
-        UserError: if no model is named, or the address or the key cannot be used.
+        UserError: if no model is named, or the address, the key or the adapter cannot be used.
     """
     if model is None:
         raise UserError(f"{address} may serve several models; name one with --model")
     from blindspot.evaluation.answerers.api import ApiAnswerer
-    from blindspot.evaluation.families import FAMILIES
+    from blindspot.evaluation.families import recognise
 
-    named = (family for family in FAMILIES.values() if model in family.checkpoints)
-    return Opened(ApiAnswerer(address, model, **settings), next(named, FAMILIES["generic"]).prompts, as_text)
+    family, known = recognise(adapter, name=model)
+    return Opened(ApiAnswerer(address, model, **settings), family.prompts, as_text, known, _told(boxes, family.name))
 
 
-def open_recorded(path: Path, benchmarks: Sequence[Benchmark]) -> Opened:
+def open_recorded(path: Path, benchmarks: Sequence[Benchmark], boxes: str | None = None) -> Opened:
     """Give answers to one benchmark that a file holds.
+
+    Args:
+        path: of the file.
+        benchmarks: the one.
+        boxes: the convention of its boxes.
 
     Raises:
         UserError: if it cannot be read, or several benchmarks are asked: their questions have the same ids.
@@ -138,7 +153,17 @@ def open_recorded(path: Path, benchmarks: Sequence[Benchmark]) -> Opened:
         raise UserError(f"recorded answers are to one benchmark; say to which with --benchmarks (now {names})")
     from blindspot.evaluation.answerers.recorded import RecordedAnswerer
 
-    return Opened(RecordedAnswerer(path, benchmarks[0].name), "plain", as_text)
+    return Opened(RecordedAnswerer(path, benchmarks[0].name), "plain", as_text, form=_told(boxes, "generic"))
+
+
+def _told(boxes: str | None, family: str) -> "Form | None":
+    """The form of what is not on this machine."""
+    if boxes is None:
+        return None
+    from blindspot.evaluation.families import FAMILIES
+    from blindspot.evaluation.localisation.form import told
+
+    return told(boxes, FAMILIES[family])
 
 
 def _device(named: str | None) -> Any:

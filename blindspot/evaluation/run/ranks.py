@@ -66,9 +66,12 @@ def joined() -> Iterator[Ranks]:
         return
     import torch.distributed as dist
 
+    from blindspot.meeting import meet
+
     mine = not dist.is_initialized()
     if mine:
-        dist.init_process_group("gloo", timeout=_PATIENCE)
+        store, rank, world = meet()
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=_PATIENCE)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
     finally:

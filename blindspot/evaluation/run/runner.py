@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from blindspot.benchmarks.base import Collection
+from blindspot.benchmarks.scoring.boxes import CONVENTION
 from blindspot.errors import UserError
 from blindspot.evaluation.base import Answerer, Asked, Reply
 from blindspot.evaluation.prompts import Profile
 from blindspot.evaluation.run import answers
-from blindspot.evaluation.run.asking import Asking, first_of, share
+from blindspot.evaluation.run.asking import Asking, drawn, share
 from blindspot.evaluation.run.conditions import AS_PUBLISHED, Condition
 from blindspot.evaluation.run.folder import claim, versions
 from blindspot.evaluation.run.ranks import Ranks, joined
@@ -50,12 +51,14 @@ class _Task:
     def record(self) -> dict[str, Any]:
         """What its answers depend on, besides the model."""
         asked = [(one.id, answers.as_text(self.asking.prompt(one)), one.images) for one in self.questions]
+        boxes = {one.groups[CONVENTION] for one in self.questions if CONVENTION in one.groups}
         return {
             "form": self.collection.form,
             "digest": self.collection.digest,
             "questions": len(self.questions),
             "asked": fingerprint(asked),
             "notes": list(self.collection.notes),
+            **({"boxes": boxes.pop()} if boxes else {}),
         }
 
 
@@ -66,6 +69,7 @@ def evaluate(
     *,
     prompts: Profile,
     prompt_profile: str,
+    adapter: str | None = None,
     condition: Condition = AS_PUBLISHED,
     limit: int | None = None,
     report: Report | None = None,
@@ -80,8 +84,9 @@ def evaluate(
         out: run folder, on a disk that all processes see.
         prompts: makes the prompts.
         prompt_profile: its name.
+        adapter: the model's family, and how it was known; told, but no part of what a run is.
         condition: how the run departs from the benchmarks.
-        limit: only the first questions of each benchmark, whole sets; None: all.
+        limit: only so many questions of each benchmark, drawn by a fixed seed, whole sets; None: all.
         report: told ``(benchmark, answered, all)`` of this process, also what earlier calls answered.
 
     Raises:
@@ -89,8 +94,9 @@ def evaluate(
             was answered is kept.
     """
     tasks = [_task(collection, out, prompts, condition, limit) for collection in collections]
+    settings = {"prompts": prompt_profile, "condition": condition.to_dict(), "limit": limit}
     with joined() as ranks, _held(ranks, out):
-        ranks.first_does(lambda: _claim(out, tasks, answerer, prompt_profile, condition, limit))
+        ranks.first_does(lambda: _claim(out, tasks, answerer, adapter, settings))
         unanswered: dict[str, Mapping[str, str]] = {}
         for task in tasks:
             if answers.finished(task.folder, task.questions):
@@ -122,18 +128,17 @@ def _task(collection: Collection, out: Path, prompts: Profile, condition: Condit
     benchmark = collection.benchmark
     _refuse_twins(benchmark.name, collection.questions)
     asking = Asking(benchmark, condition.images(collection.images), prompts, condition.likelihood)
-    questions = first_of(condition.questions(collection.questions), limit)
+    questions = drawn(condition.questions(collection.questions), limit)
     return _Task(collection, asking, questions, out / benchmark.name)
 
 
 def _claim(
-    out: Path, tasks: Sequence[_Task], answerer: Answerer, prompts: str, condition: Condition, limit: int | None
+    out: Path, tasks: Sequence[_Task], answerer: Answerer, adapter: str | None, settings: Mapping[str, Any]
 ) -> None:
+    told = {} if adapter is None else {"adapter": adapter}
     identity = {
-        "answerer": answerer.identity,
-        "prompts": prompts,
-        "condition": condition.to_dict(),
-        "limit": limit,
+        "answerer": {**answerer.identity, **told},
+        **settings,
         "versions": versions(),
         "benchmarks": {task.name: task.record() for task in tasks},
     }

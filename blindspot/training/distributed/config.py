@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from blindspot.errors import UserError
+from blindspot.training.distributed.tracking import library_of
 
 Part = Literal["vision_tower", "multi_modal_projector", "language_model"]
 Stage = Literal["connector", "instruct"]
@@ -16,6 +17,8 @@ _RECIPE = (
     "batch", "lr", "encoder_lr", "frozen", "epochs", "steps", "warmup", "clip", "precision", "loss", "optimiser_states",
     "batching", "row_batch", "seed",
 )  # fmt: skip
+_SEEDS = 2**32
+"""Of these every step and shard has a seed of its own that torch takes."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,10 @@ class TrainConfig:
             raise UserError("loss llava_exact depends on LLaVA's micro-batches; give batching llava too")
         if not 0 <= self.warmup < 1 or self.workers < 0:
             raise UserError("warmup is a share of the steps, 0 to 1, and workers a number of processes, 0 or more")
+        if not 0 <= self.seed < _SEEDS:
+            raise UserError(f"seed must be 0 to {_SEEDS - 1}, got {self.seed}")
+        if self.tracker is not None:
+            library_of(self.tracker)
 
     def total_steps(self, samples: int) -> int:
         """Optimiser steps over this many samples; the last may be of fewer samples."""

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import HashStore
 
 from blindspot.errors import UserError
-from blindspot.training.distributed.meeting import meet
+from blindspot.meeting import meet
 
 
 @dataclass(frozen=True)

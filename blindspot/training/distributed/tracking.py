@@ -47,17 +47,21 @@ class Log:
             self._tracker.finish()
 
 
-def open_tracker(name: str, folder: Path) -> Tracker:
-    """A tracker that files under the name of the run's folder.
+def library_of(name: str) -> Any:
+    """The module of a tracker.
 
     Raises:
         UserError: if it is not installed.
     """
-    module = "torch.utils.tensorboard" if name == "tensorboard" else name
     try:
-        library: Any = importlib.import_module(module)
+        return importlib.import_module("torch.utils.tensorboard" if name == "tensorboard" else name)
     except ImportError as error:
         raise UserError(f"the tracker {name} is not installed ({error}); pip install {name}") from error
+
+
+def open_tracker(name: str, folder: Path) -> Tracker:
+    """A tracker that files under the name of the run's folder."""
+    library = library_of(name)
     if name == "tensorboard":
         return _TensorBoard(library.SummaryWriter(folder / "tensorboard"))
     library.init(project="blindspot", name=folder.name)

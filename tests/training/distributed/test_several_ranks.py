@@ -20,9 +20,9 @@ from toy_training import SMALL, ToySamples, toy_parts, write_rows
 from toy_worker import BASE, DEADLY, FATAL, base_variant
 
 import blindspot
+from blindspot.meeting import agree
 from blindspot.training.distributed.arm import train_arm
 from blindspot.training.distributed.loop import train
-from blindspot.training.distributed.meeting import agree
 from blindspot.training.distributed.order import Order, Shuffled
 
 HERE = Path(__file__).parent

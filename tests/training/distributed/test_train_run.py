@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from toy_training import ToySamples, toy_variant
 
 from blindspot.errors import UserError
 from blindspot.training.distributed import tracking
+from blindspot.training.distributed.arm import train_arm
 from blindspot.training.distributed.checkpoint import Checkpoints
 from blindspot.training.distributed.config import TrainConfig
 from blindspot.training.distributed.loading import Batches, Layout, batches_ahead
@@ -179,10 +181,17 @@ def test_a_tracker_hears_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert calls == [{"project": "blindspot", "name": tmp_path.name}, (1, {"loss": 2.0}), "finished"]
 
 
-def test_a_tracker_that_is_not_installed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> Any:
-        raise ModuleNotFoundError(f"No module named {name!r}")
-
-    monkeypatch.setattr(tracking.importlib, "import_module", missing)
-    with pytest.raises(UserError, match=r"tracker wandb is not installed .*pip install wandb"):
-        Log(tmp_path, 0, "wandb")
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"tracker": "wandb"}, r"tracker wandb is not installed .*pip install wandb"),
+        ({"seed": -1}, r"seed must be 0 to 4294967295, got -1"),
+        ({"seed": 2**32}, r"seed must be"),
+    ],
+)
+def test_a_missing_tracker_and_a_wrong_seed_are_one_line_before_a_model_is_opened(
+    wrong: dict[str, Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match=said):
+        train_arm(tmp_path / "nowhere", tmp_path / "rows.json", tmp_path, tmp_path / "out", "instruct", **wrong)
