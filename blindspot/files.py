@@ -14,6 +14,8 @@ from typing import Any
 
 from blindspot.errors import UserError
 
+PICTURE_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000")
+"""What `PIL.Image.open` may try. Some of its other readers start programs (EPS: Ghostscript) or are hardly tested."""
 LOCK = ".lock"
 SECONDS_TO_WAIT = 1.5  # for the processes of a run that was just killed
 
