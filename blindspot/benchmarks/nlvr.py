@@ -139,7 +139,7 @@ def boxes(path: Path, size: int) -> np.ndarray:
         UserError: if the file cannot be read as a picture, or the picture is laid out in another way.
     """
     try:
-        with Image.open(path, formats=("PNG",)) as opened:
+        with Image.open(path, formats=files.PICTURE_FORMATS) as opened:
             if opened.size != _PICTURE_SIZE:
                 width, height = opened.size
                 raise UserError(f"{path}: {width} x {height} pixels, but an NLVR picture has 400 x 100")
