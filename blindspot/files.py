@@ -9,7 +9,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from functools import cache
+from pathlib import Path, PurePath
 from typing import Any
 
 from blindspot.errors import UserError
@@ -124,6 +125,29 @@ def read_jsonl(path: Path) -> Iterator[Any]:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"cannot read {path}: not UTF-8 text") from error
+
+
+def inside(name: Any) -> bool:
+    """Whether what a file names is a path that stays, links aside, in the folder that it is relative to."""
+    return isinstance(name, str) and not PurePath(name).is_absolute() and ".." not in PurePath(name).parts
+
+
+def refuse_links_out(paths: Iterable[Path], folder: Path) -> None:
+    """Refuse pictures that a symbolic link fetches from elsewhere; the folder itself may be one.
+
+    Raises:
+        UserError: if a path ends, with links followed, neither in ``folder`` nor in the Hub's cache around it.
+    """
+    real = cache(os.path.realpath)
+    root = Path(os.path.realpath(folder))
+    around = next((above.parent for above in root.parents if above.name == "snapshots"), root)
+    root = around if (around / "blobs").is_dir() else root  # where the files of a snapshot are
+    for path in paths:
+        if not Path(os.path.realpath(path) if path.is_symlink() else real(path.parent)).is_relative_to(root):
+            raise UserError(
+                f"{folder}: {path.relative_to(folder)} leads out of it by a symbolic link; copy or mount it there, or "
+                "link the whole folder"
+            )
 
 
 def sha256_file(path: Path) -> str:

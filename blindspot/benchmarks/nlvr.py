@@ -17,7 +17,6 @@ from PIL import Image
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from blindspot import files
-from blindspot.benchmarks.forms.original import inside
 from blindspot.errors import UserError
 from blindspot.question import Question
 
@@ -53,7 +52,7 @@ class Nlvr:
 
 
 def _inside(name: str) -> str:
-    if not inside(name):
+    if not files.inside(name):
         raise ValueError("the picture lies outside of the folder")
     return name
 
@@ -119,6 +118,7 @@ def load_split(folder: Path, name: str) -> Split:
             images.append(image)
     if not questions:
         raise UserError(f"{source} holds no rows; {_EXPECTED}")
+    files.refuse_links_out(images, folder)
     return Split(name, tuple(questions), tuple(images))
 
 

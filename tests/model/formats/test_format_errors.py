@@ -56,6 +56,16 @@ def test_a_missing_shard(original: Path) -> None:
     assert the_reason(original) == f"it lacks shards that pytorch_model.bin.index.json names: {SHARD}; copy them too"
 
 
+@pytest.mark.parametrize("place", ["../{name}", "{folder}/{name}", 3])
+def test_a_shard_outside_the_folder_is_not_opened(original: Path, place: Any) -> None:
+    moved = (original / SHARD).rename(original.parent / SHARD)
+    index = original / "pytorch_model.bin.index.json"
+    where = place.format(folder=moved.parent, name=SHARD) if isinstance(place, str) else place
+    said = json.loads(index.read_text())["weight_map"]
+    edit(index, weight_map={name: where if shard == SHARD else shard for name, shard in said.items()})
+    assert the_reason(original) == f"{index.name} names {where!r}, which is no file in its folder; get it anew"
+
+
 def test_a_truncated_shard(original: Path) -> None:
     path = original / SHARD
     path.write_bytes(path.read_bytes()[:5000])
