@@ -118,13 +118,29 @@ def read_jsonl(path: Path) -> Iterator[Any]:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 try:
-                    yield json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    raise UserError(f"{path}:{number}: not a JSON line ({_reason(error)})") from None
+                    yield parse_json(line)
+                except ValueError as error:
+                    raise UserError(f"{path}:{number}: not a JSON line ({getattr(error, 'msg', error)})") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"cannot read {path}: not UTF-8 text") from error
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: if it is none; also for what Python's parser alone would fail on otherwise.
+    """
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise
+    except ValueError:
+        raise ValueError("an integer has too many digits") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def inside(name: Any) -> bool:
@@ -183,13 +199,6 @@ def _acquire(descriptor: int, run: Path) -> None:
 
 def _fill(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
-
-
-def _reason(error: ValueError | RecursionError) -> str:
-    """Why a line cannot be read; Python refuses integers of more than 4,300 digits with a ValueError."""
-    if isinstance(error, json.JSONDecodeError):
-        return error.msg
-    return "nested too deeply" if isinstance(error, RecursionError) else "an integer has too many digits"
 
 
 def _umask() -> int:

@@ -113,6 +113,13 @@ def test_every_picture_is_opened_by_the_readers_that_are_listed() -> None:
     assert not {"EPS", "PDF", "WMF", "FPX", "MIC"} & set(PICTURE_FORMATS)
 
 
+def test_json_is_parsed_in_one_place() -> None:
+    """Where thousands of brackets are the mistake of a file, not of the program."""
+    reading = re.compile(r"\bjson\.loads?\(|^from json import", re.MULTILINE)
+    found = {str(path.relative_to(PACKAGE)) for path in FILES if reading.search(path.read_text(encoding="utf-8"))}
+    assert found == {"files.py", "scenes/export.py"}  # the second shows it to others
+
+
 def test_files_are_short() -> None:
     lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
     assert not [f"{path}: {count} lines" for path, count in lines.items() if count > 400]

@@ -1,7 +1,6 @@
 """The authors' own files: rows of JSON or CSV beside folders of pictures."""
 
 import csv
-import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,10 +44,10 @@ def read_json(path: Path) -> Any:
         UserError: if it cannot be read or is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return files.parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: not JSON ({error}); get the file again") from error
 
 

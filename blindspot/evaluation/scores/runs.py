@@ -1,6 +1,5 @@
 """A run of `blindspot evaluate`, or a bare file of answers, read and scored."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.benchmarks.scoring import profile
 from blindspot.errors import UserError
 from blindspot.evaluation.scores.answers import Answers, read_answers
+from blindspot.files import parse_json
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def _info(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        info = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}; remove it to score the answers without it") from error
     if not isinstance(info, dict) or not isinstance(info.get("benchmarks", {}), dict):
         raise UserError(f"{path} is not the run.json of an evaluation; remove it to score the answers without it")

@@ -22,7 +22,7 @@ from blindspot.evaluation.base import Answerer, Asked, Reply
 from blindspot.evaluation.serving import completion, request
 from blindspot.evaluation.serving.batches import Batches
 from blindspot.evaluation.serving.refusal import Refusal
-from blindspot.files import fingerprint
+from blindspot.files import fingerprint, parse_json
 
 MOST_BYTES = 64 * 2**20
 """Of a request."""
@@ -196,8 +196,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get_content_type() != "application/json":  # which a web page may not send unasked
             raise Refusal(415, "send the request as application/json")
         try:
-            body = json.loads(content)
-        except (ValueError, RecursionError) as error:
+            body = parse_json(content)
+        except ValueError as error:
             raise Refusal(400, f"the body is not JSON: {error}") from error
         wanted = request.read(body, self.server.name)
         with self.server.room(wanted.pixels, self._gone):

@@ -4,7 +4,6 @@ Both readers map files into memory: a tensor's bytes are read when they are used
 never lies in memory as a whole.
 """
 
-import json
 import pickle
 import re
 import zipfile
@@ -16,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from blindspot.errors import UserError
-from blindspot.files import inside
+from blindspot.files import inside, parse_json
 
 Tensors = dict[str, Tensor]
 
@@ -63,7 +62,7 @@ def listed(names: Any) -> str:
 
 def _read_shards(index: Path) -> Tensors:
     try:
-        places: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        places: dict[str, str] = parse_json(index.read_text(encoding="utf-8"))["weight_map"]
         shards = sorted(set(places.values()), key=str)
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise UserError(f"{index.name} is no index of weights ({type(error).__name__}: {error})") from error

@@ -78,7 +78,7 @@ def test_a_truncated_safetensors_file(published: Path) -> None:
     assert the_reason(published).startswith("model-00001-of-00002.safetensors is damaged (")
 
 
-@pytest.mark.parametrize("index", [b"{", b"[]", b'{"metadata": {}}', b'{"weight_map": 3}'])
+@pytest.mark.parametrize("index", [b"{", b"[]", b'{"metadata": {}}', b'{"weight_map": 3}', b"[" * 10**5])
 def test_a_broken_index(original: Path, index: bytes) -> None:
     (original / "pytorch_model.bin.index.json").write_bytes(index)
     assert the_reason(original).startswith("pytorch_model.bin.index.json is no index of weights (")
