@@ -320,6 +320,7 @@ def test_what_a_get_carries_is_no_request(server: Server, toy: Toy, framing: str
         ("0.0.0.0", "192.0.2.7:8000", True),
         ("0.0.0.0", f"{socket.gethostname()}:8000", True),
         ("0.0.0.0", "rebound.example", False),
+        ("", "", False),
     ],
 )
 def test_it_answers_to_addresses_and_its_own_names_alone(toy: Toy, bound: str, host: str, taken: bool) -> None:

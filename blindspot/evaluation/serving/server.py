@@ -94,7 +94,9 @@ class Server(ThreadingMixIn, TCPServer):
     def is_called(self, host: str) -> bool:
         """Whether a Host header names this server: by an address, which no web page can make its own, or by name."""
         found = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^][:@/]+)(:\d+)?", host.lower())
-        name = found[1].strip("[]") if found else ""
+        if found is None:
+            return False
+        name = found[1].strip("[]")
         with suppress(ValueError):
             return bool(ipaddress.ip_address(name))
         return name in self._names
