@@ -3,15 +3,22 @@
 import os
 import platform
 import shutil
+import sys
 import tempfile
 import tomllib
-from importlib import metadata
+from contextlib import redirect_stdout
+from functools import cache
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from rich.markup import escape
 from rich.table import Table
+
+from blindspot.text import clean
 
 DISTRIBUTION = "spatial-blindspot"
 ROOT = Path(__file__).parents[1]
@@ -54,8 +61,9 @@ def report(runs: Path = Path("runs")) -> list[Check]:
     return [
         _python(needs),
         *(_package(requirement, needs.install) for requirement in core),
+        *_torchvision(),
         *(_extra_packages(extra, needs) for extra in extras),
-        *_devices(needs.install),
+        *_devices(),
         _memory(),
         *_disk(runs),
     ]
@@ -78,7 +86,7 @@ def as_table(checks: list[Check]) -> Table:
     for title in ("", "found", "", "what to do"):
         table.add_column(title, overflow="fold")
     for check in checks:
-        table.add_row(check.name, check.found, marks[check.state], check.mend)
+        table.add_row(escape(check.name), escape(check.found), marks[check.state], escape(check.mend))
     return table
 
 
@@ -120,17 +128,43 @@ def _package(requirement: Requirement, install: str) -> Check:
         return Check(requirement.name, "fault", "missing", install)
     if not requirement.specifier.contains(version, prereleases=True):
         return Check(requirement.name, "fault", f"{version}, needs {requirement.specifier}", install)
+    if fault := _fault(requirement.name):
+        return Check(requirement.name, "fault", f"{version}, does not load: {fault}", install)
     return Check(requirement.name, "ok", version)
+
+
+def _torchvision() -> list[Check]:
+    """Not needed, but transformers imports it where it is, and ends where it is not of torch's build."""
+    if (version := _version("torchvision")) is None:
+        return []
+    if fault := _fault("torchvision"):
+        mend = "pip uninstall torchvision (Blindspot does without), or install the one that belongs to this torch"
+        return [Check("torchvision", "fault", f"{version}, does not load: {fault}", mend)]
+    return [Check("torchvision", "ok", version)]
+
+
+def _fault(name: str) -> str:
+    """Why an installed distribution cannot be imported; empty if it can."""
+    own, name = name.replace("-", "_"), canonicalize_name(name)
+    modules = sorted(module for module, owners in _modules().items() if name in owners and not module.startswith("_"))
+    try:
+        with redirect_stdout(sys.stderr):  # some greet
+            import_module(own if own in modules or not modules else modules[0])
+    except Exception as error:  # what a broken installation raises has no common base
+        return clean(f"{type(error).__name__}: {error}", 200)
+    return ""
+
+
+@cache
+def _modules() -> dict[str, set[str]]:
+    """The distributions that every importable name is of."""
+    found = metadata.packages_distributions().items()
+    return {module: set(map(canonicalize_name, owners)) for module, owners in found}
 
 
 def _extra_packages(extra: str, needs: Needs) -> Check:
     wanted = [requirement for requirement in needs.requirements if _extra(requirement) == extra]
-    missing = [
-        requirement.name
-        for requirement in wanted
-        if (version := _version(requirement.name)) is None
-        or not requirement.specifier.contains(version, prereleases=True)
-    ]
+    missing = [requirement.name for requirement in wanted if _package(requirement, "").state != "ok"]
     if not missing:
         return Check(f"extra {extra}", "ok", "installed")
     return Check(f"extra {extra}", "note", f"optional; without {', '.join(missing)}", f"{needs.install}[{extra}]")
@@ -143,11 +177,11 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _devices(install: str) -> list[Check]:
+def _devices() -> list[Check]:
     try:
         import torch
-    except (ImportError, OSError) as error:
-        return [Check("torch loads", "fault", f"no: {error}", install)]
+    except Exception:  # told with the packages
+        return []
     cuda = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     found = [
         Check("CPU", "ok", f"{os.cpu_count()} cores, {torch.get_num_threads()} torch threads"),

@@ -9,11 +9,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from functools import cache
+from pathlib import Path, PurePath
 from typing import Any
 
 from blindspot.errors import UserError
 
+PICTURE_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000")
+"""What `PIL.Image.open` may try. Some of its other readers start programs (EPS: Ghostscript) or are hardly tested."""
 LOCK = ".lock"
 SECONDS_TO_WAIT = 1.5  # for the processes of a run that was just killed
 
@@ -115,13 +118,52 @@ def read_jsonl(path: Path) -> Iterator[Any]:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 try:
-                    yield json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    raise UserError(f"{path}:{number}: not a JSON line ({_reason(error)})") from None
+                    yield parse_json(line)
+                except ValueError as error:
+                    raise UserError(f"{path}:{number}: not a JSON line ({getattr(error, 'msg', error)})") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"cannot read {path}: not UTF-8 text") from error
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: if it is none; also for what Python's parser alone would fail on otherwise.
+    """
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise
+    except ValueError:
+        raise ValueError("an integer has too many digits") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def inside(name: Any) -> bool:
+    """Whether what a file names is a path that stays, links aside, in the folder that it is relative to."""
+    return isinstance(name, str) and not PurePath(name).is_absolute() and ".." not in PurePath(name).parts
+
+
+def refuse_links_out(paths: Iterable[Path], folder: Path) -> None:
+    """Refuse pictures that a symbolic link fetches from elsewhere; the folder itself may be one.
+
+    Raises:
+        UserError: if a path ends, with links followed, neither in ``folder`` nor in the Hub's cache around it.
+    """
+    real = cache(os.path.realpath)
+    root = Path(os.path.realpath(folder))
+    around = next((above.parent for above in root.parents if above.name == "snapshots"), root)
+    root = around if (around / "blobs").is_dir() else root  # where the files of a snapshot are
+    for path in paths:
+        if not Path(os.path.realpath(path) if path.is_symlink() else real(path.parent)).is_relative_to(root):
+            raise UserError(
+                f"{folder}: {path.relative_to(folder)} leads out of it by a symbolic link; copy or mount it there, or "
+                "link the whole folder"
+            )
 
 
 def sha256_file(path: Path) -> str:
@@ -157,13 +199,6 @@ def _acquire(descriptor: int, run: Path) -> None:
 
 def _fill(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
-
-
-def _reason(error: ValueError | RecursionError) -> str:
-    """Why a line cannot be read; Python refuses integers of more than 4,300 digits with a ValueError."""
-    if isinstance(error, json.JSONDecodeError):
-        return error.msg
-    return "nested too deeply" if isinstance(error, RecursionError) else "an integer has too many digits"
 
 
 def _umask() -> int:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 import blindspot
+from blindspot.files import PICTURE_FORMATS
 from blindspot.studies.loading import load_study
 
 ROOT = Path(__file__).parents[1]
@@ -96,6 +97,27 @@ def test_the_rule_itself_notices_an_offence() -> None:
     assert not _allowed("blindspot.evaluation.miniature", reporting)
     assert _allowed("blindspot.evaluation.statistics", reporting)
     assert _allowed("blindspot.question", scenes)
+
+
+def test_every_picture_is_opened_by_the_readers_that_are_listed() -> None:
+    """Pillow alone would try all of its readers, one of which starts Ghostscript."""
+    calls = [
+        (path, node)
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Image.open")
+    ]
+    opened = [(f"{path}:{node.lineno}", {k.arg: ast.unparse(k.value) for k in node.keywords}) for path, node in calls]
+    assert opened
+    assert not [where for where, given in opened if not given.get("formats", "").endswith("PICTURE_FORMATS")]
+    assert not {"EPS", "PDF", "WMF", "FPX", "MIC"} & set(PICTURE_FORMATS)
+
+
+def test_json_is_parsed_in_one_place() -> None:
+    """Where thousands of brackets are the mistake of a file, not of the program."""
+    reading = re.compile(r"\bjson\.loads?\(|^from json import", re.MULTILINE)
+    found = {str(path.relative_to(PACKAGE)) for path in FILES if reading.search(path.read_text(encoding="utf-8"))}
+    assert found == {"files.py", "scenes/export.py"}  # the second shows it to others
 
 
 def test_files_are_short() -> None:

@@ -17,6 +17,7 @@ from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
 from blindspot.benchmarks.forms import cells, original
 from blindspot.benchmarks.forms.table import Row, Table
 from blindspot.errors import UserError
+from blindspot.files import PICTURE_FORMATS
 from blindspot.question import Question
 
 SIZES = {"small": 32**2, "medium": 96**2, "large": float("inf")}
@@ -75,7 +76,7 @@ def _refuse_resized(table: Table) -> None:
     for row in table.rows:
         path = paths.paths[row.images[0]]
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=PICTURE_FORMATS) as image:
                 size = f"{image.width}x{image.height}"
         except OSError as error:
             raise row.error(f"cannot read the picture {path}: {error}") from error

@@ -17,7 +17,6 @@ from PIL import Image
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from blindspot import files
-from blindspot.benchmarks.forms.original import inside
 from blindspot.errors import UserError
 from blindspot.question import Question
 
@@ -53,7 +52,7 @@ class Nlvr:
 
 
 def _inside(name: str) -> str:
-    if not inside(name):
+    if not files.inside(name):
         raise ValueError("the picture lies outside of the folder")
     return name
 
@@ -119,6 +118,7 @@ def load_split(folder: Path, name: str) -> Split:
             images.append(image)
     if not questions:
         raise UserError(f"{source} holds no rows; {_EXPECTED}")
+    files.refuse_links_out(images, folder)
     return Split(name, tuple(questions), tuple(images))
 
 
@@ -139,7 +139,7 @@ def boxes(path: Path, size: int) -> np.ndarray:
         UserError: if the file cannot be read as a picture, or the picture is laid out in another way.
     """
     try:
-        with Image.open(path, formats=("PNG",)) as opened:
+        with Image.open(path, formats=files.PICTURE_FORMATS) as opened:
             if opened.size != _PICTURE_SIZE:
                 width, height = opened.size
                 raise UserError(f"{path}: {width} x {height} pixels, but an NLVR picture has 400 x 100")

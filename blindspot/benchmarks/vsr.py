@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from blindspot import files
 from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
 from blindspot.benchmarks.forms import cells, original, tsv
 from blindspot.benchmarks.forms.table import Row, Table
@@ -31,7 +32,7 @@ def links(folder: Path) -> dict[str, str]:
         UserError: if the rows are not there, or name a path outside of the folder.
     """
     rows = original.read_rows(folder / TEST)
-    if outside := [row["image"] for row in rows if not original.inside(str(row.get("image")))]:
+    if outside := [row["image"] for row in rows if not files.inside(str(row.get("image")))]:
         raise UserError(f"{folder / TEST}: the picture {outside[0]!r} lies outside of the folder; get the file again")
     return {f"images/{row['image']}": str(row["image_link"]) for row in rows if "image" in row and "image_link" in row}
 

@@ -25,9 +25,19 @@ def one_line_errors() -> Iterator[None]:
         print("interrupted; the same command continues", file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except Exception as error:
+        if strange := _of_torchvision(error):
+            print(f"error: torchvision does not load ({strange}); `blindspot doctor` says what to do", file=sys.stderr)
+            raise typer.Exit(EXIT_USER) from None
         from blindspot.studies.crew import StepFailure
 
         if not isinstance(error, StepFailure):
             raise
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(EXIT_BUG) from None
+
+
+def _of_torchvision(error: BaseException | None) -> str:
+    """What torchvision, which transformers imports where it finds it, says of a torch that it was not built for."""
+    while error is not None and "torchvision" not in str(error):
+        error = error.__cause__ or error.__context__
+    return clean(str(error), 200) if error else ""

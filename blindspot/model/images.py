@@ -1,5 +1,7 @@
 """Image files as RGB pictures, or one line that says what is wrong with them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -7,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from blindspot.errors import UserError
+from blindspot.files import PICTURE_FORMATS
 
 MOST_ELONGATED = 200
 
@@ -52,14 +55,25 @@ def decode(file: BinaryIO, name: str) -> Image.Image:
     Raises:
         UserError: if it is not an image that can be read.
     """
+    with opened(file, name) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        shown = _eight_bit(name, image, image.format)
+        if shown.mode != "RGB":
+            return shown.convert("RGB")
+        shown.load()  # as it is: a conversion would copy it
+        return shown
+
+
+@contextmanager
+def opened(file: BinaryIO, name: str) -> Iterator[Image.Image]:
+    """An image file of which the header alone has been read; what fails inside the block is its fault.
+
+    Raises:
+        UserError: if it is not an image that can be read.
+    """
     try:
-        with Image.open(file) as image:
-            ImageOps.exif_transpose(image, in_place=True)
-            shown = _eight_bit(name, image, image.format)
-            if shown.mode != "RGB":
-                return shown.convert("RGB")
-            shown.load()  # as it is: a conversion would copy it
-            return shown
+        with Image.open(file, formats=PICTURE_FORMATS) as image:
+            yield image
     except UserError:
         raise
     except UnidentifiedImageError as error:

@@ -1,10 +1,9 @@
 """Everything that is made from ``results.json``: tables, figures, the page."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from blindspot.files import write_text
+from blindspot.files import parse_json, write_text
 from blindspot.reporting.arms_diagnosed import follows, load_arms
 from blindspot.reporting.collect import VERSION, collect
 from blindspot.reporting.diagnosis import stage_figure_of_arms
@@ -41,7 +40,7 @@ def write_report(run: Path) -> Path:
 
 def _stored(run: Path) -> dict[str, Any] | None:
     try:
-        results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+        results = parse_json((run / "results.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return results if isinstance(results, dict) and results.get("version") == VERSION else None

@@ -1,6 +1,5 @@
 """A page about training runs of real size: curves of loss and throughput, what it cost, what was left out."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from matplotlib.ticker import LogFormatter
 from pydantic import BaseModel, Field, FiniteFloat, PositiveFloat, ValidationError
 
 from blindspot.errors import UserError
-from blindspot.files import write_text
+from blindspot.files import parse_json, write_text
 from blindspot.reporting.figure_style import HUES, LIGHT, stroke, style
 from blindspot.reporting.html import render
 from blindspot.reporting.sheet import Drawn, Sheet, legend_height, write_drawn
@@ -156,14 +155,14 @@ def _records(run: Path) -> list[Path]:
 
 def _read(run: Path, folder: Path) -> Trained:
     try:
-        record = dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
+        record = dict(parse_json((folder / RECORD).read_text(encoding="utf-8")))
         lines = (folder / LOG).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"cannot read the training run in {folder}: {error}") from error
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            rows.append(Step.model_validate(json.loads(line)))
+            rows.append(Step.model_validate(parse_json(line)))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the row"

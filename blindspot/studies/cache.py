@@ -1,13 +1,12 @@
 """Step folders: what makes one complete, and how damage is noticed."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from blindspot.errors import UserError
-from blindspot.files import fingerprint, sha256_file, write_json
+from blindspot.files import fingerprint, parse_json, sha256_file, write_json
 from blindspot.studies.step import Step
 
 DONE = "done.json"
@@ -103,7 +102,7 @@ def mark_done(folder: Path, step: Step, seconds: float, inputs: Mapping[str, str
 
 def _parse(text: bytes) -> Done | None:
     try:
-        done = Done(**json.loads(text))
+        done = Done(**parse_json(text))
     except (ValueError, TypeError):
         return None
     tables = (done.files, done.inputs)

@@ -1,10 +1,10 @@
 """The run folder: one study at one scale, with room for what will be written."""
 
-import json
 import shutil
 from pathlib import Path
 
 from blindspot.errors import UserError
+from blindspot.files import parse_json
 from blindspot.studies.arms import Arm, expand_arms
 from blindspot.studies.cost import parameters
 from blindspot.studies.schema import Study
@@ -20,7 +20,7 @@ def refuse_other_study(run: Path, study: Study) -> None:
         UserError: if the folder holds another one.
     """
     try:
-        plan = json.loads((run / "plan.json").read_text(encoding="utf-8"))
+        plan = parse_json((run / "plan.json").read_text(encoding="utf-8"))
         held = (plan["study"], plan["scale"])
     except (OSError, ValueError, KeyError, TypeError):
         return  # no plan, or one that was cut short: it is written anew

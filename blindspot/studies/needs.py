@@ -1,11 +1,11 @@
 """What a study reads, what of it is here, and how to get the rest. Looks at the disk only, never at the network."""
 
-import json
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from blindspot.files import parse_json
 from blindspot.studies.arms import STAGES, Arm
 from blindspot.studies.datasets import Source, sources
 from blindspot.studies.sizes import EncoderSize, LanguageSize, local_folder
@@ -76,7 +76,7 @@ def _lacking(folder: Path, reads_text: bool) -> str:
         index = folder / f"{whole}.index.json"
         if index.is_file():
             try:
-                shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+                shards = set(parse_json(index.read_text(encoding="utf-8"))["weight_map"].values())
             except (OSError, ValueError, KeyError, AttributeError):
                 return f"a readable {index.name}"
             absent = sorted(shard for shard in shards if not (folder / str(shard)).is_file())

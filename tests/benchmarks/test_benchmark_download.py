@@ -26,18 +26,25 @@ class Server(ThreadingHTTPServer):
     """Serves one content under every path but ``/none``.
 
     Attributes:
+        content: that it serves.
+        said: further headers: what the content is, and which of its versions.
         limit: bytes after which a response breaks off.
         ranges: whether it can continue.
+        heeds: whether it looks at If-Range.
+        slip: bytes from where it was asked to continue to where it does.
         asked: the Range headers it got.
     """
 
     daemon_threads = True
     limit: int | None = None
-    ranges = True
+    ranges = heeds = True
+    slip = 0
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[str | None] = []
+        self.content = CONTENT
+        self.said = {"ETag": '"one"'}
 
     @property
     def url(self) -> str:
@@ -52,14 +59,20 @@ class Handler(BaseHTTPRequestHandler):
         if self.path.endswith("/none"):
             self.send_error(404)
             return
-        start = int(re.findall(r"\d+", wanted)[0]) if wanted and server.ranges else 0
-        if start >= len(CONTENT):
+        same = self.headers.get("If-Range") in (None, *server.said.values()) or not server.heeds
+        start = int(re.findall(r"\d+", wanted)[0]) + server.slip if wanted and server.ranges and same else 0
+        whole = len(server.content)
+        if start >= whole:
             self.send_error(416)
             return
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(CONTENT) - start))
+        self.send_header("Content-Length", str(whole - start))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{whole - 1}/{whole}")
+        for name, value in server.said.items():
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(CONTENT[start : server.limit])
+        self.wfile.write(server.content[start : server.limit])
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -94,30 +107,83 @@ def nobody(*_: Any, **__: Any) -> None:
 class TestFetch:
     def test_a_broken_download_is_continued(self, tmp_path: Path, server: Server, refused: Callable[..., str]) -> None:
         told: list[tuple[str, int, int | None]] = []
-        server.limit = 1000
+        server.limit = 828  # what follows begins with "<", as web pages do
         message = refused(fetch, f"{server.url}/x", tmp_path / "x")
         assert "run the same command again to continue" in message
         assert not (tmp_path / "x").exists()
         server.limit = None
         fetch(f"{server.url}/x", tmp_path / "x", lambda *progress: told.append(progress))
         assert (tmp_path / "x").read_bytes() == CONTENT
-        assert server.asked == [None, "bytes=1000-"]
+        assert server.asked == [None, "bytes=828-"]
         assert told[-1] == ("x", len(CONTENT), len(CONTENT))
         assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
-    def test_a_server_that_cannot_continue_begins_again(self, tmp_path: Path, server: Server) -> None:
-        (tmp_path / ".x.part").write_bytes(b"old")
-        server.ranges = False
-        fetch(f"{server.url}/x", tmp_path / "x")
-        assert (tmp_path / "x").read_bytes() == CONTENT
-
-    def test_a_part_longer_than_the_file_is_thrown_away(
-        self, tmp_path: Path, server: Server, refused: Callable[..., str]
+    @pytest.mark.parametrize(
+        ("said", "changed", "heeds", "goes_on"),
+        [
+            ({"Last-Modified": "Mon, 05 Oct 2026"}, {"Last-Modified": "Mon, 05 Oct 2026"}, True, True),
+            ({"ETag": '"one"'}, {"ETag": '"two"'}, True, True),
+            ({"Last-Modified": "Mon, 05 Oct 2026"}, {"Last-Modified": "Tue, 06 Oct 2026"}, True, True),
+            ({"ETag": '"one"'}, {"ETag": '"two"'}, False, True),
+            ({"ETag": 'W/"one"'}, {"ETag": 'W/"one"'}, True, False),
+            ({}, {}, True, False),
+        ],
+    )
+    def test_a_file_that_has_changed_is_not_mixed(
+        self,
+        tmp_path: Path,
+        server: Server,
+        refused: Callable[..., str],
+        said: dict[str, str],
+        changed: dict[str, str],
+        heeds: bool,
+        goes_on: bool,
     ) -> None:
-        (tmp_path / ".x.part").write_bytes(CONTENT * 2)
+        server.said, server.limit, server.heeds = said, 1000, heeds
+        refused(fetch, f"{server.url}/x", tmp_path / "x")
+        server.said, server.limit = changed, None
+        if said != changed or not goes_on:  # else the file is what it was
+            server.content = bytes(reversed(CONTENT))
+        if not heeds:
+            assert "not the one that was begun" in refused(fetch, f"{server.url}/x", tmp_path / "x")
+        fetch(f"{server.url}/x", tmp_path / "x")
+        assert (tmp_path / "x").read_bytes() == server.content
+        assert server.asked[1] == ("bytes=1000-" if goes_on else None)
+
+    @pytest.mark.parametrize("slip", [-500, 500, len(CONTENT)])
+    def test_what_is_sent_from_elsewhere_is_thrown_away(
+        self, tmp_path: Path, server: Server, refused: Callable[..., str], slip: int
+    ) -> None:
+        server.limit = 1000
+        refused(fetch, f"{server.url}/x", tmp_path / "x")
+        server.limit, server.slip = None, slip
         assert "not the one that was begun" in refused(fetch, f"{server.url}/x", tmp_path / "x")
         fetch(f"{server.url}/x", tmp_path / "x")
         assert (tmp_path / "x").read_bytes() == CONTENT
+
+    def test_a_server_that_cannot_continue_begins_again(
+        self, tmp_path: Path, server: Server, refused: Callable[..., str]
+    ) -> None:
+        server.limit = 1000
+        refused(fetch, f"{server.url}/x", tmp_path / "x")
+        server.limit, server.ranges = None, False
+        fetch(f"{server.url}/x", tmp_path / "x")
+        assert (tmp_path / "x").read_bytes() == CONTENT
+
+    @pytest.mark.parametrize(
+        ("kind", "page"), [("text/html; charset=utf-8", b"Please sign in"), ("image/jpeg", b"\n<!DOCTYPE html>gone")]
+    )
+    def test_a_web_page_is_not_the_file_and_does_no_harm_to_what_is_there(
+        self, tmp_path: Path, server: Server, refused: Callable[..., str], kind: str, page: bytes
+    ) -> None:
+        server.limit = 1000
+        refused(fetch, f"{server.url}/x", tmp_path / "x")
+        server.said, server.content = {"Content-Type": kind}, page
+        assert "a web page" in refused(fetch, f"{server.url}/x", tmp_path / "x")
+        server.said, server.content, server.limit = {"ETag": '"one"'}, CONTENT, None
+        fetch(f"{server.url}/x", tmp_path / "x")
+        assert (tmp_path / "x").read_bytes() == CONTENT
+        assert server.asked[2] == "bytes=1000-"
 
     def test_two_processes_do_not_write_one_file(
         self, tmp_path: Path, server: Server, refused: Callable[..., str]

@@ -216,6 +216,31 @@ def test_a_picture_is_taken_from_the_folder_of_the_data_alone(
     assert "1 of 1 pictures are not below" in refused(find("tallyqa").read, path)
 
 
+@pytest.mark.parametrize("link", ["tallyqa", "tallyqa/images", "tallyqa/images/VG", "tallyqa/images/VG/1.png"])
+def test_a_picture_behind_a_link_out_of_the_folder_is_not_taken(
+    tmp_path: Path, published: Any, refused: Callable[..., str], link: str
+) -> None:
+    row = {"image": "VG/1.png", "question": "q", "question_id": 1, "answer": 1, "issimple": True}
+    (tmp_path / "elsewhere").mkdir()
+    published.json(tmp_path / "tallyqa" / "test.json", [row])
+    published.pictures(tmp_path / "tallyqa" / "images", ["VG/1.png"])
+    inside = (tmp_path / link).rename(tmp_path / "elsewhere" / "it")
+    (tmp_path / link).symlink_to(inside)
+    if link == "tallyqa":  # the folder itself may lie anywhere
+        assert len(find("tallyqa").read(tmp_path / link).questions) == 1
+    else:
+        assert "VG/1.png leads out of it by a symbolic link" in refused(find("tallyqa").read, tmp_path / "tallyqa")
+
+
+def test_links_of_the_hubs_cache_are_followed(tmp_path: Path, published: Any) -> None:
+    row = {"image": "1.png", "question": "q", "question_id": 1, "answer": 1, "issimple": True}
+    snapshot = tmp_path / "datasets--a--b" / "snapshots" / "abc"
+    published.json(snapshot / "test.json", [row])
+    published.pictures(tmp_path / "datasets--a--b" / "blobs", ["0123.png"])
+    (snapshot / "1.png").symlink_to("../../blobs/0123.png")
+    assert len(find("tallyqa").read(snapshot).questions) == 1
+
+
 def test_a_picture_is_not_downloaded_to_another_folder(
     tmp_path: Path, published: Any, refused: Callable[..., str]
 ) -> None:

@@ -88,6 +88,13 @@ def the_message(call: Callable[[], Any]) -> str:
     return message
 
 
+def test_a_picture_behind_a_link_out_of_the_folder_is_refused(own: Path, tmp_path: Path) -> None:
+    images = (own / "test" / "images").rename(tmp_path / "images")
+    (own / "test" / "images").symlink_to(images)
+    with pytest.raises(UserError, match="leads out of it by a symbolic link"):
+        nlvr.load(own)
+
+
 def test_questions_carry_sentence_answer_groups_and_picture(official: Path) -> None:
     train = nlvr.load(official).train
     assert len(train.questions) == len(train.images) == 12

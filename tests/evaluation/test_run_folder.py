@@ -117,7 +117,7 @@ def test_a_full_disk_is_one_line_and_costs_no_answer(tmp_path: Path) -> None:
     assert len(kept) > 900 and kept == [f"q{number}" for number in range(len(kept))]
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"id": "q0"}', "3"])
+@pytest.mark.parametrize("line", ["{", "[]", '{"id": "q0"}', "3", "[" * 100_000])
 def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "answers.part.jsonl").write_text(f'{{"id":"a","raw":"","stopped":"end"}}\n{line}\n')
     with pytest.raises(UserError, match=r"answers\.part\.jsonl:2: not an answer"):

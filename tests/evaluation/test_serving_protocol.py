@@ -135,9 +135,9 @@ def test_what_is_not_done_is_refused(fields: dict[str, Any], status: int, messag
         ("data:image/png,rawbytes", "fetches nothing"),
         (None, "fetches nothing"),
         ("data:image/png;base64,%%%%", "cannot be decoded"),
-        (url(b""), "cannot be read"),
-        (url(b"<svg/>"), "cannot be read"),
-        (url(png(200, 200)[:-30]), "cannot be read"),
+        (url(b""), "no known image format"),
+        (url(b"<svg/>"), "no known image format"),
+        (url(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"), "no known image format"),
     ],
 )
 def test_a_picture_is_a_whole_file_in_a_data_url(address: Any, message: str) -> None:
@@ -145,11 +145,12 @@ def test_a_picture_is_a_whole_file_in_a_data_url(address: Any, message: str) -> 
         request.read(shown({"type": "image_url", "image_url": {"url": address}}), "toy")
 
 
-def test_a_picture_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pictures_of_a_request_have_most_pixels_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request, "MOST_PIXELS", 100)
-    assert request.picture(url(png(10, 10))) == png(10, 10)
-    with pytest.raises(Refusal, match="11 x 10 pixels; 100 are the most"):
-        request.picture(url(png(11, 10)))
+    small, large = ({"type": "image_url", "image_url": url(png(width, 10))} for width in (5, 6))
+    assert request.read(shown(small, small), "toy").pixels == 100
+    with pytest.raises(Refusal, match="110 pixels together; 100 are the most"):
+        request.read(shown(small, large), "toy")
 
 
 def test_a_request_has_a_largest_number_of_pictures() -> None:

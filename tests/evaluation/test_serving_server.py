@@ -1,17 +1,20 @@
 """The server as clients meet it, with an answerer that does what it is told."""
 
+import base64
 import http.client
+import io
 import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import httpx2
 import pytest
+from PIL import Image
 
 from blindspot.errors import UserError
 from blindspot.evaluation.answerers.api import ApiAnswerer
@@ -44,8 +47,8 @@ class Toy:
 
 
 @contextmanager
-def served(toy: Toy, batch: int = 8) -> Iterator[Server]:
-    server = Server("127.0.0.1", 0)
+def served(toy: Toy, batch: int = 8, host: str = "127.0.0.1") -> Iterator[Server]:
+    server = Server(host, 0)
     server.start(toy, "toys/toy", batch)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -79,6 +82,25 @@ def post(server: Server, value: Any, **more: Any) -> httpx2.Response:
 
 def get(server: Server, path: str) -> httpx2.Response:
     return httpx2.get(server.address.removesuffix("/v1") + path, trust_env=False)
+
+
+def wire(server: Server, request: bytes, wait: float = 5) -> bytes:
+    """What the server sends until it hangs up, or for as long as it is waited for."""
+    heard = b""
+    with socket.create_connection(server.server_address[:2], timeout=wait) as client:  # pyright: ignore[reportArgumentType]
+        client.sendall(request)
+        with suppress(TimeoutError):
+            while piece := client.recv(2**16):
+                heard += piece
+            return heard + b"END"
+    return heard
+
+
+def raw(text: str, *headers: str) -> bytes:
+    """A question as bytes; of its own headers it has all but the length."""
+    content = json.dumps(body(text)).encode()
+    lines = ("POST /v1/chat/completions HTTP/1.1", "Host: localhost", "Content-Type: application/json", *headers)
+    return "\r\n".join(lines).format(len(content)).encode() + b"\r\n\r\n" + content
 
 
 def until(condition: Callable[[], Any]) -> None:
@@ -162,7 +184,8 @@ def test_a_client_that_goes_away_is_no_event(server: Server, toy: Toy, capfd: py
     toy.free.clear()
     for content in (b'{"half', json.dumps(body("whole")).encode()):
         with socket.create_connection(server.server_address[:2]) as client:  # pyright: ignore[reportArgumentType]
-            head = b"POST /v1/chat/completions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: "
+            head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            head += b"Content-Length: "
             client.sendall(head + str(len(json.dumps(body("whole")))).encode() + b"\r\n\r\n" + content)
             until(lambda content=content: toy.batches or content.startswith(b'{"half'))
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")  # a reset, not a farewell
@@ -236,9 +259,109 @@ def test_a_length_that_is_no_number_of_bytes_is_refused(server: Server, length: 
 def test_a_client_that_never_finishes_is_left(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving._Handler, "timeout", 0.1)
     with served(toy) as server, socket.create_connection(server.server_address[:2]) as client:  # pyright: ignore[reportArgumentType]
-        client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")
+        client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         client.settimeout(5)
         assert client.recv(100) == b""
+
+
+def test_clients_that_have_gone_are_not_computed(server: Server, toy: Toy) -> None:
+    toy.free.clear()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(post, server, body("first"))
+        until(lambda: toy.batches)
+        assert wire(server, raw("gone", "Content-Length: {}"), wait=0.2) == b""
+        time.sleep(0.5)
+        toy.free.set()
+        assert first.result().status_code == 200
+    assert post(server, body("next")).status_code == 200
+    assert toy.batches == [["first"], ["next"]]
+
+
+HIDDEN = raw("hidden", "Content-Length: {}")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        raw("q", "Content-Length: {}", "Transfer-Encoding: chunked").replace(b"\r\n\r\n", b"\r\n\r\n0\r\n\r\n"),
+        raw("q", "Content-Length: {}", "Content-Length: 5"),
+        raw("q", "Content-Length: 5", "Content-Length: {}"),
+        raw("q", "Content-Length: {}, 5"),
+        raw("q", "Content-Length: {}", "Content-Length : 5"),
+        raw("q", "X", "Content-Length: {}"),
+        raw("q", "Content-Length: {}", "Host: localhost"),
+    ],
+)
+def test_what_two_readers_could_take_for_different_requests_ends_the_connection(
+    server: Server, toy: Toy, request_: bytes
+) -> None:
+    answer = wire(server, request_ + HIDDEN)
+    assert answer.startswith(b"HTTP/1.1 4") and answer.count(b"HTTP/1.1") == 1 and answer.endswith(b"END")
+    assert toy.batches == []
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: {}", "Transfer-Encoding: chunked"])
+def test_what_a_get_carries_is_no_request(server: Server, toy: Toy, framing: str) -> None:
+    head = f"GET /health HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n".format(len(HIDDEN)).encode()
+    assert wire(server, head + HIDDEN, wait=0.5).count(b"HTTP/1.1") == 1
+    assert toy.batches == []
+
+
+@pytest.mark.parametrize(
+    ("bound", "host", "taken"),
+    [
+        ("127.0.0.1", "LocalHost:80", True),
+        ("127.0.0.1", "[::1]:8000", True),
+        ("127.0.0.1", "rebound.example", False),
+        ("127.0.0.1", "127.0.0.1.rebound.example:8000", False),
+        ("127.0.0.1", "localhost@rebound.example", False),
+        ("127.0.0.1", "", False),
+        ("localhost", "localhost", True),
+        ("0.0.0.0", "192.0.2.7:8000", True),
+        ("0.0.0.0", f"{socket.gethostname()}:8000", True),
+        ("0.0.0.0", "rebound.example", False),
+        ("", "", False),
+    ],
+)
+def test_it_answers_to_addresses_and_its_own_names_alone(toy: Toy, bound: str, host: str, taken: bool) -> None:
+    """A web page can make a name of its own lead here, and could then read the answers."""
+    with served(toy, host=bound) as server:
+        request_ = HIDDEN.replace(b"Host: localhost", f"Host: {host}".encode()) + HIDDEN
+        answer = wire(server, request_, wait=0.5)
+    assert (answer.startswith(b"HTTP/1.1 200"), bool(toy.batches)) == (taken, taken)
+    assert taken or (answer.startswith(b"HTTP/1.1 4") and answer.endswith(b"END"))
+
+
+def test_a_request_without_a_host_is_refused(server: Server) -> None:
+    assert wire(server, b"GET /health HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 4")
+
+
+def test_a_request_has_most_pixels_and_so_have_all_together(toy: Toy) -> None:
+    file = io.BytesIO()
+    Image.new("1", (8000, 8000)).save(file, "PNG")  # 64 million pixels in 8 kB
+    url = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+    def shown(count: int) -> dict[str, Any]:
+        content = [{"type": "image_url", "image_url": url}] * count
+        return body("", messages=[{"role": "user", "content": content}])
+
+    toy.free.clear()
+    with served(toy, batch=50) as server, ThreadPoolExecutor(9) as pool:
+        refused = post(server, shown(2))
+        assert refused.status_code == 400 and "64,000,000" in refused.json()["error"]["message"]
+        first = pool.submit(post, server, body("first"))
+        until(lambda: toy.batches)
+        rest = [pool.submit(post, server, shown(1)) for _ in range(5)]
+        time.sleep(1)
+        toy.free.set()
+        assert {future.result().status_code for future in [first, *rest]} == {200}
+    assert sum(map(len, toy.batches)) == 6 and max(map(len, toy.batches)) <= 2
+
+
+def test_refusals_hold_no_addresses_of_this_process(server: Server) -> None:
+    part = {"type": "image_url", "image_url": "data:image/png;base64,AAAA"}
+    refused = post(server, body("", messages=[{"role": "user", "content": [part]}]))
+    assert refused.status_code == 400 and "known image format" in refused.text and "0x" not in refused.text
 
 
 def test_stopping_finishes_the_batch_under_way_and_refuses_the_rest(toy: Toy) -> None:

@@ -363,6 +363,7 @@ def test_hostile_labels_can_be_drawn(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("{", "cannot read"),
+        ("[" * 100_000, "nested too deeply"),
         ("[]", "the file"),
         ('{"tables": [{"name": "x", "title": "y", "rows": [{"value": "much"}]}]}', "value is no number"),
         ('{"tables": [{"name": "x", "title": "y", "rows": [{"value": true}]}]}', "value is no number"),

@@ -1,7 +1,6 @@
 """The authors' own files: rows of JSON or CSV beside folders of pictures."""
 
 import csv
-import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,10 +44,10 @@ def read_json(path: Path) -> Any:
         UserError: if it cannot be read or is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return files.parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: not JSON ({error}); get the file again") from error
 
 
@@ -103,7 +102,7 @@ def table(
 def pictures_below(folder: Path) -> dict[str, list[Path]]:
     """Every picture at or below a folder by its name, those of one name in sorted order of their folders."""
     found: defaultdict[str, list[Path]] = defaultdict(list)
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder):
         folders.sort()
         for name in names:
             if name.lower().endswith(PICTURE_SUFFIXES):
@@ -111,20 +110,14 @@ def pictures_below(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def inside(name: str) -> bool:
-    """Whether a path that a data set names stays in the folder that it is relative to."""
-    path = PurePath(name)
-    return not path.is_absolute() and ".." not in path.parts
-
-
 def _located(folder: Path, names: Iterable[str], where: str) -> dict[str, Path]:
     """The file of each name: at that path below the folder or its ``images``, else of that file name anywhere below.
 
     Of several files the one whose folders agree with the name; a file stands for one name alone. A name that leads out
-    of the folder counts as a file name only: data must not reach what else is on the disk.
+    of the folder counts as a file name only, and no link may: data must not reach what else is on the disk.
     """
     wanted = sorted(names)
-    tried = [(name, base / name) for name in wanted if inside(name) for base in (folder / "images", folder)]
+    tried = [(name, base / name) for name in wanted if files.inside(name) for base in (folder / "images", folder)]
     places = {name: path for name, path in tried if os.path.isfile(path)}  # Path.is_file raises for names too long
     if absent := [name for name in wanted if name not in places]:
         anywhere = pictures_below(folder)
@@ -136,6 +129,7 @@ def _located(folder: Path, names: Iterable[str], where: str) -> dict[str, Path]:
             f"{len(absent):,} of {len(wanted):,} pictures are not below {folder} or not told apart by their folders, "
             f"for example {absent[0]}; {where}"
         )
+    files.refuse_links_out(places.values(), folder)
     return places
 
 

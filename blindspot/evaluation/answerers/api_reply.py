@@ -1,6 +1,5 @@
 """What a server said, judged: an answer, a failure that may pass, or a reason to stop."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +7,7 @@ from blindspot.errors import UserError
 from blindspot.evaluation.answerers.api_retry import Refused, Trouble, retry_after
 from blindspot.evaluation.answerers.unicode import whole
 from blindspot.evaluation.base import Reply
+from blindspot.files import parse_json
 
 LONGEST_DETAIL = 300
 PASSING = (408, 409, 425, 429)
@@ -35,8 +35,8 @@ def read(status: int, headers: Mapping[str, str], content: bytes, question: str,
         UserError: if it will answer none.
     """
     try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
+        value = parse_json(content)
+    except ValueError:
         value = None
     error = value.get("error") if isinstance(value, dict) else None
     if not 200 <= status < 300 or error:

@@ -12,6 +12,7 @@ from PIL import Image
 from blindspot.errors import UserError
 from blindspot.evaluation.answerers.api_retry import Refused
 from blindspot.evaluation.base import PICTURE, Asked
+from blindspot.files import PICTURE_FORMATS
 
 GREEDY: Mapping[str, Any] = {"temperature": 0}
 OWN = ("model", "messages", "stream", "n")
@@ -76,7 +77,7 @@ def data_url(picture: bytes) -> str:
         Refused: if it is no picture that Pillow knows.
     """
     try:
-        with Image.open(io.BytesIO(picture)) as image:
+        with Image.open(io.BytesIO(picture), formats=PICTURE_FORMATS) as image:
             mime = image.get_format_mimetype()  # pyright: ignore[reportAttributeAccessIssue]
     except Exception as error:  # what a damaged file makes Pillow raise has no common base
         raise Refused(f"its picture is in no known format ({type(error).__name__})") from error

@@ -10,7 +10,7 @@ from typing import Any
 from blindspot.errors import UserError
 from blindspot.evaluation.base import Prompt, Reply
 from blindspot.evaluation.run.asking import letters, shown
-from blindspot.files import read_jsonl, write_jsonl
+from blindspot.files import parse_json, read_jsonl, write_jsonl
 from blindspot.question import Question
 
 ANSWERS, ERRORS = "answers.jsonl", "errors.jsonl"
@@ -74,7 +74,7 @@ def read_parts(folder: Path) -> dict[str, Reply]:
             whole = part.read(_whole_lines(path))
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
-                row = json.loads(line)
+                row = parse_json(line)
                 replies.setdefault(row["id"], Reply(row["id"], row["raw"], row["stopped"], row.get("likelihood")))
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(f"{path}:{number}: not an answer of this run; remove that line") from error

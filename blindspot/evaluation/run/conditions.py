@@ -2,7 +2,6 @@
 
 import io
 import random
-import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -12,12 +11,12 @@ from PIL import ExifTags, Image
 
 from blindspot.benchmarks.base import Images
 from blindspot.errors import UserError, one_of
+from blindspot.model import images
 from blindspot.question import Question
 
 BLIND = ("none", "grey", "shuffled")
 
 _GREY = (128, 128, 128)
-_BROKEN_PICTURE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +123,9 @@ def grey(picture: bytes) -> bytes:
     Raises:
         UserError: if its size cannot be read.
     """
-    try:
-        with Image.open(io.BytesIO(picture)) as image:
-            width, height = image.size
-            lying = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-    except _BROKEN_PICTURE as error:
-        raise UserError(f"not an image that can be read: {error}") from error
+    with images.opened(io.BytesIO(picture), "the picture") as image:
+        width, height = image.size
+        lying = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
     return _grey(height, width) if lying else _grey(width, height)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from blindspot.errors import UserError
 from blindspot.evaluation.run.conditions import Condition
-from blindspot.files import write_json
+from blindspot.files import parse_json, write_json
 
 RUN = "run.json"
 
@@ -82,10 +82,10 @@ def default_folder(model: str, prompts: str, condition: Condition, limit: int | 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
+        held = parse_json(path.read_text(encoding="utf-8"))
         if not isinstance(held, dict) or not isinstance(held.get("benchmarks"), dict):
             raise ValueError("no run of evaluate")
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}; remove it or choose another --out") from error
     return held
 

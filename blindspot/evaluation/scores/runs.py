@@ -1,6 +1,5 @@
 """A run of `blindspot evaluate`, or a bare file of answers, read and scored."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from blindspot.benchmarks.scoring.rows import read_row
 from blindspot.benchmarks.scoring.thinking import HARNESS
 from blindspot.errors import UserError
 from blindspot.evaluation.scores.answers import Answers, read_answers
-from blindspot.files import read_jsonl
+from blindspot.files import parse_json, read_jsonl
 
 
 @dataclass(frozen=True)
@@ -96,8 +95,8 @@ def _info(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        info = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}; remove it to score the answers without it") from error
     if not isinstance(info, dict) or not isinstance(info.get("benchmarks", {}), dict):
         raise UserError(f"{path} is not the run.json of an evaluation; remove it to score the answers without it")

@@ -1,5 +1,6 @@
 """What a server says instead of an answer."""
 
+import re
 from typing import Any
 
 
@@ -8,12 +9,12 @@ class Refusal(Exception):
 
     Args:
         status: of HTTP.
-        message: for people.
+        message: for people; addresses of Python's objects are taken out.
         code: for programs.
     """
 
     def __init__(self, status: int, message: str, code: str | None = None) -> None:
-        super().__init__(message)
+        super().__init__(re.sub(r" at 0x[0-9a-fA-F]+", "", message))
         self.status = status
         self.code = code
 

@@ -8,17 +8,18 @@ import binascii
 import hashlib
 import io
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
-
+from blindspot.errors import UserError
 from blindspot.evaluation.base import PICTURE, Asked, Prompt
 from blindspot.evaluation.serving.refusal import Refusal
+from blindspot.model import images
 
 DEFAULT_TOKENS = 2048
 MOST_PIXELS = 64_000_000
+"""Of a request's pictures together: a few thousand bytes can hold as many, and they become gigabytes."""
 MOST_PICTURES = 32
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     **dict.fromkeys(("n", "best_of", "repetition_penalty"), (1,)),
@@ -41,11 +42,13 @@ class Wanted:
 
     Attributes:
         asked: the question.
+        pixels: of its pictures.
         stop: texts at which the answer ends, themselves left out.
         stream: as events.
     """
 
     asked: Asked
+    pixels: int
     stop: tuple[str, ...]
     stream: bool
 
@@ -69,7 +72,7 @@ def read(body: Any, model: str) -> Wanted:
     prompt = Prompt(content, system, longest=_longest(body))
     keys = tuple(hashlib.sha256(picture).hexdigest() for picture in pictures)
     asked = Asked(f"chatcmpl-{uuid.uuid4().hex}", prompt, pictures, keys)
-    return Wanted(asked, _stop(body.get("stop")), _boolean(body, "stream"))
+    return Wanted(asked, _pixels(pictures), _stop(body.get("stop")), _boolean(body, "stream"))
 
 
 def _refuse_settings(body: Mapping[str, Any]) -> None:
@@ -147,25 +150,29 @@ def _no_picture(picture: bytes) -> None:
 
 
 def picture(url: Any) -> bytes:
-    """The picture file in a data URL, which Pillow has read once.
+    """The file in a data URL.
 
     Raises:
-        Refusal: if it is something else, too large, or damaged.
+        Refusal: if it is something else.
     """
     head, _, data = url.partition(",") if isinstance(url, str) else ("", "", "")
     if not (head.startswith("data:") and head.endswith(";base64")):
         raise Refusal(400, "pictures are taken as data URLs (data:image/png;base64,...); this server fetches nothing")
     try:
-        content = base64.b64decode("".join(data.split()), validate=True)
-        with Image.open(io.BytesIO(content)) as image:
-            width, height = image.size
-            if width * height > MOST_PIXELS:
-                raise Refusal(400, f"a picture has {width} x {height} pixels; {MOST_PIXELS:,} are the most taken")
-            image.load()
-    except Refusal:
-        raise
+        return base64.b64decode("".join(data.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise Refusal(400, f"a picture's data cannot be decoded: {error}") from error
-    except Exception as error:  # what a damaged file makes Pillow raise has no common base
-        raise Refusal(400, f"a picture cannot be read: {error or type(error).__name__}") from error
-    return content
+
+
+def _pixels(pictures: Iterable[bytes]) -> int:
+    """Of pictures together, from their headers; they are decoded, and damage is noticed, when the model is asked."""
+    pixels = 0
+    try:
+        for content in pictures:
+            with images.opened(io.BytesIO(content), "a picture") as image:
+                pixels += image.width * image.height
+    except UserError as error:
+        raise Refusal(400, str(error)) from error
+    if pixels > MOST_PIXELS:
+        raise Refusal(400, f"the pictures have {pixels:,} pixels together; {MOST_PIXELS:,} are the most taken")
+    return pixels

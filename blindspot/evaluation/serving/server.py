@@ -1,6 +1,7 @@
 """A model behind the protocol of OpenAI's chat completions, on the standard library's HTTP server."""
 
 import errno
+import ipaddress
 import json
 import re
 import socket
@@ -8,9 +9,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
-from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, wait
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
@@ -21,13 +22,17 @@ from blindspot.evaluation.base import Answerer, Asked, Reply
 from blindspot.evaluation.serving import completion, request
 from blindspot.evaluation.serving.batches import Batches
 from blindspot.evaluation.serving.refusal import Refusal
-from blindspot.files import fingerprint
+from blindspot.files import fingerprint, parse_json
 
 MOST_BYTES = 64 * 2**20
 """Of a request."""
 READ_SECONDS = 60.0
 """For each read from a client, and for a connection that is kept open."""
 LEAVING_SECONDS = 5.0
+LOOKING_SECONDS = 0.2
+"""Between looks whether a client that waits is still there."""
+MOST_PIXELS = 2 * request.MOST_PIXELS
+"""Of all requests that are answered at a time; further ones wait."""
 CHAT, MODELS, HEALTH = "/v1/chat/completions", "/v1/models", "/health"
 
 
@@ -54,7 +59,9 @@ class Server(ThreadingMixIn, TCPServer):
         except (OSError, OverflowError) as error:
             self.server_close()
             raise _unbound(host, port, error) from error
-        self._under_way = 0
+        own = socket.gethostname().lower()
+        self._names = {"localhost", host.lower(), own, own.split(".")[0]}
+        self._under_way = self._pixels = 0
         self._changed = threading.Condition()
 
     def start(self, answerer: Answerer, name: str, batch: int) -> None:
@@ -83,6 +90,32 @@ class Server(ThreadingMixIn, TCPServer):
         with self._changed:
             self._changed.wait_for(lambda: not self._under_way, LEAVING_SECONDS)
         self.server_close()
+
+    def is_called(self, host: str) -> bool:
+        """Whether a Host header names this server: by an address, which no web page can make its own, or by name."""
+        found = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^][:@/]+)(:\d+)?", host.lower())
+        if found is None:
+            return False
+        name = found[1].strip("[]")
+        with suppress(ValueError):
+            return bool(ipaddress.ip_address(name))
+        return name in self._names
+
+    @contextmanager
+    def room(self, pixels: int, gone: Callable[[], bool]) -> Iterator[None]:
+        """Wait until all that is answered at a time has few enough pixels with these, or nobody waits any more."""
+        with self._changed:
+            while self._pixels + pixels > MOST_PIXELS:
+                if gone():
+                    raise ConnectionAbortedError
+                self._changed.wait(LOOKING_SECONDS)
+            self._pixels += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._pixels -= pixels
+                self._changed.notify_all()
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -113,6 +146,33 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = -1
     server: Server  # pyright: ignore[reportIncompatibleVariableOverride]
 
+    def parse_request(self) -> bool:
+        """Refuse what another reader could take for another request, and what is meant for another host."""
+        if not super().parse_request():
+            return False
+        lengths, hosts = (self.headers.get_all(name, []) for name in ("Content-Length", "Host"))
+        if self.headers.defects or len(lengths) > 1 or len(hosts) != 1:
+            self.send_error(400, "the headers are not those of one request: one Host, one Content-Length")
+        elif "Transfer-Encoding" in self.headers:
+            self.send_error(411, "say the request's length (Content-Length); Transfer-Encoding is not taken")
+        elif self.command != "POST" and lengths not in ([], ["0"]):
+            self.send_error(400, f"a {self.command} carries nothing")
+        elif not self.server.is_called(hosts[0]):
+            self.send_error(421, "this server is not called so; ask for it by its address")
+        else:
+            return True
+        return False
+
+    def finish(self) -> None:
+        """Hang up once the client has heard: closing on what it still sends would take the answer from it."""
+        with suppress(OSError):
+            super().finish()
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(1)
+            until = time.monotonic() + LEAVING_SECONDS
+            while time.monotonic() < until and self.connection.recv(2**20):
+                pass
+
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
         if path == HEALTH:
@@ -138,11 +198,12 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get_content_type() != "application/json":  # which a web page may not send unasked
             raise Refusal(415, "send the request as application/json")
         try:
-            body = json.loads(content)
-        except (ValueError, RecursionError) as error:
+            body = parse_json(content)
+        except ValueError as error:
             raise Refusal(400, f"the body is not JSON: {error}") from error
         wanted = request.read(body, self.server.name)
-        reply = self._reply(wanted.asked)
+        with self.server.room(wanted.pixels, self._gone):
+            reply = self._reply(wanted.asked)
         said = (self.server.name, self.server.fingerprint, reply.id, *completion.cut(reply, wanted.stop))
         if wanted.stream:
             self._send_bytes(200, "text/event-stream", b"".join(completion.events(*said)))
@@ -150,8 +211,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, completion.whole(*said))
 
     def _reply(self, asked: Asked) -> Reply:
+        answer = self.server.batches.ask(asked)
+        while not answer.done():
+            wait([answer], LOOKING_SECONDS)
+            if self._gone():
+                answer.cancel()  # unless it is being computed
         try:
-            reply = self.server.batches.ask(asked).result()
+            reply = answer.result()
         except CancelledError:
             raise Refusal(503, "this server is being stopped") from None
         except UserError as error:
@@ -163,6 +229,18 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refusal(400, reply.error)
         return reply
 
+    def _gone(self) -> bool:
+        """Whether the client has hung up."""
+        self.connection.settimeout(0)
+        try:
+            return not self.connection.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        finally:
+            self.connection.settimeout(self.timeout)
+
     def _body(self) -> bytes:
         """What the client sends, whatever it is: a connection is used again only behind it."""
         said = self.headers.get("Content-Length", "")
@@ -172,16 +250,11 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(said)
         if length > MOST_BYTES:
             self.close_connection = True
-            self._discard(min(length, 4 * MOST_BYTES))  # for a client that reads only after it has written
             raise Refusal(413, f"a request may have {MOST_BYTES // 2**20} MiB")
         content = self.rfile.read(length)
         if len(content) < length:
             raise ConnectionAbortedError
         return content
-
-    def _discard(self, count: int) -> None:
-        while count > 0 and (piece := self.rfile.read(min(count, 2**20))):
-            count -= len(piece)
 
     def _refuse(self, refusal: Refusal) -> None:
         self._send(refusal.status, refusal.to_dict())

@@ -1,6 +1,5 @@
 """From what a user names to a checkpoint folder and its config."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from blindspot.errors import UserError
+from blindspot.files import parse_json
 from blindspot.model.formats.weights import has_weights
 
 TEXT_FILES = ("*.json", "*.txt", "*.jinja", "tokenizer.model")
@@ -46,7 +46,7 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: if it does not.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path.name} is not a JSON file ({error})") from error
     if not isinstance(value, dict):

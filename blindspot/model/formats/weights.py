@@ -4,7 +4,6 @@ Both readers map files into memory: a tensor's bytes are read when they are used
 never lies in memory as a whole.
 """
 
-import json
 import pickle
 import re
 import zipfile
@@ -16,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from blindspot.errors import UserError
+from blindspot.files import inside, parse_json
 
 Tensors = dict[str, Tensor]
 
@@ -62,10 +62,12 @@ def listed(names: Any) -> str:
 
 def _read_shards(index: Path) -> Tensors:
     try:
-        places: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        shards = sorted(set(places.values()))
+        places: dict[str, str] = parse_json(index.read_text(encoding="utf-8"))["weight_map"]
+        shards = sorted(set(places.values()), key=str)
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise UserError(f"{index.name} is no index of weights ({type(error).__name__}: {error})") from error
+    if foreign := [shard for shard in shards if not inside(shard)]:
+        raise UserError(f"{index.name} names {foreign[0]!r}, which is no file in its folder; get it anew")
     absent = [shard for shard in shards if not (index.parent / shard).is_file()]
     if absent:
         raise UserError(f"it lacks shards that {index.name} names: {listed(absent)}; copy them too")

@@ -1,6 +1,5 @@
 """What a diagnosis left in its folder: tables and pictures of each diagnostic."""
 
-import json
 from collections.abc import Iterable, Mapping
 from math import isfinite
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from blindspot.diagnostics.names import NAMES as DIAGNOSTICS
 from blindspot.errors import UserError
+from blindspot.files import parse_json
 from blindspot.reporting.plan import Text
 from blindspot.reporting.text import MINUS, clean
 
@@ -103,7 +103,7 @@ def diagnosed(folder: Path) -> dict[str, Any]:
     if not path.exists():
         return {"model": clean(folder.resolve().name), "stimuli": None, "seed": None}
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        said = parse_json(path.read_text(encoding="utf-8"))
         return {key: _plain(said[key]) for key in ("model", "stimuli", "seed")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged; {AGAIN}") from error
@@ -149,7 +149,7 @@ def sure(row: Mapping[str, Any]) -> bool:
 
 def _tables(path: Path) -> Tables:
     try:
-        tables = _File.model_validate(json.loads(path.read_text(encoding="utf-8"))).tables
+        tables = _File.model_validate(parse_json(path.read_text(encoding="utf-8"))).tables
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from blindspot.errors import UserError
-from blindspot.files import sha256_file, write_via
+from blindspot.files import parse_json, sha256_file, write_via
 from blindspot.model.conversation import RowError, from_llava
 from blindspot.training.data.stream import json_values
 
@@ -89,7 +89,7 @@ def source_of(schema: pa.Schema) -> Source | None:
     metadata = schema.metadata or {}
     if metadata.get(b"format") != FORMAT.encode():
         return None
-    return Source(**json.loads(metadata[b"source"]))
+    return Source(**parse_json(metadata[b"source"]))
 
 
 def _source_of(path: Path) -> Source | None:

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 from PIL import Image
 
 from blindspot.errors import UserError
+from blindspot.files import PICTURE_FORMATS
 from blindspot.model.images import open_image, refuse_elongated
 
 Fault = Literal["escaping", "missing", "broken", "misnamed"]
@@ -95,7 +96,7 @@ def _format_if_whole(path: Path) -> str | None:
         UserError: if it is too elongated to be encoded.
     """
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=PICTURE_FORMATS) as image:
             refuse_elongated(image)
             file_format = _SAME.get(str(image.format), image.format)
     except UserError:
@@ -113,7 +114,7 @@ def _format_if_whole(path: Path) -> str | None:
 def _format_if_decoded(root: Path, name: str) -> str:
     with warnings.catch_warnings(action="ignore"):
         open_picture(root, name)
-        with Image.open(picture_path(root, name)) as image:
+        with Image.open(picture_path(root, name), formats=PICTURE_FORMATS) as image:
             refuse_elongated(image)
             return _SAME.get(str(image.format), str(image.format))
 

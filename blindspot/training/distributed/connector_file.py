@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from blindspot.errors import UserError
-from blindspot.files import write_via
+from blindspot.files import parse_json, write_via
 from blindspot.model.config import BlindspotConfig, Parts
 
 CONNECTOR = "connector.safetensors"
@@ -44,7 +44,7 @@ def load_connector(variant: Any, path: Path) -> None:
         raise UserError(f"cannot read the connector {path}: {error}") from error
     if "blindspot_connector" not in metadata:
         raise UserError(f"{path} is no connector of stage 1; name its {CONNECTOR}")
-    theirs, ours = json.loads(metadata["blindspot_connector"]), _facts(variant.config)
+    theirs, ours = parse_json(metadata["blindspot_connector"]), _facts(variant.config)
     for name, value in ours.items():
         if theirs.get(name) != value:
             raise UserError(f"{path} cannot be used here: its {name} is {theirs.get(name)}, the model's is {value}")

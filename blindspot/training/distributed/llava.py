@@ -8,6 +8,7 @@ from PIL import Image
 from PIL.ExifTags import Base
 
 from blindspot.errors import UserError
+from blindspot.files import PICTURE_FORMATS
 from blindspot.model.conversation import Message, RowError, Span
 from blindspot.model.encoding import IGNORE, encode
 from blindspot.model.images import refuse_elongated
@@ -87,7 +88,7 @@ class LlavaSamples:
         """Width and height, from the header, after the turn that EXIF asks for."""
         path = picture_path(self._root, name)
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=PICTURE_FORMATS) as image:
                 refuse_elongated(image)
                 width, height = image.size
                 turned = image.getexif().get(Base.Orientation) in _ROTATED

@@ -1,12 +1,11 @@
 """The file by which a run is known to be the same when it is continued."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from blindspot.errors import UserError
-from blindspot.files import write_json
+from blindspot.files import parse_json, write_json
 from blindspot.training.distributed.ranks import Ranks
 
 RUN = "run.json"
@@ -45,7 +44,7 @@ def refuse_another(out: Path, values: Mapping[str, Any]) -> bool:
     if not path.exists():
         return False
     try:
-        then = dict(json.loads(path.read_text(encoding="utf-8")))
+        then = dict(parse_json(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} is damaged; choose another --out") from error
     changed = [

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from blindspot.errors import UserError
-from blindspot.files import write_jsonl
+from blindspot.files import parse_json, write_jsonl
 
 LOG = "log.jsonl"
 
@@ -85,7 +85,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
+            rows.append(parse_json(line))
+        except ValueError:
             break
     return rows

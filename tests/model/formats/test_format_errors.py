@@ -56,6 +56,16 @@ def test_a_missing_shard(original: Path) -> None:
     assert the_reason(original) == f"it lacks shards that pytorch_model.bin.index.json names: {SHARD}; copy them too"
 
 
+@pytest.mark.parametrize("place", ["../{name}", "{folder}/{name}", 3])
+def test_a_shard_outside_the_folder_is_not_opened(original: Path, place: Any) -> None:
+    moved = (original / SHARD).rename(original.parent / SHARD)
+    index = original / "pytorch_model.bin.index.json"
+    where = place.format(folder=moved.parent, name=SHARD) if isinstance(place, str) else place
+    said = json.loads(index.read_text())["weight_map"]
+    edit(index, weight_map={name: where if shard == SHARD else shard for name, shard in said.items()})
+    assert the_reason(original) == f"{index.name} names {where!r}, which is no file in its folder; get it anew"
+
+
 def test_a_truncated_shard(original: Path) -> None:
     path = original / SHARD
     path.write_bytes(path.read_bytes()[:5000])
@@ -68,7 +78,7 @@ def test_a_truncated_safetensors_file(published: Path) -> None:
     assert the_reason(published).startswith("model-00001-of-00002.safetensors is damaged (")
 
 
-@pytest.mark.parametrize("index", [b"{", b"[]", b'{"metadata": {}}', b'{"weight_map": 3}'])
+@pytest.mark.parametrize("index", [b"{", b"[]", b'{"metadata": {}}', b'{"weight_map": 3}', b"[" * 10**5])
 def test_a_broken_index(original: Path, index: bytes) -> None:
     (original / "pytorch_model.bin.index.json").write_bytes(index)
     assert the_reason(original).startswith("pytorch_model.bin.index.json is no index of weights (")
