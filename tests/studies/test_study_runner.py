@@ -247,6 +247,23 @@ def test_a_file_in_place_of_the_steps_folder_is_one_line(tmp_path: Path, run_toy
         run_toy(tmp_path / "run")
 
 
+def test_nothing_but_links_of_its_own_is_removed_from_models(tmp_path: Path, run_toy: RunToy, trace: Callable) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "weights").write_text("precious")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "models").symlink_to(tmp_path / "theirs")
+    with pytest.raises(UserError, match=r"run/models .* remove it or choose another --out"):
+        run_toy(run)
+    assert not trace() and (tmp_path / "theirs" / "weights").read_text() == "precious"
+    (run / "models").unlink()
+    (tmp_path / "theirs").rename(run / "models")
+    run_toy(run)
+    assert {path.name for path in (run / "models").iterdir()} == {
+        "weights", "clip-learned-seed0", "clip-axial-seed0", "replicate-seed0"
+    }  # fmt: skip
+
+
 def test_a_disk_without_room_is_refused_before_anything_starts(
     tmp_path: Path, run_toy: RunToy, trace: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
