@@ -1,8 +1,22 @@
-"""The one exception that a user is meant to read."""
+"""The one exception that a user is meant to read, and what else is no bug."""
 
 import difflib
+import errno
 from collections.abc import Iterable
 from typing import Any
+
+_CONDITIONS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EFBIG,
+    errno.ENOMEM,
+    errno.EMFILE,
+}
+NO_MEMORY = "out of memory"
+_SAID_OF_MEMORY = (NO_MEMORY, "allocate memory", "failed to map segment", "can't start new thread")
 
 
 class UserError(Exception):
@@ -26,3 +40,14 @@ def one_of(value: Any, allowed: Iterable[str], where: str, what: str) -> None:
     if value not in names:
         nearest = difflib.get_close_matches(str(value), names, n=1, cutoff=0.0)[0]
         raise UserError(f"{where}: unknown {what} {value!r}; did you mean {nearest!r}? (one of: {', '.join(names)})")
+
+
+def shortage(error: BaseException) -> str | None:
+    """What the machine lacks or forbids, where that is why something failed; None where it is not."""
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError | ImportError | OSError) and any(said in str(error) for said in _SAID_OF_MEMORY)
+    ):
+        return NO_MEMORY
+    if isinstance(error, OSError) and error.errno in _CONDITIONS:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return None

@@ -86,7 +86,10 @@ class _Loader(yaml.SafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
+            if isinstance(value, int | str):
+                str(value).encode()  # too many digits, or half a character, which could be neither shown nor saved
+            return value
         except (ValueError, LookupError, AttributeError):  # what PyYAML lets through of int, bool, timestamp
             kind = node.tag.rpartition(":")[2]
             raise yaml.MarkedYAMLError(
