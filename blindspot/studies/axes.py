@@ -30,6 +30,21 @@ READ_CAPTIONS = frozenset({"clip", "siglip", "siglip2", "aimv2"})
 CAPTIONS = {"objects": "captions of objects", "places": "captions with places"}
 
 
+NAMES = {
+    "family": "family",
+    "objective": "pretraining objective",
+    "captions": "what captions name",
+    "positions": "encoder positions",
+    "pretrained_with": "positions in pretraining",
+    "language_positions": "positions in the language model",
+    "connector": "connector",
+    "encoder_training": "the encoder in stage 2",
+    "drop_first_patch": "patches",
+    "evaluate_with": "positions at evaluation",
+}
+"""What the axes are called in sentences."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """A value that has a name and, behind it, parameters. Two choices of one name are the same.

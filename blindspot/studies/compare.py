@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from blindspot.studies.arms import FOLLOWERS, Arm, Point, expand_arms, value_label
+from blindspot.studies.axes import NAMES
 from blindspot.studies.loading import load_study
 from blindspot.studies.pairs import compared_pairs
 from blindspot.studies.spec import AXES, Study
@@ -17,17 +18,6 @@ from blindspot.studies.spec import AXES, Study
 _SAME_IN_A_STUDY = ("resizing of pictures", "aspect ratio")
 """Of released checkpoints; in a study every family gets the same square picture."""
 _PIXELS = "normalisation of pixels"
-_NAMES = {
-    "objective": "pretraining objective",
-    "captions": "what captions name",
-    "positions": "encoder positions",
-    "pretrained_with": "positions in pretraining",
-    "language_positions": "positions in the language model",
-    "connector": "connector",
-    "encoder_training": "the encoder in stage 2",
-    "drop_first_patch": "patches",
-    "evaluate_with": "positions at evaluation",
-}
 
 
 @dataclass(frozen=True)
@@ -92,7 +82,7 @@ def moves(study: Study, a: Point, b: Point) -> tuple[str, ...]:
         first, second = getattr(a, axis), getattr(b, axis)
         read = axis != "captions" or (first is not None and second is not None)
         if first != second and read and not _follows(a, b, axis):
-            found.append(f"{_NAMES[axis]}: {_short(axis, first)} against {_short(axis, second)}{_with_it(a, b, axis)}")
+            found.append(f"{NAMES[axis]}: {_short(axis, first)} against {_short(axis, second)}{_with_it(a, b, axis)}")
     return tuple(found)
 
 

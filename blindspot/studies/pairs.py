@@ -3,17 +3,9 @@
 from typing import Any
 
 from blindspot.studies.arms import Arm, compose_label, expand_arms, moved, value_label
+from blindspot.studies.axes import NAMES
 from blindspot.studies.spec import Study
 
-_OTHERS = {
-    "family": "another family",
-    "objective": "another objective",
-    "positions": "other encoder positions",
-    "language_positions": "other positions in the language model",
-    "connector": "another connector",
-    "pretrained_with": "positions that the encoder was not pretrained with",
-    "evaluate_with": "other positions at evaluation than in training",
-}
 _SAME = {
     "pretrained_with": "positions that it was pretrained with",
     "evaluate_with": "those of training",
@@ -36,7 +28,8 @@ def compared_pairs(study: Study) -> list[dict[str, Any]]:
             sides = [(a, b) for a, b in found if b and a != b and frozenset((a.id, b.id)) not in seen]
             seen |= {frozenset((a.id, b.id)) for a, b in sides}
             kind = axis if len(baselines) == 1 else f"{axis} against {value}"
-            pairs += _described(axis, value, kind, sides)
+            if sides:
+                pairs += _described(axis, value, kind, sides)
     for arm in arms:
         if arm.replicate_of:
             short = next(twin for twin in arms if twin.id == arm.replicate_of).label.removeprefix("LLaVA-")
@@ -48,7 +41,8 @@ def compared_pairs(study: Study) -> list[dict[str, Any]]:
 
 def _described(axis: str, value: Any, kind: str, sides: list[tuple[Arm, Arm]]) -> list[dict[str, Any]]:
     values = {value_label(axis, getattr(a.point, axis)) for a, _ in sides}
-    first = next(iter(values)) if len(values) == 1 else "pretraining" if value == "none" else _OTHERS[axis]
+    others = "pretraining" if value == "none" else f"{'other' if 'positions' in axis else 'another'} {NAMES[axis]}"
+    first = next(iter(values)) if len(values) == 1 else others
     second = _SAME[axis] if value == "same" else value_label(axis, value)
     return [
         {"a": a.id, "b": b.id, "label": _label(a, b, axis, len(values) == 1), "kind": kind}
