@@ -17,6 +17,8 @@ from blindspot.errors import UserError
 
 PICTURE_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000")
 """What `PIL.Image.open` may try. Some of its other readers start programs (EPS: Ghostscript) or are hardly tested."""
+CHECKPOINT = "checkpoint.pt"
+"""What a step of a study that is under way continues from; sealed."""
 LOCK = ".lock"
 SECONDS_TO_WAIT = 1.5  # for the processes of a run that was just killed
 
@@ -170,6 +172,33 @@ def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def seal(path: Path) -> None:
+    """Append the SHA-256 of a file's bytes to it. What torch saves and pickles are read as before."""
+    digest = bytes.fromhex(sha256_file(path))
+    with path.open("ab") as handle:
+        handle.write(digest)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def intact(path: Path) -> bool:
+    """Whether a file is as `seal` left it.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as handle:
+            left = os.fstat(handle.fileno()).st_size - digest.digest_size
+            while left > 0 and (block := handle.read(min(left, 2**20))):
+                digest.update(block)
+                left -= len(block)
+            return handle.read() == digest.digest()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def fingerprint(value: Any) -> str:

@@ -1,12 +1,19 @@
 """The command line as a user meets it: exit statuses and single lines."""
 
+import functools
 import os
+import re
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+
+from blindspot.cli.status import one_line_errors
 
 ROOT = Path(__file__).parents[1]
 TOY = ROOT / "tests" / "studies" / "toy_cli.py"
@@ -18,12 +25,16 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def run(tmp_path: Path) -> Run:
     """Run the command line over toy steps to its end."""
 
-    def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def call(
+        *arguments: str, stdout: Any = subprocess.PIPE, preexec_fn: Any = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, str(TOY), *arguments],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", **environment},
-            capture_output=True,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            preexec_fn=preexec_fn,
             text=True,
             timeout=60,
             check=False,
@@ -87,3 +98,35 @@ def test_help_and_version(run: Run) -> None:
         assert part in help_page.stdout
     version = run("--version")
     assert version.returncode == 0 and version.stdout.startswith("blindspot ")
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("paper",), ("compare-arms", "why", "--json")])
+def test_output_that_cannot_be_written_is_one_line(run: Run, arguments: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        result = run(*arguments, stdout=full)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: No space left on device") and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["paper", "benchmarks"])
+def test_output_in_ascii_loses_marks_and_nothing_else(run: Run, command: str) -> None:
+    results = [run(command, PYTHONIOENCODING=encoding) for encoding in ("ascii", "utf-8")]
+    assert [(result.returncode, result.stderr) for result in results] == [(0, "")] * 2
+    words, expected = (re.findall(r"[A-Za-z0-9_.]+", result.stdout) for result in results)
+    assert words == expected and not results[1].stdout.isascii()
+
+
+def test_too_little_memory_is_one_line(run: Run) -> None:
+    limit = functools.partial(resource.setrlimit, resource.RLIMIT_AS, (2 * 10**8, 2 * 10**8))
+    result = run("encoders", preexec_fn=limit)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: out of memory") and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("work", [lambda torch: torch.empty(2**50), lambda torch: "x" * 2**50])
+def test_a_failed_allocation_is_one_line(capsys: pytest.CaptureFixture[str], work: Callable[[Any], object]) -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(typer.Exit) as ended, one_line_errors():
+        work(torch)
+    said = capsys.readouterr().err
+    assert (ended.value.exit_code, said.count("\n")) == (2, 1) and said.startswith("error: out of memory")

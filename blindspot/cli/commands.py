@@ -17,7 +17,7 @@ from blindspot.cli.paper import paper
 from blindspot.cli.scenes import scenes
 from blindspot.cli.score import score
 from blindspot.cli.serve import serve
-from blindspot.cli.status import STATUS
+from blindspot.cli.status import STATUS, Outermost
 from blindspot.cli.study import compare_arms, report, study
 from blindspot.cli.train import train
 
@@ -29,7 +29,9 @@ PANELS = {
     "Data and this machine": (scenes, doctor),
 }
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=Outermost, no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False
+)
 for panel, commands in PANELS.items():
     for command in commands:
         app.command(epilog=STATUS, rich_help_panel=panel)(command)

@@ -9,7 +9,7 @@ import numpy as np
 
 from blindspot.errors import UserError
 from blindspot.files import read_jsonl
-from blindspot.reporting.plan import Column, Plan, Step
+from blindspot.reporting.plan import Column, Plan, Step, as_made
 
 
 class RunKey(NamedTuple):
@@ -70,8 +70,8 @@ def load_answers(run: Path, plan: Plan) -> Answers:
     """Read the answers of every finished evaluation of ``plan``.
 
     Raises:
-        UserError: if no evaluation is finished, a row lacks a key, a score is outside 0..1, or two files hold
-            different questions.
+        UserError: if no evaluation is finished, a file is not as its step made it, a row lacks a key, a score is
+            outside 0..1, or two files hold different questions.
     """
     answers = Answers([], {}, {}, {}, {}, [])
     order: dict[tuple[str, str], int] = {}
@@ -80,7 +80,7 @@ def load_answers(run: Path, plan: Plan) -> Answers:
         if not (folder / "done.json").exists():
             answers.missing.append(step.id)
             continue
-        path = folder / "answers.jsonl"
+        path = as_made(folder / "answers.jsonl")
         rows = list(_rows(path))
         if not answers.questions:
             answers.questions.extend(rows)

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from blindspot.reporting.diagnosis.data import Tables, load_diagnosis
-from blindspot.reporting.plan import Plan
+from blindspot.reporting.plan import Plan, as_made
 
 Row = dict[str, Any]
 Found = list[tuple[str, dict[str, Tables]]]
@@ -16,10 +16,18 @@ HEADLINE = "mirrored or flipped"
 
 
 def load_arms(run: Path, plan: Plan) -> Found:
-    """Label of the arm and tables by diagnostic, of every diagnosis of the study that is done."""
+    """Label of the arm and tables by diagnostic, of every diagnosis of the study that is done.
+
+    Raises:
+        UserError: if a file is damaged or not as its step made it.
+    """
     labels = {arm.id: arm.label for arm in plan.arms}
     steps = [step for step in plan.steps if step.kind == "diagnose" and (run / step.folder / "done.json").exists()]
-    return [(labels.get(step.arm or "", step.id), load_diagnosis(run / step.folder)) for step in steps]
+    found = [(labels.get(step.arm or "", step.id), load_diagnosis(run / step.folder)) for step in steps]
+    for step, (_, tables) in zip(steps, found, strict=True):
+        for name in tables:
+            as_made(run / step.folder / f"{name}.json")
+    return found
 
 
 def follows(found: Sequence[tuple[str, dict[str, Tables]]]) -> list[Row]:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from blindspot.files import read_jsonl
-from blindspot.reporting.plan import Plan
+from blindspot.reporting.plan import Plan, as_made
 
 UNLEARNED = 5.0
 """A language model whose loss on text is this many times another seed's is called unlearned."""
@@ -20,7 +20,7 @@ def load_curves(run: Path, plan: Plan) -> list[dict[str, Any]]:
     curves = []
     for step in plan.steps:
         log, stage = run / step.folder / "log.jsonl", step.stage or step.kind
-        if step.arm is None or not log.exists():
+        if step.arm is None or not _made(log):
             continue
         rows = [row for row in read_jsonl(log) if row.get("accuracy")]
         if rows:
@@ -45,7 +45,7 @@ def unlearned_text(run: Path, plan: Plan) -> list[str]:
     ends: dict[int, float] = {}
     for step in plan.steps:
         log = run / step.folder / "log.jsonl"
-        if step.kind == "text" and log.exists():
+        if step.kind == "text" and _made(log):
             losses = [row["loss"] for row in read_jsonl(log) if row.get("loss") is not None]
             if losses:
                 ends[step.seed or 0] = losses[-1]
@@ -56,3 +56,7 @@ def unlearned_text(run: Path, plan: Plan) -> list[str]:
         for seed, loss in sorted(ends.items())
         if loss > UNLEARNED * best
     ]
+
+
+def _made(log: Path) -> bool:
+    return (log.parent / "done.json").exists() and log.exists() and as_made(log) == log

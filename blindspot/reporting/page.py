@@ -11,7 +11,7 @@ from blindspot.errors import UserError
 from blindspot.reporting.figure_style import hues
 from blindspot.reporting.findings import stage_name
 from blindspot.reporting.html import data_uri, render
-from blindspot.reporting.plan import Plan
+from blindspot.reporting.plan import Plan, as_made
 from blindspot.reporting.tables import (
     arms_of,
     columns_of,
@@ -38,7 +38,7 @@ class Images:
             return
         path = run / plan.data.get("test", "") / "test_images.npy"
         try:
-            self._images_nhwc = np.load(path, mmap_mode="r", allow_pickle=False)
+            self._images_nhwc = np.load(as_made(path), mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise UserError(
                 f"cannot read the test images {path}: {clean(str(error), 120)}; run the study again"

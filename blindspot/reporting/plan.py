@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
 from blindspot.errors import UserError
+from blindspot.files import parse_json, sha256_file
 from blindspot.reporting.text import clean
 
 Text = Annotated[str, AfterValidator(clean)]
@@ -175,13 +176,28 @@ def load_plan(run: Path) -> Plan:
     return plan
 
 
+def as_made(path: Path) -> Path:
+    """A file in the folder of a finished step.
+
+    Raises:
+        UserError: if it is not what the step made, by the checksums in ``done.json``.
+    """
+    try:
+        files = parse_json((path.parent / "done.json").read_bytes())["files"]
+        if files[path.name] == sha256_file(path):
+            return path
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise UserError(f"{path} is not as its step made it (done.json beside it); run the study again to rebuild it")
+
+
 def _add_baselines(run: Path, plan: Plan) -> None:
     """Take over what the data step measured of rules that need no model: ``baselines.json``, by column and rule."""
     path = run / plan.data.get("test", "") / "baselines.json"
     if not path.is_file():
         return
     try:
-        measured = TypeAdapter(dict[str, dict[Text, float]]).validate_json(path.read_bytes())
+        measured = TypeAdapter(dict[str, dict[Text, float]]).validate_json(as_made(path).read_bytes())
     except (OSError, ValidationError) as error:
         raise UserError(f"{path} is damaged; run the study again to rebuild it") from error
     for column in plan.columns:

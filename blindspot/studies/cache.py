@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blindspot.errors import UserError
-from blindspot.files import fingerprint, parse_json, sha256_file, write_json
+from blindspot.files import CHECKPOINT, fingerprint, intact, parse_json, sha256_file, write_json
 from blindspot.studies.step import Step
 
 DONE = "done.json"
@@ -45,12 +45,15 @@ def read_done(folder: Path, step: Step) -> Done | None:
     """Check a step's folder against its ``done.json``; None if it was never finished.
 
     Raises:
-        Damage: if a file is missing or differs from its checksum, or ``done.json`` itself is unreadable.
+        Damage: if a file is missing or differs from its checksum, ``done.json`` itself is unreadable, or an unfinished
+            step cannot go on from its checkpoint.
         UserError: if a file cannot be read at all.
     """
     path = folder / DONE
     try:
         if not path.is_file():
+            if (folder / CHECKPOINT).is_file() and not intact(folder / CHECKPOINT):
+                raise Damage(f"{CHECKPOINT} is damaged")
             return None
         done = _parse(path.read_bytes())
         if done is None or done.key != step.key:

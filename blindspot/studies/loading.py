@@ -14,8 +14,11 @@ from blindspot.studies import hypotheses
 from blindspot.studies.arms import STAGES, expand_arms
 from blindspot.studies.nearest import suggest
 from blindspot.studies.schema import Study
+from blindspot.text import clean
 
 SHIPPED = Path(__file__).parent
+MOST_BYTES = 256 * 1024
+"""Of a study file; the shipped ones have a few thousand."""
 FIXED_BY_NAME = ("name", "title", "source", "scale", "scales")
 
 _KINDS = {
@@ -79,7 +82,20 @@ def save_study(study: Study, path: Path) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which ``5e-3`` is a number and a key given twice is an error."""
+    """YAML in which ``5e-3`` is a number, and a key given twice or a value that is not of its tag is an error."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+            if isinstance(value, int | str):
+                str(value).encode()  # too many digits, or half a character, which could be neither shown nor saved
+            return value
+        except (ValueError, LookupError, AttributeError):  # what PyYAML lets through of int, bool, timestamp
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.MarkedYAMLError(
+                problem=f'"{clean(str(node.value), 40)}" is no {kind}; in quotes it is text',
+                problem_mark=node.start_mark,
+            ) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -108,12 +124,18 @@ def find(name: str) -> Path:
 
 def read(path: Path, where: str) -> dict[str, Any]:
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        with path.open("rb") as file:
+            text = file.read(MOST_BYTES + 1)
+        if len(text) > MOST_BYTES:
+            raise UserError(f"{where}: more than {MOST_BYTES // 1024} kB: not a study file")
+        raw = yaml.load(text.decode(), Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"{where}{line}: not a study file: {error.problem}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{where}: not a text file in YAML") from error
+    except RecursionError as error:
+        raise UserError(f"{where}: not a study file: nested too deeply") from error
     except OSError as error:
         raise UserError(f"cannot read study {where}: {error.strerror or error}") from error
     if not isinstance(raw, dict):

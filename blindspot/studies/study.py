@@ -93,7 +93,7 @@ def _link_models(run: Path, ledger: Ledger) -> None:
     models = run / "models"
     try:
         models.mkdir(exist_ok=True)
-        for old in models.iterdir():
+        for old in filter(Path.is_symlink, models.iterdir()):
             old.unlink()
         for step in ledger.steps:
             if step.kind == "instruct":
@@ -103,5 +103,7 @@ def _link_models(run: Path, ledger: Ledger) -> None:
 
 
 def _write_records(run: Path, study: Study, ledger: Ledger) -> None:
+    if (run / "models").is_symlink():
+        raise UserError(f"{run / 'models'} links to a folder of something else; remove it or choose another --out")
     save_study(study, run / "study.yaml")
     write_plan(run, study, list(ledger.steps))

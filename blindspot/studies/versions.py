@@ -77,7 +77,10 @@ def _sources(names: tuple[str, ...]) -> dict[str, str]:
     files: list[Path] = []
     for name in names:
         path = PACKAGE / name
-        files += [path] if path.is_file() else path.rglob("*.py")
+        found = [path] if path.is_file() else list(path.rglob("*.py"))
+        if not found:
+            raise FileNotFoundError(f"{path} makes results, and is not there")
+        files += found
     return {path.relative_to(PACKAGE).as_posix(): sha256_file(path) for path in files}
 
 

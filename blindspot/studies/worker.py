@@ -4,7 +4,6 @@ Started as ``python -m blindspot.studies.worker SOCKET PARENT REGISTRY``.
 """
 
 import ctypes
-import errno
 import importlib
 import os
 import queue
@@ -19,7 +18,7 @@ from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from blindspot.errors import UserError
+from blindspot.errors import NO_MEMORY, UserError, shortage
 from blindspot.files import write_text
 from blindspot.studies.cache import ERROR, mark_done, open_folder
 from blindspot.studies.messages import Advanced, Failed, Finished, Task
@@ -27,16 +26,6 @@ from blindspot.studies.step import StepContext, StepFunction
 
 SECONDS_BETWEEN_REPORTS = 0.2
 PR_SET_PDEATHSIG = 1
-USER_ERRNOS = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EFBIG,
-    errno.ENOMEM,
-    errno.EMFILE,
-}
 FULL_BELOW_BYTES = 2**20
 
 
@@ -53,7 +42,7 @@ def main(socket: str, parent: str, registry: str) -> None:
         connection.send(
             Failed(
                 f"workers cannot start: {_last_line(error)} (more in workers.log of the run folder)",
-                bug=not isinstance(error, UserError),
+                bug=not (isinstance(error, UserError) or shortage(error)),
             )
         )
         return
@@ -104,12 +93,11 @@ def _failure(task: Task, error: Exception) -> Failed:
     name = task.step.id
     if isinstance(error, UserError):
         return Failed(f"{name}: {error}", bug=False)
-    if isinstance(error, MemoryError):
-        return Failed(f"{name}: out of memory; use --workers 1 or a smaller model", bug=False)
     if _disk_is_full(task.folder):
         return Failed(f"{name}: the disk of {task.folder} is full; free some space and repeat the command", bug=False)
-    if isinstance(error, OSError) and error.errno in USER_ERRNOS:
-        return Failed(f"{name}: {error.filename or task.folder}: {error.strerror}", bug=False)
+    if what := shortage(error):
+        advice = "use --workers 1 or a smaller model" if what == NO_MEMORY else f"it was working in {task.folder}"
+        return Failed(f"{name}: {what}; {advice}", bug=False)
     path = task.folder / ERROR
     try:
         write_text(path, traceback.format_exc())

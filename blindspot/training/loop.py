@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from blindspot.errors import UserError
-from blindspot.files import write_jsonl, write_via
+from blindspot.files import CHECKPOINT, intact, seal, write_jsonl, write_via
 from blindspot.training.optimiser import optimisers
 
-CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
 
 
@@ -144,18 +142,20 @@ def _save(
         "rows": rows,
         "recent": recent,
     }
-    write_via(path, lambda temporary: torch.save(state, temporary))
+
+    def write(temporary: Path) -> None:
+        torch.save(state, temporary)
+        seal(temporary)
+
+    write_via(path, write)
 
 
 def _resume(path: Path, module: nn.Module, stage: list[Any]) -> tuple[int, list[dict[str, Any]], list[float]]:
-    """Load a checkpoint if there is a readable one; an unreadable one is as good as none."""
-    if not path.exists():
+    """Load a checkpoint if there is one; a damaged one is as good as none."""
+    if not path.exists() or not intact(path):
+        path.unlink(missing_ok=True)
         return 0, [], []
-    try:
-        state = torch.load(path, weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnpicklingError):
-        path.unlink()
-        return 0, [], []
+    state = torch.load(path, weights_only=True)
     module.load_state_dict(state["module"])
     for optimiser, saved in zip(stage, state["optimisers"], strict=True):
         optimiser.load_state_dict(saved)

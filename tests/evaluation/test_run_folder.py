@@ -10,7 +10,7 @@ import pytest
 from blindspot.errors import UserError
 from blindspot.evaluation.base import PICTURE, Prompt, Reply
 from blindspot.evaluation.run import Condition, default_folder
-from blindspot.evaluation.run.answers import Part, finish, finished, read_parts
+from blindspot.evaluation.run.answers import Part, finish, finished, mend, read_parts
 from blindspot.evaluation.run.folder import claim
 
 from .run_toy import collection
@@ -83,7 +83,7 @@ def test_every_condition_has_a_folder_of_its_own() -> None:
     assert name("../..") == "runs/eval/model"
 
 
-def test_answers_survive_a_line_that_was_cut_off(tmp_path: Path) -> None:
+def test_answers_survive_a_line_that_was_cut_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Part(tmp_path, 0) as part:
         part.write(Reply("q0", "Ja\u2028\x00", "end", {"A": -1.5}))
         part.write(Reply("q1", "x" * 200_000))
@@ -92,8 +92,9 @@ def test_answers_survive_a_line_that_was_cut_off(tmp_path: Path) -> None:
     for end in (b'{"id": "q2", "ra', b'{"id": "q2", "raw": "' + b"y" * 150_000, b""):
         path.write_bytes(whole + end)
         assert list(read_parts(tmp_path)) == ["q0", "q1"]
-        with Part(tmp_path, 0):
-            assert path.read_bytes() == whole
+        mend(tmp_path)
+        assert path.read_bytes() == whole
+        assert not capsys.readouterr().err
     path.write_bytes(whole[:7])
     assert read_parts(tmp_path) == {}
     path.write_bytes(whole)
@@ -114,14 +115,38 @@ def test_a_full_disk_is_one_line_and_costs_no_answer(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     kept = list(read_parts(tmp_path))
-    assert len(kept) > 900 and kept == [f"q{number}" for number in range(len(kept))]
+    assert len(kept) > 850 and kept == [f"q{number}" for number in range(len(kept))]
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"id": "q0"}', "3", "[" * 100_000])
-def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
-    (tmp_path / "answers.part.jsonl").write_text(f'{{"id":"a","raw":"","stopped":"end"}}\n{line}\n')
-    with pytest.raises(UserError, match=r"answers\.part\.jsonl:2: not an answer"):
-        read_parts(tmp_path)
+@pytest.mark.parametrize("line", [b"{", b"[]", b'{"id": "q0"}', b"3", b"\xff", b""])
+def test_a_damaged_line_is_said_once_and_asked_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: bytes
+) -> None:
+    path = tmp_path / "answers.part-7.jsonl"  # of more processes than there are now
+    with Part(tmp_path, 7) as part:
+        part.write(Reply("q0", "left"))
+    path.write_bytes(line + b"\n" + path.read_bytes())
+    mend(tmp_path)
+    assert list(read_parts(tmp_path)) == ["q0"]
+    (said,) = capsys.readouterr().err.splitlines()
+    assert f"{path}:1: " in said
+    mend(tmp_path)
+    assert not capsys.readouterr().err
+
+
+def test_no_flipped_bit_changes_an_answer(tmp_path: Path) -> None:
+    replies = {f"q{n}": Reply(f"q{n}", "left 10", "end", {"A": -1.5}) for n in range(3)}
+    with Part(tmp_path, 0) as part:
+        for reply in replies.values():
+            part.write(reply)
+    path = tmp_path / "answers.part.jsonl"
+    whole = path.read_bytes()
+    for bit in range(8 * len(whole)):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        read = read_parts(tmp_path)
+        assert len(read) >= 1 and read.items() <= replies.items()
 
 
 def test_finished_answers_are_whole_rows_in_the_order_of_the_questions(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
-"""A page as tests look at it."""
+"""A page as tests look at it, and the mark of a finished step."""
 
+import json
 from html.parser import HTMLParser
 from pathlib import Path
+
+from blindspot.files import sha256_file
 
 VOID = {"meta", "link", "br", "img"}
 
@@ -37,3 +40,9 @@ class Checker(HTMLParser):
     @property
     def text(self) -> str:
         return " ".join(" ".join(self.words).replace("\N{NO-BREAK SPACE}", " ").split())
+
+
+def mark_done(folder: Path) -> None:
+    """Have a step's folder, as it is now, be as the step made it."""
+    files = {path.name: sha256_file(path) for path in folder.iterdir() if path.name != "done.json"}
+    (folder / "done.json").write_text(json.dumps({"files": files}))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from blindspot.reporting import collect
+from tests.reporting.checker import mark_done
 
 FAMILIES = [("clip", "CLIP"), ("siglip", "SigLIP"), ("siglip2", "SigLIP2"), ("aimv2", "AIMv2")]
 BLOCKS = {"learned": "1-D: learned absolute positions", "axial": "2-D: rotary positions (2D-RoPE)"}
@@ -119,7 +120,7 @@ def _answers(
 def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    (path.parent / "done.json").write_text("{}")
+    mark_done(path.parent)
 
 
 def _log(rng: np.random.Generator, columns: list[dict[str, Any]], arm: dict[str, Any]) -> list[dict[str, Any]]:
@@ -168,6 +169,7 @@ def write_run(
     ]
     (run / "steps/data").mkdir(parents=True)
     np.save(run / "steps/data/test_images.npy", _images(rng))
+    mark_done(run / "steps/data")
     for arm in arms:
         for seed in seeds:
             for stage in ("connector", "instruct"):

@@ -11,6 +11,7 @@ import pytest
 
 from blindspot.errors import UserError
 from blindspot.reporting import collect
+from tests.reporting.checker import mark_done
 
 VSR = {"id": "vsr", "label": "Statements", "paper": "VSR", "chance": 0.5}
 PAIRS = {"id": "mmvp", "label": "Pairs", "paper": "MMVP", "metric": "pair_accuracy", "chance": 0.25}
@@ -42,6 +43,7 @@ def change_answers(run: Path, folder: str, change: Callable[[int, Row], None]) -
     for number, row in enumerate(rows):
         change(number, row)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    mark_done(path.parent)
 
 
 def test_same_answers_same_bytes_without_times(run_folder: Path, results: Row) -> None:
@@ -156,6 +158,7 @@ def test_order_of_answers_does_not_matter(make_run: Callable[..., Path]) -> None
     before = collect(run)["differences"]
     path = run / "steps/clip-axial-0-instruct-evaluate/answers.jsonl"
     path.write_text("".join(line + "\n" for line in reversed(path.read_text().splitlines())))
+    mark_done(path.parent)
     assert collect(run)["differences"] == before
 
 
@@ -200,6 +203,7 @@ def test_a_seed_whose_language_model_did_not_learn_is_named(make_run: Callable[.
         (folder / "log.jsonl").write_text(
             json.dumps({"step": 1, "loss": 3.0}) + "\n" + json.dumps({"loss": loss}) + "\n"
         )
+        mark_done(folder)
         step = {"id": f"text/seed{seed}", "kind": "text", "folder": f"steps/text-{seed}", "seed": seed}
         plan["steps"].append(step)
     (run / "plan.json").write_text(json.dumps(plan))

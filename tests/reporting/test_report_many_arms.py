@@ -12,6 +12,7 @@ from blindspot.reporting import collect, write_report
 from blindspot.reporting.figure_style import style
 from blindspot.reporting.figures import draw_differences, draw_scores
 from blindspot.reporting.tables import difference_table, part_difference_table, part_score_table, score_table
+from tests.reporting.checker import mark_done
 
 SIDES = {"left/right": {"relation": ["left", "right"]}, "above/below": {"relation": ["above", "below"]}}
 COLUMNS = [
@@ -50,6 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, write_run_folder: Callable[...
                 if path.parent.name.startswith("a3-"):
                     row["score"] = float(row["groups"]["relation"] in ("above", "below"))
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        mark_done(path.parent)
     return run
 
 

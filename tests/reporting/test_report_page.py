@@ -14,7 +14,7 @@ import pytest
 
 from blindspot.errors import UserError
 from blindspot.reporting import write_report
-from tests.reporting.checker import Checker
+from tests.reporting.checker import Checker, mark_done
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARMS = [
@@ -97,6 +97,7 @@ def test_hostile_text_stays_text(make_run: Callable[..., Path]) -> None:
             if row["benchmark"] == "vsr":
                 row.update(answer=evil, score=float(number % 3 == len(path.parent.name) % 2))
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        mark_done(path.parent)
     page = write_report(run)
     html, checked = page.read_text(encoding="utf-8"), Checker(page)
     assert "script" not in checked.tags and not any(name.startswith("on") for name, _ in checked.attributes)
@@ -140,6 +141,7 @@ def test_wide_images_two_columns_and_a_majority_row(make_run: Callable[..., Path
     ]
     run = make_run(per_column=20, columns=columns, arms=ARMS, seeds=(0,))
     np.save(run / "steps/data/test_images.npy", np.zeros((64, 25, 100, 3), dtype=np.uint8))
+    mark_done(run / "steps/data")
     checked = Checker(write_report(run))
     text = " ".join(checked.words)
     assert "majority answer" in text and "55.3" in text and "Where the arms see it" not in text
@@ -150,6 +152,7 @@ def test_wide_images_two_columns_and_a_majority_row(make_run: Callable[..., Path
 def test_missing_test_images_are_one_clear_line(make_run: Callable[..., Path]) -> None:
     run = make_run(per_column=4, columns=COLUMNS, arms=ARMS, seeds=(0,))
     (run / "steps/data/test_images.npy").write_bytes(b"cut short")
+    mark_done(run / "steps/data")
     with pytest.raises(UserError, match=r"cannot read the test images .*test_images\.npy"):
         write_report(run)
 
@@ -169,3 +172,31 @@ def test_a_browser_opens_it_without_a_word(page: Path, tmp_path: Path) -> None:
     )
     assert "How to read this" in ran.stdout
     assert not re.findall(r".*CONSOLE.*", ran.stderr)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("clip-axial-0-instruct-evaluate/answers.jsonl", '"raw": "left"', '"raw": "lift"'),
+        ("clip-axial-0-instruct/log.jsonl", "0.", "1."),
+        ("data/baselines.json", "0.5", "0.6"),
+        ("data/test_images.npy", "\x00", "\x01"),
+        ("diagnosis/counterfactuals.json", "0.5", "0.6"),
+    ],
+)
+def test_what_was_edited_is_not_published(make_run: Callable[..., Path], name: str, old: str, new: str) -> None:
+    run = make_run(per_column=4, columns=COLUMNS, arms=ARMS, seeds=(0,))
+    (run / "steps/diagnosis").mkdir()
+    (run / "steps/data/baselines.json").write_text('{"vsr": {"rule": 0.5}}')
+    rows = [{"move": "mirrored or flipped", "factor": "pixels", "value": 0.5}]
+    tables = {"tables": [{"name": "shares", "title": "Shares", "rows": rows}]}
+    (run / "steps/diagnosis/counterfactuals.json").write_text(json.dumps(tables))
+    for folder in ("data", "diagnosis"):
+        mark_done(run / "steps" / folder)
+    plan = json.loads((run / "plan.json").read_text())
+    plan["steps"].append({"id": "diagnose", "kind": "diagnose", "folder": "steps/diagnosis"})
+    (run / "plan.json").write_text(json.dumps(plan))
+    path = run / "steps" / name
+    path.write_bytes(path.read_bytes().replace(old.encode(), new.encode(), 1))
+    with pytest.raises(UserError, match=f"{name} is not as its step made it .* run the study again"):
+        write_report(run)

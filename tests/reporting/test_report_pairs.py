@@ -6,6 +6,7 @@ from pathlib import Path
 
 from blindspot.reporting import collect
 from blindspot.scenes.sampling import test_questions as draw_test
+from tests.reporting.checker import mark_done
 
 
 def test_always_answering_yes_gets_no_pair_right(tmp_path: Path) -> None:
@@ -24,7 +25,7 @@ def test_always_answering_yes_gets_no_pair_right(tmp_path: Path) -> None:
     evaluate = tmp_path / "steps/evaluate"
     evaluate.mkdir(parents=True)
     (evaluate / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (evaluate / "done.json").write_text("{}")
+    mark_done(evaluate)
     plan = {
         "study": "s",
         "title": "t",

@@ -182,6 +182,34 @@ def test_an_encoder_is_known_by_what_it_depends_on_alone(study_of: Any) -> None:
     assert key(objective="none", captions="objects") == key(objective="none", captions="places")
 
 
+@pytest.mark.parametrize(
+    ("axis", "values"),
+    [
+        ("family", ["clip", "siglip", "aimv2"]),
+        ("objective", ["clip", "siglip", "dinov2"]),
+        ("captions", ["objects", "places"]),
+        ("positions", ["learned", "axial", "mixed"]),
+        ("pretrained_with", ["same", "axial", "mixed"]),
+        ("language_positions", ["rope1d", "mrope", "circle"]),
+        ("connector", ["mlp", "linear", "average_pooling"]),
+        ("encoder_training", ["trained", "frozen"]),
+        ("drop_first_patch", [False, True]),
+        ("evaluate_with", ["same", "axial", "mixed"]),
+    ],
+)
+@pytest.mark.parametrize("many", [True, False])
+def test_every_axis_can_be_compared(study_of: Any, axis: str, values: list[Any], many: bool) -> None:
+    """Also where no arm stands elsewhere on it, and where several do."""
+    arms = [named("a", family="siglip")]
+    if many:
+        arms += [{**arms[0], "id": f"a{number}", axis: value} for number, value in enumerate(values[1:])]
+    arms[0] |= {} if values[0] == "same" else {axis: values[0]}
+    compare = values[0] if values[0] == "same" else [values[0]]
+    pairs = compared_pairs(study_of({"named": arms, "compare": {axis: compare}}))
+    assert [(pair["a"], pair["b"], pair["kind"]) for pair in pairs] == [(arm["id"], "a", axis) for arm in arms[1:]]
+    assert all(pair["first"] and pair["second"] for pair in pairs)
+
+
 def test_objectives_are_compared_on_the_same_captions() -> None:
     pairs = {(pair["a"], pair["b"]): pair["kind"] for pair in compared_pairs(load_study("objectives"))}
     assert pairs["aimv2-places", "none"] == pairs["dinov2", "none"] == "objective against none"

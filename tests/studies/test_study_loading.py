@@ -55,6 +55,17 @@ def test_shipped_studies_load_at_every_scale(name: str) -> None:
         ("smoke: {instruct: {steps: 1}}", "smoke: fast", 'scales.smoke: "fast": should be a group of keys'),
         ("seeds: 1", "seeds: [1", "not a study file: "),
         ("seeds: 1", "? [seeds]\n: 1", "not a study file: found unhashable key"),
+        ("A toy study", "2020-13-45", ':3: not a study file: "2020-13-45" is no timestamp; in quotes it is text'),
+        ("seeds: 1", "seeds: !!int foo", '"foo" is no int; in quotes it is text'),
+        ("seeds: 1", "seeds: !!bool foo", '"foo" is no bool; in quotes it is text'),
+        ("seeds: 1", "seeds: !!timestamp foo", '"foo" is no timestamp; in quotes it is text'),
+        ("seeds: 1", "seeds: !!int ''", '"" is no int; in quotes it is text'),
+        pytest.param("seeds: 1", "seeds: 1" + "0" * 5000, "is no int; in quotes it is text", id="digits"),
+        pytest.param("seeds: 1", "seeds: 0x" + "f" * 5000, "is no int; in quotes it is text", id="hexadecimal digits"),
+        ("A toy study", '"\\ud800"', ":3: not a study file: "),
+        pytest.param("seeds: 1", "seeds: " + "[" * 3000 + "]" * 3000, "nested too deeply", id="brackets"),
+        pytest.param("seeds: 1", "seeds: " + "{a: " * 3000 + "}" * 3000, "nested too deeply", id="braces"),
+        pytest.param("A toy study", "x" * 100_000_000, "more than 256 kB: not a study file", id="100 MB"),
     ],
 )
 def test_a_mistake_gets_one_line_with_file_and_key(study_file: Path, old: str, new: str, message: str) -> None:

@@ -124,6 +124,7 @@ def test_plan_file_tells_the_reports_what_they_need(tmp_path: Path) -> None:
 
 def test_code_version_follows_rooms_that_make_results_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(versions, "PACKAGE", tmp_path)
+    monkeypatch.setattr(versions, "RESULT_SOURCES", ("model", "studies/steps.py"))
     for name in ("model/a.py", "reporting/b.py", "studies/steps.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("1")
@@ -134,6 +135,13 @@ def test_code_version_follows_rooms_that_make_results_only(tmp_path: Path, monke
     second = versions.code_version()
     (tmp_path / "studies/steps.py").write_text("2")
     assert len({first, second, versions.code_version()}) == 3
+
+
+@pytest.mark.parametrize("gone", ["model/rewritten.py", "rooms"])
+def test_a_listed_source_that_does_not_exist_is_an_error(gone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "RESULT_SOURCES", (*versions.RESULT_SOURCES, gone))
+    with pytest.raises(FileNotFoundError, match=gone):
+        versions.code_version()
 
 
 WITHOUT_A_NUMBER = {

@@ -140,6 +140,7 @@ def test_control_c_stops_at_once_and_the_same_command_continues(
         (lambda step: os.truncate(step / "done.json", 40), "done.json is damaged"),
         (lambda step: (step / "done.json").write_text("[1]"), "done.json is damaged"),
         (lambda step: (step / "done.json").write_bytes(b"\xff"), "done.json is damaged"),
+        (lambda step: (step / "done.json").rename(step / "checkpoint.pt"), "checkpoint.pt is damaged"),
     ],
 )
 def test_a_damaged_step_is_named_and_rebuilt_alone(
@@ -244,6 +245,23 @@ def test_a_file_in_place_of_the_steps_folder_is_one_line(tmp_path: Path, run_toy
     (tmp_path / "run" / "steps").write_text("not a folder")
     with pytest.raises(UserError, match=r"cannot write .*steps"):
         run_toy(tmp_path / "run")
+
+
+def test_nothing_but_links_of_its_own_is_removed_from_models(tmp_path: Path, run_toy: RunToy, trace: Callable) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "weights").write_text("precious")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "models").symlink_to(tmp_path / "theirs")
+    with pytest.raises(UserError, match=r"run/models .* remove it or choose another --out"):
+        run_toy(run)
+    assert not trace() and (tmp_path / "theirs" / "weights").read_text() == "precious"
+    (run / "models").unlink()
+    (tmp_path / "theirs").rename(run / "models")
+    run_toy(run)
+    assert {path.name for path in (run / "models").iterdir()} == {
+        "weights", "clip-learned-seed0", "clip-axial-seed0", "replicate-seed0"
+    }  # fmt: skip
 
 
 def test_a_disk_without_room_is_refused_before_anything_starts(

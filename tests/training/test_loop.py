@@ -1,5 +1,6 @@
 """The loop: the same bits after a kill as without one, and one line when training diverges."""
 
+import io
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -106,7 +107,15 @@ def test_the_run_learns_and_leaves_frozen_parts_alone(tmp_path: Path) -> None:
     assert not net.training
 
 
-@pytest.mark.parametrize("damage", ["empty", "truncated", "half", "garbage", "pickle"])
+def _flipped(content: bytes) -> bytes:
+    """One bit of a weight is another; torch alone reads it as if nothing were amiss."""
+    weight = torch.load(io.BytesIO(content))["module"]["layers.0.weight"].numpy().tobytes()
+    flipped = content.replace(weight, bytes([weight[0] ^ 1]) + weight[1:])
+    assert flipped != content and torch.load(io.BytesIO(flipped))
+    return flipped
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "half", "garbage", "pickle", "bit"])
 def test_an_unreadable_checkpoint_is_as_good_as_none(tmp_path: Path, whole: Any, damage: str) -> None:
     with pytest.raises(Killed):
         train(tmp_path, 11)
@@ -118,6 +127,7 @@ def test_an_unreadable_checkpoint_is_as_good_as_none(tmp_path: Path, whole: Any,
         "half": content[: len(content) // 2],
         "garbage": b"not a checkpoint",
         "pickle": b"\x80\x02c__main__\nNet\n.",
+        "bit": _flipped(content),
     }
     path.write_bytes(damaged[damage])
     assert (state(train(tmp_path)), (tmp_path / LOG).read_text()) == whole

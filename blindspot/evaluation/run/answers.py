@@ -1,6 +1,7 @@
 """Answers on disk: parts that grow while a run lasts, then one file in the order of the questions."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,15 +11,16 @@ from typing import Any
 from blindspot.errors import UserError
 from blindspot.evaluation.base import Prompt, Reply
 from blindspot.evaluation.run.asking import letters, shown
-from blindspot.files import parse_json, read_jsonl, write_jsonl
+from blindspot.files import fingerprint, parse_json, read_jsonl, write_jsonl, write_text
 from blindspot.question import Question
 
 ANSWERS, ERRORS = "answers.jsonl", "errors.jsonl"
 _PARTS = "answers.part*.jsonl"
+_CHECKSUM = "sha256"
 
 
 class Part(AbstractContextManager["Part"]):
-    """Where one process puts answers as they come. A line that a kill cut off is removed when it is opened.
+    """Where one process puts answers as they come, each line with its checksum. `mend` comes before it.
 
     Args:
         folder: of the benchmark in the run folder.
@@ -29,8 +31,7 @@ class Part(AbstractContextManager["Part"]):
         self._path = folder / ("answers.part.jsonl" if rank == 0 else f"answers.part-{rank}.jsonl")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("ab+")
-            self._file.truncate(_whole_lines(self._path))
+            self._file = self._path.open("ab")
         except OSError as error:
             raise self._unwritable(error) from error
 
@@ -44,7 +45,7 @@ class Part(AbstractContextManager["Part"]):
         if reply.likelihood is not None:
             row["likelihood"] = dict(reply.likelihood)
         try:
-            self._file.write(json.dumps(row).encode() + b"\n")
+            self._file.write(json.dumps(row | {_CHECKSUM: fingerprint(row)}).encode() + b"\n")
             self._file.flush()
         except OSError as error:
             raise self._unwritable(error) from error
@@ -62,22 +63,28 @@ class Part(AbstractContextManager["Part"]):
         return UserError(f"cannot write {self._path}: {reason}; free the disk, then the same command continues")
 
 
-def read_parts(folder: Path) -> dict[str, Reply]:
-    """What any process has answered so far, by question; a line that a kill cut off does not count.
+def mend(folder: Path) -> None:
+    """Remove lines that are no answers any more, so that they are asked again; says so, but of one a kill cut off.
 
     Raises:
-        UserError: if another line is damaged (it is named).
+        UserError: if the folder cannot be read or written.
     """
+    for path in folder.glob(_PARTS):
+        lines = _lines(path)
+        kept = b"".join(filter(_reply, lines))
+        lost = [number for number, line in enumerate(lines, start=1) if _reply(line) is None and line.endswith(b"\n")]
+        if len(kept) < sum(map(len, lines)):
+            write_text(path, kept.decode())
+        if lost:
+            print(f"{path}:{lost[0]}: damaged, {len(lost)} lines in all; these are asked again", file=sys.stderr)
+
+
+def read_parts(folder: Path) -> dict[str, Reply]:
+    """What any process has answered so far, by question; a line that is cut off or damaged does not count."""
     replies: dict[str, Reply] = {}
     for path in sorted(folder.glob(_PARTS)):
-        with path.open("rb") as part:
-            whole = part.read(_whole_lines(path))
-        for number, line in enumerate(whole.splitlines(), start=1):
-            try:
-                row = parse_json(line)
-                replies.setdefault(row["id"], Reply(row["id"], row["raw"], row["stopped"], row.get("likelihood")))
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{path}:{number}: not an answer of this run; remove that line") from error
+        for reply in filter(None, map(_reply, _lines(path))):
+            replies.setdefault(reply.id, reply)
     return replies
 
 
@@ -145,13 +152,20 @@ def _row(question: Question, prompt: Prompt, reply: Reply) -> dict[str, Any]:
     return row | {"prompt": as_text(prompt), "groups": question.groups, "images": list(shown(question, prompt))}
 
 
-def _whole_lines(path: Path) -> int:
-    """How many bytes of a file are lines with their end."""
-    end = path.stat().st_size
-    with path.open("rb") as file:
-        for start in range((end - 1) // 2**16 * 2**16, -1, -(2**16)):
-            file.seek(start)
-            place = file.read(2**16).rfind(b"\n")
-            if place >= 0:
-                return start + place + 1
-    return 0
+def _lines(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _reply(line: bytes) -> Reply | None:
+    """The answer in a line that is as `Part` wrote it."""
+    try:
+        row = parse_json(line)
+        checksum = row.pop(_CHECKSUM)
+        if line.endswith(b"\n") and checksum == fingerprint(row):
+            return Reply(row["id"], row["raw"], row["stopped"], row.get("likelihood"))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    return None

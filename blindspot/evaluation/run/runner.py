@@ -155,6 +155,7 @@ def _refuse_twins(name: str, questions: Sequence[Question]) -> None:
 
 def _ask(task: _Task, answerer: Answerer, ranks: Ranks, report: Report) -> dict[str, str]:
     """Ask what is left of a benchmark; returns why questions have no answer, of all processes."""
+    ranks.first_does(lambda: answers.mend(task.folder))
     held = answers.read_parts(task.folder)
     mine = share(task.questions, ranks.rank, ranks.world)
     answered = sum(question.id in held for question in mine)

@@ -5,12 +5,16 @@ functions of the step, so there is nothing else to keep.
 """
 
 import shutil
+import sys
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
+from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -20,9 +24,12 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save, save
+from torch.distributed.checkpoint.storage import WriteResult
+from torch.futures import Future as Written
 from torch.optim import Optimizer
 
 from blindspot.errors import UserError
+from blindspot.files import intact, seal
 from blindspot.training.distributed.loss import Objective
 from blindspot.training.distributed.ranks import Ranks
 
@@ -34,7 +41,7 @@ class Checkpoints:
     """The checkpoints in a folder, ``step-<number>`` each. All ranks call every method at the same steps.
 
     A checkpoint is written to ``partial-<number>`` and renamed when every rank has written its part; so what a kill
-    leaves is not taken for a checkpoint.
+    leaves is not taken for a checkpoint. Every file of it is sealed.
 
     Args:
         folder: on a disk that all ranks see.
@@ -52,14 +59,28 @@ class Checkpoints:
                 shutil.rmtree(left)
 
     def newest(self) -> int | None:
-        """The step of the newest checkpoint, or None."""
-        return self._ranks.from_first(max(self._steps(), default=None))
+        """The step of the newest checkpoint, or None. One that is damaged is named, and removed.
+
+        Raises:
+            UserError: if one cannot be read.
+        """
+        for step in self._ranks.from_first(sorted(self._steps(), reverse=True)):
+            path = self._folder / f"{_WHOLE}{step}"
+            mine = sorted(path.iterdir())[self._ranks.rank :: self._ranks.world]
+            found = self._ranks.gather([file for file in mine if not intact(file)])
+            damaged = [file for files in found for file in files]
+            if not damaged:
+                return step
+            if self._ranks.first:
+                print(f"{damaged[0]} is damaged; what followed the checkpoint before is redone", file=sys.stderr)
+                shutil.rmtree(path)
+        return None
 
     def load(self, step: int, objective: Objective, optimiser: Optimizer) -> None:
         """Put the state of ``step`` into the objective and the optimiser.
 
         Raises:
-            UserError: if the checkpoint is damaged or not of this model.
+            UserError: if the checkpoint is not of this model.
         """
         path = self._folder / f"{_WHOLE}{step}"
         state = _state(objective, optimiser)
@@ -81,11 +102,11 @@ class Checkpoints:
         self.finish()
         path, state = self._folder / f"{_PARTIAL}{step}", _state(objective, optimiser)
         if self._group is not None:
-            future: Any = async_save(state, checkpoint_id=path, process_group=self._group)
+            future: Any = async_save(state, storage_writer=_Sealed(path), process_group=self._group)
             self._running = step, future
             return
         try:
-            save(state, checkpoint_id=path)
+            save(state, storage_writer=_Sealed(path))
         except (Exception, CheckpointException) as error:
             raise _unwritable(path, error) from error
         self._publish(step)
@@ -119,6 +140,20 @@ class Checkpoints:
     def _steps(self) -> list[int]:
         """Steps of the checkpoints that are whole: their metadata are written last."""
         return [int(path.parent.name.removeprefix(_WHOLE)) for path in self._folder.glob(f"{_WHOLE}*/.metadata")]
+
+
+class _Sealed(FileSystemWriter):
+    """Seals each file where and when it is written: on its rank, beside training where that goes on."""
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> Written[list[WriteResult]]:
+        written = super().write_data(plan, planner)
+        for name in {result.storage_data.relative_path for result in written.value()}:
+            seal(Path(self.path) / name)
+        return written
+
+    def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
+        super().finish(metadata, results)
+        seal(Path(self.path) / ".metadata")
 
 
 def _state(objective: Objective, optimiser: Optimizer) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -74,13 +75,37 @@ def test_another_run_in_the_folder_is_refused(tmp_path: Path) -> None:
     train(replace(config, pack_tokens=200, keep=5, checkpointing="full"), toy_variant(), ToySamples(), tmp_path)
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
-    config = replace(CONFIG, steps=2)
-    train(config, toy_variant(), ToySamples(), tmp_path)
-    (data,) = (tmp_path / "checkpoints" / "step-2").glob("*.distcp")
-    data.write_bytes(data.read_bytes()[:100])
-    with pytest.raises(UserError, match=r"step-2 cannot be continued .* delete it"):
-        train(config, toy_variant(), ToySamples(), tmp_path)
+@pytest.mark.parametrize("name", ["*.distcp", ".metadata"])
+@pytest.mark.parametrize("steps", [("step-4",), ("step-4", "step-6")])
+def test_a_damaged_checkpoint_is_said_and_what_it_held_is_done_again(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, steps: tuple[str, ...]
+) -> None:
+    whole = train(CONFIG, toy_variant(), ToySamples(), tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints" / "step-6") if len(steps) == 1 else None
+    for step in steps:
+        (path,) = (tmp_path / "checkpoints" / step).glob(name)
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    again = train(CONFIG, toy_variant(), ToySamples(), tmp_path)
+    assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
+    said = capfd.readouterr().err.splitlines()
+    assert [any(step in line and "damaged" in line for line in said) for step in steps] == [True] * len(steps)
+    assert len(said) == len(steps)
+    assert [row["step"] for row in _log(tmp_path)] == [1, 2, 3, 4, 5, 6]
+    assert sorted(os.listdir(tmp_path / "checkpoints")) == ["step-4", "step-6"]
+
+
+def test_a_checkpoint_of_another_model_is_named(tmp_path: Path) -> None:
+    with joined() as ranks:
+        for width, method in ((3, "save"), (4, "load")):
+            model = Objective(toy_variant(), "documents", torch.float32)
+            model.register_parameter("extra", torch.nn.Parameter(torch.ones(width)))
+            checkpoints = Checkpoints(tmp_path, 2, ranks, False)
+            if method == "save":
+                checkpoints.save(2, model, adamw(model, CONFIG, ranks.device))
+        with pytest.raises(UserError, match=r"step-2 cannot be continued .* delete it"):
+            checkpoints.load(2, model, adamw(model, CONFIG, ranks.device))
 
 
 @pytest.mark.parametrize("moments_in", ["fp32", "bf16"])
