@@ -94,7 +94,8 @@ def _shares(asked: Counterfactuals, stimuli: list[Stimulus], given: Answers) -> 
         changed = {move: right_b & outcomes[move][1] for move in MOVES}
         pooled = [(outcomes[move][0], changed[move]) for move in ("mirrored", "flipped")]
         pooled_b = np.concatenate([outcome_b[chosen_b] for outcome_b, chosen_b in pooled])
-        rows.append({"factor": factor, "move": "mirrored or flipped", **_share(pooled_b), "elsewhere": None})
+        rows.append({"factor": factor, "move": "mirrored or flipped", **_share(pooled_b), "elsewhere": None,
+                     "asked": len(stimuli)})  # fmt: skip
         for move in MOVES:
             outcome_b, stays_b = outcomes[move][0], right_b & outcomes[move][2]
             elsewhere = share(outcome_b[stays_b] == "unchanged")["value"]

@@ -245,7 +245,7 @@ def test_titles_and_sentences_say_what_the_numbers_say(whole_run: tuple[Path, li
         assert said in lead
     for title in (
         "R² 0.94 to R² 0.34; relation is there (80 %) but not answered (50 %)",
-        "What is read is more than content: random labels are beaten by 0.55 (relation) or more",
+        "The best read-outs beat random labels by 0.55 (relation) or more",
         "Answers follow the picture's content (98 %) and encoder positions (70 %), not language-model ids (0 %)",
         "90 % with encoder positions as they are, 30 % with encoder positions taken away; language ids change nothing",
         "Of 1 example answers change 1 with content, 0 with language ids and 1 with encoder positions moved",
@@ -313,6 +313,51 @@ def test_wide_intervals_prove_no_absence(tmp_path: Path) -> None:
         "No clear difference between left and right and above and below",
     ):
         assert said in text
+
+
+_GUESSED: Row = {"value": 0.25, "low": 0.2, "high": 0.3}
+HEEDED: dict[str, tuple[str, str, Callable[[Row], Row], str, str]] = {
+    "random labels win at the last token": (
+        "probes", "stages", lambda row: {"selectivity": -0.7} if row["stage"] == "language 1 (last)" else {},
+        "; at the last token random labels do as well for position (R² 0.34 against R² 1.04)",
+        "There but not used"),
+    "what is lost was no more than random labels": (
+        "probes", "stages", lambda row: {"selectivity": 0.0} if row["stage"] == "language 1 (image)" else {},
+        "No clear loss of what can be read", "Most is lost"),
+    "random labels win everywhere": (
+        "probes", "stages", lambda row: {"selectivity": 0.0},
+        "For position and relation, even the best read-outs do no better than with random labels", "read-outs beat"),
+    "a model that guesses": (
+        "probes", "gap", lambda row: {"model": 0.25}, "The model answers relation no better than by guessing; most is",
+        "There but not used"),
+    "guessed": ("behaviour", "conditions", lambda row: _GUESSED, "No task is answered better than by guessing:",
+                "Answered right:"),
+    "followed by luck": ("counterfactuals", "shares", lambda row: {"n": 16, "asked": 64},
+                         "25 % are answered right, no better than guessing", "Answers follow"),
+    "turned by luck": ("consistency", "symmetries", lambda row: _GUESSED, "no more than by chance (25 %)", "least"),
+    "no lattice": ("patching", "spatial_id", lambda row: {"chance": 0.95}, "hardly forms a map", "word forms a map"),
+    "any push": ("patching", "steering", lambda row: {"value": 0.8, "low": 0.7}, "turns no more answers (80 %)",
+                 "of answers; a random"),
+    "any object": ("attention", "objects", lambda row: {"query": "subject"} | (
+                       {"object": "other"} if row["query"] == "reference" else {}), "at other objects no less (2.5)",
+                   "No layer looks"),
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("case", list(HEEDED))
+def test_titles_heed_guessing_and_controls_where_they_speak(tmp_path: Path, case: str) -> None:
+    name, table, change, said, unsaid = HEEDED[case]
+
+    def changed(name: str) -> Tables:
+        return {
+            key: [row | (change(row) if key == table else {}) for row in rows] for key, rows in TABLES[name]().items()
+        }
+
+    page, sentences = write_diagnosis(_write(tmp_path / "arm", [name], changed))
+    text = Checker(page).text
+    assert said in text and unsaid not in text
+    assert "guessing" not in said or "guessing" in sentences[0]
 
 
 @pytest.mark.usefixtures("quick")

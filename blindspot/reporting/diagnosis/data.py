@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from blindspot.diagnostics.names import NAMES as DIAGNOSTICS
 from blindspot.errors import UserError
+from blindspot.evaluation.statistics import wilson
 from blindspot.reporting.plan import Text
 from blindspot.reporting.text import MINUS, clean
 
@@ -140,6 +141,12 @@ def mean(values: Iterable[float | None]) -> float | None:
 def listed(words: list[str]) -> str:
     """``a, b and c``."""
     return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
+def guesses(right: float, asked: float, chance: float | None) -> bool:
+    """Whether so many right answers of so many are not clearly more than guessing gives."""
+    low = wilson(right, asked).low
+    return low is not None and chance is not None and low <= chance
 
 
 def sure(row: Mapping[str, Any]) -> bool:
