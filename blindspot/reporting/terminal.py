@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from blindspot.reporting.findings import stage_name
+from blindspot.reporting.findings import asked_on, stage_name
 from blindspot.reporting.plan import Column
 from blindspot.reporting.tables import Cell, Table, TableRow, difference_table, score_table
 from blindspot.reporting.text import signed
@@ -26,7 +26,7 @@ def print_tables(results: dict[str, Any], console: Console) -> None:
     for stage in reversed(results["stages"]):
         name = stage_name(stage)
         if table := score_table(results, stage, "iid"):
-            _print(table, f"Scores after {name}, in points; best in bold", console)
+            _print(table, f"Scores{asked_on(table.columns)} after {name}, in points; best in bold", console)
         if table := difference_table(results, stage):
             title = f"Differences after {name}, in points; * survives Holm, † only a test on questions alone"
             _print(table, title, console)

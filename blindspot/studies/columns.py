@@ -1,4 +1,4 @@
-"""The columns of a source's tables, each the miniature of one benchmark of the paper."""
+"""The columns of a source's tables, each a drawn relative of one benchmark of the paper."""
 
 from typing import Any
 
@@ -23,6 +23,7 @@ SCENES: tuple[dict[str, Any], ...] = (
         "paper": "CV-Bench 2D",
         "chance": 0.25,
         "description": "Where one object lies relative to another: left, right, above or below.",
+        "english": "Is the {0} object left of, right of, above or below the {2} one?",
         "parts": SIDES,
     },
     {
@@ -139,4 +140,5 @@ PAIRED = frozenset(column["id"] for column in SCENES if column.get("metric") == 
 
 def columns(source: str) -> list[dict[str, Any]]:
     """The columns of a study's source, for ``plan.json``."""
-    return [{"metric": "accuracy", **column} for column in {"scenes": SCENES, "nlvr": NLVR}[source]]
+    listed = {"scenes": SCENES, "nlvr": NLVR}[source]
+    return [{"metric": "accuracy", "relative": listed is SCENES, **column} for column in listed]
