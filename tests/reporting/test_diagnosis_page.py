@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from blindspot.diagnostics.rows import ROWS
 from blindspot.errors import UserError
 from blindspot.reporting import figure_style, sheet
 from blindspot.reporting.diagnosis import counterfactuals, load_diagnosis, stage_figure_of_arms, write_diagnosis
@@ -97,7 +98,12 @@ def _attention() -> Tables:
     scaling = [_n(0.5, task="direction", method="none", form=None, alpha=1.0, difference=0.0, difference_low=0.0),
                _n(0.6, task="direction", method="ScalingVis", form="published", alpha=1.5, difference=0.1,
                   difference_low=0.02)]  # fmt: skip
-    return {"objects": objects, "shares": shares, "scaling": scaling, "rollout": [_n(0.2, layer=0)]}
+    return {
+        "objects": objects,
+        "shares": shares,
+        "scaling": scaling,
+        "rollout": [_n(0.2, object="asked", measure="mass", layer=0)],
+    }
 
 
 def _patching() -> Tables:
@@ -120,8 +126,10 @@ def _behaviour() -> Tables:
                   for condition, value in (("as it is", 0.9), ("blind", 0.26), ("noise", 0.25))]  # fmt: skip
     cells = [_n(0.9 if row else 0.4, task="direction", object="subject", row=row, column=column, beyond=0.2 * row - 0.3)
              for row in range(2) for column in range(2)]  # fmt: skip
-    spread = [{"task": "direction", "object": "subject", "value": 0.5, "low": None, "high": None, "n": 64, "p": 1e-5}]
-    factors = [_n(value, task="direction", factor="distance", level=level) for level, value in ((1, 0.7), (2, 0.95))]
+    spread = [{"task": "direction", "object": "subject", "value": 0.5, "low": None, "high": None, "n": 64,
+               "cells": 4, "p": 1e-5}]  # fmt: skip
+    factors = [_n(value, task="direction", factor="distance", level=level, beyond_low=value - 0.02,
+                  beyond_high=value + 0.02) for level, value in ((1, 0.7), (2, 0.95))]  # fmt: skip
     axes = [_n(value, measure=measure, axis=axis)
             for measure, gap in (("of four", 0.0), ("of two", 0.2))
             for axis, value in (("left, right", 0.7 + gap), ("above, below", 0.7), ("difference", gap))]  # fmt: skip
@@ -172,8 +180,10 @@ def _write(folder: Path, names: list[str], tables: Callable[[str], Tables] | Non
     for name in names:
         found = (tables or (lambda name: TABLES[name]()))(name)
         listed = [
-            {"name": key, "title": f"Title of {key}", "notes": ["A note."], "rows": rows} for key, rows in found.items()
-        ]
+            {"name": key, "title": f"Title of {key}", "notes": ["A note."],
+             "rows": [dict.fromkeys(getattr(ROWS[name].get(key), "__required_keys__", ())) | row for row in rows]}
+            for key, rows in found.items()
+        ]  # fmt: skip
         (folder / f"{name}.json").write_text(json.dumps({"diagnostic": name, "tables": listed}), encoding="utf-8")
         if _pictures(name):
             np.savez(folder / f"{name}.npz", **_pictures(name))
@@ -409,10 +419,10 @@ def test_hostile_labels_can_be_drawn(tmp_path: Path) -> None:
     [
         ("{", "cannot read"),
         ("[]", "the file"),
-        ('{"tables": [{"name": "x", "title": "y", "rows": [{"value": "much"}]}]}', "value is no number"),
-        ('{"tables": [{"name": "x", "title": "y", "rows": [{"value": true}]}]}', "value is no number"),
+        ('{"tables": [{"name": "coherence", "title": "y", "rows": [{"value": "much"}]}]}', "value.*valid number"),
+        ('{"tables": [{"name": "coherence", "title": "y", "rows": [{"value": true}]}]}', "value.*valid number"),
         ('{"tables": [{"name": "x", "title": "y"}]}', "tables.0.rows"),
-        ('{"tables": [{"name": "coherence", "title": "y", "rows": [{"value": 1}]}]}', "does not hold the rows"),
+        ('{"tables": [{"name": "coherence", "title": "y", "rows": [{"value": 1}]}]}', "required"),
         (b"\xff\xfe", "cannot read"),
     ],
 )
