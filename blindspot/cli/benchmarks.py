@@ -73,7 +73,8 @@ def _facts(benchmark: "Benchmark", place: Path | None) -> dict[str, Any]:
 def _as_table(found: list[dict[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("name", "title", "questions", "images", "chance", "on this disk"):
-        table.add_column(name, justify="right" if name in ("questions", "images", "chance") else "left")
+        justify = "right" if name in ("questions", "images", "chance") else "left"
+        table.add_column(name, justify=justify, no_wrap=name == "name")
     for facts in found:
         table.add_row(
             facts["name"],

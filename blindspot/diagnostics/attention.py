@@ -15,6 +15,7 @@ from blindspot.diagnostics.core.stimuli import Stimulus, answers, directions
 from blindspot.diagnostics.core.subject import Subject
 from blindspot.diagnostics.looking.intervention import FORMS, TASKS, scaling
 from blindspot.diagnostics.looking.look import PAIRS, QUERIES, Look, look
+from blindspot.diagnostics.rows import Looked, Rollout, Sensitivity, Share, Value
 from blindspot.model.variant import BlindspotForConditionalGeneration
 from blindspot.scenes.world import CANVAS
 
@@ -66,9 +67,9 @@ def run(subject: Subject, budget: Budget, report: Report) -> Findings:
     return Findings(tables, _pictures(subject, stimuli, found) if found.grid is not None else {})
 
 
-def _objects(found: Look) -> list[dict[str, Any]]:
+def _objects(found: Look) -> list[Looked]:
     """Rows of every pair, layer, measure and choice of heads."""
-    rows = []
+    rows: list[Looked] = []
     half = len(found.has_bp) // 2
     for pair, (query, target) in enumerate(PAIRS):
         kept_b = found.has_bp[:, pair]
@@ -82,14 +83,14 @@ def _objects(found: Look) -> list[dict[str, Any]]:
         bests = _means(best_mbl.transpose(1, 0, 2))
         for number, measure in enumerate(MEASURES):
             for layer in range(len(best_l)):
-                label = {"query": query, "object": target, "measure": measure, "layer": layer}
-                rows.append({**label, "heads": "mean", "head": None, **means[number][layer]})
-                rows.append({**label, "heads": "best", "head": int(best_l[layer]), **bests[number][layer]})
+                for heads, head, found_at in (("mean", None, means), ("best", int(best_l[layer]), bests)):
+                    rows.append({"query": query, "object": target, "measure": measure, "layer": layer,
+                                 "heads": heads, "head": head, **found_at[number][layer]})  # fmt: skip
     return rows
 
 
-def _shares(found: Look) -> list[dict[str, Any]]:
-    rows = []
+def _shares(found: Look) -> list[Share]:
+    rows: list[Share] = []
     for name, values_blhq in (
         ("share", found.share),
         ("share without opening", found.behind),
@@ -99,28 +100,28 @@ def _shares(found: Look) -> list[dict[str, Any]]:
         for number, query in enumerate(QUERIES):
             even = {"share": found.even_bq, "share without opening": found.even_behind_bq}.get(name)
             beside = None if even is None else float(even[:, number].mean())
-            rows += [
+            rows.extend(
                 {"query": query, "measure": name, "layer": layer, **row, "even": beside}
                 for layer, row in enumerate(means[number])
-            ]
+            )
     return rows
 
 
-def _rollout(found: Look) -> list[dict[str, Any]]:
-    rows = []
+def _rollout(found: Look) -> list[Rollout]:
+    rows: list[Rollout] = []
     for pair, (query, target) in enumerate(PAIRS):
         kept_b = found.has_bp[:, pair]
         if query == "last" and kept_b.any():
             means = _means(found.rollout[kept_b][..., pair, :].transpose(0, 2, 1))
             for number, measure in enumerate(MEASURES):
-                rows += [
+                rows.extend(
                     {"object": target, "measure": measure, "layer": layer, **row}
                     for layer, row in enumerate(means[number])
-                ]
+                )
     return rows
 
 
-def _sensitivity(found: Look) -> list[dict[str, Any]]:
+def _sensitivity(found: Look) -> list[Sensitivity]:
     means = _means(found.growth.mean(axis=2).transpose(0, 2, 1))
     return [
         {"form": form, "layer": layer, **row}
@@ -129,7 +130,7 @@ def _sensitivity(found: Look) -> list[dict[str, Any]]:
     ]
 
 
-def _means(values_bxl: np.ndarray) -> list[list[dict[str, Any]]]:
+def _means(values_bxl: np.ndarray) -> list[list[Value]]:
     """Mean over stimuli and its interval, for each entry of the other two axes."""
     count, first, second = values_bxl.shape
     drawn_rs = one_by_one(count).replicates(values_bxl.reshape(count, -1))

@@ -1,6 +1,6 @@
 """What a diagnostic is, and what it returns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,14 +16,13 @@ class Table:
     Attributes:
         name: of its CSV file; unique within the diagnostic.
         title: what its numbers are.
-        rows: each with its labels, and ``value``, ``low``, ``high`` (95 % interval; None where there is none) and
-            ``n`` (units that the interval is over). Other numbers may stand beside these.
+        rows: of the type that `rows.ROWS` names for this table.
         notes: what a reader must know, a sentence each.
     """
 
     name: str
     title: str
-    rows: list[dict[str, Any]]
+    rows: Sequence[Mapping[str, Any]]
     notes: tuple[str, ...] = ()
 
 

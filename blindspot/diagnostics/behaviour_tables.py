@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
+from blindspot.diagnostics import rows as typed
 from blindspot.diagnostics.base import Table
 from blindspot.diagnostics.core.shares import against, bounds, one_by_one, share
 from blindspot.diagnostics.core.stimuli import NUMBERS, Stimulus, answers
@@ -55,7 +55,7 @@ class Asked:
 
 def condition_table(under: Mapping[str, Mapping[str, Asked]]) -> Table:
     """Accuracy with and without the picture, by task and condition; the first condition is the model as it is."""
-    rows = []
+    rows: list[typed.Condition] = []
     for task, conditions in under.items():
         plain, *_ = conditions.values()
         chance = 1 / plain.logits_bk.shape[1]
@@ -71,16 +71,20 @@ def condition_table(under: Mapping[str, Mapping[str, Asked]]) -> Table:
 
 def cell_tables(asked: Mapping[str, Asked]) -> tuple[Table, Table]:
     """Accuracy by the cell of each object, and how much cells differ."""
-    rows, spread = [], []
+    rows: list[typed.Cell] = []
+    spread: list[typed.Spread] = []
     for task, role, level_b in _placed(asked):
-        label = {"task": task, "object": role}
         found = _by_level(asked[task], level_b, range(len(CELLS)))
-        rows += [{**label, "row": cell[0], "column": cell[1], **row} for cell, row in zip(CELLS, found, strict=True)]
-        shares = [row["value"] for row in found if row["n"]]
-        p = _same_everywhere(asked[task], level_b)
-        used = {"cells": len(shares), "deviation": float(np.std(shares)), "p": p}
-        total = int((level_b >= 0).sum())
-        spread.append({**label, "value": max(shares) - min(shares), "low": None, "high": None, "n": total, **used})
+        rows.extend(
+            {"task": task, "object": role, "row": cell[0], "column": cell[1], **row}
+            for cell, row in zip(CELLS, found, strict=True)
+        )
+        shares = [row["value"] for row in found if row["value"] is not None]
+        spread.append({
+            "task": task, "object": role, "value": max(shares) - min(shares), "low": None, "high": None,
+            "n": int((level_b >= 0).sum()), "cells": len(shares), "deviation": float(np.std(shares)),
+            "p": _same_everywhere(asked[task], level_b),
+        })  # fmt: skip
     cells = Table("cells", "Accuracy by the place of each object", rows, (
         "Row 0 is at the top, column 0 at the left. Existence: of objects that are there. n 0: never asked.",
         _BEYOND, _WILSON))  # fmt: skip
@@ -103,16 +107,16 @@ def factor_table(asked: Mapping[str, Asked]) -> Table:
         "objects": relational["objects"],
     }
     factors = {**dict.fromkeys(RELATIONAL, relational), "existence": alone}
-    rows = []
+    rows: list[typed.Factor] = []
     for task, of in factors.items():
         for factor, level in of.items():
             level_b = np.array([level(stimulus) for stimulus in asked[task].stimuli])
             levels = np.unique(level_b).tolist()
             found = _by_level(asked[task], level_b, levels)
-            rows += [
+            rows.extend(
                 {"task": task, "factor": factor, "level": number, **row}
                 for number, row in zip(levels, found, strict=True)
-            ]
+            )
     return Table("factors", "Accuracy by distance, margin, size, and number of objects", rows, (
         "Distance: cells along the axis that decides. Margin: that minus cells along the other axis.",
         "Size: pixels of the smaller object, of a cell's 8. Distance and margin go together.",
@@ -122,19 +126,20 @@ def factor_table(asked: Mapping[str, Asked]) -> Table:
 def axis_table(given: Asked, transposed: Asked) -> Table:
     """Left and right against above and below, on the same objects with rows and columns exchanged."""
     flat_b = given.truth_b < 2
-    rows = []
+    rows: list[typed.Axis] = []
     for measure, first_b, second_b in (
         ("of four", given.right_b, transposed.right_b),
         ("of two", _right_of_two(given), _right_of_two(transposed)),
     ):
         across_b, down_b = np.where(flat_b, first_b, second_b), np.where(flat_b, second_b, first_b)
         gap = against(across_b, down_b)
-        found = {"value": gap["difference"], "low": gap["difference_low"], "high": gap["difference_high"]}
-        rows += [
-            {"measure": measure, "axis": "left, right", **share(across_b)},
-            {"measure": measure, "axis": "above, below", **share(down_b)},
-            {"measure": measure, "axis": "difference", **found, "n": len(flat_b), "p": gap["p"]},
-        ]
+        found: typed.Axis = {
+            "measure": measure, "axis": "difference", "value": gap["difference"], "low": gap["difference_low"],
+            "high": gap["difference_high"], "n": len(flat_b), "p": gap["p"],
+        }  # fmt: skip
+        rows.append({"measure": measure, "axis": "left, right", **share(across_b)})
+        rows.append({"measure": measure, "axis": "above, below", **share(down_b)})
+        rows.append(found)
     return Table("axes", "Accuracy on left and right against above and below", rows, (
         "Every picture is asked about twice, the second time with rows and columns exchanged.",
         "Of two: the better of the two answers on the right axis, so that preferring an axis does not count.",
@@ -150,7 +155,7 @@ def _right_of_two(asked: Asked) -> np.ndarray:
 def count_table(asked: Asked) -> Table:
     """How often each number is taken for each."""
     truth_b = answers(asked.stimuli)
-    rows = [
+    rows: list[typed.Count] = [
         {
             "truth": int(NUMBERS[truth]),
             "answer": int(NUMBERS[chosen]),
@@ -164,13 +169,15 @@ def count_table(asked: Asked) -> Table:
 
 def answer_table(asked: Mapping[str, Asked]) -> Table:
     """Which answers are given, whatever is right, and how often each is given where it is right."""
-    rows = []
+    rows: list[typed.Given] = []
     for task, found in asked.items():
         truth_b = found.truth_b
         for number, choice in enumerate(found.stimuli[0].choices):
-            label = {"task": task, "answer": choice}
-            rows.append({**label, "measure": "given", **share(found.chosen_b == number)})
-            rows.append({**label, "measure": "right", **share(found.right_b[truth_b == number])})
+            for measure, holds_b in (
+                ("given", found.chosen_b == number),
+                ("right", found.right_b[truth_b == number]),
+            ):
+                rows.append({"task": task, "answer": choice, "measure": measure, **share(holds_b)})
     return Table("answers", "How often each answer is given, and given where it is right", rows, (
         "Every answer is the right one equally often.", _WILSON))  # fmt: skip
 
@@ -185,18 +192,15 @@ def heatmaps(asked: Mapping[str, Asked]) -> dict[str, np.ndarray]:
     return found
 
 
-def _by_level(asked: Asked, level_b: np.ndarray, levels: Sequence[int]) -> list[dict[str, Any]]:
+def _by_level(asked: Asked, level_b: np.ndarray, levels: Sequence[int]) -> list[typed.Beyond]:
     """Share right at every level, and how far it is beyond that of the same answers."""
     inside_bl = level_b[:, None] == np.array(levels)
     low_l, high_l = bounds(_beyond_drawn(asked, inside_bl))
-    rows = []
+    rows: list[typed.Beyond] = []
     for number, inside_b in enumerate(inside_bl.T):
-        row = share(asked.right_b[inside_b])
-        beyond: dict[str, float | None] = dict.fromkeys(("beyond", "beyond_low", "beyond_high"))
-        if row["n"]:
-            found = asked.beyond_b[inside_b].mean(), low_l[number], high_l[number]
-            beyond = {name: float(value) for name, value in zip(beyond, found, strict=True)}
-        rows.append({**row, **beyond})
+        found = (asked.beyond_b[inside_b].mean(), low_l[number], high_l[number]) if inside_b.any() else ()
+        beyond, low, high = (float(value) for value in found) if found else (None, None, None)
+        rows.append({**share(asked.right_b[inside_b]), "beyond": beyond, "beyond_low": low, "beyond_high": high})
     return rows
 
 

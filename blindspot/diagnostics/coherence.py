@@ -19,6 +19,7 @@ from blindspot.diagnostics.core.places import Grid
 from blindspot.diagnostics.core.shares import one_by_one
 from blindspot.diagnostics.core.stimuli import Stimulus, directions, patch_pixels
 from blindspot.diagnostics.core.subject import Subject
+from blindspot.diagnostics.rows import Coherence
 
 FARTHEST = 5
 _NOTES = (
@@ -87,15 +88,14 @@ def _states(
         yield site, torch.cat([states_bnd.float().cpu() for states_bnd in states])
 
 
-def _row(encoder: str, layer: int | None, features_bnd: Tensor, grid: Grid) -> dict[str, object]:
+def _row(encoder: str, layer: int | None, features_bnd: Tensor, grid: Grid) -> Coherence:
     near_b, far_b = coherence(features_bnd, grid)
     difference_b = near_b - far_b
     sample = one_by_one(len(difference_b))
     interval = sample.interval(difference_b, sample.replicates(difference_b[:, None])[:, 0])
-    means = {"near": float(near_b.mean()), "far": float(far_b.mean())}
-    label = {"encoder": encoder, "layer": layer}
-    value = float(difference_b.mean())
-    return {**label, "value": value, "low": interval.low, "high": interval.high, "n": len(difference_b), **means}
+    value, near, far = (float(values_b.mean()) for values_b in (difference_b, near_b, far_b))
+    return {"encoder": encoder, "layer": layer, "value": value, "low": interval.low, "high": interval.high,
+            "n": len(difference_b), "near": near, "far": far}  # fmt: skip
 
 
 def _far(grid: Grid) -> int:

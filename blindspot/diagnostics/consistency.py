@@ -18,6 +18,7 @@ from blindspot.diagnostics.core.stimuli import (
 )
 from blindspot.diagnostics.core.subject import Subject
 from blindspot.diagnostics.moving.rearrangements import SYMMETRIES, answer_map, rearranged
+from blindspot.diagnostics.rows import Symmetry, Together, Turned, Value
 from blindspot.evaluation.statistics import Sample
 from blindspot.scenes.relations import RELATIONS
 from blindspot.scenes.world import Cell, Scene
@@ -40,7 +41,6 @@ TOGETHER_NOTES = (
     "n is scenes. Intervals: Wilson; where a scene has several sets, bootstrap over scenes.",
 )
 FLIPS_NOTES = ("Picture and drawn: indices into the array examples. Value: whether right.",)
-Row = dict[str, object]
 
 
 class _Asked:
@@ -91,8 +91,8 @@ def run(subject: Subject, budget: Budget, report: Report) -> Findings:
     )  # fmt: skip
 
 
-def _symmetries(fits_sb: np.ndarray, right_sb: np.ndarray) -> list[Row]:
-    rows = []
+def _symmetries(fits_sb: np.ndarray, right_sb: np.ndarray) -> list[Symmetry]:
+    rows: list[Symmetry] = []
     for number, name in enumerate(SYMMETRIES):
         rows.append({"symmetry": name, "measure": "accuracy", **_share(right_sb[number : number + 1])})
         if number:
@@ -102,14 +102,14 @@ def _symmetries(fits_sb: np.ndarray, right_sb: np.ndarray) -> list[Row]:
     return rows
 
 
-def _group(name: str, fits_sb: np.ndarray, right_sb: np.ndarray) -> list[Row]:
+def _group(name: str, fits_sb: np.ndarray, right_sb: np.ndarray) -> list[Together]:
     """Pictures of one scene: whether all answers turn with it, and whether all are right."""
     guess = 1 / len(RELATIONS)
     fits_b, right_b = np.all(fits_sb, axis=0, keepdims=True), np.all(right_sb, axis=0, keepdims=True)
     return _pair(name, fits_b, guess ** (len(fits_sb) - 1), right_b, guess ** len(right_sb))
 
 
-def _exchanged(stimuli: list[Stimulus], given_b: np.ndarray, asked: _Asked) -> list[Row]:
+def _exchanged(stimuli: list[Stimulus], given_b: np.ndarray, asked: _Asked) -> list[Together]:
     """The two objects change cells; or the picture stays, and the question names them the other way round."""
     pictures = [direction(_cells_exchanged(stimulus.scene), asked.speech) for stimulus in stimuli]
     questions = [direction(_roles_exchanged(stimulus.scene), asked.speech) for stimulus in stimuli]
@@ -121,7 +121,7 @@ def _exchanged(stimuli: list[Stimulus], given_b: np.ndarray, asked: _Asked) -> l
     return rows
 
 
-def _stated(stimuli: list[Stimulus], asked: _Asked) -> list[Row]:
+def _stated(stimuli: list[Stimulus], asked: _Asked) -> list[Together]:
     """All four relations of two objects, each also as its inverse from the other object's side."""
     scenes = [stimulus.scene for stimulus in stimuli]
     other_side = [_roles_exchanged(scene) for scene in scenes]
@@ -144,7 +144,7 @@ def _stated(stimuli: list[Stimulus], asked: _Asked) -> list[Row]:
     ]
 
 
-def _pair(name: str, fits: np.ndarray, fits_guess: float, right: np.ndarray, right_guess: float) -> list[Row]:
+def _pair(name: str, fits: np.ndarray, fits_guess: float, right: np.ndarray, right_guess: float) -> list[Together]:
     """Rows of one kind of sets; arrays of shape (scenes,) or (sets a scene, scenes)."""
     return [
         {"set": name, "measure": "fit", **_share(np.atleast_2d(fits)), "guess": fits_guess},
@@ -152,7 +152,7 @@ def _pair(name: str, fits: np.ndarray, fits_guess: float, right: np.ndarray, rig
     ]
 
 
-def _share(holds_sb: np.ndarray) -> Row:
+def _share(holds_sb: np.ndarray) -> Value:
     """Mean over several questions of every scene, shape (questions a scene, scenes); scenes are the clusters."""
     scores_q = holds_sb.T.astype(float).ravel()
     sample = Sample([str(number) for number in range(holds_sb.shape[1]) for _ in holds_sb])
@@ -179,10 +179,10 @@ def _roles_exchanged(scene: Scene) -> Scene:
 
 def _examples(
     turned: dict[str, list[Stimulus]], given: dict[str, np.ndarray]
-) -> tuple[list[Row], dict[str, np.ndarray]]:
+) -> tuple[list[Turned], dict[str, np.ndarray]]:
     count = min(EXAMPLES, len(turned["original"]))
     shown = [[version[picture].image(EXAMPLE_SIDE) for version in turned.values()] for picture in range(count)]
-    rows: list[Row] = []
+    rows: list[Turned] = []
     for picture in range(count):
         for drawn, (name, version) in enumerate(turned.items()):
             stimulus, answer = version[picture], RELATIONS[given[name][picture]]

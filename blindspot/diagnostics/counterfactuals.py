@@ -19,6 +19,7 @@ from blindspot.diagnostics.core.stimuli import Stimulus, answers, directions
 from blindspot.diagnostics.core.subject import Subject
 from blindspot.diagnostics.moving.answers import CONSTANT, MOVES, ORIGINAL, ZERO, Condition, Counterfactuals
 from blindspot.diagnostics.moving.rearrangements import rearranged
+from blindspot.diagnostics.rows import Arranged, Arrangement, Follows, Moved, Outcomes
 from blindspot.scenes.relations import RELATIONS
 
 FACTORS = {
@@ -84,9 +85,9 @@ def _factorial() -> list[Condition]:
     return list(dict.fromkeys(full + pure))
 
 
-def _shares(asked: Counterfactuals, stimuli: list[Stimulus], given: Answers) -> list[dict[str, object]]:
+def _shares(asked: Counterfactuals, stimuli: list[Stimulus], given: Answers) -> list[Follows]:
     right_b = given[Condition()] == answers(stimuli)
-    rows = []
+    rows: list[Follows] = []
     for factor, parts in FACTORS.items():
         if _moved(parts, MOVES[0]) not in given:
             continue
@@ -94,7 +95,8 @@ def _shares(asked: Counterfactuals, stimuli: list[Stimulus], given: Answers) -> 
         changed = {move: right_b & outcomes[move][1] for move in MOVES}
         pooled = [(outcomes[move][0], changed[move]) for move in ("mirrored", "flipped")]
         pooled_b = np.concatenate([outcome_b[chosen_b] for outcome_b, chosen_b in pooled])
-        rows.append({"factor": factor, "move": "mirrored or flipped", **_share(pooled_b), "elsewhere": None})
+        rows.append({"factor": factor, "move": "mirrored or flipped", **_share(pooled_b), "elsewhere": None,
+                     "asked": len(stimuli)})  # fmt: skip
         for move in MOVES:
             outcome_b, stays_b = outcomes[move][0], right_b & outcomes[move][2]
             elsewhere = share(outcome_b[stays_b] == "unchanged")["value"]
@@ -113,28 +115,31 @@ def _outcome(
     return outcome_b, changes_b, claim_b == before_b
 
 
-def _share(outcome_b: np.ndarray) -> dict[str, object]:
-    rest = {name: share(outcome_b == name)["value"] for name in ("unchanged", "other")}
-    return {**share(outcome_b == "follows"), **rest}
+def _share(outcome_b: np.ndarray) -> Outcomes:
+    unchanged, other = (share(outcome_b == name)["value"] for name in ("unchanged", "other"))
+    return {**share(outcome_b == "follows"), "unchanged": unchanged, "other": other}
 
 
-def _accuracy(asked: Counterfactuals, stimuli: list[Stimulus], given: Answers) -> list[dict[str, object]]:
-    rows = []
+def _accuracy(asked: Counterfactuals, stimuli: list[Stimulus], given: Answers) -> list[Arranged]:
+    rows: list[Arranged] = []
     for condition, answer_b in given.items():
         truth_b = asked.claims(stimuli, condition.content)
-        row: dict[str, object] = {**condition._asdict(), **share((answer_b == truth_b)[truth_b >= 0])}
-        for name, label in (("by ids", condition.ids), ("by encoder", condition.encoder)):
-            row[name] = None
-            if label not in (CONSTANT, ZERO):
-                claim_b = asked.claims(stimuli, condition.content, label)
-                row[name] = share((answer_b == claim_b)[claim_b >= 0])["value"]
-        rows.append(row)
+        by = []
+        for label in (condition.ids, condition.encoder):
+            claim_b = None if label in (CONSTANT, ZERO) else asked.claims(stimuli, condition.content, label)
+            by.append(None if claim_b is None else share((answer_b == claim_b)[claim_b >= 0])["value"])
+        right = share((answer_b == truth_b)[truth_b >= 0])
+        rows.append({**_arranged(condition), **right, "by ids": by[0], "by encoder": by[1]})
     return rows
+
+
+def _arranged(condition: Condition) -> Arrangement:
+    return {"content": condition.content, "ids": condition.ids, "encoder": condition.encoder}
 
 
 def _examples(
     asked: Counterfactuals, stimuli: list[Stimulus], given: Answers
-) -> tuple[list[dict[str, object]], dict[str, np.ndarray]]:
+) -> tuple[list[Moved], dict[str, np.ndarray]]:
     """Pictures of both axes, answered right as drawn where there are such, and every answer with one factor moved."""
     right_b = given[Condition()] == answers(stimuli)
     horizontal_b = np.isin(answers(stimuli), (RELATIONS.index("left"), RELATIONS.index("right")))
@@ -146,12 +151,12 @@ def _examples(
          for content in contents]
         for b in chosen
     ]  # fmt: skip
-    rows = []
+    rows: list[Moved] = []
     for picture, b in enumerate(chosen):
         for condition, answer_b in given.items():
             claim = int(asked.claims([stimuli[b]], condition.content)[0])
             rows.append({
-                "picture": picture, "drawn": contents.index(condition.content), **condition._asdict(),
+                "picture": picture, "drawn": contents.index(condition.content), **_arranged(condition),
                 "prompt": stimuli[b].prompt, "answer": RELATIONS[answer_b[b]],
                 "right": RELATIONS[claim] if claim >= 0 else None,
                 "value": float(answer_b[b] == claim), "low": None, "high": None, "n": 1,

@@ -16,6 +16,7 @@ from blindspot.diagnostics.core.hooks import NOTHING, Changes, Edit, Site
 from blindspot.diagnostics.core.shares import bounds, one_by_one, share
 from blindspot.diagnostics.core.stimuli import TASKS, Stimulus, answers, directions
 from blindspot.diagnostics.core.subject import Prepared, Subject
+from blindspot.diagnostics.rows import Accuracy, Norm, Permuted, Value
 
 ENTRY = Site("language", 0)
 Change = Callable[[Prepared], Changes]
@@ -32,13 +33,14 @@ def run(subject: Subject, budget: Budget, report: Report) -> Findings:
         "norms matched": lambda prepared: Changes((_matched(prepared),)),
         "norms matched, permuted": lambda prepared: Changes((_matched(prepared), _permuted(prepared, budget.seed))),
     }
-    accuracy, index = [], []
+    accuracy: list[Accuracy] = []
+    index: list[Permuted] = []
     for number, (task, draw) in enumerate(TASKS.items(), start=2):
         asked = draw(budget.stimuli, budget.seed, subject.speech)
         right = {
             name: subject.choices(asked, budget.batch, change) == answers(asked) for name, change in conditions.items()
         }
-        accuracy += [{"task": task, "condition": name, **share(right_b)} for name, right_b in right.items()]
+        accuracy.extend({"task": task, "condition": name, **share(right_b)} for name, right_b in right.items())
         index.append({"task": task, "norms": "as they are", **_index(right["as it is"], right["permuted"])})
         matched = _index(right["norms matched"], right["norms matched, permuted"])
         index.append({"task": task, "norms": "matched", **matched})
@@ -54,7 +56,7 @@ def run(subject: Subject, budget: Budget, report: Report) -> Findings:
     )  # fmt: skip
 
 
-def _norms(subject: Subject, stimuli: list[Stimulus], budget: Budget) -> list[dict[str, object]]:
+def _norms(subject: Subject, stimuli: list[Stimulus], budget: Budget) -> list[Norm]:
     sites = subject.sites("language")
     found: dict[Site, list[np.ndarray]] = {site: [] for site in sites}
     for prepared in subject.batches(stimuli, budget.batch):
@@ -64,14 +66,14 @@ def _norms(subject: Subject, stimuli: list[Stimulus], budget: Budget) -> list[di
             pair = torch.stack([_mean(norm_bt, prepared.image_bt), _mean(norm_bt, prepared.behind_bt)], dim=1)
             found[site].append(pair.cpu().numpy())
     sample = one_by_one(len(stimuli))
-    rows = []
+    rows: list[Norm] = []
     for site in sites:
         image_b, text_b = np.concatenate(found[site]).T
         drawn_r2 = sample.replicates(np.stack([image_b, text_b], axis=1))
         low, high = bounds(drawn_r2[:, 0] / drawn_r2[:, 1])
         ratio = float(image_b.mean() / text_b.mean())
-        means = {"image": float(image_b.mean()), "text": float(text_b.mean())}
-        rows.append({"layer": site.layer, "value": ratio, "low": low, "high": high, "n": len(stimuli), **means})
+        rows.append({"layer": site.layer, "value": ratio, "low": float(low), "high": float(high), "n": len(stimuli),
+                     "image": float(image_b.mean()), "text": float(text_b.mean())})  # fmt: skip
     return rows
 
 
@@ -102,13 +104,14 @@ def _matched(prepared: Prepared) -> Edit:
     return Edit(ENTRY, change)
 
 
-def _index(plain_b: np.ndarray, permuted_b: np.ndarray) -> dict[str, object]:
+def _index(plain_b: np.ndarray, permuted_b: np.ndarray) -> Value:
     if not plain_b.any():
         return {"value": None, "low": None, "high": None, "n": len(plain_b)}
     drawn_r2 = one_by_one(len(plain_b)).replicates(np.stack([plain_b, permuted_b], axis=1).astype(float))
     plain_r, permuted_r = drawn_r2[drawn_r2[:, 0] > 0].T  # of a few stimuli some draws have none that is right
     low, high = bounds(1 - permuted_r / plain_r)
-    return {"value": float(1 - permuted_b.mean() / plain_b.mean()), "low": low, "high": high, "n": len(plain_b)}
+    value = float(1 - permuted_b.mean() / plain_b.mean())
+    return {"value": value, "low": float(low), "high": float(high), "n": len(plain_b)}
 
 
 DIAGNOSTIC = Diagnostic("norms", run)

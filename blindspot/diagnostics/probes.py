@@ -8,10 +8,10 @@ contents as well as the true ones has learned contents, not what was asked.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
+from blindspot.diagnostics import rows
 from blindspot.diagnostics.base import Budget, Diagnostic, Findings, Report, Table
 from blindspot.diagnostics.core.stimuli import answers
 from blindspot.diagnostics.core.subject import Subject
@@ -59,7 +59,7 @@ def run(subject: Subject, budget: Budget, report: Report) -> Findings:
         done += 1
         report(done, sum(steps))
 
-    rows, drops, gaps = [], [], []
+    read, drops, gaps = [], [], []
     for of in drawn:
         states, choices_s = reader.read(of.stimuli, told)
         probes: dict[str, list[_Probe]] = {target.name: [] for target in of.targets}
@@ -70,13 +70,13 @@ def run(subject: Subject, budget: Budget, report: Report) -> Findings:
             told()
         for target in of.targets:
             if probes[target.name]:
-                rows += _rows(probes[target.name], target, of)
+                read += _rows(probes[target.name], target, of)
                 drops += _drops(probes[target.name], target, of)
                 gaps += _gaps(probes[target.name], target, of, choices_s)
     left_out = () if reader.encoder else (_NO_ENCODER,)
     return Findings(
         [
-            Table("stages", "What can be read at each stage", rows, (*_NOTES, *left_out)),
+            Table("stages", "What can be read at each stage", read, (*_NOTES, *left_out)),
             Table("drops", "Best score at a stage minus best score at the next", drops, (
                 "Along the image tokens, then from those of the last layer to the last token.",
                 "The best read-out of a stage is chosen on the test pictures. Intervals: paired bootstrap.")),
@@ -86,8 +86,8 @@ def run(subject: Subject, budget: Budget, report: Report) -> Findings:
     )  # fmt: skip
 
 
-def _rows(probes: Sequence[_Probe], target: Target, of: Set) -> list[dict[str, Any]]:
-    rows = []
+def _rows(probes: Sequence[_Probe], target: Target, of: Set) -> list[rows.Stage]:
+    found: list[rows.Stage] = []
     for part in ("test", "new"):
         chosen_s = of.part_s == PARTS.index(part)
         truth = Scores([probe.read.truth for probe in probes], chosen_s, target.kind != "place")
@@ -95,10 +95,13 @@ def _rows(probes: Sequence[_Probe], target: Target, of: Set) -> list[dict[str, A
         chance = _chance(target, of, chosen_s)
         for at, probe in enumerate(probes):
             stage, row, random = probe.stage, truth.row(at), float(control.value_o[at])
-            labels = {"stage": stage.label, "order": stage.order, "tokens": stage.tokens, "target": target.name}
-            beside = {"control": random, "selectivity": row["value"] - max(random, chance), "chance": chance}
-            rows.append({**labels, "readout": probe.read.readout, **row, **beside, "held_out": part == "new"})
-    return rows
+            selective = float(truth.value_o[at]) - max(random, chance)
+            found.append({
+                "stage": stage.label, "order": stage.order, "tokens": stage.tokens, "target": target.name,
+                "readout": probe.read.readout, **row, "error": truth.error(at), "control": random,
+                "selectivity": selective, "chance": chance, "held_out": part == "new",
+            })  # fmt: skip
+    return found
 
 
 def _chance(target: Target, of: Set, chosen_s: np.ndarray) -> float:
@@ -109,7 +112,7 @@ def _chance(target: Target, of: Set, chosen_s: np.ndarray) -> float:
     return float((target.truth_uk[chosen_s[target.scene_u]] == kinds[times.argmax()]).all(axis=1).mean())
 
 
-def _drops(probes: Sequence[_Probe], target: Target, of: Set) -> list[dict[str, Any]]:
+def _drops(probes: Sequence[_Probe], target: Target, of: Set) -> list[rows.Drop]:
     best, scores = _best(probes, target, of)
     stages = [probes[at].stage for at in best.values()]
     image = [stage for stage in stages if stage.tokens == "image"]
@@ -122,7 +125,7 @@ def _drops(probes: Sequence[_Probe], target: Target, of: Set) -> list[dict[str, 
     ]  # fmt: skip
 
 
-def _gaps(probes: Sequence[_Probe], target: Target, of: Set, choices_s: np.ndarray) -> list[dict[str, Any]]:
+def _gaps(probes: Sequence[_Probe], target: Target, of: Set, choices_s: np.ndarray) -> list[rows.Gap]:
     if target.name != of.asks:
         return []
     wrong_s = (choices_s != answers(of.stimuli)).astype(float)

@@ -75,7 +75,7 @@ def _write(folder: Path, name: str, found: Findings) -> None:
     arrays = {key: np.asarray(value) for key, value in found.pictures.items()}
     write_via(folder / f"{name}.npz", lambda temporary: _save(temporary, arrays))
     tables = [
-        {"name": table.name, "title": table.title, "notes": list(table.notes), "rows": table.rows}
+        {"name": table.name, "title": table.title, "notes": list(table.notes), "rows": list(table.rows)}
         for table in found.tables
     ]
     write_json(folder / f"{name}.json", {"diagnostic": name, "tables": _rounded(tables)})

@@ -43,7 +43,7 @@ def as_table(rows: Sequence[dict[str, Any]]) -> Table:
     """The rows for a terminal: what holds and what does not, and angles in radians."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), caption=CAPTION, caption_justify="left")
     for heading in COLUMNS.values():
-        table.add_column(heading, no_wrap=True)
+        table.add_column(heading, no_wrap=heading != COLUMNS["scheme"])
     for before, row in zip([None, *rows], rows, strict=False):
         if before is None or before["site"] != row["site"]:
             table.add_row(f"[bold]{row['site']} site[/bold]")

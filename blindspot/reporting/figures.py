@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 
 from blindspot.reporting.figure_rows import Line, draw_lines, estimate
 from blindspot.reporting.figure_style import GREY, INK, LIGHT, POINTS, column_rows, hues
-from blindspot.reporting.findings import stage_name
+from blindspot.reporting.findings import asked_on, stage_name
 from blindspot.reporting.hypothesis_figure import draw_hypotheses
 from blindspot.reporting.plan import Arm, Column
 from blindspot.reporting.sheet import WIDE, Drawn, Sheet, legend_height
@@ -54,7 +54,7 @@ def draw_scores(results: Row) -> Drawn | None:
     title = (
         f"Mean over columns: from {points(means[worst])} ({labels[worst]}) to {points(means[best])} ({labels[best]})"
     )
-    subtitle = f"Score in points after {stage_name(stage)}, mean over seeds; bars are 95 % intervals over questions"
+    subtitle = f"Score in points{asked_on(columns)} after {stage_name(stage)}, mean over seeds; bars: 95 % intervals"
     colours = hues(arms)
     chance = Line2D([], [], color=GREY, marker="|", linestyle="", markersize=9, label="chance")
     if not _fit_panels(arms):
@@ -100,7 +100,7 @@ def draw_differences(results: Row, stage: str) -> Drawn | None:
     covers = "questions and training runs" if drawn["noise_included"] else "questions only: no configuration ran twice"
     sides = f"{counts[0]['first']} minus {counts[0]['second']}" if len(counts) == 1 else "first minus second arm"
     title = counts[0]["title"] if len(counts) == 1 else _overall_title(counts, stage)
-    subtitle = f"{sides} after {stage_name(stage)}, points; bars: 95 % interval, {covers}"
+    subtitle = f"{sides}{asked_on(columns)} after {stage_name(stage)}, points; bars: 95 % interval, {covers}"
     name, behind = f"differences_{stage}", [line for row in rows.values() for line in _with_seeds(row)]
     hue = {arm.id: arm.hue for arm in arms_of(results)}
     colours = hues(arms_of(results))

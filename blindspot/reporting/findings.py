@@ -1,9 +1,10 @@
 """What the study found, in sentences made from the numbers."""
 
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from blindspot.reporting.plan import Plan
+from blindspot.reporting.plan import Column, Plan
 from blindspot.reporting.text import points, signed
 
 STAGES = {"connector": "stage 1", "instruct": "stage 2"}
@@ -12,6 +13,11 @@ STAGES = {"connector": "stage 1", "instruct": "stage 2"}
 def stage_name(stage: str) -> str:
     """What a stage is called in headings: ``stage 1 (connector)``."""
     return f"{STAGES[stage]} ({stage})" if stage in STAGES else stage
+
+
+def asked_on(columns: Sequence[Column]) -> str:
+    """What headings say of scores on columns that only resemble the benchmarks they are named after."""
+    return " on drawn relatives of the benchmarks" if any(column.relative for column in columns) else ""
 
 
 def findings(plan: Plan, differences: list[dict[str, Any]], noise: list[dict[str, Any]]) -> dict[str, Any]:

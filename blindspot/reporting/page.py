@@ -9,7 +9,7 @@ from PIL import Image
 
 from blindspot.errors import UserError
 from blindspot.reporting.figure_style import hues
-from blindspot.reporting.findings import stage_name
+from blindspot.reporting.findings import asked_on, stage_name
 from blindspot.reporting.html import data_uri, render
 from blindspot.reporting.plan import Plan, as_made
 from blindspot.reporting.tables import (
@@ -23,6 +23,7 @@ from blindspot.reporting.tables import (
 from blindspot.reporting.text import clean
 
 _DRAWN_WIDTH = 256
+_MOST_COMPARED = 3
 
 
 class Images:
@@ -71,7 +72,9 @@ def render_page(
         follows: what answers follow, arm by arm, where the study was diagnosed.
     """
     arms, columns = arms_of(results), columns_of(results)
+    columns_by = {column.id: column for column in columns}
     scenes = [pick | {"picture": images.picture(pick["image"])} for pick in results["gallery"]]
+    opening = [pick for pick in scenes if pick["picture"] and columns_by[pick["column"]].english]
     boxes = [pick | {"picture": images.picture(pick["image"])} for pick in results["localisation"]]
     for pick in boxes:
         pick["rectangle"] = _rectangle(pick["box"], pick["units"])
@@ -81,7 +84,10 @@ def render_page(
     return render(
         "page.html.j2",
         results=results,
-        columns={column.id: column for column in columns},
+        columns=columns_by,
+        relatives=asked_on(columns),
+        compared=_compared(results["pairs"]),
+        opening=opening[0] | {"answers": _two_sides(opening[0]["answers"])} if opening else None,
         arms={arm.id: arm for arm in arms},
         hues=hues(arms),
         stages=[_stage(results, stage) for stage in reversed(results["stages"])],
@@ -91,6 +97,20 @@ def render_page(
         scenes=[pick for pick in scenes if pick["picture"]],
         boxes=[pick for pick in boxes if pick["picture"]],
     )
+
+
+def _two_sides(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first right answer and the first wrong one; the first two if there is no such pair."""
+    pair = [next((one for one in answers if (one["score"] == 1) == right), None) for right in (True, False)]
+    return [one for one in pair if one] if all(pair) else answers[:2]
+
+
+def _compared(pairs: list[dict[str, Any]]) -> list[str]:
+    """What the study compares, in words; of many comparisons the first."""
+    found = list(
+        dict.fromkeys(f"{pair['first']} with {pair['second']}" for pair in pairs if pair["kind"] != "replicate")
+    )
+    return found if len(found) <= _MOST_COMPARED else [*found[:_MOST_COMPARED], f"{len(found) - _MOST_COMPARED} more"]
 
 
 def _stage(results: dict[str, Any], stage: str) -> dict[str, Any]:

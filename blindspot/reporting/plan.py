@@ -70,9 +70,10 @@ class Term(BaseModel):
 class Column(BaseModel):
     """One column of the tables.
 
-    ``paper`` is the benchmark of the paper that it stands for; ``baselines`` are scores of rules that need no model;
-    ``benchmark`` is that of its questions, by default its id; ``terms`` are summed.
-    ``parts`` are subsets that are also scored on their own: name -> group of questions -> its values there.
+    ``paper`` is the benchmark of the paper that it stands for, ``relative`` whether it only resembles that one;
+    ``benchmark`` is that of its questions, by default its id; ``terms`` are summed; ``english`` asks its question, with
+    ``{0}`` for the first word of a prompt; ``baselines`` are scores of rules that need no model; ``parts`` are subsets
+    that are also scored on their own: name -> group of questions -> its values there.
     """
 
     id: Text
@@ -86,6 +87,8 @@ class Column(BaseModel):
     box_units: float | None = None
     baselines: dict[Text, float] = Field(default_factory=dict)
     parts: dict[Text, dict[str, list[str]]] = Field(default_factory=dict)
+    relative: bool = False
+    english: Text = ""
 
     def model_post_init(self, context: Any) -> None:
         """A pair counts as one."""
@@ -101,6 +104,13 @@ class Column(BaseModel):
     def name(self) -> str:
         """Benchmark and label together, for places without a header of groups."""
         return f"{self.paper} {self.label}".strip() if self.paper != self.label else self.label
+
+    def in_english(self, prompt: str) -> str:
+        """A prompt of this column as a question in plain English."""
+        question = self.english
+        for number, word in enumerate(prompt.split()):
+            question = question.replace(f"{{{number}}}", word)
+        return question
 
 
 class Hypothesis(BaseModel):

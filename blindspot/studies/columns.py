@@ -10,7 +10,9 @@ from blindspot.studies.schema import Study
 def columns(study: Study) -> list[dict[str, Any]]:
     """The columns of a study, for ``plan.json``: of its source, or those that the paper has of its benchmarks."""
     if study.recipe == "toy":
-        return [{"metric": "accuracy", **column} for column in RELATIVES[study.source]]
+        return [
+            {"metric": "accuracy", "relative": study.source == "scenes", **column} for column in RELATIVES[study.source]
+        ]
     from blindspot.benchmarks.registry import select
     from blindspot.evaluation.paper import numbers
 

@@ -24,6 +24,7 @@ SCENES: tuple[dict[str, Any], ...] = (
         "paper": "CV-Bench 2D",
         "chance": 0.25,
         "description": "Where one object lies relative to another: left, right, above or below.",
+        "english": "Is the {0} object left of, right of, above or below the {2} one?",
         "parts": SIDES,
     },
     {

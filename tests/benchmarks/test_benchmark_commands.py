@@ -30,6 +30,8 @@ def test_the_list_says_what_is_on_this_disk(tmp_path: Path) -> None:
     assert "12,578" in table
     assert "hub 491" in table
     assert "not stated" in table
+    narrow = run.invoke(app, ["benchmarks", "--data", str(tmp_path)], env={"COLUMNS": "80"}).stdout.split("\nmmvp:")[0]
+    assert "…" not in narrow.split("on this disk")[0] and all(f" {name} " in narrow for name in found)
 
 
 def test_get_says_that_it_is_there(tmp_path: Path) -> None:

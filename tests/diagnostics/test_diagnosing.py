@@ -12,11 +12,20 @@ from typer.testing import CliRunner
 from blindspot.cli.diagnose import diagnose as command
 from blindspot.diagnostics import run as carrying
 from blindspot.diagnostics.base import Budget, Diagnostic, Findings, Table
+from blindspot.diagnostics.names import NAMES
 from blindspot.diagnostics.opening import open_subject
+from blindspot.diagnostics.rows import ROWS
 from blindspot.diagnostics.run import claim, diagnose
 from blindspot.errors import UserError
+from blindspot.model.variant import save
+from blindspot.reporting import figure_style, write_report
+from blindspot.reporting.diagnosis import write_diagnosis
+from blindspot.studies import diagnosing
+from blindspot.studies.step import Step, StepContext
 from tests.diagnostics.known import random_subject
 from tests.evaluation.tiny_families import checkpoint
+from tests.reporting.checker import Checker
+from tests.reporting.conftest import write_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 app = typer.Typer()
@@ -87,3 +96,44 @@ def test_the_command_writes_a_page_and_goes_on_where_it_was(tmp_path: Path) -> N
     assert (out / "norms.json").stat().st_mtime_ns == before
     other = CliRunner().invoke(app, [*wanted, "norms", "--seed", "1"])
     assert other.exit_code == 2 and "holds a diagnosis with seed 0, not 1" in " ".join(other.output.split())
+
+
+def test_a_study_step_runs_all_eight_on_a_random_network_into_both_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diagnosing, "STIMULI", 16)
+    monkeypatch.setitem(figure_style._RC, "pdf.fonttype", 3)  # the usual fonts take most of the time
+    subject = random_subject()
+    save(subject.model, tmp_path / "instruct" / "model")
+    subject.processor.save_pretrained(tmp_path / "instruct" / "model")
+    arm = {"id": "clip-learned", "label": "LLaVA-CLIP", "axes": {"family": "clip", "positions": "learned"}}
+    column = {"id": "vsr", "label": "VSR", "paper": "VSR", "chance": 0.5}
+    run = write_run(tmp_path / "run", per_column=4, seeds=(0,), columns=[column], arms=[arm])
+    config = {"seed": 0, "diagnose": list(NAMES)}
+    step = Step("diagnose/clip", "diagnose", "clip-learned", 0, None, config, {"instruct": "instruct"}, 1.0, "key")
+    folder, told = run / step.folder, set()
+    folder.mkdir()
+    inputs = {"instruct": tmp_path / "instruct"}
+    diagnosing.diagnose(StepContext(step, folder, inputs, lambda *_, phase="", **__: told.add(phase)))
+    assert told == set(NAMES)
+    for name, tables in ROWS.items():
+        written = {
+            table["name"]: table["rows"] for table in json.loads((folder / f"{name}.json").read_text())["tables"]
+        }
+        assert written.keys() == tables.keys()
+        for table, kind in tables.items():
+            keys = {key for row in written[table] for key in row}
+            assert keys == kind.__annotations__.keys(), f"{name}: {table}"
+
+    page, sentences = write_diagnosis(folder)
+    assert sentences[0].startswith("No task is answered better than by guessing")
+    assert "There but not used" not in " ".join(sentences) and "left out" not in " ".join(sentences)
+    assert all(question in Checker(page).text for question in NAMES.values())
+
+    (folder / "done.json").write_text("{}")
+    plan = json.loads((run / "plan.json").read_text())
+    plan["steps"].append({"id": step.id, "kind": "diagnose", "folder": step.folder, "arm": step.arm, "seed": 0})
+    (run / "plan.json").write_text(json.dumps(plan))
+    text = Checker(write_report(run)).text
+    assert "Where it can be read, and what answers follow" in text
+    assert "Best read-out at each stage" in text and "order of tokens" in text

@@ -1,5 +1,6 @@
 """The rows and the table of ``blindspot positions``."""
 
+import io
 import json
 from typing import Any
 
@@ -50,3 +51,9 @@ def test_table_reads_as_the_rows_say(rows: list[dict[str, Any]]) -> None:
     assert cells["released_concat"][:2] == ["no", "no"]
     assert cells["mrope chunked (Qwen2-VL)"][-3:] == ["0.73", "0.0041", "-"]
     assert len(lines) < len(rows) + 15
+
+
+def test_schemes_and_headings_are_whole_at_80_columns(rows: list[dict[str, Any]]) -> None:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(properties.as_table(rows))
+    assert "…" not in console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]

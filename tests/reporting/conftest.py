@@ -16,7 +16,14 @@ BLOCKS = {"learned": "1-D: learned absolute positions", "axial": "2-D: rotary po
 MARKERS = {"learned": "learned positions", "axial": "2D-RoPE"}
 COLUMNS: list[dict[str, Any]] = [
     {"id": "mmvp", "label": "Pairs", "paper": "MMVP", "metric": "pair_accuracy", "chance": 0.25},
-    {"id": "cvbench_relation", "label": "Relation", "paper": "CV-Bench 2D", "chance": 0.25},
+    {
+        "id": "cvbench_relation",
+        "label": "Relation",
+        "paper": "CV-Bench 2D",
+        "chance": 0.25,
+        "relative": True,
+        "english": "Which {3} is {2}?",
+    },
     {"id": "cvbench_count", "label": "Count", "paper": "CV-Bench 2D", "chance": 0.25},
     {"id": "tallyqa_simple", "label": "Simple", "paper": "TallyQA", "chance": 0.2},
     {"id": "tallyqa_complex", "label": "Complex", "paper": "TallyQA", "chance": 0.2},

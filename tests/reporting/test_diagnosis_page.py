@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from blindspot.diagnostics.rows import ROWS
 from blindspot.errors import UserError
 from blindspot.reporting import figure_style, sheet
 from blindspot.reporting.diagnosis import counterfactuals, load_diagnosis, stage_figure_of_arms, write_diagnosis
@@ -97,7 +98,12 @@ def _attention() -> Tables:
     scaling = [_n(0.5, task="direction", method="none", form=None, alpha=1.0, difference=0.0, difference_low=0.0),
                _n(0.6, task="direction", method="ScalingVis", form="published", alpha=1.5, difference=0.1,
                   difference_low=0.02)]  # fmt: skip
-    return {"objects": objects, "shares": shares, "scaling": scaling, "rollout": [_n(0.2, layer=0)]}
+    return {
+        "objects": objects,
+        "shares": shares,
+        "scaling": scaling,
+        "rollout": [_n(0.2, object="asked", measure="mass", layer=0)],
+    }
 
 
 def _patching() -> Tables:
@@ -120,8 +126,10 @@ def _behaviour() -> Tables:
                   for condition, value in (("as it is", 0.9), ("blind", 0.26), ("noise", 0.25))]  # fmt: skip
     cells = [_n(0.9 if row else 0.4, task="direction", object="subject", row=row, column=column, beyond=0.2 * row - 0.3)
              for row in range(2) for column in range(2)]  # fmt: skip
-    spread = [{"task": "direction", "object": "subject", "value": 0.5, "low": None, "high": None, "n": 64, "p": 1e-5}]
-    factors = [_n(value, task="direction", factor="distance", level=level) for level, value in ((1, 0.7), (2, 0.95))]
+    spread = [{"task": "direction", "object": "subject", "value": 0.5, "low": None, "high": None, "n": 64,
+               "cells": 4, "p": 1e-5}]  # fmt: skip
+    factors = [_n(value, task="direction", factor="distance", level=level, beyond_low=value - 0.02,
+                  beyond_high=value + 0.02) for level, value in ((1, 0.7), (2, 0.95))]  # fmt: skip
     axes = [_n(value, measure=measure, axis=axis)
             for measure, gap in (("of four", 0.0), ("of two", 0.2))
             for axis, value in (("left, right", 0.7 + gap), ("above, below", 0.7), ("difference", gap))]  # fmt: skip
@@ -172,8 +180,10 @@ def _write(folder: Path, names: list[str], tables: Callable[[str], Tables] | Non
     for name in names:
         found = (tables or (lambda name: TABLES[name]()))(name)
         listed = [
-            {"name": key, "title": f"Title of {key}", "notes": ["A note."], "rows": rows} for key, rows in found.items()
-        ]
+            {"name": key, "title": f"Title of {key}", "notes": ["A note."],
+             "rows": [dict.fromkeys(getattr(ROWS[name].get(key), "__required_keys__", ())) | row for row in rows]}
+            for key, rows in found.items()
+        ]  # fmt: skip
         (folder / f"{name}.json").write_text(json.dumps({"diagnostic": name, "tables": listed}), encoding="utf-8")
         if _pictures(name):
             np.savez(folder / f"{name}.npz", **_pictures(name))
@@ -245,7 +255,7 @@ def test_titles_and_sentences_say_what_the_numbers_say(whole_run: tuple[Path, li
         assert said in lead
     for title in (
         "R² 0.94 to R² 0.34; relation is there (80 %) but not answered (50 %)",
-        "What is read is more than content: random labels are beaten by 0.55 (relation) or more",
+        "The best read-outs beat random labels by 0.55 (relation) or more",
         "Answers follow the picture's content (98 %) and encoder positions (70 %), not language-model ids (0 %)",
         "90 % with encoder positions as they are, 30 % with encoder positions taken away; language ids change nothing",
         "Of 1 example answers change 1 with content, 0 with language ids and 1 with encoder positions moved",
@@ -315,6 +325,51 @@ def test_wide_intervals_prove_no_absence(tmp_path: Path) -> None:
         assert said in text
 
 
+_GUESSED: Row = {"value": 0.25, "low": 0.2, "high": 0.3}
+HEEDED: dict[str, tuple[str, str, Callable[[Row], Row], str, str]] = {
+    "random labels win at the last token": (
+        "probes", "stages", lambda row: {"selectivity": -0.7} if row["stage"] == "language 1 (last)" else {},
+        "; at the last token random labels do as well for position (R² 0.34 against R² 1.04)",
+        "There but not used"),
+    "what is lost was no more than random labels": (
+        "probes", "stages", lambda row: {"selectivity": 0.0} if row["stage"] == "language 1 (image)" else {},
+        "No clear loss of what can be read", "Most is lost"),
+    "random labels win everywhere": (
+        "probes", "stages", lambda row: {"selectivity": 0.0},
+        "For position and relation, even the best read-outs do no better than with random labels", "read-outs beat"),
+    "a model that guesses": (
+        "probes", "gap", lambda row: {"model": 0.25}, "The model answers relation no better than by guessing; most is",
+        "There but not used"),
+    "guessed": ("behaviour", "conditions", lambda row: _GUESSED, "No task is answered better than by guessing:",
+                "Answered right:"),
+    "followed by luck": ("counterfactuals", "shares", lambda row: {"n": 16, "asked": 64},
+                         "25 % are answered right, no better than guessing", "Answers follow"),
+    "turned by luck": ("consistency", "symmetries", lambda row: _GUESSED, "no more than by chance (25 %)", "least"),
+    "no lattice": ("patching", "spatial_id", lambda row: {"chance": 0.95}, "hardly forms a map", "word forms a map"),
+    "any push": ("patching", "steering", lambda row: {"value": 0.8, "low": 0.7}, "turns no more answers (80 %)",
+                 "of answers; a random"),
+    "any object": ("attention", "objects", lambda row: {"query": "subject"} | (
+                       {"object": "other"} if row["query"] == "reference" else {}), "at other objects no less (2.5)",
+                   "No layer looks"),
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("case", list(HEEDED))
+def test_titles_heed_guessing_and_controls_where_they_speak(tmp_path: Path, case: str) -> None:
+    name, table, change, said, unsaid = HEEDED[case]
+
+    def changed(name: str) -> Tables:
+        return {
+            key: [row | (change(row) if key == table else {}) for row in rows] for key, rows in TABLES[name]().items()
+        }
+
+    page, sentences = write_diagnosis(_write(tmp_path / "arm", [name], changed))
+    text = Checker(page).text
+    assert said in text and unsaid not in text
+    assert "guessing" not in said or "guessing" in sentences[0]
+
+
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("name", list(TABLES))
 def test_any_table_may_be_missing(tmp_path: Path, name: str) -> None:
@@ -365,10 +420,10 @@ def test_hostile_labels_can_be_drawn(tmp_path: Path) -> None:
         ("{", "cannot read"),
         ("[" * 100_000, "nested too deeply"),
         ("[]", "the file"),
-        ('{"tables": [{"name": "x", "title": "y", "rows": [{"value": "much"}]}]}', "value is no number"),
-        ('{"tables": [{"name": "x", "title": "y", "rows": [{"value": true}]}]}', "value is no number"),
+        ('{"tables": [{"name": "coherence", "title": "y", "rows": [{"value": "much"}]}]}', "value.*valid number"),
+        ('{"tables": [{"name": "coherence", "title": "y", "rows": [{"value": true}]}]}', "value.*valid number"),
         ('{"tables": [{"name": "x", "title": "y"}]}', "tables.0.rows"),
-        ('{"tables": [{"name": "coherence", "title": "y", "rows": [{"value": 1}]}]}', "does not hold the rows"),
+        ('{"tables": [{"name": "coherence", "title": "y", "rows": [{"value": 1}]}]}', "required"),
         (b"\xff\xfe", "cannot read"),
     ],
 )

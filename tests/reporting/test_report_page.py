@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ import pytest
 
 from blindspot.errors import UserError
 from blindspot.reporting import write_report
+from blindspot.reporting.plan import Column
+from blindspot.scenes.tasks import TASKS
+from blindspot.studies.columns import columns
 from tests.reporting.checker import Checker, mark_done
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -61,9 +65,9 @@ def test_nothing_is_loaded_and_nothing_runs(checked: Checker) -> None:
 def test_it_has_every_section_and_picture(checked: Checker) -> None:
     text = " ".join(checked.words)
     for heading in (
-        "Scores after stage 2",
-        "Scores after stage 1",
-        "Differences after stage 2",
+        "relatives of the benchmarks after stage 2",
+        "relatives of the benchmarks after stage 1",
+        "Differences on drawn relatives of the benchmarks after stage 2",
         "Score against training",
     ):
         assert heading in text
@@ -71,7 +75,49 @@ def test_it_has_every_section_and_picture(checked: Checker) -> None:
     assert checked.tags.count("image") == 6 * 9
     assert checked.tags.count("table") == 6
     images = [value.split(";")[0] for name, value in checked.attributes if name == "src"]
-    assert images.count("data:image/svg+xml") == 4 and images.count("data:image/png") == 12
+    assert images.count("data:image/svg+xml") == 4 and images.count("data:image/png") == 12 + 1
+
+
+def test_the_first_screen_says_what_was_done_on_what(page: Path, checked: Checker) -> None:
+    first = " ".join(page.read_text(encoding="utf-8").split("</header>")[0].split("<header>")[1].split())
+    assert "9 small vision-language models were trained" in first
+    assert "to compare 2D-RoPE with learned positions." in first
+    assert "not the benchmarks themselves" in first and "Scores are points out of 100" in first
+    assert "<b>Which square is red?</b>" in first
+    assert [first.count(f'<li class="{kind}"') for kind in ("right", "wrong")] == [1, 1]
+    assert "Scores on drawn relatives of the benchmarks after stage 2" in checked.text
+
+
+def test_columns_of_drawn_scenes_are_relatives_and_ask_in_english() -> None:
+    assert all(column["relative"] for column in columns("scenes"))
+    assert not any(column["relative"] for column in columns("nlvr"))
+    (asked,) = (Column.model_validate(column) for column in columns("scenes") if "english" in column)
+    (task,) = (task for task in TASKS if task.column == asked.id)
+    item = task.build(Random(0), "left", "iid")[0]
+    first, second = item.scene.things[:2]
+    assert asked.in_english(item.turn.prompt).startswith(f"Is the {first.colour} object left of, right of, above or")
+    assert asked.in_english(item.turn.prompt).endswith(f" the {second.colour} one?")
+
+
+def test_light_and_dark_colours_can_be_read(page: Path) -> None:
+    style = page.read_text(encoding="utf-8").split("</style>")[0]
+    palettes = [dict(re.findall(r"--(\w+): (#\w+)", rule)) for rule in re.findall(r":root \{([^}]*)\}", style)]
+    assert len(palettes) == 2 and "prefers-color-scheme: dark" in style and palettes[0].keys() == palettes[1].keys()
+    for palette in palettes:
+        for ink, paper in (("ink", "paper"), ("soft", "paper"), ("good", "paper"), ("bad", "paper"), ("ink", "up"),
+                           ("ink", "down"), ("soft", "up"), ("soft", "down"), ("alarm", "alarmed")):  # fmt: skip
+            assert _contrast(palette[ink], palette[paper]) >= 4.5, (ink, paper)
+
+
+def _contrast(first: str, second: str) -> float:
+    """WCAG 2's contrast of two colours."""
+    lights = []
+    for colour in (first, second):
+        whole = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+        levels = [int(whole[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+        linear = [level / 12.92 if level <= 0.04045 else ((level + 0.055) / 1.055) ** 2.4 for level in levels]
+        lights.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
+    return max(lights) / min(lights)
 
 
 def test_every_figure_is_also_a_pdf_and_a_csv(page: Path, results: dict[str, Any]) -> None:
@@ -144,6 +190,7 @@ def test_wide_images_two_columns_and_a_majority_row(make_run: Callable[..., Path
     mark_done(run / "steps/data")
     checked = Checker(write_report(run))
     text = " ".join(checked.words)
+    assert "themselves" not in text and "relatives" not in text
     assert "majority answer" in text and "55.3" in text and "Where the arms see it" not in text
     sizes = {(name, value) for name, value in checked.attributes if name in ("width", "height")}
     assert sizes == {("width", "256"), ("height", "64")}

@@ -30,6 +30,16 @@ def printed(results: Row, width: int) -> str:
     return console.file.getvalue()
 
 
+def test_names_are_whole_at_80_columns(results: Row) -> None:
+    text = printed(results, 80)
+    assert max(map(len, text.splitlines())) <= 80 and "…" not in text
+    names = [row.label for _, rows in scores(results).blocks for row in rows] + [
+        pair["label"] for pair in results["pairs"]
+    ]
+    words = {word for name in names for word in name.removeprefix("LLaVA-").replace("-", " ").split()}
+    assert words <= set(text.split()) and "unreadable" in words
+
+
 def test_layout_is_the_papers(results: Row) -> None:
     table = scores(results)
     assert table.header[:4] == [("MMVP", 1), ("CV-Bench 2D", 2), ("TallyQA", 2), ("GQA", 5)]

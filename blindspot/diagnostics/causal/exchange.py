@@ -20,6 +20,7 @@ from blindspot.diagnostics.core.shares import bounds, one_by_one
 from blindspot.diagnostics.core.stimuli import Stimulus, answers, direction
 from blindspot.diagnostics.core.subject import Prepared, Subject, Trace
 from blindspot.diagnostics.core.token_groups import language_groups, patch_groups
+from blindspot.diagnostics.rows import Patched
 from blindspot.scenes.world import Scene
 
 FEWEST = 16
@@ -78,7 +79,7 @@ def patch(
         yield name, subject.run(taking, changes=changes)
 
 
-def recoveries(subject: Subject, pairs: Sequence[Pair], batch: int, report: Report) -> list[dict[str, object]]:
+def recoveries(subject: Subject, pairs: Sequence[Pair], batch: int, report: Report) -> list[Patched]:
     """Recovery for every site and group of tokens, with bootstrap intervals over pairs.
 
     Args:

@@ -17,6 +17,7 @@ from blindspot.diagnostics.core.shares import bounds, one_by_one
 from blindspot.diagnostics.core.stimuli import Stimulus, answers
 from blindspot.diagnostics.core.subject import Prepared, Subject
 from blindspot.diagnostics.core.token_groups import language_groups
+from blindspot.diagnostics.rows import Knocked
 
 QUESTION = "words and last token"
 FLOWS = (
@@ -41,7 +42,7 @@ def hidden(prepared: Prepared, groups: dict[str, Tensor], source: str, target: s
     return scores[:, None]
 
 
-def drops(subject: Subject, stimuli: Sequence[Stimulus], batch: int, report: Report) -> list[dict[str, object]]:
+def drops(subject: Subject, stimuli: Sequence[Stimulus], batch: int, report: Report) -> list[Knocked]:
     """What accuracy and the right answer's margin lose for every flow and window, with intervals over stimuli."""
     spans = windows(len(subject.roles.layers))
     flows = [flow for flow in FLOWS if subject.image_grid or "patches" not in flow[0]]
@@ -60,14 +61,14 @@ def drops(subject: Subject, stimuli: Sequence[Stimulus], batch: int, report: Rep
     sample = one_by_one(len(stimuli))
     wrong_rs = sample.replicates(wrong_qs)
     low_s, high_s = bounds(sample.replicates(lost_qs))
-    rows = []
+    rows: list[Knocked] = []
     for s, (source, target, span) in enumerate(cases):
         drop = sample.interval(wrong_qs[:, s], wrong_rs[:, s])
-        label = {"from": source, "to": target, "first": span.start, "last": span.stop - 1}
-        lost = {"margin": lost_qs[:, s].mean(), "margin_low": low_s[s], "margin_high": high_s[s]}
-        margin = {name: float(value) for name, value in lost.items()}
-        value = float(wrong_qs[:, s].mean())
-        rows.append({**label, "value": value, "low": drop.low, "high": drop.high, "n": len(stimuli), **margin})
+        rows.append({
+            "from": source, "to": target, "first": span.start, "last": span.stop - 1,
+            "value": float(wrong_qs[:, s].mean()), "low": drop.low, "high": drop.high, "n": len(stimuli),
+            "margin": float(lost_qs[:, s].mean()), "margin_low": float(low_s[s]), "margin_high": float(high_s[s]),
+        })  # fmt: skip
     return rows
 
 

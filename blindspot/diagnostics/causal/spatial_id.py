@@ -15,6 +15,7 @@ import numpy as np
 from scipy import stats
 from torch import Tensor
 
+from blindspot.diagnostics import rows
 from blindspot.diagnostics.base import Report
 from blindspot.diagnostics.core.hooks import Site
 from blindspot.diagnostics.core.layers import some_sites
@@ -109,23 +110,25 @@ def lattice(vectors_ld: np.ndarray, seed: int = 0) -> Lattice | None:
     return Lattice(float(_adjusted(points_l2)), float(np.quantile(shuffled_r, 0.95)), share, turned_l2)
 
 
-def maps(ids: Ids, seed: int) -> tuple[list[dict[str, object]], np.ndarray]:
+def maps(ids: Ids, seed: int) -> tuple[list[rows.Lattice], np.ndarray]:
     """The lattice of every kind of token and site, with jackknife intervals over scenes.
 
     Returns:
         Rows of a table; and for each the points, shape (rows, places, 2).
     """
-    rows, points = [], []
+    listed: list[rows.Lattice] = []
+    points = []
     for (token, site), deviations_sld in ids.items():
         whole = lattice(deviations_sld.mean(axis=0), seed)
         low = high = None
         if whole is not None:
             low, high = _jackknife(whole.score, deviations_sld)
-        label = {"token": token, "layer": site.layer, "value": whole and whole.score, "low": low, "high": high}
-        rest = {"chance": whole and whole.chance, "share": whole and whole.share}
-        rows.append({**label, "n": len(deviations_sld), **rest})
+        listed.append({
+            "token": token, "layer": site.layer, "value": whole and whole.score, "low": low, "high": high,
+            "n": len(deviations_sld), "chance": whole and whole.chance, "share": whole and whole.share,
+        })  # fmt: skip
         points.append(np.zeros((len(CELLS), 2)) if whole is None else whole.points)
-    return rows, np.stack(points).astype(np.float32)
+    return listed, np.stack(points).astype(np.float32)
 
 
 def place_vectors(deviations_sld: np.ndarray, cells: Sequence[Cell]) -> np.ndarray:

@@ -17,6 +17,7 @@ from blindspot.diagnostics.core.hooks import Changes, Edit, Site
 from blindspot.diagnostics.core.shares import share
 from blindspot.diagnostics.core.stimuli import Stimulus
 from blindspot.diagnostics.core.subject import Prepared, Subject
+from blindspot.diagnostics.rows import Steered
 from blindspot.scenes.relations import RELATIONS, relation
 from blindspot.scenes.world import CELLS, Cell
 
@@ -48,7 +49,7 @@ def steered(prepared: Prepared, site: Site, mask_bt: Tensor, vectors_bd: np.ndar
 
 def flips(
     subject: Subject, stimuli: Sequence[Stimulus], ids: Ids, batch: int, seed: int, report: Report
-) -> list[dict[str, object]]:
+) -> list[Steered]:
     """Share of answers that become what they would be at the target, for every token, site, direction and strength.
 
     Stimuli that are answered so without steering do not count.
@@ -79,10 +80,10 @@ def flips(
             trace = subject.run(prepared, changes=steered(prepared, site, masks[token], vectors_bd))
             turned[number].append((trace.choices_b.cpu().numpy() == wanted_b)[open_b])
             report(done * batch * len(cases) + (number + 1) * len(cells), len(stimuli) * len(cases))
-    rows = []
+    rows: list[Steered] = []
     for ((token, site), how, strength), parts in zip(cases, turned, strict=True):
-        label = {"token": token, "layer": site.layer, "direction": how, "strength": strength}
-        rows.append({**label, **share(np.concatenate(parts))})
+        turned_share = share(np.concatenate(parts))
+        rows.append({"token": token, "layer": site.layer, "direction": how, "strength": strength, **turned_share})
     return rows
 
 

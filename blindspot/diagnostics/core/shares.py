@@ -1,13 +1,12 @@
 """Shares of right answers with intervals, as rows of a table show them, and intervals of other numbers."""
 
-from typing import Any
-
 import numpy as np
 
+from blindspot.diagnostics.rows import Against, Value
 from blindspot.evaluation.statistics import CONFIDENCE, Sample, difference, mcnemar_exact, wilson
 
 
-def share(right_b: np.ndarray) -> dict[str, Any]:
+def share(right_b: np.ndarray) -> Value:
     """How often something is true, with its Wilson interval; None of nothing."""
     count = len(right_b)
     interval = wilson(float(right_b.sum()), count)
@@ -25,7 +24,7 @@ def bounds(drawn_rs: np.ndarray) -> np.ndarray:
     return np.quantile(drawn_rs, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2), axis=0)
 
 
-def against(first_b: np.ndarray, second_b: np.ndarray) -> dict[str, Any]:
+def against(first_b: np.ndarray, second_b: np.ndarray) -> Against:
     """Paired difference of two shares of the same stimuli, its interval from a bootstrap's error, and McNemar's p."""
     differences_b = first_b.astype(float) - second_b
     sample = one_by_one(len(differences_b))

@@ -8,7 +8,7 @@ the distance to the picture's highest score instead.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from blindspot.diagnostics.core.attending import attending
 from blindspot.diagnostics.core.shares import against, share
 from blindspot.diagnostics.core.stimuli import answers, directions, statements
 from blindspot.diagnostics.core.subject import Prepared, Subject
+from blindspot.diagnostics.rows import Scaled
 
 Form = Literal["published", "shift-invariant"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -65,7 +66,7 @@ def scaled(subject: Subject, prepared: Prepared, alpha_b: Tensor, form: Form) ->
 
 def scaling(subject: Subject, budget: Budget, report: Callable[[], None]) -> Table:
     """Accuracy under every alpha, and under AdaptVis."""
-    rows: list[dict[str, Any]] = []
+    rows: list[Scaled] = []
     for task, draw in TASKS.items():
         stimuli = draw(budget.stimuli, budget.seed, subject.speech)
         parts = [_answered(subject, prepared) for prepared in subject.batches(stimuli, budget.batch)]
@@ -73,8 +74,8 @@ def scaling(subject: Subject, budget: Budget, report: Callable[[], None]) -> Tab
         right = {way: np.concatenate([part[way][0] for part in parts]) == truth_b for way in parts[0]}
         for way, right_b in right.items():
             alpha = float(np.concatenate([part[way][1] for part in parts]).mean())
-            label = {"task": task, "method": way.method, "form": way.form, "alpha": alpha}
-            rows.append({**label, **share(right_b), **against(right_b, right[_PLAIN])})
+            rows.append({"task": task, "method": way.method, "form": way.form, "alpha": alpha, **share(right_b),
+                         **against(right_b, right[_PLAIN])})  # fmt: skip
         report()
     return Table("scaling", "Accuracy when the last token's attention to the picture is scaled", rows, _NOTES)
 

@@ -1,12 +1,12 @@
 """Scores of probes with their intervals, and differences between them, all from the same resampled pictures."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from blindspot.diagnostics.core.shares import bounds, one_by_one
 from blindspot.diagnostics.probing.readouts import Outcome
+from blindspot.diagnostics.rows import Value
 from blindspot.evaluation.statistics import is_binary, wilson
 
 
@@ -29,18 +29,23 @@ class Scores:
         self._drawn_ro = 1 - lost_ro / stake_ro
         self.value_o = 1 - self._lost_so.sum(axis=0) / self._stake_so.sum(axis=0)
 
-    def row(self, at: int) -> dict[str, Any]:
+    def row(self, at: int) -> Value:
         """Score of one outcome: Wilson where every picture is right or wrong, else bootstrap."""
-        value, error = float(self.value_o[at]), None if self._classes else self._apart_o[at]
+        value = float(self.value_o[at])
         low, high = bounds(self._drawn_ro[:, at])
         lost_s = self._lost_so[:, at]
         single = bool((self._stake_so[:, at] == 1).all()) and is_binary(lost_s)
         if self._classes and (single or np.ptp(lost_s) == 0):
             interval = wilson(value * self.n, self.n)
             low, high = interval.low, interval.high
-        return {"value": value, "low": low, "high": high, "n": self.n, "error": error}
+        return {"value": value, "low": low, "high": high, "n": self.n}
 
-    def difference(self, first: int, second: int) -> dict[str, Any]:
+    def error(self, at: int) -> float | None:
+        """Mean distance of what was read from the truth, where it is no class."""
+        return None if self._classes else self._apart_o[at]
+
+    def difference(self, first: int, second: int) -> Value:
         """Score of one outcome minus that of another, with a paired bootstrap."""
         low, high = bounds(self._drawn_ro[:, first] - self._drawn_ro[:, second])
-        return {"value": float(self.value_o[first] - self.value_o[second]), "low": low, "high": high, "n": self.n}
+        value = float(self.value_o[first] - self.value_o[second])
+        return {"value": value, "low": low, "high": high, "n": self.n}

@@ -51,6 +51,10 @@ def _objects(rows: list[Row]) -> Drawn:
                       and all(row[key] == top[key] for key in ("query", "object", "layer"))), None)  # fmt: skip
         much = f"{top['value']:.1f} times as much as even attention would (AUROC {ratio(auroc)})"
         title = f"In layer {top['layer']} the {look} {much}"
+        other = max((row["value"] for row in means if row["object"] == "other"
+                     and all(row[key] == top[key] for key in ("query", "layer"))), default=None)  # fmt: skip
+        if other is not None and (top["low"] is None or top["low"] <= other):
+            title += f", but at other objects no less ({other:.1f})"
         if top["value"] < 1.2:
             much = f"at most {ratio(top['value'])} times even attention"
             title = f"No layer looks at the objects that are asked about: {much}"

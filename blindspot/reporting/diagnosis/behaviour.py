@@ -34,7 +34,11 @@ def _conditions(rows: list[Row]) -> Drawn:
     tasks, conditions = (list(dict.fromkeys(str(row[key]) for row in rows)) for key in ("task", "condition"))
     own = {(str(row["task"]), str(row["condition"])): row for row in rows}
     plain = {task: own[task, conditions[0]] for task in tasks if (task, conditions[0]) in own}
-    scores = [f"{task} {percent(row['value'])}" for task, row in plain.items()]
+    guessing = [task for task, row in plain.items() if None not in (row["low"], row["chance"])
+                and row["low"] <= row["chance"]]  # fmt: skip
+    opening = "Answered right" if len(guessing) < len(plain) else "No task is answered better than by guessing"
+    marks = {task: ", no better than guessing" for task in guessing if len(guessing) < len(plain)}
+    scores = [f"{task} {percent(row['value'])}{marks.get(task, '')}" for task, row in plain.items()]
     known = [
         row for row in rows if row["condition"] == "blind" and row["low"] is not None and row["chance"] is not None
     ]
@@ -42,7 +46,7 @@ def _conditions(rows: list[Row]) -> Drawn:
     ending = ""
     if known:
         ending = f"; blind, {listed(guessed)} above chance" if guessed else "; blind, no task is clearly above chance"
-    title = f"Answered right: {', '.join(scores)}{ending}"
+    title = f"{opening}: {', '.join(scores)}{ending}"
     subtitle = (
         "Percent right as it is, with the picture empty (blind), replaced by noise, or by another question's; "
         "with 95 % interval. Dashed: chance."
@@ -64,7 +68,8 @@ def _conditions(rows: list[Row]) -> Drawn:
         panel.set_xlim(0, 118)
         panel.set_xticks([0, 50, 100])
         panel.set_title(task, loc="left", fontsize=10)
-    said = (f"Answered right: {', '.join(f'{task} {percent_span(row)}' for task, row in plain.items())}{ending}.",)
+    spans = [f"{task} {percent_span(row)}{marks.get(task, '')}" for task, row in plain.items()]
+    said = (f"{opening}: {', '.join(spans)}{ending}.",)
     return Drawn("conditions", sheet, rows, said)
 
 

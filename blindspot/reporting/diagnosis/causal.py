@@ -117,7 +117,11 @@ def _lattices(rows: list[Row], points_rl2: np.ndarray) -> Drawn:
     best = max((row for row in rows if row["value"] is not None), key=lambda row: row["value"], default=None)
     title = "No token's state depends on where its object is"
     if best is not None:
-        found = "forms a map of the picture" if best["value"] >= _LATTICE else "hardly forms a map of the picture"
+        found = (
+            "forms a map of the picture"
+            if best["value"] >= max(_LATTICE, best["chance"] or 0)
+            else "hardly forms a map of the picture"
+        )
         title = (f"At layer {best['layer']} the state of the {best['token']} {found}: {ratio(best['value'])} like a "
                  f"lattice (by chance "
                  f"below {ratio(best['chance'])})")  # fmt: skip
@@ -168,15 +172,19 @@ def _lattice(panel: Axes, points_l2: np.ndarray) -> None:
 
 def _steering(rows: list[Row]) -> Drawn:
     tokens = list(dict.fromkeys(str(row["token"]) for row in rows))
+    random = {
+        (row["token"], row["layer"], row["strength"]): row["value"] for row in rows if row["direction"] == "random"
+    }
     known = [row for row in rows if row["direction"] == "spatial id" and row["value"] is not None]
-    best = max(known, key=lambda row: row["value"], default=None)
+    beside = [(row, random.get((row["token"], row["layer"], row["strength"]))) for row in known]
+    best, pushed = max(beside, key=lambda pair: pair[0]["value"] - (pair[1] or 0.0), default=(None, None))
     title = "Answers when a state is moved"
     if best is not None:
-        random = next((row["value"] for row in rows if row["direction"] == "random"
-                       and all(row[key] == best[key] for key in ("token", "layer", "strength"))), None)  # fmt: skip
         title = (f"Telling the {best['token']} at layer {best['layer']} that its object is elsewhere turns "
-                 f"{percent(best['value'])} of answers; "
-                 f"a random push as strong turns {percent(random)}")  # fmt: skip
+                 f"{percent(best['value'])} of answers; a random push as strong turns {percent(pushed)}")  # fmt: skip
+        if pushed is not None and (best["low"] is None or best["low"] <= pushed):
+            title = (f"Telling a token that its object is elsewhere turns no more answers ({percent(best['value'])}) "
+                     f"than a random push as strong ({percent(pushed)})")  # fmt: skip
     strengths = sorted({float(row["strength"]) for row in rows})
     subtitle = (
         "Share of answers that become those of the target cell when the difference of two spatial-ID vectors, "

@@ -11,6 +11,9 @@ from blindspot.reporting.diagnosis.examples import Example, draw_examples
 from blindspot.reporting.figure_style import GREY, HUES, LIGHT
 from blindspot.reporting.sheet import Drawn, Sheet
 
+CHANCE = 0.25
+"""Of one in four directions."""
+
 
 def draw(tables: Tables, pictures: Pictures) -> Iterator[Drawn]:
     """Symmetries, sets of questions, and the eight versions of example pictures."""
@@ -31,12 +34,14 @@ def _symmetries(rows: list[Row]) -> Drawn:
         title = f"Answers turn with the picture in {percent(whole['value'])} of cases"
         if agree[worst]["value"] < whole["value"]:
             title += f"; least when it is {worst.replace(' ', ' by ')} ({percent(agree[worst]['value'])})"
-        said = (f"Answers turn with the picture, as they must, in {percent_span(whole)} of cases.",)
+        often = "" if whole["low"] is None or whole["low"] > CHANCE else f", no more than by chance ({percent(CHANCE)})"
+        title += often
+        said = (f"Answers turn with the picture, as they must, in {percent_span(whole)} of cases{often}.",)
     subtitle = (
         "Left and right become what the symmetry makes of them. Agreement: with the turned answer to the picture "
         "as drawn, right or not. Chance: 25 %."
     )
-    sheet = _pairs(title, subtitle, rows, "symmetry", {"accuracy": HUES[0], "agreement": HUES[1]}, lambda row: 0.25)
+    sheet = _pairs(title, subtitle, rows, "symmetry", {"accuracy": HUES[0], "agreement": HUES[1]}, lambda row: CHANCE)
     return Drawn("symmetries", sheet, rows, said)
 
 

@@ -5,13 +5,24 @@ from collections.abc import Iterator
 import numpy as np
 from matplotlib.patches import Patch
 
-from blindspot.reporting.diagnosis.data import Pictures, Row, Tables, listed, mean, percent, percent_span, whole
+from blindspot.reporting.diagnosis.data import (
+    Pictures,
+    Row,
+    Tables,
+    guesses,
+    listed,
+    mean,
+    percent,
+    percent_span,
+    whole,
+)
 from blindspot.reporting.diagnosis.drawing import heat
 from blindspot.reporting.diagnosis.examples import Example, draw_examples
 from blindspot.reporting.figure_style import GREY, HUES, INK, LIGHT
 from blindspot.reporting.sheet import Drawn, Sheet
 
 POOLED = "mirrored or flipped"
+CHANCE = 0.25
 TOKENS = "order of tokens"
 _OUTCOMES = {"follows": HUES[0], "unchanged": LIGHT, "other": HUES[4]}
 _CHANGED = {"content": ("content",), "language ids": ("ids",), "encoder positions": ("encoder",),
@@ -33,6 +44,13 @@ def _shares(rows: list[Row]) -> Drawn:
     pooled = {str(row["factor"]): row for row in rows if row["move"] == POOLED}
     moves = [move for move in dict.fromkeys(str(row["move"]) for row in rows) if move != POOLED]
     title, said = _point(pooled)
+    drawn = next((row for row in pooled.values() if row["n"] is not None and row.get("asked")), None)
+    if drawn is not None and guesses(drawn["n"], drawn["asked"], CHANCE):
+        right = percent(drawn["n"] / drawn["asked"])
+        title = (
+            f"As drawn, {right} are answered right, no better than guessing: there is little that answers could follow"
+        )
+        said = (f"{title}.",)
     subtitle = (
         "One factor is moved, the others stay. Left: what becomes of answers when it is mirrored (left, right) or "
         "flipped (above, below), with the 95 % interval of those that follow. Right: percent that follow, by "

@@ -8,10 +8,12 @@ from typing import Annotated, Any
 from zipfile import BadZipFile
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
 from blindspot.diagnostics.names import NAMES as DIAGNOSTICS
+from blindspot.diagnostics.rows import ROWS
 from blindspot.errors import UserError
+from blindspot.evaluation.statistics import wilson
 from blindspot.files import parse_json
 from blindspot.reporting.plan import Text
 from blindspot.reporting.text import MINUS, clean
@@ -23,12 +25,7 @@ Row = dict[str, Any]
 
 
 def _row(row: Row) -> Row:
-    plain = {clean(str(key), 60): _plain(value) for key, value in row.items()}
-    for key in ("value", "low", "high", "n"):
-        value = plain.setdefault(key, None)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise ValueError(f"{key} is no number")
-    return plain
+    return {clean(str(key), 60): _plain(value) for key, value in row.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -47,7 +44,7 @@ class Table(BaseModel):
         name: unique within the diagnostic.
         title: what the numbers are.
         notes: what a reader must know.
-        rows: labels, ``value``, ``low``, ``high``, ``n`` and other numbers; None where there is none.
+        rows: of the type that `ROWS` names for the table; None where there is no number.
     """
 
     name: Text
@@ -142,6 +139,12 @@ def listed(words: list[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
+def guesses(right: float, asked: float, chance: float | None) -> bool:
+    """Whether so many right answers of so many are not clearly more than guessing gives."""
+    low = wilson(right, asked).low
+    return low is not None and chance is not None and low <= chance
+
+
 def sure(row: Mapping[str, Any]) -> bool:
     """Whether a row's interval lies above zero."""
     return row["value"] is not None and row["low"] is not None and row["low"] > 0
@@ -150,6 +153,11 @@ def sure(row: Mapping[str, Any]) -> bool:
 def _tables(path: Path) -> Tables:
     try:
         tables = _File.model_validate(parse_json(path.read_text(encoding="utf-8"))).tables
+        for table in tables:
+            if kind := ROWS[path.stem].get(table.name):
+                checker = TypeAdapter(kind)
+                for row in table.rows:
+                    checker.validate_python(row)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"

@@ -10,7 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from blindspot.reporting.diagnosis.data import NOTICEABLE, Pictures, Row, Table, Tables, listed, percent, ratio, sure
+from blindspot.reporting.diagnosis.data import (
+    NOTICEABLE,
+    Pictures,
+    Row,
+    Table,
+    Tables,
+    guesses,
+    listed,
+    percent,
+    ratio,
+    sure,
+)
 from blindspot.reporting.diagnosis.drawing import line, numbers, rule
 from blindspot.reporting.figure_style import GREY, HUES, INK, LIGHT
 from blindspot.reporting.sheet import Drawn, Sheet
@@ -196,41 +207,70 @@ def _last_gaps(tables: Tables) -> dict[str, Row]:
 
 
 def _point(best: dict[str, dict[Stage, Row]], tables: Tables) -> tuple[str, list[str]]:
-    """The title, and the sentences for the lead."""
-    said = _read(best)
-    losses = [row for row in (tables["drops"].rows if "drops" in tables else []) if sure(row)]
+    """The title, and the sentences for the lead; a target that the model guesses is told as such first."""
+    gaps = _last_gaps(tables)
+    chances = {target: next(iter(rows.values()))["chance"] for target, rows in best.items()}
+    guessed = [target for target, row in gaps.items()
+               if row["n"] and guesses(row["model"] * row["n"], row["n"], chances.get(target))]  # fmt: skip
+    titles, said = [], _read(best)
+    if guessed:
+        titles.append(f"The model answers {listed(guessed)} no better than by guessing")
+        said.insert(0, f"{titles[0]} ({', '.join(percent(gaps[target]['model']) for target in guessed)}): what is "
+                       "read of a guessed target shows nothing about use.")  # fmt: skip
+    losses = [row for row in (tables["drops"].rows if "drops" in tables else [])
+              if sure(row) and beats_random(_at_stage(best, row["target"], row["from"]))]  # fmt: skip
     worst = max(losses, key=lambda row: row["value"], default=None)
     if worst is not None and worst["value"] >= NOTICEABLE:
         target = str(worst["target"])
-        before, after = (_value_at(best.get(target, {}), worst[end]) for end in ("from", "to"))
+        before, after = (_at_stage(best, target, worst[end]).get("value") for end in ("from", "to"))
         where = _between(str(worst["from"]), str(worst["to"]))
-        title = f"Most is lost of {target} {where}: {scored(target, before)} to {scored(target, after)}"
+        titles.append(f"most is lost of {target} {where}: {scored(target, before)} to {scored(target, after)}")
         said.append(f"The largest loss is of {target}, {where}: {ratio(worst['value'])} "
                     f"({ratio(worst['low'])} to {ratio(worst['high'])}).")  # fmt: skip
     elif "drops" in tables:
-        title = "No clear loss of what can be read on the way to the answer"
-        said.append(f"{title}.")
-    else:
-        title = "What can be read at each stage"
-    unused = max((row for row in _last_gaps(tables).values() if sure(row)), key=lambda row: row["value"], default=None)
+        titles.append("no clear loss of what can be read on the way to the answer")
+        said.append(f"{_capital(titles[-1])}.")
+    judged = {target: row for target, row in gaps.items() if target not in guessed}
+    there = [row for row in judged.values() if sure(row) and beats_random(_at_stage(best, row["target"], row["stage"]))]
+    unused = max(there, key=lambda row: row["value"], default=None)
     if unused is not None and unused["value"] >= NOTICEABLE:
         what, there, answered = unused["target"], percent(unused["probe"]), percent(unused["model"])
-        title += f"; {what} is there ({there}) but not answered ({answered})"
+        titles.append(f"{what} is there ({there}) but not answered ({answered})")
         said.append(f"There but not used: {what} can be read from the last token in {there} of pictures, the model "
                     f"answers {answered} right.")  # fmt: skip
-    elif _last_gaps(tables):
+    elif judged:
         said.append("No sign that the last token holds more than is answered.")
-    return title, said
+    return _capital("; ".join(titles) or "what can be read at each stage"), said
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def beats_random(row: Row) -> bool:
+    """Whether a read-out does better than with random labels and than chance, at its own stage."""
+    return row.get("selectivity") is not None and row["selectivity"] >= NOTICEABLE
+
+
+def _at_stage(best: dict[str, dict[Stage, Row]], target: Any, label: Any) -> Row:
+    """The best row of a target at a stage; empty if there is none."""
+    return next((row for stage, row in best.get(str(target), {}).items() if stage.label == label), {})
+
+
+def _last_token(rows: dict[Stage, Row]) -> Row | None:
+    """The best row at the last token of the last layer; None if the target is not read so far."""
+    (*_, (stage, last)) = rows.items()
+    return last if stage.group == _GROUPS.index("last token") else None
 
 
 def _read(best: dict[str, dict[Stage, Row]]) -> list[str]:
     """A sentence about the best and the last score of every target that reaches the last token."""
     parts = []
     for target, rows in best.items():
-        (*_, (stage, last)) = rows.items()
-        if stage.group == _GROUPS.index("last token"):
+        if (last := _last_token(rows)) is not None:
             ends = max(row["value"] for row in rows.values()), last["value"]
             high, low = (scored(target, value).removeprefix(f"{R2} ") for value in ends)
+            low += "" if beats_random(last) else " (no more than random labels)"
             parts.append(f"{target} {R2 if target == 'position' else ''} {high}, then {low}".replace("  ", " "))
     return [f"What can be read at the best stage, and then from the last token: {'; '.join(parts)}."] if parts else []
 
@@ -247,22 +287,24 @@ def _between(before: str, after: str) -> str:
     return f"between {tokens if layer and second.endswith(f' {layer}') else first} and {second}"
 
 
-def _value_at(rows: dict[Stage, Row], label: Any) -> float | None:
-    return next((row["value"] for stage, row in rows.items() if stage.label == label), None)
-
-
 def _controls(best: dict[str, dict[Stage, Row]], stages: Table) -> Drawn:
-    chosen = {target: max(rows.values(), key=lambda row: row["value"]) for target, rows in best.items()}
-    beats = {target: row["selectivity"] for target, row in chosen.items() if row["selectivity"] is not None}
-    weak = [target for target, value in beats.items() if value < NOTICEABLE]
     title = "Read-outs of each target, and what they reach with random labels"
+    chosen = {target: max(rows.values(), key=lambda row: row["value"]) for target, rows in best.items()}
+    beats = {target: row for target, row in chosen.items() if row["selectivity"] is not None}
+    weak = [target for target, row in beats.items() if not beats_random(row)]
     if weak:
-        title = f"For {listed(weak)}, read-outs do no better than with random labels"
+        title = f"For {listed(weak)}, even the best read-outs do no better than with random labels"
     elif beats:
-        least = min(beats, key=lambda target: beats[target])
-        title = (
-            f"What is read is more than content: random labels are beaten by {ratio(beats[least])} ({least}) or more"
-        )
+        least = min(beats, key=lambda target: beats[target]["selectivity"])
+        title = f"The best read-outs beat random labels by {ratio(beats[least]['selectivity'])} ({least}) or more"
+    last = {target: row for target, rows in best.items() if (row := _last_token(rows)) and target not in weak}
+    lost = [
+        f"{target} ({scored(target, row['value'])} against {scored(target, row['value'] - row['selectivity'])})"
+        for target, row in last.items()
+        if row["selectivity"] is not None and not beats_random(row)
+    ]
+    if lost:
+        title += f"; at the last token random labels do as well for {listed(lost)}"
     subtitle = (
         f"Score of the best read-out at each stage as it is ({R2} of position, else share right), on content never "
         "trained on, and of its control task with random labels."
