@@ -26,6 +26,7 @@ METRIC = [
 DIFFERENCE = ["n", "difference", "low", "high", "error", "p", "p_holm", "significant", "test"]
 TOLERANCE = {"losses": {"rel_tol": 0.0, "abs_tol": 1e-5}, "scores": {"rel_tol": 1e-5}, "options": {}}
 """Of numbers: losses differ that much between processors; scores are kept to six digits."""
+LAYERS = 2
 WORDS = ["<unk>", "<s>", "</s>", "what", "is", "red", "box", "left", "of", "USER:", "ASSISTANT:"]
 
 
@@ -48,9 +49,8 @@ def losses(folder: Path) -> Any:
 
     torch.set_num_threads(1)
     found = entry.miniature_losses(HERE / "arms.yaml", folder / "miniature")
-    _write_llava(folder)
-    arm = ("train", folder / "llava.yaml", "--arm", "mixed", "--data", folder, "--out", folder / "run")
-    _run(*arm, "--steps", 5, "--precision", "fp32", "--workers", 0, "--pack-tokens", 120)
+    write_llava(folder)
+    _run(*trained(folder), "--steps", 5)
     for stage in ("connector", "instruct"):
         (log,) = (folder / "run").glob(f"*/{stage}/log.jsonl")
         found[f"llava {stage}"] = [json.loads(line)["loss"] for line in log.read_text().splitlines()]
@@ -141,7 +141,7 @@ def _compact(facts: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
-def _write_llava(root: Path) -> None:
+def write_llava(root: Path) -> None:
     """Checkpoints, rows and pictures of an arm in LLaVA's form."""
     from PIL import Image
     from tokenizers import Tokenizer
@@ -149,7 +149,7 @@ def _write_llava(root: Path) -> None:
     from tokenizers.pre_tokenizers import WhitespaceSplit
     from transformers import CLIPConfig, CLIPModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    layers: dict[str, Any] = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    layers: dict[str, Any] = {"num_hidden_layers": LAYERS, "num_attention_heads": 2, "intermediate_size": 24}
     vision = layers | {"hidden_size": 32, "image_size": 24, "patch_size": 8}
     text = layers | {"hidden_size": 16, "vocab_size": 9}
     _save(CLIPModel(CLIPConfig(text_config=text, vision_config=vision)), root / "clip")
@@ -169,6 +169,12 @@ def _write_llava(root: Path) -> None:
         rows.append({"id": f"r{number}", "image": f"{number}.png", "conversations": turns})
     (root / "rows.json").write_text(json.dumps(rows))
     (root / "llava.yaml").write_text((HERE / "llava.yaml").read_text().replace("ROOT", str(root)))
+
+
+def trained(root: Path) -> tuple[object, ...]:
+    """The command that trains the arm of `write_llava`."""
+    arm = ("train", root / "llava.yaml", "--arm", "mixed", "--data", root, "--out", root / "run")
+    return (*arm, "--precision", "fp32", "--workers", 0, "--pack-tokens", 120)
 
 
 def _save(model: Any, folder: Path) -> None:
