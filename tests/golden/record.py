@@ -21,7 +21,7 @@ from answers import write_runs  # noqa: E402
 
 METRIC = [
     *("value", "low", "high", "interval", "error", "resolves", "n", "units", "clusters", "chance", "chance_corrected"),
-    *("constant", "constant_answer", "unparsed", "cut_off"),
+    *("constant", "constant_answer", "unparsed", "cut_off", "stripped"),
 ]
 DIFFERENCE = ["n", "difference", "low", "high", "error", "p", "p_holm", "significant", "test"]
 TOLERANCE = {"losses": {"rel_tol": 0.0, "abs_tol": 1e-5}, "scores": {"rel_tol": 1e-5}, "options": {}}
@@ -37,7 +37,7 @@ def scores(folder: Path) -> Any:
     items = json.loads(_run("score", good, "--profile", "all", "--json"))["items"]
     for profile in entry.PROFILES:
         compared = json.loads(_run("compare", good, *others, "--profile", profile, "--json"))
-        found[f"items of {profile}"] = _items(good, [item[profile] for item in items])
+        found[f"items of {profile}"] = _items(good, [item.get(profile) for item in items])
         found[f"metrics of {profile}"] = _metrics(entry.scores(good, profile)["benchmarks"])
         found[f"differences of {profile}"] = _differences(compared["comparisons"])
     return found
@@ -113,8 +113,8 @@ def _metrics(benchmarks: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"fields": METRIC}
     for name, each in benchmarks.items():
         asked = {metric: row for metric, row in each["metrics"].items() if row["n"]}
-        found |= {f"{name} {metric}": [row[field] for field in METRIC] for metric, row in asked.items()}
-        found[f"{name} habits"] = each["habits"]
+        found |= {f"{name} {metric}": [row.get(field) for field in METRIC] for metric, row in asked.items()}
+        found[f"{name} habits"] = each["habits"] | {"thinking": each.get("thinking")}
     return found
 
 
