@@ -50,7 +50,7 @@ def test_every_feature_has_a_test_that_is_there() -> None:
         ("tests/test_b.py::test_skipped", [], 1),
         ("tests/test_b.py::test_skipped", ["-p", "xdist", "-n", "2", "--dist", "loadfile"], 1),
         ("tests/test_b.py::test_skipped", ["tests/test_a.py"], 0),
-        ("{test: 'tests/test_b.py::test_skipped', needs: no_such_package}", [], 0),
+        ("{test: 'tests/test_b.py::test_skipped', needs: [no_such_package]}", [], 0),
         ("tests/test_b.py::test_other", ["-p", "xdist", "-n", "2", "--dist", "loadfile"], 0),
     ],
     ids=["alone", "workers", "part", "needs", "proved"],
