@@ -1,5 +1,6 @@
 # make study   set up, run the miniature study and show its results
 # make test    set up, then lint, types and the whole test suite
+# make faults  set up, then plant faults in copies of the tree and see that the tests catch each (some minutes)
 # make setup   only the set-up: .venv with the versions of constraints.txt
 #
 # PYTHON names the interpreter (3.11 or newer; the first found is taken), VENV the environment.
@@ -11,7 +12,7 @@ CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: study test setup
+.PHONY: study test faults setup
 
 study: $(READY)
 	@$(BIN)/blindspot study miniature
@@ -21,6 +22,9 @@ test: $(READY)
 	@echo "== ruff" && $(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@echo "== pyright" && $(BIN)/pyright --pythonpath $(BIN)/python
 	@echo "== pytest" && OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
+
+faults: $(READY)
+	@$(BIN)/python tests/golden/faults.py
 
 setup: $(READY)
 

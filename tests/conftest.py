@@ -1,8 +1,14 @@
-"""What tests of every room share."""
+"""What tests of every room share; and that a run of the whole suite proves every feature of ``features.yaml``."""
 
 from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+
+HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -14,3 +20,47 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # the controller of pytest-xdist hears of every worker's tests
+        config.pluginmanager.register(Proofs(config))
+
+
+class Proofs:
+    """Fails a run of the whole suite in which a feature's test did not pass."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._passed: set[str] = set()
+        self._unproved: list[str] = []
+        options = config.option
+        chosen = any(getattr(options, name, None) for name in ("keyword", "markexpr", "deselect", "lf", "collectonly"))
+        places = {(config.invocation_params.dir / arg).resolve() for arg in config.args}
+        self._whole = places <= {HERE, HERE.parent} and not chosen
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" and report.passed:
+            self._passed.add(report.nodeid.partition("[")[0])
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._whole and session.exitstatus == pytest.ExitCode.OK:
+            self._unproved = [
+                f"{feature}: {test} did not pass"
+                for feature, test, needs in features()
+                if test not in self._passed and all(map(find_spec, needs))
+            ]
+            if self._unproved:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self._unproved:
+            terminalreporter.section("features without a proof", red=True)
+            terminalreporter.write_line("\n".join(self._unproved))
+
+
+def features() -> Iterator[tuple[str, str, list[str]]]:
+    """Every feature, its test, and the packages that the test needs besides the usual ones."""
+    for section, lines in yaml.safe_load((HERE / "features.yaml").read_text(encoding="utf-8")).items():
+        for feature, proof in lines.items():
+            told = proof if isinstance(proof, dict) else {"test": proof, "needs": []}
+            yield f"{section}, {feature}", told["test"], told["needs"]

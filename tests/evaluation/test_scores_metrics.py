@@ -38,7 +38,7 @@ def test_cvbench_is_the_mean_of_its_sources() -> None:
 
 
 def test_mmvp_counts_questions_and_pairs() -> None:
-    rows = pairs([(True, False), (True, True)])
+    rows = pairs([(True, False), (True, True), (False, True), (True, True)])
     assert numbers(rows)["value"] == pytest.approx(0.75)
     assert numbers(rows, "pair_accuracy")["value"] == pytest.approx(0.5)
 

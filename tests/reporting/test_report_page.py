@@ -62,6 +62,17 @@ def test_nothing_is_loaded_and_nothing_runs(checked: Checker) -> None:
     assert "url(" not in style and "@import" not in style
 
 
+def test_it_is_fit_for_small_screens_and_paper_and_forbids_what_it_does_not_hold(checked: Checker) -> None:
+    style = "".join(checked.words)
+    assert "@media print" in style and re.search(r"@media \(max-width: \d+px\)", style)
+    assert any("default-src 'none'" in value for name, value in checked.attributes if name == "content")
+
+
+def test_results_are_of_the_version_that_the_docs_describe(results: dict[str, Any]) -> None:
+    docs = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
+    assert re.findall(r"\| `version` \| (\d+);", docs) == [str(results["version"])]
+
+
 def test_it_has_every_section_and_picture(checked: Checker) -> None:
     text = " ".join(checked.words)
     for heading in (

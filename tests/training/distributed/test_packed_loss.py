@@ -24,6 +24,7 @@ from blindspot.training.distributed.batches import deal_packs, deal_rows
 from blindspot.training.distributed.loading import Batches, Layout
 from blindspot.training.distributed.loss import Objective, token_losses
 from blindspot.training.distributed.order import Order, Shuffled
+from blindspot.training.distributed.step import Counts, weights
 
 SAMPLES = ToySamples(count=12)
 ROWS = range(12)
@@ -71,17 +72,17 @@ def _in_micros(
 ) -> tuple[float, dict[str, Tensor], int]:
     """Loss and gradients from micro-batches, those of all ranks one after the other."""
     order = Order(len(samples), len(ROWS), len(ROWS), lambda epoch: torch.arange(len(samples)).numpy())
-    parts = [Batches(samples, order, layout, range(1), rank, world, 0)[0] for rank in range(world)]
-    micros = [micro for part in parts for micro in part.micros]  # pyright: ignore
-    count = sum(micro.supervised for micro in micros)
+    parts: Any = [Batches(samples, order, layout, range(1), rank, world, 0)[0] for rank in range(world)]
+    micros = [micro for part in parts for micro in part.micros]
+    counts = Counts(sum(micro.supervised for micro in micros), 0, 0, 0, len(micros))
     objective = Objective(variant, way, torch.float32)
     total = 0.0
-    for micro in micros:
+    for micro, weight in zip(micros, [one for part in parts for one in weights("tokens", part, counts)], strict=True):
         value, _ = objective(micro)
-        (value / count).backward()
-        total += value.item()
+        (value * weight).backward()
+        total += value.item() * weight
     objective.release()
-    return total / count, _gradients(variant), len(micros)
+    return total, _gradients(variant), len(micros)
 
 
 def _same(ours: dict[str, Tensor], reference: dict[str, Tensor]) -> None:
