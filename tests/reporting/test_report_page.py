@@ -18,6 +18,7 @@ from blindspot.reporting import write_report
 from blindspot.reporting.plan import Column
 from blindspot.scenes.tasks import TASKS
 from blindspot.studies.columns import columns
+from blindspot.studies.loading import load_study
 from tests.reporting.checker import Checker, mark_done
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -100,9 +101,9 @@ def test_the_first_screen_says_what_was_done_on_what(page: Path, checked: Checke
 
 
 def test_columns_of_drawn_scenes_are_relatives_and_ask_in_english() -> None:
-    assert all(column["relative"] for column in columns("scenes"))
-    assert not any(column["relative"] for column in columns("nlvr"))
-    (asked,) = (Column.model_validate(column) for column in columns("scenes") if "english" in column)
+    assert all(column["relative"] for column in columns(load_study("miniature")))
+    assert not any(column["relative"] for column in columns(load_study("nlvr")))
+    (asked,) = (Column.model_validate(column) for column in columns(load_study("miniature")) if "english" in column)
     (task,) = (task for task in TASKS if task.column == asked.id)
     item = task.build(Random(0), "left", "iid")[0]
     first, second = item.scene.things[:2]
