@@ -131,12 +131,12 @@ def test_the_names_of_the_package_register_the_model_type() -> None:
     assert not hasattr(blindspot, "no_such_name")
 
 
-def test_the_study_that_the_manual_shows_is_one(tmp_path: Path) -> None:
-    manual = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
-    *_, example = re.findall(r"```yaml\n(.*?)```", manual, re.DOTALL)
+@pytest.mark.parametrize(("page", "name"), [("docs/studies.md", "frozen"), ("README.md", "mine")])
+def test_the_study_that_a_page_shows_is_one(page: str, name: str, tmp_path: Path) -> None:
+    *_, example = re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
     path = tmp_path / "mine.yaml"
     path.write_text(example, encoding="utf-8")
-    assert load_study(path).name == "frozen"
+    assert load_study(path).name == name
 
 
 def test_one_version_everywhere() -> None:

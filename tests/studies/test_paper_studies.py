@@ -62,6 +62,8 @@ def test_the_shipped_studies_have_the_papers_eight_arms(name: str) -> None:
 def test_only_the_kind_tells_a_study_of_real_size(tmp_path: Path) -> None:
     assert not is_paper("miniature")
     assert is_paper(_write(tmp_path, "kind: llava\nnonsense: 1"))
+    extending = _write(tmp_path, "extends: paper\nname: mine\ntitle: Mine\nseeds: 3")
+    assert is_paper(extending) and load_paper(extending).arms == load_paper("paper").arms
     with pytest.raises(UserError, match='kind: "lava"'):
         is_paper(_write(tmp_path, "kind: lava"))
 
