@@ -39,6 +39,6 @@ $(READY): pyproject.toml constraints.txt
 	    "$$found" -m venv --clear $(VENV); \
 	fi; \
 	echo "Installing into $(VENV): some minutes the first time"; \
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[dev]' \
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[dev,vicuna]' \
 	    | { grep --line-buffered -E -o '^(Collecting|Building|Installing) [^ (]+' || true; }; \
 	touch $@

@@ -43,7 +43,6 @@ class Needs(NamedTuple):
 
     python: str
     requirements: list[Requirement]
-    install: str
 
 
 def report(runs: Path = Path("runs")) -> list[Check]:
@@ -53,9 +52,9 @@ def report(runs: Path = Path("runs")) -> list[Check]:
     extras = sorted({extra for requirement in needs.requirements if (extra := _extra(requirement))})
     return [
         _python(needs),
-        *(_package(requirement, needs.install) for requirement in core),
+        *map(_package, core),
         *(_extra_packages(extra, needs) for extra in extras),
-        *_devices(needs.install),
+        *_devices(),
         _memory(),
         *_disk(runs),
     ]
@@ -83,22 +82,26 @@ def as_table(checks: list[Check]) -> Table:
 
 
 def _needs() -> Needs:
-    """From the installed distribution; from pyproject.toml where only the source is on the path."""
-    try:
-        found = metadata.metadata(DISTRIBUTION)
-        listed = found.get_all("Requires-Dist") or []
-        needs = Needs(found["Requires-Python"] or "", [Requirement(line) for line in listed], "")
-    except metadata.PackageNotFoundError:
-        if not (ROOT / "pyproject.toml").is_file():
-            return Needs("", [], f"pip install {DISTRIBUTION}")
+    """From pyproject.toml where the source is at hand, which may be newer than what was installed."""
+    if (ROOT / "pyproject.toml").is_file():
         project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         listed = [Requirement(line) for line in project["dependencies"]]
         for extra, lines in project.get("optional-dependencies", {}).items():
             listed += [Requirement(f"{line}; extra == '{extra}'") for line in lines]
-        needs = Needs(project["requires-python"], listed, "")
-    source = (ROOT / "pyproject.toml").is_file()
-    constraints = f" -c {ROOT / 'constraints.txt'}" if (ROOT / "constraints.txt").is_file() else ""
-    return needs._replace(install=f"pip install{constraints} -e {ROOT}" if source else f"pip install {DISTRIBUTION}")
+        return Needs(project["requires-python"], listed)
+    try:
+        found = metadata.metadata(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return Needs("", [])
+    return Needs(found["Requires-Python"] or "", [Requirement(line) for line in found.get_all("Requires-Dist") or []])
+
+
+def _install(extra: str = "") -> str:
+    """The command that installs from the repository: Blindspot is on no package index."""
+    what = f"[{extra}]" if extra else ""
+    if (ROOT / "pyproject.toml").is_file():
+        return f"pip install -c {ROOT / 'constraints.txt'} -e '{ROOT}{what}'"
+    return f"in Blindspot's repository: pip install -c constraints.txt -e '.{what}'"
 
 
 def _extra(requirement: Requirement) -> str:
@@ -114,12 +117,12 @@ def _python(needs: Needs) -> Check:
     return Check("Python", "ok", found)
 
 
-def _package(requirement: Requirement, install: str) -> Check:
+def _package(requirement: Requirement) -> Check:
     version = _version(requirement.name)
     if version is None:
-        return Check(requirement.name, "fault", "missing", install)
+        return Check(requirement.name, "fault", "missing", _install())
     if not requirement.specifier.contains(version, prereleases=True):
-        return Check(requirement.name, "fault", f"{version}, needs {requirement.specifier}", install)
+        return Check(requirement.name, "fault", f"{version}, needs {requirement.specifier}", _install())
     return Check(requirement.name, "ok", version)
 
 
@@ -133,7 +136,7 @@ def _extra_packages(extra: str, needs: Needs) -> Check:
     ]
     if not missing:
         return Check(f"extra {extra}", "ok", "installed")
-    return Check(f"extra {extra}", "note", f"optional; without {', '.join(missing)}", f"{needs.install}[{extra}]")
+    return Check(f"extra {extra}", "note", f"optional; without {', '.join(missing)}", _install(extra))
 
 
 def _version(name: str) -> str | None:
@@ -143,11 +146,11 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _devices(install: str) -> list[Check]:
+def _devices() -> list[Check]:
     try:
         import torch
     except (ImportError, OSError) as error:
-        return [Check("torch loads", "fault", f"no: {error}", install)]
+        return [Check("torch loads", "fault", f"no: {error}", _install())]
     cuda = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     found = [
         Check("CPU", "ok", f"{os.cpu_count()} cores, {torch.get_num_threads()} torch threads"),
