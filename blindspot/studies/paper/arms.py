@@ -15,7 +15,7 @@ from blindspot.studies.paper.spec import Named, PaperStudy, Stage
 STAGES = ("connector", "instruct")
 STATED = "rows, with_image, text_tokens and supervised_tokens"
 FEATURE_LAYER = -2
-"""The encoder's layer that is read: LLaVA-1.5's, the last block but one (specs/recipe.md, 3.1)."""
+"""The encoder's layer that is read: LLaVA-1.5's, the last block but one."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class Stage(Section):
             square with the mean colour.
         clip: the gradient's norm is cut to this.
 
-    The optimiser is AdamW without weight decay, betas 0.9 and 0.999 (specs/recipe.md, 3.1).
+    The optimiser is AdamW without weight decay, betas 0.9 and 0.999, as in LLaVA-1.5's scripts.
     """
 
     trains: Values[Part]
