@@ -91,7 +91,7 @@ def study(
         if plan:
             raise UserError(f"study {name} is a miniature, which prints its plan when it runs; leave out --plan")
         run = run_study(name, out=out, scale=scale, seeds=seeds, data=data, workers=workers, console=console)
-        _report(run, console, kept=True)
+        _report(run, console, checked=True)
 
 
 def report(
@@ -173,13 +173,15 @@ def _other_page(run: Path) -> Path:
     )
 
 
-def _report(run: Path, console: Console, kept: bool = False) -> None:
+def _report(run: Path, console: Console, checked: bool = False) -> None:
+    """Make the report of a run and print it; of one whose steps were just checked, only if it is not what it was."""
     from blindspot.reporting import collect, print_tables, write_report
     from blindspot.reporting.report import keep_report, kept_report
 
-    results, page = kept_report(run) if kept else None, run / "report" / "index.html"
+    results, page = kept_report(run) if checked else None, run / "report" / "index.html"
     if results is None:
         results, page = collect(run), write_report(run)
-        keep_report(run)
+        if checked:
+            keep_report(run)
     print_tables(results, console)
     console.print(f"The page: {page}", soft_wrap=True, highlight=False)
