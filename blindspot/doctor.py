@@ -50,7 +50,6 @@ class Needs(NamedTuple):
 
     python: str
     requirements: list[Requirement]
-    install: str
 
 
 def report(runs: Path = Path("runs")) -> list[Check]:
@@ -60,7 +59,7 @@ def report(runs: Path = Path("runs")) -> list[Check]:
     extras = sorted({extra for requirement in needs.requirements if (extra := _extra(requirement))})
     return [
         _python(needs),
-        *(_package(requirement, needs.install) for requirement in core),
+        *map(_package, core),
         *_torchvision(),
         *(_extra_packages(extra, needs) for extra in extras),
         *_devices(),
@@ -91,22 +90,26 @@ def as_table(checks: list[Check]) -> Table:
 
 
 def _needs() -> Needs:
-    """From the installed distribution; from pyproject.toml where only the source is on the path."""
-    try:
-        found = metadata.metadata(DISTRIBUTION)
-        listed = found.get_all("Requires-Dist") or []
-        needs = Needs(found["Requires-Python"] or "", [Requirement(line) for line in listed], "")
-    except metadata.PackageNotFoundError:
-        if not (ROOT / "pyproject.toml").is_file():
-            return Needs("", [], f"pip install {DISTRIBUTION}")
+    """From pyproject.toml where the source is at hand, which may be newer than what was installed."""
+    if (ROOT / "pyproject.toml").is_file():
         project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         listed = [Requirement(line) for line in project["dependencies"]]
         for extra, lines in project.get("optional-dependencies", {}).items():
             listed += [Requirement(f"{line}; extra == '{extra}'") for line in lines]
-        needs = Needs(project["requires-python"], listed, "")
-    source = (ROOT / "pyproject.toml").is_file()
-    constraints = f" -c {ROOT / 'constraints.txt'}" if (ROOT / "constraints.txt").is_file() else ""
-    return needs._replace(install=f"pip install{constraints} -e {ROOT}" if source else f"pip install {DISTRIBUTION}")
+        return Needs(project["requires-python"], listed)
+    try:
+        found = metadata.metadata(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return Needs("", [])
+    return Needs(found["Requires-Python"] or "", [Requirement(line) for line in found.get_all("Requires-Dist") or []])
+
+
+def _install(extra: str = "") -> str:
+    """The command that installs from the repository: Blindspot is on no package index."""
+    what = f"[{extra}]" if extra else ""
+    if (ROOT / "pyproject.toml").is_file():
+        return f"pip install -c {ROOT / 'constraints.txt'} -e '{ROOT}{what}'"
+    return f"in Blindspot's repository: pip install -c constraints.txt -e '.{what}'"
 
 
 def _extra(requirement: Requirement) -> str:
@@ -122,14 +125,14 @@ def _python(needs: Needs) -> Check:
     return Check("Python", "ok", found)
 
 
-def _package(requirement: Requirement, install: str) -> Check:
+def _package(requirement: Requirement) -> Check:
     version = _version(requirement.name)
     if version is None:
-        return Check(requirement.name, "fault", "missing", install)
+        return Check(requirement.name, "fault", "missing", _install())
     if not requirement.specifier.contains(version, prereleases=True):
-        return Check(requirement.name, "fault", f"{version}, needs {requirement.specifier}", install)
+        return Check(requirement.name, "fault", f"{version}, needs {requirement.specifier}", _install())
     if fault := _fault(requirement.name):
-        return Check(requirement.name, "fault", f"{version}, does not load: {fault}", install)
+        return Check(requirement.name, "fault", f"{version}, does not load: {fault}", _install())
     return Check(requirement.name, "ok", version)
 
 
@@ -164,10 +167,10 @@ def _modules() -> dict[str, set[str]]:
 
 def _extra_packages(extra: str, needs: Needs) -> Check:
     wanted = [requirement for requirement in needs.requirements if _extra(requirement) == extra]
-    missing = [requirement.name for requirement in wanted if _package(requirement, "").state != "ok"]
+    missing = [requirement.name for requirement in wanted if _package(requirement).state != "ok"]
     if not missing:
         return Check(f"extra {extra}", "ok", "installed")
-    return Check(f"extra {extra}", "note", f"optional; without {', '.join(missing)}", f"{needs.install}[{extra}]")
+    return Check(f"extra {extra}", "note", f"optional; without {', '.join(missing)}", _install(extra))
 
 
 def _version(name: str) -> str | None:

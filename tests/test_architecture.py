@@ -23,6 +23,10 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FOUNDATION = {"errors", "files", "question", "text"}
 HEAVY = {"torch", "transformers", "tokenizers", "safetensors"}
 ROW = re.compile(r"\| `(?P<name>\w+)` \| (?P<what>[^|]+) \| (?P<below>[^|]+) \| (?P<heavy>yes|no) \|")
+NAMED_SOURCE = r"(?<![\w./:<>$@{}~-])(?:[\w-][\w.-]*|\.\.)/(?:[\w.-]+/)*[\w.-]+\.(?:j2|md|py|yaml)\b(?!/)"
+"""Paths with a folder; not those from the user's own (./mine.yaml)."""
+NAMED_FILE = rf"{NAMED_SOURCE}|\bdocs/images/[\w.-]+\w|(?<=\]\()[\w./-]+"
+"""Pages also name pictures and link."""
 
 
 class Room(NamedTuple):
@@ -153,12 +157,24 @@ def test_the_names_of_the_package_register_the_model_type() -> None:
     assert not hasattr(blindspot, "no_such_name")
 
 
-def test_the_study_that_the_manual_shows_is_one(tmp_path: Path) -> None:
-    manual = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
-    *_, example = re.findall(r"```yaml\n(.*?)```", manual, re.DOTALL)
+def test_every_file_that_package_and_docs_name_exists() -> None:
+    texts = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.yaml"), *PACKAGE.rglob("*.j2"), *ROOT.glob("perf/*.py")]
+    pages = [ROOT / "README.md", *ROOT.glob("docs/*.md")]
+    missing = [
+        f"{text.relative_to(ROOT)} names {name}"
+        for text in [*texts, *pages]
+        for name in re.findall(NAMED_FILE if text in pages else NAMED_SOURCE, text.read_text(encoding="utf-8"))
+        if not any((folder / name).exists() for folder in (ROOT, PACKAGE, text.parent, text.parent.parent))
+    ]
+    assert not missing
+
+
+@pytest.mark.parametrize(("page", "name"), [("docs/studies.md", "frozen"), ("README.md", "mine")])
+def test_the_study_that_a_page_shows_is_one(page: str, name: str, tmp_path: Path) -> None:
+    *_, example = re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
     path = tmp_path / "mine.yaml"
     path.write_text(example, encoding="utf-8")
-    assert load_study(path).name == "frozen"
+    assert load_study(path).name == name
 
 
 def test_one_version_everywhere() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -117,10 +118,26 @@ def test_a_missing_extra_is_a_note(versions, tmp_path: Path) -> None:
     check = _named("extra dev", tmp_path)
     assert check.state == "note"
     assert "pytest" in check.found and "ruff" in check.found and "hypothesis" not in check.found
-    assert check.mend.endswith("[dev]")
+    assert check.mend.endswith("[dev]'")
     table = CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "300"}).stdout
     assert check.mend in table
     assert doctor.works([check])
+
+
+@pytest.mark.parametrize("root", [doctor.ROOT, Path("/no/source")])
+def test_what_is_missing_is_installed_from_the_repository(
+    versions, root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(doctor, "ROOT", root)
+    versions(torch=None)
+    assert re.search(r"pip install -c \S*constraints.txt -e '\S+'$", _named("torch", tmp_path).mend)
+
+
+def test_the_packages_that_read_vicunas_tokenizer_are_an_extra(versions, tmp_path: Path) -> None:
+    versions(sentencepiece=None, protobuf=None)
+    check = _named("extra vicuna", tmp_path)
+    assert (check.state, check.found) == ("note", "optional; without protobuf, sentencepiece")
+    assert check.mend.endswith("[vicuna]'")
 
 
 def test_torch_that_does_not_load_is_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

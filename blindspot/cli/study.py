@@ -88,7 +88,7 @@ def study(
             _plan(name, data, gpus, mfu, as_json, console)
             return
         run = run_study(name, out=out, scale=scale, seeds=seeds, data=data, workers=workers, console=console)
-        _report(run, console)
+        _report(run, console, checked=True)
 
 
 def report(
@@ -168,10 +168,15 @@ def _other_page(run: Path) -> Path:
     )
 
 
-def _report(run: Path, console: Console) -> None:
+def _report(run: Path, console: Console, checked: bool = False) -> None:
+    """Make the report of a run and print it; of one whose steps were just checked, only if it is not what it was."""
     from blindspot.reporting import collect, print_tables, write_report
+    from blindspot.reporting.report import keep_report, kept_report
 
-    results = collect(run)
-    page = write_report(run)
+    results, page = kept_report(run) if checked else None, run / "report" / "index.html"
+    if results is None:
+        results, page = collect(run), write_report(run)
+        if checked:
+            keep_report(run)
     print_tables(results, console)
     console.print(f"The page: {page}", soft_wrap=True, highlight=False)

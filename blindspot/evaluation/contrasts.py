@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from blindspot.evaluation.statistics import CONFIDENCE
 
@@ -51,6 +51,6 @@ def contrast(values_s: Sequence[float], error_questions: float | None, bound: fl
         return Contrast(value, None, None, None, None)
     df = seeds - 1
     error = float(np.sqrt(error_questions**2 + np.var(values_s, ddof=1) / seeds))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, df)) * error
-    p = float(2 * stats.t.sf(abs(value) / error, df)) if error else float(value == 0)
+    half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, df)) * error
+    p = float(2 * scipy.stats.t.sf(abs(value) / error, df)) if error else float(value == 0)
     return Contrast(value, max(value - half, -bound), min(value + half, bound), p, df)

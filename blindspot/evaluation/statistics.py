@@ -9,10 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
+import scipy  # loads scipy.stats when that is first used
 
 CONFIDENCE = 0.95
 ALPHA = 0.05
@@ -83,18 +80,24 @@ def wilson(successes: float, n: float) -> Interval:
     """Wilson score interval of a proportion (Wilson 1927, equation 1 solved for p)."""
     if n <= 0:
         return Interval(None, None, "none")
+    from statsmodels.stats.proportion import proportion_confint
+
     low, high = proportion_confint(successes, n, alpha=1 - CONFIDENCE, method="wilson")
     return Interval(float(np.asarray(low)), float(np.asarray(high)), "wilson")
 
 
 def mcnemar_exact(first_q: np.ndarray, second_q: np.ndarray) -> float:
     """Exact two-sided McNemar p value of two 0/1 score vectors on the same questions."""
+    from statsmodels.stats.contingency_tables import mcnemar
+
     table = [[0, int(np.sum(first_q > second_q))], [int(np.sum(first_q < second_q)), 0]]
     return float(mcnemar(table, exact=True).pvalue)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's step-down adjusted p values (Holm 1979); None stays None and is not counted as a test."""
+    from statsmodels.stats.multitest import multipletests
+
     known = [p for p in p_values if p is not None]
     adjusted = iter(np.asarray(multipletests(known, method="holm")[1]).tolist() if known else [])
     return [None if p is None else next(adjusted) for p in p_values]
@@ -279,8 +282,8 @@ def difference(
     squared = from_questions + from_runs
     df = squared**2 / (from_questions**2 / (num_clusters - 1) + (from_runs**2 / noise.df if noise.df else 0.0))
     error = float(np.sqrt(squared))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, df)) * error
-    p = p_questions if noise.variance is None else float(2 * stats.t.sf(abs(value) / error, df))
+    half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, df)) * error
+    p = p_questions if noise.variance is None else float(2 * scipy.stats.t.sf(abs(value) / error, df))
     low, high = max(value - half, -1.0), min(value + half, 1.0)
     return Difference(value, low, high, error, error_questions, df, p, p_questions, noise.variance is not None)
 
@@ -289,4 +292,6 @@ def noise_band(noise: Noise, runs: tuple[int, int]) -> float | None:
     """Half-width of the range that holds ``CONFIDENCE`` of the differences between two sets of runs of one arm."""
     if noise.variance is None:
         return None
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, noise.df) * np.sqrt(noise.variance * (1 / runs[0] + 1 / runs[1])))
+    return float(
+        scipy.stats.t.ppf((1 + CONFIDENCE) / 2, noise.df) * np.sqrt(noise.variance * (1 / runs[0] + 1 / runs[1]))
+    )

@@ -1,18 +1,18 @@
-"""Everything that is made from ``results.json``: tables, figures, the page."""
+"""Everything that is made from ``results.json``: tables, figures, the page. What draws is loaded when it draws."""
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from blindspot.files import parse_json, write_text
-from blindspot.reporting.arms_diagnosed import follows, load_arms
+from blindspot.files import fingerprint, parse_json, sha256_file, write_json, write_text
 from blindspot.reporting.collect import VERSION, collect
-from blindspot.reporting.diagnosis import stage_figure_of_arms
 from blindspot.reporting.export import write_tables
-from blindspot.reporting.figure_style import style
-from blindspot.reporting.figures import draw_figures
-from blindspot.reporting.page import Images, render_page
 from blindspot.reporting.plan import load_plan
-from blindspot.reporting.sheet import write_drawn
+
+PACKAGE = Path(__file__).parents[1]
+MADE = Path("report") / "made.json"
+"""Fingerprint of the code, of what a report was made from and of what it consists of."""
+LIBRARIES = ("matplotlib", "numpy", "scipy", "statsmodels")
 
 
 def write_report(run: Path) -> Path:
@@ -26,6 +26,13 @@ def write_report(run: Path) -> Path:
     Raises:
         UserError: as ``collect`` does, or if the test images cannot be read.
     """
+    from blindspot.reporting.arms_diagnosed import follows, load_arms
+    from blindspot.reporting.diagnosis import stage_figure_of_arms
+    from blindspot.reporting.figure_style import style
+    from blindspot.reporting.figures import draw_figures
+    from blindspot.reporting.page import Images, render_page
+    from blindspot.reporting.sheet import write_drawn
+
     results, plan = _stored(run) or collect(run), load_plan(run)
     images = Images(run, plan)
     write_tables(run, results)
@@ -36,6 +43,32 @@ def write_report(run: Path) -> Path:
     page = run / "report" / "index.html"
     write_text(page, render_page(images, results, figures, follows(diagnosed)))
     return page
+
+
+def kept_report(run: Path) -> dict[str, Any] | None:
+    """The results of a run whose report needs no remaking; None if its steps, its files or the code have changed."""
+    try:
+        made = parse_json((run / MADE).read_text(encoding="utf-8"))
+        return _stored(run) if made == _made(run) else None
+    except (OSError, ValueError):
+        return None
+
+
+def keep_report(run: Path) -> None:
+    """Record that the report of a run was just made, from new results."""
+    write_json(run / MADE, _made(run))
+
+
+def _made(run: Path) -> dict[str, Any]:
+    patterns = ("plan.json", "results.json", "steps/*/done.json", "tables/*", "report/**/*")
+    parts = [(run, pattern) for pattern in patterns] + [(PACKAGE, "**/*.py"), (PACKAGE, "**/*.j2")]
+    checksums = {
+        f"{path.relative_to(root)}": sha256_file(path)
+        for root, pattern in parts  # the engine holds the files of each step against its done.json
+        for path in root.glob(pattern)
+        if path.is_file() and path != run / MADE
+    }
+    return {"fingerprint": fingerprint([checksums, {name: version(name) for name in LIBRARIES}])}
 
 
 def _stored(run: Path) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""What a stage of an arm costs: tokens, floating-point operations and memory. Formulas of specs/efficiency.md, 4.1.
+"""What a stage of an arm costs: tokens, floating-point operations and memory.
 
 Operations are those of the model (2 a multiply-add); recomputing activations is counted apart, so that hours at a
 given MFU do not depend on it. N: parameters of a map; s: tokens of a sample; d, L: width and blocks.

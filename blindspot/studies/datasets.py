@@ -1,7 +1,7 @@
 """Training data in LLaVA's format: what a set holds, which files it needs, and where they come from.
 
-Rows: scripts and JSON of LLaVA-1.5 (specs/recipe.md, 3.1 and 3.3). Tokens of text are estimates of the mean row
-(specs/efficiency.md, 4.1); ``blindspot data check`` counts them.
+Rows: scripts and JSON of LLaVA-1.5. Tokens of text are estimates of the mean row; ``blindspot data check`` counts
+them.
 """
 
 from dataclasses import dataclass
@@ -75,7 +75,7 @@ DATA_SETS = {
         rows=665_298,
         with_image=624_610,  # the others are ShareGPT's, text only
         text_tokens=300,
-        supervised_tokens=160,  # 30 % of a row with its image, the middle of 20-40 % (specs/efficiency.md, 4.4)
+        supervised_tokens=160,  # 30 % of a row with its image, the middle of an estimate of 20-40 %
     ),
 }
 """The sets of LLaVA-1.5, laid out as its README has them under ``playground/data``."""

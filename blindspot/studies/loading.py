@@ -20,6 +20,7 @@ SHIPPED = Path(__file__).parent
 MOST_BYTES = 256 * 1024
 """Of a study file; the shipped ones have a few thousand."""
 FIXED_BY_NAME = ("name", "title", "source", "scale", "scales")
+EXTENDS = "extends"
 
 _KINDS = {
     "int_type": "a whole number",
@@ -140,7 +141,17 @@ def read(path: Path, where: str) -> dict[str, Any]:
         raise UserError(f"cannot read study {where}: {error.strerror or error}") from error
     if not isinstance(raw, dict):
         raise UserError(f"{where}: a study file holds keys and values (name: ..., arms: ...); start from a shipped one")
-    return raw
+    return _extended(raw, where) if EXTENDS in raw else raw
+
+
+def _extended(raw: dict[str, Any], where: str) -> dict[str, Any]:
+    """The values of the shipped study that a file extends, with the file's own in their place."""
+    name = raw.pop(EXTENDS)
+    if name not in shipped_studies():
+        raise UserError(f'{where}: {EXTENDS}: "{name}": no shipped study; {suggest(str(name), shipped_studies())}')
+    base = read(SHIPPED / f"{name}.yaml", name)
+    own = {"name", "title"} | ({"arms"} & raw.keys())  # arms are replaced whole: forms of two files do not mix
+    return _merge({key: value for key, value in base.items() if key not in own}, raw)
 
 
 def _merge(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,7 +193,8 @@ def explain(error: ValidationError, study: type[BaseModel]) -> str:
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in named).lstrip(".")
     context = problem.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"{key}: unknown key; {suggest(str(location[-1]), _section(study, location[:-1]).model_fields)}"
+        valid = [*_section(study, location[:-1]).model_fields, *([] if location[:-1] else [EXTENDS])]
+        return f"{key}: unknown key; {suggest(str(location[-1]), valid)}"
     if kind == "missing":
         return f"{key}: missing; every study states it"
     if not key:

@@ -29,7 +29,7 @@ def test_measuring_again_gives_the_same_numbers(rows: list[dict[str, Any]]) -> N
 
 
 def test_published_numbers_are_measured(rows: list[dict[str, Any]]) -> None:
-    """specs/positions.md: the width of a chunked M-RoPE; specs/released_code.md: what the released forms are."""
+    """The width of a chunked M-RoPE, and what the released forms are."""
     by_scheme = {row["scheme"]: row for row in rows}
     chunked = by_scheme["mrope chunked (Qwen2-VL)"]
     assert (round(chunked["turn_rows"], 2), round(chunked["turn_columns"], 4)) == (0.73, 0.0041)

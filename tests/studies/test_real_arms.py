@@ -56,6 +56,11 @@ def test_the_shipped_studies_have_the_papers_eight_arms(name: str) -> None:
     assert {training_steps(arm.stages["instruct"]) for arm in expand_arms(study)} == {5198}
 
 
+def test_a_study_of_real_size_extends_a_shipped_one(tmp_path: Path) -> None:
+    extending = load_study(_write(tmp_path, "extends: paper\nname: mine\ntitle: Mine\nseeds: 3"))
+    assert extending.arms == load_study("paper").arms and extending.seeds == 3
+
+
 def test_the_paper_as_its_text_states_it() -> None:
     for arm in expand_arms(load_study("paper")):
         first, second = arm.stages["connector"], arm.stages["instruct"]

@@ -1,4 +1,4 @@
-"""The plan of a study of real size: golden numbers of specs/efficiency.md, missing files, and no need of torch."""
+"""The plan of a study of real size: golden numbers worked out by hand, missing files, and no need of torch."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def frozen(tmp_path: Path) -> Arm:
-    """CLIP of the matched set, frozen: the case that specs/efficiency.md counts."""
+    """CLIP of the matched set, frozen: the case that was counted by hand."""
     text = (SHIPPED / "paper-controlled.yaml").read_text(encoding="utf-8")
     for old, new in (("  encoder_lr: 2e-5\n", ""), ("  encoder_lr: 2e-6\n", ""), (", encoder]", "]")):
         assert old in text

@@ -53,6 +53,10 @@ def test_shipped_studies_load_at_every_scale(name: str) -> None:
         ("smoke: {instruct: {steps: 1}}", "smoke: {instruct: {stepz: 1}}", "scales.smoke.instruct.stepz: unknown key"),
         ("smoke: {instruct: {steps: 1}}", "smoke: {name: x}", "scales.smoke.name: a scale cannot change this key"),
         ("smoke: {instruct: {steps: 1}}", "smoke: fast", 'scales.smoke: "fast": should be a group of keys'),
+        ("seeds: 1", "seeds: 1\nextends: miniatur", 'extends: "miniatur": no shipped study; did you mean "miniature"?'),
+        ("seeds: 1", "seeds: 1\nextends: [why]", "extends: \"['why']\": no shipped study; "),
+        ("seeds: 1", "seeds: 1\nextend: why", 'extend: unknown key; did you mean "extends"?'),
+        ("name: toy", "extends: miniature", "name: missing; every study states it"),
         ("seeds: 1", "seeds: [1", "not a study file: "),
         ("seeds: 1", "? [seeds]\n: 1", "not a study file: found unhashable key"),
         ("A toy study", "2020-13-45", ':3: not a study file: "2020-13-45" is no timestamp; in quotes it is text'),
@@ -92,6 +96,18 @@ def test_a_wrong_request_gets_one_line(name: str, options: dict, message: str) -
     with pytest.raises(UserError) as caught:
         load_study(name, **options)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("base", MINIATURES)
+def test_a_study_takes_over_what_it_does_not_say(base: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    arms = {"families": ["clip"], "positions": ["axial"], "replicate": None}
+    own = {"name": "mine", "title": "Mine", "arms": arms, "hypotheses": [], "instruct": {"encoder": "frozen"}}
+    path.write_text(yaml.safe_dump({"extends": base, **own}))
+    study, shipped = load_study(path, "smoke", seeds=3), load_study(base, "smoke", seeds=3)
+    assert [arm.id for arm in expand_arms(study)] == ["clip-axial"]
+    assert study.instruct == shipped.instruct.model_copy(update={"encoder": "frozen"})
+    assert study.model_dump(exclude={*own}) == shipped.model_dump(exclude={*own})
 
 
 def test_the_miniatures_are_shipped() -> None:

@@ -43,6 +43,12 @@ from blindspot.studies.study import run_study
 run_study(sys.argv[1], out=Path(sys.argv[2]), workers=1)
 print("torch loaded:", "torch" in sys.modules)
 """
+CLI = """
+import sys
+from blindspot.cli import app
+app(sys.argv[1:], standalone_mode=False)
+print("loaded:", {"matplotlib", "scipy.stats", "statsmodels", "torch"} & set(sys.modules) or "nothing heavy")
+"""
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -136,6 +142,30 @@ def test_a_second_call_does_nothing_without_torch_and_restores_the_names_of_mode
     assert "everything is done already" in printed and "torch loaded: False" in printed
     assert {path: path.stat().st_mtime_ns for path in (run / "steps").rglob("*")} == before
     assert (run / "models" / "clip-axial-seed0" / "config.json").is_file()
+
+
+def test_a_finished_study_prints_what_it_found_and_remakes_only_what_was_touched(run: Path, home: Path) -> None:
+    def again() -> str:
+        arguments = [sys.executable, "-c", CLI, "study", "tiny.yaml", "--out", "whole"]
+        done = subprocess.run(arguments, cwd=home, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.decode()
+
+    def made() -> dict[Path, int]:
+        paths = [run / "results.json", *run.glob("tables/*"), *run.glob("report/**/*")]
+        return {path: path.stat().st_mtime_ns for path in paths if path.is_file()}
+
+    first, files = again(), made()
+    assert "nothing heavy" not in first and len(files) > 8
+    second = again()
+    assert "nothing heavy" in second and made() == files
+    assert second.splitlines()[:-1] == first.splitlines()[:-1]
+    contents = {path: path.read_bytes() for path in files}
+    for path in (run / "results.json", next(run.glob("tables/*.csv")), run / "report" / "index.html"):
+        path.write_bytes(contents[path].replace(b"0", b"1"))
+    next(run.glob("report/figures/*.svg")).unlink()
+    again()
+    assert {path: path.read_bytes() for path in files} == contents
 
 
 def test_evaluation_of_a_stage_has_every_question_once(run: Path) -> None:

@@ -2,7 +2,7 @@
 
 The language model is at the top (``model.layers...``), the connector is ``model.mm_projector``, or in
 ``mm_projector.bin``, and the image encoder is the checkpoint that ``mm_vision_tower`` names, or
-``model.vision_tower.vision_tower`` inside if it was saved along. See specs/recipe.md 3.5; writing is `llava_writer`.
+``model.vision_tower.vision_tower`` inside if it was saved along. Writing is `llava_writer`.
 """
 
 import importlib.util

@@ -1,6 +1,6 @@
 """The last form in the study's public code: concatenated axes under the rotate-half pairing. No rotation.
 
-A negative control; facts in specs/released_code.md, item 3.
+A negative control.
 """
 
 import torch

@@ -1,6 +1,6 @@
 """The first form in the study's public code: a valid axial rotation whose frequencies fall twice as fast as meant.
 
-A negative control; facts in specs/released_code.md, item 4 (A).
+A negative control.
 """
 
 from dataclasses import replace

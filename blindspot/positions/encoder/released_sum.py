@@ -1,6 +1,6 @@
 """An earlier form in the study's public code: one angle for row plus column.
 
-A negative control; facts in specs/released_code.md, item 4 (B).
+A negative control.
 """
 
 import torch

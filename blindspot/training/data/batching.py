@@ -14,7 +14,7 @@ def llava_order(
     A global batch is ``batch * ranks`` rows in this order, of which each rank takes ``batch`` in a row. It holds rows
     with pictures only or without only, except the last, of both. Within it the longest row goes first, each to the
     rank that has the fewest words yet: ranks are even, and no rank's rows are of one length
-    (``llava/train/llava_trainer.py`` of LLaVA 1.5; LLaVA counts accumulation as ranks).
+    (``llava_trainer.py`` of LLaVA 1.5; LLaVA counts accumulation as ranks).
 
     Args:
         words_r: words of each row.

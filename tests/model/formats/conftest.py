@@ -1,6 +1,6 @@
 """Tiny random Llava models, and writers of the published formats that share no code with the readers.
 
-Names come from the tables of specs/recipe.md 3.5; tensors from transformers' own Llava, which is also the reference.
+Names are those of the published checkpoints; tensors from transformers' own Llava, which is also the reference.
 """
 
 import json

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from blindspot import load
+from blindspot.model.formats.llava_original import read_tokenizer
 from blindspot.model.variant import BlindspotForConditionalGeneration
 
 FAMILIES = ("clip", "siglip", "aimv2")
@@ -136,3 +137,28 @@ def test_the_public_codes_lost_siglip_patch_stays_lost(reference: Make, write: A
         assert torch.equal(model(**inputs).logits, expected)
     made = processor(images=torch.zeros(3, 16, 16, dtype=torch.uint8), text="<image> w1", return_tensors="pt")
     assert int((made["input_ids"] == 40).sum()) == 3
+
+
+def test_vicunas_tokenizer_model_is_read_as_sentencepiece_reads_it(tmp_path: Path) -> None:
+    pieces = pytest.importorskip("sentencepiece", reason="sentencepiece is not installed (extra [vicuna])")
+    sentences = [f"the {a} square is left of the {b} circle ." for a in ("red", "blue") for b in ("green", "grey")]
+    pieces.SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences * 5),
+        model_prefix=str(tmp_path / "tokenizer"),
+        model_type="bpe",
+        vocab_size=300,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    (tmp_path / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "LlamaTokenizer", "add_bos_token": true, "add_eos_token": false, "legacy": false}'
+    )
+    theirs = pieces.SentencePieceProcessor(model_file=str(tmp_path / "tokenizer.model"))
+    tokenizer = read_tokenizer(tmp_path)
+    for text in (*sentences, "USER: where is it? ASSISTANT: left</s>", "a\n  b\u00e9"):
+        expected = [1, *theirs.encode(text.removesuffix("</s>"))] + [2] * text.endswith("</s>")
+        assert tokenizer(text).input_ids == expected, text
+    assert tokenizer("<image>").input_ids == [1, len(theirs)]

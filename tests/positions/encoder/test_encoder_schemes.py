@@ -1,4 +1,4 @@
-"""What each scheme claims, and what the released forms fail (specs/positions.md, 1.2; specs/released_code.md, 3-4)."""
+"""What each scheme claims, and what the released forms fail."""
 
 import math
 

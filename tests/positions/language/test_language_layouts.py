@@ -1,4 +1,4 @@
-"""Where each scheme puts image tokens: the table of specs/positions.md (1.1), by hand on small grids."""
+"""Where each scheme puts image tokens, by hand on small grids."""
 
 import math
 from typing import Any
