@@ -252,14 +252,11 @@ def test_what_is_missing_is_said_before_anything_is_loaded(root: Path, run: Call
     ],
 )
 def test_commands_that_make_no_sense(arguments: list[str], words: str) -> None:
-    import typer
     from typer.testing import CliRunner
 
-    from blindspot.cli.train import train
+    from blindspot.cli import app
 
-    app = typer.Typer()
-    app.command()(train)
-    result = CliRunner().invoke(app, arguments)
+    result = CliRunner().invoke(app, ["train", *arguments])
     assert result.exit_code == 2 and words in result.stderr
 
 
