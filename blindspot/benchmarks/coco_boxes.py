@@ -13,10 +13,10 @@ from typing import Any
 
 from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
 from blindspot.benchmarks.boxes import judge
-from blindspot.benchmarks.forms import cells, original
-from blindspot.benchmarks.forms.table import Row, Table
 from blindspot.benchmarks.rules import vlmevalkit
 from blindspot.benchmarks.rules.common import OFFICIAL, Item, Scored
+from blindspot.benchmarks.sources import original
+from blindspot.benchmarks.sources.table import Row, Table
 from blindspot.errors import UserError
 from blindspot.files import PICTURE_FORMATS
 from blindspot.question import Question
@@ -99,7 +99,7 @@ def _question(row: Row) -> Question:
         " ".join(map(str, box)),
         (),
         row.images,
-        groups | {"cluster": cells.cluster(row)},
+        groups | {"cluster": row.cluster},
     )
 
 

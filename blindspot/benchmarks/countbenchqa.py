@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blindspot.benchmarks.base import Benchmark, Metric, Source, Term, Wording
-from blindspot.benchmarks.forms import cells, hub, original, tsv
-from blindspot.benchmarks.forms.table import Row, Table
 from blindspot.benchmarks.rules import vlmevalkit
 from blindspot.benchmarks.rules.common import LMMS_EVAL, OFFICIAL, Item, Scored, count
+from blindspot.benchmarks.sources import hub, original, tsv
+from blindspot.benchmarks.sources.table import Row, Table
 from blindspot.errors import UserError
 from blindspot.question import Question
 
@@ -44,7 +44,7 @@ def _original(paths: Sequence[Path]) -> Table:
 
 def _question(row: Row) -> Question:
     number = str(row.whole("answer", "number"))
-    groups = {"number": number, "cluster": cells.cluster(row)}
+    groups = {"number": number, "cluster": row.cluster}
     identifier = row.find("index") or str(row.number - 1)
     return Question(identifier, "countbenchqa", "count", row.text("question"), number, (), row.images, groups)
 

@@ -12,12 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from blindspot.benchmarks.base import Benchmark, Metric, Source, Term, Wording
-from blindspot.benchmarks.forms import cells, hub, original, tsv
-from blindspot.benchmarks.forms.collect import found
-from blindspot.benchmarks.forms.table import Row, Table, slug
+from blindspot.benchmarks.base import Benchmark, Metric, Source, Term, Wording, found
 from blindspot.benchmarks.rules import vlmevalkit
 from blindspot.benchmarks.rules.common import LMMS_EVAL, OFFICIAL, Item, Scored
+from blindspot.benchmarks.sources import hub, original, tsv
+from blindspot.benchmarks.sources.table import Row, Table, slug
 from blindspot.errors import UserError
 from blindspot.question import Question
 
@@ -79,7 +78,7 @@ def _original(paths: Sequence[Path]) -> Table:
 
 
 def _from_tsv(row: Row) -> Question:
-    return _question(row, row.text("index"), {"type": slug(row.text("category")), "cluster": cells.cluster(row)})
+    return _question(row, row.text("index"), {"type": slug(row.text("category")), "cluster": row.cluster})
 
 
 def _labelled(row: Row) -> Question:

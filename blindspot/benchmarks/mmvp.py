@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blindspot.benchmarks.base import Benchmark, Metric, Source, Term, Wording
-from blindspot.benchmarks.forms import cells, hub, original, tsv
-from blindspot.benchmarks.forms.table import Row, Table
 from blindspot.benchmarks.rules import vlmevalkit
 from blindspot.benchmarks.rules.common import LMMS_EVAL, OFFICIAL, Item, Scored, behind_cue
+from blindspot.benchmarks.sources import hub, original, tsv
+from blindspot.benchmarks.sources.table import Row, Table
 from blindspot.question import Question
 
 COUNTS = {"questions": 300, "images": 300, "sets": 150}
@@ -37,7 +37,7 @@ def _original(paths: Sequence[Path]) -> Table:
 
 
 def _from_tsv(row: Row) -> Question:
-    return _question(row, row.text("index"), row.number, cells.asked(row), cells.lettered(row), "answer")
+    return _question(row, row.text("index"), row.number, row.asked, row.lettered(), "answer")
 
 
 def _from_columns(row: Row) -> Question:
@@ -56,7 +56,7 @@ def _from_original(row: Row) -> Question:
 def _question(row: Row, identifier: str, number: int, prompt: str, options: tuple[str, ...], gold: str) -> Question:
     pair = str((number + 1) // 2)
     groups = {"set": pair, "cluster": pair}
-    return Question(identifier, "mmvp", "mcq", prompt, cells.letter(row, gold), options, row.images, groups)
+    return Question(identifier, "mmvp", "mcq", prompt, row.letter(gold), options, row.images, groups)
 
 
 def _lmms_eval(item: Item) -> Scored:

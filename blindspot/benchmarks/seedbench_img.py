@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blindspot.benchmarks.base import Benchmark, Metric, Source, Term, Wording
-from blindspot.benchmarks.forms import cells, hub, original, tsv
-from blindspot.benchmarks.forms.table import Row, Table, slug
 from blindspot.benchmarks.rules import vlmevalkit
 from blindspot.benchmarks.rules.common import LMMS_EVAL, OFFICIAL, Item, Scored
+from blindspot.benchmarks.sources import hub, original, tsv
+from blindspot.benchmarks.sources.table import Row, Table, slug
 from blindspot.errors import UserError
 from blindspot.question import Question
 
@@ -48,7 +48,7 @@ def _original(paths: Sequence[Path]) -> Table:
 
 
 def _from_tsv(row: Row) -> Question:
-    return _question(row, row.text("index"), cells.lettered(row), slug(row.text("category")))
+    return _question(row, row.text("index"), row.lettered(), slug(row.text("category")))
 
 
 def _from_columns(row: Row) -> Question:
@@ -60,9 +60,9 @@ def _from_columns(row: Row) -> Question:
 
 
 def _question(row: Row, identifier: str, options: tuple[str, ...], dimension: str) -> Question:
-    groups = {"dimension": dimension, "cluster": cells.cluster(row)}
-    gold = cells.letter(row, "answer")
-    return Question(identifier, "seedbench_img", "mcq", cells.asked(row), gold, options, row.images, groups)
+    groups = {"dimension": dimension, "cluster": row.cluster}
+    gold = row.letter("answer")
+    return Question(identifier, "seedbench_img", "mcq", row.asked, gold, options, row.images, groups)
 
 
 def _lmms_eval(item: Item) -> Scored:

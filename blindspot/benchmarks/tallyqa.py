@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from blindspot.benchmarks.base import Benchmark, Metric, Source, Term, Wording
-from blindspot.benchmarks.forms import cells, original, tsv
-from blindspot.benchmarks.forms.table import Row, Table
 from blindspot.benchmarks.rules import vlmevalkit
 from blindspot.benchmarks.rules.common import OFFICIAL, count
+from blindspot.benchmarks.sources import original, tsv
+from blindspot.benchmarks.sources.table import Row, Table
 from blindspot.question import Question
 
 TEST = "test.json"
@@ -56,9 +56,9 @@ def _labelled(row: Row, simple: str) -> Row:
 
 
 def _question(row: Row) -> Question:
-    groups: dict[str, Any] = {"cluster": cells.cluster(row)}
+    groups: dict[str, Any] = {"cluster": row.cluster}
     if row.find("issimple"):
-        groups["complexity"] = "simple" if cells.yes_no(row, "issimple") == "Yes" else "complex"
+        groups["complexity"] = "simple" if row.yes_no("issimple") == "Yes" else "complex"
     if source := row.find("data_source"):
         groups["data_source"] = source
     identifier, count = row.text("question_id", "index"), str(row.whole("answer"))

@@ -32,8 +32,8 @@ def benchmarks(
       [cyan]blindspot benchmarks --data ~/LMUData --json[/cyan]
     """
     with one_line_errors():
-        from blindspot.benchmarks.download import data_root, locate
         from blindspot.benchmarks.registry import BENCHMARKS
+        from blindspot.benchmarks.sources.download import data_root, locate
 
         root = data_root(data)
         found = [_facts(benchmark, locate(benchmark, root)) for benchmark in BENCHMARKS.values()]

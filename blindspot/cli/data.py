@@ -71,9 +71,9 @@ def get(
       [cyan]blindspot data get gqa --form hub --data /scratch/benchmarks[/cyan]
     """
     with one_line_errors():
-        from blindspot.benchmarks.download import data_root
-        from blindspot.benchmarks.download import get as download
         from blindspot.benchmarks.registry import find
+        from blindspot.benchmarks.sources.download import data_root
+        from blindspot.benchmarks.sources.download import get as download
 
         with _bars() as show:
             place, before = download(find(name), data_root(root), form, show)

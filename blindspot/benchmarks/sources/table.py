@@ -1,9 +1,11 @@
 """What every form is read into: rows of cells, each with its pictures."""
 
+import ast
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any, Protocol
 
 from blindspot import files
@@ -72,6 +74,62 @@ class Row:
         if match is None:
             raise self.error(f"{columns[0]} is {text[:40]!r}, not a whole number")
         return int(match[1])
+
+    def lettered(self) -> tuple[str, ...]:
+        """The options in columns ``A``, ``B``, ... up to the first empty one.
+
+        Raises:
+            UserError: if there are fewer than two, or an option follows an empty one.
+        """
+        options = [self.find(letter) for letter in ascii_uppercase]
+        count = options.index(None) if None in options else len(options)
+        if count < 2 or any(options[count:]):
+            there = ", ".join(letter for letter, option in zip(ascii_uppercase, options, strict=True) if option)
+            raise self.error(f"options {there or 'none'}: expected are A, B and so on without a gap")
+        return tuple(option for option in options[:count] if option is not None)
+
+    def letter(self, column: str) -> str:
+        """A gold letter, written ``B``, ``(B)``, ``(b)`` or ``B.``."""
+        text = self.text(column).strip()
+        match = re.fullmatch(r"\(?([A-Za-z])[).]?", text)
+        if match is None:
+            raise self.error(f"the gold answer {text[:40]!r} is not the letter of an option")
+        return match[1].upper()
+
+    def yes_no(self, column: str) -> str:
+        """``Yes`` or ``No``, however it is written."""
+        text = self.text(column).strip().lower()
+        known = {"yes": "Yes", "no": "No", "1": "Yes", "0": "No", "true": "Yes", "false": "No"}
+        if text not in known:
+            raise self.error(f"the gold answer {text[:40]!r} is neither yes nor no")
+        return known[text]
+
+    def strings(self, column: str) -> list[str]:
+        """A list of texts: a list, or one written as Python or JSON.
+
+        Raises:
+            UserError: if it is not one.
+        """
+        value: Any = self.cells.get(column)
+        if isinstance(value, str):
+            try:
+                value = ast.literal_eval(value)
+            except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
+                raise self.error(f"{column} is not a list ({value[:40]!r})") from error
+        if not isinstance(value, list | tuple):
+            raise self.error(f"{column} is not a list")
+        return [str(item) for item in value]
+
+    @property
+    def asked(self) -> str:
+        """The question of a TSV, after its hint where it has one."""
+        hint, question = self.find("hint"), self.text("question")
+        return question if hint is None else f"{hint}\n{question}"
+
+    @property
+    def cluster(self) -> str:
+        """The label that questions about the same pictures share."""
+        return "-".join(map(str, self.images))
 
     def error(self, what: str) -> UserError:
         """The message that names this row."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blindspot.benchmarks.base import Source
-from blindspot.benchmarks.forms.table import Pictures, Row, Table, digest
+from blindspot.benchmarks.sources.table import Pictures, Row, Table, digest
 from blindspot.errors import UserError
 from blindspot.question import Question
 

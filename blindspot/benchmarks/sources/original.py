@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from blindspot import files
-from blindspot.benchmarks.forms.table import Pictures, Row, Table, digest
+from blindspot.benchmarks.sources.table import Pictures, Row, Table, digest
 from blindspot.errors import UserError
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
