@@ -39,7 +39,7 @@ def _original(paths: Sequence[Path]) -> Table:
             f"{paths[0]}: no pictures in images/; expected is one file a row, named by its number from 0 "
             "(images/0.jpg), fetched from its image_url"
         )
-    return original.table(paths[0], rows, lambda row: f"images/{of_row[str(row['index'])]}", "fetch them again")
+    return original.with_pictures(paths[0], rows, lambda row: f"images/{of_row[str(row['index'])]}", "fetch them again")
 
 
 def _question(row: Row) -> Question:

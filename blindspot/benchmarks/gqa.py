@@ -59,22 +59,15 @@ def _hub(paths: Sequence[Path]) -> Table:
             f"{paths[0]}: {len(absent):,} pictures are not in {_IMAGES}, for example {absent[0]}; get it again"
         )
     return pictures.with_rows(
-        [
-            Row(f"{paths[0]}: row {number}", number, cells, keys[str(cells["imageId"])])
-            for number, cells in enumerate(questions, start=1)
-        ]
+        [Row(paths[0], number, cells, keys[str(cells["imageId"])]) for number, cells in enumerate(questions, start=1)]
     )
 
 
-def _original(paths: Sequence[Path]) -> Table:
-    value = original.read_json(paths[0])
+def _rows(path: Path) -> list[dict[str, Any]]:
+    value = original.read_json(path)
     if not isinstance(value, dict) or not original.is_rows(list(value.values())):
-        raise UserError(
-            f"{paths[0]}: not an object of questions by id; expected is GQA's testdev_balanced_questions.json"
-        )
-    rows = [{"id": identifier, **row} for identifier, row in value.items()]
-    where = "unpack images.zip of cs.stanford.edu/people/dorarad/gqa beside it"
-    return original.table(paths[0], rows, lambda row: f"{row.get('imageId')}.jpg", where)
+        raise UserError(f"{path}: not an object of questions by id; expected is GQA's testdev_balanced_questions.json")
+    return [{"id": identifier, **row} for identifier, row in value.items()]
 
 
 def _from_tsv(row: Row) -> Question:
@@ -133,7 +126,11 @@ GQA = Benchmark(
         ),
         Source(
             "original",
-            _original,
+            original.reader(
+                lambda row: f"{row.get('imageId')}.jpg",
+                "unpack images.zip of cs.stanford.edu/people/dorarad/gqa beside it",
+                _rows,
+            ),
             _labelled,
             counts=LABELLED,
             marks=("testdev_balanced_questions.json",),

@@ -7,14 +7,12 @@ text.
 """
 
 import re
-from collections.abc import Sequence
-from pathlib import Path
 
 from blindspot.benchmarks.base import Benchmark, Metric, Source, Term, Wording
 from blindspot.benchmarks.rules import vlmevalkit
 from blindspot.benchmarks.rules.common import LMMS_EVAL, OFFICIAL, Item, Scored, behind_cue
 from blindspot.benchmarks.sources import hub, original, tsv
-from blindspot.benchmarks.sources.table import Row, Table
+from blindspot.benchmarks.sources.table import Row
 from blindspot.question import Question
 
 COUNTS = {"questions": 300, "images": 300, "sets": 150}
@@ -28,12 +26,6 @@ _ANYWHERE = (
     re.compile(r"([ab])\)?(?:\s|\Z)", re.IGNORECASE),
 )
 _COLUMNS = ("Index", "Question", "Options", "Correct Answer")
-
-
-def _original(paths: Sequence[Path]) -> Table:
-    rows = original.read_rows(paths[0])
-    where = "they are `MMVP Images/` of huggingface.co/datasets/MMVP/MMVP"
-    return original.table(paths[0], rows, lambda row: f"MMVP Images/{row.get('Index')}.jpg", where)
 
 
 def _from_tsv(row: Row) -> Question:
@@ -92,7 +84,10 @@ MMVP = Benchmark(
         hub.source("lmms-lab-eval/MMVP", "train", COUNTS, _from_columns, _COLUMNS),
         Source(
             "original",
-            _original,
+            original.reader(
+                lambda row: f"MMVP Images/{row.get('Index')}.jpg",
+                "they are `MMVP Images/` of huggingface.co/datasets/MMVP/MMVP",
+            ),
             _from_original,
             "MMVP/MMVP",
             counts=COUNTS,

@@ -250,7 +250,7 @@ def _table(paths: Sequence[Path]) -> Table:
         {"id": read.id, "label": read.answer, **read.groups, "image": image.relative_to(path.parent).as_posix()}
         for read, image in zip(test.questions, test.images, strict=True)
     ]
-    return original.table(path, rows, lambda row: row["image"], "get the folder again")
+    return original.with_pictures(path, rows, lambda row: row["image"], "get the folder again")
 
 
 def _question(row: Row) -> Question:

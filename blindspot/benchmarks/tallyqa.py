@@ -24,12 +24,6 @@ TSV = "tallyqa_data.tsv"
 LABELLED = {"questions": 38589, "complexity=simple": 22991, "complexity=complex": 15598}
 
 
-def _original(paths: Sequence[Path]) -> Table:
-    rows = original.read_rows(paths[0])
-    where = "they are COCO 2014 (train2014, val2014) and Visual Genome (VG_100K, VG_100K_2), unpacked beside it"
-    return original.table(paths[0], rows, lambda row: row.get("image"), where)
-
-
 def _tsv(paths: Sequence[Path]) -> Table:
     table = tsv.read(paths[0])
     beside = paths[0].parent / TEST
@@ -83,7 +77,10 @@ TALLYQA = Benchmark(
         ),
         Source(
             "original",
-            _original,
+            original.reader(
+                lambda row: row.get("image"),
+                "they are COCO 2014 (train2014, val2014) and Visual Genome (VG_100K, VG_100K_2), unpacked beside it",
+            ),
             _question,
             counts=LABELLED,
             marks=(TEST,),

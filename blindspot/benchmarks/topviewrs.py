@@ -47,7 +47,7 @@ def _original(paths: Sequence[Path]) -> Table:
             if not isinstance(value, dict) or not all(map(original.is_rows, value.values())):
                 raise UserError(f"{path}: not an object of lists by task; get it from chengzu/topviewrs again")
             rows += [{"task": task, "map": kind, **row} for task, part in value.items() for row in part]
-    return original.table(
+    return original.with_pictures(
         folder / ROWS.format("*"),
         rows,
         lambda row: row.get("map_path") or row.get("image_path"),

@@ -67,12 +67,6 @@ def links(folder: Path) -> dict[str, str]:
     return {f"images/{row['image']}": str(row["image_link"]) for row in rows if "image" in row and "image_link" in row}
 
 
-def _original(paths: Sequence[Path]) -> Table:
-    rows = original.read_rows(paths[0])
-    where = "they are COCO 2017 train and val; `blindspot data get vsr --form original` fetches these alone"
-    return original.table(paths[0], rows, lambda row: row.get("image"), where)
-
-
 def _tsv(paths: Sequence[Path]) -> Table:
     table = tsv.read(paths[0])
     beside = paths[0].parent / TEST
@@ -128,7 +122,10 @@ VSR = Benchmark(
         ),
         Source(
             "original",
-            _original,
+            original.reader(
+                lambda row: row.get("image"),
+                "they are COCO 2017 train and val; `blindspot data get vsr --form original` fetches these alone",
+            ),
             _from_original,
             "cambridgeltl/vsr_zeroshot",
             files=(TEST,),

@@ -2,8 +2,8 @@
 
 import ast
 import re
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, Protocol
@@ -31,16 +31,21 @@ class Row:
     """A row of a published file.
 
     Attributes:
-        place: file and number, for messages.
+        source: its file or folder.
         number: of the row in its file, from 1.
         cells: by column; text in files of text, else what the file's type gives.
         images: keys of its pictures, in order.
     """
 
-    place: str
+    source: Path
     number: int
     cells: Mapping[str, Any]
     images: tuple[int, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """File and number, for messages."""
+        return f"{self.source}: row {self.number}"
 
     def find(self, *columns: str) -> str | None:
         """The first of the columns that is there and not empty, as it is written; None if there is none."""
@@ -157,18 +162,22 @@ class Table:
         return replace(self, rows=rows, digest=digest(rows, [self.digest]))
 
 
-@dataclass(slots=True)
 class Pictures:
-    """Keys of pictures: those written alike share one, so that a model sees a picture once for all its questions.
+    """The pictures of a published form: those written alike share a key, so that a model sees one for all questions.
+
+    Args:
+        fetch: the bytes of the image file at a place; raises UserError if it cannot be read.
 
     Attributes:
-        places: where the picture of each key is, as the form's store understands it.
+        places: where the picture of each key is, as ``fetch`` understands it.
         digests: hex SHA-256 of its bytes, in a TSV of its base64 text.
     """
 
-    places: list[Any] = field(default_factory=list)
-    digests: list[str] = field(default_factory=list)
-    _keys: dict[Hashable, int] = field(default_factory=dict)
+    def __init__(self, fetch: Callable[[Any], bytes]) -> None:
+        self._fetch = fetch
+        self.places: list[Any] = []
+        self.digests: list[str] = []
+        self._keys: dict[str, int] = {}
 
     def key(self, digest: str, place: Any) -> int:
         """The key of the picture with this SHA-256, new if that is."""
@@ -177,6 +186,18 @@ class Pictures:
             self.places.append(place)
             self.digests.append(digest)
         return found
+
+    def read(self, key: int) -> bytes:
+        """As `Images.read`."""
+        return self._fetch(self.places[key])
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+def table(source: Path, rows: Sequence[Row], pictures: Pictures) -> Table:
+    """A form that has been read."""
+    return Table(source, rows, pictures, digest(rows, pictures.digests))
 
 
 def digest(rows: Sequence[Row], pictures: Sequence[str]) -> str:

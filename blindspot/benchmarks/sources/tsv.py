@@ -9,13 +9,14 @@ import hashlib
 import re
 import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import NamedTuple
 
 from blindspot.benchmarks.base import Source
-from blindspot.benchmarks.sources.table import Pictures, Row, Table, digest
+from blindspot.benchmarks.sources.table import Pictures, Row, Table, table
 from blindspot.errors import UserError
 from blindspot.question import Question
 
@@ -39,31 +40,21 @@ class Cell(NamedTuple):
         return raw.decode("utf-8")
 
 
-@dataclass(frozen=True, slots=True)
-class TsvImages:
-    """Pictures inside a TSV: base64 text at an offset, of a length."""
+def _picture(path: Path, place: tuple[int, int]) -> bytes:
+    """The bytes of the image file that base64 text stands for, which lies at an offset and has a length.
 
-    path: Path
-    spans: tuple[tuple[int, int], ...]
-
-    def read(self, key: int) -> bytes:
-        """The bytes of the image file that the base64 text stands for.
-
-        Raises:
-            UserError: if the TSV cannot be read, or has changed since its rows were.
-        """
-        offset, length = self.spans[key]
-        try:
-            with self.path.open("rb") as handle:
-                handle.seek(offset)
-                return base64.b64decode(b"".join(handle.read(length).split()), validate=True)
-        except OSError as error:
-            raise UserError(f"cannot read {self.path}: {error.strerror or error}") from error
-        except ValueError as error:  # binascii.Error is one
-            raise UserError(f"{self.path} changed while it was in use; start again") from error
-
-    def __len__(self) -> int:
-        return len(self.spans)
+    Raises:
+        UserError: if the TSV cannot be read, or has changed since its rows were.
+    """
+    offset, length = place
+    try:
+        with path.open("rb") as handle:
+            handle.seek(offset)
+            return base64.b64decode(b"".join(handle.read(length).split()), validate=True)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:  # binascii.Error is one
+        raise UserError(f"{path} changed while it was in use; start again") from error
 
 
 def source(
@@ -84,12 +75,12 @@ def source(
         keep: whether a row belongs to the benchmark.
     """
 
-    def table(paths: Sequence[Path]) -> Table:
+    def kept(paths: Sequence[Path]) -> Table:
         whole = read(paths[0], *needed)
         return replace(whole, rows=list(filter(keep, whole.rows)))
 
     url = f"https://opencompass.openxlab.space/utils/VLMEval/{name}"
-    return Source("tsv", table, question, None, (url,), {name: md5}, counts, (name,), notes=notes)
+    return Source("tsv", kept, question, None, (url,), {name: md5}, counts, (name,), notes=notes)
 
 
 def read(path: Path, *needed: str) -> Table:
@@ -149,7 +140,7 @@ def _read(path: Path, rows: Iterator[list[Cell]], needed: list[str]) -> Table:
             f"{path}: no column {', '.join(absent)} (columns: {', '.join(header) or 'none'}); "
             "expected is VLMEvalKit's TSV of this benchmark"
         )
-    pictures = Pictures()
+    pictures = Pictures(partial(_picture, path))
     texts: list[dict[str, str]] = []
     images: list[tuple[int, ...] | str] = []
     for number, row in enumerate(rows, start=1):
@@ -166,11 +157,8 @@ def _read(path: Path, rows: Iterator[list[Cell]], needed: list[str]) -> Table:
         except ValueError as error:
             raise UserError(f"{place}: its image is not base64 text ({error}); get the file again") from error
     keys = _followed(path, [text["index"] for text in texts], images)
-    found = [
-        Row(f"{path}: row {number}", number, text, key)
-        for number, (text, key) in enumerate(zip(texts, keys, strict=True), start=1)
-    ]
-    return Table(path, found, TsvImages(path, tuple(pictures.places)), digest(found, pictures.digests))
+    found = [Row(path, number, text, key) for number, (text, key) in enumerate(zip(texts, keys, strict=True), start=1)]
+    return table(path, found, pictures)
 
 
 def _images(cell: Cell, pictures: Pictures) -> tuple[int, ...] | str:
