@@ -10,10 +10,10 @@ may be matched in answers of any length.
 from collections.abc import Mapping
 
 from blindspot.benchmarks.base import Benchmark, Metric, Term, Wording
-from blindspot.benchmarks.forms import cells, hub, tsv
-from blindspot.benchmarks.forms.table import Row, slug
 from blindspot.benchmarks.rules import vlmevalkit
 from blindspot.benchmarks.rules.common import API_FAILED, LMMS_EVAL, OFFICIAL, Item, Scored
+from blindspot.benchmarks.sources import hub, tsv
+from blindspot.benchmarks.sources.table import Row, slug
 from blindspot.question import Question
 
 COUNTS = {"questions": 2040, "sets": 510}
@@ -39,8 +39,8 @@ def _question(row: Row) -> Question:
         "pass": str(index // PASS),
         "category": slug(row.text("category")),
     }
-    gold = cells.letter(row, "answer")
-    return Question(str(index), "ccbench", "mcq", cells.asked(row), gold, cells.lettered(row), row.images, groups)
+    gold = row.letter("answer")
+    return Question(str(index), "ccbench", "mcq", row.asked, gold, row.lettered(), row.images, groups)
 
 
 def _lmms_eval(item: Item) -> Scored:

@@ -13,10 +13,10 @@ from typing import Any
 
 from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
 from blindspot.benchmarks.boxes import judge
-from blindspot.benchmarks.forms import cells, original
-from blindspot.benchmarks.forms.table import Row, Table
 from blindspot.benchmarks.rules import vlmevalkit
 from blindspot.benchmarks.rules.common import OFFICIAL, Item, Scored
+from blindspot.benchmarks.sources import original
+from blindspot.benchmarks.sources.table import Row, Table
 from blindspot.errors import UserError
 from blindspot.files import PICTURE_FORMATS
 from blindspot.question import Question
@@ -31,7 +31,7 @@ def _table(paths: Sequence[Path]) -> Table:
     path = paths[0]
     rows = _rows(path, original.read_json(path))
     folder = path.parent.parent if path.parent.name == "annotations" else path.parent
-    table = original.table(folder / path.name, rows, lambda row: row["file_name"], PICTURES)
+    table = original.with_pictures(folder / path.name, rows, lambda row: row["file_name"], PICTURES)
     _refuse_resized(table)
     return table
 
@@ -75,9 +75,9 @@ def _row(annotation: Mapping[str, Any], category: str, image: Mapping[str, Any])
 def _refuse_resized(table: Table) -> None:
     from PIL import Image
 
-    paths: Any = table.images
+    pictures: Any = table.images
     for row in table.rows:
-        path = paths.paths[row.images[0]]
+        path = pictures.places[row.images[0]]
         try:
             with Image.open(path, formats=PICTURE_FORMATS) as image:
                 size = f"{image.width}x{image.height}"
@@ -99,7 +99,7 @@ def _question(row: Row) -> Question:
         " ".join(map(str, box)),
         (),
         row.images,
-        groups | {"cluster": cells.cluster(row)},
+        groups | {"cluster": row.cluster},
     )
 
 

@@ -19,10 +19,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from blindspot import files
 from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
-from blindspot.benchmarks.forms import cells, original
-from blindspot.benchmarks.forms.table import Row, Table
 from blindspot.benchmarks.rules import vlmevalkit
 from blindspot.benchmarks.rules.common import OFFICIAL, true_or_false
+from blindspot.benchmarks.sources import original
+from blindspot.benchmarks.sources.table import Row, Table
 from blindspot.errors import UserError
 from blindspot.question import Question
 
@@ -250,15 +250,13 @@ def _table(paths: Sequence[Path]) -> Table:
         {"id": read.id, "label": read.answer, **read.groups, "image": image.relative_to(path.parent).as_posix()}
         for read, image in zip(test.questions, test.images, strict=True)
     ]
-    return original.table(path, rows, lambda row: row["image"], "get the folder again")
+    return original.with_pictures(path, rows, lambda row: row["image"], "get the folder again")
 
 
 def _question(row: Row) -> Question:
     groups = {"set": row.text("example"), "cluster": row.text("cluster"), "permutation": row.text("permutation")}
     prompt = ASKED.format(sentence=row.text("sentence"))
-    return Question(
-        row.text("id"), "nlvr", "yes_no", prompt, cells.yes_no(row, "label"), ("Yes", "No"), row.images, groups
-    )
+    return Question(row.text("id"), "nlvr", "yes_no", prompt, row.yes_no("label"), ("Yes", "No"), row.images, groups)
 
 
 NLVR = Benchmark(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blindspot.benchmarks.base import Benchmark, Collection
-from blindspot.benchmarks.download import UNFINISHED, locate
+from blindspot.benchmarks.sources.download import UNFINISHED, locate
 from blindspot.errors import UserError, one_of
 from blindspot.evaluation.base import Answerer, Asked, Prompt
 from blindspot.evaluation.run.answers import as_text
