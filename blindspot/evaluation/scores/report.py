@@ -10,11 +10,11 @@ from blindspot.benchmarks.scoring import DEFAULT, HARNESS, PROFILES, STRIP
 from blindspot.errors import nearest
 from blindspot.evaluation.scores import baselines
 from blindspot.evaluation.scores.answers import MEAN, Answers
-from blindspot.evaluation.scores.metrics import CORRELATION, POWER, metric_row, value_of
+from blindspot.evaluation.scores.metrics import metric_row
 from blindspot.evaluation.scores.runs import Run, load_run
 from blindspot.evaluation.scores.text import clean_json
-from blindspot.evaluation.scores.units import clusters_of, metrics_of
-from blindspot.evaluation.statistics import ALPHA, CONFIDENCE, PERMUTATIONS, RESAMPLES
+from blindspot.evaluation.scores.units import clusters_of, metrics_of, sample
+from blindspot.evaluation.statistics import ALPHA, CONFIDENCE, CORRELATION, PERMUTATIONS, POWER, RESAMPLES
 from blindspot.files import write_json
 from blindspot.text import rounded
 
@@ -79,7 +79,7 @@ def _benchmark(run: Run, answers: Answers, first: str, stripped: Answers | None)
     metrics = {metric.name: metric_row(answers, first, metric, cluster_q) for metric in kept}
 
     def values(of: Answers, profile: str) -> dict[str, float | None]:
-        return {metric.name: value_of(of, profile, metric, cluster_q) for metric in kept}
+        return {metric.name: sample(of, profile, metric, cluster_q).value for metric in kept}
 
     for name, value in (values(stripped, first) if stripped else {}).items():
         metrics[name]["stripped"] = value
