@@ -16,8 +16,8 @@ import typer
 from typer.testing import CliRunner
 
 from blindspot.cli.serve import serve
-from blindspot.evaluation.answerers.api import ApiAnswerer
 from blindspot.evaluation.base import Asked, Prompt
+from blindspot.evaluation.models.api import ApiAnswerer
 from blindspot.evaluation.serving.running import run
 from blindspot.evaluation.serving.server import Server
 

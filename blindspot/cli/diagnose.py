@@ -72,7 +72,7 @@ def _run(
     from blindspot.diagnostics.base import Budget
     from blindspot.diagnostics.opening import open_subject
     from blindspot.diagnostics.run import claim, diagnose
-    from blindspot.evaluation.answerers.local import weights_sha256
+    from blindspot.evaluation.models.local import weights_sha256
     from blindspot.files import locked
     from blindspot.model.load import quiet
 

@@ -138,7 +138,7 @@ def evaluate(
         from blindspot.benchmarks.scoring import profile as scoring_profile
         from blindspot.evaluation import prompts as prompt_profiles
         from blindspot.evaluation import run
-        from blindspot.evaluation.localisation.questions import asking_for_boxes, with_form
+        from blindspot.evaluation.boxes import asking_for_boxes, with_form
 
         rules = scoring_profile(profile, thinking).rules
         one_of(prompts, ("auto", *prompt_profiles.PROFILES), "--prompts", "prompt profile")

@@ -16,7 +16,7 @@ from blindspot.text import clean
 
 if TYPE_CHECKING:
     from blindspot.benchmarks.boxes import Box
-    from blindspot.evaluation.localisation.finding import Finding
+    from blindspot.evaluation.boxes import Finding
 
 _LONGEST_SHOWN = 300
 
@@ -56,7 +56,7 @@ def localise(
     """
     with one_line_errors():
         from blindspot.benchmarks.boxes import CONVENTIONS, spelt
-        from blindspot.errors import one_of
+        from blindspot.errors import UserError, one_of
         from blindspot.model import images
 
         if boxes is not None:
@@ -65,14 +65,12 @@ def localise(
         picture = images.open_image(image)
         images.refuse_elongated(picture)
         # torch, which a mistake need not load
-        from blindspot.evaluation.localisation.draw import draw, refuse_suffix
-        from blindspot.evaluation.localisation.finding import find
-        from blindspot.evaluation.localisation.form import refuse_without_phrase
-        from blindspot.evaluation.localisation.single import names, open_subject
+        from blindspot.evaluation.boxes import PHRASE, find, names, open_subject
+        from blindspot.evaluation.boxes_figure import draw, refuse_suffix
 
         refuse_suffix(out)
-        if prompt is not None:
-            refuse_without_phrase(prompt)
+        if prompt is not None and PHRASE not in prompt:
+            raise UserError(f"the prompt {prompt[:60]!r} has no {PHRASE} in it, which stands for what is looked for")
         findings = [
             find(open_subject(model, name, trust_remote_code, boxes), image, phrase, prompt)
             for model, name in zip(models, names(models), strict=True)

@@ -35,7 +35,7 @@ def ask(
         from blindspot.model import images
 
         images.refuse_elongated(images.open_image(image))
-        from blindspot.evaluation.localisation.single import names, open_subject  # torch, which a mistake need not load
+        from blindspot.evaluation.boxes import names, open_subject  # torch, which a mistake need not load
 
         answers: list[tuple[str, str]] = []
         for model, name in zip(models, names(models), strict=True):

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from blindspot.errors import UserError
-from blindspot.evaluation.answerers.api import ApiAnswerer
 from blindspot.evaluation.base import PICTURE, Asked, Prompt, Reply
+from blindspot.evaluation.models.api import ApiAnswerer
 
 KEY = "sk-very-secret-0123"
 Answering = Callable[[dict[str, Any]], dict[str, Any]]
@@ -166,7 +166,7 @@ def test_requests_keep_the_rate_over_several_calls(toy: Toy) -> None:
 def test_what_cannot_be_asked_through_chat_is_refused_before_anything_is_sent(toy: Toy) -> None:
     answerer = ApiAnswerer(toy.url, "toy")
     with pytest.raises(UserError, match="--prompts plain"):
-        list(answerer.answer([asked("good"), Asked("bad", Prompt((), text="USER: hi ASSISTANT:"))]))
+        list(answerer.answer([asked("good"), Asked("bad", Prompt(("USER: hi ASSISTANT:",), whole=True))]))
     with pytest.raises(UserError, match="likelihoods need a model on this machine"):
         list(answerer.answer([Asked("q", Prompt(("q",)), options={"A": "A"})]))
     assert not toy.requests

@@ -16,10 +16,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from blindspot.errors import UserError
-from blindspot.evaluation.answerers import api, api_reply
-from blindspot.evaluation.answerers.api import ApiAnswerer
-from blindspot.evaluation.answerers.api_retry import STOP_AFTER, Refused, Trouble, backoff, retry_after
 from blindspot.evaluation.base import Asked, Prompt, Reply
+from blindspot.evaluation.models import api, api_reply
+from blindspot.evaluation.models.api import ApiAnswerer
+from blindspot.evaluation.models.api_retry import STOP_AFTER, Refused, Trouble, backoff, retry_after
 
 Behaviour = Callable[["Handler"], None]
 GOOD = {"choices": [{"message": {"role": "assistant", "content": "fine"}, "finish_reason": "stop"}]}

@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from blindspot.errors import UserError
-from blindspot.evaluation.answerers.api import ApiAnswerer
 from blindspot.evaluation.base import Asked, Prompt, Reply
+from blindspot.evaluation.models.api import ApiAnswerer
 from blindspot.evaluation.serving import server as serving
 from blindspot.evaluation.serving.server import Server
 

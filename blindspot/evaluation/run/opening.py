@@ -10,10 +10,9 @@ from blindspot.benchmarks.base import Benchmark, Collection
 from blindspot.benchmarks.download import UNFINISHED, locate
 from blindspot.errors import UserError, one_of
 from blindspot.evaluation.base import Answerer, Asked, Prompt
-from blindspot.evaluation.run.answers import as_text
 
 if TYPE_CHECKING:
-    from blindspot.evaluation.localisation.form import Form
+    from blindspot.evaluation.boxes import Form
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 
@@ -90,9 +89,9 @@ def open_local(
     one_of(dtype, DTYPES, "--dtype", "type of weights")
     import torch
 
-    from blindspot.evaluation.answerers.local import LocalAnswerer, check_batch
-    from blindspot.evaluation.families import recognise
-    from blindspot.evaluation.localisation.form import form_of
+    from blindspot.evaluation.adapters import recognise
+    from blindspot.evaluation.boxes import form_of
+    from blindspot.evaluation.models.local import LocalAnswerer, check_batch
     from blindspot.model import load
     from blindspot.model.formats.folder import find, read_json
 
@@ -130,11 +129,11 @@ def open_api(
     """
     if model is None:
         raise UserError(f"{address} may serve several models; name one with --model")
-    from blindspot.evaluation.answerers.api import ApiAnswerer
-    from blindspot.evaluation.families import recognise
+    from blindspot.evaluation.adapters import recognise
+    from blindspot.evaluation.models.api import ApiAnswerer
 
     family, known = recognise(adapter, name=model)
-    return Opened(ApiAnswerer(address, model, **settings), family.prompts, as_text, known, _told(boxes, family.name))
+    return Opened(ApiAnswerer(address, model, **settings), family.prompts, str, known, _told(boxes, family.name))
 
 
 def open_recorded(path: Path, benchmarks: Sequence[Benchmark], boxes: str | None = None) -> Opened:
@@ -151,19 +150,19 @@ def open_recorded(path: Path, benchmarks: Sequence[Benchmark], boxes: str | None
     if len(benchmarks) != 1:
         names = ", ".join(benchmark.name for benchmark in benchmarks)
         raise UserError(f"recorded answers are to one benchmark; say to which with --benchmarks (now {names})")
-    from blindspot.evaluation.answerers.recorded import RecordedAnswerer
+    from blindspot.evaluation.models.recorded import RecordedAnswerer
 
-    return Opened(RecordedAnswerer(path, benchmarks[0].name), "plain", as_text, form=_told(boxes, "generic"))
+    return Opened(RecordedAnswerer(path, benchmarks[0].name), "plain", str, form=_told(boxes, "generic"))
 
 
 def _told(boxes: str | None, family: str) -> "Form | None":
     """The form of what is not on this machine."""
     if boxes is None:
         return None
-    from blindspot.evaluation.families import FAMILIES
-    from blindspot.evaluation.localisation.form import told
+    from blindspot.evaluation.adapters import ADAPTERS
+    from blindspot.evaluation.boxes import told
 
-    return told(boxes, FAMILIES[family])
+    return told(boxes, ADAPTERS[family])
 
 
 def _device(named: str | None) -> Any:

@@ -50,7 +50,7 @@ class _Task:
 
     def record(self) -> dict[str, Any]:
         """What its answers depend on, besides the model."""
-        asked = [(one.id, answers.as_text(self.asking.prompt(one)), one.images) for one in self.questions]
+        asked = [(one.id, str(self.asking.prompt(one)), one.images) for one in self.questions]
         boxes = {one.groups[CONVENTION] for one in self.questions if CONVENTION in one.groups}
         return {
             "form": self.collection.form,

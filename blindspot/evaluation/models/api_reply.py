@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from blindspot.errors import UserError
-from blindspot.evaluation.answerers.api_retry import Refused, Trouble, retry_after
-from blindspot.evaluation.answerers.unicode import whole
 from blindspot.evaluation.base import Reply
+from blindspot.evaluation.models.api_retry import Refused, Trouble, retry_after
 from blindspot.files import parse_json
+from blindspot.text import encodable
 
 LONGEST_DETAIL = 300
 PASSING = (408, 409, 425, 429)
@@ -79,7 +79,7 @@ def _answer(value: Any, question: str) -> Reply:
         raise Refused("the server's content filter withheld the answer")
     if text is None and finish != "length":  # thinking may use up all tokens, and nothing is left to say
         raise KeyError("content")
-    return Reply(question, whole(text or ""), "length" if finish == "length" else "end")
+    return Reply(question, encodable(text or ""), "length" if finish == "length" else "end")
 
 
 def _text(message: Mapping[str, Any]) -> str | None:

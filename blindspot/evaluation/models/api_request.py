@@ -10,8 +10,8 @@ import httpx2
 from PIL import Image
 
 from blindspot.errors import UserError
-from blindspot.evaluation.answerers.api_retry import Refused
-from blindspot.evaluation.base import PICTURE, Asked
+from blindspot.evaluation.base import Asked, Part, Picture
+from blindspot.evaluation.models.api_retry import Refused
 from blindspot.files import PICTURE_FORMATS
 
 GREEDY: Mapping[str, Any] = {"temperature": 0}
@@ -92,12 +92,12 @@ def _messages(asked: Asked) -> list[dict[str, Any]]:
     return [*system, {"role": "user", "content": content}]
 
 
-def _parts(content: Iterable[str], pictures: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+def _parts(content: Iterable[Part], pictures: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     """Texts that follow each other as one, since some servers put line breaks between parts."""
     left = iter(pictures)
     text = ""
     for piece in content:
-        if piece != PICTURE:
+        if not isinstance(piece, Picture):
             text += piece
             continue
         if text:

@@ -10,9 +10,9 @@ from typing import Any
 import httpx2
 
 from blindspot.errors import UserError
-from blindspot.evaluation.answerers import api_reply, api_request
-from blindspot.evaluation.answerers.api_retry import LONGEST_HOLD, Luck, Pace, Refused, Trouble, backoff
 from blindspot.evaluation.base import Asked, Reply
+from blindspot.evaluation.models import api_reply, api_request
+from blindspot.evaluation.models.api_retry import LONGEST_HOLD, Luck, Pace, Refused, Trouble, backoff
 
 KEY_ENV = "OPENAI_API_KEY"
 MOST_BYTES = 16 * 2**20
@@ -151,7 +151,7 @@ def _key(name: str) -> str:
 
 
 def _refuse(question: Asked) -> None:
-    if question.prompt.text is not None:
+    if question.prompt.whole:
         raise UserError(
             "a chat server puts its own template around a prompt, and this prompt profile brings one; ask it with "
             "--prompts plain or llava"

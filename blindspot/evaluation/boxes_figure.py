@@ -15,7 +15,7 @@ from PIL import Image
 
 from blindspot.benchmarks.boxes import Box, Place, shown
 from blindspot.errors import UserError
-from blindspot.evaluation.localisation.finding import Finding
+from blindspot.evaluation.boxes import Finding
 from blindspot.files import write_via
 from blindspot.text import clean
 
