@@ -34,7 +34,7 @@ class Toy:
         self.free.set()
 
     def answer(self, asked: Sequence[Asked]) -> Iterator[Reply]:
-        texts = ["".join(question.prompt.content) for question in asked]
+        texts = [str(question.prompt) for question in asked]
         self.batches.append(texts)
         assert self.free.wait(10)
         if any(text.startswith("crash") for text in texts):
