@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from blindspot.benchmarks.base import Collection
-from blindspot.benchmarks.boxes import CONVENTIONS, Box, Convention, Located, View, locate
-from blindspot.benchmarks.boxes.geometry import Size
-from blindspot.benchmarks.scoring.boxes import CONVENTION, VIEW
-from blindspot.benchmarks.scoring.thinking import without_thoughts
+from blindspot.benchmarks.boxes import CONVENTION, CONVENTIONS, VIEW, Box, Convention, Located, Size, View, locate
+from blindspot.benchmarks.scoring import without_thoughts
 from blindspot.errors import UserError
 from blindspot.evaluation.adapters import ADAPTERS, Adapter, adapter_of
 from blindspot.evaluation.base import PICTURE, Asked, Prompt, Reply

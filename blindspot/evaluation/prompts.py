@@ -1,14 +1,16 @@
-"""Prompt profiles: from a question to what a model is asked, in the words of the harnesses, as data by benchmark.
+"""Prompt profiles: from a question to what a model is asked, in the words of the harnesses.
 
 A profile is a function ``Question -> Prompt``. A question whose ``images`` are empty is asked blind. The words are
-facts of VLMEvalKit (September 2025, the study's) and of LLaVA's own evaluation scripts.
+facts of VLMEvalKit (September 2025, the study's) and of LLaVA's own evaluation scripts; what is particular to a
+benchmark stands in its file.
 """
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
+from blindspot.benchmarks.base import Wording
+from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.errors import one_of
 from blindspot.evaluation.base import PICTURE, Part, Picture, Prompt
 from blindspot.question import Question
@@ -29,51 +31,15 @@ PAPER_SYSTEM = (
 """Not LLaVA's, which says "user": VLMEvalKit has this one in its code since July 2024."""
 
 
-@dataclass(frozen=True)
-class Texts:
-    """What is particular to a benchmark.
-
-    Attributes:
-        lettered: VLMEvalKit has it as multiple choice, its questions without options included.
-        suffix: VLMEvalKit's data set puts this behind the question.
-        listed: VLMEvalKit's data set sends CV-Bench's own text: the question, this, and a line "(A) ..." per option.
-        named_pictures: the text names its pictures, ``<image 1>``, and VLMEvalKit's data set puts them there.
-        smolvlm: which of the SmolVLM adapter's templates it gets.
-    """
-
-    lettered: bool = False
-    suffix: str = ""
-    listed: str | None = None
-    named_pictures: bool = False
-    smolvlm: Literal["default", "brief", "letter", "mmbench", "mmmu"] = "default"
-
-
-TEXTS: dict[str, Texts] = {
-    "mmvp": Texts(lettered=True),
-    "cvbench_2d": Texts(lettered=True, listed=" Select from the following choices."),
-    "tallyqa": Texts(suffix="\nAnswer the question using a single number."),
-    "gqa": Texts(suffix=SHORT),
-    "vsr": Texts(),
-    "topviewrs": Texts(lettered=True),
-    "countbenchqa": Texts(
-        suffix=" Note that: answer with a number directly e.g. 3. Do not include any additional text."
-    ),
-    "mmmu_val": Texts(lettered=True, named_pictures=True, smolvlm="mmmu"),
-    "mme": Texts(smolvlm="brief"),
-    "ccbench": Texts(lettered=True, smolvlm="mmbench"),
-    "seedbench_img": Texts(lettered=True, smolvlm="letter"),
-}
-"""By benchmark; one that is not here has nothing particular."""
-
-
-def texts_of(question: Question) -> Texts:
+def wording(question: Question) -> Wording:
     """What is particular to the question's benchmark."""
-    return TEXTS.get(question.benchmark, Texts())
+    found = BENCHMARKS.get(question.benchmark)
+    return found.wording if found else Wording()
 
 
 def is_lettered(question: Question) -> bool:
     """Whether VLMEvalKit has the question as multiple choice; open questions of MMMU are so too."""
-    return texts_of(question).lettered or question.kind == "mcq"
+    return wording(question).lettered or question.kind == "mcq"
 
 
 def options(question: Question) -> Iterator[tuple[str, str]]:
@@ -101,7 +67,7 @@ def llava_adapter(question: Question) -> str:
 
 def data_set(question: Question) -> str:
     """The text that VLMEvalKit's data sets send to models without a prompt of their own."""
-    particular = texts_of(question)
+    particular = wording(question)
     if particular.listed:
         lines = "".join(f"\n({letter}) {option}" for letter, option in options(question))
         published = str(question.groups.get("prompt", ""))
@@ -167,7 +133,7 @@ def llava_next(question: Question) -> Prompt:
 
 def by_data_set(question: Question) -> Prompt:
     """LLaVA-OneVision and Qwen2.5-VL: the data set's text in the checkpoint's template."""
-    place = pictures_inside if texts_of(question).named_pictures else pictures_first
+    place = pictures_inside if wording(question).named_pictures else pictures_first
     return Prompt(place(len(question.images), data_set(question)))
 
 
@@ -188,7 +154,7 @@ def molmo(question: Question) -> Prompt:
 
 
 def _one_picture(question: Question, text: str) -> tuple[Part, ...]:
-    named = texts_of(question).named_pictures
+    named = wording(question).named_pictures
     return pictures_first(min(1, len(question.images)), without_pictures(text) if named else text)
 
 
@@ -196,7 +162,7 @@ def smolvlm(question: Question) -> Prompt:
     """SmolVLM2 as VLMEvalKit's adapter asks it: ``User:``, ``Assistant:``, a template per group of benchmarks."""
     pictures, text = (PICTURE,) * len(question.images), data_set(question).strip()
     lead = ""
-    match texts_of(question).smolvlm:
+    match wording(question).smolvlm:
         case "default":
             said: tuple[Part, ...] = (*pictures, text)
         case "brief":

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from blindspot.evaluation.base import PICTURE, Asked, Prompt, Reply
-from blindspot.evaluation.models import api_reply, api_request
+from blindspot.evaluation.models import api
 from blindspot.evaluation.serving import completion, request
 from blindspot.evaluation.serving.refusal import Refusal
 
@@ -65,7 +65,7 @@ def test_what_our_client_sends_our_server_reads(pieces: list[str | None], system
     content = tuple(PICTURE if piece is None else piece for piece in pieces)
     pictures = tuple(png(number + 1) for number in range(content.count(PICTURE)))
     asked = Asked("q", Prompt(content, system, longest=longest), pictures)
-    sent = json.loads(api_request.body(asked, "toy", api_request.settings({})))
+    sent = json.loads(api.body(asked, "toy"))
     read = request.read(sent, "toy").asked
     assert str(replace(read.prompt, system=None, whole=True)) == str(Prompt(content, whole=True))
     assert (read.pictures, read.prompt.system, read.prompt.longest) == (pictures, system, longest)
@@ -200,7 +200,7 @@ def test_an_answer_ends_before_the_first_stop(raw: str, stop: list[str]) -> None
 @settings(max_examples=50)
 def test_what_our_server_says_our_client_reads(text: str, finish: str) -> None:
     said = json.dumps(completion.whole("toy", "fp", "c1", text, finish)).encode()
-    assert api_reply.read(200, {}, said, "q") == Reply("q", text, "length" if finish == "length" else "end")
+    assert api.read(200, {}, said, "q") == Reply("q", text, "length" if finish == "length" else "end")
 
 
 def test_events_carry_the_same_answer() -> None:
