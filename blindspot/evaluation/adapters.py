@@ -1,4 +1,7 @@
-"""Families of models that can be evaluated: how each is asked and how it answers, as data."""
+"""Families of models that can be evaluated: how each is asked and how it answers, as data.
+
+What torch and transformers are needed for is imported where it is used, since servers are asked without them.
+"""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -10,8 +13,6 @@ from PIL import Image
 
 from blindspot.errors import UserError, one_of
 from blindspot.evaluation.base import PICTURE, Picture, Prompt
-from blindspot.model.conversation import PICTURE as PICTURE_SPAN
-from blindspot.model.conversation import SYSTEM, Span
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,6 +76,8 @@ def _chat(processor: Any, prompt: Prompt) -> str:
 
 def _llava_chat(processor: Any, prompt: Prompt) -> str:
     """The checkpoint's chat template, with the system text that transformers' conversions of LLaVA-1.5 leave out."""
+    from blindspot.model.conversation import SYSTEM
+
     text = _chat(processor, prompt)
     return f"{SYSTEM} {text}" if text.startswith("USER: ") and text.endswith(" ASSISTANT:") else text
 
@@ -125,6 +128,8 @@ def _llava_inputs(adapter: "Adapter", processor: Any, texts: Sequence[str], pict
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
+    from blindspot.model.conversation import PICTURE as PICTURE_SPAN
+    from blindspot.model.conversation import Span
     from blindspot.model.encoding import token_ids
 
     if hasattr(processor, "image_break_token"):  # Pixtral's: a picture is more than its placeholders

@@ -1,10 +1,10 @@
 """Where a model says that something is: how it is asked, what it sees of a picture, what it found."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from blindspot.benchmarks.base import Collection
 from blindspot.benchmarks.boxes import CONVENTION, CONVENTIONS, VIEW, Box, Convention, Located, Size, View, locate
@@ -22,12 +22,6 @@ LONGEST = 256
 """Tokens of an answer; five boxes in Qwen's JSON."""
 
 
-class Seeing(Protocol):
-    """From the size of a picture to what a model sees of it."""
-
-    def __call__(self, picture: Size) -> View: ...
-
-
 @dataclass(frozen=True)
 class Form:
     """How a model says where something is.
@@ -35,12 +29,12 @@ class Form:
     Attributes:
         convention: of its boxes or points.
         prompt: what it is asked; ``{phrase}`` stands for what is looked for.
-        view: what it sees of a picture.
+        view: from the size of a picture to what it sees of it.
     """
 
     convention: Convention
     prompt: str
-    view: Seeing
+    view: Callable[[Size], View]
 
     def ask(self, phrase: str) -> str:
         """The prompt for a phrase."""
@@ -59,7 +53,9 @@ def form_of(model: Any, processor: Any, adapter: Adapter | None = None, boxes: s
     Returns:
         None where neither the family nor ``boxes`` says how it writes boxes.
     """
-    if is_miniature(processor):
+    from blindspot.model.load import knows_words_only
+
+    if knows_words_only(processor):
         edge = model.config.vision_config.image_size
         return Form(CONVENTIONS["canvas"], f"box of {PHRASE}", partial(View.whole, input=(edge, edge)))
     adapter = adapter or adapter_of(model.config.model_type)
@@ -77,14 +73,6 @@ def told(boxes: str, adapter: Adapter) -> Form:
     """
     prompt = next((other.box_prompt for other in ADAPTERS.values() if other.boxes == boxes), adapter.box_prompt)
     return Form(CONVENTIONS[boxes], prompt, partial(View.prepared, pad=boxes == ADAPTERS["llava"].boxes))
-
-
-def is_miniature(processor: Any) -> bool:
-    """Whether a model knows a closed set of words, as those of the miniature do."""
-    from tokenizers.models import WordLevel
-
-    backend = getattr(processor.tokenizer, "backend_tokenizer", None)
-    return backend is not None and isinstance(backend.model, WordLevel)
 
 
 def _view(adapter: Adapter, image_processor: Any, picture: Size) -> View:
@@ -187,7 +175,7 @@ class Subject:
         from blindspot.evaluation.models.local import LocalAnswerer
         from blindspot.model import load
 
-        if is_miniature(self._processor):
+        if load.knows_words_only(self._processor):
             return Reply("", load.ask(self._model, self._processor, images.open_image(picture), question))
         asked = Asked("", Prompt((PICTURE, question), longest=LONGEST), (picture.read_bytes(),), ("",))
         (reply,) = LocalAnswerer(self._model, self._processor, batch=1, share=False).answer([asked])
@@ -222,7 +210,7 @@ def open_subject(
 
     load.quiet()
     opened, processor = load.load(model, trust_remote_code)
-    if torch.cuda.is_available() and not is_miniature(processor):
+    if torch.cuda.is_available() and not load.knows_words_only(processor):
         opened = opened.to("cuda")
     return Subject(name or model, opened, processor, boxes)
 

@@ -4,15 +4,14 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from blindspot.benchmarks.base import Benchmark, Collection
 from blindspot.benchmarks.download import UNFINISHED, locate
 from blindspot.errors import UserError, one_of
+from blindspot.evaluation.adapters import ADAPTERS, recognise
 from blindspot.evaluation.base import Answerer, Asked, Prompt
-
-if TYPE_CHECKING:
-    from blindspot.evaluation.boxes import Form
+from blindspot.evaluation.boxes import Form, form_of, told
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 
@@ -34,7 +33,7 @@ class Opened:
     prompts: str
     render: Callable[[Prompt], str]
     adapter: str | None = None
-    form: "Form | None" = None
+    form: Form | None = None
     check_batch: Callable[[Sequence[Asked]], list[str]] | None = None
 
 
@@ -89,8 +88,6 @@ def open_local(
     one_of(dtype, DTYPES, "--dtype", "type of weights")
     import torch
 
-    from blindspot.evaluation.adapters import recognise
-    from blindspot.evaluation.boxes import form_of
     from blindspot.evaluation.models.local import LocalAnswerer, check_batch
     from blindspot.model import load
     from blindspot.model.formats.folder import find, read_json
@@ -129,11 +126,12 @@ def open_api(
     """
     if model is None:
         raise UserError(f"{address} may serve several models; name one with --model")
-    from blindspot.evaluation.adapters import recognise
     from blindspot.evaluation.models.api import ApiAnswerer
 
     family, known = recognise(adapter, name=model)
-    return Opened(ApiAnswerer(address, model, **settings), family.prompts, str, known, _told(boxes, family.name))
+    return Opened(
+        ApiAnswerer(address, model, **settings), family.prompts, str, known, told(boxes, family) if boxes else None
+    )
 
 
 def open_recorded(path: Path, benchmarks: Sequence[Benchmark], boxes: str | None = None) -> Opened:
@@ -152,17 +150,12 @@ def open_recorded(path: Path, benchmarks: Sequence[Benchmark], boxes: str | None
         raise UserError(f"recorded answers are to one benchmark; say to which with --benchmarks (now {names})")
     from blindspot.evaluation.models.recorded import RecordedAnswerer
 
-    return Opened(RecordedAnswerer(path, benchmarks[0].name), "plain", str, form=_told(boxes, "generic"))
-
-
-def _told(boxes: str | None, family: str) -> "Form | None":
-    """The form of what is not on this machine."""
-    if boxes is None:
-        return None
-    from blindspot.evaluation.adapters import ADAPTERS
-    from blindspot.evaluation.boxes import told
-
-    return told(boxes, ADAPTERS[family])
+    return Opened(
+        RecordedAnswerer(path, benchmarks[0].name),
+        "plain",
+        str,
+        form=told(boxes, ADAPTERS["generic"]) if boxes else None,
+    )
 
 
 def _device(named: str | None) -> Any:

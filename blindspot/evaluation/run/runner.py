@@ -9,7 +9,7 @@ from typing import Any
 from blindspot.benchmarks.base import Collection
 from blindspot.benchmarks.boxes import CONVENTION
 from blindspot.errors import UserError
-from blindspot.evaluation.base import Answerer, Asked, Reply
+from blindspot.evaluation.base import Answerer, Asked, Prompt, Reply
 from blindspot.evaluation.prompts import Profile
 from blindspot.evaluation.run import answers
 from blindspot.evaluation.run.asking import Asking, drawn, share
@@ -127,7 +127,14 @@ def preview(
 def _task(collection: Collection, out: Path, prompts: Profile, condition: Condition, limit: int | None) -> _Task:
     benchmark = collection.benchmark
     _refuse_twins(benchmark.name, collection.questions)
-    asking = Asking(benchmark, condition.images(collection.images), prompts, condition.likelihood)
+    built: dict[str, Prompt] = {}
+
+    def prompt(question: Question) -> Prompt:
+        if question.id not in built:
+            built[question.id] = prompts(question)
+        return built[question.id]
+
+    asking = Asking(benchmark, condition.images(collection.images), prompt, condition.likelihood)
     questions = drawn(condition.questions(collection.questions), limit)
     return _Task(collection, asking, questions, out / benchmark.name)
 
