@@ -201,7 +201,7 @@ def test_batches_are_compared_with_one_by_one(command: Command, llava: Path) -> 
 def test_a_model_stopped_again_and_again_leaves_the_same_files(
     command: Command, llava: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from blindspot.evaluation.answerers.local import LocalAnswerer
+    from blindspot.evaluation.models.local import LocalAnswerer
 
     arguments = (llava, "--benchmarks", "mmvp,vsr", "--batch", "4", "--out")
     assert command(*arguments, "whole").exit_code == 0
@@ -306,7 +306,7 @@ def test_boxes_in_a_convention_that_is_not_known_are_refused_until_it_is_told(co
 def test_how_a_server_s_model_is_asked_is_told_and_may_be_chosen(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from blindspot.evaluation.answerers.api import ApiAnswerer
+    from blindspot.evaluation.models.api import ApiAnswerer
 
     monkeypatch.setattr(ApiAnswerer, "answer", lambda self, asked: (Reply(one.id, "Yes") for one in asked))
     arguments = ("http://localhost:1/v1", "--benchmarks", "vsr", "--out", "run", "--model", "Qwen2.5-VL-72B-Instruct")

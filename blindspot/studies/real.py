@@ -16,7 +16,7 @@ from blindspot.benchmarks.sources.download import data_root
 from blindspot.connectors import ConnectorSpec
 from blindspot.errors import UserError
 from blindspot.evaluation import run as evaluation
-from blindspot.evaluation.localisation.questions import asking_for_boxes, with_form
+from blindspot.evaluation.boxes import asking_for_boxes, with_form
 from blindspot.evaluation.prompts import profile as prompt_profile
 from blindspot.evaluation.run.answers import ANSWERS
 from blindspot.files import read_jsonl, write_jsonl

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blindspot.errors import UserError
-from blindspot.evaluation.base import PICTURE, Asked, Prompt
+from blindspot.evaluation.base import PICTURE, Asked, Part, Prompt
 from blindspot.evaluation.serving.refusal import Refusal
 from blindspot.model import images
 
@@ -108,7 +108,7 @@ def _boolean(body: Mapping[str, Any], name: str) -> bool:
     return bool(value)
 
 
-def _turns(messages: Any) -> tuple[str | None, tuple[str, ...], tuple[bytes, ...]]:
+def _turns(messages: Any) -> tuple[str | None, tuple[Part, ...], tuple[bytes, ...]]:
     """The system text, what the user says with marks for the pictures, and these."""
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         raise Refusal(400, "messages must be a list of objects")
@@ -117,11 +117,11 @@ def _turns(messages: Any) -> tuple[str | None, tuple[str, ...], tuple[bytes, ...
         raise Refusal(400, "this server answers one user message, after system messages if any; send no other turns")
     pictures: list[bytes] = []
     content = tuple(_pieces(messages[-1].get("content"), pictures.append))
-    texts = [text for message in systems for text in _pieces(message.get("content"), _no_picture)]
+    texts = [str(text) for message in systems for text in _pieces(message.get("content"), _no_picture)]
     return "\n".join(texts) if texts else None, content, tuple(pictures)
 
 
-def _pieces(content: Any, take: Callable[[bytes], None]) -> list[str]:
+def _pieces(content: Any, take: Callable[[bytes], None]) -> list[Part]:
     """Texts and marks of a message's content; its pictures are handed to ``take``."""
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     if not isinstance(parts, list) or not parts:
@@ -132,11 +132,11 @@ def _pieces(content: Any, take: Callable[[bytes], None]) -> list[str]:
     return [_piece(part, take) for part in parts]
 
 
-def _piece(part: Any, take: Callable[[bytes], None]) -> str:
+def _piece(part: Any, take: Callable[[bytes], None]) -> Part:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind == "text" and isinstance(part.get("text"), str):
-        if PICTURE in part["text"]:
-            raise Refusal(400, f"a text says {PICTURE}; send pictures as image_url parts")
+        if PICTURE.value in part["text"]:
+            raise Refusal(400, f"a text says {PICTURE.value}; send pictures as image_url parts")
         return part["text"]
     if kind == "image_url":
         image = part.get("image_url")
