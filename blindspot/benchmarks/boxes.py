@@ -111,7 +111,8 @@ def iou(a: Box, b: Box) -> float:
     if width <= 0 or height <= 0:
         return 0.0
     overlap = width * height
-    return overlap / (_area(a) + _area(b) - overlap)
+    areas = ((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
+    return overlap / (sum(areas) - overlap)
 
 
 def spelt(text: str) -> Box:
@@ -132,10 +133,6 @@ def spelt(text: str) -> Box:
 def shown(numbers: tuple[float, ...]) -> str:
     """Pixels for people, to a tenth."""
     return " ".join(f"{number:.1f}".removesuffix(".0") for number in numbers)
-
-
-def _area(box: Box) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def _middle(length: int, cropped: int) -> tuple[int, int]:
