@@ -14,7 +14,7 @@ from typing import Any
 from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
 from blindspot.benchmarks.boxes import judge
 from blindspot.benchmarks.rules import vlmevalkit
-from blindspot.benchmarks.rules.common import OFFICIAL, Item, Scored
+from blindspot.benchmarks.rules.common import OFFICIAL
 from blindspot.benchmarks.sources import original
 from blindspot.benchmarks.sources.table import Row, Table
 from blindspot.errors import UserError
@@ -50,13 +50,10 @@ def _rows(path: Path, held: Any) -> list[dict[str, Any]]:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"{path}: not the instances of COCO ({reason}); get the published file again") from error
-    asked = [row for row in rows if _has_area(*row["box"])]
+    asked = [  # as kept, in hundredths of a pixel
+        row for row in rows for x0, y0, x1, y1 in [row["box"]] if x0 < x1 < float("inf") and y0 < y1 < float("inf")
+    ]
     return sorted(asked, key=lambda row: (str(row["file_name"]), str(row["category"])))
-
-
-def _has_area(x0: float, y0: float, x1: float, y1: float) -> bool:
-    """As kept, in hundredths of a pixel."""
-    return x0 < x1 < float("inf") and y0 < y1 < float("inf")
 
 
 def _row(annotation: Mapping[str, Any], category: str, image: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,10 +100,6 @@ def _question(row: Row) -> Question:
     )
 
 
-def _rule(item: Item) -> Scored:
-    return judge(item.raw, item.gold, *item.seen, item.where)
-
-
 COCO_BOXES = Benchmark(
     name="coco_boxes",
     title="COCO boxes",
@@ -128,6 +121,8 @@ COCO_BOXES = Benchmark(
         *(Metric(f"size/{size}", (Term({"size": size}),), None) for size in SIZES),
     ),
     kinds={"boxes": "boxes"},
-    rules=dict.fromkeys((*vlmevalkit.VERSIONS, OFFICIAL), _rule),
+    rules=dict.fromkeys(
+        (*vlmevalkit.VERSIONS, OFFICIAL), lambda item: judge(item.raw, item.gold, *item.seen, item.where)
+    ),
     vlmevalkit="COCO_boxes",
 )

@@ -250,9 +250,9 @@ def fetch(url: str, path: Path, report: Report | None = None) -> None:
     except BlockingIOError as error:
         raise UserError(f"{path} is being downloaded by another process; wait for it") from error
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
-            f"cannot download {url} ({reason[0]}); run the same command again to continue, or place the file at {path}"
+            f"cannot download {url} ({_first_line(error)}); run the same command again to continue, "
+            f"or place the file at {path}"
         ) from error
 
 
