@@ -13,7 +13,7 @@ from PIL import Image
 from blindspot.evaluation.answerers import api_reply, api_request
 from blindspot.evaluation.base import PICTURE, Asked, Prompt, Reply
 from blindspot.evaluation.serving import completion, request
-from blindspot.evaluation.serving.refusal import Refusal
+from blindspot.evaluation.serving.completion import Refusal
 
 
 def png(width: int = 3, height: int = 2) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any
 
 from blindspot.errors import UserError
 from blindspot.evaluation.base import PICTURE, Asked, Prompt
-from blindspot.evaluation.serving.refusal import Refusal
+from blindspot.evaluation.serving.completion import Refusal
 from blindspot.model import images
 
 DEFAULT_TOKENS = 2048
