@@ -318,6 +318,12 @@ def test_a_whole_study_from_checkpoints_to_a_page(
         (data / name).mkdir()
         pd.DataFrame(rows).to_csv(data / name / file, sep="\t", index=False)
     (tmp_path / "whole.yaml").write_text(WHOLE.format(root=root))
+    with pytest.raises(UserError, match=r"rows\.json.* that study .* needs: missing; .* --plan --data FOLDER"):
+        run_inline(tmp_path / "whole.yaml", tmp_path / "run")
+    (data / "mmvp").rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"benchmark mmvp that study .* needs: missing"):
+        run_inline(tmp_path / "whole.yaml", tmp_path / "run", data)
+    (tmp_path / "elsewhere").rename(data / "mmvp")
     out = run_inline(tmp_path / "whole.yaml", tmp_path / "run", data)
     assert len([*(out / "steps").glob("connector_*")]) == 2, "the turned arm starts from the other's"
     assert (out / "models" / "turned-seed0" / "config.json").is_file()
