@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 from blindspot.errors import UserError
 from blindspot.evaluation.base import Answerer, Asked, Reply
 from blindspot.evaluation.serving import completion, request
-from blindspot.evaluation.serving.batches import Batches
+from blindspot.evaluation.serving.batches import Batcher
 from blindspot.evaluation.serving.completion import Refusal
 from blindspot.files import fingerprint, parse_json
 
@@ -80,7 +80,7 @@ class Server(ThreadingMixIn, TCPServer):
             f"{MODELS}/{name}": model,
         }
         self.fingerprint = f"blindspot-{fingerprint(answerer.identity)[:16]}"
-        self.batches = Batches(answerer, batch)
+        self.batches = Batcher(answerer, batch)
         self.server_activate()
 
     @property
