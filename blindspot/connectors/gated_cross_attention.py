@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlavaConfig, PreTrainedModel
+from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.models.idefics.perceiver import IdeficsPerceiverResampler
 
 from blindspot.connectors.base import language_width
 from blindspot.connectors.linear import Linear
@@ -161,3 +163,16 @@ class GatedCrossAttention(nn.Module):
     def __getstate__(self) -> Mapping[str, Any]:
         # Media belong to a forward pass; as part of autograd's graph they could not be copied.
         return {**self.__dict__, "_seen": None}
+
+
+def initialise(module: nn.Module) -> None:
+    """Set the start values that transformers' ``_init_weights`` does not know; call it from there.
+
+    Without it they are right after construction, but not where ``from_pretrained`` makes up for weights that a
+    checkpoint lacks.
+    """
+    if isinstance(module, GatedBlock):
+        init.zeros_(module.attention_gate)
+        init.zeros_(module.mlp_gate)
+    elif isinstance(module, IdeficsPerceiverResampler):
+        init.normal_(module.latents)

@@ -14,10 +14,12 @@ class Rule(NamedTuple):
     """What a connector takes and gives.
 
     Attributes:
+        implementation: its module beside this one and the class in it, which takes a spec and a config.
         defaults: its own fields with their defaults; None may stay None.
         output: (spec, grid of patches) -> grid of its tokens; None where its tokens have no place in the image.
     """
 
+    implementation: str
     defaults: Mapping[str, int | None]
     output: Callable[["ConnectorSpec", Grid], Grid] | None
 
@@ -37,14 +39,14 @@ def _square(spec: "ConnectorSpec", grid: Grid) -> Grid:
 
 
 RULES: dict[str, Rule] = {
-    "mlp": Rule({}, _same),
-    "linear": Rule({}, _same),
-    "average_pooling": Rule({"factor": 2}, _pooled),
-    "attention_pooling": Rule({"factor": 2}, _pooled),
-    "c_abstractor": Rule({"tokens": 144, "depth": 3}, _square),
-    "qformer": Rule({"tokens": 32, "depth": 12}, None),
-    "resampler": Rule({"tokens": 64, "depth": 6}, None),
-    "gated_cross_attention": Rule({"tokens": None, "every": 4}, None),
+    "mlp": Rule("mlp.Mlp", {}, _same),
+    "linear": Rule("linear.Linear", {}, _same),
+    "average_pooling": Rule("average_pooling.AveragePooling", {"factor": 2}, _pooled),
+    "attention_pooling": Rule("attention_pooling.AttentionPooling", {"factor": 2}, _pooled),
+    "c_abstractor": Rule("c_abstractor.CAbstractor", {"tokens": 144, "depth": 3}, _square),
+    "qformer": Rule("qformer.QFormer", {"tokens": 32, "depth": 12}, None),
+    "resampler": Rule("resampler.Resampler", {"tokens": 64, "depth": 6}, None),
+    "gated_cross_attention": Rule("gated_cross_attention.GatedCrossAttention", {"tokens": None, "every": 4}, None),
 }
 
 

@@ -8,9 +8,9 @@ from rich.table import Table
 from torch import nn
 from transformers import AutoModel, PreTrainedConfig
 
+from blindspot.encoders import ENCODERS
 from blindspot.encoders.base import Checkpoint, Encoder
 from blindspot.encoders.features import native_grid
-from blindspot.encoders.registry import ENCODERS
 
 SIZES = (224, 256, 336)
 """Sides in pixels of the square images whose tokens are counted."""
@@ -66,7 +66,7 @@ def describe(encoder: Encoder, config: PreTrainedConfig, size: int | None = None
     return {
         "family": encoder.name,
         "label": encoder.label,
-        "transformers_class": encoder.model_classes[config.model_type].__name__,
+        "transformers_class": encoder.model_classes[config.model_type],
         "width": width,
         "layers": layers,
         "heads": vision.num_attention_heads,

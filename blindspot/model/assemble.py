@@ -178,7 +178,7 @@ def _grow(language: Any, tokens: int) -> None:
 
 
 def _vision_tower(family: Encoder, tower: Tower, folder: Path) -> Any:
-    kind = family.model_classes[cast(str, tower.config.model_type)]
+    kind = family.class_of(cast(str, tower.config.model_type))
     try:
         return fill(kind, tower.config, tower.tensors, folder)
     except UserError as error:

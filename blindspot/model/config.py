@@ -7,7 +7,8 @@ from transformers import LlavaConfig
 from blindspot.connectors import ConnectorSpec, output_grid, output_tokens
 from blindspot.encoders import Encoder, detect, native_grid, prefix_tokens
 from blindspot.errors import UserError
-from blindspot.positions import EncoderPositions, Grid, LanguagePositions, check, tokens_per_image
+from blindspot.positions import EncoderPositions, Grid, LanguagePositions, check
+from blindspot.positions.language.position_ids import tokens_per_image
 
 
 class BlindspotConfig(LlavaConfig):

@@ -13,7 +13,8 @@ from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
 from blindspot.encoders import ENCODERS, TowerShape, features, grid_of, native_grid, normed_tokens, prefix_tokens
 from blindspot.errors import UserError
-from blindspot.positions import EncoderPositions, attach
+from blindspot.positions import EncoderPositions
+from blindspot.positions.encoder.attach import attach
 
 ONE_SIZE = [name for name, encoder in ENCODERS.items() if not encoder.ragged]
 RESIZED_BY_TRANSFORMERS = ["clip", "siglip", "siglip2"]

@@ -7,7 +7,8 @@ import torch
 from transformers import LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from blindspot.encoders import ENCODERS, TowerShape, build_tower, features, normalise_pixels, normed_tokens
-from blindspot.positions import EncoderPositions, attach
+from blindspot.positions import EncoderPositions
+from blindspot.positions.encoder.attach import attach
 
 SHAPE = TowerShape(width=32, layers=2, heads=2, mlp_width=64, image_size=48, patch_size=8)
 POSITIONS = [EncoderPositions(), EncoderPositions("axial", 100.0, "replace")]

@@ -19,7 +19,8 @@ from transformers import AutoModelForImageTextToText, LlavaForConditionalGenerat
 from blindspot.encoders import ENCODERS, TowerShape
 from blindspot.errors import UserError
 from blindspot.model.variant import BlindspotForConditionalGeneration
-from blindspot.positions import EncoderPositions, attach
+from blindspot.positions import EncoderPositions
+from blindspot.positions.encoder.attach import attach
 
 ROOT = Path(__file__).parents[2]
 GRID = TowerShape(width=32, layers=2, heads=2, mlp_width=64, image_size=32, patch_size=8).grid

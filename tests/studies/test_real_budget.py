@@ -254,6 +254,9 @@ def test_sizes_of_a_config_are_those_of_its_encoder(tmp_path: Path) -> None:
         assert (size.width, size.layers, size.patch) == (said["width"], said["layers"], said["patch"])
         assert size.prefix == said["prefix_tokens"]
         assert size.layers * size.block / 1e6 == pytest.approx(said["blocks_mparams"], rel=2e-3)
+        known = encoder_size(one.id)
+        assert known == replace(size, family=family.name, image=one.size, download=known.download)
+        assert known.grid(known.image)[0] ** 2 == said["tokens"]
 
 
 def test_the_gated_mlp_of_the_largest_dinov2_is_counted(tmp_path: Path) -> None:

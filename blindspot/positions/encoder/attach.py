@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from blindspot.errors import UserError
 from blindspot.positions.encoder import attention, learned, own
 from blindspot.positions.encoder.config import EncoderPositions
-from blindspot.positions.encoder.places import Places
+from blindspot.positions.encoder.patch_grid import Places
 from blindspot.positions.encoder.scheme import Grid
 
 

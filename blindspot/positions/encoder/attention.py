@@ -16,7 +16,7 @@ from transformers.masking_utils import eager_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from blindspot.positions.encoder import mixed
-from blindspot.positions.encoder.places import Places
+from blindspot.positions.encoder.patch_grid import Places
 from blindspot.positions.encoder.rotary import Tables, rotate, spread
 
 IMPLEMENTATION = "blindspot_rotary"

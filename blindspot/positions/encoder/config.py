@@ -1,12 +1,32 @@
-"""The configuration of an encoder's positions, as it stands in a study, a model's config and a step's key."""
+"""The registry of the encoder's schemes, and their configuration as a study, a model's config and a key hold it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from blindspot.errors import UserError, one_of
-from blindspot.positions.encoder.registry import SCHEMES
+from blindspot.positions.encoder import (
+    axial,
+    learned,
+    mixed,
+    released_concat,
+    released_sqfreq,
+    released_sum,
+    rope1d,
+    sincos,
+)
 from blindspot.positions.encoder.scheme import Scheme
+
+SCHEMES: dict[str, Scheme] = {
+    "learned": learned.SCHEME,
+    "sincos": sincos.SCHEME,
+    "rope1d": rope1d.SCHEME,
+    "axial": axial.SCHEME,
+    "mixed": mixed.SCHEME,
+    "released_concat": released_concat.SCHEME,
+    "released_sum": released_sum.SCHEME,
+    "released_sqfreq": released_sqfreq.SCHEME,
+}
 
 TABLES = ("keep", "replace", "released")
 

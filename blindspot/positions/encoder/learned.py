@@ -1,9 +1,14 @@
 """The positions that the family was built with: a learned table, or what it computes by itself."""
 
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from blindspot.positions.encoder import sincos
 from blindspot.positions.encoder.scheme import Scheme
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BASE = 100.0
 
@@ -21,4 +26,7 @@ def initial_table(height: int, width: int, channels: int) -> Tensor:
     return sincos.table(height, width, channels, BASE)
 
 
-SCHEME = Scheme(base=BASE)
+SCHEME = Scheme(
+    base=BASE,
+    named={"learned": ("learned positions", {}), "none": ("no encoder positions", {"table": "replace"})},
+)

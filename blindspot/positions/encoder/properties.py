@@ -13,9 +13,8 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 from blindspot.positions.encoder import mixed
 from blindspot.positions.encoder.attach import attach
 from blindspot.positions.encoder.attention import Rotation
-from blindspot.positions.encoder.config import EncoderPositions
-from blindspot.positions.encoder.places import Places
-from blindspot.positions.encoder.registry import SCHEMES
+from blindspot.positions.encoder.config import SCHEMES, EncoderPositions
+from blindspot.positions.encoder.patch_grid import Places
 from blindspot.positions.encoder.rotary import Tables, rotate
 from blindspot.positions.encoder.scheme import Grid
 

@@ -3,11 +3,15 @@
 A negative control; facts in specs/released_code.md, item 3.
 """
 
-import torch
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from blindspot.positions.encoder.axial import axis_frequencies
 from blindspot.positions.encoder.scheme import Scheme
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def angles(height: int, width: int, head_dim: int, base: float) -> Tensor:
@@ -23,10 +27,17 @@ def angles(height: int, width: int, head_dim: int, base: float) -> Tensor:
     Raises:
         ValueError: if ``head_dim`` is not a multiple of 4.
     """
+    import torch
+
     frequencies_p = axis_frequencies(head_dim, base).repeat(2)
     rows_n = torch.arange(height, dtype=torch.float64).repeat_interleave(width)
     columns_n = torch.arange(width, dtype=torch.float64).repeat(height)
     return torch.stack([rows_n, columns_n], dim=1)[:, None, :] * frequencies_p[:, None]
 
 
-SCHEME = Scheme(base=10000.0, angles=angles, treatments=("keep", "replace", "released"))
+SCHEME = Scheme(
+    base=10000.0,
+    angles=angles,
+    treatments=("keep", "replace", "released"),
+    named={"released_concat": ("2D-RoPE as released", {"table": "replace"})},
+)

@@ -3,11 +3,15 @@
 A negative control; facts in specs/released_code.md, item 4 (A).
 """
 
-from dataclasses import replace
+from __future__ import annotations
 
-from torch import Tensor
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from blindspot.positions.encoder import axial
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def angles(height: int, width: int, head_dim: int, base: float) -> Tensor:
@@ -20,4 +24,11 @@ def angles(height: int, width: int, head_dim: int, base: float) -> Tensor:
     return axial.angles(height, width, head_dim, base**2)
 
 
-SCHEME = replace(axial.SCHEME, base=10000.0, angles=angles, pairing="neighbours", conventions={})
+SCHEME = replace(
+    axial.SCHEME,
+    base=10000.0,
+    angles=angles,
+    pairing="neighbours",
+    conventions={},
+    named={"released_sqfreq": ("2D-RoPE as released, squared", {"table": "replace"})},
+)

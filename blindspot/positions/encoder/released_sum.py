@@ -3,11 +3,15 @@
 A negative control; facts in specs/released_code.md, item 4 (B).
 """
 
-import torch
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from blindspot.positions.encoder.axial import axis_frequencies
 from blindspot.positions.encoder.scheme import Scheme
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def angles(height: int, width: int, head_dim: int, base: float) -> Tensor:
@@ -22,9 +26,16 @@ def angles(height: int, width: int, head_dim: int, base: float) -> Tensor:
     Raises:
         ValueError: if ``head_dim`` is not a multiple of 4.
     """
+    import torch
+
     rows_n = torch.arange(height, dtype=torch.float64).repeat_interleave(width)
     columns_n = torch.arange(width, dtype=torch.float64).repeat(height)
     return torch.outer(rows_n + columns_n, axis_frequencies(head_dim, base).repeat(2))
 
 
-SCHEME = Scheme(base=10000.0, angles=angles, treatments=("keep", "replace", "released"))
+SCHEME = Scheme(
+    base=10000.0,
+    angles=angles,
+    treatments=("keep", "replace", "released"),
+    named={"released_sum": ("2D-RoPE as released, sum", {"table": "replace"})},
+)

@@ -1,11 +1,13 @@
 """What a positional scheme of the language model says: where the tokens of an image are, and what each axis turns."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Sections = tuple[int, int, int]
 
@@ -38,6 +40,7 @@ class Scheme:
         per_head: ``allocate`` hands out key-value heads, not rotary pairs.
         needs_grid: image tokens must have rows and columns.
         rings: (height, width) -> ring of each token; image tokens see rings up to their own. None: causal.
+        named: its settings that studies have a name for: name -> (label in tables, fields of `LanguagePositions`).
     """
 
     layout: Callable[..., Layout]
@@ -47,6 +50,7 @@ class Scheme:
     per_head: bool = False
     needs_grid: bool = True
     rings: Callable[[int, int], Tensor] | None = None
+    named: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
 
     @property
     def parameters(self) -> set[str]:
@@ -70,4 +74,6 @@ class Scheme:
 
 def rows_and_columns(height: int, width: int) -> tuple[Tensor, Tensor]:
     """Row and column of every patch in reading order, shape (height * width,) each."""
+    import torch
+
     return torch.arange(height).repeat_interleave(width), torch.arange(width).repeat(height)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from transformers import Siglip2VisionConfig, Siglip2VisionModel
 
-from blindspot.positions.encoder import EncoderPositions, attach, axial, set_grids
+from blindspot.positions.encoder import EncoderPositions, axial
+from blindspot.positions.encoder.attach import attach, set_grids
 from blindspot.positions.encoder.attention import attention_modules, places_of
 from blindspot.positions.encoder.rotary import rotate, tables_of
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from blindspot.positions.encoder import EncoderPositions, released_concat, released_sqfreq, released_sum, sincos
-from blindspot.positions.encoder.places import Places
+from blindspot.positions.encoder.patch_grid import Places
 from blindspot.positions.encoder.properties import EXACT, OnGrid, cases, measure
 from blindspot.positions.encoder.rotary import Tables, rotate, tables_of
 

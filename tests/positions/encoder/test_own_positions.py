@@ -18,7 +18,9 @@ from transformers import (
 
 from blindspot.encoders import ENCODERS, TowerShape, build_tower, features
 from blindspot.errors import UserError
-from blindspot.positions.encoder import EncoderPositions, attach, learned, own, silenced, sincos, start_table
+from blindspot.positions.encoder import EncoderPositions, learned, own, sincos
+from blindspot.positions.encoder.attach import attach, start_table
+from blindspot.positions.encoder.own import silenced
 
 SHAPE = TowerShape(width=32, layers=2, heads=2, mlp_width=64, image_size=32, patch_size=8)
 NOWHERE = EncoderPositions("learned", table="replace")
