@@ -16,7 +16,7 @@ from transformers.masking_utils import eager_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from blindspot.positions.encoder import mixed
-from blindspot.positions.encoder.patch_grid import Places
+from blindspot.positions.encoder.patch_grid import PatchGrid
 from blindspot.positions.encoder.rotary import Tables, rotate, spread
 
 IMPLEMENTATION = "blindspot_rotary"
@@ -33,7 +33,7 @@ class Rotation(nn.Module):
 
     frequencies: nn.Parameter | None
 
-    def __init__(self, places: Places, inner: str, frequencies: nn.Parameter | None) -> None:
+    def __init__(self, places: PatchGrid, inner: str, frequencies: nn.Parameter | None) -> None:
         super().__init__()
         self.places = places
         self.inner = inner
@@ -41,7 +41,7 @@ class Rotation(nn.Module):
         self.register_parameter("frequencies", frequencies)
 
     def tables(self, query_bhnd: Tensor, masked: bool) -> Tables:
-        """The tables for these queries; see `Places.fixed`."""
+        """The tables for these queries; see `PatchGrid.fixed`."""
         if self.frequencies is None:
             return self.places.fixed(query_bhnd, masked)
         angles_nhp = mixed.angles(self.places.coordinates(query_bhnd, masked), self.frequencies)
@@ -70,13 +70,13 @@ def attention_modules(tower: nn.Module) -> list[Any]:
     return found
 
 
-def places_of(tower: nn.Module) -> Places | None:
+def patch_grid_of(tower: nn.Module) -> PatchGrid | None:
     """The places that the attention of ``tower`` turns by, or None if it does not turn."""
     first: Any = next((module for module in tower.modules() if is_attention(module)), None)
     return first.rotation.places if first is not None and hasattr(first, "rotation") else None
 
 
-def install(tower: PreTrainedModel, places: Places, learned: dict[nn.Module, nn.Parameter]) -> None:
+def install(tower: PreTrainedModel, places: PatchGrid, learned: dict[nn.Module, nn.Parameter]) -> None:
     """Make every attention module of ``tower`` turn q and k.
 
     Args:

@@ -5,16 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from blindspot.errors import UserError, one_of
-from blindspot.positions.encoder import (
-    axial,
-    learned,
-    mixed,
-    released_concat,
-    released_sqfreq,
-    released_sum,
-    rope1d,
-    sincos,
-)
+from blindspot.positions.encoder import axial, learned, mixed, released, rope1d, sincos
 from blindspot.positions.encoder.scheme import Scheme
 
 SCHEMES: dict[str, Scheme] = {
@@ -23,9 +14,9 @@ SCHEMES: dict[str, Scheme] = {
     "rope1d": rope1d.SCHEME,
     "axial": axial.SCHEME,
     "mixed": mixed.SCHEME,
-    "released_concat": released_concat.SCHEME,
-    "released_sum": released_sum.SCHEME,
-    "released_sqfreq": released_sqfreq.SCHEME,
+    "released_concat": released.CONCAT,
+    "released_sum": released.SUM,
+    "released_sqfreq": released.SQFREQ,
 }
 
 TABLES = ("keep", "replace", "released")

@@ -41,7 +41,7 @@ class _Recent:
         return _Recent, (self._size,)
 
 
-class Places:
+class PatchGrid:
     """The grids of the images that a tower is given, shared by its attention modules.
 
     Tables are computed when they are first needed, on the device and in the dtype of the queries, and kept: a tower

@@ -14,7 +14,7 @@ from blindspot.positions.encoder import mixed
 from blindspot.positions.encoder.attach import attach
 from blindspot.positions.encoder.attention import Rotation
 from blindspot.positions.encoder.config import SCHEMES, EncoderPositions
-from blindspot.positions.encoder.patch_grid import Places
+from blindspot.positions.encoder.patch_grid import PatchGrid
 from blindspot.positions.encoder.rotary import Tables, rotate
 from blindspot.positions.encoder.scheme import Grid
 
@@ -121,7 +121,7 @@ class OnGrid:
         frequencies = None
         if self.rule.frequencies is not None:
             frequencies = torch.nn.Parameter(self.rule.frequencies(1, head_dim, self.base), requires_grad=False)
-        self.rotation = Rotation(Places(positions, grid, 0), "eager", frequencies)
+        self.rotation = Rotation(PatchGrid(positions, grid, 0), "eager", frequencies)
         self.queries_sd, self.keys_sd = torch.randn(2, SAMPLES, head_dim, dtype=torch.float64)
 
     @cached_property

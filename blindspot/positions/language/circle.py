@@ -48,6 +48,4 @@ def angles(height: int, width: int, alpha: float) -> Tensor:
     return alpha * stretched_n + (1 - alpha) * order_n
 
 
-CIRCLE = Scheme(
-    layout, ("alpha", "radius"), mrope.chunked_axes, ("sections",), named={"circle": ("LM Circle-RoPE", {})}
-)
+CIRCLE = Scheme(layout, mrope.chunked_axes, named={"circle": ("LM Circle-RoPE", {})})

@@ -72,9 +72,7 @@ def _proportional(pairs: int, spatial: int) -> Sections:
 
 MROPE = Scheme(
     layout,
-    ("spatial_reset",),
     allocate,
-    ("sections", "interleaved", "columns_first"),
     named={
         "mrope": ("LM M-RoPE", {}),
         "mrope_swapped": ("LM M-RoPE, columns first", {"columns_first": True}),

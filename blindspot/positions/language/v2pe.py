@@ -16,4 +16,4 @@ def layout(height: int, width: int, delta: float) -> Layout:
     return Layout((delta * (torch.arange(tokens).double() + 1) - 1)[None], math.ceil(round(delta * tokens, 9)))
 
 
-V2PE = Scheme(layout, ("delta",), needs_grid=False, named={"v2pe": ("LM V2PE", {})})
+V2PE = Scheme(layout, needs_grid=False, named={"v2pe": ("LM V2PE", {})})
