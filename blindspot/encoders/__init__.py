@@ -31,7 +31,6 @@ __all__ = [
     "native_grid",
     "normalise_pixels",
     "normed_tokens",
-    "prefix_tokens",
 ]
 
 ENCODERS: dict[str, Encoder] = {
@@ -56,13 +55,8 @@ def detect(vision_config: PreTrainedConfig) -> Encoder:
         UserError: if no family has this ``model_type``.
     """
     for encoder in ENCODERS.values():
-        native = getattr(vision_config, "is_native", encoder.ragged)
-        if vision_config.model_type in encoder.model_classes and native == encoder.ragged:
+        native = getattr(vision_config, "is_native", encoder.variable_resolution)
+        if vision_config.model_type in encoder.model_classes and native == encoder.variable_resolution:
             return encoder
     known = sorted({model_type for encoder in ENCODERS.values() for model_type in encoder.model_classes})
     raise UserError(f"image encoder: unknown model_type {vision_config.model_type!r}; known are {', '.join(known)}")
-
-
-def prefix_tokens(vision_config: PreTrainedConfig) -> int:
-    """Tokens that stand before the patches: CLS and registers."""
-    return detect(vision_config).prefix_tokens_in(vision_config)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def _embed(tower: Any, pixel_values: Tensor, grids_n2: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
     import torch.nn.functional as F
 
-    from blindspot.encoders.ragged import attention_mask, pack
+    from blindspot.encoders.variable_resolution import attention_mask, pack
     from blindspot.positions.encoder.own import silenced
 
     module, convolution = tower.embeddings, tower.embeddings.patch_embed
@@ -68,5 +68,5 @@ AIMV2_NATIVE = replace(
             224,
         ),
     ),
-    ragged=True,
+    variable_resolution=True,
 )

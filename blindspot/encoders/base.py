@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from blindspot.encoders.images import Images, Triple
+from blindspot.encoders.images import Images
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Role = Literal["public code", "matched"]
 Embed = Callable[[Any, "Tensor", "Tensor | None"], "tuple[Tensor, dict[str, Any]]"]
-"""(tower, pixels, grids of a ragged batch) -> (what enters the first block, arguments of every block)."""
+"""(tower, pixels, grids where images differ in size) -> (what enters the first block, arguments of every block)."""
 
 VIT_BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 VIT_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
@@ -124,8 +124,8 @@ class Encoder:
         checkpoints: released weights.
         arguments: shape -> what the configuration of a tower to train is made from.
         registers: register tokens, between CLS and patches, of the towers that `vision_config` is for.
-        ragged: whether images keep their aspect ratio, so that their patches differ in number: pixels come as rows of
-            patches, padded within the batch, with the grid of each image.
+        variable_resolution: whether images keep their aspect ratio, so that their patches differ in number: pixels come
+            as rows of patches, padded within the batch, with the grid of each image.
         gated: whether the MLP has two branches.
     """
 
@@ -144,7 +144,7 @@ class Encoder:
     checkpoints: tuple[Checkpoint, ...]
     arguments: Callable[[TowerShape], dict[str, Any]] = lambda shape: shape.arguments
     registers: int = 0
-    ragged: bool = False
+    variable_resolution: bool = False
     gated: bool = False
 
     @property
@@ -172,16 +172,6 @@ class Encoder:
     def prefix_tokens_in(self, vision_config: PreTrainedConfig) -> int:
         """Tokens before the patches in a tower of any configuration of the family: CLS and registers."""
         return self.cls_token + getattr(vision_config, "num_register_tokens", 0)
-
-    @property
-    def mean(self) -> Triple:
-        """Per-channel mean that the family's released image processor subtracts (pixels in 0..1)."""
-        return self.images.mean
-
-    @property
-    def std(self) -> Triple:
-        """Per-channel deviation that it divides by."""
-        return self.images.std
 
     @property
     def feature_select_strategy(self) -> Literal["default", "full"]:

@@ -52,14 +52,14 @@ def features(
     Args:
         tower: a tower of ``encoder``.
         encoder: its family.
-        pixel_values: normalised pixels, shape (n, 3, height, width). For a ragged family also rows of patches as
-            Siglip2's image processor makes them, shape (n, patches, 3 * patch * patch).
+        pixel_values: normalised pixels, shape (n, 3, height, width). For a family of variable resolution also rows of
+            patches as Siglip2's image processor makes them, shape (n, patches, 3 * patch * patch).
         layer: LLaVA's ``vision_feature_layer``: -1 is the output of the last block, before the final norm; -2 that of
             the block before it; 0 what enters the first block.
         grids_n2: (rows, columns) of each image, with rows of patches (transformers' ``spatial_shapes``).
 
     Returns:
-        Shape (n, patches, width), patches in raster order. In a ragged batch, patches is the largest image's number;
+        Shape (n, patches, width), patches in raster order. Of images of several sizes, patches is the largest's number;
         what stands behind a smaller image's own is finite and means nothing.
 
     Raises:
@@ -104,7 +104,7 @@ def _run(
 ) -> Tensor:
     from blindspot.positions.encoder.attach import set_grids
 
-    if grids_n2 is not None and not encoder.ragged:
+    if grids_n2 is not None and not encoder.variable_resolution:
         raise ValueError(f"{encoder.label} takes images of one size, not rows of patches with a grid each")
     grids = [grid_of(encoder, tower.config, pixel_values)] if grids_n2 is None else grids_n2.tolist()
     set_grids(tower, grids)
@@ -143,6 +143,6 @@ def normalise_pixels(encoder: Encoder, pixels_bchw: Tensor) -> Tensor:
     """Pixels in 0..1 -> the family's input range."""
     import torch
 
-    mean_c11 = torch.tensor(encoder.mean, dtype=pixels_bchw.dtype, device=pixels_bchw.device).view(3, 1, 1)
-    std_c11 = torch.tensor(encoder.std, dtype=pixels_bchw.dtype, device=pixels_bchw.device).view(3, 1, 1)
+    mean_c11 = torch.tensor(encoder.images.mean, dtype=pixels_bchw.dtype, device=pixels_bchw.device).view(3, 1, 1)
+    std_c11 = torch.tensor(encoder.images.std, dtype=pixels_bchw.dtype, device=pixels_bchw.device).view(3, 1, 1)
     return (pixels_bchw - mean_c11) / std_c11

@@ -54,7 +54,7 @@ class Images:
         from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
         from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 
-        from blindspot.encoders.native_images import NativeImageProcessor
+        from blindspot.encoders.variable_resolution import NativeImageProcessor
 
         common: dict[str, Any] = {
             "image_mean": list(self.mean),
@@ -67,8 +67,8 @@ class Images:
             return CLIPImageProcessorPil(size={"shortest_edge": round(size * self.margin)}, crop_size=square, **common)
         if self.fit == "warp":
             return SiglipImageProcessorPil(size=square, **common)
-        ragged = Siglip2ImageProcessorPil if self.fit == "bound" else NativeImageProcessor
-        return ragged(patch_size=patch_size, max_num_patches=most_patches, **common)
+        kept = Siglip2ImageProcessorPil if self.fit == "bound" else NativeImageProcessor
+        return kept(patch_size=patch_size, max_num_patches=most_patches, **common)
 
     @property
     def resizing(self) -> str:

@@ -22,7 +22,7 @@ def _arguments(shape: TowerShape) -> dict[str, Any]:
 
 
 def _embed(tower: Any, pixel_values: Tensor, grids_n2: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
-    from blindspot.encoders.ragged import attention_mask, pack
+    from blindspot.encoders.variable_resolution import attention_mask, pack
 
     batch = pack(pixel_values, grids_n2, tower.config.patch_size)
     tokens_bnd = tower.embeddings(batch.patches_bnp, batch.grids_b2)
@@ -50,5 +50,5 @@ SIGLIP2_NAFLEX = Encoder(
     other_sizes="resized per image, bilinear with antialias",
     images=Images("bound", HALF, HALF, "bilinear", most_patches=256),
     checkpoints=(_checkpoint("siglip2-base", VIT_BASE), _checkpoint("siglip2-so400m", VIT_SO400M)),
-    ragged=True,
+    variable_resolution=True,
 )

@@ -136,7 +136,7 @@ def _sized_tower(folder: Path, image_size: int | None) -> tuple[Encoder, Tower]:
     tower = read_tower(folder, {})
     family = detect(tower.config)
     config: Any = tower.config
-    if image_size is None or family.ragged or image_size == config.image_size:
+    if image_size is None or family.variable_resolution or image_size == config.image_size:
         return family, tower
     side = image_size // config.patch_size
     if not side:

@@ -119,7 +119,7 @@ def _size(family: Encoder, config: Any, image: int, download: float = 0) -> Enco
 RELEASED: dict[str, EncoderSize] = {
     one.id: _size(family, SimpleNamespace(**one.arguments), one.size, one.download)
     for family in ENCODERS.values()
-    if not family.ragged
+    if not family.variable_resolution
     for one in family.checkpoints
 }
 """Released checkpoints with square images."""
@@ -147,7 +147,7 @@ def encoder_size(name: str) -> EncoderSize:
         family = detect(config)
     except UserError as error:
         raise UserError(f'encoder "{name}": {error}') from error
-    if family.ragged:
+    if family.variable_resolution:
         raise UserError(f'encoder "{name}": {family.label} keeps the aspect ratio; name an encoder of square images')
     return _size(family, config, config.image_size)
 

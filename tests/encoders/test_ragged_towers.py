@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers.models.siglip2.image_processing_pil_siglip2 import convert_image_to_patches
 
 from blindspot.encoders import ENCODERS, features
-from blindspot.encoders.ragged import pack, patchify
+from blindspot.encoders.variable_resolution import pack, patchify
 from blindspot.positions import EncoderPositions
 from blindspot.positions.encoder.attach import attach
 

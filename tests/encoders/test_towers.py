@@ -90,7 +90,7 @@ def test_families_are_named_as_registered_and_differ() -> None:
 def test_pixels_are_normalised_per_channel() -> None:
     pixels_bchw = torch.rand(2, 3, 4, 4)
     normal = normalise_pixels(ENCODERS["clip"], pixels_bchw)
-    for channel, (mean, std) in enumerate(zip(ENCODERS["clip"].mean, ENCODERS["clip"].std, strict=True)):
+    for channel, (mean, std) in enumerate(zip(ENCODERS["clip"].images.mean, ENCODERS["clip"].images.std, strict=True)):
         torch.testing.assert_close(normal[:, channel] * std + mean, pixels_bchw[:, channel])
 
 
