@@ -79,7 +79,7 @@ def export(
     """
     with one_line_errors():
         from blindspot.model import load
-        from blindspot.model.export import export as write
+        from blindspot.model.load import export as write
 
         load.quiet()
         write(model, out, form)

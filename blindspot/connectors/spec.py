@@ -1,6 +1,6 @@
 """What a connector is called, how large it is, and which tokens it gives for a grid of patches. Needs no torch."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from math import isqrt
 from typing import Any, NamedTuple
@@ -75,10 +75,13 @@ class ConnectorSpec:
     def __post_init__(self) -> None:
         one_of(self.name, RULES, "connector", "name")
         rule = RULES[self.name]
-        for key, value in _sizes(self).items():
+        for key in ("tokens", "factor", "depth", "every"):
+            value = getattr(self, key)
             if key not in rule.defaults:
                 if value is not None:
-                    raise UserError(f"connector {self.name} has no {key!r}; it takes {_listed(rule.defaults)}")
+                    raise UserError(
+                        f"connector {self.name} has no {key!r}; it takes {', '.join(rule.defaults) or 'no sizes'}"
+                    )
                 continue
             value = rule.defaults[key] if value is None else value
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
@@ -146,11 +149,3 @@ def output_tokens(spec: ConnectorSpec, grid: Grid) -> int:
     if output:
         return output[0] * output[1]
     return 1 if spec.name == "gated_cross_attention" else spec.size("tokens")
-
-
-def _sizes(spec: ConnectorSpec) -> dict[str, Any]:
-    return {field.name: getattr(spec, field.name) for field in fields(spec) if field.name != "name"}
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names) or "no sizes"

@@ -6,7 +6,6 @@ SigLIP and AIMv2 do not forward keyword arguments to their attention function.
 """
 
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -138,14 +137,11 @@ def _rotary_attention(
     if module.rotation.inner == "eager":
         # Contiguous heads save its batched product two slower copies.
         query_bhnd, key_bhnd = query_bhnd.contiguous(), key_bhnd.contiguous()
-    return _inner_attention(module)(module, query_bhnd, key_bhnd, value, attention_mask, **kwargs)
-
-
-def _inner_attention(module: Any) -> Callable[..., tuple[Tensor, Tensor | None]]:
-    if module.rotation.inner == "eager":
         # transformers keeps no global eager function: each model file has its own.
-        return sys.modules[type(module).__module__].eager_attention_forward
-    return ALL_ATTENTION_FUNCTIONS[module.rotation.inner]
+        attend = sys.modules[type(module).__module__].eager_attention_forward
+    else:
+        attend = ALL_ATTENTION_FUNCTIONS[module.rotation.inner]
+    return attend(module, query_bhnd, key_bhnd, value, attention_mask, **kwargs)
 
 
 AttentionInterface.register(IMPLEMENTATION, _rotary_attention)
