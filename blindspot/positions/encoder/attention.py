@@ -125,7 +125,7 @@ def _refuse_if_bypassed(module: Any, args: Any) -> None:
     if module.config._attn_implementation != IMPLEMENTATION:
         raise RuntimeError(
             "the attention implementation was changed after rotary positions were attached, which would drop them: "
-            "call blindspot.positions.attach again"
+            "call blindspot.positions.encoder.attach.attach again"
         )
 
 

@@ -101,7 +101,7 @@ class PatchGrid:
             shown = ", ".join(f"{height} x {width}" for height, width in dict.fromkeys(self.grids))
             raise ValueError(
                 f"the encoder is given {tokens} tokens, but positions are set for patches of {shown} and "
-                f"{self.prefix_tokens} prefix tokens: call blindspot.positions.encoder.set_grids first"
+                f"{self.prefix_tokens} prefix tokens: call blindspot.positions.encoder.attach.set_grids first"
             )
 
     def _tables(self, query_bhnd: Tensor) -> Tables:

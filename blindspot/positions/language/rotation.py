@@ -225,7 +225,7 @@ def _take_over(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tu
         if not source.__dict__.get("turns_heads"):
             raise RuntimeError(
                 "projections of the language model were replaced after its positions were installed, which would drop "
-                "them: call blindspot.positions.language.install again"
+                "them: call blindspot.positions.language.rotation.install again"
             )
         source.turn = (cos_blgc, sin_blgc)
     still = (torch.ones_like(cos_blgc[:, :, 0]), torch.zeros_like(sin_blgc[:, :, 0]))

@@ -324,7 +324,7 @@ def test_replaced_projections_are_noticed() -> None:
     install(model, MHROPE)
     attention = model.model.layers[1].self_attn
     attention.q_proj = copy.deepcopy(attention.o_proj)
-    with pytest.raises(RuntimeError, match=r"call blindspot\.positions\.language\.install again"):
+    with pytest.raises(RuntimeError, match=r"call blindspot\.positions\.language\.rotation\.install again"):
         logits(model, ids(4), torch.arange(4).expand(3, 1, -1))
 
 
