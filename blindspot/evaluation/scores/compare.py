@@ -14,9 +14,8 @@ from blindspot.evaluation.scores.answers import MEAN, Answers
 from blindspot.evaluation.scores.differing import differing, rows_differing
 from blindspot.evaluation.scores.report import METHOD, incomplete
 from blindspot.evaluation.scores.runs import Run, load_run
-from blindspot.evaluation.scores.text import clean_json
 from blindspot.evaluation.statistics import correct, paired, resolves
-from blindspot.text import rounded
+from blindspot.text import clean_json, rounded
 
 MAIN = ("overall", MEAN.name)
 """Names of a benchmark's score."""

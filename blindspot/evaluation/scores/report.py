@@ -12,10 +12,9 @@ from blindspot.evaluation.scores import baselines
 from blindspot.evaluation.scores.answers import MEAN, Answers
 from blindspot.evaluation.scores.metrics import metric_row
 from blindspot.evaluation.scores.runs import Run, load_run
-from blindspot.evaluation.scores.text import clean_json
 from blindspot.evaluation.statistics import ALPHA, CONFIDENCE, CORRELATION, PERMUTATIONS, POWER, RESAMPLES
 from blindspot.files import write_json
-from blindspot.text import rounded
+from blindspot.text import clean_json, rounded
 
 SCORES = "scores.json"
 VERSION = 1
