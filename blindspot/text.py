@@ -72,3 +72,8 @@ def points(value: float | None) -> str:
 def p_value(p: float | None) -> str:
     """A p value with two digits that matter."""
     return DASH if p is None else "<.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.01 else f"{p:.3f}"
+
+
+def encodable(text: str) -> str:
+    """``text`` without halves of surrogate pairs, which JSON can carry and UTF-8 cannot."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

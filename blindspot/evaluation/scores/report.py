@@ -7,7 +7,7 @@ from typing import Any
 from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.benchmarks.rows import NO_BENCHMARK
 from blindspot.benchmarks.scoring import DEFAULT, HARNESS, PROFILES, STRIP
-from blindspot.errors import nearest
+from blindspot.errors import did_you_mean
 from blindspot.evaluation.scores import baselines
 from blindspot.evaluation.scores.answers import MEAN, Answers
 from blindspot.evaluation.scores.metrics import metric_row
@@ -123,7 +123,7 @@ def _notes(answers: Answers, profile: str, metrics: Mapping[str, Mapping[str, An
     benchmark = answers.benchmark
     notes = incomplete(answers, metrics)
     if benchmark.name not in BENCHMARKS:
-        meant = f"not known here; the nearest is {nearest(benchmark.name, BENCHMARKS)}; "
+        meant = f"not known here; {did_you_mean(benchmark.name, BENCHMARKS)}; "
         notes.append(f"{meant if benchmark.name != NO_BENCHMARK else ''}each row is scored by its kind")
     for name, row in metrics.items():
         if row["missing_terms"] and row["n"]:

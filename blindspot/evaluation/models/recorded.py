@@ -9,9 +9,9 @@ import pyarrow as pa
 from pyarrow import csv
 
 from blindspot.errors import UserError
-from blindspot.evaluation.answerers.unicode import whole
 from blindspot.evaluation.base import Asked, Reply
 from blindspot.files import read_jsonl, sha256_file
+from blindspot.text import encodable
 
 INDEX, PREDICTION = "index", "prediction"
 
@@ -72,7 +72,7 @@ def _jsonl(path: Path, benchmark: str | None) -> Iterator[tuple[str, Reply]]:
         if not (likelihood is None or numbers):
             raise UserError(f"{path}:{number}: the likelihood must hold a number for each answer")
         stopped = "length" if row.get("stopped") == "length" else "end"
-        yield f"line {number}", Reply(str(row["id"]), whole(row["raw"]), stopped, likelihood)
+        yield f"line {number}", Reply(str(row["id"]), encodable(row["raw"]), stopped, likelihood)
 
 
 def _tsv(path: Path) -> Iterator[tuple[str, Reply]]:

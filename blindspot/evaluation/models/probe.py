@@ -10,11 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from blindspot.errors import UserError
-from blindspot.evaluation.answerers import whole
-from blindspot.evaluation.answerers.prefix import advance, begin, prefixes
-from blindspot.evaluation.answerers.rows import Row, RowMaker
-from blindspot.evaluation.answerers.settings import Settings
 from blindspot.evaluation.base import PICTURE, Asked, Prompt
+from blindspot.evaluation.models.decoding import Settings, forced
+from blindspot.evaluation.models.prefix import advance, begin, prefixes
+from blindspot.evaluation.models.rows import Row, RowMaker
 
 MOST, MOST_ROUNDED = 1e-4, 0.05
 """Deviation of logits, as a share of their spread, that rounding may cause: in float32, and in fewer bits."""
@@ -58,7 +57,7 @@ def _rows(maker: RowMaker, seed: int) -> list[Row]:
     file = BytesIO()
     Image.fromarray(noise_hw3).save(file, "png")
     questions = ("What is in the picture?", "How many of them are there, and where do you see them?")
-    prompts = [Prompt((), text=f"{PICTURE}\n{question}\n") for question in questions]
+    prompts = [Prompt((PICTURE, f"\n{question}\n"), whole=True) for question in questions]
     rows, failed = maker.rows([Asked("", prompt, (file.getvalue(),)) for prompt in prompts])
     if failed:
         raise UserError(failed[0].error or "")
@@ -69,7 +68,7 @@ def _logits(model: Any, groups: Sequence[Sequence[Row]], settings: Settings) -> 
     """Logits of ``generate``, and on top of common beginnings."""
     rows = [row for group in groups for row in group]
     said_bn = torch.tensor([rows[0].ids[-TOKENS:]] * len(rows), device=model.device)
-    alone_bnv = torch.cat([whole.forced(model, [row], said_bn[:1], settings) for row in rows])
+    alone_bnv = torch.cat([forced(model, [row], said_bn[:1], settings) for row in rows])
     made = prefixes(model, groups, most=len(groups))
     state = begin(model, rows, [prefix for prefix, group in zip(made, groups, strict=True) for _ in group])
     first_b1v = state.logits_bv[:, None]

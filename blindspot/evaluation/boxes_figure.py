@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.patches import Rectangle
@@ -15,7 +14,7 @@ from PIL import Image
 
 from blindspot.benchmarks.boxes import Box, Place, shown
 from blindspot.errors import UserError
-from blindspot.evaluation.localisation.finding import Finding
+from blindspot.evaluation.boxes import Finding
 from blindspot.files import write_via
 from blindspot.text import clean
 
@@ -23,8 +22,10 @@ SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
 OURS, GOLD, TEXT, READ, MUTED = "#ff7f0e", "#2ca02c", "#222222", "#a04000", "#666666"
 
 _COLUMNS = 4
-_WIDTH, _GAP, _HEAD, _TITLE, _LINE = 4.0, 0.2, 0.45, 0.35, 0.18
-"""Inches: a panel, between panels, above all, above a panel, a line of text below it."""
+_WIDTH, _HEAD, _TEXTS = 4.2, 0.45, 1.3
+"""Inches: a panel, what stands above all, what stands above and below a panel."""
+_LINE = 13.0
+"""Points."""
 _CHARACTERS, _ANSWER_LINES, _VERDICT_LINES = 54, 4, 2
 _MOST_DRAWN = 20
 
@@ -54,24 +55,16 @@ def draw(picture: Image.Image, phrase: str, findings: Sequence[Finding], path: P
     """
     refuse_suffix(path)
     columns = min(len(findings), _COLUMNS)
-    rows = [findings[start : start + columns] for start in range(0, len(findings), columns)]
+    rows = -(-len(findings) // columns)
     tall = min(max(picture.height / picture.width, 0.3), 2.0) * _WIDTH
-    texts = [[(_answer(finding), _verdict(finding, gold)) for finding in row] for row in rows]
-    below = [(max(_lines(*pair) for pair in row) + 1) * _LINE for row in texts]
-    width, height = columns * (_WIDTH + _GAP), _HEAD + sum(_TITLE + tall + under for under in below)
-    figure = Figure(figsize=(width, height), facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = Figure((columns * _WIDTH, _HEAD + rows * (tall + _TEXTS)), facecolor="white", layout="constrained")
     told = _printable(f"“{phrase}”", 90) + ("" if gold is None else ", dashed: the true box")
-    figure.text(0.5, 1 - _HEAD / 2 / height, told, ha="center", va="center", size=12, color=TEXT, parse_math=False)
-    bottom = height - _HEAD
-    for row, pairs, under in zip(rows, texts, below, strict=True):
-        bottom -= _TITLE + tall
-        for column, (finding, pair) in enumerate(zip(row, pairs, strict=True)):
-            left = column * (_WIDTH + _GAP) + _GAP / 2
-            axes = figure.add_axes((left / width, bottom / height, _WIDTH / width, tall / height))
-            _panel(axes, picture, finding, gold)
-            _below(axes, pair, READ if finding.located.first else MUTED)
-        bottom -= under
+    figure.suptitle(told, size=12, color=TEXT, parse_math=False)
+    for number, finding in enumerate(findings, start=1):
+        axes = figure.add_subplot(rows, columns, number)
+        _panel(axes, picture, finding, gold)
+        answer = _wrapped(finding.raw or "(empty answer)", _ANSWER_LINES)
+        _below(axes, (answer, _verdict(finding, gold)), READ if finding.located.first else MUTED)
     options: dict[str, Any] = {"dpi": 150, "format": path.suffix[1:].lower()}
     write_via(path, lambda temporary: figure.savefig(temporary, **options))
 
@@ -108,15 +101,7 @@ def _below(axes: Axes, texts: tuple[str, str], color: str) -> None:
             annotation_clip=False,
             parse_math=False,
         )
-        down += _lines(text) * _LINE * 72 + 2
-
-
-def _lines(*texts: str) -> int:
-    return sum(text.count("\n") + 1 for text in texts)
-
-
-def _answer(finding: Finding) -> str:
-    return _wrapped(finding.raw or "(empty answer)", _ANSWER_LINES)
+        down += (text.count("\n") + 1) * _LINE + 2
 
 
 def _wrapped(text: str, most: int) -> str:

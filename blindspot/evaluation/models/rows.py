@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from io import BytesIO
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -13,10 +14,55 @@ from torch import Tensor
 from transformers import BatchFeature
 
 from blindspot.errors import UserError
+from blindspot.evaluation.adapters import Adapter
 from blindspot.evaluation.base import Asked, Reply
-from blindspot.evaluation.families import Family
 from blindspot.model import images
 from blindspot.model.encoding import ends_apart
+
+
+def groups(asked: Sequence[Asked], share: bool = True) -> list[list[Asked]]:
+    """The questions, those about the same pictures together, in the order in which pictures first appear.
+
+    Args:
+        asked: the questions.
+        share: False: every question by itself.
+    """
+    found: dict[tuple[str, ...] | str, list[Asked]] = {}
+    for one in asked:
+        key = one.picture_keys if share and one.pictures and one.picture_keys else one.id
+        found.setdefault(key, []).append(one)
+    return list(found.values())
+
+
+def batches(asked: Sequence[Asked], size: int, share: bool = True) -> list[list[Asked]]:
+    """The questions in batches of whole groups, the longest first, so that what does not fit in memory shows early.
+
+    A batch has at most ``size`` questions, or is one group that has more.
+
+    Args:
+        asked: the questions.
+        size: of a batch.
+        share: see `groups`.
+    """
+    made: list[list[Asked]] = []
+    for group in sorted(groups(asked, share), key=_length, reverse=True):
+        if made and len(made[-1]) + len(group) <= size:
+            made[-1] += group
+        else:
+            made.append([*group])
+    return made
+
+
+def pieces(count: int, most: int) -> list[slice]:
+    """``count`` things in as few pieces of at most ``most`` as it takes, of sizes that differ by one at most."""
+    number = -(-count // most)
+    edges = [count * piece // number for piece in range(number + 1)] if number else [0]
+    return [slice(start, end) for start, end in pairwise(edges)]
+
+
+def _length(group: Sequence[Asked]) -> tuple[int, int]:
+    """Pictures, then characters of the longest prompt."""
+    return len(group[0].pictures), max(len(str(one.prompt)) for one in group)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,11 +135,11 @@ class RowMaker:
     Args:
         model: whose config names the placeholder of pictures.
         processor: of the model.
-        family: how the model is asked.
+        adapter: how the model is asked.
     """
 
-    def __init__(self, model: Any, processor: Any, family: Family) -> None:
-        self._processor, self._family = processor, family
+    def __init__(self, model: Any, processor: Any, adapter: Adapter) -> None:
+        self._processor, self._adapter = processor, adapter
         self._tokenizer = processor.tokenizer
         text_config = model.config.get_text_config()
         self._longest = getattr(text_config, "max_position_embeddings", None) or 2**30
@@ -122,10 +168,10 @@ class RowMaker:
     def _row(
         self, asked: Asked, processor: Any, pictures: Sequence[Image.Image], media: Mapping[str, Tensor] | None
     ) -> Row:
-        if asked.options and self._family.generate is not None:
+        if asked.options and self._adapter.generate is not None:
             raise UserError("a model with code of its own to generate gives no likelihoods")
-        text = self._family.render(processor, asked.prompt)
-        inputs = dict(self._family.inputs(processor, [text], [pictures]))
+        text = self._adapter.render(processor, asked.prompt)
+        inputs = dict(self._adapter.inputs(processor, [text], [pictures]))
         ids = tuple(inputs.pop("input_ids")[0].tolist())
         if not inputs.pop("attention_mask", torch.ones(1)).all():
             raise UserError("the processor pads a prompt that stands alone")

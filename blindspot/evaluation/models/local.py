@@ -11,15 +11,13 @@ import torch
 import transformers
 from torch import Tensor
 
-from blindspot.evaluation.answerers import decoding, whole
-from blindspot.evaluation.answerers.batching import batches, groups, pieces
-from blindspot.evaluation.answerers.decoding import Said
-from blindspot.evaluation.answerers.prefix import begin, prefixes
-from blindspot.evaluation.answerers.probe import objection
-from blindspot.evaluation.answerers.rows import Row, RowMaker
-from blindspot.evaluation.answerers.settings import settings_of
+from blindspot.evaluation.adapters import Adapter, adapter_of
 from blindspot.evaluation.base import Asked, Reply
-from blindspot.evaluation.families import Family, family_of
+from blindspot.evaluation.models import decoding
+from blindspot.evaluation.models.decoding import Said, settings_of
+from blindspot.evaluation.models.prefix import begin, prefixes
+from blindspot.evaluation.models.probe import objection
+from blindspot.evaluation.models.rows import Row, RowMaker, batches, groups, pieces
 
 
 class LocalAnswerer:
@@ -31,7 +29,7 @@ class LocalAnswerer:
     Args:
         model: on its device, unless ``device`` names another.
         processor: of the model.
-        family: how it is asked; by default that of its config.
+        adapter: how it is asked; by default that of its config.
         batch: most questions at a time at first; halved whenever memory runs out.
         share: False: run every prompt whole, by ``generate``.
         device: to move the model to.
@@ -44,16 +42,16 @@ class LocalAnswerer:
         self,
         model: Any,
         processor: Any,
-        family: Family | None = None,
+        adapter: Adapter | None = None,
         batch: int = 32,
         share: bool = True,
         device: torch.device | str | None = None,
     ) -> None:
         self._model = model.eval() if device is None else model.eval().to(device)
         self._processor, self.batch, self._share = processor, batch, share
-        self._family = family or family_of(model.config)
-        self._settings = settings_of(model, processor, self._family)
-        self._maker = RowMaker(model, processor, self._family)
+        self._adapter = adapter or adapter_of(model.config.model_type)
+        self._settings = settings_of(model, processor, self._adapter)
+        self._maker = RowMaker(model, processor, self._adapter)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -68,12 +66,12 @@ class LocalAnswerer:
             "model": name_of(model),
             "model_type": model.config.model_type,
             "weights_sha256": weights_sha256(model),
-            "family": self._family.name,
+            "family": self._adapter.name,
             "dtype": str(model.dtype).removeprefix("torch."),
             "device": model.device.type,
             "attention": model.config._attn_implementation,
-            "generation": {**self._family.generation, "eos_token_id": sorted(self._settings.ends)},
-            "image_bounds": dict(self._family.bounds),
+            "generation": {**self._adapter.generation, "eos_token_id": sorted(self._settings.ends)},
+            "image_bounds": dict(self._adapter.bounds),
             "pictures": "once for their questions" if self._shares else f"for every question: {self._objection}",
             "transformers": transformers.__version__,
         }
@@ -95,7 +93,7 @@ class LocalAnswerer:
 
     def one_by_one(self) -> "LocalAnswerer":
         """The same model, asked one question at a time through ``generate``."""
-        return LocalAnswerer(self._model, self._processor, self._family, batch=1, share=False)
+        return LocalAnswerer(self._model, self._processor, self._adapter, batch=1, share=False)
 
     def _give_way(self, left: list[Asked], waiting: list[list[Asked]], alone: bool) -> Iterator[Reply]:
         """Put questions back, and make smaller batches of all that waits; or give up one that stood alone."""
@@ -156,9 +154,9 @@ class LocalAnswerer:
         """Replies to rows whose prompts run whole."""
         for row in rows:
             if row.options:
-                yield _likeliest(row, whole.likelihood(self._model, row, self._settings))
-        for some in whole.alike([row for row in rows if not row.options], 1 if self._family.alone else self.batch):
-            for said in whole.generate(self._model, some, self._settings):
+                yield _likeliest(row, decoding.likelihood(self._model, row, self._settings))
+        for some in decoding.alike([row for row in rows if not row.options], 1 if self._adapter.alone else self.batch):
+            for said in decoding.generate(self._model, some, self._settings):
                 yield self._reply(some[said.row], said)
 
     def _reply(self, row: Row, said: Said) -> Reply:
