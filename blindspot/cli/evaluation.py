@@ -131,9 +131,9 @@ def evaluate(
       [cyan]blindspot evaluate answers.jsonl --recorded --benchmarks vsr[/cyan]
     """
     from blindspot.benchmarks.boxes import CONVENTIONS
-    from blindspot.benchmarks.download import data_root
     from blindspot.benchmarks.registry import select
     from blindspot.benchmarks.scoring import profile as scoring_profile
+    from blindspot.benchmarks.sources.download import data_root
     from blindspot.evaluation import prompts as prompt_profiles
     from blindspot.evaluation import run
     from blindspot.evaluation.boxes import asking_for_boxes, with_form

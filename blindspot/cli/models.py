@@ -47,7 +47,8 @@ def ask(
     answers: list[tuple[str, str]] = []
     for model, name in zip(models, names(models), strict=True):
         subject = open_subject(model, name, trust_remote_code)
-        answers.append((name, _harmless(subject.ask(image, question).raw)))
+        lines = subject.ask(image, question).raw.splitlines()  # which stay, without what moves a terminal's cursor
+        answers.append((name, "\n".join(clean(line, len(line)) for line in lines)))
     if len(answers) == 1:
         print(answers[0][1])
         return
@@ -55,11 +56,6 @@ def ask(
     for name, answer in answers:
         table.add_row(Text(name), Text(answer or "(empty answer)"))
     Console().print(table)
-
-
-def _harmless(answer: str) -> str:
-    """An answer without what moves a terminal's cursor; its lines stay."""
-    return "\n".join(clean(line, len(line)) for line in answer.splitlines())
 
 
 def export(

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blindspot.benchmarks.download import data_root
 from blindspot.benchmarks.registry import select
 from blindspot.benchmarks.scoring import Scored, profile
+from blindspot.benchmarks.sources.download import data_root
 from blindspot.connectors import ConnectorSpec
 from blindspot.errors import UserError
 from blindspot.evaluation import run as evaluation

@@ -219,7 +219,7 @@ def test_smolvlm_answers_open_questions_of_mmmu_without_a_lead() -> None:
 def test_every_family_has_a_profile_and_unknown_names_are_said() -> None:
     assert {family.prompts for family in ADAPTERS.values()} <= set(PROFILES)
     assert {family.name for family in ADAPTERS.values()} - set(PROFILES) == {"generic"}
-    with pytest.raises(UserError, match="did you mean 'paligemma'"):
+    with pytest.raises(UserError, match='did you mean "paligemma"'):
         profile("paligema")
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from blindspot.evaluation.base import PICTURE, Asked, Prompt, Reply
 from blindspot.evaluation.models import api
 from blindspot.evaluation.serving import completion, request
-from blindspot.evaluation.serving.refusal import Refusal
+from blindspot.evaluation.serving.completion import Refusal
 
 
 def png(width: int = 3, height: int = 2) -> bytes:
@@ -27,8 +27,11 @@ def url(content: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
+HELLO = [{"role": "user", "content": "hello"}]
+
+
 def body(**fields: Any) -> dict[str, Any]:
-    return {"model": "toy", "messages": [{"role": "user", "content": "hello"}], **fields}
+    return {"model": "toy", "messages": HELLO, **fields}
 
 
 def shown(*parts: Any) -> dict[str, Any]:
@@ -118,6 +121,7 @@ def test_what_changes_nothing_is_taken() -> None:
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": 1}]}]}, 400, "of type text"),
         ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, 400, "of type text"),
         ({"messages": [{"role": "user", "content": "see <image>"}]}, 400, "send pictures as image_url"),
+        ({"messages": [{"role": "system", "content": [{"type": "image_url"}]}, *HELLO]}, 400, "pictures belong to"),
     ],
 )
 def test_what_is_not_done_is_refused(fields: dict[str, Any], status: int, message: str) -> None:

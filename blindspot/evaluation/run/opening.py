@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from blindspot.benchmarks.base import Benchmark, Collection
-from blindspot.benchmarks.download import UNFINISHED, locate
+from blindspot.benchmarks.sources.download import UNFINISHED, locate
 from blindspot.errors import UserError, one_of
 from blindspot.evaluation.adapters import ADAPTERS, recognise
 from blindspot.evaluation.base import Answerer, Asked, Prompt

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from types import FrameType
 from typing import Any
 
 import torch
@@ -77,11 +76,7 @@ class KnownWords:
 @contextmanager
 def _interrupted_by(number: int) -> Iterator[None]:
     """Treat a signal as Ctrl-C."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(number, interrupt)
+    before = signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:

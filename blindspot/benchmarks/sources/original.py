@@ -4,37 +4,22 @@ import csv
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path, PurePath
 from typing import Any
 
 from blindspot import files
-from blindspot.benchmarks.forms.table import Pictures, Row, Table, digest
+from blindspot.benchmarks.sources.table import Pictures, Row, Table, table
 from blindspot.errors import UserError
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 
 
-@dataclass(frozen=True, slots=True)
-class FileImages:
-    """Pictures that are files."""
-
-    paths: tuple[Path, ...]
-
-    def read(self, key: int) -> bytes:
-        """The bytes of the file.
-
-        Raises:
-            UserError: if it cannot be read.
-        """
-        try:
-            return self.paths[key].read_bytes()
-        except OSError as error:
-            raise UserError(f"cannot read the picture {self.paths[key]}: {error.strerror or error}") from error
-
-    def __len__(self) -> int:
-        return len(self.paths)
+def _picture(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read the picture {path}: {error.strerror or error}") from error
 
 
 def read_json(path: Path) -> Any:
@@ -71,7 +56,16 @@ def is_rows(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(row, dict) for row in value)
 
 
-def table(
+def reader(
+    picture: Callable[[Mapping[str, Any]], Any],
+    where: str,
+    rows: Callable[[Path], Sequence[Mapping[str, Any]]] | None = None,
+) -> Callable[[Sequence[Path]], Table]:
+    """Read one file of rows, by `read_rows` if nothing else is given, with its pictures as `with_pictures` does."""
+    return lambda paths: with_pictures(paths[0], (rows or read_rows)(paths[0]), picture, where)
+
+
+def with_pictures(
     source: Path, rows: Sequence[Mapping[str, Any]], picture: Callable[[Mapping[str, Any]], Any], where: str
 ) -> Table:
     """Rows with pictures that are files at or below the folder of ``source``.
@@ -87,14 +81,13 @@ def table(
     """
     names = [str(picture(row)) for row in rows]
     paths = _located(source.parent, set(names), where)
-    pictures = Pictures()
+    pictures = Pictures(_picture)
     keys = {name: pictures.key(files.sha256_file(path), path) for name, path in sorted(paths.items())}
     found = [
-        Row(f"{source}: row {number}", number, row, (keys[name],))
-        for number, (row, name) in enumerate(zip(rows, names, strict=True), start=1)
+        Row(source, number, row, (keys[name],)) for number, (row, name) in enumerate(zip(rows, names, strict=True), 1)
     ]
     try:
-        return Table(source, found, FileImages(tuple(pictures.places)), digest(found, pictures.digests))
+        return table(source, found, pictures)
     except UnicodeEncodeError as error:  # JSON can spell half a character
         raise UserError(f"{source}: a text cannot be written in UTF-8 ({error}); get the file again") from error
 

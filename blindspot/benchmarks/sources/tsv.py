@@ -1,20 +1,22 @@
 """VLMEvalKit's TSV: one row a question, pictures as base64 text, in files of up to several gigabytes.
 
-The file is read once, a line at a time. Of a picture only its place in the file is kept; the bytes are decoded again
-when they are asked for.
+The file is mapped and read once. Of a picture only its place in the file is kept; the bytes are decoded again when they
+are asked for. (`pyarrow.csv` reads the same texts, but says of no cell where it lies, so it would hold the pictures.)
 """
 
 import base64
 import hashlib
 import re
 import string
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import NamedTuple
 
 from blindspot.benchmarks.base import Source
-from blindspot.benchmarks.forms.table import Pictures, Row, Table, digest
+from blindspot.benchmarks.sources.table import Pictures, Row, Table, table
 from blindspot.errors import UserError
 from blindspot.question import Question
 
@@ -22,6 +24,7 @@ LONGEST_REFERENCE = 64
 """VLMEvalKit's limit: a shorter image cell is the index of the row that holds the picture."""
 
 _ALPHABET = (string.ascii_letters + string.digits + "+/").encode()
+_CELL = re.compile(rb'(?:"((?:[^"]++|"")*+)"([^\t\n]*+)|(?!")([^\t\n]*+))(\t|\n|\Z)')
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=]{2,}")
 
 
@@ -37,38 +40,21 @@ class Cell(NamedTuple):
         return raw.decode("utf-8")
 
 
-class Span(NamedTuple):
-    """Base64 text in the file."""
+def _picture(path: Path, place: tuple[int, int]) -> bytes:
+    """The bytes of the image file that base64 text stands for, which lies at an offset and has a length.
 
-    offset: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
-class TsvImages:
-    """Pictures inside a TSV."""
-
-    path: Path
-    spans: tuple[Span, ...]
-
-    def read(self, key: int) -> bytes:
-        """The bytes of the image file that the base64 text stands for.
-
-        Raises:
-            UserError: if the TSV cannot be read, or has changed since its rows were.
-        """
-        span = self.spans[key]
-        try:
-            with self.path.open("rb") as handle:
-                handle.seek(span.offset)
-                return _decoded(handle.read(span.length))
-        except OSError as error:
-            raise UserError(f"cannot read {self.path}: {error.strerror or error}") from error
-        except ValueError as error:  # binascii.Error is one
-            raise UserError(f"{self.path} changed while it was in use; start again") from error
-
-    def __len__(self) -> int:
-        return len(self.spans)
+    Raises:
+        UserError: if the TSV cannot be read, or has changed since its rows were.
+    """
+    offset, length = place
+    try:
+        with path.open("rb") as handle:
+            handle.seek(offset)
+            return base64.b64decode(b"".join(handle.read(length).split()), validate=True)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:  # binascii.Error is one
+        raise UserError(f"{path} changed while it was in use; start again") from error
 
 
 def source(
@@ -89,12 +75,12 @@ def source(
         keep: whether a row belongs to the benchmark.
     """
 
-    def table(paths: Sequence[Path]) -> Table:
+    def kept(paths: Sequence[Path]) -> Table:
         whole = read(paths[0], *needed)
         return replace(whole, rows=list(filter(keep, whole.rows)))
 
     url = f"https://opencompass.openxlab.space/utils/VLMEval/{name}"
-    return Source("tsv", table, question, None, (url,), {name: md5}, counts, (name,), notes=notes)
+    return Source("tsv", kept, question, None, (url,), {name: md5}, counts, (name,), notes=notes)
 
 
 def read(path: Path, *needed: str) -> Table:
@@ -110,12 +96,15 @@ def read(path: Path, *needed: str) -> Table:
     """
     try:
         with path.open("rb") as handle:
-            return _read(path, handle, ["index", "question", "answer", *needed, "image"])
+            content = mmap(handle.fileno(), 0, access=ACCESS_READ) if path.stat().st_size else b""
+            return _read(path, cells(content), ["index", "question", "answer", *needed, "image"])
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; get the file again") from error
 
 
-def cells(lines: Iterable[bytes]) -> Iterator[list[Cell]]:
+def cells(content: bytes | mmap) -> Iterator[list[Cell]]:
     """The cells of each row of a tab-separated file, as `csv` and pandas read it.
 
     A cell that begins with a quote ends at the next single one; tabs, line breaks and doubled quotes before it belong
@@ -125,51 +114,23 @@ def cells(lines: Iterable[bytes]) -> Iterator[list[Cell]]:
         ValueError: if the file ends inside quotes.
     """
     row: list[Cell] = []
-    open_at, held = -1, []
-    start = 0
-    for line in lines:
-        position = 0
-        ended = False
-        while not ended:
-            if open_at < 0 and line[position : position + 1] == b'"':
-                position += 1
-                open_at = start + position
-            if open_at >= 0:
-                close = _closing(line, position)
-                held.append(line[position:close])
-                if close == len(line):
-                    break
-                row.append(Cell(open_at, b"".join(held), True))
-                open_at, held = -1, []
-                position = close + 1
-            tab = line.find(b"\t", position)
-            ended = tab < 0
-            rest = line[position:].rstrip(b"\r\n") if ended else line[position:tab]
-            if position == 0 or line[position - 1 : position] == b"\t":
-                row.append(Cell(start + position, rest, False))
-            elif rest:  # text after a closing quote: csv takes it as part of the cell
-                row[-1] = Cell(row[-1].offset, row[-1].raw + rest, True)
-            position = tab + 1
-        start += len(line)
-        if ended:
+    end = 0
+    for match in _CELL.finditer(content):
+        if match.start() != end:
+            raise ValueError("the file ends inside a quoted cell")
+        end = match.end()
+        quoted, behind, plain, separator = match.groups()
+        rest = behind if plain is None else plain  # text after a closing quote: csv takes it as part of the cell
+        if separator != b"\t":
+            rest = rest.rstrip(b"\r")
+        row.append(Cell(match.start(3), rest, False) if quoted is None else Cell(match.start(1), quoted + rest, True))
+        if separator != b"\t":
             if len(row) > 1 or row[0].raw or row[0].quoted:
                 yield row
             row = []
-    if open_at >= 0:
-        raise ValueError("the file ends inside a quoted cell")
 
 
-def _closing(line: bytes, position: int) -> int:
-    """Index of the quote that ends a cell, or the length of the line if none does."""
-    while (quote := line.find(b'"', position)) >= 0:
-        if line[quote + 1 : quote + 2] != b'"':
-            return quote
-        position = quote + 2
-    return len(line)
-
-
-def _read(path: Path, lines: Iterable[bytes], needed: list[str]) -> Table:
-    rows = _checked(path, cells(lines))
+def _read(path: Path, rows: Iterator[list[Cell]], needed: list[str]) -> Table:
     try:
         header = [cell.text().removeprefix("\ufeff") for cell in next(rows, [])]
     except UnicodeDecodeError as error:
@@ -179,7 +140,7 @@ def _read(path: Path, lines: Iterable[bytes], needed: list[str]) -> Table:
             f"{path}: no column {', '.join(absent)} (columns: {', '.join(header) or 'none'}); "
             "expected is VLMEvalKit's TSV of this benchmark"
         )
-    pictures = Pictures()
+    pictures = Pictures(partial(_picture, path))
     texts: list[dict[str, str]] = []
     images: list[tuple[int, ...] | str] = []
     for number, row in enumerate(rows, start=1):
@@ -196,34 +157,21 @@ def _read(path: Path, lines: Iterable[bytes], needed: list[str]) -> Table:
         except ValueError as error:
             raise UserError(f"{place}: its image is not base64 text ({error}); get the file again") from error
     keys = _followed(path, [text["index"] for text in texts], images)
-    found = [
-        Row(f"{path}: row {number}", number, text, key)
-        for number, (text, key) in enumerate(zip(texts, keys, strict=True), start=1)
-    ]
-    return Table(path, found, TsvImages(path, tuple(pictures.places)), digest(found, pictures.digests))
-
-
-def _checked(path: Path, rows: Iterator[list[Cell]]) -> Iterator[list[Cell]]:
-    try:
-        yield from rows
-    except ValueError as error:
-        raise UserError(f"{path}: {error}; get the file again") from error
+    found = [Row(path, number, text, key) for number, (text, key) in enumerate(zip(texts, keys, strict=True), start=1)]
+    return table(path, found, pictures)
 
 
 def _images(cell: Cell, pictures: Pictures) -> tuple[int, ...] | str:
     """Keys of the pictures of a cell, or the index of the row that has them."""
     if len(cell.raw) <= LONGEST_REFERENCE:
         return cell.text().strip()
-    if cell.raw.lstrip()[:1] == b"[":
-        spans = [Span(cell.offset + match.start(), len(match[0])) for match in _BASE64.finditer(cell.raw)]
-    else:
-        spans = [Span(cell.offset, len(cell.raw))]
+    listed = cell.raw.lstrip().startswith(b"[")
+    places = [match.span() for match in _BASE64.finditer(cell.raw)] if listed else [(0, len(cell.raw))]
     keys: list[int] = []
-    for span in spans:
-        begin = span.offset - cell.offset
-        text = cell.raw[begin : begin + span.length]
+    for begin, end in places:
+        text = cell.raw[begin:end]
         _refuse_other_than_base64(text)
-        keys.append(pictures.key(hashlib.sha256(text).hexdigest(), span))
+        keys.append(pictures.key(hashlib.sha256(text).hexdigest(), (cell.offset + begin, end - begin)))
     return tuple(keys)
 
 
@@ -253,7 +201,3 @@ def _followed(path: Path, indices: list[str], images: list[tuple[int, ...] | str
             "and no row of that index holds one; get the file again"
         )
     return followed
-
-
-def _decoded(text: bytes) -> bytes:
-    return base64.b64decode(b"".join(text.split()), validate=True)

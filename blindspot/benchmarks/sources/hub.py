@@ -6,13 +6,12 @@ by decoding its whole row group. Arrow files are mapped into memory as they are.
 
 import hashlib
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blindspot.benchmarks.base import Source
-from blindspot.benchmarks.forms.table import Pictures, Row, Table, digest
+from blindspot.benchmarks.sources.table import Pictures, Row, Table, table
 from blindspot.errors import UserError
 from blindspot.question import Question
 
@@ -20,20 +19,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-@dataclass(frozen=True, slots=True)
-class ArrowImages:
-    """Pictures in columns of a memory-mapped table: ``places`` are column, row, and position in a list of pictures."""
-
-    table: "pa.Table"
-    places: tuple[tuple[str, int, int], ...]
-
-    def read(self, key: int) -> bytes:
-        """The bytes of the image file as they were published."""
-        column, row, position = self.places[key]
-        return _contents(self.table.column(column)[row].as_py())[position]
-
-    def __len__(self) -> int:
-        return len(self.places)
+def _picture(table: "pa.Table", place: tuple[str, int, int]) -> bytes:
+    """The bytes of the image file in a column, a row, and a position in a list of pictures."""
+    column, row, position = place
+    return _contents(table.column(column)[row].as_py())[position]
 
 
 def read(
@@ -55,18 +44,18 @@ def read(
     Raises:
         UserError: if a file or a column is missing or broken, or a row has no picture.
     """
-    table = load(paths, [*needed, *images[:1]], [*optional, *images[1:]])
+    held = load(paths, [*needed, *images[:1]], [*optional, *images[1:]])
     folder = paths[0].parent
-    columns = [name for name in images if name in table.column_names]
+    columns = [name for name in images if name in held.column_names]
     texts = {
         number: cells
-        for number, cells in enumerate(table.drop_columns(columns).to_pylist(), start=1)
+        for number, cells in enumerate(held.drop_columns(columns).to_pylist(), start=1)
         if keep is None or keep(cells)
     }
-    pictures = Pictures()
+    pictures = Pictures(partial(_picture, held))
     own: dict[int, tuple[int, ...]] = dict.fromkeys(texts, ())
     for column in columns:
-        for number, position, content in _pictures(table.column(column), own):
+        for number, position, content in _pictures(held.column(column), own):
             key = pictures.key(hashlib.sha256(content).hexdigest(), (column, number - 1, position))
             own[number] = (*own[number], key)
     if absent := [number for number, keys in own.items() if not keys]:
@@ -74,8 +63,7 @@ def read(
             f"{folder}: {len(absent):,} of {len(own):,} rows have no picture, the first is row {absent[0]}; "
             "get the data set again"
         )
-    rows = [Row(f"{folder}: row {number}", number, cells, own[number]) for number, cells in texts.items()]
-    return Table(folder, rows, ArrowImages(table, tuple(pictures.places)), digest(rows, pictures.digests))
+    return table(folder, [Row(folder, number, cells, own[number]) for number, cells in texts.items()], pictures)
 
 
 def load(paths: Sequence[Path], needed: Sequence[str], optional: Sequence[str] = ()) -> "pa.Table":
@@ -85,47 +73,29 @@ def load(paths: Sequence[Path], needed: Sequence[str], optional: Sequence[str] =
         UserError: if a file or a needed column is missing or broken.
     """
     import pyarrow as pa
-
-    for path in paths:
-        names = _names(path)
-        if absent := [name for name in needed if name not in names]:
-            raise UserError(
-                f"{path}: no column {', '.join(absent)} (columns: {', '.join(names)}); "
-                "is this the data set that `blindspot benchmarks` names?"
-            )
-    columns = [name for name in _names(paths[0]) if name in {*needed, *optional}]
-    try:
-        if paths[0].suffix == ".parquet":
-            return _converted(paths, columns)
-        return pa.concat_tables(
-            pa.ipc.open_stream(pa.memory_map(str(path))).read_all().select(columns) for path in paths
-        )
-    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-        raise UserError(f"cannot read {paths[0].parent}: {error}; get the data set again") from error
-
-
-def _names(path: Path) -> list[str]:
-    import pyarrow as pa
     import pyarrow.parquet as pq
+    from datasets import Dataset
+    from datasets.exceptions import DatasetsError
 
+    parquet, held = paths[0].suffix == ".parquet", []
+    path, columns = paths[0], []
     try:
-        if path.suffix == ".parquet":
-            return pq.read_schema(path).names
-        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
-            return stream.schema.names
-    except (OSError, pa.ArrowException) as error:
+        for path in paths:
+            if not parquet:
+                held.append(pa.ipc.open_stream(pa.memory_map(str(path))).read_all())
+            names = pq.read_schema(path).names if parquet else held[-1].column_names
+            if absent := [name for name in needed if name not in names]:
+                raise UserError(
+                    f"{path}: no column {', '.join(absent)} (columns: {', '.join(names)}); "
+                    "is this the data set that `blindspot benchmarks` names?"
+                )
+            columns = columns or [name for name in names if name in {*needed, *optional}]
+        if parquet:
+            data: Any = Dataset.from_parquet(list(map(str, paths)), columns=columns)
+            held = [data.data.table]
+        return pa.concat_tables(each.select(columns) for each in held)
+    except (OSError, KeyError, ValueError, pa.ArrowException, DatasetsError) as error:
         raise UserError(f"cannot read {path}: {error}; get the data set again") from error
-
-
-def _converted(paths: Sequence[Path], columns: list[str]) -> "pa.Table":
-    """Parquet files as one memory-mapped table, out of the cache of `datasets`."""
-    from datasets import Dataset, exceptions
-
-    try:
-        made = Dataset.from_parquet([str(path) for path in paths], columns=columns)
-    except exceptions.DatasetsError as error:
-        raise ValueError(error) from error
-    return made.data.table.select(columns)  # pyright: ignore[reportAttributeAccessIssue]  (no split: one data set)
 
 
 def _pictures(column: "pa.ChunkedArray", rows: Container[int]) -> Iterator[tuple[int, int, bytes]]:
@@ -177,5 +147,5 @@ def source(
     folder = f"{configuration}/" if configuration else ""
     # As huggingface_hub matches: * passes over slashes.
     files = (f"{folder}{split}*.parquet", f"{folder}*/{split}*.parquet")
-    table = partial(read, needed=needed, optional=optional, images=images, keep=keep)
-    return Source("hub", table, question, repository, files, counts=counts, marks=marks(split, configuration))
+    reading = partial(read, needed=needed, optional=optional, images=images, keep=keep)
+    return Source("hub", reading, question, repository, files, counts=counts, marks=marks(split, configuration))

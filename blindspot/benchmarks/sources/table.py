@@ -1,9 +1,11 @@
 """What every form is read into: rows of cells, each with its pictures."""
 
+import ast
 import re
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any, Protocol
 
 from blindspot import files
@@ -29,16 +31,21 @@ class Row:
     """A row of a published file.
 
     Attributes:
-        place: file and number, for messages.
+        source: its file or folder.
         number: of the row in its file, from 1.
         cells: by column; text in files of text, else what the file's type gives.
         images: keys of its pictures, in order.
     """
 
-    place: str
+    source: Path
     number: int
     cells: Mapping[str, Any]
     images: tuple[int, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """File and number, for messages."""
+        return f"{self.source}: row {self.number}"
 
     def find(self, *columns: str) -> str | None:
         """The first of the columns that is there and not empty, as it is written; None if there is none."""
@@ -73,6 +80,62 @@ class Row:
             raise self.error(f"{columns[0]} is {text[:40]!r}, not a whole number")
         return int(match[1])
 
+    def lettered(self) -> tuple[str, ...]:
+        """The options in columns ``A``, ``B``, ... up to the first empty one.
+
+        Raises:
+            UserError: if there are fewer than two, or an option follows an empty one.
+        """
+        options = [self.find(letter) for letter in ascii_uppercase]
+        count = options.index(None) if None in options else len(options)
+        if count < 2 or any(options[count:]):
+            there = ", ".join(letter for letter, option in zip(ascii_uppercase, options, strict=True) if option)
+            raise self.error(f"options {there or 'none'}: expected are A, B and so on without a gap")
+        return tuple(option for option in options[:count] if option is not None)
+
+    def letter(self, column: str) -> str:
+        """A gold letter, written ``B``, ``(B)``, ``(b)`` or ``B.``."""
+        text = self.text(column).strip()
+        match = re.fullmatch(r"\(?([A-Za-z])[).]?", text)
+        if match is None:
+            raise self.error(f"the gold answer {text[:40]!r} is not the letter of an option")
+        return match[1].upper()
+
+    def yes_no(self, column: str) -> str:
+        """``Yes`` or ``No``, however it is written."""
+        text = self.text(column).strip().lower()
+        known = {"yes": "Yes", "no": "No", "1": "Yes", "0": "No", "true": "Yes", "false": "No"}
+        if text not in known:
+            raise self.error(f"the gold answer {text[:40]!r} is neither yes nor no")
+        return known[text]
+
+    def strings(self, column: str) -> list[str]:
+        """A list of texts: a list, or one written as Python or JSON.
+
+        Raises:
+            UserError: if it is not one.
+        """
+        value: Any = self.cells.get(column)
+        if isinstance(value, str):
+            try:
+                value = ast.literal_eval(value)
+            except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
+                raise self.error(f"{column} is not a list ({value[:40]!r})") from error
+        if not isinstance(value, list | tuple):
+            raise self.error(f"{column} is not a list")
+        return [str(item) for item in value]
+
+    @property
+    def asked(self) -> str:
+        """The question of a TSV, after its hint where it has one."""
+        hint, question = self.find("hint"), self.text("question")
+        return question if hint is None else f"{hint}\n{question}"
+
+    @property
+    def cluster(self) -> str:
+        """The label that questions about the same pictures share."""
+        return "-".join(map(str, self.images))
+
     def error(self, what: str) -> UserError:
         """The message that names this row."""
         return UserError(f"{self.place}: {what}")
@@ -99,18 +162,22 @@ class Table:
         return replace(self, rows=rows, digest=digest(rows, [self.digest]))
 
 
-@dataclass(slots=True)
 class Pictures:
-    """Keys of pictures: those written alike share one, so that a model sees a picture once for all its questions.
+    """The pictures of a published form: those written alike share a key, so that a model sees one for all questions.
+
+    Args:
+        fetch: the bytes of the image file at a place; raises UserError if it cannot be read.
 
     Attributes:
-        places: where the picture of each key is, as the form's store understands it.
+        places: where the picture of each key is, as ``fetch`` understands it.
         digests: hex SHA-256 of its bytes, in a TSV of its base64 text.
     """
 
-    places: list[Any] = field(default_factory=list)
-    digests: list[str] = field(default_factory=list)
-    _keys: dict[Hashable, int] = field(default_factory=dict)
+    def __init__(self, fetch: Callable[[Any], bytes]) -> None:
+        self._fetch = fetch
+        self.places: list[Any] = []
+        self.digests: list[str] = []
+        self._keys: dict[str, int] = {}
 
     def key(self, digest: str, place: Any) -> int:
         """The key of the picture with this SHA-256, new if that is."""
@@ -119,6 +186,18 @@ class Pictures:
             self.places.append(place)
             self.digests.append(digest)
         return found
+
+    def read(self, key: int) -> bytes:
+        """As `Images.read`."""
+        return self._fetch(self.places[key])
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+def table(source: Path, rows: Sequence[Row], pictures: Pictures) -> Table:
+    """A form that has been read."""
+    return Table(source, rows, pictures, digest(rows, pictures.digests))
 
 
 def digest(rows: Sequence[Row], pictures: Sequence[str]) -> str:
