@@ -115,11 +115,11 @@ def by_generate(model: Any, processor: LlavaProcessor, batch: int) -> Side:
     @torch.no_grad()
     def answer(asked: Sequence[Asked]) -> Answers:
         answers: Answers = {}
-        ordered = sorted(asked, key=lambda one: len(one.prompt.text or ""))
+        ordered = sorted(asked, key=lambda one: len(str(one.prompt)))
         for start in range(0, len(ordered), batch):
             some = ordered[start : start + batch]
             pictures = [open_picture(one.pictures[0]) for one in some]
-            texts = [one.prompt.text for one in some]
+            texts = [str(one.prompt) for one in some]
             inputs = processor(images=pictures, text=texts, padding=True, return_tensors="pt")  # pyright: ignore
             out_bl = model.generate(**inputs, max_new_tokens=LONGEST, do_sample=False)
             said = processor.batch_decode(out_bl[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
