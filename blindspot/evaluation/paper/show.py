@@ -45,7 +45,7 @@ def _scores(found: Report, role: str, width: int) -> Iterator[Table]:
         scale = column["scale"]
         half = max((row["high"] - row["low"]) / 2 for row in rows)
         cells = (number(column["chance"], scale), number(half, scale), *(row["printed"] for row in rows))
-        lines.append([*map(Text, (_label(column), str(column["n"]), *cells))])
+        lines.append([_label(column), str(column["n"]), *cells])
     return pieces(("", "n", "chance", "±", *map(_short, models)), lines, width, repeated=4)
 
 
@@ -55,7 +55,7 @@ def _corrected(found: Report, width: int) -> Iterator[Table]:
     for column in found["columns"]:
         if column["chance"] is not None:
             values = (_row(found, model, column)["chance_corrected"] for model in models)
-            lines.append([Text(_label(column)), *(Text(number(value)) for value in values)])
+            lines.append([_label(column), *map(number, values)])
     return pieces(("", *map(_short, models)), lines, width)
 
 
@@ -70,7 +70,7 @@ def _differences(found: Report, width: int) -> Iterator[Table]:
             row = by_cell[variant, baseline, benchmark]
             text = signed(row["difference"], row["scale"]) + ("*" if row["significant"] else " ")
             cells.append(Text(text, style="bold" if row["significant"] else ""))
-        lines.append([Text(benchmark), *cells])
+        lines.append([benchmark, *cells])
     return pieces(("", *headers), lines, width)
 
 

@@ -6,11 +6,13 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+Line = Sequence[str | Text]
+"""The cells of a row."""
 _LONGEST_LABEL = 34
 """Longer names of rows are folded; nothing else is."""
 
 
-def pieces(headers: Sequence[str], rows: Sequence[Sequence[Text]], width: int, repeated: int = 1) -> Iterator[Table]:
+def pieces(headers: Sequence[str], rows: Sequence[Line], width: int, repeated: int = 1) -> Iterator[Table]:
     """A table in as few pieces as its columns need, about equally many in each.
 
     Args:
@@ -19,7 +21,10 @@ def pieces(headers: Sequence[str], rows: Sequence[Sequence[Text]], width: int, r
         width: of the console.
         repeated: so many of the first columns are in every piece.
     """
-    cells = [[Text(header), *column] for header, *column in zip(headers, *rows, strict=True)]
+    cells = [
+        [Text(cell) if isinstance(cell, str) else cell for cell in column]
+        for column in zip(headers, *rows, strict=True)
+    ]
     widths = [max(line.cell_len for cell in column for line in cell.split(allow_blank=True)) for column in cells]
     widths[0] = min(widths[0], _LONGEST_LABEL)
     fixed, free = range(repeated), range(repeated, len(headers))

@@ -1,20 +1,21 @@
 """The scores of a run on the terminal, beside the paper's."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.benchmarks.scoring import HARNESS, KEEP, STRIP
 from blindspot.evaluation.paper import BASELINE, load
 from blindspot.evaluation.scores.answers import MEAN
+from blindspot.evaluation.scores.pieces import Line, pieces
 from blindspot.text import DASH, clean, number, points, span
 
 Scores = Mapping[str, Any]
+Lines = tuple[Sequence[str], Sequence[Line]]
+"""Headers of a table and its rows."""
 _MOST_OTHERS = 8
 """Metrics of a benchmark outside the paper's tables that are printed; ``scores.json`` holds all."""
 
@@ -25,16 +26,16 @@ def as_table(scores: Scores, console: Console, profiles_only: bool = False) -> N
     if not profiles_only:
         name, profile = clean(str(scores["run"]["name"])), clean(str(scores["profile"]))
         _heading(console, f"{name}, scored as {profile}, beside the paper's {BASELINE}")
-        console.print(_score_table(scores, paper))
+        _print(*_score_table(scores, paper), console)
         if missing := _missing(scores):
             console.print(_text(missing, "dim"))
         _heading(console, "What the numbers rest on")
-        console.print(_basis_table(scores))
+        _print(*_basis_table(scores), console)
         console.print(_text(_resolves(scores["method"]), "dim"))
         _heading(console, "How the answers look")
-        console.print(_habit_table(scores))
+        _print(*_habit_table(scores), console)
     _heading(console, "The same answers under every scoring profile")
-    console.print(profile_table(scores, paper))
+    _print(*profile_table(scores, paper), console)
     console.print(_text(PROFILES_DIFFER, "dim"))
     for line in _notes(scores):
         console.print(_text(f"Note: {line}", "dim"))
@@ -63,10 +64,11 @@ def shown_metrics(scores: Scores, others: int = 0) -> Iterator[tuple[str, str, M
             yield benchmark, name, metrics[name]
 
 
-def profile_table(scores: Scores, paper: Mapping[tuple[str, str], str]) -> Table:
+def profile_table(scores: Scores, paper: Mapping[tuple[str, str], str]) -> Lines:
     """Metrics by profiles, the paper's row last."""
     profiles = _profiles(scores)
-    table = _table("", *(name.replace("-20", "\n20").replace("-0.", "\n0.") for name in profiles), "paper")
+    headers = ("", *(name.replace("-20", "\n20").replace("-0.", "\n0.") for name in profiles), "paper")
+    lines: list[Line] = []
     previous = ""
     for benchmark, metric, found in shown_metrics(scores):
         sides = scores["benchmarks"][benchmark]["profiles"]
@@ -76,73 +78,82 @@ def profile_table(scores: Scores, paper: Mapping[tuple[str, str], str]) -> Table
             mark = "*" if side and side["headline"] == metric else ""
             cells.append(f"{number(side['metrics'][metric], found['scale'], found['most'])}{mark}" if side else DASH)
         label = _label(scores, benchmark, metric, previous)
-        table.add_row(_text(label), *map(_text, cells), _text(paper.get((benchmark, metric), "")))
+        lines.append([label, *cells, paper.get((benchmark, metric), "")])
         if "stripped" in found:
             without = (sides[name]["stripped"][metric] if name in sides else None for name in profiles)
             shown = (number(value, found["scale"], found["most"]) for value in without)
-            table.add_row(_text("  stripped", "dim"), *(_text(value, "dim") for value in shown), _text(""))
+            lines.append([_text("  stripped", "dim"), *(_text(value, "dim") for value in shown), ""])
         if metric in ("overall", MEAN.name):
             shares = (points(sides[name]["unparsed"]) if name in sides else DASH for name in profiles)
-            table.add_row(_text("  unreadable, %", "dim"), *(_text(share, "dim") for share in shares), _text(""))
+            lines.append([_text("  unreadable, %", "dim"), *(_text(share, "dim") for share in shares), ""])
         previous = benchmark
-    return table
+    return headers, lines
 
 
-def _score_table(scores: Scores, paper: Mapping[tuple[str, str], str]) -> Table:
+def _score_table(scores: Scores, paper: Mapping[tuple[str, str], str]) -> Lines:
     rows = list(shown_metrics(scores, _MOST_OTHERS))
     stripped = any("stripped" in found for _, _, found in rows)
-    table = _table("", "score", *(["stripped"] if stripped else ()), "95 %", "paper", "chance", "corrected", "n")
+    headers = ("", "score", *(["stripped"] if stripped else ()), "95 %", "paper", "chance", "corrected", "n")
+    lines: list[Line] = []
     previous = ""
     for benchmark, metric, found in rows:
         on = found["scale"], found["most"]
-        table.add_row(
-            _text(_label(scores, benchmark, metric, previous)),
-            _text(number(found["value"], *on) + ("~" if found["missing_terms"] and found["n"] else ""), "bold"),
-            *([_text(number(found["stripped"], *on) if "stripped" in found else "")] if stripped else ()),
-            _text(span(found["low"], found["high"], *on)),
-            _text(paper.get((benchmark, metric), "")),
-            _text(number(found["chance"], *on)),
-            _text(number(found["chance_corrected"])),
-            _text(str(found["n"])),
+        lines.append(
+            [
+                _label(scores, benchmark, metric, previous),
+                _text(number(found["value"], *on) + ("~" if found["missing_terms"] and found["n"] else ""), "bold"),
+                *([number(found["stripped"], *on) if "stripped" in found else ""] if stripped else ()),
+                span(found["low"], found["high"], *on),
+                paper.get((benchmark, metric), ""),
+                number(found["chance"], *on),
+                number(found["chance_corrected"]),
+                str(found["n"]),
+            ]
         )
         previous = benchmark
-    return table
+    return headers, lines
 
 
-def _basis_table(scores: Scores) -> Table:
-    table = _table("", "clusters", "interval", "SE", "resolves", "constant")
+def _basis_table(scores: Scores) -> Lines:
+    headers = ("", "clusters", "interval", "SE", "resolves", "constant")
+    lines: list[Line] = []
     previous = ""
     for benchmark, metric, found in shown_metrics(scores):
         on = found["scale"], found["most"]
         constant = DASH if found["constant"] is None else f"{number(found['constant'], *on)}"
         answer = "" if found["constant_answer"] is None else f" ({clean(found['constant_answer'], 12)})"
-        table.add_row(
-            _text(_label(scores, benchmark, metric, previous)),
-            _text(str(found["clusters"])),
-            _text(found["interval"]),
-            _text(number(found["error"], *on)),
-            _text(number(found["resolves"], *on)),
-            _text(constant + answer),
+        lines.append(
+            [
+                _label(scores, benchmark, metric, previous),
+                str(found["clusters"]),
+                found["interval"],
+                number(found["error"], *on),
+                number(found["resolves"], *on),
+                constant + answer,
+            ]
         )
         previous = benchmark
-    return table
+    return headers, lines
 
 
-def _habit_table(scores: Scores) -> Table:
-    table = _table("", "unreadable\n%", "cut off\n%", "yes, %\n(right)", "letters, %\n(right)", "precision\nrecall\nF1")
+def _habit_table(scores: Scores) -> Lines:
+    headers = ("", "unreadable\n%", "cut off\n%", "yes, %\n(right)", "letters, %\n(right)", "precision\nrecall\nF1")
+    lines: list[Line] = []
     for benchmark, entry in scores["benchmarks"].items():
         habits = entry["habits"]
         yes = f"{points(habits['yes_rate'])} ({points(habits['yes_gold'])})" if "yes_rate" in habits else ""
         detection = "\n".join(number(habits[name]) for name in ("precision", "recall", "f1")) if yes else ""
-        table.add_row(
-            _text(clean(benchmark)),
-            _text(points(habits["unparsed"])),
-            _text(points(habits["cut_off"])),
-            _text(yes),
-            _text(_letters(habits.get("letters", {}), habits.get("letters_gold", {}))),
-            _text(detection),
+        lines.append(
+            [
+                clean(benchmark),
+                points(habits["unparsed"]),
+                points(habits["cut_off"]),
+                yes,
+                _letters(habits.get("letters", {}), habits.get("letters_gold", {})),
+                detection,
+            ]
         )
-    return table
+    return headers, lines
 
 
 def _letters(letters: Mapping[str, int], gold: Mapping[str, int]) -> str:
@@ -204,17 +215,9 @@ def _notes(scores: Scores) -> Iterator[str]:
         yield "~ marks a mean over the parts that have questions."
 
 
-def _table(*headers: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
-    for place, header in enumerate(headers):
-        table.add_column(
-            _text(header),
-            justify="right" if place else "left",
-            overflow="fold",
-            no_wrap=place > 0,
-            min_width=0 if place else 16,
-        )
-    return table
+def _print(headers: Sequence[str], lines: Sequence[Line], console: Console) -> None:
+    for table in pieces(headers, lines, console.width):
+        console.print(table)
 
 
 def _heading(console: Console, text: str) -> None:
