@@ -158,7 +158,7 @@ def _model(
     report: Callable[..., None],
     options: dict[str, Any],
 ) -> Path:
-    from blindspot.training.distributed.arm import train_arm
+    from blindspot.training.variant import train_arm
 
     return train_arm(model, json_path, images, out, stage, connector, template, max_length, report, **options)
 

@@ -20,7 +20,7 @@ from blindspot.evaluation import run as evaluation
 from blindspot.evaluation.localisation.questions import asking_for_boxes, with_form
 from blindspot.evaluation.prompts import profile as prompt_profile
 from blindspot.evaluation.run.answers import ANSWERS
-from blindspot.files import read_jsonl, write_jsonl
+from blindspot.files import CHECKPOINTS, read_jsonl, write_jsonl
 from blindspot.model.assemble import assemble, position_table
 from blindspot.positions import EncoderPositions, LanguagePositions
 from blindspot.studies.arms import FEATURE_LAYER, REPLICATE_SEED_OFFSET, STAGES, Arm, find_arm
@@ -29,16 +29,12 @@ from blindspot.studies.needs import needs
 from blindspot.studies.schema import LlavaStage
 from blindspot.studies.sizes import local_folder
 from blindspot.studies.step import StepContext
-from blindspot.training.distributed.arm import MODEL, save_model
-from blindspot.training.distributed.config import TrainConfig
-from blindspot.training.distributed.connector_file import CONNECTOR
-from blindspot.training.distributed.loop import CHECKPOINTS
-from blindspot.training.distributed.parallel import DTYPES
-from blindspot.training.distributed.part_files import load_parts, save_parts
-from blindspot.training.distributed.ranks import Ranks, joined
-from blindspot.training.distributed.run_file import refuse_another
-from blindspot.training.distributed.stage import Material, refuse_long, train_stage
-from blindspot.training.loop import Report
+from blindspot.training.checkpoint import refuse_another
+from blindspot.training.config import TrainConfig
+from blindspot.training.fit import Report
+from blindspot.training.parallel import DTYPES, Ranks, joined
+from blindspot.training.parts import CONNECTOR, load_parts, save_parts
+from blindspot.training.variant import MODEL, Material, refuse_long, save_model, train_stage
 
 PARTS = {"connector": "multi_modal_projector", "language_model": "language_model", "encoder": "vision_tower"}
 """Names in studies, and in `TrainConfig.frozen`."""

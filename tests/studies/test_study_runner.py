@@ -140,7 +140,13 @@ def test_control_c_stops_at_once_and_the_same_command_continues(
         (lambda step: os.truncate(step / "done.json", 40), "done.json is damaged"),
         (lambda step: (step / "done.json").write_text("[1]"), "done.json is damaged"),
         (lambda step: (step / "done.json").write_bytes(b"\xff"), "done.json is damaged"),
-        (lambda step: (step / "done.json").rename(step / "checkpoint.pt"), "checkpoint.pt is damaged"),
+        (
+            lambda step: (
+                (step / "checkpoints/step-3").mkdir(parents=True)
+                or (step / "done.json").rename(step / "checkpoints/step-3/.metadata")
+            ),
+            "checkpoints/step-3/.metadata is damaged",
+        ),
     ],
 )
 def test_a_damaged_step_is_named_and_rebuilt_alone(

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blindspot.training.data.batching import balanced_packs, llava_order, packed_share, padded_share
+from blindspot.training.order import balanced_packs, llava_order, packed_share, padded_share
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=90)
 

@@ -7,7 +7,8 @@ import torch
 from transformers import get_cosine_schedule_with_warmup
 
 from blindspot.errors import UserError
-from blindspot.training.distributed.config import TrainConfig, stage_config
+from blindspot.training.config import TrainConfig, stage_config
+from blindspot.training.optim import cosine
 
 
 @pytest.mark.parametrize(
@@ -24,10 +25,10 @@ def test_the_rate_is_that_of_transformers() -> None:
     optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=config.lr)
     schedule = get_cosine_schedule_with_warmup(optimiser, math.ceil(120 * 0.03), 120)
     for step in range(120):
-        assert config.lr * config.rate(step, 120) == pytest.approx(optimiser.param_groups[0]["lr"], abs=1e-12)
+        assert cosine(step, 120, 4, config.lr) == pytest.approx(optimiser.param_groups[0]["lr"], abs=1e-12)
         optimiser.step()
         schedule.step()
-    assert config.rate(119, 120) < 1 / 1000
+    assert cosine(119, 120, 4, 1.0) < 1 / 1000
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
-"""Batches ahead of the step: read, dealt, decoded and resized in worker processes."""
+"""Global batches ahead of the step: read, dealt to ranks and micro-batches, decoded and resized in worker processes."""
 
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,20 +15,70 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from blindspot.errors import UserError
 from blindspot.model.conversation import RowError
 from blindspot.model.encoding import IGNORE
-from blindspot.training.distributed.batches import (
-    Batch,
-    Micro,
-    Picture,
-    Sample,
-    Samples,
-    Skipped,
-    collate,
-    deal_packs,
-    deal_rows,
-)
-from blindspot.training.distributed.order import Order
+from blindspot.training.order import Order, balanced_packs
+from blindspot.training.packing import Micro, Picture, Sample, collate
 
 IDLE = -1
+
+
+class Samples(Protocol):
+    """A data set. Reading a sample is cheap; its pictures are read only by the rank that trains on it."""
+
+    @property
+    def filler(self) -> Sample:
+        """A sample of one blank picture, nothing supervised, for micro-batches that have no picture."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Sample:
+        """A sample; raises `RowError` where there is nothing to train on."""
+        ...
+
+    def pixels(self, sample: Sample, blank: bool = False) -> list[Picture]:
+        """Its pictures, or ``blank`` ones of as many tokens; raises `UserError` where one cannot be read."""
+        ...
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A row that was not trained on."""
+
+    row: int
+    why: str
+    id: str | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One rank's part of a global batch.
+
+    Attributes:
+        micros: its micro-batches; every rank has as many.
+        dropped: rows of the global batch that hold nothing to train on; the same on every rank.
+        unread: of this rank's rows those with a picture that cannot be read; their labels are ignored.
+    """
+
+    micros: list[Micro]
+    dropped: list[Skipped] = field(default_factory=list)
+    unread: list[Skipped] = field(default_factory=list)
+
+    def pin_memory(self) -> "Batch":
+        """See `Micro.pin_memory`."""
+        return replace(self, micros=[micro.pin_memory() for micro in self.micros])
+
+
+def deal_packs(lengths: Sequence[int], capacity: int, rank: int, world: int) -> list[list[int]]:
+    """The packs of one rank, each a list of places in ``lengths``; every rank gets as many, of about equal length."""
+    packs = balanced_packs(lengths, capacity, world) if lengths else [[]] * world
+    return packs[rank::world]
+
+
+def deal_rows(count: int, row_batch: int, rank: int, world: int) -> list[list[int]]:
+    """One rank's micro-batches of ``row_batch`` neighbours, dealt in turn as LLaVA's sampler expects."""
+    chunks = [list(range(count))[start : start + row_batch] for start in range(0, count, row_batch)]
+    chunks += [[] for _ in range(-len(chunks) % world or (0 if chunks else world))]
+    return chunks[rank::world]
 
 
 @dataclass(frozen=True)
@@ -85,7 +136,7 @@ class Batches(Dataset[Batch | UserError]):
         at_3 = _own_line(self.at_w3)
         at_3[0], at_3[1] = os.getpid(), step
         rows, samples, dropped = [], [], []
-        for row in self._order(step):
+        for row in self._order(step).tolist():
             at_3[2] = row
             try:
                 sample = self._samples[row]

@@ -12,11 +12,10 @@ import numpy as np
 
 from blindspot.errors import UserError
 from blindspot.files import write_json
-from blindspot.training.data.index import NO_OBJECT, index_rows
-from blindspot.training.data.pictures import Finding
-from blindspot.training.data.report import Named, make_report
-from blindspot.training.data.rows import LlavaRows
-from blindspot.training.data.survey import TEMPLATES, Measure, Measured, inspect_pictures, measure_rows, spread
+from blindspot.training.llava.index import NO_OBJECT, LlavaRows, index_rows
+from blindspot.training.llava.pictures import Finding
+from blindspot.training.llava.report import Named, make_report
+from blindspot.training.llava.survey import TEMPLATES, Measure, Measured, inspect_pictures, measure_rows, spread
 
 ALONE = 20_000
 """Up to this many rows worker processes take longer to start than they save."""

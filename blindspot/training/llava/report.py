@@ -7,10 +7,10 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from blindspot.training.data.batching import llava_order, packed_share, padded_share
-from blindspot.training.data.pictures import Finding
-from blindspot.training.data.rows import LlavaRows
-from blindspot.training.data.survey import TOKENS_PER_WORD, Measure, Measured
+from blindspot.training.llava.index import LlavaRows
+from blindspot.training.llava.pictures import Finding
+from blindspot.training.llava.survey import TOKENS_PER_WORD, Measure, Measured
+from blindspot.training.order import llava_order, packed_share, padded_share
 
 PUBLISHED_BATCH = {"plain": 32, "v1": 16}
 PUBLISHED_RANKS = 8

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from blindspot.errors import UserError
-from blindspot.training.distributed.tracking import library_of
+from blindspot.training.log import library_of
 
 Part = Literal["vision_tower", "multi_modal_projector", "language_model"]
 Stage = Literal["connector", "instruct"]
@@ -108,13 +108,6 @@ class TrainConfig:
     def total_steps(self, samples: int) -> int:
         """Optimiser steps over this many samples; the last may be of fewer samples."""
         return self.steps or math.ceil(samples * self.epochs / self.batch)
-
-    def rate(self, step: int, steps: int) -> float:
-        """Learning rate of the step counted from 0, as a share of its peak: linear from 0, then half a cosine to 0."""
-        rise = math.ceil(steps * self.warmup)
-        if step < rise:
-            return step / rise
-        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
     def recipe(self) -> dict[str, Any]:
         """The fields that a run must keep when it is continued: those that change its result beyond rounding."""

@@ -16,8 +16,8 @@ from blindspot.errors import UserError
 from blindspot.model.conversation import RowError, Span, plain, v1
 from blindspot.model.encoding import encode, token_ids
 from blindspot.model.tokenizer import END
-from blindspot.training.data.pictures import Finding, inspect_picture
-from blindspot.training.data.rows import LlavaRows
+from blindspot.training.llava.index import LlavaRows
+from blindspot.training.llava.pictures import Finding, inspect_picture
 
 TEMPLATES = {"v1": v1, "plain": plain}
 TOKENS_PER_WORD = 1.3
