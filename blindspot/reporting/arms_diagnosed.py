@@ -23,11 +23,11 @@ def load_arms(run: Path, plan: Plan) -> Found:
     """
     labels = {arm.id: arm.label for arm in plan.arms}
     steps = [step for step in plan.steps if step.kind == "diagnose" and (run / step.folder / "done.json").exists()]
-    found = [(labels.get(step.arm or "", step.id), load_diagnosis(run / step.folder)) for step in steps]
-    for step, (_, tables) in zip(steps, found, strict=True):
-        for name in tables:
-            as_made(run / step.folder / f"{name}.json")
-    return found
+    for step in steps:
+        for path in sorted((run / step.folder).glob("*.json")):
+            if path.name != "done.json":
+                as_made(path)
+    return [(labels.get(step.arm or "", step.id), load_diagnosis(run / step.folder)) for step in steps]
 
 
 def follows(found: Sequence[tuple[str, dict[str, Tables]]]) -> list[Row]:

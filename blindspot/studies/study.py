@@ -37,7 +37,7 @@ def run_study(
         scale: ``full``, or a key of the study's ``scales``.
         seeds: how often to repeat everything, instead of what the study says.
         data: folder of real data, for studies that read some.
-        workers: processes side by side; one per usable core, at most 8, if None.
+        workers: processes side by side; if None one per usable core, at most 8, and one for models of real size.
         console: where progress is printed.
         registry: ``module:attribute`` of the step functions.
 
@@ -58,7 +58,7 @@ def run_study(
         _refuse_missing(study, name_or_path, data)
     steps = plan_steps(study, code_version(), nlvr_fingerprint(data) if study.source == "nlvr" else None)
     run = out or Path("runs") / (study.name if study.meaningful else f"{study.name}-{study.scale}")
-    workers = workers or min(usable_cores(), MOST_WORKERS)
+    workers = workers or (min(usable_cores(), MOST_WORKERS) if study.recipe == "toy" else 1)  # a model fills its GPU
     with locked(run) as lock:
         refuse_other_study(run, study)
         ledger = Ledger(steps, run)

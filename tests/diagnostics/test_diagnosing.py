@@ -24,7 +24,7 @@ from blindspot.studies import diagnosing
 from blindspot.studies.step import Step, StepContext
 from tests.diagnostics.known import random_subject
 from tests.evaluation.tiny_families import checkpoint
-from tests.reporting.checker import Checker
+from tests.reporting.checker import Checker, mark_done
 from tests.reporting.conftest import write_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -130,7 +130,7 @@ def test_a_study_step_runs_all_eight_on_a_random_network_into_both_pages(
     assert "There but not used" not in " ".join(sentences) and "left out" not in " ".join(sentences)
     assert all(question in Checker(page).text for question in NAMES.values())
 
-    (folder / "done.json").write_text("{}")
+    mark_done(folder)
     plan = json.loads((run / "plan.json").read_text())
     plan["steps"].append({"id": step.id, "kind": "diagnose", "folder": step.folder, "arm": step.arm, "seed": 0})
     (run / "plan.json").write_text(json.dumps(plan))
