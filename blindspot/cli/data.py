@@ -42,7 +42,7 @@ def check(
     """
     with one_line_errors():
         from blindspot.training.llava import check as checking
-        from blindspot.training.llava.report import as_table
+        from blindspot.training.llava.check import as_table
 
         with _bars() as show:
             found = checking.check(json_path, images, out, tokenizer, template, max_length, image_tokens, report=show)

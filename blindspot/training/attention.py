@@ -29,9 +29,6 @@ def choose(variant: Any, wish: str, device: torch.device, dtype: torch.dtype, co
         device: where it computes.
         dtype: in what it computes.
         compiled: whether its blocks are compiled, which lengths of documents as plain numbers would do anew each step.
-
-    Raises:
-        UserError: if the way that is wished for cannot be had.
     """
     text = variant.config.get_text_config()
     scheme = variant.model.parts.language_positions.scheme
@@ -67,11 +64,7 @@ def use(variant: Any, way: Way | None) -> str:
 
 
 def arguments(way: Way, text_config: Any, micro: Micro, dtype: torch.dtype) -> dict[str, Any]:
-    """What the model is called with for a micro-batch.
-
-    Raises:
-        UserError: if a document is longer than what a layer of the model sees.
-    """
+    """What the model is called with for a micro-batch."""
     longest = max(micro.lengths)
     window = getattr(text_config, "sliding_window", None)
     kinds = getattr(text_config, "layer_types", None) or ("sliding_attention",)  # Mistral's layers are all of one kind

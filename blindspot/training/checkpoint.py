@@ -104,11 +104,7 @@ class Checkpoints:
         return None
 
     def load(self, step: int, state: dict[str, Any]) -> None:
-        """Read the checkpoint of ``step`` into the tensors of ``state``.
-
-        Raises:
-            UserError: if it is not of this model.
-        """
+        """Read the checkpoint of ``step`` into the tensors of ``state``."""
         path = self._folder / f"{_WHOLE}{step}"
         try:
             load(state, checkpoint_id=path, no_dist=not dist.is_initialized())

@@ -54,11 +54,7 @@ class Log:
 
 
 def library_of(name: str) -> Any:
-    """The module of a tracker.
-
-    Raises:
-        UserError: if it is not installed.
-    """
+    """The module of a tracker."""
     try:
         return importlib.import_module("torch.utils.tensorboard" if name == "tensorboard" else name)
     except ImportError as error:

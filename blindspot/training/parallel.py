@@ -106,9 +106,6 @@ def joined() -> Iterator[Ranks]:
     """Join the processes that ``torchrun`` started; without it, this one is alone. Inside another, it is the same.
 
     Sums and objects travel over gloo, tensors of a GPU over nccl.
-
-    Raises:
-        UserError: if there are more processes on this machine than GPUs.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cuda":
@@ -142,9 +139,6 @@ def place(objective: nn.Module, config: TrainConfig, ranks: Ranks) -> None:
         objective: on the CPU; which of its parameters train is settled.
         config: for precision, recomputation, compilation and the size of a group.
         ranks: the processes.
-
-    Raises:
-        UserError: if the size of a group does not divide the number of ranks.
     """
     blocks = blocks_of(objective.variant)
     if config.checkpointing != "none":

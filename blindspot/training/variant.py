@@ -183,9 +183,6 @@ def train(
 
     Returns:
         The weights of the trained variant, on the CPU of the first rank; nothing on the others.
-
-    Raises:
-        UserError: as `fit`, or if a worker dies or the run in ``out`` was another.
     """
     with joined() as ranks:
         steps = config.total_steps(len(samples))

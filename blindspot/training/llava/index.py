@@ -218,9 +218,6 @@ class LlavaRows:
 
     Attributes:
         source: the JSON file that was indexed.
-
-    Raises:
-        UserError: if there is no index of this version.
     """
 
     def __init__(self, folder: Path, images_root: Path | None = None) -> None:
