@@ -75,9 +75,7 @@ class TrainConfig:
     compile: bool = False
     save_every: PositiveInt = 500
     keep: PositiveInt = 2
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = (
-        42  # every step and shard has one of its own, that torch takes
-    )
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42  # every step and shard has one of its own, that torch takes
     workers: NonNegativeInt = 4
     tracker: Literal["trackio", "wandb", "tensorboard"] | None = None
 

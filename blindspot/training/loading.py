@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -41,27 +41,18 @@ class Samples(Protocol):
 
 
 @dataclass(frozen=True)
-class Skipped:
-    """A row that was not trained on."""
-
-    row: int
-    why: str
-    id: str | None = None
-
-
-@dataclass(frozen=True)
 class Batch:
     """One rank's part of a global batch.
 
     Attributes:
         micros: its micro-batches; every rank has as many.
-        dropped: rows of the global batch that hold nothing to train on; the same on every rank.
-        unread: of this rank's rows those with a picture that cannot be read; their labels are ignored.
+        dropped: rows of the global batch that hold nothing to train on, as the log names them; the same on every rank.
+        unread: likewise, of this rank's rows those with a picture that cannot be read; their labels are ignored.
     """
 
     micros: list[Micro]
-    dropped: list[Skipped] = field(default_factory=list)
-    unread: list[Skipped] = field(default_factory=list)
+    dropped: list[dict[str, Any]] = field(default_factory=list)
+    unread: list[dict[str, Any]] = field(default_factory=list)
 
     def pin_memory(self) -> "Batch":
         """See `Micro.pin_memory`."""
@@ -133,7 +124,8 @@ class Batches(Dataset[Batch | UserError]):
             return error  # raised again where its line stays one; torch would put a traceback into it
 
     def _batch(self, step: int) -> Batch:
-        at_3 = _own_line(self.at_w3)
+        worker = get_worker_info()
+        at_3 = self.at_w3[worker.id if worker else 0]
         at_3[0], at_3[1] = os.getpid(), step
         rows, samples, dropped = [], [], []
         for row in self._order(step).tolist():
@@ -143,7 +135,7 @@ class Batches(Dataset[Batch | UserError]):
                 if self._layout.packed and len(sample.ids) > self._layout.pack_tokens:
                     raise RowError(f"its {len(sample.ids)} tokens are more than a pack holds")
             except RowError as error:
-                dropped.append(Skipped(row, str(error)))
+                dropped.append({"row": row, "why": str(error)})
                 continue
             rows.append(row)
             samples.append(sample)
@@ -156,7 +148,7 @@ class Batches(Dataset[Batch | UserError]):
         at_3[2] = IDLE
         return Batch(micros, dropped, unread)
 
-    def _micro(self, chosen: list[tuple[int, Sample]], at_3: Tensor, unread: list[Skipped]) -> Micro:
+    def _micro(self, chosen: list[tuple[int, Sample]], at_3: Tensor, unread: list[dict[str, Any]]) -> Micro:
         named: list[tuple[str, Sample]] = []
         pictures: list[Picture] = []
         for row, sample in chosen:
@@ -164,7 +156,7 @@ class Batches(Dataset[Batch | UserError]):
             try:
                 pictures += self._samples.pixels(sample)
             except UserError as error:
-                unread.append(Skipped(row, str(error), sample.id))
+                unread.append({"row": row, "why": str(error), "id": sample.id})
                 pictures += self._samples.pixels(sample, blank=True)
                 sample = Sample(sample.id, sample.ids, [IGNORE] * len(sample.ids))
             named.append((f"{sample.id} (row {row})", sample))
@@ -172,11 +164,6 @@ class Batches(Dataset[Batch | UserError]):
         if filler is not None:
             pictures += self._samples.pixels(filler)
         return collate(named, pictures, self._layout.packed, self._layout.multiple, filler)
-
-
-def _own_line(at_w3: Tensor) -> Tensor:
-    worker = get_worker_info()
-    return at_w3[worker.id if worker else 0]
 
 
 @contextmanager

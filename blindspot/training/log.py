@@ -6,7 +6,7 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -15,14 +15,6 @@ from blindspot.files import parse_json, write_jsonl
 from blindspot.training.flops import Counts, peak
 
 LOG = "log.jsonl"
-
-
-class Tracker(Protocol):
-    """Where numbers go besides the file."""
-
-    def log(self, values: dict[str, Any], step: int) -> None: ...
-
-    def finish(self) -> None: ...
 
 
 class Log:
@@ -37,7 +29,12 @@ class Log:
     def __init__(self, folder: Path, step: int, tracker: str | None) -> None:
         self._path = folder / LOG
         write_jsonl(self._path, [row for row in _rows(self._path) if row["step"] <= step])
-        self._tracker = None if tracker is None else open_tracker(tracker, folder)
+        self._tracker: Any = None
+        if tracker == "tensorboard":
+            self._tracker = _TensorBoard(library_of(tracker).SummaryWriter(folder / tracker))
+        elif tracker is not None:
+            self._tracker = library_of(tracker)
+            self._tracker.init(project="blindspot", name=folder.name)
 
     def write(self, row: dict[str, Any]) -> None:
         """Append a row; its numbers go to the tracker too."""
@@ -61,16 +58,9 @@ def library_of(name: str) -> Any:
         raise UserError(f"the tracker {name} is not installed ({error}); pip install {name}") from error
 
 
-def open_tracker(name: str, folder: Path) -> Tracker:
-    """A tracker that files under the name of the run's folder."""
-    library = library_of(name)
-    if name == "tensorboard":
-        return _TensorBoard(library.SummaryWriter(folder / "tensorboard"))
-    library.init(project="blindspot", name=folder.name)
-    return library
-
-
 class _TensorBoard:
+    """Called as the other trackers are."""
+
     def __init__(self, writer: Any) -> None:
         self._writer = writer
 

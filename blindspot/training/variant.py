@@ -4,7 +4,7 @@ import math
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -282,8 +282,7 @@ class _Llava(Work):
         unread = batch.unread
         if self._ranks.total([len(unread)])[0]:
             unread = [skipped for part in self._ranks.gather(unread) for skipped in part]
-        rows = [asdict(skipped) for skipped in batch.dropped + unread]
-        return [{name: value for name, value in row.items() if value is not None} for row in rows]
+        return batch.dropped + unread
 
 
 def weights(loss: str, micros: list[Micro], counts: flops.Counts) -> list[float]:
