@@ -162,11 +162,7 @@ def fit(
     with work.batches(range(done, recipe.steps)) as data:
         for step, batch in enumerate(data, start=done):
             torch.manual_seed(work.seed(step))
-            losses = []
-            for term in work.terms(batch):
-                (term * ranks.world).backward()  # sharding takes the mean over ranks, and this is a sum
-                losses.append(term.detach().double())
-            loss = ranks.total([torch.stack(losses).sum().item()])[0]
+            loss = ranks.total([_differentiate(work.terms(batch), ranks.world)])[0]
             norm: Any = nn.utils.clip_grad_norm_(trained.values(), recipe.clip)
             norm = (norm.full_tensor() if hasattr(norm, "full_tensor") else norm).item()
             if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -200,6 +196,15 @@ def fit(
     module.eval()
     if log is not None:
         log.close()
+
+
+def _differentiate(terms: Iterable[Tensor], world: int) -> float:
+    """Add to the gradients those of every term; their sum."""
+    losses = []
+    for term in terms:
+        (term * world).backward()  # sharding takes the mean over ranks, and this is a sum
+        losses.append(term.detach().double())
+    return torch.stack(losses).sum().item()
 
 
 def _no_number(step: int, loss: float, norm: float, culprits: list[str], folder: Path) -> str:

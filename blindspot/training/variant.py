@@ -188,7 +188,10 @@ def train(
         steps = config.total_steps(len(samples))
         begin_run(out, {**facts, **config.recipe(), "samples": len(samples)}, ranks)
         rise = math.ceil(steps * config.warmup)
-        recipe = Recipe(steps, config.batch, config.lr, rise, cosine, config.clip, 1, config.save_every, config.keep)
+        recipe = Recipe(
+            steps, config.batch, config.lr, rise, cosine, config.clip,
+            log_every=1, save_every=config.save_every, keep=config.keep,
+        )  # fmt: skip
         work = _Llava(config, variant, samples, steps, ranks)
         fit(work, recipe, out, report, ranks, tracker=config.tracker)
         work.module.release()
