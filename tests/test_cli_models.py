@@ -76,7 +76,7 @@ def test_a_study_of_real_size_says_what_it_costs_and_what_is_missing(study: str)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("study", "paper"), "--plan --data FOLDER says where to get everything"),
+        (("study", "paper"), "--plan --data FOLDER` says where to get"),
         (("study", "miniature", "--plan"), "prints its plan when it runs"),
         (("data", "check", "nowhere.json", "."), "nowhere.json"),
         (("diagnose", "nowhere", "--only", ","), "--only names no diagnostic; name some of "),

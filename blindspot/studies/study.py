@@ -78,13 +78,17 @@ def run_study(
 
 
 def _refuse_missing(study: Study, name: str, data: Path | None) -> None:
-    missing = [need for need in needs(expand_arms(study), data) if not need.here]
+    """See that all there is to train on and to ask is on this disk, before anything is trained for days."""
+    from blindspot.benchmarks.download import data_root, locate
+    from blindspot.benchmarks.registry import select
+
+    missing = [need.what for need in needs(expand_arms(study), data) if not need.here]
+    missing += [f"benchmark {one.name}" for one in select(study.asked) if locate(one, data_root(data)) is None]
     if missing:
         more = f" and {len(missing) - 1} more things" if len(missing) > 1 else ""
-        where = "" if data else f" --data {data or 'FOLDER'}"
         raise UserError(
-            f"{missing[0].what}{more} that study {study.name} needs: missing; "
-            f"blindspot study {name} --plan{where} says where to get everything"
+            f"{missing[0]}{more} that study {name} needs: missing; `blindspot study {name} --plan "
+            f"--data {data or 'FOLDER'}` says where to get checkpoints and data, `blindspot benchmarks` the benchmarks"
         )
 
 

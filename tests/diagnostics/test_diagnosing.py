@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from blindspot.cli.diagnose import diagnose as command
+from blindspot.cli import app
 from blindspot.diagnostics import run as carrying
 from blindspot.diagnostics.base import Budget, Diagnostic, Findings, Table
 from blindspot.diagnostics.names import NAMES
@@ -28,8 +27,6 @@ from tests.reporting.checker import Checker, mark_done
 from tests.reporting.conftest import write_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-app = typer.Typer()
-app.command()(command)
 
 
 @pytest.fixture
@@ -87,7 +84,7 @@ def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_the_command_writes_a_page_and_goes_on_where_it_was(tmp_path: Path) -> None:
     model, out = checkpoint("llava", tmp_path / "llava"), tmp_path / "out"
-    wanted = [str(model), "--out", str(out), "--stimuli", "16", "--only"]
+    wanted = ["diagnose", str(model), "--out", str(out), "--stimuli", "16", "--only"]
     first = CliRunner().invoke(app, [*wanted, "norms"])
     assert first.exit_code == 0 and (out / "index.html").exists(), first.output
     before = (out / "norms.json").stat().st_mtime_ns
