@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -142,17 +143,9 @@ def fit(
     """
     module, optimisers = work.module, work.optimisers(recipe)
     begin(optimisers)
-    trained = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     recent = torch.zeros(recipe.log_every, dtype=torch.float64)
-
-    def state() -> dict[str, Any]:
-        moments = {id(one): held for optimiser in optimisers for one, held in optimiser.state.items()}
-        return {
-            "model": work.state(),
-            "optimiser": {name: moments[id(parameter)] for name, parameter in trained.items()},
-            "recent": recent,
-        }
-
+    state = partial(_state, work, optimisers, recent)
     checkpoints = Checkpoints(folder / CHECKPOINTS, recipe.keep, ranks, beside=ranks.device.type == "cuda")
     done = checkpoints.newest() or 0
     if done:
@@ -163,17 +156,14 @@ def fit(
         for step, batch in enumerate(data, start=done):
             torch.manual_seed(work.seed(step))
             loss = ranks.total([_differentiate(work.terms(batch), ranks.world)])[0]
-            norm: Any = nn.utils.clip_grad_norm_(trained.values(), recipe.clip)
+            norm: Any = nn.utils.clip_grad_norm_(trained, recipe.clip)
             norm = (norm.full_tensor() if hasattr(norm, "full_tensor") else norm).item()
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 checkpoints.save(step, state())
                 checkpoints.finish()
                 named = [name for names in ranks.gather(work.culprits()) for name in names]
                 raise UserError(_no_number(step, loss, norm, named, folder))
-            for optimiser in optimisers:
-                for group in optimiser.param_groups:
-                    group["lr"] = recipe.rate(step, group["peak"])
-                optimiser.step()
+            _update(optimisers, recipe, step)
             module.zero_grad()
             work.after_step(step)
             recent[step % recipe.log_every] = loss
@@ -196,6 +186,24 @@ def fit(
     module.eval()
     if log is not None:
         log.close()
+
+
+def _state(work: Work, optimisers: Sequence[Optimizer], recent: Tensor) -> dict[str, Any]:
+    """What a checkpoint holds: tensors, which are the run's own."""
+    moments = {id(one): held for optimiser in optimisers for one, held in optimiser.state.items()}
+    named = {name: moments.get(id(parameter)) for name, parameter in work.module.named_parameters()}
+    return {
+        "model": work.state(),
+        "optimiser": {name: held for name, held in named.items() if held},
+        "recent": recent,
+    }
+
+
+def _update(optimisers: Sequence[Optimizer], recipe: Recipe, step: int) -> None:
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.rate(step, group["peak"])
+        optimiser.step()
 
 
 def _differentiate(terms: Iterable[Tensor], world: int) -> float:
