@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from blindspot.diagnostics.base import Budget, Diagnostic, Findings, Report, Table
-from blindspot.diagnostics.core.shares import bounds, one_by_one
+from blindspot.diagnostics.core.shares import bounds, resampled_means
 from blindspot.diagnostics.core.stimuli import Stimulus, answers, directions
 from blindspot.diagnostics.core.subject import Subject
 from blindspot.diagnostics.looking.intervention import FORMS, TASKS, scaling
@@ -133,7 +133,7 @@ def _sensitivity(found: Look) -> list[Sensitivity]:
 def _means(values_bxl: np.ndarray) -> list[list[Value]]:
     """Mean over stimuli and its interval, for each entry of the other two axes."""
     count, first, second = values_bxl.shape
-    drawn_rs = one_by_one(count).replicates(values_bxl.reshape(count, -1))
+    drawn_rs = resampled_means(values_bxl.reshape(count, -1))
     low, high = (bound.reshape(first, second) for bound in bounds(drawn_rs))
     mean = values_bxl.mean(axis=0, dtype=float)
     return [

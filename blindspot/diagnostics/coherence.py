@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from blindspot.diagnostics.base import Budget, Diagnostic, Findings, Report, Table
 from blindspot.diagnostics.core.hooks import Site
 from blindspot.diagnostics.core.places import Grid
-from blindspot.diagnostics.core.shares import one_by_one
 from blindspot.diagnostics.core.stimuli import Stimulus, directions, patch_pixels
 from blindspot.diagnostics.core.subject import Subject
 from blindspot.diagnostics.rows import Coherence
+from blindspot.evaluation.statistics import Sample
 
 FARTHEST = 5
 _NOTES = (
@@ -91,8 +91,7 @@ def _states(
 def _row(encoder: str, layer: int | None, features_bnd: Tensor, grid: Grid) -> Coherence:
     near_b, far_b = coherence(features_bnd, grid)
     difference_b = near_b - far_b
-    sample = one_by_one(len(difference_b))
-    interval = sample.interval(difference_b, sample.replicates(difference_b[:, None])[:, 0])
+    interval = Sample.of(difference_b).estimate().interval
     value, near, far = (float(values_b.mean()) for values_b in (difference_b, near_b, far_b))
     return {"encoder": encoder, "layer": layer, "value": value, "low": interval.low, "high": interval.high,
             "n": len(difference_b), "near": near, "far": far}  # fmt: skip

@@ -155,8 +155,7 @@ def _pair(name: str, fits: np.ndarray, fits_guess: float, right: np.ndarray, rig
 def _share(holds_sb: np.ndarray) -> Value:
     """Mean over several questions of every scene, shape (questions a scene, scenes); scenes are the clusters."""
     scores_q = holds_sb.T.astype(float).ravel()
-    sample = Sample([str(number) for number in range(holds_sb.shape[1]) for _ in holds_sb])
-    interval = sample.interval(scores_q, sample.replicates(scores_q[:, None])[:, 0])
+    interval = Sample.of(scores_q, np.repeat(np.arange(holds_sb.shape[1]), len(holds_sb))).estimate().interval
     return {"value": float(scores_q.mean()), "low": interval.low, "high": interval.high, "n": holds_sb.shape[1]}
 
 

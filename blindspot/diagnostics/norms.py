@@ -13,7 +13,7 @@ from torch import Tensor
 
 from blindspot.diagnostics.base import Budget, Diagnostic, Findings, Report, Table
 from blindspot.diagnostics.core.hooks import NOTHING, Changes, Edit, Site
-from blindspot.diagnostics.core.shares import bounds, one_by_one, share
+from blindspot.diagnostics.core.shares import bounds, resampled_means, share
 from blindspot.diagnostics.core.stimuli import TASKS, Stimulus, answers, directions
 from blindspot.diagnostics.core.subject import Prepared, Subject
 from blindspot.diagnostics.rows import Accuracy, Norm, Permuted, Value
@@ -65,11 +65,10 @@ def _norms(subject: Subject, stimuli: list[Stimulus], budget: Budget) -> list[No
             norm_bt = trace.states[site].float().norm(dim=-1)
             pair = torch.stack([_mean(norm_bt, prepared.image_bt), _mean(norm_bt, prepared.behind_bt)], dim=1)
             found[site].append(pair.cpu().numpy())
-    sample = one_by_one(len(stimuli))
     rows: list[Norm] = []
     for site in sites:
         image_b, text_b = np.concatenate(found[site]).T
-        drawn_r2 = sample.replicates(np.stack([image_b, text_b], axis=1))
+        drawn_r2 = resampled_means(np.stack([image_b, text_b], axis=1))
         low, high = bounds(drawn_r2[:, 0] / drawn_r2[:, 1])
         ratio = float(image_b.mean() / text_b.mean())
         rows.append({"layer": site.layer, "value": ratio, "low": float(low), "high": float(high), "n": len(stimuli),
@@ -107,7 +106,7 @@ def _matched(prepared: Prepared) -> Edit:
 def _index(plain_b: np.ndarray, permuted_b: np.ndarray) -> Value:
     if not plain_b.any():
         return {"value": None, "low": None, "high": None, "n": len(plain_b)}
-    drawn_r2 = one_by_one(len(plain_b)).replicates(np.stack([plain_b, permuted_b], axis=1).astype(float))
+    drawn_r2 = resampled_means(np.stack([plain_b, permuted_b], axis=1).astype(float))
     plain_r, permuted_r = drawn_r2[drawn_r2[:, 0] > 0].T  # of a few stimuli some draws have none that is right
     low, high = bounds(1 - permuted_r / plain_r)
     value = float(1 - permuted_b.mean() / plain_b.mean())

@@ -6,7 +6,7 @@ import torch
 
 from blindspot.diagnostics.core.subject import Subject
 from blindspot.errors import UserError
-from blindspot.evaluation.families import family_of
+from blindspot.evaluation.adapters import adapter_of
 from blindspot.model.load import load
 
 
@@ -27,4 +27,4 @@ def open_subject(model: Path | str, device: str = "cpu") -> Subject:
         opened = opened.to(device)
     except (RuntimeError, AssertionError) as error:  # the latter of a torch without CUDA
         raise UserError(f"cannot use device {device}: {str(error).splitlines()[0]}") from error
-    return Subject(opened, processor, family_of(opened.config))
+    return Subject(opened, processor, adapter_of(opened.config.model_type))

@@ -16,7 +16,7 @@ from torch import Tensor
 from blindspot.diagnostics.base import Report
 from blindspot.diagnostics.core.hooks import NOTHING, Changes, Edit, Site
 from blindspot.diagnostics.core.layers import some_sites
-from blindspot.diagnostics.core.shares import bounds, one_by_one
+from blindspot.diagnostics.core.shares import bounds, resampled_means
 from blindspot.diagnostics.core.stimuli import Stimulus, answers, direction
 from blindspot.diagnostics.core.subject import Prepared, Subject, Trace
 from blindspot.diagnostics.core.token_groups import language_groups, patch_groups
@@ -112,7 +112,7 @@ def recoveries(subject: Subject, pairs: Sequence[Pair], batch: int, report: Repo
     keys = [key for key in gained if tokens[key]]
     series_qs = np.stack([np.concatenate(whole), *(np.concatenate(gained[key]) for key in keys)], axis=1)
     means_s = series_qs.mean(axis=0)
-    drawn_rs = one_by_one(len(pairs)).replicates(series_qs)
+    drawn_rs = resampled_means(series_qs)
     low_s, high_s = bounds(drawn_rs / drawn_rs[:, :1])
     return [
         {"part": site.part, "layer": site.layer, "group": name, "value": float(means_s[s] / means_s[0]),

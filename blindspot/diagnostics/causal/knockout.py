@@ -13,11 +13,12 @@ from torch import Tensor
 from blindspot.diagnostics.base import Report
 from blindspot.diagnostics.core.hooks import NOTHING, Changes
 from blindspot.diagnostics.core.layers import windows
-from blindspot.diagnostics.core.shares import bounds, one_by_one
+from blindspot.diagnostics.core.shares import bounds, resampled_means
 from blindspot.diagnostics.core.stimuli import Stimulus, answers
 from blindspot.diagnostics.core.subject import Prepared, Subject
 from blindspot.diagnostics.core.token_groups import language_groups
 from blindspot.diagnostics.rows import Knocked
+from blindspot.evaluation.statistics import Sample
 
 QUESTION = "words and last token"
 FLOWS = (
@@ -58,12 +59,10 @@ def drops(subject: Subject, stimuli: Sequence[Stimulus], batch: int, report: Rep
     margin_qs = np.stack([np.concatenate(parts) for parts in found], axis=1)
     lost_qs = margin_qs[:, :1] - margin_qs[:, 1:]
     wrong_qs = (margin_qs[:, :1] > 0).astype(float) - (margin_qs[:, 1:] > 0)
-    sample = one_by_one(len(stimuli))
-    wrong_rs = sample.replicates(wrong_qs)
-    low_s, high_s = bounds(sample.replicates(lost_qs))
+    low_s, high_s = bounds(resampled_means(lost_qs))
     rows: list[Knocked] = []
     for s, (source, target, span) in enumerate(cases):
-        drop = sample.interval(wrong_qs[:, s], wrong_rs[:, s])
+        drop = Sample.of(wrong_qs[:, s]).estimate().interval
         rows.append({
             "from": source, "to": target, "first": span.start, "last": span.stop - 1,
             "value": float(wrong_qs[:, s].mean()), "low": drop.low, "high": drop.high, "n": len(stimuli),
