@@ -21,7 +21,8 @@ from blindspot.files import CHECKPOINTS
 from blindspot.positions import EncoderPositions
 from blindspot.training.fit import Recipe, Report, Work, fit
 from blindspot.training.loss import AnswerLoss
-from blindspot.training.objectives import OBJECTIVES, CaptionShape
+from blindspot.training.objectives import OBJECTIVES
+from blindspot.training.objectives.base import CaptionShape
 from blindspot.training.order import Order, shuffled
 from blindspot.training.packing import Rows, pack
 from blindspot.training.parts import freeze
@@ -87,7 +88,7 @@ def train_encoder(
         run: where and how.
     """
     tower = build_tower(encoder, shape, positions)
-    objective = OBJECTIVES[objective_name](tower, encoder, shape, caption_shape, run.recipe.steps)
+    objective = OBJECTIVES[objective_name].load()(tower, encoder, shape, caption_shape, run.recipe.steps)
     order = run.order(len(captions_nl))
 
     def loss(step: int) -> Tensor:

@@ -21,7 +21,8 @@ from blindspot.positions import EncoderPositions
 from blindspot.training.checkpoint import Checkpoints
 from blindspot.training.fit import Recipe, Work, fit
 from blindspot.training.log import LOG
-from blindspot.training.objectives import OBJECTIVES, CaptionShape
+from blindspot.training.objectives import OBJECTIVES
+from blindspot.training.objectives.base import CaptionShape
 from blindspot.training.order import Order, shuffled
 from blindspot.training.parallel import ALONE
 
@@ -178,7 +179,7 @@ def test_every_objective_resumes_with_the_same_bits(tmp_path: Path, family: str)
         folder.mkdir(exist_ok=True)
         torch.manual_seed(0)
         tower = build_tower(ENCODERS[family], shape, EncoderPositions("axial", table="replace"))
-        objective = OBJECTIVES[family](tower, ENCODERS[family], shape, CaptionShape(10, 3, 0, 2), recipe.steps)
+        objective = OBJECTIVES[family].load()(tower, ENCODERS[family], shape, CaptionShape(10, 3, 0, 2), recipe.steps)
         order = order_of(8, 4, 1)
 
         def loss(step: int) -> Tensor:
