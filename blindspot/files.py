@@ -17,8 +17,8 @@ from blindspot.errors import UserError
 
 PICTURE_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000")
 """What `PIL.Image.open` may try. Some of its other readers start programs (EPS: Ghostscript) or are hardly tested."""
-CHECKPOINT = "checkpoint.pt"
-"""What a step of a study that is under way continues from; sealed."""
+CHECKPOINTS = "checkpoints"
+"""Folder of what a run that is under way continues from: of each checkpoint every file is sealed."""
 LOCK = ".lock"
 SECONDS_TO_WAIT = 1.5  # for the processes of a run that was just killed
 

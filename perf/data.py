@@ -24,8 +24,8 @@ from rich.table import Table
 
 from blindspot.encoders import ENCODERS
 from blindspot.model.formats.llava_original import padded
-from blindspot.training.data import open_picture
-from blindspot.training.distributed.preparing import Preparation
+from blindspot.training.llava import open_picture
+from blindspot.training.llava.samples import Preparation
 
 SETTINGS = [
     (family, size, pad) for family, size in (("clip", 336), ("clip", 224), ("siglip", 256)) for pad in (False, True)

@@ -43,8 +43,9 @@ from blindspot.positions import EncoderPositions
 from blindspot.studies.corpus import Corpus, to_pixels
 from blindspot.studies.loading import load_study
 from blindspot.studies.sources import CorpusSize, write_scenes
-from blindspot.training.loop import Order, Recipe
-from blindspot.training.packing import PREFIX, answer_loss, pack
+from blindspot.training.fit import Recipe
+from blindspot.training.loss import AnswerLoss
+from blindspot.training.packing import PREFIX, pack
 from blindspot.training.stages import Run, train_variant
 
 FAMILY = ENCODERS["clip"]
@@ -72,7 +73,7 @@ def measure_ours(folder: Path, steps: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as scratch:
         run = Run(recipe, 0, Path(scratch), lambda *_, **__: ends.append(time.perf_counter()))
         train_variant(_model(corpus, "eager"), (), corpus.rows, lambda chosen: _pixels(corpus, chosen), run)
-    order = Order(len(corpus.rows), recipe.batch, run.seed)
+    order = run.order(len(corpus.rows))
     asked = sum(len(_questions(corpus, int(row))) for step in range(WARM_UP, recipe.steps) for row in order(step))
     return _rates(ends[WARM_UP - 1 :], asked, steps * recipe.batch, before)
 
@@ -113,9 +114,11 @@ def compare_losses(folder: Path) -> dict[str, float]:
     corpus = Corpus(folder)
     chosen = np.arange(STUDY.instruct.batch)
     questions = [question for row in chosen for question in _questions(corpus, int(row))]
-    packed, padded = pack(corpus.rows, chosen, corpus.words.pad), _collator(corpus)(questions)
+    images = {"pixel_values": _pixels(corpus, chosen)}
+    packed, padded = pack(corpus.rows, chosen, corpus.words.pad, images), _collator(corpus)(questions)
     model = _model(corpus, "eager")
-    ours, ours_gradient = _gradient(model, lambda: answer_loss(model, packed, _pixels(corpus, chosen)))
+    answers = AnswerLoss(model, "mask", torch.float32)
+    ours, ours_gradient = _gradient(model, lambda: answers(packed)[0] / packed.supervised)
     peer, peer_gradient = _gradient(model, lambda: model(**padded).loss)
     apart = float((ours_gradient - peer_gradient).norm() / peer_gradient.norm())
     return {"ours": ours, "peer": peer, "difference": ours - peer, "gradient_difference": apart}

@@ -36,9 +36,9 @@ from blindspot.model.build import LanguageShape, build_variant
 from blindspot.model.config import llava_config
 from blindspot.model.encoding import IGNORE
 from blindspot.positions import EncoderPositions
-from blindspot.training.distributed.batches import Sample
-from blindspot.training.distributed.config import TrainConfig
-from blindspot.training.distributed.loop import train
+from blindspot.training.config import TrainConfig
+from blindspot.training.packing import Sample
+from blindspot.training.variant import train
 
 PAD, BEGIN, END, IMAGE, VOCABULARY = 0, 1, 2, 3, 16_000
 PATCH, LONGEST, ROWS = 14, 2048, 4000
@@ -56,7 +56,7 @@ class Job(NamedTuple):
 
 
 class Rows:
-    """The rows, as `blindspot.training.distributed.batches.Samples`.
+    """The rows, as `blindspot.training.loading.Samples`.
 
     Args:
         scale: lengths are divided by it; a square of a number that divides 16.
@@ -91,7 +91,7 @@ class Rows:
 
 
 def measure_ours(job: Job) -> dict[str, float]:
-    """Supervised tokens a second of `blindspot.training.distributed.loop.train` after the first step."""
+    """Supervised tokens a second of `blindspot.training.variant.train` after the first step."""
     torch.set_num_threads(1)
     before = _peak_mib()
     config = TrainConfig(

@@ -104,8 +104,8 @@ def check(
 
       [cyan]blindspot data check llava_v1_5_mix665k.json data/ --out report.json[/cyan]
     """
-    from blindspot.training.data import check as checking
-    from blindspot.training.data.report import as_table
+    from blindspot.training.llava import check as checking
+    from blindspot.training.llava.check import as_table
 
     with bars(transient=True) as show:
         found = checking.check(json_path, images, out, tokenizer, template, max_length, image_tokens, report=show)

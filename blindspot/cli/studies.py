@@ -257,7 +257,7 @@ def train(
     elif json_path is None or images is None or out is None or data is not None:
         raise UserError("a model is trained with --json, --images and --out; an arm of a study with --arm")
     else:
-        from blindspot.training.distributed.arm import train_arm
+        from blindspot.training.variant import train_arm
 
         own: Any = machine | _given(batch=batch, lr=lr, batching=batching, seed=seed, stage=stage or "instruct")
         start = _given(connector=connector, template=template, max_length=max_length or None)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blindspot.errors import UserError
-from blindspot.files import CHECKPOINT, fingerprint, intact, parse_json, sha256_file, write_json
+from blindspot.files import CHECKPOINTS, fingerprint, intact, parse_json, sha256_file, write_json
 from blindspot.studies.step import Step
 
 DONE = "done.json"
@@ -52,8 +52,9 @@ def read_done(folder: Path, step: Step) -> Done | None:
     path = folder / DONE
     try:
         if not path.is_file():
-            if (folder / CHECKPOINT).is_file() and not intact(folder / CHECKPOINT):
-                raise Damage(f"{CHECKPOINT} is damaged")
+            for file in folder.glob(f"{CHECKPOINTS}/step-*/*") if step.config.get("recipe") != "llava" else ():
+                if not intact(file):  # `llava` has an older one to go on from
+                    raise Damage(f"{file.relative_to(folder)} is damaged")
             return None
         done = _parse(path.read_bytes())
         if done is None or done.key != step.key:
@@ -77,7 +78,7 @@ def open_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in (*folder.rglob(".*"), folder / ERROR):
-            if not leftover.is_dir():
+            if not leftover.is_dir() and CHECKPOINTS not in leftover.parts:  # whose metadata are such a file
                 leftover.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror or error}") from error

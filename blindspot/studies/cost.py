@@ -3,8 +3,8 @@
 Operations are those of the model (2 a multiply-add); recomputing activations is counted apart, so that hours at a
 given MFU do not depend on it. N: parameters of a map; s: tokens of a sample; d, L: width and blocks.
 
-- A linear map costs 2N a token forward, as much for its input's gradient and as much for its weights': 6N where it
-  trains, 4N where it is frozen with something that trains before it, 2N where nothing does.
+- A linear map costs 2N a token forward, and again for each further pass of `passes`: 6N where it trains, 4N where it is
+  frozen with something that trains before it, 2N where nothing does.
 - Causal attention costs 2 s^2 d L a sample forward (full attention, in the encoder, twice that), and twice as much
   backward whether or not anything in it trains: both factors of its products are activations.
 - The head and its loss see supervised tokens only; the encoder runs up to the layer that is read.
@@ -15,6 +15,8 @@ from dataclasses import dataclass, fields
 from blindspot.errors import UserError
 from blindspot.studies.arms import FEATURE_LAYER, STATED, Arm, training_steps
 from blindspot.studies.schema import LlavaStage
+from blindspot.training.flops import GPUS as KNOWN
+from blindspot.training.flops import Gpu, passes
 
 PACK = 4096
 """Tokens of a packed micro-batch on one GPU, for the estimate of activations: the trainer's default."""
@@ -22,21 +24,8 @@ CHUNK = 1024
 """Supervised tokens whose logits are in memory at once."""
 
 
-@dataclass(frozen=True)
-class Gpu:
-    """A kind of GPU: dense bf16 operations a second, bytes of memory. Source: the vendor's data sheets."""
-
-    name: str
-    peak: float
-    memory: float
-
-
-GPUS = (
-    Gpu("A40", 149.7e12, 48e9),
-    Gpu("A100", 312e12, 80e9),
-    Gpu("H100", 989e12, 80e9),
-    Gpu("H200", 989e12, 141e9),
-)
+GPUS = KNOWN[:4]
+"""Those that a plan compares."""
 
 
 @dataclass(frozen=True)
@@ -140,14 +129,14 @@ def flops(arm: Arm, stage: LlavaStage) -> Flops:
     text = count.text_tokens / count.samples
     squares = count.images * (arm.image_tokens + text) ** 2 + (count.samples - count.images) * text**2
     attention = 2 * squares * language.query * language.layers
-    linear = 6 if trained else 4
+    linear = 2 * passes(trained, True)
     encoder = count.images * encoder_forward(arm)
     return Flops(
         blocks=linear * language.blocks * count.tokens,
         attention=3 * attention,
         head=linear * language.head * count.supervised,
-        connector=count.images * _connector_forward(arm) * (3 if "connector" in stage.trains else 1 + tower),
-        encoder=encoder * (3 if tower else 1),
+        connector=count.images * _connector_forward(arm) * passes("connector" in stage.trains, tower),
+        encoder=encoder * passes(tower, False),
         recompute=2 * language.blocks * count.tokens + attention + encoder * tower,
     )
 

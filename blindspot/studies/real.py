@@ -19,7 +19,7 @@ from blindspot.evaluation import run as evaluation
 from blindspot.evaluation.boxes import asking_for_boxes, with_form
 from blindspot.evaluation.prompts import profile as prompt_profile
 from blindspot.evaluation.run.answers import ANSWERS
-from blindspot.files import read_jsonl, write_jsonl
+from blindspot.files import CHECKPOINTS, read_jsonl, write_jsonl
 from blindspot.model.assemble import assemble, position_table
 from blindspot.positions import EncoderPositions, LanguagePositions
 from blindspot.studies.arms import FEATURE_LAYER, REPLICATE_SEED_OFFSET, STAGES, Arm, find_arm
@@ -28,16 +28,12 @@ from blindspot.studies.needs import needs
 from blindspot.studies.schema import LlavaStage
 from blindspot.studies.sizes import local_folder
 from blindspot.studies.step import StepContext
-from blindspot.training.distributed.arm import MODEL, save_model
-from blindspot.training.distributed.config import TrainConfig
-from blindspot.training.distributed.connector_file import CONNECTOR
-from blindspot.training.distributed.loop import CHECKPOINTS
-from blindspot.training.distributed.parallel import DTYPES
-from blindspot.training.distributed.part_files import load_parts, save_parts
-from blindspot.training.distributed.ranks import Ranks, joined
-from blindspot.training.distributed.run_file import refuse_another
-from blindspot.training.distributed.stage import Material, refuse_long, train_stage
-from blindspot.training.loop import Report
+from blindspot.training.checkpoint import refuse_another
+from blindspot.training.config import TrainConfig
+from blindspot.training.fit import Report, silent
+from blindspot.training.parallel import DTYPES, Ranks, joined
+from blindspot.training.parts import CONNECTOR, load_parts, save_parts
+from blindspot.training.variant import MODEL, Material, refuse_long, save_model, train_stage
 
 PARTS = {"connector": "multi_modal_projector", "language_model": "language_model", "encoder": "vision_tower"}
 """Names in studies, and in `TrainConfig.frozen`."""
@@ -187,7 +183,7 @@ def _of_step(context: StepContext, folders: Mapping[str, Path]) -> Run:
     return Run(arm, context.step.config["seed"], context.data_path, study_folder / "rows", folders, machine)
 
 
-def train_run(run: Run, stages: Sequence[str] = STAGES, report: Report | None = None) -> Path:
+def train_run(run: Run, stages: Sequence[str] = STAGES, report: Report = silent) -> Path:
     """Train the stages of a run that are not done yet. Under ``torchrun`` all its processes call this.
 
     A stage that was stopped goes on from its last checkpoint. When it is done its checkpoints are deleted. The model
@@ -209,12 +205,12 @@ def train_run(run: Run, stages: Sequence[str] = STAGES, report: Report | None = 
     if not names:
         raise UserError(f"{run.arm.id} takes its stage 1 from {run.arm.point.connector_from}; train that arm's")
     with joined() as ranks:
-        open_names = [name for name in names if not _finished(run, name, ranks)]
+        open_names = [name for name in names if not ranks.first_does(partial(run.finished, name))]  # its disk is ahead
         for name in open_names:
             refuse_long(run.config(name), run.arm.stages[name].max_length)
         _refuse_missing(run, open_names)
         for name in open_names:
-            _train(run, name, ranks, report or (lambda step, steps, loss=None, phase="": None))
+            _train(run, name, ranks, report)
     return run.product(names[-1])
 
 
@@ -231,20 +227,6 @@ def seed_of(arm: Arm, seed: int | None) -> int:
     return seed
 
 
-def _finished(run: Run, name: str, ranks: Ranks) -> bool:
-    """As the first rank sees it, whose disk may be ahead of the others'."""
-    found: bool | str = False
-    if ranks.first:
-        try:
-            found = run.finished(name)
-        except UserError as error:
-            found = str(error)
-    found = ranks.from_first(found)
-    if isinstance(found, str):
-        raise UserError(found)
-    return found
-
-
 def _refuse_missing(run: Run, names: Sequence[str]) -> None:
     for need in needs([run.arm] if names else [], run.data_root, names):
         if not need.here:
@@ -256,7 +238,17 @@ def _refuse_missing(run: Run, names: Sequence[str]) -> None:
 def _train(run: Run, name: str, ranks: Ranks, report: Report) -> None:
     arm, stage, folder = run.arm, run.arm.stages[name], run.folders[name]
     connector = None if name == "connector" else _connector(run)
-    variant, processor = _assembled(arm, run.seed)
+    variant, processor = assemble(
+        _local(arm.point.encoder),
+        _local(arm.point.language_model),
+        run.seed,
+        EncoderPositions(**arm.point.positions.values),
+        LanguagePositions(**arm.point.language_positions.values),
+        ConnectorSpec.from_dict(arm.point.connector.values),
+        arm.point.image_size,
+        arm.point.drop_first_patch,
+        FEATURE_LAYER,
+    )
     if connector is not None:
         load_parts(variant, connector)
     state = train_stage(
@@ -277,20 +269,6 @@ def _train(run: Run, name: str, ranks: Ranks, report: Report) -> None:
             save_model(evaluated, weights, processor, folder / MODEL, DTYPES[config.precision])
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     ranks.from_first(None)
-
-
-def _assembled(arm: Arm, seed: int) -> tuple[Any, Any]:
-    return assemble(
-        _local(arm.point.encoder),
-        _local(arm.point.language_model),
-        seed,
-        EncoderPositions(**arm.point.positions.values),
-        LanguagePositions(**arm.point.language_positions.values),
-        ConnectorSpec.from_dict(arm.point.connector.values),
-        arm.point.image_size,
-        arm.point.drop_first_patch,
-        FEATURE_LAYER,
-    )
 
 
 def _local(name: str) -> Path:

@@ -1,20 +1,26 @@
-"""All questions about one image in one row, each seeing the image and itself only.
+"""Samples as tensors: documents side by side or one in each row, and turns about one image that do not see each other.
 
-A row is a prefix (the image's placeholder tokens, or a scene in words) and then turns. A turn attends to the prefix and
-to its own earlier tokens, and its positions continue from the prefix: every turn gets exactly the logits that it would
-get in a sequence of its own, but the prefix is computed once.
+A miniature's row is a document with turns: a prefix (the image's placeholder tokens, or a scene in words) and then
+turns. A turn attends to the prefix and to its own earlier tokens, and its positions continue from the prefix: every
+turn gets exactly the logits that it would get in a sequence of its own, but the prefix is computed once. LLaVA's
+conversations are documents that are all prefix.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from blindspot.model.encoding import IGNORE
 
 PREFIX = -1
+Picture = dict[str, Tensor]
+"""What an image processor makes of one picture, without the dimension of the batch."""
 _PER_TOKEN = ("tokens", "turns", "positions", "supervised")
 
 
@@ -52,20 +58,73 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Packed:
-    """A batch of rows, padded on the right to the longest.
+class Sample:
+    """A conversation to train on.
 
     Attributes:
-        tokens_bl: ids.
-        positions_bl: rotary positions.
-        mask_b1ll: added to attention scores: 0 where a query may look, else a large negative number.
-        supervised_bl: tokens that are trained on.
+        id: how its data set calls it.
+        ids: token ids, with a placeholder for every token of every picture.
+        labels: the id where it is supervised, else `IGNORE`; not shifted.
+        pictures: its pictures in reading order, in whatever form `Samples.pixels` takes.
     """
 
-    tokens_bl: Tensor
+    id: str
+    ids: Sequence[int]
+    labels: Sequence[int]
+    pictures: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Micro:
+    """What goes through the model at once: documents side by side in one row, or one in each row, padded.
+
+    Attributes:
+        ids_bl: token ids.
+        positions_bl: positions, from 0 in every document.
+        document_bl: for each token the number of its document, -1 for padding.
+        turn_bl: for each token its turn in the document, or `PREFIX`; None: no document has turns.
+        predictor_n: for each supervised token where the token before it is, counted through the flattened batch.
+        label_n: its id. The first token of a document is never supervised.
+        owner_n: the number of its document.
+        lengths: of the documents.
+        pixels: of all pictures in reading order, as the model takes them.
+        names: of the documents; "" for one that is not the data set's.
+        blank: whether its only picture is a filler's.
+    """
+
+    ids_bl: Tensor
     positions_bl: Tensor
-    mask_b1ll: Tensor
-    supervised_bl: Tensor
+    document_bl: Tensor
+    turn_bl: Tensor | None
+    predictor_n: Tensor
+    label_n: Tensor
+    owner_n: Tensor
+    lengths: tuple[int, ...]
+    pixels: dict[str, Tensor]
+    names: tuple[str, ...]
+    blank: bool = False
+
+    @property
+    def supervised(self) -> int:
+        """Tokens that are trained on."""
+        return len(self.label_n)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the data set's documents."""
+        return sum(length for length, name in zip(self.lengths, self.names, strict=True) if name)
+
+    def to(self, device: torch.device) -> "Micro":
+        """A copy on ``device``."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Micro":
+        """A copy in memory that a GPU reads while it computes; torch's loader calls this."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Any) -> "Micro":
+        tensors = {name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **tensors, pixels={name: change(tensor) for name, tensor in self.pixels.items()})
 
 
 def lay_out(prefix: Sequence[int], turns: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[np.ndarray]:
@@ -134,41 +193,93 @@ def with_image_tokens(rows: Rows, image: int, stored: int, wanted: int) -> Rows:
     return Rows(tokens, turns, positions, supervised, starts)
 
 
-def pack(rows: Rows, chosen: np.ndarray, pad: int) -> Packed:
-    """Collate the ``chosen`` rows. Padding sees the prefix, so that no query is without a key; nothing sees padding."""
+def pack(rows: Rows, chosen: np.ndarray, pad: int, pixels: dict[str, Tensor] | None = None) -> Micro:
+    """The ``chosen`` rows, padded on the right to the longest.
+
+    Padding sees the prefix, so that no query is without a key; nothing sees padding.
+
+    Args:
+        rows: where they are.
+        chosen: their numbers.
+        pad: id of padding.
+        pixels: of their images, as the model takes them.
+    """
     starts, lengths = rows.starts[chosen], rows.starts[chosen + 1] - rows.starts[chosen]
     columns = np.arange(lengths.max())
     real_bl = columns < lengths[:, None]
     index_bl = np.where(real_bl, starts[:, None] + columns, 0)
-    turns_bl = torch.from_numpy(np.where(real_bl, rows.turns[index_bl], np.iinfo(np.int16).max))
-    seen_bll = (turns_bl[:, None, :] == PREFIX) | (turns_bl[:, None, :] == turns_bl[:, :, None])
-    mask_bll = torch.zeros(seen_bll.shape).masked_fill_(~seen_bll.tril_(), torch.finfo(torch.float32).min)
-    return Packed(
-        tokens_bl=torch.from_numpy(np.where(real_bl, rows.tokens[index_bl], pad)).long(),
+    turns_bl = np.where(real_bl, rows.turns[index_bl], np.iinfo(np.int16).max)
+    ids_bl = torch.from_numpy(np.where(real_bl, rows.tokens[index_bl], pad)).long()
+    document_bl = torch.arange(len(chosen))[:, None].expand_as(ids_bl)
+    supervised_n = torch.from_numpy(real_bl & rows.supervised[index_bl]).flatten().nonzero()[:, 0]
+    return Micro(
+        ids_bl=ids_bl,
         positions_bl=torch.from_numpy(np.where(real_bl, rows.positions[index_bl], 0)).long(),
-        mask_b1ll=mask_bll[:, None],
-        supervised_bl=torch.from_numpy(real_bl & rows.supervised[index_bl]),
+        document_bl=document_bl,
+        turn_bl=torch.from_numpy(turns_bl),
+        predictor_n=supervised_n - 1,
+        label_n=ids_bl.flatten()[supervised_n],
+        owner_n=document_bl.flatten()[supervised_n],
+        lengths=tuple(lengths.tolist()),
+        pixels=pixels or {},
+        names=tuple(f"row {row}" for row in chosen),
     )
 
 
-def answer_loss(model: Any, batch: Packed, pixels_bchw: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy over the supervised tokens of the batch, in nats.
-
-    Logits are computed at supervised positions only.
+def collate(
+    samples: Sequence[tuple[str, Sample]],
+    pictures: Sequence[Picture],
+    packed: bool,
+    multiple: int = 1,
+    filler: Sample | None = None,
+) -> Micro:
+    """Samples as tensors.
 
     Args:
-        model: a Llama or a Llava with a language-model head.
-        batch: packed rows.
-        pixels_bchw: one normalised image a row, or None for rows of text.
+        samples: with the name of each.
+        pictures: of all of them, in reading order; those of ``filler`` last.
+        packed: side by side in one row, or one in each row.
+        multiple: the row is filled up to a multiple of this with a document that means nothing.
+        filler: goes behind them.
     """
-    images = {} if pixels_bchw is None else {"pixel_values": pixels_bchw}
-    hidden_bld = model.model(
-        input_ids=batch.tokens_bl,
-        position_ids=batch.positions_bl,
-        attention_mask=batch.mask_b1ll,
-        use_cache=False,
-        **images,
-    ).last_hidden_state
-    predicts_bl = batch.supervised_bl.roll(-1, dims=1)
-    logits_nv = model.lm_head(hidden_bld[predicts_bl]).float()
-    return torch.nn.functional.cross_entropy(logits_nv, batch.tokens_bl[batch.supervised_bl])
+    samples = samples if filler is None else [*samples, ("", filler)]
+    ids = [torch.tensor(sample.ids) for _, sample in samples]
+    labels = [torch.tensor([IGNORE, *sample.labels[1:]]) for _, sample in samples]
+    names = [name for name, _ in samples]
+    short = -sum(map(len, ids)) % multiple if packed else 0
+    if short:
+        ids.append(torch.zeros(short, dtype=torch.long))
+        labels.append(torch.full((short,), IGNORE))
+        names.append("")
+    lengths = tuple(map(len, ids))
+    positions = [torch.arange(length) for length in lengths]
+    documents = [torch.full((length,), number) for number, length in enumerate(lengths)]
+
+    def join(parts: list[Tensor], padding: int) -> Tensor:
+        return torch.cat(parts)[None] if packed else pad_sequence(parts, batch_first=True, padding_value=padding)
+
+    labels_t, document_bl = join(labels, IGNORE).flatten(), join(documents, -1)
+    supervised_n = (labels_t != IGNORE).nonzero()[:, 0]  # found here, where no GPU has to be waited for
+    return Micro(
+        ids_bl=join(ids, 0),
+        positions_bl=join(positions, 0),
+        document_bl=document_bl,
+        turn_bl=None,
+        predictor_n=supervised_n - 1,
+        label_n=labels_t[supervised_n],
+        owner_n=document_bl.flatten()[supervised_n],
+        lengths=lengths,
+        pixels=stack(pictures),
+        names=tuple(names),
+        blank=filler is not None,
+    )
+
+
+def stack(pictures: Sequence[Picture]) -> dict[str, Tensor]:
+    """Pictures as one batch; rows of patches are padded to the most."""
+    stacked: dict[str, Tensor] = {}
+    for name in ("pixel_values", "spatial_shapes"):
+        tensors = [picture[name] for picture in pictures if name in picture]
+        if tensors:
+            stacked[name] = pad_sequence(tensors, batch_first=True) if tensors[0].ndim == 2 else torch.stack(tensors)
+    return stacked

@@ -4,23 +4,28 @@ The text and encoder stages stand in for the pretrained parts that LLaVA starts 
 LLaVA's two stages.
 """
 
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import load_file, save_file
+import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, LlavaForConditionalGeneration
 
 from blindspot.encoders import Encoder, TowerShape, build_tower
-from blindspot.files import write_via
+from blindspot.files import CHECKPOINTS
 from blindspot.positions import EncoderPositions
-from blindspot.training.loop import Order, Recipe, Report, fit
+from blindspot.training.fit import Recipe, Report, Work, fit
+from blindspot.training.loss import AnswerLoss
 from blindspot.training.objectives import OBJECTIVES
 from blindspot.training.objectives.base import CaptionShape
-from blindspot.training.packing import Rows, answer_loss, pack
+from blindspot.training.order import Order, shuffled
+from blindspot.training.packing import Rows, pack
+from blindspot.training.parts import freeze
 
 Pixels = Callable[[np.ndarray], Tensor]
 """Indices of rows (or of captioned images) -> the encoder's input."""
@@ -42,21 +47,21 @@ class Run:
     folder: Path
     report: Report
 
+    def order(self, samples: int) -> Order:
+        """Which of the samples each step sees."""
+        return Order(samples, self.recipe.batch, partial(shuffled, samples, self.seed))
+
+    def carry_out(self, work: Work, **probing: Any) -> None:
+        """Train to the end, and leave no checkpoint behind."""
+        fit(work, self.recipe, self.folder, self.report, **probing)
+        shutil.rmtree(self.folder / CHECKPOINTS)
+
 
 def train_text(config: LlamaConfig, rows: Rows, run: Run) -> LlamaForCausalLM:
     """Train a language model from nothing on turns about scenes in words."""
     config._attn_implementation = "eager"
     model = LlamaForCausalLM(config)
-    order = Order(len(rows), run.recipe.batch, run.seed)
-    pad = _pad(config)
-    fit(
-        model,
-        lambda step: answer_loss(model, pack(rows, order(step), pad)),
-        run.recipe,
-        run.seed,
-        run.folder,
-        run.report,
-    )
+    _on_turns(model, rows, None, run)
     return model
 
 
@@ -84,13 +89,13 @@ def train_encoder(
     """
     tower = build_tower(encoder, shape, positions)
     objective = OBJECTIVES[objective_name].load()(tower, encoder, shape, caption_shape, run.recipe.steps)
-    order = Order(len(captions_nl), run.recipe.batch, run.seed)
+    order = run.order(len(captions_nl))
 
     def loss(step: int) -> Tensor:
         chosen = order(step)
         return objective(pixels(chosen), captions_nl[chosen], step)["loss"]
 
-    fit(objective, loss, run.recipe, run.seed, run.folder, run.report, after_step=objective.after_step)
+    run.carry_out(Work(objective, loss, run.seed, objective.after_step))
     return tower
 
 
@@ -116,40 +121,17 @@ def train_variant(
         probe_every: see `fit`.
     """
     freeze(model, frozen)
-    order = Order(len(rows), run.recipe.batch, run.seed)
-    pad = _pad(model.config)
+    _on_turns(model, rows, pixels, run, probe=probe, probe_every=probe_every)
+
+
+def _on_turns(model: Any, rows: Rows, pixels: Pixels | None, run: Run, **probing: Any) -> None:
+    """Train on the answers of turns: the mean of their tokens' losses."""
+    order, answers = run.order(len(rows)), AnswerLoss(model, "mask", torch.float32)
 
     def loss(step: int) -> Tensor:
         chosen = order(step)
-        return answer_loss(model, pack(rows, chosen, pad), pixels(chosen))
+        images = {} if pixels is None else {"pixel_values": pixels(chosen)}
+        micro = pack(rows, chosen, model.config.pad_token_id, images)
+        return answers(micro)[0] / micro.supervised
 
-    fit(model, loss, run.recipe, run.seed, run.folder, run.report, probe=probe, probe_every=probe_every)
-
-
-def freeze(model: LlavaForConditionalGeneration, parts: tuple[str, ...]) -> None:
-    """Stop the named parts from training. A position table that rotary positions replaced is frozen already."""
-    for part in parts:
-        getattr(model.model, part).requires_grad_(False)
-    if "language_model" in parts:
-        model.lm_head.requires_grad_(False)
-
-
-def save_weights(module: nn.Module, path: Path, without: Sequence[str] = ()) -> None:
-    """Write a module's weights as safetensors, atomically; those of the parts named ``without`` are left out."""
-    state = {name: tensor.contiguous() for name, tensor in module.state_dict().items() if not _in(name, without)}
-    write_via(path, lambda temporary: save_file(state, temporary))
-
-
-def load_weights(module: nn.Module, path: Path, without: Sequence[str] = ()) -> None:
-    """Read what `save_weights` wrote; every key must fit."""
-    kept = {name: tensor for name, tensor in module.state_dict().items() if _in(name, without)}
-    module.load_state_dict({**kept, **load_file(path)})
-
-
-def _in(name: str, parts: Sequence[str]) -> bool:
-    return name.split(".")[0] in parts
-
-
-def _pad(config: Any) -> int:
-    assert isinstance(config.pad_token_id, int)
-    return config.pad_token_id
+    run.carry_out(Work(model, loss, run.seed), **probing)

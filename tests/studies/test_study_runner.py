@@ -14,7 +14,7 @@ import pytest
 
 from blindspot import files
 from blindspot.errors import UserError
-from blindspot.studies import folder
+from blindspot.studies import cache, folder
 from blindspot.studies.crew import StepFailure
 
 RunToy = Callable[..., str]
@@ -140,7 +140,13 @@ def test_control_c_stops_at_once_and_the_same_command_continues(
         (lambda step: os.truncate(step / "done.json", 40), "done.json is damaged"),
         (lambda step: (step / "done.json").write_text("[1]"), "done.json is damaged"),
         (lambda step: (step / "done.json").write_bytes(b"\xff"), "done.json is damaged"),
-        (lambda step: (step / "done.json").rename(step / "checkpoint.pt"), "checkpoint.pt is damaged"),
+        (
+            lambda step: (
+                (step / "checkpoints/step-3").mkdir(parents=True)
+                or (step / "done.json").rename(step / "checkpoints/step-3/.metadata")
+            ),
+            "checkpoints/step-3/.metadata is damaged",
+        ),
     ],
 )
 def test_a_damaged_step_is_named_and_rebuilt_alone(
@@ -155,6 +161,15 @@ def test_a_damaged_step_is_named_and_rebuilt_alone(
     assert f"rebuilding connector/clip-axial/seed0: {message}" in printed
     assert trace() == {"connector/clip-axial/seed0": 1}
     assert contents(run) == whole
+
+
+def test_half_written_files_go_and_checkpoints_stay_whole(tmp_path: Path) -> None:
+    names = ("log.jsonl", "checkpoints/step-2/.metadata", ".log.jsonl.part", "model/.weights.part")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    cache.open_folder(tmp_path)
+    assert [(tmp_path / name).exists() for name in names] == [True, True, False, False]
 
 
 def test_dependants_follow_when_a_rebuilt_step_comes_out_different(

@@ -97,7 +97,7 @@ def test_the_run_is_complete_and_its_models_have_names(run: Path) -> None:
     assert {row["column"] for row in scored["scores"]} == {column["id"] for column in scored["columns"]}
     assert not [note for note in scored["notes"] if "not done" in note or "no column" in note]
     assert len(list(run.glob("models/*-seed0/config.json"))) == 4
-    assert not [*run.rglob("checkpoint.pt"), *run.rglob("error.txt")]
+    assert not [*run.rglob("checkpoints"), *run.rglob("error.txt")]
     for log in (*run.glob("steps/instruct_*/log.jsonl"), *run.glob("steps/encoder_*/log.jsonl")):
         last = json.loads(log.read_text().splitlines()[-1])
         assert last["step"] == last["steps"] and last["loss"] > 0

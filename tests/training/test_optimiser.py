@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from blindspot.training.optimiser import BatchedMuon, optimisers, orthogonalise
+from blindspot.training.optim import BatchedMuon, muon, orthogonalise
 
 SHAPES = [(8, 8), (8, 8), (16, 8), (8, 24), (24, 8), (1, 8), (8, 1), (8, 24)]
 LR = 0.02
@@ -103,14 +103,14 @@ class Small(nn.Module):
 
 def test_muon_takes_linear_weights_and_adam_the_rest() -> None:
     module = Small()
-    muon, adam = optimisers(module, LR)
-    assert isinstance(muon, BatchedMuon) and isinstance(adam, torch.optim.AdamW)
-    taken = [[id(parameter) for parameter in one.param_groups[0]["params"]] for one in (muon, adam)]
+    hidden, adam = muon(module, LR)
+    assert isinstance(hidden, BatchedMuon) and isinstance(adam, torch.optim.AdamW)
+    taken = [[id(parameter) for parameter in one.param_groups[0]["params"]] for one in (hidden, adam)]
     assert taken[0] == [id(module.inner.weight)]
     assert sorted(taken[1]) == sorted(map(id, (module.embed.weight, module.inner.bias, module.lm_head.weight)))
     assert adam.param_groups[0]["weight_decay"] == 0
 
 
 def test_without_linear_layers_there_is_no_muon() -> None:
-    (only,) = optimisers(nn.Embedding(3, 4), LR)
+    (only,) = muon(nn.Embedding(3, 4), LR)
     assert isinstance(only, torch.optim.AdamW)

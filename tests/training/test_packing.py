@@ -1,5 +1,6 @@
 """Packing changes nothing: every turn gets the logits, loss and gradients of a sequence of its own."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,11 +15,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from blindspot.encoders import ENCODERS, TowerShape
 from blindspot.model.build import build_variant
 from blindspot.positions import EncoderPositions
+from blindspot.training.attention import seen_keys
+from blindspot.training.loss import AnswerLoss
 from blindspot.training.packing import (
     PREFIX,
-    Packed,
+    Micro,
     Rows,
-    answer_loss,
     join,
     join_rows,
     lay_out,
@@ -81,17 +83,22 @@ def rows_of(rows: list[Row]) -> Rows:
     return join([lay_out(row.prefix, row.turns) for row in rows])
 
 
-def everything(rows: list[Row]) -> Packed:
-    return pack(rows_of(rows), np.arange(len(rows)), PAD)
+def everything(rows: list[Row], images_bchw: Tensor | None = None) -> Micro:
+    images = {} if images_bchw is None else {"pixel_values": images_bchw}
+    return pack(rows_of(rows), np.arange(len(rows)), PAD, images)
+
+
+def mask_of(batch: Micro) -> Tensor:
+    return seen_keys(batch.document_bl, batch.turn_bl, torch.float32)
 
 
 def pixels(count: int) -> Tensor:
     return torch.randn(count, 3, 16, 16, generator=torch.Generator().manual_seed(2))
 
 
-def packed_logits(model: Any, batch: Packed, images: dict[str, Tensor]) -> Tensor:
+def packed_logits(model: Any, batch: Micro) -> Tensor:
     hidden_bld = model.model(
-        input_ids=batch.tokens_bl, position_ids=batch.positions_bl, attention_mask=batch.mask_b1ll, **images
+        input_ids=batch.ids_bl, position_ids=batch.positions_bl, attention_mask=mask_of(batch), **batch.pixels
     ).last_hidden_state
     return model.lm_head(hidden_bld)
 
@@ -107,12 +114,11 @@ def alone(model: Any, row: Row, turn: tuple[list[int], list[int]], image: Tensor
 
 
 def check(model: Any, rows: list[Row], images_bchw: Tensor | None) -> None:
-    batch = everything(rows)
-    images = {} if images_bchw is None else {"pixel_values": images_bchw}
+    batch = everything(rows, images_bchw)
     model.zero_grad()
     losses, answers = torch.zeros(()), 0
     with torch.no_grad():
-        logits_blv = packed_logits(model, batch, images)
+        logits_blv = packed_logits(model, batch)
     for index, row in enumerate(rows):
         start, before = len(row.prefix), len(row.prefix)
         for turn in row.turns:
@@ -126,7 +132,7 @@ def check(model: Any, rows: list[Row], images_bchw: Tensor | None) -> None:
     (losses / answers).backward()
     wanted = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
     model.zero_grad()
-    loss = answer_loss(model, batch, images_bchw)
+    loss = AnswerLoss(model, "mask", torch.float32)(batch)[0] / batch.supervised
     loss.backward()
     torch.testing.assert_close(loss, losses / answers, rtol=1e-5, atol=1e-5)
     got = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
@@ -150,12 +156,11 @@ def test_rows_about_images_equal_one_sequence_a_turn(llava: Any, rows: list[Row]
 def test_three_images_a_row_equal_one_sequence_a_turn(llava: Any) -> None:
     prefix = [BEGIN] + [IMAGE] * (3 * TOWER.grid**2)
     rows = [Row(prefix, [([7, 8], [9]), ([10], [11, 12])]), Row(prefix, [([13], [14])])]
-    batch = everything(rows)
     with torch.no_grad():
-        logits_blv = packed_logits(llava, batch, {"pixel_values": pixels(6)})
+        logits_blv = packed_logits(llava, everything(rows, pixels(6)))
         for index, row in enumerate(rows):
             single = everything([Row(prefix, row.turns[-1:])])
-            wanted_lv = llava(input_ids=single.tokens_bl, pixel_values=pixels(6)[3 * index : 3 * index + 3]).logits[0]
+            wanted_lv = llava(input_ids=single.ids_bl, pixel_values=pixels(6)[3 * index : 3 * index + 3]).logits[0]
             length = sum(len(prompt) + len(answer) for prompt, answer in row.turns) + len(prefix)
             last = sum(map(len, row.turns[-1]))
             got_lv = logits_blv[index, length - last : length]
@@ -169,30 +174,30 @@ def test_padding_changes_nothing(llama: Any, row: Row, longer: int) -> None:
     padding = Row([BEGIN] * (length + longer - 2), [([5], [6])])
     rows = rows_of([row, padding])
     short, long = pack(rows, np.array([0]), PAD), pack(rows, np.array([0, 1]), PAD)
-    assert (long.tokens_bl[0, length:] == PAD).all() and not long.supervised_bl[0, length:].any()
-    assert short.supervised_bl.sum() == long.supervised_bl[0].sum() == sum(len(answer) for _, answer in row.turns)
+    assert (long.ids_bl[0, length:] == PAD).all() and (long.predictor_n[long.owner_n == 0] < length - 1).all()
+    assert short.supervised == (long.owner_n == 0).sum() == sum(len(answer) for _, answer in row.turns)
     with torch.no_grad():
-        alone_lv, beside_lv = (packed_logits(llama, batch, {})[0, :length] for batch in (short, long))
+        alone_lv, beside_lv = (packed_logits(llama, batch)[0, :length] for batch in (short, long))
     torch.testing.assert_close(beside_lv, alone_lv, rtol=1e-5, atol=1e-5)
-    changed = long.tokens_bl.clone()
+    changed = long.ids_bl.clone()
     changed[0, length:] = 9
     with torch.no_grad():
-        other_lv = packed_logits(llama, Packed(changed, long.positions_bl, long.mask_b1ll, long.supervised_bl), {})[0]
+        other_lv = packed_logits(llama, replace(long, ids_bl=changed))[0]
     assert torch.equal(other_lv[:length], beside_lv)
 
 
 @given(rows=st.lists(text_rows, min_size=1, max_size=4))
 def test_the_mask_shows_a_token_its_prefix_and_the_past_of_its_own_turn(rows: list[Row]) -> None:
-    batch = everything(rows)
+    mask_b1ll = mask_of(everything(rows))
     for index, row in enumerate(rows):
         numbers = [PREFIX] * len(row.prefix)
         for number, (prompt, answer) in enumerate(row.turns):
             numbers += [number] * (len(prompt) + len(answer))
         for query, own in enumerate(numbers):
-            visible = batch.mask_b1ll[index, 0, query] == 0
+            visible = mask_b1ll[index, 0, query] == 0
             expected = [key <= query and numbers[key] in (PREFIX, own) for key in range(len(numbers))]
             assert visible.tolist() == expected + [False] * (visible.numel() - len(numbers))
-    assert (batch.mask_b1ll == 0).any(dim=-1).all()  # softmax of a row without a key would be NaN
+    assert (mask_b1ll == 0).any(dim=-1).all()  # softmax of a row without a key would be NaN
 
 
 @given(parts=st.lists(st.lists(text_rows, min_size=1, max_size=3), min_size=1, max_size=3))

@@ -3,11 +3,11 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import Aimv2TextConfig, PreTrainedModel
+from transformers import Aimv2TextConfig
 from transformers.models.aimv2.modeling_aimv2 import Aimv2Encoder, Aimv2RMSNorm
 
-from blindspot.encoders import Encoder, TowerShape, normed_tokens
-from blindspot.training.objectives.base import CaptionShape, Objective, caption_loss, causal_mask, full_precision
+from blindspot.encoders import normed_tokens
+from blindspot.training.objectives.base import Objective, caption_loss, causal_mask, full_precision
 
 DECODER_LAYERS = 1
 PIXEL_WEIGHT = 0.4
@@ -51,25 +51,22 @@ class Aimv2Objective(Objective):
     The decoder is made of AIMv2's own blocks (RMSNorm, SwiGLU). A tower with CLS counts it as part of the prefix.
     """
 
-    def __init__(
-        self, tower: PreTrainedModel, encoder: Encoder, shape: TowerShape, captions: CaptionShape, total_steps: int
-    ) -> None:
-        super().__init__(tower, encoder, shape, captions, total_steps)
-        width, patches = shape.width, shape.grid**2
+    def build(self) -> None:
+        width, patches = self.shape.width, self.shape.grid**2
         config = Aimv2TextConfig(
             hidden_size=width,
             intermediate_size=2 * width,
             num_hidden_layers=DECODER_LAYERS,
-            num_attention_heads=shape.heads,
+            num_attention_heads=self.shape.heads,
         )
         config._attn_implementation = "eager"
         self.connector = nn.Linear(width, width)
-        self.embedding = nn.Embedding(captions.vocab_size, width)
-        self.positions_sd = nn.Parameter(torch.randn(patches + captions.length - 1, width) * 0.02)
+        self.embedding = nn.Embedding(self.captions.vocab_size, width)
+        self.positions_sd = nn.Parameter(torch.randn(patches + self.captions.length - 1, width) * 0.02)
         self.decoder = Aimv2Encoder(config)  # pyright: ignore[reportArgumentType]
         self.norm = Aimv2RMSNorm(width, config.rms_norm_eps)
-        self.pixel_head = nn.Linear(width, 3 * shape.patch_size**2)
-        self.text_head = nn.Linear(width, captions.vocab_size)
+        self.pixel_head = nn.Linear(width, 3 * self.shape.patch_size**2)
+        self.text_head = nn.Linear(width, self.captions.vocab_size)
         nn.init.normal_(self.embedding.weight, std=0.02)
 
     def forward(self, pixels_bchw: Tensor, captions_bl: Tensor, step: int) -> dict[str, Tensor]:

@@ -5,10 +5,10 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedModel
+from transformers import CLIPTextConfig, CLIPTextModel
 
-from blindspot.encoders import Encoder, TowerShape, normed_tokens
-from blindspot.training.objectives.base import CaptionShape, Objective, eos_positions, full_precision
+from blindspot.encoders import normed_tokens
+from blindspot.training.objectives.base import Objective, eos_positions, full_precision
 
 TEXT_LAYERS = 2
 MAX_SCALE = 100.0
@@ -33,25 +33,22 @@ class ClipObjective(Objective):
     A tower without CLS is pooled by its mean, so that the objective can be compared on one trunk with the others.
     """
 
-    def __init__(
-        self, tower: PreTrainedModel, encoder: Encoder, shape: TowerShape, captions: CaptionShape, total_steps: int
-    ) -> None:
-        super().__init__(tower, encoder, shape, captions, total_steps)
+    def build(self) -> None:
         config = CLIPTextConfig(
-            vocab_size=captions.vocab_size,
-            hidden_size=shape.width,
-            intermediate_size=2 * shape.width,
+            vocab_size=self.captions.vocab_size,
+            hidden_size=self.shape.width,
+            intermediate_size=2 * self.shape.width,
             num_hidden_layers=TEXT_LAYERS,
-            num_attention_heads=shape.heads,
-            max_position_embeddings=captions.length,
-            pad_token_id=captions.pad_id,
+            num_attention_heads=self.shape.heads,
+            max_position_embeddings=self.captions.length,
+            pad_token_id=self.captions.pad_id,
             bos_token_id=None,
-            eos_token_id=captions.eos_id,
+            eos_token_id=self.captions.eos_id,
         )
         config._attn_implementation = "eager"
         self.text_tower = CLIPTextModel(config)
-        self.image_projection = nn.Linear(shape.width, shape.width, bias=False)
-        self.text_projection = nn.Linear(shape.width, shape.width, bias=False)
+        self.image_projection = nn.Linear(self.shape.width, self.shape.width, bias=False)
+        self.text_projection = nn.Linear(self.shape.width, self.shape.width, bias=False)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def forward(self, pixels_bchw: Tensor, captions_bl: Tensor, step: int) -> dict[str, Tensor]:

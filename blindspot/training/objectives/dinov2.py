@@ -13,10 +13,15 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
-from blindspot.encoders import Encoder, TowerShape, normed_tokens
-from blindspot.training.objectives.base import CaptionShape, Objective, full_precision
+from blindspot.encoders import normed_tokens
+from blindspot.training.objectives.base import (
+    GLOBAL_SIDE,
+    LOCAL_SIDE,
+    Objective,
+    full_precision,
+    random_views,
+)
 from blindspot.training.objectives.distillation import (
     CENTRE_MOMENTUM,
     PROTOTYPES,
@@ -24,7 +29,6 @@ from blindspot.training.objectives.distillation import (
     cross_entropies,
     masked_patches,
 )
-from blindspot.training.objectives.views import GLOBAL_SIDE, LOCAL_SIDE, random_views
 
 GLOBAL_VIEWS = 2
 LOCAL_VIEWS = 2
@@ -99,13 +103,10 @@ class Dinov2Objective(Objective):
     centre_image_k: Tensor
     centre_patch_k: Tensor
 
-    def __init__(
-        self, tower: PreTrainedModel, encoder: Encoder, shape: TowerShape, captions: CaptionShape, total_steps: int
-    ) -> None:
-        super().__init__(tower, encoder, shape, captions, total_steps)
-        self.head = PrototypeHead(shape.width, unit=True)
-        self.mask_d = nn.Parameter(torch.randn(shape.width) * 0.02)
-        self.teacher = nn.ModuleList([copy.deepcopy(tower), copy.deepcopy(self.head)])
+    def build(self) -> None:
+        self.head = PrototypeHead(self.shape.width, unit=True)
+        self.mask_d = nn.Parameter(torch.randn(self.shape.width) * 0.02)
+        self.teacher = nn.ModuleList([copy.deepcopy(self.tower), copy.deepcopy(self.head)])
         self.teacher.requires_grad_(False)
         self.register_buffer("centre_image_k", torch.zeros(PROTOTYPES))
         self.register_buffer("centre_patch_k", torch.zeros(PROTOTYPES))

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from blindspot.encoders import Encoder, normed_tokens
-from blindspot.training.objectives.base import full_precision
-from blindspot.training.objectives.views import GLOBAL_SIDE, LOCAL_SIDE, random_views
+from blindspot.training.objectives.base import GLOBAL_SIDE, LOCAL_SIDE, full_precision, random_views
 
 PROTOTYPES = 256
 STUDENT_TEMPERATURE = 0.1

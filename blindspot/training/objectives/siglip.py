@@ -6,10 +6,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel, SiglipTextConfig, SiglipTextModel
+from transformers import SiglipTextConfig, SiglipTextModel
 from transformers.models.siglip.modeling_siglip import SiglipMultiheadAttentionPoolingHead
 
-from blindspot.encoders import Encoder, TowerShape, normed_tokens
+from blindspot.encoders import TowerShape, normed_tokens
 from blindspot.encoders.siglip import SIGLIP
 from blindspot.training.objectives.base import CaptionShape, Objective, full_precision
 
@@ -74,12 +74,9 @@ class SigmoidMatching(nn.Module):
 class SiglipObjective(Objective):
     """MAP-pooled patches against the last token of a non-causal text transformer."""
 
-    def __init__(
-        self, tower: PreTrainedModel, encoder: Encoder, shape: TowerShape, captions: CaptionShape, total_steps: int
-    ) -> None:
-        super().__init__(tower, encoder, shape, captions, total_steps)
-        self.pool = pooling_head(shape)
-        self.matching = SigmoidMatching(shape, captions)
+    def build(self) -> None:
+        self.pool = pooling_head(self.shape)
+        self.matching = SigmoidMatching(self.shape, self.captions)
 
     def forward(self, pixels_bchw: Tensor, captions_bl: Tensor, step: int) -> dict[str, Tensor]:
         tokens_bnd = normed_tokens(self.tower, self.encoder, pixels_bchw)

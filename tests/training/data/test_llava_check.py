@@ -18,9 +18,8 @@ from blindspot.errors import UserError
 from blindspot.model.conversation import from_llava, v1
 from blindspot.model.encoding import encode
 from blindspot.model.tokenizer import word_tokenizer
-from blindspot.training.data import LlavaRows
-from blindspot.training.data.check import check
-from blindspot.training.data.report import as_table, usable
+from blindspot.training.llava import LlavaRows
+from blindspot.training.llava.check import as_table, check, usable
 
 
 class Damaged(NamedTuple):

@@ -13,8 +13,8 @@ import pytest
 
 from blindspot.errors import UserError
 from blindspot.model.conversation import RowError, from_llava
-from blindspot.training.data import LlavaRows, index, index_rows
-from blindspot.training.data.index import BATCH, ROWS
+from blindspot.training.llava import LlavaRows, index, index_rows
+from blindspot.training.llava.index import BATCH, ROWS
 
 
 def turns(*values: str) -> list[dict[str, str]]:

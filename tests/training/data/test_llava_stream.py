@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from blindspot.errors import UserError
-from blindspot.training.data import stream
-from blindspot.training.data.stream import json_values
+from blindspot.training.llava import stream
+from blindspot.training.llava.stream import json_values
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
     ['"', "\\", '\\"]},{[', "\U0001f600", "é\n"]

@@ -9,11 +9,11 @@ import torch
 from torch.nn import functional as F
 from toy_training import ToySamples, toy_variant
 
-from blindspot.training.distributed.batches import collate
-from blindspot.training.distributed.config import TrainConfig
-from blindspot.training.distributed.loop import train
-from blindspot.training.distributed.optimiser import HalfAdamW, round_at_random
-from blindspot.training.distributed.order import Grouped
+from blindspot.training.config import TrainConfig
+from blindspot.training.optim import HalfAdamW, round_at_random
+from blindspot.training.order import llava_order
+from blindspot.training.packing import collate
+from blindspot.training.variant import train
 
 CONFIG = TrainConfig(
     batch=8, lr=1e-3, steps=1, warmup=0.0, precision="fp32", pack_tokens=80, workers=0, frozen=(), clip=1e9
@@ -74,7 +74,7 @@ def test_llavas_loss_is_a_mean_of_means(tmp_path: Path) -> None:
     config = replace(CONFIG, batching="llava", row_batch=2, loss="llava_exact")
     samples, heard = ToySamples(), []
     train(config, toy_variant(), samples, tmp_path, lambda step, steps, loss=None, phase="": heard.append(loss))
-    rows = Grouped(*samples.lengths(), 2, 4, config.seed)(0)[:8].tolist()
+    rows = llava_order(*samples.lengths(), 2, 4, config.seed)[:8].tolist()
     variant, means = toy_variant(), []
     for start in range(0, 8, 2):
         chosen = [samples[row] for row in rows[start : start + 2]]

@@ -1,6 +1,7 @@
 """Packing, accumulation and ways of attending change nothing: loss and gradients are those of samples one by one."""
 
 import inspect
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -19,12 +20,13 @@ from blindspot.errors import UserError
 from blindspot.model import body
 from blindspot.model.encoding import IGNORE
 from blindspot.positions import EncoderPositions, LanguagePositions
-from blindspot.training.distributed import attention, loss
-from blindspot.training.distributed.batches import deal_packs, deal_rows
-from blindspot.training.distributed.loading import Batches, Layout
-from blindspot.training.distributed.loss import Objective, token_losses
-from blindspot.training.distributed.order import Order, Shuffled
-from blindspot.training.distributed.step import Counts, weights
+from blindspot.training import attention, loss
+from blindspot.training.flops import Counts
+from blindspot.training.loading import Batches, Layout, deal_packs, deal_rows
+from blindspot.training.loss import AnswerLoss, token_losses
+from blindspot.training.order import Order, shuffled
+from blindspot.training.packing import Micro, Sample, collate
+from blindspot.training.variant import weights
 
 SAMPLES = ToySamples(count=12)
 ROWS = range(12)
@@ -71,13 +73,15 @@ def _in_micros(
     variant: Any, samples: ToySamples, layout: Layout, way: attention.Way | None, world: int = 1
 ) -> tuple[float, dict[str, Tensor], int]:
     """Loss and gradients from micro-batches, those of all ranks one after the other."""
-    order = Order(len(samples), len(ROWS), len(ROWS), lambda epoch: torch.arange(len(samples)).numpy())
+    order = Order(len(samples), len(ROWS), lambda epoch: torch.arange(len(samples)).numpy(), len(ROWS))
     parts: Any = [Batches(samples, order, layout, range(1), rank, world, 0)[0] for rank in range(world)]
     micros = [micro for part in parts for micro in part.micros]
     counts = Counts(sum(micro.supervised for micro in micros), 0, 0, 0, len(micros))
-    objective = Objective(variant, way, torch.float32)
+    objective = AnswerLoss(variant, way, torch.float32)
     total = 0.0
-    for micro, weight in zip(micros, [one for part in parts for one in weights("tokens", part, counts)], strict=True):
+    for micro, weight in zip(
+        micros, [one for part in parts for one in weights("tokens", part.micros, counts)], strict=True
+    ):
         value, _ = objective(micro)
         (value * weight).backward()
         total += value.item() * weight
@@ -145,16 +149,16 @@ def test_filling_up_packs_changes_nothing() -> None:
 
 def test_losses_of_documents_are_told_apart() -> None:
     variant = toy_variant()
-    order = Order(12, 12, 12, Shuffled(12, 0))
+    order = Order(12, 12, partial(shuffled, 12, 0), 12)
     batch = Batches(SAMPLES, order, Layout(1000), range(1), 0, 1, 0)[0]
     [micro] = batch.micros  # pyright: ignore
-    total, document_k = Objective(variant, "documents", torch.float32)(micro)
+    total, document_k = AnswerLoss(variant, "documents", torch.float32)(micro)
     assert document_k.sum().item() == pytest.approx(total.item(), rel=1e-6)
     alone = {}
     for row in ROWS:
         single = Batches(
             SAMPLES,
-            Order(12, 1, 12, lambda e, row=row: torch.tensor([row] * 12).numpy()),
+            Order(12, 1, lambda e, row=row: torch.tensor([row] * 12).numpy(), 12),
             Layout(1000),
             range(1),
             0,
@@ -162,7 +166,7 @@ def test_losses_of_documents_are_told_apart() -> None:
             0,
         )
         [one] = single[0].micros  # pyright: ignore
-        alone[one.names[0]] = Objective(variant, "documents", torch.float32)(one)[0].item()
+        alone[one.names[0]] = AnswerLoss(variant, "documents", torch.float32)(one)[0].item()
     for name, value in zip(micro.names, document_k.tolist(), strict=True):
         assert value == pytest.approx(alone[name], rel=1e-5)
 
@@ -244,9 +248,11 @@ def test_whatever_a_step_makes_is_on_the_device_of_the_weights(name: str, way: A
 
     monkeypatch.setattr(body, "_insert", insert)  # without the count, which the device meta does not have
     samples, device = ToySamples(count=12, tokens=TOKENS.get(name, 4)), torch.device("meta")
-    batch = Batches(samples, Order(12, 12, 12, Shuffled(12, 0)), Layout(200, multiple=128), range(1), 0, 1, 0)[0]
+    batch = Batches(samples, Order(12, 12, partial(shuffled, 12, 0), 12), Layout(200, multiple=128), range(1), 0, 1, 0)[
+        0
+    ]
     micro = batch.micros[0].to(device)  # pyright: ignore
-    objective = Objective(toy_variant(**VARIANTS[name]).to(device), way, torch.float32)
+    objective = AnswerLoss(toy_variant(**VARIANTS[name]).to(device), way, torch.float32)
     total, document_k = objective(micro)  # the CPU's tensors and this device's do not go together
     total.backward()
     assert total.device == document_k.device == device
@@ -258,15 +264,19 @@ def test_whatever_a_step_makes_is_on_the_device_of_the_weights(name: str, way: A
 )
 def test_what_a_layer_would_not_see_is_refused(config: Any) -> None:
     config._attn_implementation = "sdpa"
-    document_bl = torch.zeros(1, 12, dtype=torch.long)
+
+    def micro(*lengths: int) -> Micro:
+        samples = [(str(length), Sample(str(length), [1] * length, [1] * length)) for length in lengths]
+        return collate(samples, [], packed=True)
+
     for way in ("documents", "mask"):
-        attention.arguments(way, config, document_bl, [8, 4], torch.float32)
+        attention.arguments(way, config, micro(8, 4), torch.float32)
         with pytest.raises(UserError, match="9 tokens is longer than the window of 8"):
-            attention.arguments(way, config, document_bl, [9, 3], torch.float32)
+            attention.arguments(way, config, micro(9, 3), torch.float32)
 
 
 def test_the_mask_hides_other_documents_and_the_future() -> None:
-    mask_b1ll = attention.document_mask(torch.tensor([[0, 0, 1, 1, 1]]), None)
+    mask_b1ll = attention.seen_keys(torch.tensor([[0, 0, 1, 1, 1]]), None, None)
     assert mask_b1ll[0, 0].int().tolist() == [
         [1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0],
@@ -297,12 +307,14 @@ def test_dealing_is_whole_and_even(lengths: list[int], capacity: int, world: int
 @given(st.integers(1, 30), st.integers(1, 12), st.integers(1, 3))
 @settings(max_examples=25, deadline=None)
 def test_every_epoch_has_every_sample_once(samples: int, batch: int, epochs: int) -> None:
-    order = Order(samples, batch, samples * epochs, Shuffled(samples, 3))
+    permute = partial(shuffled, samples, 3)
+    order = Order(samples, batch, permute, samples * epochs)
     steps = -(-samples * epochs // batch)
     seen = [row for step in range(steps) for row in order(step)]
     for epoch in range(epochs):
         assert sorted(seen[epoch * samples : (epoch + 1) * samples]) == list(range(samples))
-    assert Order(samples, batch, samples * epochs, Shuffled(samples, 3))(steps - 1) == order(steps - 1)
+    again = Order(samples, batch, permute, samples * epochs)(steps - 1)
+    assert again.tolist() == order(steps - 1).tolist()
 
 
 def test_what_a_way_cannot_do_is_refused() -> None:

@@ -12,7 +12,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from blindspot.encoders import ENCODERS
 from blindspot.model.formats.llava_original import padded
-from blindspot.training.distributed.preparing import Preparation
+from blindspot.training.llava.samples import Preparation
 
 
 def _picture(width: int, height: int) -> Image.Image:

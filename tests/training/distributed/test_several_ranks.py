@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,8 @@ from toy_worker import BASE, DEADLY, FATAL, base_variant
 
 import blindspot
 from blindspot.meeting import agree
-from blindspot.training.distributed.arm import train_arm
-from blindspot.training.distributed.loop import train
-from blindspot.training.distributed.order import Order, Shuffled
+from blindspot.training.order import Order, shuffled
+from blindspot.training.variant import train, train_arm
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -161,7 +161,7 @@ def test_a_run_goes_on_with_another_number_of_processes(runs: Path) -> None:
 
 def test_a_killed_run_ends_in_the_same_bits(runs: Path) -> None:
     left = json.loads((runs / "stopped.json").read_text())
-    order = Order(64, BASE.batch, 64 * 20, Shuffled(64, BASE.seed))
+    order = Order(64, BASE.batch, partial(shuffled, 64, BASE.seed), 64 * 20)
     fatal = next(step for step in range(20) if DEADLY in order(step))
     whole = [name for name in left if name.startswith("step-") and name != "step-999"]
     assert whole == [f"step-{fatal // 5 * 5}"] if fatal >= 5 else not whole
@@ -188,7 +188,7 @@ def test_a_loss_that_is_no_number_stops_every_rank(runs: Path) -> None:
 
 
 def test_a_worker_that_dies_is_named(runs: Path) -> None:
-    order = Order(64, BASE.batch, 64 * 20, Shuffled(64, BASE.seed))
+    order = Order(64, BASE.batch, partial(shuffled, 64, BASE.seed), 64 * 20)
     step = next(step for step in range(20) if FATAL in order(step))
     message = (runs / "dying" / "error0.txt").read_text()
     assert re.search(rf"worker .* died \(process \d+ at step {step + 1}, row {FATAL}\)", message), message

@@ -16,10 +16,10 @@ from blindspot.model.encoding import IGNORE
 from blindspot.model.formats.llava_original import padded
 from blindspot.model.tokenizer import word_tokenizer, words_of
 from blindspot.positions import LanguagePositions
-from blindspot.training.data import LlavaRows, index_rows
-from blindspot.training.distributed.arm import train_arm
-from blindspot.training.distributed.connector_file import load_connector, save_connector
-from blindspot.training.distributed.llava import LlavaSamples
+from blindspot.training.llava import LlavaRows, index_rows
+from blindspot.training.llava.samples import LlavaSamples
+from blindspot.training.parts import load_connector, save_connector
+from blindspot.training.variant import train_arm
 
 
 @pytest.fixture

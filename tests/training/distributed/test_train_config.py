@@ -7,7 +7,8 @@ import torch
 from transformers import get_cosine_schedule_with_warmup
 
 from blindspot.errors import UserError
-from blindspot.training.distributed.config import TrainConfig, stage_config
+from blindspot.training.config import TrainConfig, stage_config
+from blindspot.training.optim import cosine
 
 
 @pytest.mark.parametrize(
@@ -24,26 +25,26 @@ def test_the_rate_is_that_of_transformers() -> None:
     optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=config.lr)
     schedule = get_cosine_schedule_with_warmup(optimiser, math.ceil(120 * 0.03), 120)
     for step in range(120):
-        assert config.lr * config.rate(step, 120) == pytest.approx(optimiser.param_groups[0]["lr"], abs=1e-12)
+        assert cosine(step, 120, 4, config.lr) == pytest.approx(optimiser.param_groups[0]["lr"], abs=1e-12)
         optimiser.step()
         schedule.step()
-    assert config.rate(119, 120) < 1 / 1000
+    assert cosine(119, 120, 4, 1.0) < 1 / 1000
 
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"precision": "fp16"}, "precision: 'fp16' is none of fp32, bf16"),
+        ({"precision": "fp16"}, "precision: .*fp32. or .bf16., got .fp16"),
         ({"tracker": "mlflow"}, "tracker"),
-        ({"frozen": ("tower",)}, "frozen: tower"),
-        ({"frozen": ("vision_tower", "multi_modal_projector", "language_model")}, "name one or two"),
-        ({"batch": 0}, "batch must be more than 0"),
-        ({"lr": -1.0}, "lr must be more than 0"),
-        ({"encoder_lr": 0.0}, "encoder_lr must be more than 0"),
+        ({"frozen": ("tower",)}, "frozen: .* got .tower"),
+        ({"frozen": ("vision_tower", "multi_modal_projector", "language_model")}, "frozen: .* at most 2"),
+        ({"batch": 0}, "batch: .*greater than 0"),
+        ({"lr": -1.0}, "lr: .*greater than 0"),
+        ({"encoder_lr": 0.0}, "encoder_lr: .*greater than 0"),
         ({"encoder_lr": 1e-4}, "encoder .* is frozen"),
         ({"loss": "llava_exact"}, "give batching llava too"),
-        ({"shard_size": 0}, "shard_size must be more than 0"),
-        ({"steps": 0}, "steps must be more than 0"),
+        ({"shard_size": 0}, "shard_size: .*greater than 0"),
+        ({"steps": 0}, "steps: .*greater than 0"),
         ({"warmup": 1.5}, "warmup"),
         ({"workers": -1}, "workers"),
     ],

@@ -5,9 +5,9 @@ import torch
 from blindspot.encoders import ENCODERS, TowerShape
 from blindspot.model.build import LanguageShape, build_variant
 from blindspot.positions import EncoderPositions
-from blindspot.training.distributed.batches import Sample, collate
-from blindspot.training.distributed.flops import costs
-from blindspot.training.stages import freeze
+from blindspot.training.flops import costs
+from blindspot.training.packing import Sample, collate
+from blindspot.training.parts import freeze
 
 
 def test_a_sample_of_llava_7b_costs_what_the_formula_says() -> None:

@@ -19,7 +19,7 @@ from blindspot.model.encoding import IGNORE
 from blindspot.model.processor import build_processor
 from blindspot.model.tokenizer import word_tokenizer, words_of
 from blindspot.positions import EncoderPositions, LanguagePositions
-from blindspot.training.distributed.batches import Sample
+from blindspot.training.packing import Sample
 
 PAD, BEGIN, END, IMAGE, VOCABULARY = 0, 1, 2, 3, 40
 SIDE, PATCH = 16, 8

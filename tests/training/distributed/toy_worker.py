@@ -18,11 +18,10 @@ from toy_training import SMALL, ToySamples, toy_parts, toy_variant
 from blindspot.connectors import ConnectorSpec
 from blindspot.errors import UserError
 from blindspot.positions import EncoderPositions, LanguagePositions
-from blindspot.training.distributed.arm import train_arm
-from blindspot.training.distributed.batches import Sample
-from blindspot.training.distributed.config import TrainConfig
-from blindspot.training.distributed.loop import train
-from blindspot.training.distributed.ranks import joined
+from blindspot.training.config import TrainConfig
+from blindspot.training.packing import Sample
+from blindspot.training.parallel import joined
+from blindspot.training.variant import train, train_arm
 
 BASE = TrainConfig(
     batch=8,

@@ -10,8 +10,8 @@ from blindspot.encoders import ENCODERS, TowerShape, build_tower
 from blindspot.positions import EncoderPositions
 from blindspot.training.objectives.aimv2 import Aimv2Objective
 from blindspot.training.objectives.base import CaptionShape
-from blindspot.training.objectives.captioner import Captioner
 from blindspot.training.objectives.clip import ClipObjective
+from blindspot.training.objectives.siglip2 import Captioner
 
 SHAPE = TowerShape(width=32, layers=2, heads=2, mlp_width=64, image_size=32, patch_size=8)
 CAPTIONS = CaptionShape(vocab_size=20, length=6, pad_id=0, eos_id=2)

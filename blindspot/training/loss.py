@@ -8,17 +8,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from blindspot.training.distributed import attention
-from blindspot.training.distributed.batches import Micro
+from blindspot.training import attention
+from blindspot.training.packing import Micro
 
 CHUNK = 1024
 
 
-class Objective(nn.Module):
+class AnswerLoss(nn.Module):
     """A variant with its loss as ``forward``: the root of what is sharded, so that the head is gathered with it.
 
     Args:
-        variant: a `BlindspotForConditionalGeneration`.
+        variant: a `BlindspotForConditionalGeneration`, or a language model for documents without pictures.
         way: how documents of a packed row attend; None if rows are padded.
         dtype: in what it computes.
     """
@@ -32,7 +32,7 @@ class Objective(nn.Module):
 
     def release(self) -> None:
         """Let the variant attend as before, to be used otherwise than packed."""
-        self.variant.config.text_config._attn_implementation = self._before
+        self.variant.config.get_text_config()._attn_implementation = self._before
 
     def forward(self, micro: Micro) -> tuple[Tensor, Tensor]:
         """Sums of the losses of supervised tokens in nats: of all, and without gradient of each document."""
@@ -52,9 +52,8 @@ class Objective(nn.Module):
     def _attention(self, micro: Micro) -> dict[str, Any]:
         if self._way is None:
             return {"attention_mask": (micro.document_bl >= 0).long()}
-        text = self.variant.config.text_config
-        ways = attention.arguments(self._way, text, micro.document_bl, micro.lengths, self._dtype)
-        return {"position_ids": micro.positions_bl, **ways}
+        text = self.variant.config.get_text_config()
+        return {"position_ids": micro.positions_bl, **attention.arguments(self._way, text, micro, self._dtype)}
 
 
 def token_losses(hidden_nd: Tensor, head_vd: Tensor, label_n: Tensor) -> Tensor:

@@ -1,20 +1,27 @@
-"""Putting a variant on its devices: float32 weights in shards, blocks gathered in bfloat16, activations recomputed."""
+"""The processes of a run, and a variant on their devices.
 
-from collections.abc import Callable
+Weights are float32 in shards (FSDP2), blocks are gathered in bfloat16, activations recomputed where that is asked for.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch._C._distributed_c10d import HashStore
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from blindspot.errors import UserError
-from blindspot.training.distributed.config import TrainConfig
-from blindspot.training.distributed.loss import Objective
-from blindspot.training.distributed.ranks import Ranks
+from blindspot.meeting import meet
+from blindspot.training.config import TrainConfig
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 EXACT = "rotation.frequencies"
@@ -34,7 +41,95 @@ _COSTLY = tuple(
 )
 
 
-def place(objective: Objective, config: TrainConfig, ranks: Ranks) -> None:
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those of the run.
+
+    Attributes:
+        rank: its number.
+        world: how many there are.
+        device: where it computes.
+    """
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def total(self, values: Sequence[float]) -> list[float]:
+        """Sums over all ranks, entry by entry."""
+        if self.world == 1:
+            return list(values)
+        sums = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(sums)
+        return sums.tolist()
+
+    def gather(self, value: Any) -> list[Any]:
+        """What every rank has, in the order of ranks."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+    def from_first(self, value: Any) -> Any:
+        """What the first rank has."""
+        if self.world == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
+
+    def first_does(self, work: Callable[[], Any]) -> Any:
+        """What ``work`` returns on the first rank, which alone does it; its `UserError` is every rank's."""
+        found, problem = None, None
+        if self.first:
+            try:
+                found = work()
+            except UserError as error:
+                problem = str(error)
+        found, problem = self.from_first((found, problem))
+        if problem:
+            raise UserError(problem)
+        return found
+
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+
+
+@contextmanager
+def joined() -> Iterator[Ranks]:
+    """Join the processes that ``torchrun`` started; without it, this one is alone. Inside another, it is the same.
+
+    Sums and objects travel over gloo, tensors of a GPU over nccl.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cuda":
+        local = int(os.environ.get("LOCAL_RANK", 0))
+        if local >= torch.cuda.device_count():
+            raise UserError(f"process {local + 1} on this machine has no GPU; start {torch.cuda.device_count()}")
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    mine = not dist.is_initialized()
+    if mine:
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        if "WORLD_SIZE" in os.environ:
+            store, rank, world = meet()
+            dist.init_process_group(backend, store=store, rank=rank, world_size=world)
+        else:
+            dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size(), device)
+    finally:
+        if mine:
+            dist.destroy_process_group()
+
+
+def place(objective: nn.Module, config: TrainConfig, ranks: Ranks) -> None:
     """Put the objective on this rank's device, in the config's precision, sharded (FSDP2) over all ranks or a group.
 
     A trained weight is kept in float32, a frozen one in the dtype that it is computed in. In bfloat16, a single process
@@ -44,9 +139,6 @@ def place(objective: Objective, config: TrainConfig, ranks: Ranks) -> None:
         objective: on the CPU; which of its parameters train is settled.
         config: for precision, recomputation, compilation and the size of a group.
         ranks: the processes.
-
-    Raises:
-        UserError: if the size of a group does not divide the number of ranks.
     """
     blocks = blocks_of(objective.variant)
     if config.checkpointing != "none":
@@ -103,7 +195,7 @@ def _keep_costly(context: Any, operation: Any, *args: Any, **kwargs: Any) -> Che
     return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
 
 
-def whole_state(objective: Objective) -> dict[str, torch.Tensor]:
+def whole_state(objective: nn.Module) -> dict[str, torch.Tensor]:
     """Every weight of the variant on the CPU, on the first rank; nothing on the others. All ranks have to call it."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     state: dict[str, Any] = get_model_state_dict(objective, options=options)

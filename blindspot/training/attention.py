@@ -1,11 +1,10 @@
-"""Attention inside documents that stand side by side in one row, none of which sees another.
+"""Attention inside documents, none of which sees another, though several may stand side by side in one row.
 
 Three ways, of the same result: ``documents``, scaled dot products of one document after the other, which computes
 nothing in vain on any device; ``varlen``, torch's flash attention for rows of documents, on GPUs in bfloat16; ``mask``,
 a mask of shape (1, 1, length, length) for models whose attention is their own.
 """
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -15,6 +14,7 @@ from transformers import AttentionInterface
 
 from blindspot.errors import UserError
 from blindspot.positions.language.config import SCHEMES
+from blindspot.training.packing import PREFIX, Micro
 
 Way = Literal["documents", "varlen", "mask"]
 _NAMES = {"documents": "blindspot_documents", "varlen": "blindspot_varlen"}
@@ -29,11 +29,8 @@ def choose(variant: Any, wish: str, device: torch.device, dtype: torch.dtype, co
         device: where it computes.
         dtype: in what it computes.
         compiled: whether its blocks are compiled, which lengths of documents as plain numbers would do anew each step.
-
-    Raises:
-        UserError: if the way that is wished for cannot be had.
     """
-    text = variant.config.text_config
+    text = variant.config.get_text_config()
     scheme = variant.model.parts.language_positions.scheme
     own = {
         "a mask of the positions' own": SCHEMES[scheme].rings is not None,
@@ -57,7 +54,7 @@ def use(variant: Any, way: Way | None) -> str:
     Returns:
         Its attention implementation before, to be put back into its config.
     """
-    text = variant.config.text_config
+    text = variant.config.get_text_config()
     before: str = text._attn_implementation
     if way in _NAMES:
         text._attn_implementation = _NAMES[way]
@@ -66,37 +63,37 @@ def use(variant: Any, way: Way | None) -> str:
     return before
 
 
-def arguments(way: Way, text_config: Any, document_bl: Tensor, lengths: Sequence[int], dtype: torch.dtype) -> Any:
-    """What the model is called with for a row of documents.
-
-    Raises:
-        UserError: if a document is longer than what a layer of the model sees.
-    """
+def arguments(way: Way, text_config: Any, micro: Micro, dtype: torch.dtype) -> dict[str, Any]:
+    """What the model is called with for a micro-batch."""
+    longest = max(micro.lengths)
     window = getattr(text_config, "sliding_window", None)
     kinds = getattr(text_config, "layer_types", None) or ("sliding_attention",)  # Mistral's layers are all of one kind
-    if window and "sliding_attention" in kinds and max(lengths) > window:
+    if window and "sliding_attention" in kinds and longest > window:
         raise UserError(
-            f"a sample of {max(lengths)} tokens is longer than the window of {window} that this language model's "
+            f"a sample of {longest} tokens is longer than the window of {window} that this language model's "
             "layers see; lower the maximum length"
         )
     if way == "mask":
         bools = text_config._attn_implementation == "sdpa"
-        return {"attention_mask": document_mask(document_bl, None if bools else dtype)}
+        return {"attention_mask": seen_keys(micro.document_bl, micro.turn_bl, None if bools else dtype)}
     if way == "documents":
-        return {"document_lengths": tuple(lengths)}
-    starts = torch.tensor([0, *lengths], device=document_bl.device).cumsum(0, dtype=torch.int32)
-    return {"document_starts": starts, "longest_document": max(lengths)}
+        return {"document_lengths": micro.lengths}
+    starts = torch.tensor([0, *micro.lengths], device=micro.ids_bl.device).cumsum(0, dtype=torch.int32)
+    return {"document_starts": starts, "longest_document": longest}
 
 
-def document_mask(document_bl: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """Which keys each query sees: those of its document up to itself.
+def seen_keys(document_bl: Tensor, turn_bl: Tensor | None, dtype: torch.dtype | None) -> Tensor:
+    """Which keys each query sees: those of its document's prefix and of its own turn, up to itself.
 
     Args:
         document_bl: number of each token's document.
+        turn_bl: see `Micro`.
         dtype: of a mask that is added to scores; None for a boolean one.
     """
-    same_bll = document_bl[:, :, None] == document_bl[:, None]
-    seen_b1ll = same_bll.tril()[:, None]
+    seen_bll = document_bl[:, :, None] == document_bl[:, None]
+    if turn_bl is not None:
+        seen_bll &= (turn_bl[:, None] == PREFIX) | (turn_bl[:, None] == turn_bl[:, :, None])
+    seen_b1ll = seen_bll.tril()[:, None]
     if dtype is None:
         return seen_b1ll
     return torch.zeros(seen_b1ll.shape, dtype=dtype, device=seen_b1ll.device).masked_fill_(

@@ -90,11 +90,7 @@ def inspect_picture(root: Path, name: str) -> Finding | None:
 
 
 def _format_if_whole(path: Path) -> str | None:
-    """The format of a JPEG or PNG that has a header and an end; None if decoding must tell.
-
-    Raises:
-        UserError: if it is too elongated to be encoded.
-    """
+    """The format of a JPEG or PNG that has a header and an end; None if decoding must tell."""
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=PICTURE_FORMATS) as image:
             refuse_elongated(image)

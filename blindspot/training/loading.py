@@ -1,11 +1,12 @@
-"""Batches ahead of the step: read, dealt, decoded and resized in worker processes."""
+"""Global batches ahead of the step: read, dealt to ranks and micro-batches, decoded and resized in worker processes."""
 
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,20 +15,61 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from blindspot.errors import UserError
 from blindspot.model.conversation import RowError
 from blindspot.model.encoding import IGNORE
-from blindspot.training.distributed.batches import (
-    Batch,
-    Micro,
-    Picture,
-    Sample,
-    Samples,
-    Skipped,
-    collate,
-    deal_packs,
-    deal_rows,
-)
-from blindspot.training.distributed.order import Order
+from blindspot.training.order import Order, balanced_packs
+from blindspot.training.packing import Micro, Picture, Sample, collate
 
 IDLE = -1
+
+
+class Samples(Protocol):
+    """A data set. Reading a sample is cheap; its pictures are read only by the rank that trains on it."""
+
+    @property
+    def filler(self) -> Sample:
+        """A sample of one blank picture, nothing supervised, for micro-batches that have no picture."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Sample:
+        """A sample; raises `RowError` where there is nothing to train on."""
+        ...
+
+    def pixels(self, sample: Sample, blank: bool = False) -> list[Picture]:
+        """Its pictures, or ``blank`` ones of as many tokens; raises `UserError` where one cannot be read."""
+        ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One rank's part of a global batch.
+
+    Attributes:
+        micros: its micro-batches; every rank has as many.
+        dropped: rows of the global batch that hold nothing to train on, as the log names them; the same on every rank.
+        unread: likewise, of this rank's rows those with a picture that cannot be read; their labels are ignored.
+    """
+
+    micros: list[Micro]
+    dropped: list[dict[str, Any]] = field(default_factory=list)
+    unread: list[dict[str, Any]] = field(default_factory=list)
+
+    def pin_memory(self) -> "Batch":
+        """See `Micro.pin_memory`."""
+        return replace(self, micros=[micro.pin_memory() for micro in self.micros])
+
+
+def deal_packs(lengths: Sequence[int], capacity: int, rank: int, world: int) -> list[list[int]]:
+    """The packs of one rank, each a list of places in ``lengths``; every rank gets as many, of about equal length."""
+    packs = balanced_packs(lengths, capacity, world) if lengths else [[]] * world
+    return packs[rank::world]
+
+
+def deal_rows(count: int, row_batch: int, rank: int, world: int) -> list[list[int]]:
+    """One rank's micro-batches of ``row_batch`` neighbours, dealt in turn as LLaVA's sampler expects."""
+    chunks = [list(range(count))[start : start + row_batch] for start in range(0, count, row_batch)]
+    chunks += [[] for _ in range(-len(chunks) % world or (0 if chunks else world))]
+    return chunks[rank::world]
 
 
 @dataclass(frozen=True)
@@ -82,17 +124,18 @@ class Batches(Dataset[Batch | UserError]):
             return error  # raised again where its line stays one; torch would put a traceback into it
 
     def _batch(self, step: int) -> Batch:
-        at_3 = _own_line(self.at_w3)
+        worker = get_worker_info()
+        at_3 = self.at_w3[worker.id if worker else 0]
         at_3[0], at_3[1] = os.getpid(), step
         rows, samples, dropped = [], [], []
-        for row in self._order(step):
+        for row in self._order(step).tolist():
             at_3[2] = row
             try:
                 sample = self._samples[row]
                 if self._layout.packed and len(sample.ids) > self._layout.pack_tokens:
                     raise RowError(f"its {len(sample.ids)} tokens are more than a pack holds")
             except RowError as error:
-                dropped.append(Skipped(row, str(error)))
+                dropped.append({"row": row, "why": str(error)})
                 continue
             rows.append(row)
             samples.append(sample)
@@ -105,7 +148,7 @@ class Batches(Dataset[Batch | UserError]):
         at_3[2] = IDLE
         return Batch(micros, dropped, unread)
 
-    def _micro(self, chosen: list[tuple[int, Sample]], at_3: Tensor, unread: list[Skipped]) -> Micro:
+    def _micro(self, chosen: list[tuple[int, Sample]], at_3: Tensor, unread: list[dict[str, Any]]) -> Micro:
         named: list[tuple[str, Sample]] = []
         pictures: list[Picture] = []
         for row, sample in chosen:
@@ -113,7 +156,7 @@ class Batches(Dataset[Batch | UserError]):
             try:
                 pictures += self._samples.pixels(sample)
             except UserError as error:
-                unread.append(Skipped(row, str(error), sample.id))
+                unread.append({"row": row, "why": str(error), "id": sample.id})
                 pictures += self._samples.pixels(sample, blank=True)
                 sample = Sample(sample.id, sample.ids, [IGNORE] * len(sample.ids))
             named.append((f"{sample.id} (row {row})", sample))
@@ -121,11 +164,6 @@ class Batches(Dataset[Batch | UserError]):
         if filler is not None:
             pictures += self._samples.pixels(filler)
         return collate(named, pictures, self._layout.packed, self._layout.multiple, filler)
-
-
-def _own_line(at_w3: Tensor) -> Tensor:
-    worker = get_worker_info()
-    return at_w3[worker.id if worker else 0]
 
 
 @contextmanager

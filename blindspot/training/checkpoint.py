@@ -1,11 +1,13 @@
 """Checkpoints of a run: written beside the run on GPUs, whole or absent, loadable on another number of ranks.
 
-A checkpoint holds the weights that train, the optimiser's state and the step. The order of the data and the seeds are
-functions of the step, so there is nothing else to keep.
+A checkpoint holds tensors: the weights, the optimisers' state and the losses that the log has not seen. The order of
+the data and the seeds are functions of the step, so there is nothing else to keep.
 """
 
 import shutil
 import sys
+import warnings
+from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -15,26 +17,55 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save, save
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future as Written
-from torch.optim import Optimizer
 
 from blindspot.errors import UserError
-from blindspot.files import intact, seal
-from blindspot.training.distributed.loss import Objective
-from blindspot.training.distributed.ranks import Ranks
+from blindspot.files import intact, parse_json, seal, write_json
+from blindspot.training.parallel import Ranks
 
-_TRAINED = StateDictOptions(ignore_frozen_params=True, strict=False)
+warnings.filterwarnings("ignore", "torch.distributed is disabled")  # a process without a group saves alone, as told
+RUN = "run.json"
 _WHOLE, _PARTIAL = "step-", "partial-"
+
+
+def begin_run(out: Path, values: Mapping[str, Any], ranks: Ranks) -> None:
+    """Begin a run in ``out``, or see that the one there is the same; an error is every rank's.
+
+    Args:
+        out: folder of the run.
+        values: plain values that tell it from other runs: its recipe, and what it starts from.
+        ranks: the processes.
+    """
+
+    def first() -> None:
+        if not refuse_another(out, values):
+            write_json(out / RUN, dict(values))
+
+    ranks.first_does(first)
+
+
+def refuse_another(out: Path, values: Mapping[str, Any]) -> bool:
+    """Whether there is a run in ``out``; what is not among ``values`` does not matter.
+
+    Raises:
+        UserError: if there is one with other values, or its file is damaged.
+    """
+    path = out / RUN
+    if not path.exists():
+        return False
+    try:
+        then = dict(parse_json(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path} is damaged; choose another --out") from error
+    changed = [
+        f"{name} was {then.get(name)} and is {value}" for name, value in values.items() if then.get(name) != value
+    ]
+    if changed:
+        raise UserError(f"the run in {out} is another ({'; '.join(changed)}); choose another --out")
+    return True
 
 
 class Checkpoints:
@@ -59,11 +90,7 @@ class Checkpoints:
                 shutil.rmtree(left)
 
     def newest(self) -> int | None:
-        """The step of the newest checkpoint, or None. One that is damaged is named, and removed.
-
-        Raises:
-            UserError: if one cannot be read.
-        """
+        """The step of the newest checkpoint, or None. One that is damaged is named, and removed."""
         for step in self._ranks.from_first(sorted(self._steps(), reverse=True)):
             path = self._folder / f"{_WHOLE}{step}"
             mine = sorted(path.iterdir())[self._ranks.rank :: self._ranks.world]
@@ -76,47 +103,32 @@ class Checkpoints:
                 shutil.rmtree(path)
         return None
 
-    def load(self, step: int, objective: Objective, optimiser: Optimizer) -> None:
-        """Put the state of ``step`` into the objective and the optimiser.
-
-        Raises:
-            UserError: if the checkpoint is not of this model.
-        """
+    def load(self, step: int, state: dict[str, Any]) -> None:
+        """Read the checkpoint of ``step`` into the tensors of ``state``."""
         path = self._folder / f"{_WHOLE}{step}"
-        state = _state(objective, optimiser)
         try:
-            load(state, checkpoint_id=path)
+            load(state, checkpoint_id=path, no_dist=not dist.is_initialized())
         except (Exception, CheckpointException) as error:  # what damaged files make it raise has no common base
             raise UserError(
                 f"{path} cannot be continued ({_reason(error)}); delete it to continue from the one before"
             ) from error
-        set_model_state_dict(objective, state["model"], options=_TRAINED)
-        set_optimizer_state_dict(objective, optimiser, state["optimiser"], options=_TRAINED)
 
-    def save(self, step: int, objective: Objective, optimiser: Optimizer) -> None:
-        """Write the state after ``step`` steps, whole only after `finish` where it is written beside training.
-
-        Raises:
-            UserError: if the folder cannot be written or the disk is full.
-        """
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write the state after ``step`` steps, whole only after `finish` where it is written beside training."""
         self.finish()
-        path, state = self._folder / f"{_PARTIAL}{step}", _state(objective, optimiser)
+        writer: Any = _Sealed(self._folder / f"{_PARTIAL}{step}", sync_files=False)  # which sealing does
         if self._group is not None:
-            future: Any = async_save(state, storage_writer=_Sealed(path), process_group=self._group)
+            future: Any = async_save(state, storage_writer=writer, process_group=self._group)
             self._running = step, future
             return
         try:
-            save(state, storage_writer=_Sealed(path))
+            save(state, storage_writer=writer, no_dist=not dist.is_initialized())
         except (Exception, CheckpointException) as error:
-            raise _unwritable(path, error) from error
+            raise _unwritable(writer.path, error) from error
         self._publish(step)
 
     def finish(self) -> None:
-        """Wait until what `save` began is written.
-
-        Raises:
-            UserError: if it could not be.
-        """
+        """Wait until what `save` began is written."""
         if self._running is None:
             return
         (step, future), self._running = self._running, None
@@ -154,13 +166,6 @@ class _Sealed(FileSystemWriter):
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
         super().finish(metadata, results)
         seal(Path(self.path) / ".metadata")
-
-
-def _state(objective: Objective, optimiser: Optimizer) -> dict[str, Any]:
-    return {
-        "model": get_model_state_dict(objective, options=_TRAINED),
-        "optimiser": get_optimizer_state_dict(objective, optimiser, options=_TRAINED),
-    }
 
 
 def _unwritable(path: Path, error: BaseException) -> UserError:

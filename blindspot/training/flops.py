@@ -8,12 +8,41 @@ weights; a frozen one spares the last, and what lies before everything that trai
 import re
 from typing import Any, NamedTuple
 
-import torch
 
-from blindspot.training.distributed.batches import Micro
+class Gpu(NamedTuple):
+    """A kind of GPU: dense bf16 operations a second, bytes of memory, as the vendor states them."""
 
-PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "A40": 149.7e12, "L40S": 362e12, "B200": 2250e12}
-"""Dense bfloat16 operations a second, as the vendor states them (SXM where there are several)."""
+    name: str
+    peak: float
+    memory: float
+
+
+GPUS = (
+    Gpu("A40", 149.7e12, 48e9),
+    Gpu("A100", 312e12, 80e9),
+    Gpu("H100", 989e12, 80e9),
+    Gpu("H200", 989e12, 141e9),
+    Gpu("L40S", 362e12, 48e9),
+    Gpu("B200", 2250e12, 180e9),
+)
+
+
+class Counts(NamedTuple):
+    """Of a global batch, over all ranks.
+
+    Attributes:
+        supervised: tokens that are trained on.
+        tokens: of all samples.
+        room: tokens that are computed, padding and fillers included.
+        operations: floating-point operations.
+        micros: micro-batches in which something is supervised.
+    """
+
+    supervised: float
+    tokens: float
+    room: float
+    operations: float
+    micros: float
 
 
 class Costs(NamedTuple):
@@ -31,8 +60,8 @@ class Costs(NamedTuple):
     per_pair: float
     per_patch: float
 
-    def of(self, micro: Micro, patch_size: int) -> float:
-        """Operations of a micro-batch."""
+    def of(self, micro: Any, patch_size: int) -> float:
+        """Operations of a `Micro`."""
         real = [length for length, name in zip(micro.lengths, micro.names, strict=True) if name]
         patches = 0 if micro.blank else _patches(micro, patch_size)
         pairs = sum(length * length for length in real)
@@ -61,15 +90,20 @@ def costs(variant: Any) -> Costs:
     )
 
 
-def peak(device: torch.device) -> float | None:
-    """Operations a second that the device's vendor states, or None if it is not known."""
-    if device.type != "cuda":
-        return None
-    name = torch.cuda.get_device_name(device)
-    return next((rate for part, rate in PEAKS.items() if re.search(rf"\b{part}\b", name)), None)
+def peak(device: str) -> float | None:
+    """Operations a second of the device of this name, or None if they are not known."""
+    return next((gpu.peak for gpu in GPUS if re.search(rf"\b{gpu.name}\b", device)), None)
 
 
-def _patches(micro: Micro, size: int) -> int:
+def passes(trains: bool, before: bool) -> int:
+    """Products of a linear map: 1 forward, 1 for its input's gradient if something trains before it, 1 for its own.
+
+    Whatever trains counts all three.
+    """
+    return 3 if trains else 1 + before
+
+
+def _patches(micro: Any, size: int) -> int:
     if "spatial_shapes" in micro.pixels:
         return int(micro.pixels["spatial_shapes"].prod(dim=1).sum())
     count, _, height, width = micro.pixels["pixel_values"].shape
@@ -80,7 +114,5 @@ def _weights(module: Any) -> int:
     return sum(parameter.numel() for parameter in module.parameters() if parameter.ndim > 1)
 
 
-def _factor(module: Any, gradient_passes: bool) -> int:
-    """1 forward, 1 more for the gradient of the input, 1 more for that of the weights."""
-    trains = any(parameter.requires_grad for parameter in module.parameters())
-    return 3 if trains else 1 + gradient_passes
+def _factor(module: Any, before: bool) -> int:
+    return passes(any(parameter.requires_grad for parameter in module.parameters()), before)

@@ -4,25 +4,32 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from PIL import Image
 from PIL.ExifTags import Base
+from torch import Tensor
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from blindspot.errors import UserError
 from blindspot.files import PICTURE_FORMATS
 from blindspot.model.conversation import Message, RowError, Span
 from blindspot.model.encoding import IGNORE, encode
 from blindspot.model.images import refuse_elongated
-from blindspot.training.data import LlavaRows, open_picture
-from blindspot.training.data.pictures import picture_path
-from blindspot.training.distributed.batches import Picture, Sample
-from blindspot.training.distributed.preparing import Preparation
+from blindspot.training.llava.index import LlavaRows
+from blindspot.training.llava.pictures import open_picture, picture_path
+from blindspot.training.packing import Picture, Sample
 
 Template = Callable[[Sequence[Message]], list[Span]]
 _ROTATED = (5, 6, 7, 8)
+_KNOWN = (CLIPImageProcessorPil, LlavaImageProcessorPil, SiglipImageProcessorPil)
+_STEPS = ("do_resize", "do_rescale", "do_normalize")
 
 
 class LlavaSamples:
-    """Rows of a LLaVA JSON as `batches.Samples`.
+    """Rows of a LLaVA JSON as `loading.Samples`.
 
     Args:
         rows: the rows; with ``images_root``, unless none has a picture.
@@ -47,7 +54,7 @@ class LlavaSamples:
         return len(self._rows)
 
     def __getitem__(self, number: int) -> Sample:
-        """See `batches.Samples`. Of an encoder that keeps the aspect ratio, headers of pictures are read here."""
+        """See `loading.Samples`. Of an encoder that keeps the aspect ratio, headers of pictures are read here."""
         row = self._rows[number]
         try:
             counts = [self._tokens_of(name) for name in row.images]
@@ -57,7 +64,7 @@ class LlavaSamples:
         return Sample(row.id, encoded.ids, encoded.labels, row.images)
 
     def pixels(self, sample: Sample, blank: bool = False) -> list[Picture]:
-        """See `batches.Samples`."""
+        """See `loading.Samples`."""
         return [self._pixels(name, blank) for name in sample.pictures]
 
     def lengths(self) -> tuple[Any, Any]:
@@ -103,3 +110,67 @@ class LlavaSamples:
         if self._rows.images_root is None:
             raise UserError("these rows have pictures; name the folder that their paths are relative to")
         return self._rows.images_root
+
+
+class Preparation:
+    """What an image processor does to one picture: pad to a square, resize, cut out the centre, normalise.
+
+    The numbers are those of transformers' image processors, in less time: these turn a picture into numbers and back
+    for every step of theirs. Here Pillow resizes it, as it does there, and what becomes of each of the 256 levels is
+    looked up. A model is asked through the processor itself, so about the very pictures that it was trained on.
+
+    Args:
+        processor: of transformers. One of another class, or that leaves out a step, is called itself.
+    """
+
+    def __init__(self, processor: Any) -> None:
+        self._processor = processor
+        self._own = type(processor) in _KNOWN and all(getattr(processor, step) for step in _STEPS)
+        if not self._own:
+            return
+        self._resample = Image.Resampling(processor.resample)
+        self._pad = tuple(int(255 * mean) for mean in processor.image_mean) if processor.do_pad else None
+        self._crop = processor.crop_size if processor.do_center_crop else None
+        levels = Image.fromarray(np.arange(256, dtype=np.uint8)[:, None, None].repeat(3, axis=2))
+        made = processor(images=levels, do_resize=False, do_pad=False, do_center_crop=False, return_tensors="np")
+        self._become_c256 = made["pixel_values"][0][..., 0]
+
+    def __call__(self, picture: Image.Image) -> dict[str, Tensor]:
+        """The encoder's input, without the dimension of the batch.
+
+        Args:
+            picture: RGB.
+        """
+        size = self._size(picture) if self._own else None
+        if size is None:
+            made = self._processor(images=picture, return_tensors="pt")
+            return {name: torch.as_tensor(value)[0] for name, value in made.items() if name != "pixel_attention_mask"}
+        resized = self._squared(picture).resize((size[1], size[0]), self._resample)
+        if self._crop is not None:
+            top, left = (size[0] - self._crop["height"]) // 2, (size[1] - self._crop["width"]) // 2
+            resized = resized.crop((left, top, left + self._crop["width"], top + self._crop["height"]))
+        pixels_chw = np.stack(
+            [become[np.asarray(one)] for become, one in zip(self._become_c256, resized.split(), strict=True)]
+        )
+        return {"pixel_values": torch.from_numpy(pixels_chw)}
+
+    def _squared(self, picture: Image.Image) -> Image.Image:
+        if self._pad is None or picture.width == picture.height:
+            return picture
+        side = max(picture.size)
+        canvas = Image.new("RGB", (side, side), self._pad)
+        canvas.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+        return canvas
+
+    def _size(self, picture: Image.Image) -> tuple[int, int] | None:
+        """Height and width to resize to; None where the crop would be larger, which transformers fills with black."""
+        wished = self._processor.size
+        if wished["shortest_edge"]:
+            width, height = picture.size if self._pad is None else (max(picture.size),) * 2
+            short = wished["shortest_edge"]
+            long = int(short * max(width, height) / min(width, height))
+            size = (short, long) if height <= width else (long, short)
+        else:
+            size = wished["height"], wished["width"]
+        fits = self._crop is None or (size[0] >= self._crop["height"] and size[1] >= self._crop["width"])
+        return size if fits else None

@@ -1,13 +1,53 @@
-"""Batches under LLaVA's sampler and under packing, and the share of padding that each way leaves."""
+"""Which samples each step sees, and how a global batch becomes packs: pure functions of seed and step."""
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+ESTIMATED_BATCHES = 200
+Permute = Callable[[int], np.ndarray]
+"""Epoch -> a permutation of all samples."""
+
+
+def shuffled(samples: int, seed: int, epoch: int) -> np.ndarray:
+    """Every epoch in a new random order."""
+    return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(samples)
+
+
+class Order:
+    """The samples of every step.
+
+    Args:
+        samples: how many there are.
+        batch: samples of a step; at most all.
+        permute: the order of an epoch.
+        total: samples of all steps together. Epochs then follow each other without a gap, and the last step has what
+            is left; without it, an epoch has whole batches only, and what is left of its samples is not seen.
+    """
+
+    def __init__(self, samples: int, batch: int, permute: Permute, total: int | None = None) -> None:
+        self._batch, self._permute, self._total = batch, permute, total
+        if total is None:
+            self._batch = min(batch, samples)
+            samples -= samples % self._batch
+        self._samples = samples
+        self._epoch, self._permutation = -1, np.empty(0, np.int64)
+
+    def __call__(self, step: int) -> np.ndarray:
+        """Numbers of the samples of ``step``, both counted from 0."""
+        end = (step + 1) * self._batch
+        places = range(step * self._batch, end if self._total is None else min(end, self._total))
+        return np.array([self._sample(*divmod(place, self._samples)) for place in places], np.int64)
+
+    def _sample(self, epoch: int, place: int) -> int:
+        if epoch != self._epoch:
+            self._epoch, self._permutation = epoch, self._permute(epoch)
+        return self._permutation[place]
+
 
 def llava_order(
-    words_r: np.ndarray, pictured_r: np.ndarray, batch: int, ranks: int, seed: int | Sequence[int]
+    words_r: np.ndarray, pictured_r: np.ndarray, batch: int, ranks: int, seed: int, epoch: int = 0
 ) -> np.ndarray:
     """The order of an epoch under LLaVA's ``group_by_modality_length``.
 
@@ -22,17 +62,18 @@ def llava_order(
         batch: rows a rank.
         ranks: ranks times steps of accumulation.
         seed: of the shuffling. Torch's generator, which LLaVA has, would shuffle otherwise.
+        epoch: counted from 0.
 
     Returns:
         A permutation of the rows, shape (rows,).
     """
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed + epoch)
     kinds = [generator.permutation(np.flatnonzero(pictured_r == kind)) for kind in (True, False)]
     batches, rest = [], []
-    for shuffled in kinds:
-        whole = len(shuffled) - len(shuffled) % (batch * ranks)
-        batches += np.split(shuffled[:whole], range(batch * ranks, whole, batch * ranks)) if whole else []
-        rest.append(shuffled[whole:])
+    for rows in kinds:
+        whole = len(rows) - len(rows) % (batch * ranks)
+        batches += np.split(rows[:whole], range(batch * ranks, whole, batch * ranks)) if whole else []
+        rest.append(rows[whole:])
     ordered = [_deal(batches[number], words_r, batch, ranks) for number in generator.permutation(len(batches))]
     return np.concatenate([*ordered, np.sort(np.concatenate(rest))])
 
@@ -77,8 +118,10 @@ def balanced_packs(tokens: Sequence[int], capacity: int, ranks: int) -> list[lis
 
 def padded_share(tokens_r: np.ndarray, order: np.ndarray, batch: int) -> float:
     """The share of padding where every ``batch`` rows of ``order`` are padded to their longest."""
-    sums = _padded(tokens_r[order], batch)
-    return 1 - int(tokens_r[order].sum()) / sums
+    starts_b = np.arange(0, len(order), batch)
+    sizes_b = np.diff(starts_b, append=len(order))
+    room = int(np.maximum.reduceat(tokens_r[order], starts_b) @ sizes_b)
+    return 1 - int(tokens_r[order].sum()) / room
 
 
 def packed_share(tokens_r: np.ndarray, order: np.ndarray, batch: int, ranks: int, capacity: int) -> float:
@@ -94,14 +137,3 @@ def packed_share(tokens_r: np.ndarray, order: np.ndarray, batch: int, ranks: int
         used += sum(tokens)
         room += max(lengths) * len(lengths)
     return 1 - used / room
-
-
-ESTIMATED_BATCHES = 200
-
-
-def _padded(tokens_r: np.ndarray, batch: int) -> int:
-    """Tokens with padding."""
-    whole = len(tokens_r) - len(tokens_r) % batch
-    rest = tokens_r[whole:]
-    longest = tokens_r[:whole].reshape(-1, batch).max(axis=1).sum() * batch
-    return int(longest) + (int(rest.max()) * len(rest) if len(rest) else 0)

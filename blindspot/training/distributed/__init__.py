@@ -1,1 +1,0 @@
-"""Training a variant on one process, several GPUs or several nodes: packed batches, FSDP2, exact resume."""

@@ -1,0 +1,226 @@
+"""The training loop of every stage: deterministic, checkpointed, and the same bits after a kill as without one."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from blindspot.errors import UserError
+from blindspot.files import CHECKPOINTS
+from blindspot.training.checkpoint import Checkpoints
+from blindspot.training.log import Log
+from blindspot.training.optim import Schedule, begin, flat_then_linear, muon
+from blindspot.training.parallel import ALONE, Ranks
+
+
+class Report(Protocol):
+    """Told after each step how far the run is."""
+
+    def __call__(self, step: int, steps: int, loss: float | None = None, phase: str = "") -> None: ...
+
+
+def silent(step: int, steps: int, loss: float | None = None, phase: str = "") -> None:
+    """A `Report` that nobody reads."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how fast a stage trains.
+
+    Attributes:
+        steps: optimiser steps.
+        batch: samples of a step.
+        lr: peak learning rate.
+        warmup: steps in which the rate rises.
+        schedule: the rate of a step.
+        clip: the gradient's norm is cut to this.
+        log_every: steps between rows of the log.
+        save_every: steps between checkpoints.
+        keep: checkpoints that are kept.
+    """
+
+    steps: int
+    batch: int
+    lr: float
+    warmup: int = 30
+    schedule: Schedule = flat_then_linear
+    clip: float = 1.0
+    log_every: int = 25
+    save_every: int = 200
+    keep: int = 1
+
+    def rate(self, step: int, peak: float | None = None) -> float:
+        """Learning rate of the step counted from 0, of weights whose peak is ``peak`` (by default ``lr``)."""
+        return self.schedule(step, self.steps, self.warmup, self.lr if peak is None else peak)
+
+
+class Work:
+    """What a run trains, and what a step of it is. This one reads its batch by the number of the step.
+
+    Args:
+        module: everything whose state the run changes.
+        loss: step -> scalar; torch's generator is seeded before each call.
+        seed: of the randomness inside ``loss``.
+        after_step: called after the optimiser, e.g. to update a teacher.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        loss: Callable[[int], Tensor],
+        seed: int,
+        after_step: Callable[[int], None] = lambda step: None,
+    ) -> None:
+        self.module, self.after_step = module, after_step
+        self._loss, self._seed = loss, seed
+
+    def optimisers(self, recipe: Recipe) -> Sequence[Optimizer]:
+        """What changes the weights that train. Every group has its ``peak``."""
+        return muon(self.module, recipe.lr)
+
+    def state(self) -> dict[str, Tensor]:
+        """What of the module a checkpoint holds."""
+        return self.module.state_dict()
+
+    def seed(self, step: int) -> int:
+        """Of torch's generator in a step."""
+        return self._seed * 1_000_003 + step
+
+    def batches(self, steps: range) -> AbstractContextManager[Iterator[Any]]:
+        """The batch of each step, which may be made ahead."""
+        return nullcontext(iter(steps))
+
+    def terms(self, batch: Any) -> Iterable[Tensor]:
+        """This rank's part of a step's loss, as scalars that are differentiated one after the other."""
+        yield self._loss(batch)
+
+    def culprits(self) -> list[str]:
+        """Of the last step on this rank the samples whose own loss is no number."""
+        return []
+
+    def row(self, finished: int, norm: float) -> dict[str, Any]:
+        """What the log says of the last step besides loss and rate."""
+        return {}
+
+
+def fit(
+    work: Work,
+    recipe: Recipe,
+    folder: Path,
+    report: Report = silent,
+    ranks: Ranks = ALONE,
+    probe: Callable[[], dict[str, Any]] | None = None,
+    probe_every: int = 0,
+    tracker: str | None = None,
+) -> None:
+    """Minimise the loss of ``work`` over what of its module trains. All ranks call this.
+
+    The newest checkpoint in ``folder`` is continued. The log gets a row every ``recipe.log_every`` steps: step, steps,
+    mean loss since the last row, rate, and what ``work`` adds; and what ``probe`` measures every ``probe_every`` steps
+    and at the end.
+
+    Args:
+        work: what trains.
+        recipe: how long and how fast.
+        folder: where the log and the checkpoints go, on a disk that all ranks see.
+        report: told of every step, on the first rank.
+        ranks: the processes.
+        probe: measures the model on the way; must not change it.
+        probe_every: steps between probes.
+        tracker: see `Log`.
+
+    Raises:
+        UserError: if the loss is no number (with the samples that made it so; the state before is saved), or something
+            cannot be written.
+    """
+    module, optimisers = work.module, work.optimisers(recipe)
+    begin(optimisers)
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    recent = torch.zeros(recipe.log_every, dtype=torch.float64)
+    state = partial(_state, work, optimisers, recent)
+    checkpoints = Checkpoints(folder / CHECKPOINTS, recipe.keep, ranks, beside=ranks.device.type == "cuda")
+    done = checkpoints.newest() or 0
+    if done:
+        checkpoints.load(done, state())
+    log = Log(folder, done, tracker) if ranks.first else None
+    module.train()
+    with work.batches(range(done, recipe.steps)) as data:
+        for step, batch in enumerate(data, start=done):
+            torch.manual_seed(work.seed(step))
+            loss = ranks.total([_differentiate(work.terms(batch), ranks.world)])[0]
+            norm: Any = nn.utils.clip_grad_norm_(trained, recipe.clip)
+            norm = (norm.full_tensor() if hasattr(norm, "full_tensor") else norm).item()
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                checkpoints.save(step, state())
+                checkpoints.finish()
+                named = [name for names in ranks.gather(work.culprits()) for name in names]
+                raise UserError(_no_number(step, loss, norm, named, folder))
+            _update(optimisers, recipe, step)
+            module.zero_grad()
+            work.after_step(step)
+            recent[step % recipe.log_every] = loss
+            finished = step + 1
+            last = finished == recipe.steps
+            row: dict[str, Any] = {"step": finished, "steps": recipe.steps}
+            if finished % recipe.log_every == 0 or last:
+                mean = float(np.mean(recent[: step % recipe.log_every + 1].numpy()))
+                row |= {"loss": round(mean, 6), "lr": recipe.rate(step), **work.row(finished, norm)}
+            if probe is not None and (finished % probe_every == 0 or last):
+                module.eval()
+                row |= probe()
+                module.train()
+            if log is not None:
+                log.write(row) if len(row) > 2 else None
+                report(finished, recipe.steps, loss)
+            if finished % recipe.save_every == 0 or last:
+                checkpoints.save(finished, state())
+    checkpoints.finish()
+    module.eval()
+    if log is not None:
+        log.close()
+
+
+def _state(work: Work, optimisers: Sequence[Optimizer], recent: Tensor) -> dict[str, Any]:
+    """What a checkpoint holds: tensors, which are the run's own."""
+    moments = {id(one): held for optimiser in optimisers for one, held in optimiser.state.items()}
+    named = {name: moments.get(id(parameter)) for name, parameter in work.module.named_parameters()}
+    return {
+        "model": work.state(),
+        "optimiser": {name: held for name, held in named.items() if held},
+        "recent": recent,
+    }
+
+
+def _update(optimisers: Sequence[Optimizer], recipe: Recipe, step: int) -> None:
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.rate(step, group["peak"])
+        optimiser.step()
+
+
+def _differentiate(terms: Iterable[Tensor], world: int) -> float:
+    """Add to the gradients those of every term; their sum."""
+    losses = []
+    for term in terms:
+        (term * world).backward()  # sharding takes the mean over ranks, and this is a sum
+        losses.append(term.detach().double())
+    return torch.stack(losses).sum().item()
+
+
+def _no_number(step: int, loss: float, norm: float, culprits: list[str], folder: Path) -> str:
+    what = f"the loss is {loss}"
+    if math.isfinite(loss):
+        what = f"the gradient's norm is {norm}, the loss {loss:.4f},"
+    named = ", ".join(culprits[:8]) + (" and more" if culprits[8:] else "")
+    return (
+        f"{what} at step {step + 1}, of {named or 'no sample alone'}; the state before it is in "
+        f"{folder / CHECKPOINTS}. Look at these samples, or lower the rate of learning in another --out"
+    )
