@@ -45,14 +45,14 @@ def diagnose(
       [cyan]blindspot diagnose llava-hf/llava-1.5-7b-hf --only probes,attention --device cuda[/cyan]
     """
     with one_line_errors():
-        from blindspot.diagnostics.names import NAMES
+        from blindspot.diagnostics.registry import DIAGNOSTICS
         from blindspot.errors import UserError, one_of
 
-        names = list(NAMES) if only is None else [name.strip() for name in only.split(",") if name.strip()]
+        names = list(DIAGNOSTICS) if only is None else [name.strip() for name in only.split(",") if name.strip()]
         if not names:
-            raise UserError(f"--only names no diagnostic; name some of {', '.join(NAMES)}")
+            raise UserError(f"--only names no diagnostic; name some of {', '.join(DIAGNOSTICS)}")
         for name in names:
-            one_of(name, NAMES, "--only", "diagnostic")
+            one_of(name, DIAGNOSTICS, "--only", "diagnostic")
         console = Console()
         folder = out or Path("runs/diagnose") / Path(model).name
         _run(model, names, folder, (stimuli, batch, seed), device, console)
@@ -70,8 +70,7 @@ def _run(
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from blindspot.diagnostics.base import Budget
-    from blindspot.diagnostics.opening import open_subject
-    from blindspot.diagnostics.run import claim, diagnose
+    from blindspot.diagnostics.run import claim, diagnose, open_subject
     from blindspot.evaluation.answerers.local import weights_sha256
     from blindspot.files import locked
     from blindspot.model.load import quiet

@@ -3,8 +3,8 @@
 from functools import partial
 
 from blindspot.diagnostics.base import Budget
-from blindspot.diagnostics.opening import open_subject
 from blindspot.diagnostics.run import diagnose as run
+from blindspot.diagnostics.run import open_subject
 from blindspot.studies.step import StepContext
 
 STIMULI = 128
