@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer
 
-from blindspot.cli.status import one_line_errors
+from blindspot.cli.common import one_line_errors
 
 ROOT = Path(__file__).parents[1]
 TOY = ROOT / "tests" / "studies" / "toy_cli.py"

@@ -5,19 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from blindspot.cli.compare import compare
-from blindspot.cli.paper import paper
-
-
-@pytest.fixture
-def app() -> typer.Typer:
-    made = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
-    made.command()(compare)
-    made.command()(paper)
-    return made
+from blindspot.cli import app
 
 
 def _run(folder: Path, right: int, prompts: str) -> Path:
@@ -44,7 +34,7 @@ def _run(folder: Path, right: int, prompts: str) -> Path:
     return folder
 
 
-def test_compare_prints_a_table_and_what_differs(app: typer.Typer, tmp_path: Path) -> None:
+def test_compare_prints_a_table_and_what_differs(tmp_path: Path) -> None:
     runs = [str(_run(tmp_path / name, right, name)) for name, right in (("one", 4), ("two", 18))]
     shown = CliRunner().invoke(app, ["compare", *runs, "--all"], env={"COLUMNS": "160"})
     assert shown.exit_code == 0, shown.output
@@ -55,7 +45,7 @@ def test_compare_prints_a_table_and_what_differs(app: typer.Typer, tmp_path: Pat
     assert found["comparisons"][0]["difference"] == 0.7
 
 
-def test_compare_says_in_one_line_what_is_wrong(app: typer.Typer, tmp_path: Path) -> None:
+def test_compare_says_in_one_line_what_is_wrong(tmp_path: Path) -> None:
     run = str(_run(tmp_path / "one", 4, "p"))
     for arguments, said in (
         ([run], "compare needs at least two runs"),
@@ -67,7 +57,7 @@ def test_compare_says_in_one_line_what_is_wrong(app: typer.Typer, tmp_path: Path
         assert shown.stderr.startswith("error: ") and said in shown.stderr and shown.stderr.count("\n") == 1
 
 
-def test_paper_prints_tables_and_json(app: typer.Typer) -> None:
+def test_paper_prints_tables_and_json() -> None:
     shown = CliRunner().invoke(app, ["paper"], env={"COLUMNS": "120"})
     assert shown.exit_code == 0, shown.output
     for expected in ("arXiv:2601.09954", "33.225", "0.739", "Holm over 77 tests", "one training"):
@@ -77,7 +67,7 @@ def test_paper_prints_tables_and_json(app: typer.Typer) -> None:
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_every_number_of_the_paper_stays_on_one_line(app: typer.Typer, width: int) -> None:
+def test_every_number_of_the_paper_stays_on_one_line(width: int) -> None:
     shown = CliRunner().invoke(app, ["paper"], env={"COLUMNS": str(width)}).stdout
     assert max(map(len, shown.splitlines())) <= width
     words = set(re.split(r"[\s*]+", shown))
@@ -86,7 +76,7 @@ def test_every_number_of_the_paper_stays_on_one_line(app: typer.Typer, width: in
     assert {row["benchmark"] for row in found["scores"]} <= words
 
 
-def test_a_comparison_is_cut_into_tables_that_fit(app: typer.Typer, tmp_path: Path) -> None:
+def test_a_comparison_is_cut_into_tables_that_fit(tmp_path: Path) -> None:
     runs = [str(_run(tmp_path / name, right, name)) for name, right in (("one", 4), ("two", 18))]
     shown = CliRunner().invoke(app, ["compare", *runs, "--all"], env={"COLUMNS": "80"}).stdout
     assert max(map(len, shown.splitlines())) <= 80

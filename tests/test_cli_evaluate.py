@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from blindspot.cli.evaluate import evaluate
-from blindspot.cli.study import report
+from blindspot.cli import app
 from blindspot.evaluation.base import Asked, Reply
 from blindspot.files import locked, write_jsonl
 
@@ -61,15 +59,13 @@ def answers(tmp_path: Path) -> Path:
 @pytest.fixture
 def command(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run the command in an empty folder, over the data above."""
-    app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(evaluate)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "no cache"))
 
     def call(*arguments: Any) -> Result:
         given = [] if "--data" in arguments else ["--data", data]
-        return CliRunner().invoke(app, [str(argument) for argument in (*arguments, *given)])
+        return CliRunner().invoke(app, ["evaluate", *(str(argument) for argument in (*arguments, *given))])
 
     return call
 
@@ -333,10 +329,7 @@ def test_an_adapter_says_how_a_model_on_this_machine_is_asked(command: Command, 
     assert shown.exit_code == 0 and "A chat between a curious" not in shown.stdout, shown.output
 
 
-def test_report_sends_an_evaluation_to_score(
-    command: Command, answers: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_report_sends_an_evaluation_to_score(command: Command, answers: Path) -> None:
     assert command(answers, "--recorded", "--benchmarks", "vsr", "--out", "run").exit_code == 0
-    with pytest.raises(typer.Exit):
-        report(Path("run"))
-    assert "run holds an evaluation" in (said := capsys.readouterr().err) and "blindspot score run" in said
+    said = CliRunner().invoke(app, ["report", "run"]).stderr
+    assert "run holds an evaluation" in said and "blindspot score run" in said

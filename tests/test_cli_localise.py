@@ -7,12 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from blindspot.cli.localise import localise
-from blindspot.cli.models import ask
+from blindspot.cli import app
 from blindspot.encoders import ENCODERS, TowerShape
 from blindspot.evaluation.localisation.single import Subject, names
 from blindspot.model.build import LanguageShape, build_variant
@@ -22,10 +20,6 @@ from blindspot.model.variant import save
 from blindspot.positions import EncoderPositions
 
 from .evaluation.tiny_families import checkpoint
-
-app = typer.Typer()
-for command in (localise, ask):
-    app.command()(command)
 
 TOWER = TowerShape(width=32, layers=2, heads=2, mlp_width=64, image_size=32, patch_size=8)
 

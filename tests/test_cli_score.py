@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from typer.testing import CliRunner, Result
 
 from blindspot.benchmarks.scoring import DEFAULT, PROFILES
-from blindspot.cli.score import score
+from blindspot.cli import app
+from blindspot.cli.evaluation import score
 from blindspot.evaluation.scores.report import score_run
 
 ROWS: list[dict[str, Any]] = [
@@ -41,9 +41,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def run(*arguments: object, width: int = 80) -> Result:
-    app = typer.Typer()
-    app.command()(score)
-    return CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": str(width)})
+    return CliRunner().invoke(app, ["score", *map(str, arguments)], env={"COLUMNS": str(width)})
 
 
 def sets(benchmark: str, kind: str, answers: list[str], **groups: str) -> list[dict[str, Any]]:

@@ -12,10 +12,9 @@ from typing import Any
 
 import httpx2
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from blindspot.cli.serve import serve
+from blindspot.cli import app
 from blindspot.evaluation.answerers.api import ApiAnswerer
 from blindspot.evaluation.base import Asked, Prompt
 from blindspot.evaluation.serving.running import run
@@ -24,17 +23,15 @@ from blindspot.evaluation.serving.server import Server
 from .evaluation.tiny_families import checkpoint
 
 COMMAND = """
-import signal, typer
-from blindspot.cli.serve import serve
+import signal, sys
+from blindspot.cli import app
 signal.signal(signal.SIGINT, signal.default_int_handler)  # tests started in the background ignore it
-typer.run(serve)
+app(["serve", *sys.argv[1:]])
 """
 
 
 def printed(*arguments: str) -> tuple[int, str]:
-    app = typer.Typer()
-    app.command()(serve)
-    result = CliRunner().invoke(app, list(arguments))
+    result = CliRunner().invoke(app, ["serve", *arguments])
     return result.exit_code, result.stderr
 
 

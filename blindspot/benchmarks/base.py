@@ -7,9 +7,10 @@ from typing import Literal
 
 from blindspot.benchmarks.forms.collect import Collection, collected
 from blindspot.benchmarks.forms.table import Images, Row, Table
+from blindspot.benchmarks.rules.common import Rule
 from blindspot.question import Question
 
-__all__ = ["Benchmark", "Collection", "Images", "Metric", "Source", "Term"]
+__all__ = ["Benchmark", "Collection", "Images", "Metric", "Source", "Term", "Wording"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,25 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Wording:
+    """What harnesses say around the questions of a benchmark: VLMEvalKit's words are of September 2025, the study's.
+
+    Attributes:
+        lettered: VLMEvalKit has it as multiple choice, its questions without options included.
+        suffix: VLMEvalKit's data set puts this behind the question.
+        listed: VLMEvalKit's data set sends CV-Bench's own text: the question, this, and a line "(A) ..." per option.
+        named_pictures: the text names its pictures, ``<image 1>``, and VLMEvalKit's data set puts them there.
+        smolvlm: which of the SmolVLM adapter's templates it gets.
+    """
+
+    lettered: bool = False
+    suffix: str = ""
+    listed: str | None = None
+    named_pictures: bool = False
+    smolvlm: Literal["default", "brief", "letter", "mmbench", "mmmu"] = "default"
+
+
+@dataclass(frozen=True)
 class Benchmark:
     """A benchmark.
 
@@ -89,6 +109,11 @@ class Benchmark:
         citation: one line: authors, title, year, link.
         sources: forms, the one to prefer first.
         metrics: the paper's columns first.
+        kinds: of the rows of answers files, by the kind that rules see.
+        rules: from a raw answer to its score, by scoring profile; what is not here is not defined in that harness.
+        headlines: the metric that a profile's harness calls the score, where it is not ``overall``.
+        vlmevalkit: its name in VLMEvalKit.
+        wording: what harnesses say around its questions.
     """
 
     name: str
@@ -97,6 +122,15 @@ class Benchmark:
     citation: str
     sources: tuple[Source, ...]
     metrics: tuple[Metric, ...]
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    headlines: Mapping[str, str] = field(default_factory=dict)
+    vlmevalkit: str = ""
+    wording: Wording = Wording()
+
+    def headline(self, profile: str) -> str:
+        """The metric that a profile's harness calls the score."""
+        return self.headlines.get(profile, "overall")
 
     @property
     def set_size(self) -> int | None:

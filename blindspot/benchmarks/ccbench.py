@@ -1,11 +1,19 @@
 """CCBench: Chinese culture in pictures, every question asked four times with its options rotated.
 
 Groups: ``set`` and ``cluster`` (the question, with its four passes), ``pass`` (0 to 3), ``category``.
+
+Its authors' evaluation is VLMEvalKit. In lmms-eval it is ``mmbench_cn_cc`` without a key for its judge; see
+`Scored.guess` for the draw that follows then. An answer of "E" ("none of them") counts as found there, and option texts
+may be matched in answers of any length.
 """
 
-from blindspot.benchmarks.base import Benchmark, Metric, Term
+from collections.abc import Mapping
+
+from blindspot.benchmarks.base import Benchmark, Metric, Term, Wording
 from blindspot.benchmarks.forms import cells, hub, tsv
 from blindspot.benchmarks.forms.table import Row, slug
+from blindspot.benchmarks.rules import vlmevalkit
+from blindspot.benchmarks.rules.common import API_FAILED, LMMS_EVAL, OFFICIAL, Item, Scored
 from blindspot.question import Question
 
 COUNTS = {"questions": 2040, "sets": 510}
@@ -18,6 +26,7 @@ CATEGORIES = (
     "sketch_reasoning",
     "traditional_show",
 )
+_MARKS = ("{}", "{}.", "{},", "{}:", "{})", "{}).", "({})", "({}).", ":{}", ":{},", ":{}.", ":{})", ":{}).")
 PASS = 1_000_000
 """The index of a pass is the question's plus a multiple of this."""
 
@@ -32,6 +41,37 @@ def _question(row: Row) -> Question:
     }
     gold = cells.letter(row, "answer")
     return Question(str(index), "ccbench", "mcq", cells.asked(row), gold, cells.lettered(row), row.images, groups)
+
+
+def _lmms_eval(item: Item) -> Scored:
+    letter = _letter(item.raw) or _by_text(item.raw, item.choices)
+    if letter is None:
+        return Scored("", 0.0, False, guess=1 / (len(item.choices) + 1))
+    return Scored(letter, float(letter == item.gold), True)
+
+
+def _letter(raw: str) -> str | None:
+    if API_FAILED in raw:
+        return None
+    words = raw.split()
+    present = set(words)
+    for mark in _MARKS:
+        found = [letter for letter in "ABCDE" if mark.format(letter) in present]
+        # A bare letter beside an "A" in more than three words may be an article.
+        if len(found) == 1 and not (mark == "{}" and "A" in present and len(words) > 3):
+            return found[0]
+    return None
+
+
+def _by_text(raw: str, choices: Mapping[str, str]) -> str | None:
+    lowered = raw.strip().lower()
+    found = [letter for letter, text in choices.items() if text and text.lower() in lowered]
+    return found[0] if len(found) == 1 else None
+
+
+def _official(item: Item) -> Scored:
+    letter = vlmevalkit.option(item.raw, item.choices)
+    return Scored(letter, float(letter == item.gold), letter in item.choices)
 
 
 CCBENCH = Benchmark(
@@ -55,4 +95,8 @@ CCBENCH = Benchmark(
         Metric("per_pass", (Term(),), 0.25),
         *(Metric(f"category/{name}", (Term({"category": name}, "set"),), 0.25**4) for name in CATEGORIES),
     ),
+    kinds={"mcq": "mcq", "circular_group": "circular"},
+    rules={**vlmevalkit.MCQ, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
+    vlmevalkit="CCBench",
+    wording=Wording(lettered=True, smolvlm="mmbench"),
 )

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
+from blindspot.benchmarks.boxes import judge
 from blindspot.benchmarks.forms import cells, original
 from blindspot.benchmarks.forms.table import Row, Table
+from blindspot.benchmarks.rules import vlmevalkit
+from blindspot.benchmarks.rules.common import OFFICIAL, Item, Scored
 from blindspot.errors import UserError
 from blindspot.files import PICTURE_FORMATS
 from blindspot.question import Question
@@ -72,6 +73,8 @@ def _row(annotation: Mapping[str, Any], category: str, image: Mapping[str, Any])
 
 
 def _refuse_resized(table: Table) -> None:
+    from PIL import Image
+
     paths: Any = table.images
     for row in table.rows:
         path = paths.paths[row.images[0]]
@@ -100,6 +103,10 @@ def _question(row: Row) -> Question:
     )
 
 
+def _rule(item: Item) -> Scored:
+    return judge(item.raw, item.gold, *item.seen, item.where)
+
+
 COCO_BOXES = Benchmark(
     name="coco_boxes",
     title="COCO boxes",
@@ -120,4 +127,7 @@ COCO_BOXES = Benchmark(
         Metric("iou", (Term(value="partial"),), None),
         *(Metric(f"size/{size}", (Term({"size": size}),), None) for size in SIZES),
     ),
+    kinds={"boxes": "boxes"},
+    rules=dict.fromkeys((*vlmevalkit.VERSIONS, OFFICIAL), _rule),
+    vlmevalkit="COCO_boxes",
 )

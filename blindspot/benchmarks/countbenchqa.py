@@ -4,14 +4,19 @@ Of the original, whose pictures are links and in part dead, rows without a pictu
 the count, so it is read into no question.
 
 Groups: ``number`` (the gold count), ``cluster`` (the picture).
+
+The rule ``official`` is the PaliGemma evaluator of the questions' authors: a number word becomes digits, then equality.
+Of lmms-eval's two tasks ``countbench`` is scored; ``countbenchqa`` shows the model a caption that states the count.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
+from blindspot.benchmarks.base import Benchmark, Metric, Source, Term, Wording
 from blindspot.benchmarks.forms import cells, hub, original, tsv
 from blindspot.benchmarks.forms.table import Row, Table
+from blindspot.benchmarks.rules import vlmevalkit
+from blindspot.benchmarks.rules.common import LMMS_EVAL, OFFICIAL, Item, Scored, count
 from blindspot.errors import UserError
 from blindspot.question import Question
 
@@ -44,6 +49,11 @@ def _question(row: Row) -> Question:
     return Question(identifier, "countbenchqa", "count", row.text("question"), number, (), row.images, groups)
 
 
+def _vlmevalkit(item: Item) -> Scored:
+    answer = item.raw.strip()
+    return Scored(answer, float(item.gold in item.raw), bool(answer))
+
+
 COUNTBENCHQA = Benchmark(
     name="countbenchqa",
     title="CountBenchQA",
@@ -66,4 +76,8 @@ COUNTBENCHQA = Benchmark(
         Metric("overall", (Term(),), 1 / len(NUMBERS)),
         *(Metric(f"number/{n}", (Term({"number": str(n)}),), 1 / len(NUMBERS)) for n in NUMBERS),
     ),
+    kinds={"count": "count", "count_substring": "count"},
+    rules={**dict.fromkeys(vlmevalkit.VERSIONS, _vlmevalkit), LMMS_EVAL: count, OFFICIAL: count},
+    vlmevalkit="CountBenchQA",
+    wording=Wording(suffix=" Note that: answer with a number directly e.g. 3. Do not include any additional text."),
 )

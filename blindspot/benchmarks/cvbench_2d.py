@@ -2,13 +2,20 @@
 
 Groups: ``source`` (coco, ade20k), ``task`` (count, relation), ``cluster`` (the picture), ``prompt`` (question and
 options as the authors put them, where the form has that).
+
+The rule ``official`` is Cambrian-1's: the first character, behind "answer is" if that occurs.
 """
 
-from blindspot.benchmarks.base import Benchmark, Metric, Term
+import re
+
+from blindspot.benchmarks.base import Benchmark, Metric, Term, Wording
 from blindspot.benchmarks.forms import cells, hub, tsv
 from blindspot.benchmarks.forms.table import Row, slug
+from blindspot.benchmarks.rules import vlmevalkit
+from blindspot.benchmarks.rules.common import LMMS_EVAL, OFFICIAL, Item, Scored, behind_cue
 from blindspot.question import Question
 
+_FIRST_LETTER = re.compile(r"[(\s]*([A-Z])", re.IGNORECASE)
 COUNTS = {"questions": 1438, "task=relation": 650, "task=count": 788}
 
 
@@ -33,6 +40,18 @@ def _question(row: Row, identifier: str, options: tuple[str, ...]) -> Question:
 
 
 _COCO, _ADE20K = {"source": "coco"}, {"source": "ade20k"}
+
+
+def _lmms_eval(item: Item) -> Scored:
+    match = _FIRST_LETTER.match(item.raw.strip())
+    letter = match[1].upper() if match else ""
+    return Scored(letter, float(letter == item.gold), letter in item.choices)
+
+
+def _official(item: Item) -> Scored:
+    letter = behind_cue(item.raw).rstrip(".").lstrip("(").rstrip(")")[:1].upper()
+    return Scored(letter or None, float(letter == item.gold), letter in item.choices)
+
 
 CVBENCH_2D = Benchmark(
     name="cvbench_2d",
@@ -59,4 +78,9 @@ CVBENCH_2D = Benchmark(
         Metric("task/count", (Term({"task": "count"}),), None),
         Metric("task/relation", (Term({"task": "relation"}),), 0.5),
     ),
+    kinds={"mcq": "mcq"},
+    rules={**vlmevalkit.MCQ, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
+    headlines={LMMS_EVAL: "micro"},
+    vlmevalkit="CV-Bench-2D",
+    wording=Wording(lettered=True, listed=" Select from the following choices."),
 )

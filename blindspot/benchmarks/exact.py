@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from blindspot.benchmarks.boxes.geometry import Box, iou
+from blindspot.benchmarks.boxes import Box, iou
 from blindspot.question import Question
 
 # A longer run of digits is degenerate output, not a count or a coordinate (and int() refuses 4,300 digits).

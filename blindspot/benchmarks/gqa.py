@@ -2,16 +2,22 @@
 
 Groups: ``type`` (structural), ``cluster`` (the picture); where the form has them also ``semantic``, ``detailed``
 and ``spatial`` (``yes`` if semantic is ``rel`` or detailed begins with ``position``).
+
+The rule ``official`` is exact equality after LLaVA's converter, which takes off final full stops and capitals; in
+lmms-eval the comparison goes through numpy, which drops trailing NUL characters.
 """
 
+import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
+from blindspot.benchmarks.base import Benchmark, Metric, Source, Term, Wording
 from blindspot.benchmarks.forms import cells, hub, original, tsv
 from blindspot.benchmarks.forms.collect import found
 from blindspot.benchmarks.forms.table import Row, Table, slug
+from blindspot.benchmarks.rules import vlmevalkit
+from blindspot.benchmarks.rules.common import LMMS_EVAL, OFFICIAL, Item, Scored
 from blindspot.errors import UserError
 from blindspot.question import Question
 
@@ -36,6 +42,7 @@ LABELLED = COUNTS | {
 
 _CONFIGURATION = "testdev_balanced_instructions"
 _IMAGES = "testdev_balanced_images"
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _COLUMNS = ("id", "imageId", "question", "answer", "types")
 
 
@@ -95,6 +102,20 @@ def _question(row: Row, identifier: str, groups: dict[str, Any]) -> Question:
     return Question(identifier, "gqa", "text", row.text("question"), row.text("answer"), (), row.images, groups)
 
 
+def _lmms_eval(item: Item) -> Scored:
+    answer = _bare(item.raw)
+    return Scored(answer, float(answer == _bare(item.gold)), bool(answer.strip()))
+
+
+def _bare(text: str) -> str:
+    return text.lower().translate(_NO_PUNCTUATION).rstrip("\0")
+
+
+def _official(item: Item) -> Scored:
+    answer = item.raw.strip().rstrip(".").lower()
+    return Scored(answer, float(answer == item.gold), bool(answer))
+
+
 GQA = Benchmark(
     name="gqa",
     title="GQA test-dev balanced",
@@ -129,4 +150,8 @@ GQA = Benchmark(
             for name in ("attr", "cat", "global", "obj", "rel")
         ),
     ),
+    kinds={"text": "text", "exact": "text"},
+    rules={**vlmevalkit.TEXT, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
+    vlmevalkit="GQA_TestDev_Balanced",
+    wording=Wording(suffix="\nAnswer the question using a single word or phrase."),
 )

@@ -3,9 +3,11 @@
 Groups: ``category``, ``part`` (perception, cognition), ``set`` and ``cluster`` (the picture in its category).
 """
 
-from blindspot.benchmarks.base import Benchmark, Metric, Term
+from blindspot.benchmarks.base import Benchmark, Metric, Term, Wording
 from blindspot.benchmarks.forms import cells, hub, tsv
 from blindspot.benchmarks.forms.table import Row
+from blindspot.benchmarks.rules import vlmevalkit
+from blindspot.benchmarks.rules.common import LMMS_EVAL, OFFICIAL, Item, Scored
 from blindspot.question import Question
 
 PERCEPTION = (
@@ -57,6 +59,21 @@ def _points(categories: tuple[str, ...], most: float = 1.0) -> tuple[Term, ...]:
     )
 
 
+def _lmms_eval(item: Item) -> Scored:
+    text = item.raw.lower().strip().replace(".", "")
+    return _said(item, {"y": "yes", "n": "no"}.get(text, "") if len(text) == 1 else text)
+
+
+def _official(item: Item) -> Scored:
+    return _said(item, item.raw.lower())
+
+
+def _said(item: Item, text: str) -> Scored:
+    start = text[:4]
+    said = "yes" if "yes" in start else "no" if "no" in start else "other"
+    return Scored(said, float(said == item.gold.lower()), said != "other")
+
+
 MME = Benchmark(
     name="mme",
     title="MME",
@@ -72,4 +89,8 @@ MME = Benchmark(
         Metric("cognition", _points(COGNITION), 300),
         *(Metric(f"category/{name}", _points((name,)), 75) for name in PERCEPTION + COGNITION),
     ),
+    kinds={"yes_no": "yes_no"},
+    rules={**vlmevalkit.YES_NO, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
+    vlmevalkit="MME",
+    wording=Wording(smolvlm="brief"),
 )

@@ -3,14 +3,30 @@
 ``<image 1>`` and the like stay in the texts; pictures are in the order of their numbers. Open questions are of kind
 ``text``; an answer that is a list of accepted ones stays written as a list.
 
+Its authors' parser (the rule ``official``; lmms-eval took it over with changes) splits open answers into sentences at
+capital letters, but after lower-casing: only lines are split. Where no option is found it draws one at random (seeded
+once for a whole file, so that it depends on the order of the rows). Nothing is drawn here: such a row scores 0 and
+`Scored.guess` says what drawing would add on average. In lmms-eval golds that are lists are compared as one text, as
+the harness gets them. The published predictions (``total_val_output.json``, with ``answer_dict_val.json``) are parsed
+already; as rows they are ``{"benchmark": "mmmu_val", "kind": "mcq", "choices": [...], "answer": ground_truth, "raw":
+prediction}``, or ``"kind": "text"`` where ``question_type`` is ``short-answer``.
+
+Parsing takes time in proportion to the length of the answer: the patterns of numbers are possessive and start at the
+first digit of a run, which finds the same numbers as the authors' and does not go over a run once per digit.
+
 Groups: ``subject``, ``discipline``, ``question_type`` (multiple-choice, open), ``cluster``.
 """
 
+import ast
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from blindspot.benchmarks.base import Benchmark, Metric, Term
+from blindspot.benchmarks.base import Benchmark, Metric, Term, Wording
 from blindspot.benchmarks.forms import cells, hub, tsv
 from blindspot.benchmarks.forms.table import Row, slug
+from blindspot.benchmarks.rules import vlmevalkit
+from blindspot.benchmarks.rules.common import LMMS_EVAL, OFFICIAL, Item, Scored
 from blindspot.question import Question
 
 SUBJECTS = {
@@ -39,6 +55,15 @@ RANDOM_CHOICE = 0.221
 """What the authors report for random choice on the validation split."""
 
 _DISCIPLINE = {slug(subject): discipline for discipline, subjects in SUBJECTS.items() for subject in subjects}
+_BRACKETS, _WORD = "({})", " {} "
+_TRIMMED = tuple(",.!?;:'")
+_FEWEST_WORDS = 6
+_CUES = ("could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result ")
+_NUMBERS = (
+    re.compile(r"-?\b\d{1,3}(?:,\d{3})+\b"),
+    re.compile(r"-?(?<!\d)\d++(?:\.\d++)?[eE][+-]?\d++"),
+    re.compile(r"-?(?:(?<!\d)\d++\.\d++|\.\d++|(?<!\d)\d++\b)(?![eE][+-]?\d)(?![,\d])"),
+)
 _IMAGES = tuple(f"image_{number}" for number in range(1, 8))
 
 
@@ -66,6 +91,111 @@ def _question(row: Row, identifier: str, subject: str, options: tuple[str, ...])
     if not options:
         return Question(identifier, "mmmu_val", "text", prompt, row.text("answer"), (), row.images, groups)
     return Question(identifier, "mmmu_val", "mcq", prompt, cells.letter(row, "answer"), options, row.images, groups)
+
+
+def _vlmevalkit(item: Item, said: bool) -> Scored:
+    if item.kind == "mcq":
+        return vlmevalkit.mcq(item, said)
+    letter = vlmevalkit.option(item.raw, {"A": item.gold, "B": "Other Answers"}, said) or vlmevalkit.NOT_FOUND
+    return Scored(letter, float(letter == "A"), letter in "AB")
+
+
+def _lmms_eval(item: Item) -> Scored:
+    if item.kind == "text":
+        return _open_answer(item, (str(list(item.golds)) if item.golds else item.gold,))
+    return _chosen(item, (_BRACKETS, "{} ", "{}."), "")
+
+
+def _official(item: Item) -> Scored:
+    return _open_answer(item, _golds(item)) if item.kind == "text" else _chosen(item, (_BRACKETS, _WORD), None)
+
+
+def _chosen(item: Item, marks: Sequence[str], none: str | None) -> Scored:
+    letter = _choose(item.raw, item.choices, marks)
+    if letter is None:
+        return Scored(none, 0.0, False, guess=1 / len(item.choices))
+    return Scored(letter, float(letter == item.gold), True)
+
+
+def _choose(raw: str, choices: Mapping[str, str], marks: Sequence[str]) -> str | None:
+    """The option that an answer names last: by letter, as the first of ``marks`` that occurs; else, in more than five
+    words, by its text. None if there is none.
+
+    Args:
+        raw: the answer.
+        choices: option texts by letter.
+        marks: what a letter may stand in, e.g. `_BRACKETS`, in order of trust.
+    """
+    text = raw
+    for mark in _TRIMMED:
+        text = text.strip(mark)
+    text = f" {text} "
+    for mark in marks:
+        found = [letter for letter in choices if mark.format(letter) in text]
+        if found:
+            # Letters found by "A " or "A." are put in order by " A ", absent or not: as the harness does it.
+            places = [text.rfind((_BRACKETS if mark == _BRACKETS else _WORD).format(letter)) for letter in found]
+            return found[places.index(max(places))]
+    if len(text.split()) < _FEWEST_WORDS:
+        return None
+    lowered = text.lower()
+    found = [letter for letter, option in choices.items() if option.lower() in lowered]
+    return max(found, key=lambda letter: lowered.rfind(choices[letter].lower()), default=None)
+
+
+def _open_answer(item: Item, golds: Sequence[str]) -> Scored:
+    """An open question: right if any key phrase contains a gold text, or any number in it equals a gold number."""
+    phrases = _key_phrases(item.raw)
+    numbers = [number for phrase in phrases for pattern in _NUMBERS for number in pattern.findall(phrase)]
+    given = {form for text in (*phrases, *numbers) for form in _forms(text)}
+    wanted = {form for gold in golds for form in _forms(gold)}
+    return Scored(phrases[-1], float(any(_match(form, wanted) for form in given)), bool(item.raw.strip()))
+
+
+def _golds(item: Item) -> tuple[str, ...]:
+    """The accepted answers of an open question, also of one that holds them as the text of a Python list."""
+    if item.golds:
+        return item.golds
+    if item.gold.startswith("["):
+        try:
+            return tuple(map(str, ast.literal_eval(item.gold)))
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            pass
+    return (item.gold,)
+
+
+def _match(form: str | float, wanted: set[str | float]) -> bool:
+    if isinstance(form, str):
+        return any(isinstance(text, str) and text in form for text in wanted)
+    return form in wanted
+
+
+def _key_phrases(raw: str) -> list[str]:
+    """Of each line the shortest end behind a cue word, in the last line also behind "="; else the whole answer."""
+    text = raw.strip().strip(".").lower()
+    lines = text.split("\n")
+    found = []
+    for number, line in enumerate(lines, start=1):
+        cues = (*_CUES, "=") if number == len(lines) else _CUES
+        shortest = ""
+        for cue in cues:
+            if cue in line:
+                end = line.rpartition(cue)[2].strip()
+                if not shortest or len(end) < len(shortest):
+                    shortest = end
+        if shortest and shortest not in _TRIMMED:
+            found.append(shortest)
+    return found or [text]
+
+
+def _forms(text: str) -> list[str | float]:
+    """What is compared: a number rounded to two decimals, a text in lower case, a single character with a blank."""
+    text = text.strip()
+    try:
+        return [round(float(text.replace(",", "")), 2)]
+    except ValueError:
+        text = text.lower()
+    return [f" {text}", f"{text} "] if len(text) == 1 else [text]
 
 
 COUNTS = {"questions": 900} | {
@@ -101,4 +231,8 @@ MMMU_VAL = Benchmark(
         *(Metric(f"discipline/{name}", (Term({"discipline": name}),), None) for name in SUBJECTS),
         *(Metric(f"subject/{name}", (Term({"subject": name}),), None) for name in sorted(_DISCIPLINE)),
     ),
+    kinds={"mcq": "mcq", "text": "text", "open_as_mcq": "text"},
+    rules={**vlmevalkit.both(_vlmevalkit), LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
+    vlmevalkit="MMMU_DEV_VAL",
+    wording=Wording(lettered=True, named_pictures=True, smolvlm="mmmu"),
 )

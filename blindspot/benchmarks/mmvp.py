@@ -1,21 +1,32 @@
 """MMVP: 150 pairs of pictures that CLIP cannot tell apart, one question a pair, opposite answers.
 
 Groups: ``set`` and ``cluster`` (the pair, from 1), ``known_issue`` where the original's label is known wrong.
+
+Its own grader asks GPT-4: the rule ``official`` is Cambrian-1's, by the same group, an option's letter or its whole
+text.
 """
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
+from blindspot.benchmarks.base import Benchmark, Metric, Source, Term, Wording
 from blindspot.benchmarks.forms import cells, hub, original, tsv
 from blindspot.benchmarks.forms.table import Row, Table
+from blindspot.benchmarks.rules import vlmevalkit
+from blindspot.benchmarks.rules.common import LMMS_EVAL, OFFICIAL, Item, Scored, behind_cue
 from blindspot.question import Question
 
 COUNTS = {"questions": 300, "images": 300, "sets": 150}
 SWAPPED = (99, 100, 279, 280)
 """Rows, from 1, whose gold labels are exchanged in the original (lmms-eval issue 1018)."""
 
+_LEADING = re.compile(r"\(?([ab])\)?(?:[.\s]|\Z)", re.IGNORECASE)
+_ANYWHERE = (
+    re.compile(r"answer\s+is\s+\(?([ab])", re.IGNORECASE),
+    re.compile(r"option\s+\(?([ab])", re.IGNORECASE),
+    re.compile(r"([ab])\)?(?:\s|\Z)", re.IGNORECASE),
+)
 _COLUMNS = ("Index", "Question", "Options", "Correct Answer")
 
 
@@ -48,6 +59,23 @@ def _question(row: Row, identifier: str, number: int, prompt: str, options: tupl
     return Question(identifier, "mmvp", "mcq", prompt, cells.letter(row, gold), options, row.images, groups)
 
 
+def _lmms_eval(item: Item) -> Scored:
+    text = item.raw.strip()
+    match = _LEADING.match(text)
+    for pattern in _ANYWHERE:
+        match = match or pattern.search(text)
+    letter = match[1] if match else text[:1] if text[:1] in ("A", "B", "a", "b") else ""
+    return Scored(letter.upper(), float(letter.upper() == item.gold), bool(letter))
+
+
+def _official(item: Item) -> Scored:
+    answer = behind_cue(item.raw).rstrip(".:,").lstrip("(").rstrip(")")
+    # The gold option first, as the harness compares with no other: an option may read "a".
+    order = (item.gold, *item.choices) if answer else ()
+    letter = next((each for each in order if answer in (each.lower(), item.choices[each].lower())), None)
+    return Scored(letter, float(letter == item.gold), letter is not None)
+
+
 MMVP = Benchmark(
     name="mmvp",
     title="MMVP",
@@ -76,4 +104,9 @@ MMVP = Benchmark(
         Metric("overall", (Term(),), 0.5),
         Metric("pair_accuracy", (Term(unit="set"),), 0.25),
     ),
+    kinds={"mcq": "mcq"},
+    rules={**vlmevalkit.MCQ, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
+    headlines={"vlmevalkit-2026-08": "pair_accuracy", OFFICIAL: "pair_accuracy"},
+    vlmevalkit="MMVP",
+    wording=Wording(lettered=True),
 )

@@ -1,26 +1,36 @@
 """NLVR: human-written sentences, true or false of a picture of three boxes of shapes.
 
-Source: Suhr et al., "A Corpus of Natural Language for Visual Reasoning", ACL 2017; github.com/lil-lab/nlvr, CC-BY-4.0.
+The benchmark is the public test split, one question a picture; `load` reads the three splits for studies. Its own
+script reads a classifier: for the rule ``official`` the first word must be true or yes, false or no.
+
+Groups: ``set`` (a sentence with one set of boxes, in up to six orders), ``cluster`` (a sentence), ``permutation``.
 """
 
 import os
 import re
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
-from PIL import Image
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from blindspot import files
+from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
+from blindspot.benchmarks.forms import cells, original
+from blindspot.benchmarks.forms.table import Row, Table
+from blindspot.benchmarks.rules import vlmevalkit
+from blindspot.benchmarks.rules.common import OFFICIAL, true_or_false
 from blindspot.errors import UserError
 from blindspot.question import Question
 
+if TYPE_CHECKING:
+    import numpy as np
+
 SPLITS = ("train", "dev", "test")
+ASKED = 'Is the following statement true of the image? "{sentence}" Please answer yes or no.'
 
 _EXPECTED = (
     "expected are train, dev and test, each as SPLIT/SPLIT.json with SPLIT/images/ as in the nlvr/ folder of "
@@ -30,7 +40,6 @@ _PICTURE_SIZE = (400, 100)
 _BOX_SIDE = 100
 _BOX_LEFT = (0, 150, 300)
 _GAP_GREY = 128
-_BROKEN_PICTURE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +123,7 @@ def load_split(folder: Path, name: str) -> Split:
             if not os.path.isfile(image):  # Path.is_file raises for names too long
                 raise UserError(f"{source}:{number}: its picture {image} is missing; {_EXPECTED}")
             seen.add(key)
-            questions.append(_question(key, name, row, permutation, len(images)))
+            questions.append(_read(key, name, row, permutation, len(images)))
             images.append(image)
     if not questions:
         raise UserError(f"{source} holds no rows; {_EXPECTED}")
@@ -122,7 +131,7 @@ def load_split(folder: Path, name: str) -> Split:
     return Split(name, tuple(questions), tuple(images))
 
 
-def boxes(path: Path, size: int) -> np.ndarray:
+def boxes(path: Path, size: int) -> "np.ndarray":
     """The three boxes of a picture, left to right.
 
     The picture is a PNG of 400 x 100 pixels: three boxes of 100 x 100 with grey gaps of 50 pixels between them.
@@ -138,13 +147,17 @@ def boxes(path: Path, size: int) -> np.ndarray:
     Raises:
         UserError: if the file cannot be read as a picture, or the picture is laid out in another way.
     """
+    import numpy as np
+    from PIL import Image
+
+    broken = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
     try:
         with Image.open(path, formats=files.PICTURE_FORMATS) as opened:
             if opened.size != _PICTURE_SIZE:
                 width, height = opened.size
                 raise UserError(f"{path}: {width} x {height} pixels, but an NLVR picture has 400 x 100")
             picture = opened.convert("RGB")
-    except _BROKEN_PICTURE as error:
+    except broken as error:
         raise UserError(
             f"cannot read the picture {path} ({error}); copy it again from github.com/lil-lab/nlvr"
         ) from error
@@ -211,7 +224,7 @@ def _validated(row: Any, place: str) -> _ExampleRow | _PictureRow:
         raise UserError(f"{place}: not an NLVR row, {field}: {first['msg']}; {_EXPECTED}") from error
 
 
-def _question(key: str, split: str, row: _Row, permutation: int, image: int) -> Question:
+def _read(key: str, split: str, row: _Row, permutation: int, image: int) -> Question:
     return Question(
         id=key,
         benchmark=f"nlvr_{split}",
@@ -228,3 +241,43 @@ def _question(key: str, split: str, row: _Row, permutation: int, image: int) -> 
             "permutation": permutation,
         },
     )
+
+
+def _table(paths: Sequence[Path]) -> Table:
+    path = paths[0]
+    test = load_split(path.parent.parent if path.name == "test.json" else path.parent, "test")
+    rows = [
+        {"id": read.id, "label": read.answer, **read.groups, "image": image.relative_to(path.parent).as_posix()}
+        for read, image in zip(test.questions, test.images, strict=True)
+    ]
+    return original.table(path, rows, lambda row: row["image"], "get the folder again")
+
+
+def _question(row: Row) -> Question:
+    groups = {"set": row.text("example"), "cluster": row.text("cluster"), "permutation": row.text("permutation")}
+    prompt = ASKED.format(sentence=row.text("sentence"))
+    return Question(
+        row.text("id"), "nlvr", "yes_no", prompt, cells.yes_no(row, "label"), ("Yes", "No"), row.images, groups
+    )
+
+
+NLVR = Benchmark(
+    name="nlvr",
+    title="NLVR test",
+    licence="CC-BY-4.0",
+    citation="Suhr et al., A Corpus of Natural Language for Visual Reasoning, ACL 2017",
+    sources=(
+        Source(
+            "original",
+            _table,
+            _question,
+            counts={"questions": 5940, "sets": 990},
+            marks=("test/test.json", "test.jsonl"),
+            page="git clone https://github.com/lil-lab/nlvr, folder nlvr/",
+        ),
+    ),
+    metrics=(Metric("overall", (Term(),), 0.5), Metric("all_orders", (Term(unit="set"),), None)),
+    kinds={"yes_no": "yes_no"},
+    rules={**vlmevalkit.YES_NO, OFFICIAL: true_or_false},
+    vlmevalkit="NLVR",
+)

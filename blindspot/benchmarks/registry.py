@@ -9,7 +9,7 @@ from blindspot.benchmarks.gqa import GQA
 from blindspot.benchmarks.mme import MME
 from blindspot.benchmarks.mmmu_val import MMMU_VAL
 from blindspot.benchmarks.mmvp import MMVP
-from blindspot.benchmarks.nlvr_questions import NLVR
+from blindspot.benchmarks.nlvr import NLVR
 from blindspot.benchmarks.seedbench_img import SEEDBENCH_IMG
 from blindspot.benchmarks.tallyqa import TALLYQA
 from blindspot.benchmarks.topviewrs import TOPVIEWRS

@@ -1,14 +1,19 @@
 """SEED-Bench, its pictures: nine dimensions of understanding, one picture and four options a question.
 
 Groups: ``dimension``, ``cluster`` (the picture).
+
+Its script ranks the likelihoods of options (profile ``likelihood``); the rule ``official`` is LLaVA's for text, the
+letter and no more. In lmms-eval it is one task over images and videos, whose rule is applied to the images.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
+from blindspot.benchmarks.base import Benchmark, Metric, Source, Term, Wording
 from blindspot.benchmarks.forms import cells, hub, original, tsv
 from blindspot.benchmarks.forms.table import Row, Table, slug
+from blindspot.benchmarks.rules import vlmevalkit
+from blindspot.benchmarks.rules.common import LMMS_EVAL, OFFICIAL, Item, Scored
 from blindspot.errors import UserError
 from blindspot.question import Question
 
@@ -60,6 +65,17 @@ def _question(row: Row, identifier: str, options: tuple[str, ...], dimension: st
     return Question(identifier, "seedbench_img", "mcq", cells.asked(row), gold, options, row.images, groups)
 
 
+def _lmms_eval(item: Item) -> Scored:
+    character = item.raw.strip()[:1]
+    letter = character.lower().strip()
+    return Scored(character, float(letter == item.gold.lower()), character.upper() in item.choices)
+
+
+def _official(item: Item) -> Scored:
+    answer = item.raw.strip()
+    return Scored(answer, float(answer == item.gold), answer in item.choices)
+
+
 SEEDBENCH_IMG = Benchmark(
     name="seedbench_img",
     title="SEED-Bench images",
@@ -91,4 +107,8 @@ SEEDBENCH_IMG = Benchmark(
         Metric("overall", (Term(),), 0.25),
         *(Metric(f"dimension/{name}", (Term({"dimension": name}),), 0.25) for name in DIMENSIONS),
     ),
+    kinds={"mcq": "mcq"},
+    rules={**vlmevalkit.MCQ, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
+    vlmevalkit="SEEDBench_IMG",
+    wording=Wording(lettered=True, smolvlm="letter"),
 )

@@ -2,6 +2,8 @@
 
 Groups: ``complexity`` (simple, complex), ``cluster`` (the picture), and from the original ``data_source``. A TSV
 that does not say the complexity gets it from the original ``test.json``, if that lies beside it.
+
+The rule ``official`` is that of CountBenchQA's authors.
 """
 
 from collections import defaultdict
@@ -10,9 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
+from blindspot.benchmarks.base import Benchmark, Metric, Source, Term, Wording
 from blindspot.benchmarks.forms import cells, original, tsv
 from blindspot.benchmarks.forms.table import Row, Table
+from blindspot.benchmarks.rules import vlmevalkit
+from blindspot.benchmarks.rules.common import OFFICIAL, count
 from blindspot.question import Question
 
 TEST = "test.json"
@@ -90,4 +94,8 @@ TALLYQA = Benchmark(
         Metric("overall", (Term(),), None),
         *(Metric(name, (Term({"complexity": name}),), None) for name in ("simple", "complex")),
     ),
+    kinds={"count": "count"},
+    rules={**vlmevalkit.COUNT, OFFICIAL: count},
+    vlmevalkit="TallyQA",
+    wording=Wording(suffix="\nAnswer the question using a single number."),
 )

@@ -1,15 +1,22 @@
 """TopViewRS: where things are on top-view maps of rooms, photographed or drawn by class; four options.
 
 Groups: ``task``, ``subtask``, ``map`` (realistic, semantic), as far as the form says them; ``cluster`` (the map).
+
+There is no script: for the rule ``official`` the option is read as VLMEvalKit does, and partial match compares it with
+the gold one. VLMEvalKit takes the letter for partial match from its log line, which repeats the answer: what stands
+between the first pair of square brackets, else the last word, full stops dropped.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
+from blindspot.benchmarks.base import Benchmark, Metric, Source, Term, Wording
 from blindspot.benchmarks.forms import cells, original, tsv
 from blindspot.benchmarks.forms.table import Row, Table, slug
+from blindspot.benchmarks.rules import vlmevalkit
+from blindspot.benchmarks.rules.common import LIKELIHOOD, OFFICIAL, Item, Scored, likeliest, overlap
 from blindspot.errors import UserError
 from blindspot.question import Question
 
@@ -77,6 +84,35 @@ def _question(row: Row, identifier: str, options: tuple[str, ...], gold: str, gr
     return Question(identifier, "topviewrs", "mcq", cells.asked(row), gold, options, row.images, groups)
 
 
+def _vlmevalkit(item: Item, said: bool) -> Scored:
+    letter = vlmevalkit.option(item.raw, item.choices, said)
+    match = _match(item, _logged(item.raw)) if letter else 0.0
+    return Scored(letter or vlmevalkit.NOT_FOUND, float(letter == item.gold), letter in item.choices, partial=match)
+
+
+def _logged(raw: str) -> str:
+    if "[" in raw and "]" in raw:
+        return raw[raw.index("[") + 1 : raw.index("]")]
+    words = raw.rstrip(". ").rsplit(maxsplit=1)
+    return words[-1] if words else ""
+
+
+def _official(item: Item) -> Scored:
+    letter = vlmevalkit.option(item.raw, item.choices)
+    if letter is None or letter not in item.choices:
+        return Scored(None, 0.0, False, partial=0.0)
+    return Scored(letter, float(letter == item.gold), True, partial=_match(item, letter))
+
+
+def _likeliest(item: Item) -> Scored:
+    found = likeliest(item)
+    return replace(found, partial=_match(item, str(found.extracted)))
+
+
+def _match(item: Item, letter: str) -> float:
+    return overlap(item.choices[letter], item.choices[item.gold]) if letter in item.choices else 0.0
+
+
 TOPVIEWRS = Benchmark(
     name="topviewrs",
     title="TopViewRS",
@@ -109,4 +145,8 @@ TOPVIEWRS = Benchmark(
             for name in subtasks
         ),
     ),
+    kinds={"mcq": "mcq"},
+    rules={**vlmevalkit.both(_vlmevalkit), OFFICIAL: _official, LIKELIHOOD: _likeliest},
+    vlmevalkit="TopViewRS",
+    wording=Wording(lettered=True),
 )

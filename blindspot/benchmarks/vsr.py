@@ -2,6 +2,8 @@
 
 Groups: ``answer`` (the gold answer), ``relation`` and ``category`` (its kind), ``caption``, ``cluster`` (the
 picture). A TSV has relations only if the original ``test.jsonl`` lies beside it.
+
+Its script reads a classifier: for the rule ``official`` the first word must be true or yes, false or no.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +15,8 @@ from blindspot import files
 from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
 from blindspot.benchmarks.forms import cells, original, tsv
 from blindspot.benchmarks.forms.table import Row, Table
+from blindspot.benchmarks.rules import vlmevalkit
+from blindspot.benchmarks.rules.common import OFFICIAL, true_or_false
 from blindspot.benchmarks.vsr_relations import CATEGORIES, CATEGORY_OF
 from blindspot.errors import UserError
 from blindspot.question import Question
@@ -112,4 +116,7 @@ VSR = Benchmark(
         *(Metric(f"category/{name}", (Term({"category": name}),), 0.5, 100) for name in CATEGORIES),
         *(Metric(f"relation/{name}", (Term({"relation": name}),), 0.5, 100) for name in sorted(CATEGORY_OF)),
     ),
+    kinds={"yes_no": "yes_no"},
+    rules={**vlmevalkit.YES_NO, OFFICIAL: true_or_false},
+    vlmevalkit="VSR-zeroshot",
 )

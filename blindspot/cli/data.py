@@ -1,23 +1,87 @@
-"""``blindspot data``: what to know of a data set before training on it, and how a benchmark gets here."""
+"""``blindspot benchmarks``, ``data``, ``scenes`` and ``doctor``: data, and what is on this machine."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import Progress, TaskID
+from rich.markup import escape
+from rich.table import Table
 
-from blindspot.cli.options import DataRoot
-from blindspot.cli.status import EXIT_USER, STATUS, one_line_errors
+from blindspot.cli.common import EXIT_USER, STATUS, DataRoot, Json, bars
+
+if TYPE_CHECKING:
+    from blindspot.benchmarks.base import Benchmark
 
 data = typer.Typer(no_args_is_help=True, help="Look at training data in LLaVA's form; download benchmarks.")
 
 
-@data.callback()
-def group() -> None:
-    """Look at training data in LLaVA's form; download benchmarks."""
+def benchmarks(
+    data: DataRoot = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array instead of a table.")] = False,
+) -> None:
+    """List the benchmarks: questions, images, chance, licence, forms, and whether they are on this disk.
+
+    Looked through are DATA/NAME, DATA itself for VLMEvalKit's TSV files, and
+    the caches of Hugging Face. Nothing is downloaded.
+
+    [bold]Examples[/bold]
+
+      [cyan]blindspot benchmarks[/cyan]
+      [cyan]blindspot benchmarks --data ~/LMUData --json[/cyan]
+    """
+    from blindspot.benchmarks.download import data_root, locate
+    from blindspot.benchmarks.registry import BENCHMARKS
+
+    root = data_root(data)
+    found = [_facts(benchmark, locate(benchmark, root)) for benchmark in BENCHMARKS.values()]
+    if as_json:
+        print(json.dumps(found, indent=1, ensure_ascii=False))
+        return
+    table = Table(box=SIMPLE_HEAD)
+    for heading in ("name", "title", "questions", "images", "chance", "on this disk"):
+        justify = "right" if heading in ("questions", "images", "chance") else "left"
+        table.add_column(heading, justify=justify, no_wrap=heading == "name")
+    for facts in found:
+        counts = (_counted(facts, "questions"), _counted(facts, "images"))
+        chance = "" if facts["chance"] is None else f"{facts['chance']:.3f}"
+        table.add_row(facts["name"], facts["title"], *counts, chance, escape(facts["on_disk"] or "no"))
+    Console().print(table)
+    for facts in found:
+        forms = "; ".join(f"{form['form']} {_where(form)}" for form in facts["forms"])
+        print(f"{facts['name']}: {forms}; licence {facts['licence']}")
+    print(f"\nLooked in {root} and the caches of Hugging Face; to download: blindspot data get NAME")
+
+
+def _facts(benchmark: "Benchmark", place: Path | None) -> dict[str, Any]:
+    return {
+        "name": benchmark.name,
+        "title": benchmark.title,
+        "licence": benchmark.licence,
+        "citation": benchmark.citation,
+        "chance": benchmark.metrics[0].chance,
+        "metrics": [metric.name for metric in benchmark.metrics],
+        "forms": [
+            {name: getattr(source, name) for name in ("form", "repository", "files", "page", "counts")}
+            for source in benchmark.sources
+        ],
+        "on_disk": None if place is None else str(place),
+    }
+
+
+def _counted(facts: dict[str, Any], name: str) -> str:
+    """The published number, with the forms' names where they differ or are silent."""
+    numbers = {form["form"]: form["counts"][name] for form in facts["forms"] if name in form["counts"]}
+    if len(set(numbers.values())) <= 1:
+        return f"{next(iter(numbers.values())):,}" if numbers else "?"
+    return "\n".join(f"{form} {number:,}" for form, number in numbers.items())
+
+
+def _where(form: dict[str, Any]) -> str:
+    urls = [name for name in form["files"] if "://" in name]
+    return form["repository"] or (urls[0] if urls else form["page"])
 
 
 @data.command(epilog=STATUS)
@@ -40,15 +104,14 @@ def check(
 
       [cyan]blindspot data check llava_v1_5_mix665k.json data/ --out report.json[/cyan]
     """
-    with one_line_errors():
-        from blindspot.training.data import check as checking
-        from blindspot.training.data.report import as_table
+    from blindspot.training.data import check as checking
+    from blindspot.training.data.report import as_table
 
-        with _bars() as show:
-            found = checking.check(json_path, images, out, tokenizer, template, max_length, image_tokens, report=show)
-        Console().print(as_table(found))
-        if any(found["faults"].values()):
-            raise typer.Exit(EXIT_USER)
+    with bars(transient=True) as show:
+        found = checking.check(json_path, images, out, tokenizer, template, max_length, image_tokens, report=show)
+    Console().print(as_table(found))
+    if any(found["faults"].values()):
+        raise typer.Exit(EXIT_USER)
 
 
 @data.command(epilog=STATUS)
@@ -70,27 +133,55 @@ def get(
       [cyan]blindspot data get vsr[/cyan]
       [cyan]blindspot data get gqa --form hub --data /scratch/benchmarks[/cyan]
     """
-    with one_line_errors():
-        from blindspot.benchmarks.download import data_root
-        from blindspot.benchmarks.download import get as download
-        from blindspot.benchmarks.registry import find
+    from blindspot.benchmarks.download import data_root
+    from blindspot.benchmarks.download import get as download
+    from blindspot.benchmarks.registry import find
 
-        with _bars() as show:
-            place, before = download(find(name), data_root(root), form, show)
-        said = f"{'Already there' if before else 'Written'}: {place}"
-        Console().print(said, soft_wrap=True, highlight=False, markup=False)
+    with bars(transient=True) as show:
+        place, before = download(find(name), data_root(root), form, show)
+    print(f"{'Already there' if before else 'Written'}: {place}")
 
 
-@contextmanager
-def _bars() -> Iterator[Callable[[str, int, int | None], None]]:
-    """A bar on the terminal for each thing that is counted: told what, how many are done, and of how many."""
-    bars: dict[str, TaskID] = {}
-    terminal = Console(stderr=True)
-    with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
+def scenes(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; absent or empty.")],
+    n: Annotated[int, typer.Option("--n", help="About how many pictures.")] = 1000,
+    split: Annotated[
+        str,
+        typer.Option(
+            help="[bold]train[/bold], [bold]test[/bold], or [bold]compositional[/bold]: "
+            "a test about colours and shapes that training never combines."
+        ),
+    ] = "test",
+    seed: Annotated[int, typer.Option(help="Another seed is another draw.")] = 0,
+    png: Annotated[
+        bool, typer.Option("--png", help="Every picture as a PNG file, questions in metadata.jsonl.")
+    ] = False,
+) -> None:
+    """Write drawn scenes as a Hugging Face datasets folder, to be used without Blindspot.
 
-        def show(what: str, done: int, total: int | None) -> None:
-            if what not in bars:
-                bars[what] = progress.add_task(what, total=total)
-            progress.update(bars[what], completed=done, total=total)
+    Pictures, scene graphs and questions with answers; the README.md in the
+    folder says what every field is and how to load it.
 
-        yield show
+    [bold]Examples[/bold]
+
+      [cyan]blindspot scenes data/scenes[/cyan]
+      [cyan]blindspot scenes data/scenes-train --n 20000 --split train[/cyan]
+    """
+    from blindspot.scenes.export import export
+
+    with Console().status(f"drawing {n} scenes"):
+        export(out, n, split, seed, png)
+    print(f"Written: {out}; its README.md says how to load it")
+
+
+def doctor(as_json: Json = False) -> None:
+    """Look at what is installed, at the devices and the disk; say what is missing and how to mend it."""
+    from blindspot import doctor
+
+    checks = doctor.report()
+    if as_json:
+        print(json.dumps(doctor.as_json(checks), indent=1))
+    else:
+        Console().print(doctor.as_table(checks))
+    if not doctor.works(checks):
+        raise typer.Exit(EXIT_USER)

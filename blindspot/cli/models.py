@@ -1,17 +1,25 @@
-"""``blindspot ask``, ``export``, ``encoders`` and ``positions``: models, and what they can be made of."""
+"""``blindspot ask``, ``localise``, ``diagnose``, ``export``, ``encoders`` and ``positions``: models, one by one."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.progress import TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from blindspot.cli.options import Json, Model, Models, Picture, TrustRemoteCode
-from blindspot.cli.status import one_line_errors
+from blindspot.cli.common import Boxes, Json, Model, Models, Picture, TrustRemoteCode, bars
+from blindspot.errors import UserError, one_of
 from blindspot.text import clean
+
+if TYPE_CHECKING:
+    from blindspot.benchmarks.boxes import Box
+    from blindspot.evaluation.localisation.finding import Finding
+
+_LONGEST_SHOWN = 300
 
 
 def ask(
@@ -31,23 +39,22 @@ def ask(
       [cyan]blindspot ask runs/miniature/models/clip-learned-seed0 scene.png "red left-of blue"[/cyan]
       [cyan]blindspot ask runs/siglip2 runs/aimv2 ramen.jpg "Are the chopsticks left of the bowl?"[/cyan]
     """
-    with one_line_errors():
-        from blindspot.model import images
+    from blindspot.model import images
 
-        images.refuse_elongated(images.open_image(image))
-        from blindspot.evaluation.localisation.single import names, open_subject  # torch, which a mistake need not load
+    images.refuse_elongated(images.open_image(image))
+    from blindspot.evaluation.localisation.single import names, open_subject  # torch, which a mistake need not load
 
-        answers: list[tuple[str, str]] = []
-        for model, name in zip(models, names(models), strict=True):
-            subject = open_subject(model, name, trust_remote_code)
-            answers.append((name, _harmless(subject.ask(image, question).raw)))
-        if len(answers) == 1:
-            print(answers[0][1])
-            return
-        table = Table("model", "answer", box=SIMPLE_HEAD)
-        for name, answer in answers:
-            table.add_row(Text(name), Text(answer or "(empty answer)"))
-        Console().print(table)
+    answers: list[tuple[str, str]] = []
+    for model, name in zip(models, names(models), strict=True):
+        subject = open_subject(model, name, trust_remote_code)
+        answers.append((name, _harmless(subject.ask(image, question).raw)))
+    if len(answers) == 1:
+        print(answers[0][1])
+        return
+    table = Table("model", "answer", box=SIMPLE_HEAD)
+    for name, answer in answers:
+        table.add_row(Text(name), Text(answer or "(empty answer)"))
+    Console().print(table)
 
 
 def _harmless(answer: str) -> str:
@@ -77,43 +84,174 @@ def export(
       [cyan]blindspot export runs/miniature/models/clip-learned-seed0 out/clip[/cyan]
       [cyan]blindspot export liuhaotian/llava-v1.5-7b out/llava-hf --format llava-hf[/cyan]
     """
-    with one_line_errors():
-        from blindspot.model import load
-        from blindspot.model.export import export as write
+    from blindspot.model import load
+    from blindspot.model.export import export as write
 
-        load.quiet()
-        write(model, out, form)
-        Console().print(f"Written: {out}", soft_wrap=True, highlight=False)
+    load.quiet()
+    write(model, out, form)
+    print(f"Written: {out}")
 
 
-def encoders(
-    as_json: Json = False,
-) -> None:
+def encoders(as_json: Json = False) -> None:
     """Print the image encoders: sizes, tokens, cost, conventions, released checkpoints."""
-    with one_line_errors():
-        import json
+    from blindspot.encoders import catalogue
 
-        from blindspot.encoders import catalogue
-
-        if as_json:
-            print(json.dumps(catalogue.rows(), indent=1))
-            return
-        console = Console()
-        console.print(catalogue.as_table(catalogue.rows()))
-        console.print(catalogue.as_conventions())
+    if as_json:
+        print(json.dumps(catalogue.rows(), indent=1))
+        return
+    Console().print(catalogue.as_table(catalogue.rows()), catalogue.as_conventions(), sep="\n")
 
 
-def positions(
-    as_json: Json = False,
-) -> None:
+def positions(as_json: Json = False) -> None:
     """Print the positional schemes of both sites with their properties, measured now."""
-    with one_line_errors():
-        import json
+    from blindspot.positions import properties
 
-        from blindspot.positions import properties
+    rows = properties.rows()
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    else:
+        Console().print(properties.as_table(rows))
 
-        rows = properties.rows()
-        if as_json:
-            print(json.dumps(rows, indent=1))
-        else:
-            Console().print(properties.as_table(rows))
+
+def localise(
+    models: Models,
+    image: Picture,
+    phrase: Annotated[str, typer.Argument(metavar="PHRASE", help="What to find, in quotes.")],
+    box: Annotated[
+        str | None, typer.Option(help="The true box, x0,y0,x1,y1 in pixels of the picture: adds the overlap (IoU).")
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            help="What to ask, {phrase} in place of the phrase. [dim]\\[default: the model family's own][/dim]"
+        ),
+    ] = None,
+    boxes: Boxes = None,
+    out: Annotated[Path, typer.Option(help="The picture to write: .png, .pdf, .svg or .jpg.")] = Path("localised.png"),
+    trust_remote_code: TrustRemoteCode = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON, for scripts.")] = False,
+) -> None:
+    """Ask models where something is, and draw their boxes side by side.
+
+    Each model is asked and read as its family writes boxes: numbers from 0 to
+    1 (LLaVA), pixels of the resized picture (Qwen2.5-VL), 0 to 1000 with y
+    first (Gemma 3), <loc> tokens (PaliGemma), points (Molmo), words (the
+    miniature). All end up in pixels of the picture, whatever padding, cropping
+    and resizing lie between. Of several boxes the first one counts. A model of
+    another family is refused unless --boxes says how it writes them.
+
+    [bold]Examples[/bold]
+
+      [cyan]blindspot localise llava-hf/llava-1.5-7b-hf photo.jpg "the cup with green liquid"[/cyan]
+      [cyan]blindspot localise runs/siglip2 runs/aimv2 photo.jpg "the cup" --box 204,31,459,355[/cyan]
+      [cyan]blindspot localise runs/miniature/models/clip-learned-seed0 scene.png red[/cyan]
+    """
+    from blindspot.benchmarks.boxes import CONVENTIONS, spelt
+    from blindspot.model import images
+
+    if boxes is not None:
+        one_of(boxes, CONVENTIONS, "--boxes", "convention")
+    gold = None if box is None else spelt(box)
+    picture = images.open_image(image)
+    images.refuse_elongated(picture)
+    # torch, which a mistake need not load
+    from blindspot.evaluation.localisation.draw import draw, refuse_suffix
+    from blindspot.evaluation.localisation.finding import find
+    from blindspot.evaluation.localisation.form import refuse_without_phrase
+    from blindspot.evaluation.localisation.single import names, open_subject
+
+    refuse_suffix(out)
+    if prompt is not None:
+        refuse_without_phrase(prompt)
+    findings = [
+        find(open_subject(model, name, trust_remote_code, boxes), image, phrase, prompt)
+        for model, name in zip(models, names(models), strict=True)
+    ]
+    draw(picture, phrase, findings, out, gold)
+    if as_json:
+        rows = [finding.to_dict(gold) for finding in findings]
+        print(json.dumps({"image": str(image), "phrase": phrase, "box": gold, "models": rows}, indent=1))
+        return
+    Console().print(_table(findings, gold))
+    print(f"Written: {out}")
+
+
+def _table(findings: list["Finding"], gold: "Box | None") -> Table:
+    from blindspot.benchmarks.boxes import shown
+
+    table = Table(box=SIMPLE_HEAD)
+    for heading in ("model", "answer", "in pixels", *(("IoU",) if gold else ()), "remarks"):
+        table.add_column(heading, overflow="fold")
+    for finding in findings:
+        first = finding.located.first
+        cells = [finding.model, clean(finding.raw, _LONGEST_SHOWN), shown(first.numbers) if first else "-"]
+        if gold:
+            overlap = first and first.overlap(gold)
+            inside = "inside" if first and first.hits(gold) else "outside"
+            cells.append("-" if first is None else inside if overlap is None else f"{overlap:.2f}")
+        table.add_row(*(Text(clean(cell, _LONGEST_SHOWN)) for cell in (*cells, "; ".join(finding.remarks))))
+    return table
+
+
+def diagnose(
+    model: Model,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write. [dim]\\[default: runs/diagnose/MODEL][/dim]", show_default=False),
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(help="Names, comma-separated, instead of all diagnostics. An unknown name prints the list."),
+    ] = None,
+    stimuli: Annotated[int, typer.Option(help="Pictures for each thing that is measured.", min=16)] = 256,
+    batch: Annotated[int, typer.Option(help="Pictures at a time.", min=1)] = 32,
+    seed: Annotated[int, typer.Option(help="Of the pictures and everything random.")] = 0,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, ...; by default a GPU if there is one.", show_default=False)
+    ] = "auto",
+) -> None:
+    """Show at which stage of a model spatial information is there, what its answers follow, and where it is lost.
+
+    Works on drawn pictures, whose truth is known; models of the miniature are
+    asked in their own words, others in English. May be interrupted: the same
+    command goes on with the diagnostics that are not done.
+
+    [bold]What it writes[/bold]
+
+      [cyan]index.html[/cyan]      the page: the stage figure, maps, answers that flip
+      [cyan]*.json, *.npz[/cyan]   numbers and pictures of each diagnostic
+      [cyan]figures/[/cyan]        every figure as SVG and PDF, with the CSV behind it
+
+    [bold]Examples[/bold]
+
+      [cyan]blindspot diagnose runs/miniature/models/clip-axial-seed0[/cyan]
+      [cyan]blindspot diagnose llava-hf/llava-1.5-7b-hf --only probes,attention --device cuda[/cyan]
+    """
+    from blindspot.diagnostics.registry import DIAGNOSTICS
+
+    names = list(DIAGNOSTICS) if only is None else [name.strip() for name in only.split(",") if name.strip()]
+    if not names:
+        raise UserError(f"--only names no diagnostic; name some of {', '.join(DIAGNOSTICS)}")
+    for name in names:
+        one_of(name, DIAGNOSTICS, "--only", "diagnostic")
+    from blindspot.diagnostics.base import Budget
+    from blindspot.diagnostics.run import claim, open_subject
+    from blindspot.diagnostics.run import diagnose as run
+    from blindspot.evaluation.answerers.local import weights_sha256
+    from blindspot.files import locked
+    from blindspot.model.load import quiet
+    from blindspot.reporting.diagnosis import write_diagnosis
+
+    quiet()
+    folder = out or Path("runs/diagnose") / Path(model).name
+    budget, console = Budget(stimuli, batch, seed), Console()
+    with locked(folder):
+        with console.status(f"opening {model}"):
+            subject = open_subject(model, device)
+        left = claim(folder, model, weights_sha256(subject.model)[:16], names, budget)
+        with bars(TimeElapsedColumn()) as show:
+            run(subject, left, budget, folder, show)
+    page, sentences = write_diagnosis(folder)
+    for sentence in sentences:
+        console.print(f"- {sentence}", highlight=False)
+    print(f"The page: {page}")

@@ -2,7 +2,6 @@
 
 from blindspot.errors import UserError
 from blindspot.studies.arms import expand_arms
-from blindspot.studies.columns import columns
 from blindspot.studies.nearest import suggest
 from blindspot.studies.schema import Study
 
@@ -13,8 +12,12 @@ def check(study: Study) -> None:
     Raises:
         UserError: naming the hypothesis and what it could have meant.
     """
+    if not study.hypotheses:
+        return
+    from blindspot.studies.columns import columns
+
     arms = [arm.id for arm in expand_arms(study)]
-    known = [] if not study.hypotheses else [column["id"] for column in columns(study)]
+    known = [column["id"] for column in columns(study)]
     ids = [hypothesis.id for hypothesis in study.hypotheses]
     for hypothesis in study.hypotheses:
         if ids.count(hypothesis.id) > 1:

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from blindspot.benchmarks.download import data_root
 from blindspot.benchmarks.registry import select
-from blindspot.benchmarks.scoring import profile
-from blindspot.benchmarks.scoring.base import Scored
+from blindspot.benchmarks.scoring import Scored, profile
 from blindspot.connectors import ConnectorSpec
 from blindspot.errors import UserError
 from blindspot.evaluation import run as evaluation

@@ -37,7 +37,7 @@ def run_study(
         scale: ``full``, or a key of the study's ``scales``.
         seeds: how often to repeat everything, instead of what the study says.
         data: folder of real data, for studies that read some.
-        workers: processes side by side; one per usable core, at most 8, if None.
+        workers: processes side by side; if None one per usable core, at most 8, and one for models of real size.
         console: where progress is printed.
         registry: ``module:attribute`` of the step functions.
 
@@ -58,7 +58,7 @@ def run_study(
         _refuse_missing(study, name_or_path, data)
     steps = plan_steps(study, code_version(), nlvr_fingerprint(data) if study.source == "nlvr" else None)
     run = out or Path("runs") / (study.name if study.meaningful else f"{study.name}-{study.scale}")
-    workers = workers or min(usable_cores(), MOST_WORKERS)
+    workers = workers or (min(usable_cores(), MOST_WORKERS) if study.recipe == "toy" else 1)  # a model fills its GPU
     with locked(run) as lock:
         refuse_other_study(run, study)
         ledger = Ledger(steps, run)
@@ -78,13 +78,17 @@ def run_study(
 
 
 def _refuse_missing(study: Study, name: str, data: Path | None) -> None:
-    missing = [need for need in needs(expand_arms(study), data) if not need.here]
+    """See that all there is to train on and to ask is on this disk, before anything is trained for days."""
+    from blindspot.benchmarks.download import data_root, locate
+    from blindspot.benchmarks.registry import select
+
+    missing = [need.what for need in needs(expand_arms(study), data) if not need.here]
+    missing += [f"benchmark {one.name}" for one in select(study.asked) if locate(one, data_root(data)) is None]
     if missing:
         more = f" and {len(missing) - 1} more things" if len(missing) > 1 else ""
-        where = "" if data else f" --data {data or 'FOLDER'}"
         raise UserError(
-            f"{missing[0].what}{more} that study {study.name} needs: missing; "
-            f"blindspot study {name} --plan{where} says where to get everything"
+            f"{missing[0]}{more} that study {name} needs: missing; `blindspot study {name} --plan "
+            f"--data {data or 'FOLDER'}` says where to get checkpoints and data, `blindspot benchmarks` the benchmarks"
         )
 
 

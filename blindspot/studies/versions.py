@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1]
 RESULT_SOURCES = (
     "question.py",
     "scenes",
-    "benchmarks/boxes/geometry.py",
+    "benchmarks/boxes.py",
     "benchmarks/exact.py",
     "benchmarks/nlvr.py",
     "positions",

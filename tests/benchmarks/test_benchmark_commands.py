@@ -5,15 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from blindspot.cli.benchmarks import benchmarks
-from blindspot.cli.data import data
+from blindspot.cli import app
 
-app = typer.Typer()
-app.command()(benchmarks)
-app.add_typer(data, name="data")
 run = CliRunner(env={"COLUMNS": "200"})
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blindspot.benchmarks.boxes.geometry import Box, iou
+from blindspot.benchmarks.boxes import Box, iou
 from blindspot.benchmarks.exact import Scored, score
 from blindspot.question import Question
 

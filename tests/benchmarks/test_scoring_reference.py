@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from blindspot.benchmarks import mmmu_val
 from blindspot.benchmarks.scoring import PROFILES, Scored, profile
-from blindspot.benchmarks.scoring import mmmu as mmmu_rules
 
 FORK, UP, LMMS, OFFICIAL, _ = PROFILES
 REFUSAL, API_FAILED = "Cannot determine the answer", "Failed to obtain answer via API"
@@ -275,7 +275,7 @@ def test_numbers_of_open_answers_are_those_of_the_plain_patterns(text: str) -> N
         r"-?\d+(?:\.\d+)?[eE][+-]?\d+",
         r"-?(?:\d+\.\d+|\.\d+|\d+\b)(?![eE][+-]?\d+)(?![,\d])",
     ]
-    ours = [pattern.findall(text) for pattern in mmmu_rules._NUMBERS]
+    ours = [pattern.findall(text) for pattern in mmmu_val._NUMBERS]
     assert ours == [re.findall(pattern, text) for pattern in plain]
 
 

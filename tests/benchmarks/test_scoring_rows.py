@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blindspot.benchmarks.boxes.geometry import View
+from blindspot.benchmarks.boxes import View
+from blindspot.benchmarks.registry import BENCHMARKS
+from blindspot.benchmarks.rows import read_row
 from blindspot.benchmarks.scoring import PROFILES, profile
-from blindspot.benchmarks.scoring.rows import BENCHMARKS, read_row
 from blindspot.errors import UserError
 
 FORK, UP, LMMS, OFFICIAL, LIKELIHOOD = PROFILES

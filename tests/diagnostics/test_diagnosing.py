@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from blindspot.cli.diagnose import diagnose as command
+from blindspot.cli import app
 from blindspot.diagnostics import run as carrying
 from blindspot.diagnostics.base import Budget, Findings, Table
 from blindspot.diagnostics.registry import DIAGNOSTICS, plots_of
@@ -23,12 +22,10 @@ from blindspot.studies import diagnosing
 from blindspot.studies.step import Step, StepContext
 from tests.diagnostics.known import random_subject
 from tests.evaluation.tiny_families import checkpoint
-from tests.reporting.checker import Checker
+from tests.reporting.checker import Checker, mark_done
 from tests.reporting.conftest import write_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-app = typer.Typer()
-app.command()(command)
 
 
 @pytest.fixture
@@ -86,7 +83,7 @@ def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_the_command_writes_a_page_and_goes_on_where_it_was(tmp_path: Path) -> None:
     model, out = checkpoint("llava", tmp_path / "llava"), tmp_path / "out"
-    wanted = [str(model), "--out", str(out), "--stimuli", "16", "--only"]
+    wanted = ["diagnose", str(model), "--out", str(out), "--stimuli", "16", "--only"]
     first = CliRunner().invoke(app, [*wanted, "norms"])
     assert first.exit_code == 0 and (out / "index.html").exists(), first.output
     before = (out / "norms.json").stat().st_mtime_ns
@@ -130,7 +127,7 @@ def test_a_study_step_runs_all_eight_on_a_random_network_into_both_pages(
     assert "There but not used" not in " ".join(sentences) and "left out" not in " ".join(sentences)
     assert all(question in Checker(page).text for question in DIAGNOSTICS.values())
 
-    (folder / "done.json").write_text("{}")
+    mark_done(folder)
     plan = json.loads((run / "plan.json").read_text())
     plan["steps"].append({"id": step.id, "kind": "diagnose", "folder": step.folder, "arm": step.arm, "seed": 0})
     (run / "plan.json").write_text(json.dumps(plan))

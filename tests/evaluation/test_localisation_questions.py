@@ -11,9 +11,8 @@ import pytest
 from PIL import Image
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-from blindspot.benchmarks.boxes import CONVENTIONS, View, spelt
+from blindspot.benchmarks.boxes import CONVENTIONS, View, judge, spelt
 from blindspot.benchmarks.coco_boxes import COCO_BOXES
-from blindspot.benchmarks.scoring.boxes import judge
 from blindspot.errors import UserError
 from blindspot.evaluation import run
 from blindspot.evaluation.base import PICTURE, Asked, Reply

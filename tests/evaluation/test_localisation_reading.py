@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blindspot.benchmarks.boxes import CONVENTIONS, View, locate
-from blindspot.benchmarks.scoring.boxes import judge
+from blindspot.benchmarks.boxes import CONVENTIONS, View, judge, locate
 from blindspot.errors import UserError
 
 SIZE = (200, 100)

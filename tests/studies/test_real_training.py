@@ -252,14 +252,11 @@ def test_what_is_missing_is_said_before_anything_is_loaded(root: Path, run: Call
     ],
 )
 def test_commands_that_make_no_sense(arguments: list[str], words: str) -> None:
-    import typer
     from typer.testing import CliRunner
 
-    from blindspot.cli.train import train
+    from blindspot.cli import app
 
-    app = typer.Typer()
-    app.command()(train)
-    result = CliRunner().invoke(app, arguments)
+    result = CliRunner().invoke(app, ["train", *arguments])
     assert result.exit_code == 2 and words in result.stderr
 
 
@@ -321,6 +318,12 @@ def test_a_whole_study_from_checkpoints_to_a_page(
         (data / name).mkdir()
         pd.DataFrame(rows).to_csv(data / name / file, sep="\t", index=False)
     (tmp_path / "whole.yaml").write_text(WHOLE.format(root=root))
+    with pytest.raises(UserError, match=r"rows\.json.* that study .* needs: missing; .* --plan --data FOLDER"):
+        run_inline(tmp_path / "whole.yaml", tmp_path / "run")
+    (data / "mmvp").rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"benchmark mmvp that study .* needs: missing"):
+        run_inline(tmp_path / "whole.yaml", tmp_path / "run", data)
+    (tmp_path / "elsewhere").rename(data / "mmvp")
     out = run_inline(tmp_path / "whole.yaml", tmp_path / "run", data)
     assert len([*(out / "steps").glob("connector_*")]) == 2, "the turned arm starts from the other's"
     assert (out / "models" / "turned-seed0" / "config.json").is_file()

@@ -9,21 +9,22 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from blindspot.benchmarks.base import Source
 from blindspot.benchmarks.forms.table import Pictures, Row, Table, digest
 from blindspot.errors import UserError
 from blindspot.question import Question
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 
 @dataclass(frozen=True, slots=True)
 class ArrowImages:
     """Pictures in columns of a memory-mapped table: ``places`` are column, row, and position in a list of pictures."""
 
-    table: pa.Table
+    table: "pa.Table"
     places: tuple[tuple[str, int, int], ...]
 
     def read(self, key: int) -> bytes:
@@ -77,12 +78,14 @@ def read(
     return Table(folder, rows, ArrowImages(table, tuple(pictures.places)), digest(rows, pictures.digests))
 
 
-def load(paths: Sequence[Path], needed: Sequence[str], optional: Sequence[str] = ()) -> pa.Table:
+def load(paths: Sequence[Path], needed: Sequence[str], optional: Sequence[str] = ()) -> "pa.Table":
     """The columns of a data set as one table, memory-mapped.
 
     Raises:
         UserError: if a file or a needed column is missing or broken.
     """
+    import pyarrow as pa
+
     for path in paths:
         names = _names(path)
         if absent := [name for name in needed if name not in names]:
@@ -102,6 +105,7 @@ def load(paths: Sequence[Path], needed: Sequence[str], optional: Sequence[str] =
 
 
 def _names(path: Path) -> list[str]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
@@ -113,7 +117,7 @@ def _names(path: Path) -> list[str]:
         raise UserError(f"cannot read {path}: {error}; get the data set again") from error
 
 
-def _converted(paths: Sequence[Path], columns: list[str]) -> pa.Table:
+def _converted(paths: Sequence[Path], columns: list[str]) -> "pa.Table":
     """Parquet files as one memory-mapped table, out of the cache of `datasets`."""
     from datasets import Dataset, exceptions
 
@@ -124,7 +128,7 @@ def _converted(paths: Sequence[Path], columns: list[str]) -> pa.Table:
     return made.data.table.select(columns)  # pyright: ignore[reportAttributeAccessIssue]  (no split: one data set)
 
 
-def _pictures(column: pa.ChunkedArray, rows: Container[int]) -> Iterator[tuple[int, int, bytes]]:
+def _pictures(column: "pa.ChunkedArray", rows: Container[int]) -> Iterator[tuple[int, int, bytes]]:
     """Row (from 1), position in its list, and bytes of every picture of a column in those rows."""
     values = (value for chunk in column.chunks for value in chunk)
     for number, value in enumerate(values, start=1):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from blindspot.benchmarks.boxes import Box, Located, locate
-from blindspot.benchmarks.scoring.thinking import without_thoughts
+from blindspot.benchmarks.scoring import without_thoughts
 from blindspot.errors import UserError
 from blindspot.evaluation.localisation.questions import unknown
 from blindspot.evaluation.localisation.single import Subject

@@ -8,8 +8,7 @@ from typing import Any, Protocol
 from tokenizers.models import WordLevel
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-from blindspot.benchmarks.boxes import CONVENTIONS, Convention, View
-from blindspot.benchmarks.boxes.geometry import Size
+from blindspot.benchmarks.boxes import CONVENTIONS, Convention, Size, View
 from blindspot.errors import UserError
 from blindspot.evaluation.families import FAMILIES, Family, family_of
 

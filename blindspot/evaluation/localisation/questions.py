@@ -4,8 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from blindspot.benchmarks.base import Collection
-from blindspot.benchmarks.boxes import CONVENTIONS
-from blindspot.benchmarks.scoring.boxes import CONVENTION, VIEW
+from blindspot.benchmarks.boxes import CONVENTION, CONVENTIONS, VIEW
 from blindspot.errors import UserError
 from blindspot.evaluation.base import Prompt
 from blindspot.evaluation.prompts import PROFILES, Profile

@@ -2,7 +2,7 @@
 
 from blindspot.evaluation.base import PICTURE, Prompt
 from blindspot.evaluation.prompts.marks import harmless, pictures_first, pictures_inside
-from blindspot.evaluation.prompts.texts import data_set, texts_of
+from blindspot.evaluation.prompts.texts import data_set, wording
 from blindspot.question import Question
 
 _BEGIN, _END = "<|im_start|>User:", "<end_of_utterance>\nAssistant:"
@@ -13,7 +13,7 @@ def smolvlm(question: Question) -> Prompt:
     """SmolVLM2: ``User:`` and ``Assistant:``, with ``Choices`` and ``Answer:`` where the adapter has them."""
     pictures, text = len(question.images), data_set(question).strip()
     said, shown = harmless(text), PICTURE * pictures
-    match texts_of(question).smolvlm:
+    match wording(question).smolvlm:
         case "default":
             whole = f"{_BEGIN}{shown}{said}{_END}"
         case "brief":

@@ -1,13 +1,13 @@
-"""What harnesses say around a question, as data by benchmark.
+"""What harnesses say around a question; what is particular to a benchmark stands in its file.
 
 The words are facts of VLMEvalKit (September 2025, the study's) and of LLaVA's own evaluation scripts.
 """
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
 
+from blindspot.benchmarks.base import Wording
+from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.question import Question
 
 LETTER, LETTER_CHINESE = "\nAnswer with the option's letter from the given choices directly.", "\n请直接回答选项字母。"
@@ -18,51 +18,15 @@ YES_OR_NO = re.compile(r"\s*Please answer yes or no\.?\s*$", re.IGNORECASE)
 _CHINESE = re.compile("[\u4e00-\u9fff]")
 
 
-@dataclass(frozen=True)
-class Texts:
-    """What is particular to a benchmark.
-
-    Attributes:
-        lettered: VLMEvalKit has it as multiple choice, its questions without options included.
-        suffix: VLMEvalKit's data set puts this behind the question.
-        listed: VLMEvalKit's data set sends CV-Bench's own text: the question, this, and a line "(A) ..." per option.
-        named_pictures: the text names its pictures, ``<image 1>``, and VLMEvalKit's data set puts them there.
-        smolvlm: which of the SmolVLM adapter's templates it gets.
-    """
-
-    lettered: bool = False
-    suffix: str = ""
-    listed: str | None = None
-    named_pictures: bool = False
-    smolvlm: Literal["default", "brief", "letter", "mmbench", "mmmu"] = "default"
-
-
-TEXTS: dict[str, Texts] = {
-    "mmvp": Texts(lettered=True),
-    "cvbench_2d": Texts(lettered=True, listed=" Select from the following choices."),
-    "tallyqa": Texts(suffix="\nAnswer the question using a single number."),
-    "gqa": Texts(suffix=SHORT),
-    "vsr": Texts(),
-    "topviewrs": Texts(lettered=True),
-    "countbenchqa": Texts(
-        suffix=" Note that: answer with a number directly e.g. 3. Do not include any additional text."
-    ),
-    "mmmu_val": Texts(lettered=True, named_pictures=True, smolvlm="mmmu"),
-    "mme": Texts(smolvlm="brief"),
-    "ccbench": Texts(lettered=True, smolvlm="mmbench"),
-    "seedbench_img": Texts(lettered=True, smolvlm="letter"),
-}
-"""By benchmark; one that is not here has nothing particular."""
-
-
-def texts_of(question: Question) -> Texts:
+def wording(question: Question) -> Wording:
     """What is particular to the question's benchmark."""
-    return TEXTS.get(question.benchmark, Texts())
+    found = BENCHMARKS.get(question.benchmark)
+    return found.wording if found else Wording()
 
 
 def is_lettered(question: Question) -> bool:
     """Whether VLMEvalKit has the question as multiple choice; open questions of MMMU are so too."""
-    return texts_of(question).lettered or question.kind == "mcq"
+    return wording(question).lettered or question.kind == "mcq"
 
 
 def options(question: Question) -> Iterator[tuple[str, str]]:
@@ -90,7 +54,7 @@ def llava_adapter(question: Question) -> str:
 
 def data_set(question: Question) -> str:
     """The text that VLMEvalKit's data sets send to models without a prompt of their own."""
-    particular = texts_of(question)
+    particular = wording(question)
     if particular.listed:
         lines = "".join(f"\n({letter}) {option}" for letter, option in options(question))
         published = str(question.groups.get("prompt", ""))

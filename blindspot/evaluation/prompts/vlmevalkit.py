@@ -2,7 +2,7 @@
 
 from blindspot.evaluation.base import Prompt
 from blindspot.evaluation.prompts.marks import pictures_first, pictures_inside, without_pictures
-from blindspot.evaluation.prompts.texts import data_set, llava_adapter, options, texts_of, with_options
+from blindspot.evaluation.prompts.texts import data_set, llava_adapter, options, with_options, wording
 from blindspot.question import Question
 
 
@@ -38,10 +38,10 @@ def molmo(question: Question) -> Prompt:
 
 
 def _data_set(question: Question) -> tuple[str, ...]:
-    place = pictures_inside if texts_of(question).named_pictures else pictures_first
+    place = pictures_inside if wording(question).named_pictures else pictures_first
     return place(len(question.images), data_set(question))
 
 
 def _one_picture(question: Question, text: str) -> tuple[str, ...]:
-    named = texts_of(question).named_pictures
+    named = wording(question).named_pictures
     return pictures_first(min(1, len(question.images)), without_pictures(text) if named else text)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from blindspot.benchmarks.base import Collection
-from blindspot.benchmarks.scoring.boxes import CONVENTION
+from blindspot.benchmarks.boxes import CONVENTION
 from blindspot.errors import UserError
 from blindspot.evaluation.base import Answerer, Asked, Reply
 from blindspot.evaluation.prompts import Profile

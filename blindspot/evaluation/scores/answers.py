@@ -10,9 +10,9 @@ import numpy as np
 
 from blindspot.benchmarks.base import Benchmark, Metric, Term
 from blindspot.benchmarks.registry import BENCHMARKS
-from blindspot.benchmarks.scoring.base import Profile
-from blindspot.benchmarks.scoring.rows import Item, read_row
-from blindspot.benchmarks.scoring.thinking import has_thought, is_cut_off
+from blindspot.benchmarks.rows import read_row
+from blindspot.benchmarks.rules.common import Item
+from blindspot.benchmarks.scoring import Profile, has_thought, is_cut_off
 from blindspot.errors import UserError
 from blindspot.evaluation.scores.labels import Labels, LabelsBuilder
 from blindspot.files import read_jsonl

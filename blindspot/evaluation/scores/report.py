@@ -5,13 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from blindspot.benchmarks.registry import BENCHMARKS
-from blindspot.benchmarks.scoring import DEFAULT, PROFILES
-from blindspot.benchmarks.scoring.rows import NO_BENCHMARK
-from blindspot.benchmarks.scoring.thinking import HARNESS, STRIP
+from blindspot.benchmarks.rows import NO_BENCHMARK
+from blindspot.benchmarks.scoring import DEFAULT, HARNESS, PROFILES, STRIP
 from blindspot.errors import nearest
 from blindspot.evaluation.scores import baselines
 from blindspot.evaluation.scores.answers import MEAN, Answers
-from blindspot.evaluation.scores.headlines import headline
 from blindspot.evaluation.scores.metrics import CORRELATION, POWER, metric_row, value_of
 from blindspot.evaluation.scores.runs import Run, load_run
 from blindspot.evaluation.scores.text import clean_json
@@ -96,7 +94,7 @@ def _benchmark(run: Run, answers: Answers, first: str, stripped: Answers | None)
                 "metrics": values(answers, profile),
                 **({"stripped": values(stripped, profile)} if stripped else {}),
                 "unparsed": baselines.habits(answers, profile)["unparsed"],
-                "headline": headline(profile, benchmark.name) if kept[0] is not MEAN else None,
+                "headline": benchmark.headline(profile) if kept[0] is not MEAN else None,
             }
             for profile in answers.scorings
         },
@@ -132,8 +130,8 @@ def _notes(answers: Answers, profile: str, metrics: Mapping[str, Mapping[str, An
         if row["missing_terms"] and row["n"]:
             terms = len(next(metric for metric in benchmark.metrics if metric.name == name).terms)
             notes.append(f"{name} lacks questions for {row['missing_terms']} of its {terms} parts: mean of the others")
-    if headline(profile, benchmark.name) != "overall":
-        notes.append(f"{profile} prints {headline(profile, benchmark.name)} as the score; the paper prints overall")
+    if benchmark.headline(profile) != "overall":
+        notes.append(f"{profile} prints {benchmark.headline(profile)} as the score; the paper prints overall")
     if guess := float(answers.scorings[profile].guess_q.mean()):
         notes.append(f"{profile} draws where it reads nothing, which would add {guess:.3f} to the mean on average")
     only = baselines.always(answers, profile)

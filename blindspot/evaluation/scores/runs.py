@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from blindspot.benchmarks.registry import BENCHMARKS
-from blindspot.benchmarks.scoring import profile
-from blindspot.benchmarks.scoring.rows import read_row
-from blindspot.benchmarks.scoring.thinking import HARNESS
+from blindspot.benchmarks.rows import read_row
+from blindspot.benchmarks.scoring import HARNESS, profile
 from blindspot.errors import UserError
 from blindspot.evaluation.scores.answers import Answers, read_answers
 from blindspot.files import parse_json, read_jsonl

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from blindspot.benchmarks.registry import BENCHMARKS
-from blindspot.benchmarks.scoring.thinking import HARNESS, KEEP, STRIP
+from blindspot.benchmarks.scoring import HARNESS, KEEP, STRIP
 from blindspot.evaluation.paper import BASELINE, load
 from blindspot.evaluation.scores.answers import MEAN
 from blindspot.evaluation.scores.text import number, percent, span

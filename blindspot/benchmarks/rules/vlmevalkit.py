@@ -6,23 +6,20 @@ Where the specification leaves a rule open:
 
 - Only the first 32 full stops of an answer are dropped before yes and no are looked for, as the harness passes a flag
   where its library takes a number of replacements.
-- Partial match (TopViewRS) takes the predicted letter from the harness's log line, which repeats the answer: what
-  stands between the first pair of square brackets, else the last word, full stops dropped.
 - NLVR is no data set of VLMEvalKit; its yes and no are scored as all others there. So are rows of benchmarks that are
   not known here: by their kind, counts as TallyQA's and texts as GQA's.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
-from blindspot.benchmarks.scoring.base import Profile, Rule, Scored
-from blindspot.benchmarks.scoring.boxes import boxes
-from blindspot.benchmarks.scoring.rows import Item
-from blindspot.benchmarks.scoring.words import UP_TO_TWENTY, overlap
+from blindspot.benchmarks.rules.common import API_FAILED, UP_TO_TWENTY, Item, Rule, Scored
 
-_NOT_FOUND = "Z"
-_API_FAILED = "Failed to obtain answer via API"
+VERSIONS = {"vlmevalkit-2025-09": False, "vlmevalkit-2026-08": True}
+"""Its profiles; the later one accepts "the answer is B" anywhere."""
+
+NOT_FOUND = "Z"
 _REFUSALS = (
     "Sorry, I can't help with images of people yet.",
     "I can't process this file.",
@@ -43,18 +40,18 @@ _COUNT = re.compile(rf"\b(?:1?[0-9]|20|{'|'.join(UP_TO_TWENTY)})\b")
 
 def _letter(raw: str, choices: Mapping[str, str], said: bool) -> str | None:
     """A letter that stands alone, or ``Z`` for a refusal. ``said``: accept "the answer is B" anywhere (2026)."""
-    if _API_FAILED in raw:
+    if API_FAILED in raw:
         return None
     if any(refusal in raw for refusal in _REFUSALS):
-        return _NOT_FOUND
+        return NOT_FOUND
     words = raw.translate(_BLANKED).split()
     letters = choices.keys() & set(words)
     if len(letters) == 1:
         (letter,) = letters
         if words.index(letter) >= len(words) - _NEAR_THE_END:
             return letter
-    elif not letters and _NOT_FOUND in words:
-        return _NOT_FOUND
+    elif not letters and NOT_FOUND in words:
+        return NOT_FOUND
     match = _SAID.search(raw) if said else None
     return match[1].upper() if match and match[1].upper() in choices else None
 
@@ -73,30 +70,15 @@ def option(raw: str, choices: Mapping[str, str], said: bool = False) -> str | No
     return _letter(raw, choices, said) or _by_text(raw, choices)
 
 
-def _mcq(item: Item, said: bool) -> Scored:
-    letter = option(item.raw, item.choices, said) or _NOT_FOUND
+def both(rule: Callable[..., Scored]) -> dict[str, Rule]:
+    """A rule by version, told whether "the answer is B" counts."""
+    return {version: partial(rule, said=said) for version, said in VERSIONS.items()}
+
+
+def mcq(item: Item, said: bool) -> Scored:
+    """Multiple choice."""
+    letter = option(item.raw, item.choices, said) or NOT_FOUND
     return Scored(letter, float(letter == item.gold), letter in item.choices)
-
-
-def _topviewrs(item: Item, said: bool) -> Scored:
-    letter = option(item.raw, item.choices, said)
-    logged = _logged(item.raw) if letter else ""
-    match = overlap(item.choices[logged], item.choices[item.gold]) if logged in item.choices else 0.0
-    return Scored(letter or _NOT_FOUND, float(letter == item.gold), letter in item.choices, partial=match)
-
-
-def _logged(raw: str) -> str:
-    if "[" in raw and "]" in raw:
-        return raw[raw.index("[") + 1 : raw.index("]")]
-    words = raw.rstrip(". ").rsplit(maxsplit=1)
-    return words[-1] if words else ""
-
-
-def _mmmu(item: Item, said: bool) -> Scored:
-    if item.kind == "mcq":
-        return _mcq(item, said)
-    letter = option(item.raw, {"A": item.gold, "B": "Other Answers"}, said) or _NOT_FOUND
-    return Scored(letter, float(letter == "A"), letter in "AB")
 
 
 def _yes_no(item: Item) -> Scored:
@@ -127,38 +109,12 @@ def _leftmost_count(item: Item) -> Scored:
     return Scored(count, float(count == int(item.gold)), True)
 
 
-def _substring(item: Item) -> Scored:
-    answer = item.raw.strip()
-    return Scored(answer, float(item.gold in item.raw), bool(answer))
-
-
 def _exact(item: Item) -> Scored:
     answer = item.raw.strip().lower()
     return Scored(answer, float(answer == item.gold.strip().lower()), bool(answer))
 
 
-def _rules(said: bool) -> dict[str, Rule]:
-    mcq = partial(_mcq, said=said)
-    return {
-        "mmvp": mcq,
-        "cvbench_2d": mcq,
-        "tallyqa": _leftmost_count,
-        "gqa": _exact,
-        "vsr": _yes_no,
-        "topviewrs": partial(_topviewrs, said=said),
-        "countbenchqa": _substring,
-        "mmmu_val": partial(_mmmu, said=said),
-        "mme": _yes_no,
-        "ccbench": mcq,
-        "seedbench_img": mcq,
-        "nlvr": _yes_no,
-        "coco_boxes": boxes,
-        "mcq": mcq,
-        "yes_no": _yes_no,
-        "count": _leftmost_count,
-        "text": _exact,
-    }
-
-
-VLMEVALKIT_2025_09 = Profile("vlmevalkit-2025-09", _rules(False))
-VLMEVALKIT_2026_08 = Profile("vlmevalkit-2026-08", _rules(True))
+MCQ = both(mcq)
+YES_NO: dict[str, Rule] = dict.fromkeys(VERSIONS, _yes_no)
+COUNT: dict[str, Rule] = dict.fromkeys(VERSIONS, _leftmost_count)
+TEXT: dict[str, Rule] = dict.fromkeys(VERSIONS, _exact)

@@ -1,67 +1,22 @@
 """Rows of an answers file: what our own runs write, and what `scored_answers.jsonl` and VLMEvalKit call them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from string import ascii_uppercase
 from typing import Any
 
+from blindspot.benchmarks.registry import BENCHMARKS
+from blindspot.benchmarks.rules.common import Item
 from blindspot.errors import UserError
 
-# Benchmark: its name in VLMEvalKit, and the kinds of its rows with the kind that rules see.
-_TABLE: dict[str, tuple[str, dict[str, str]]] = {
-    "mmvp": ("MMVP", {"mcq": "mcq"}),
-    "cvbench_2d": ("CV-Bench-2D", {"mcq": "mcq"}),
-    "tallyqa": ("TallyQA", {"count": "count"}),
-    "gqa": ("GQA_TestDev_Balanced", {"text": "text", "exact": "text"}),
-    "vsr": ("VSR-zeroshot", {"yes_no": "yes_no"}),
-    "topviewrs": ("TopViewRS", {"mcq": "mcq"}),
-    "countbenchqa": ("CountBenchQA", {"count": "count", "count_substring": "count"}),
-    "mmmu_val": ("MMMU_DEV_VAL", {"mcq": "mcq", "text": "text", "open_as_mcq": "text"}),
-    "mme": ("MME", {"yes_no": "yes_no"}),
-    "ccbench": ("CCBench", {"mcq": "mcq", "circular_group": "circular"}),
-    "seedbench_img": ("SEEDBench_IMG", {"mcq": "mcq"}),
-    "nlvr": ("NLVR", {"yes_no": "yes_no"}),
-    "coco_boxes": ("COCO_boxes", {"boxes": "boxes"}),
-}
-_NAMES = {alias: name for name, (theirs, _) in _TABLE.items() for alias in (name, theirs)}
+_NAMES = {alias: each.name for each in BENCHMARKS.values() for alias in (each.name, each.vlmevalkit or each.name)}
 _LONGEST_SHOWN = 60
 _LONGEST_COUNT = 18
 _FOUR = dict.fromkeys("ABCD", "")
 
-BENCHMARKS = tuple(_TABLE)
 KINDS = {kind: kind for kind in ("mcq", "yes_no", "count", "text")}
 """Of rows of no benchmark that is known here."""
 NO_BENCHMARK = "no benchmark"
 """Stands for the name where a row has none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A row that is well formed.
-
-    Attributes:
-        benchmark: our name of it; another benchmark's as it stands in the row.
-        kind: ``mcq``, ``yes_no``, ``count``, ``text``, ``boxes`` or ``circular``.
-        gold: a letter, ``Yes`` or ``No``, decimal digits, or a text; of ``circular`` empty.
-        raw: the answer; of ``circular`` empty.
-        choices: option texts by letter; empty texts where a circular group came without them.
-        golds: accepted texts, where there are several (MMMU).
-        likelihood: log-probability by label, if the row has it.
-        passes: of ``circular``, the rotated questions.
-        seen: of ``boxes``, the convention of the answer and what the model saw of the picture.
-        where: of the row, for messages.
-    """
-
-    benchmark: str
-    kind: str
-    gold: str
-    raw: str
-    choices: Mapping[str, str] = field(default_factory=dict)
-    golds: tuple[str, ...] = ()
-    likelihood: Mapping[str, float] | None = None
-    passes: tuple["Item", ...] = ()
-    seen: tuple[str, str] = ("", "")
-    where: str = "row"
 
 
 def read_row(row: Mapping[str, Any], where: str = "row") -> Item:
@@ -78,7 +33,7 @@ def read_row(row: Mapping[str, Any], where: str = "row") -> Item:
     if not isinstance(row, Mapping):
         raise UserError(f"{where}: an answer is a JSON object, not {_shown(row)}")
     benchmark = _benchmark(row.get("benchmark", NO_BENCHMARK), where)
-    kinds = _TABLE[benchmark][1] if benchmark in _TABLE else KINDS
+    kinds = BENCHMARKS[benchmark].kinds if benchmark in BENCHMARKS else KINDS
     given = _column(row, "kind", where)
     kind = kinds.get(given) if isinstance(given, str) else None
     if kind is None:

@@ -1,0 +1,365 @@
+"""Where a model says that something is: answers of every convention as boxes in the picture's own pixels.
+
+Which part of a picture a model sees, and the way from its coordinates back to the picture's pixels; the notations of
+families of models, as data; and from a raw answer to places, which never raises because of an answer and takes time in
+proportion to its length.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Self
+
+from blindspot.benchmarks.rules.common import Scored
+from blindspot.errors import UserError, one_of
+
+Box = tuple[float, float, float, float]
+"""``x0, y0, x1, y1`` in pixels of a picture, from its top left corner; ``x1`` and ``y1`` are exclusive."""
+
+Point = tuple[float, float]
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+_VIEW = re.compile(r"(\d+)x(\d+) at ((?:\S+ ){3}\S+?)(?: in (\d+)x(\d+))?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a model sees of a picture: padding, cropping and resizing are one rectangle, however they follow each other.
+
+    Attributes:
+        picture: size of the picture.
+        window: the rectangle that fills the model's input, in the picture's pixels; larger than the picture where it
+            is padded, smaller where it is cropped.
+        input: size of the model's input, for models that count its pixels; None: it is of no account.
+    """
+
+    picture: Size
+    window: Box
+    input: Size | None = None
+
+    @classmethod
+    def whole(cls, picture: Size, input: Size | None = None) -> Self:
+        """The picture, resized to whatever shape."""
+        return cls(picture, (0.0, 0.0, float(picture[0]), float(picture[1])), input)
+
+    @classmethod
+    def prepared(
+        cls, picture: Size, *, pad: bool = False, shortest: int | None = None, crop: Size | None = None
+    ) -> Self:
+        """The picture, padded to a square around its middle, resized, and cropped to its middle, as far as given.
+
+        Rounds as transformers' image processors do.
+
+        Args:
+            picture: its size.
+            pad: as LLaVA's ``expand2square``.
+            shortest: length to which the shorter side is brought; None: no crop can follow.
+            crop: size of the crop.
+        """
+        width, height = (max(picture),) * 2 if pad else picture
+        left, top = (width - picture[0]) // 2, (height - picture[1]) // 2
+        if shortest is None or crop is None:
+            return cls(picture, (-left, -top, width - left, height - top))
+        longest = int(shortest * max(width, height) / min(width, height))
+        resized = (shortest, longest) if width <= height else (longest, shortest)
+        x0, x1 = (edge * width / resized[0] - left for edge in _middle(resized[0], crop[0]))
+        y0, y1 = (edge * height / resized[1] - top for edge in _middle(resized[1], crop[1]))
+        return cls(picture, (x0, y0, x1, y1), crop)
+
+    def to_picture(self, x: float, y: float, units: tuple[float, float]) -> Point:
+        """The pixel of the picture at a place in the input, which is ``units`` wide and high."""
+        x0, y0, x1, y1 = self.window
+        return x0 + x * (x1 - x0) / units[0], y0 + y * (y1 - y0) / units[1]
+
+    def to_input(self, x: float, y: float, units: tuple[float, float]) -> Point:
+        """The inverse of `to_picture`."""
+        x0, y0, x1, y1 = self.window
+        return (x - x0) * units[0] / (x1 - x0), (y - y0) * units[1] / (y1 - y0)
+
+    def __str__(self) -> str:
+        """As kept with answers; `parse` reads it back exactly."""
+        edges = " ".join(repr(float(edge)) for edge in self.window)
+        behind = "" if self.input is None else f" in {self.input[0]}x{self.input[1]}"
+        return f"{self.picture[0]}x{self.picture[1]} at {edges}{behind}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what ``str`` wrote.
+
+        Raises:
+            UserError: if it is something else.
+        """
+        match = _VIEW.fullmatch(text)
+        try:
+            if match is None:
+                raise ValueError
+            x0, y0, x1, y1 = map(float, match[3].split())
+            if not (x0 < x1 and y0 < y1 and int(match[1]) and int(match[2])):
+                raise ValueError
+        except ValueError:
+            raise UserError(f"the view {text[:60]!r} is not one that Blindspot wrote (640x480 at 0.0 ...)") from None
+        size = None if match[4] is None else (int(match[4]), int(match[5]))
+        return cls((int(match[1]), int(match[2])), (x0, y0, x1, y1), size)
+
+
+def iou(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes of positive area, in any one unit."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    overlap = width * height
+    return overlap / (_area(a) + _area(b) - overlap)
+
+
+def spelt(text: str) -> Box:
+    """The box in ``x0 y0 x1 y1`` or ``x0,y0,x1,y1``.
+
+    Raises:
+        UserError: if it is none, or has no area.
+    """
+    try:
+        x0, y0, x1, y1 = map(float, text.replace(",", " ").split())
+    except ValueError:
+        raise UserError(f"{text[:60]!r} is not a box; write it as x0,y0,x1,y1 in pixels") from None
+    if not (x0 < x1 < float("inf") and y0 < y1 < float("inf")):
+        raise UserError(f"the box {text[:60]} has no area; x1 must be right of x0 and y1 below y0")
+    return x0, y0, x1, y1
+
+
+def shown(numbers: tuple[float, ...]) -> str:
+    """Pixels for people, to a tenth."""
+    return " ".join(f"{number:.1f}".removesuffix(".0") for number in numbers)
+
+
+def _area(box: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _middle(length: int, cropped: int) -> tuple[int, int]:
+    start = (length - cropped) // 2
+    return start, start + cropped
+
+
+_NUMBER = r"([+-]?(?:\d{1,12}+(?:\.\d{0,24}+)?|\.\d{1,24}+))"
+_COMMA, _BLANK = r"\s*+,\s*+", r"\s*+"
+_PAIR = rf"{_NUMBER}{_COMMA}{_NUMBER}"
+
+_FOUR = re.compile(rf"[\[(]{_BLANK}{_PAIR}{_COMMA}{_PAIR}{_BLANK}[\])]")
+_TWO = re.compile(rf"[\[(]{_BLANK}{_PAIR}{_BLANK}[\])]")
+_CORNERS = re.compile(rf"\({_BLANK}{_PAIR}{_BLANK}\){_BLANK},?{_BLANK}\({_BLANK}{_PAIR}{_BLANK}\)")
+_BARE = re.compile(rf"{_BLANK}{_NUMBER}(?:[\s,]++){_NUMBER}(?:[\s,]++){_NUMBER}(?:[\s,]++){_NUMBER}{_BLANK}\.?{_BLANK}")
+_TOKENS = re.compile(r"<loc(\d{4})><loc(\d{4})><loc(\d{4})><loc(\d{4})>")
+_ATTRIBUTES = re.compile(
+    rf"""\bx(\d{{0,4}}){_BLANK}={_BLANK}["']{_NUMBER}["']{_BLANK}y\1{_BLANK}={_BLANK}["']{_NUMBER}["']"""
+)
+
+Numbers = tuple[float, ...]
+
+_MOST = 200
+"""Groups that are read; a model that says more repeats itself."""
+
+
+def brackets(text: str) -> list[Numbers]:
+    """Four numbers in brackets, wherever they stand: in a sentence, in JSON, in a code fence, in JSON that was cut off.
+
+    Without any: an answer that is nothing but four numbers; without that, pairs in brackets, which are points.
+    """
+    return _found(_FOUR, text) or bare(text) or _found(_TWO, text)
+
+
+def corners(text: str) -> list[Numbers]:
+    """``(x0,y0),(x1,y1)``; without any, as `brackets`."""
+    return _found(_CORNERS, text) or brackets(text)
+
+
+def bare(text: str) -> list[Numbers]:
+    """An answer of four numbers and no other word."""
+    match = _BARE.fullmatch(text)
+    return [tuple(map(float, match.groups()))] if match else []
+
+
+def tokens(text: str) -> list[Numbers]:
+    """Four ``<loc0000>`` in a row."""
+    return _found(_TOKENS, text)
+
+
+def attributes(text: str) -> list[Numbers]:
+    """``x="1.5" y="2"``, or ``x1="1.5" y1="2" x2=...``, which are points."""
+    return [(float(match[2]), float(match[3])) for match in islice(_ATTRIBUTES.finditer(text), _MOST)]
+
+
+def _found(pattern: re.Pattern[str], text: str) -> list[Numbers]:
+    return [tuple(map(float, match.groups())) for match in islice(pattern.finditer(text), _MOST)]
+
+
+@dataclass(frozen=True)
+class Convention:
+    """A way to say where something is.
+
+    Attributes:
+        name: what models and rows of answers name it by.
+        about: for people.
+        read: the groups of four (a box) or two (a point) numbers in an answer, in the order in which they are written.
+        side: what the input's right and lower edge are called; None: as many as it has pixels.
+        y_first: each pair is y, x.
+    """
+
+    name: str
+    about: str
+    read: Callable[[str], list[Numbers]]
+    side: float | None
+    y_first: bool = False
+
+    def units(self, view: View) -> tuple[float, float]:
+        """How wide and high the model's input is in this convention.
+
+        Raises:
+            UserError: if it counts pixels and the view does not say how many there are.
+        """
+        if self.side is not None:
+            return self.side, self.side
+        if view.input is None:
+            raise UserError(f"boxes of the convention {self.name} count the input's pixels, and its size is not known")
+        return float(view.input[0]), float(view.input[1])
+
+
+CONVENTIONS: dict[str, Convention] = {
+    convention.name: convention
+    for convention in (
+        Convention("llava-normalised", "[x0, y0, x1, y1] from 0 to 1 of the square that is seen", brackets, 1),
+        Convention("qwen-pixels-json", "JSON, bbox_2d in pixels of the resized picture", brackets, None),
+        Convention("qwen-1000", "(x0,y0),(x1,y1) from 0 to 1000 of the picture (Qwen2-VL)", corners, 1000),
+        Convention("gemma-1000-yx", "JSON, box_2d as y0, x0, y1, x1 from 0 to 1000", brackets, 1000, True),
+        Convention("paligemma-loc", "<loc> tokens y0 x0 y1 x1, 1024 to a side", tokens, 1024, True),
+        Convention("molmo-points", 'points, <point x="" y=""> in per cent of the picture', attributes, 100),
+        Convention("canvas", "x0 y0 x1 y1 in pixels of the miniature's input", bare, None),
+    )
+}
+"""By name."""
+
+
+ROUNDING = 0.02
+"""By this share of a side a coordinate may lie beyond the edge, and is moved there: models round."""
+
+_HALF = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A box or a point, in pixels of the picture.
+
+    Attributes:
+        numbers: ``x0, y0, x1, y1`` or ``x, y``.
+    """
+
+    numbers: Numbers
+
+    @property
+    def box(self) -> Box | None:
+        return self.numbers if len(self.numbers) == 4 else None
+
+    @property
+    def point(self) -> Point | None:
+        return self.numbers if len(self.numbers) == 2 else None
+
+    def overlap(self, gold: Box) -> float | None:
+        """Intersection over union with the gold box; None for a point."""
+        return None if self.box is None else iou(self.box, gold)
+
+    def hits(self, gold: Box) -> bool:
+        """Whether a box overlaps the gold one by at least a half, or a point lies inside it."""
+        if self.box is not None:
+            return iou(self.box, gold) >= _HALF
+        x, y = self.numbers
+        return gold[0] <= x < gold[2] and gold[1] <= y < gold[3]
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """What an answer says.
+
+    Attributes:
+        places: those that can be read, in the order of the answer. The first one is the answer.
+        problems: one line for each that cannot, or for the whole answer.
+    """
+
+    places: tuple[Place, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def first(self) -> Place | None:
+        return self.places[0] if self.places else None
+
+
+def locate(raw: str, convention: Convention, view: View) -> Located:
+    """Read an answer.
+
+    Args:
+        raw: what the model said.
+        convention: of its family.
+        view: what it saw of the picture.
+
+    Raises:
+        UserError: if the convention counts pixels that the view does not know; never because of ``raw``.
+    """
+    units = convention.units(view)
+    groups = convention.read(raw)
+    if not groups:
+        return Located((), ("no box and no point in the answer",))
+    places: dict[Place, None] = {}
+    problems: dict[str, None] = {}
+    for numbers in groups:
+        pairs = [pair[::-1] if convention.y_first else pair for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+        problem = _problem(pairs, units)
+        if problem is None:
+            places[Place(_mapped(pairs, view, units))] = None
+        else:
+            problems[problem] = None
+    return Located(tuple(places), tuple(problems))
+
+
+def _problem(pairs: list[tuple[float, ...]], units: tuple[float, float]) -> str | None:
+    for axis, side in enumerate(units):
+        values = [pair[axis] for pair in pairs]
+        wrong = [value for value in values if not -ROUNDING * side <= value <= (1 + ROUNDING) * side]
+        if wrong:
+            return f"out of range: {'xy'[axis]} is {wrong[0]:g}, and goes from 0 to {side:g}"
+        if values[0] > values[-1]:
+            return f"inverted: {'xy'[axis]}0 is {values[0]:g} and {'xy'[axis]}1 is {values[-1]:g}"
+        inside = [min(max(value, 0.0), side) for value in values]
+        if len(pairs) == 2 and inside[0] == inside[1]:
+            return f"no area: {'xy'[axis]}0 and {'xy'[axis]}1 are {values[0]:g}"
+    return None
+
+
+def _mapped(pairs: list[tuple[float, ...]], view: View, units: tuple[float, float]) -> Numbers:
+    inside = ([min(max(value, 0.0), side) for value, side in zip(pair, units, strict=True)] for pair in pairs)
+    return tuple(number for x, y in inside for number in view.to_picture(x, y, units))
+
+
+CONVENTION, VIEW = "convention", "view"
+"""Labels in the groups of a row, which say how its answer is to be read."""
+
+
+def judge(raw: str, gold: str, convention: str, view: str, where: str = "row") -> Scored:
+    """Score an answer: right at an IoU of .5, or for a point inside the gold box; partial: the IoU, 0 if unreadable.
+
+    Args:
+        raw: what the model said.
+        gold: ``x0 y0 x1 y1`` in pixels of the picture.
+        convention: name of the model's convention.
+        view: what the model saw of the picture, as `View` writes it.
+        where: of the row, for messages.
+
+    Raises:
+        UserError: if the gold box, the convention or the view is malformed.
+    """
+    one_of(convention, CONVENTIONS, where, "convention of boxes")
+    box = spelt(gold)
+    place = locate(raw, CONVENTIONS[convention], View.parse(view)).first
+    if place is None:
+        return Scored(None, 0.0, False, partial=0.0)
+    return Scored(shown(place.numbers), float(place.hits(box)), True, partial=place.overlap(box))

@@ -1,0 +1,131 @@
+"""What commands share: arguments and options, bars, and their end: an exit status, and one line of what went wrong."""
+
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, ProgressColumn, TaskID
+from typer.core import TyperGroup
+
+from blindspot.errors import UserError, shortage
+from blindspot.text import clean
+
+EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+STATUS = "Exit status: 0 done, 1 a bug of Blindspot, 2 something you can put right, 130 interrupted."
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model folder of any format, or a Hugging Face id.")]
+Models = Annotated[list[str], typer.Argument(metavar="MODEL", help="Model folders of any format, or Hugging Face ids.")]
+Picture = Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture.")]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", help="Where benchmarks lie. [dim]\\[default: $BLINDSPOT_DATA, or data][/dim]", show_default=False
+    ),
+]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Let code run that a checkpoint brings along (Molmo).")
+]
+Thinking = Annotated[
+    str,
+    typer.Option(
+        help="Thoughts in answers (<think>...</think>): [bold]strip[/bold] takes them off before scoring, "
+        "[bold]keep[/bold] does not, [bold]harness[/bold] does as the profile's harness and shows both scores."
+    ),
+]
+Boxes = Annotated[
+    str | None,
+    typer.Option(
+        "--boxes",
+        help="The convention that boxes are answered in. [dim]\\[default: the model family's][/dim]",
+        show_default=False,
+    ),
+]
+Batch = Annotated[int, typer.Option(help="Most questions that are computed at a time.", min=1)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+class Outermost(TyperGroup):
+    """All commands: what goes wrong in one, in help or in writing to a full disk is one line."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with one_line_errors():  # inside `main`, which does not tell an interruption from other ends
+            return super().invoke(ctx)
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # a terminal or a pipe in ASCII gets question marks
+        try:
+            with one_line_errors():
+                try:
+                    return super().main(*args, **options)
+                finally:
+                    _flush()
+        except typer.Exit as end:
+            sys.exit(end.exit_code)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn what a command may raise into one line on standard error and an exit status."""
+    try:
+        yield
+    except UserError as error:
+        _end(f"error: {clean(str(error))}", EXIT_USER)
+    except KeyboardInterrupt:
+        _end("interrupted; the same command continues", EXIT_INTERRUPTED)
+    except Exception as error:
+        if "torch" in sys.modules and (strange := _of_torchvision(error)):
+            _end(f"error: torchvision does not load ({strange}); `blindspot doctor` says what to do", EXIT_USER)
+        if lacking := shortage(error):
+            _end(f"error: {lacking}; free some or allow more, then repeat the command", EXIT_USER)
+        crew = sys.modules.get("blindspot.studies.crew")
+        if crew is None or not isinstance(error, crew.StepFailure):
+            raise
+        _end(f"error: {error}", EXIT_BUG)
+
+
+@contextmanager
+def bars(*columns: ProgressColumn, transient: bool = False) -> Iterator[Callable[..., None]]:
+    """A bar on the terminal for each thing that is counted: told what, how many are done, of how many, and fields."""
+    begun: dict[str, TaskID] = {}
+    terminal = Console(stderr=True)
+    columns = (*Progress.get_default_columns(), *columns)
+    with Progress(*columns, console=terminal, transient=transient, disable=not terminal.is_terminal) as progress:
+
+        def show(what: str, done: int, total: int | None, **fields: Any) -> None:
+            if what not in begun:
+                begun[what] = progress.add_task(what, total=total, **fields)
+            progress.update(begun[what], completed=done, total=total, **fields)
+
+        yield show
+
+
+def _end(line: str, status: int) -> NoReturn:
+    with suppress(OSError):
+        print(line, file=sys.stderr)
+    raise typer.Exit(status) from None
+
+
+def _flush() -> None:
+    """Write what is left of the output; where that fails nothing is left for Python to try again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise typer.Exit(EXIT_BUG) from None
+        raise
+
+
+def _of_torchvision(error: BaseException | None) -> str:
+    """What torchvision, which transformers imports where it finds it, says of a torch that it was not built for."""
+    while error is not None and "torchvision" not in str(error):
+        error = error.__cause__ or error.__context__
+    return clean(str(error), 200) if error else ""

@@ -1,0 +1,307 @@
+"""``blindspot study``, ``report``, ``compare-arms`` and ``train``: studies, from their file to their page."""
+
+import json
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import TextColumn
+
+from blindspot.cli.common import Json, bars
+from blindspot.errors import UserError
+
+
+def study(
+    name: Annotated[str, typer.Argument(metavar="NAME|PATH", help="A shipped study, or a YAML file of your own.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run folder. [dim]\\[default: runs/NAME, or runs/NAME-SCALE][/dim]", show_default=False),
+    ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            help="[bold]full[/bold], or a scale of the study, e.g. [bold]smoke[/bold]: quick, numbers mean nothing."
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Train everything this many times, instead of what the study says.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of real data, for studies that read some (nlvr).", show_default=False)
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes side by side; results do not depend on it. [dim]\\[default: one per core, at most 8][/dim]"
+        ),
+    ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Only say what a study of real size costs and needs; for the paper's studies."),
+    ] = False,
+    gpus: Annotated[int, typer.Option(help="With --plan: GPUs to plan for.", min=1)] = 8,
+    mfu: Annotated[float, typer.Option(help="With --plan: share of the GPUs' peak that training reaches.")] = 0.4,
+    as_json: Annotated[bool, typer.Option("--json", help="With --plan: print JSON, for scripts.")] = False,
+) -> None:
+    """Run a study: train its arms, test them, write tables and a page.
+
+    Prints the plan, then a line per step. It may be interrupted or killed at
+    any moment: the same command continues, and the results are the same, bit
+    for bit. A finished step is not repeated unless its part of the study, the
+    code or its inputs change; a damaged file is noticed and rebuilt.
+
+    [bold]What it writes[/bold] into the run folder:
+
+      [cyan]report/index.html[/cyan]   the page: tables, figures, a gallery of answers
+      [cyan]results.json[/cyan]        every number on it
+      [cyan]tables/[/cyan]             the tables as CSV and LaTeX
+      [cyan]study.yaml[/cyan]          the study as it was run
+      [cyan]steps/[/cyan]              one folder per step: weights, logs, raw answers
+
+    [bold]Shipped studies[/bold]
+
+      [cyan]miniature[/cyan]   four encoder families, each with absolute positions
+                  and with 2D-RoPE, on drawn scenes
+      [cyan]nlvr[/cyan]        the same arms on sentences that people wrote
+                  about pictures; needs --data
+      [cyan]objectives[/cyan]  one trunk; only what pretrains it moves
+      [cyan]positions[/cyan]   schemes of the encoder and of the language model
+      [cyan]released[/cyan]    the public code's arms beside corrected ones
+      [cyan]why[/cyan]         seven explanations of what 2D-RoPE costs
+
+    [bold]Of real size, for --plan[/bold]
+
+      [cyan]paper[/cyan], [cyan]paper-released[/cyan], [cyan]paper-controlled[/cyan]
+
+    [bold]Examples[/bold]
+
+      [cyan]blindspot study miniature --scale smoke[/cyan]
+      [cyan]blindspot study nlvr --data ~/nlvr/nlvr[/cyan]
+      [cyan]blindspot study ./mine.yaml --seeds 3 --out results/mine[/cyan]
+      [cyan]blindspot study paper --plan --gpus 8[/cyan]
+    """
+    from blindspot.studies.study import run_study
+
+    console = Console()
+    if plan:
+        _plan(name, data, gpus, mfu, as_json, console)
+        return
+    run = run_study(name, out=out, scale=scale, seeds=seeds, data=data, workers=workers, console=console)
+    _report(run, console, checked=True)
+
+
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, e.g. runs/miniature.")],
+) -> None:
+    """Write the page of a run once more, and print its tables.
+
+    Of a study; of a training run (also while it goes on): loss, throughput;
+    of a diagnosis.
+    """
+    if (run / "plan.json").is_file():
+        _report(run, Console())
+    else:
+        print(f"The page: {_other_page(run)}")
+
+
+def compare_arms(
+    name: Annotated[str, typer.Argument(metavar="STUDY", help="A shipped study, or a YAML file of your own.")],
+    as_json: Json = False,
+) -> None:
+    """Say what moves between the arms that a study compares.
+
+    A comparison is called controlled only where exactly one thing moves.
+
+    [bold]Examples[/bold]
+
+      [cyan]blindspot compare-arms miniature[/cyan]
+      [cyan]blindspot compare-arms ./mine.yaml[/cyan]
+    """
+    from blindspot.studies import compare
+    from blindspot.studies.loading import load_study
+
+    comparisons = compare.compare_arms(load_study(name))
+    if as_json:
+        print(json.dumps([one.to_dict() for one in comparisons], indent=1))
+    else:
+        Console().print(compare.as_table(comparisons))
+
+
+def _plan(name: str, data: Path | None, gpus: int, mfu: float, as_json: bool, console: Console) -> None:
+    from blindspot.studies.budget import as_json as plain
+    from blindspot.studies.budget import plan
+    from blindspot.studies.budget_show import print_plan
+    from blindspot.studies.loading import load_study
+
+    study = load_study(name)
+    if study.recipe == "toy":
+        raise UserError(f"study {name} is a miniature, which prints its plan when it runs; leave out --plan")
+    made = plan(study, gpus=tuple(sorted({1, gpus})), data_root=data, mfu=mfu, reference=name)
+    if as_json:
+        print(json.dumps(plain(made), indent=1))
+    else:
+        print_plan(made, console)
+
+
+def _other_page(run: Path) -> Path:
+    from blindspot.reporting.diagnosis import is_diagnosis, write_diagnosis
+    from blindspot.reporting.training import is_training_run, write_training_page
+
+    if is_diagnosis(run):
+        return write_diagnosis(run)[0]
+    if is_training_run(run):
+        return write_training_page(run)
+    record = run / "run.json"
+    if record.is_file() and '"answerer"' in record.read_text(encoding="utf-8", errors="replace"):
+        raise UserError(f"{run} holds an evaluation, which has no page; print its scores with: blindspot score {run}")
+    raise UserError(
+        f"{run} is not a run folder (it has no plan.json, diagnosis.json or run.json); make one with: "
+        "blindspot study miniature"
+    )
+
+
+def _report(run: Path, console: Console, checked: bool = False) -> None:
+    """Make the report of a run and print it; of one whose steps were just checked, only if it is not what it was."""
+    from blindspot.reporting import collect, print_tables, write_report
+    from blindspot.reporting.report import keep_report, kept_report
+
+    results, page = kept_report(run) if checked else None, run / "report" / "index.html"
+    if results is None:
+        results, page = collect(run), write_report(run)
+        if checked:
+            keep_report(run)
+    print_tables(results, console)
+    print(f"The page: {page}")
+
+
+def train(
+    what: Annotated[
+        str, typer.Argument(metavar="WHAT", help="With --arm a study's name or YAML file, else a model folder.")
+    ],
+    arm: Annotated[str | None, typer.Option(help="The study's arm to train.")] = None,
+    stage: Annotated[
+        str | None,
+        typer.Option(
+            help="[bold]connector[/bold] (LLaVA's first), [bold]instruct[/bold] (its second) or [bold]all[/bold]; "
+            "by default all of an arm, instruct of a model."
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="A seed of the arm; of a model, that of the order of data.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Of an arm: the data folder, as --plan has it.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run folder, on a disk that all processes see; of an arm by default runs/STUDY."),
+    ] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Of a model: rows in LLaVA's form.")] = None,
+    images: Annotated[Path | None, typer.Option(help="The folder that their image paths are relative to.")] = None,
+    connector: Annotated[Path | None, typer.Option(help="A connector.safetensors of stage 1 to start from.")] = None,
+    template: Annotated[str | None, typer.Option(help="plain, v1 or chat; by default the stage's in LLaVA.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Longest sample in tokens; by default 2048.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Samples of an optimiser step, over all GPUs.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    batching: Annotated[str | None, typer.Option(help="packed, or llava for its padding and grouping.")] = None,
+    total_steps: Annotated[
+        int | None, typer.Option("--steps", help="Optimiser steps of a stage, to try it; else whole epochs.")
+    ] = None,
+    pack_tokens: Annotated[int | None, typer.Option(help="Most tokens of a micro-batch, as memory allows.")] = None,
+    precision: Annotated[str | None, typer.Option(help="bf16 or fp32.")] = None,
+    optimiser_states: Annotated[str | None, typer.Option(help="fp32, or bf16 for half their memory.")] = None,
+    checkpointing: Annotated[str | None, typer.Option(help="Activations: none, selective or full.")] = None,
+    shard_size: Annotated[int | None, typer.Option(help="GPUs that share a copy of the weights; else all.")] = None,
+    compiled: Annotated[bool | None, typer.Option("--compile", help="Compile every transformer block.")] = None,
+    save_every: Annotated[int | None, typer.Option(help="Steps between checkpoints.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes of each rank that read pictures ahead.")] = None,
+    tracker: Annotated[str | None, typer.Option(help="trackio, wandb or tensorboard, besides log.jsonl.")] = None,
+) -> None:
+    """Train an arm of a study of real size, or one stage of a model of one's own, on data in LLaVA's form.
+
+    An arm's recipe is the study's. Its folder in the run folder gets
+    connector/connector.safetensors and instruct/model; stages that are done
+    are passed over. A model's recipe is LLaVA-1.5's where no option says
+    otherwise. Stopped at any moment, the same command goes on from the last
+    checkpoint, on as many processes as it is started with then.
+
+    [bold]Examples[/bold]
+
+      [cyan]torchrun --nproc-per-node 8 -m blindspot train paper --arm clip --data playground/data[/cyan]
+      [cyan]blindspot train ./mine.yaml --arm base --seed 1 --stage connector --data data[/cyan]
+      [cyan]torchrun --nproc-per-node 8 -m blindspot train MODEL --json mix.json --images data \\
+        --out runs/s2 --connector runs/s1/connector.safetensors[/cyan]
+    """
+    from blindspot.studies.loading import shipped_studies
+
+    machine = _given(
+        steps=total_steps,
+        pack_tokens=pack_tokens,
+        precision=precision,
+        optimiser_states=optimiser_states,
+        checkpointing=checkpointing,
+        shard_size=shard_size,
+        compile=compiled,
+        save_every=save_every,
+        workers=workers,
+        tracker=tracker,
+    )
+    is_study = what in shipped_studies() or what.endswith((".yaml", ".yml"))
+    if arm is not None or (is_study and not Path(what).is_dir()):
+        recipe = _given(json=json_path, images=images, connector=connector, template=template, max_length=max_length,
+                        batch=batch, lr=lr, batching=batching)  # fmt: skip
+        if arm is not None and recipe:
+            told = ", ".join(f"--{name.replace('_', '-')}" for name in recipe)
+            raise UserError(f"{told}: the study says this of its arms; change its YAML file")
+        work = _of_arm(what, arm, stage or "all", seed, data, out, machine)
+    elif json_path is None or images is None or out is None or data is not None:
+        raise UserError("a model is trained with --json, --images and --out; an arm of a study with --arm")
+    else:
+        from blindspot.training.distributed.arm import train_arm
+
+        own: Any = machine | _given(batch=batch, lr=lr, batching=batching, seed=seed, stage=stage or "instruct")
+        start = _given(connector=connector, template=template, max_length=max_length)
+        work = partial(train_arm, Path(what), json_path, images, out, **start, **own)
+    from blindspot.model.load import quiet
+
+    quiet()
+    with bars(TextColumn("loss {task.fields[loss]}")) as show:
+
+        def report(step: int, steps: int, loss: float | None = None, phase: str = "") -> None:
+            show(phase or "training", step, steps, loss="" if loss is None else f"{loss:.4f}")
+
+        made = work(report=report)
+    if os.environ.get("RANK", "0") == "0":
+        print(f"Written: {made}")
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _of_arm(
+    name: str,
+    arm: str | None,
+    stage: str,
+    seed: int | None,
+    data: Path | None,
+    out: Path | None,
+    machine: dict[str, Any],
+) -> Callable[..., Path]:
+    """What trains an arm; torch comes when nothing is wrong with what was asked for."""
+    from blindspot.studies.arms import STAGES, expand_arms, find_arm
+    from blindspot.studies.loading import load_study
+
+    if stage not in ("all", *STAGES):
+        raise UserError(f"--stage {stage}: one of connector, instruct, all")
+    study = load_study(name)
+    if study.recipe == "toy":
+        raise UserError(f"study {name} is a miniature, which trains with: blindspot study {name}")
+    if arm is None:
+        arms = ", ".join(arm.id for arm in expand_arms(study))
+        raise UserError(f"{name} is a study; say which of its arms with --arm: {arms}")
+    resolved = find_arm(study, arm)
+    from blindspot.studies.real import run_in, seed_of, train_run
+
+    run = run_in(resolved, seed_of(resolved, seed), data, out or Path("runs") / study.name, machine)
+    return partial(train_run, run, STAGES if stage == "all" else (stage,))
