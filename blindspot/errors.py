@@ -30,21 +30,24 @@ class UserError(Exception):
         super().__init__(" ".join(message.split()))
 
 
+def did_you_mean(name: Any, names: Iterable[str]) -> str:
+    """``did you mean "x"? (one of: x, y)``: the nearest of the valid ``names``, where one is near, and all of them."""
+    valid = list(names)
+    choices = f"one of: {', '.join(valid)}"
+    near = difflib.get_close_matches(str(name).lower(), valid, n=1, cutoff=0.5)
+    return f'did you mean "{near[0]}"? ({choices})' if near else choices
+
+
 def one_of(value: Any, allowed: Iterable[str], where: str, what: str) -> None:
     """Refuse a name that is not among the ``allowed`` ones.
 
     Raises:
-        UserError: with the nearest allowed name and all of them.
+        UserError: as `did_you_mean` says.
     """
     names = list(allowed)
     if value not in names:
-        meant = nearest(str(value), names)
-        raise UserError(f"{where}: unknown {what} {value!r}; did you mean {meant!r}? (one of: {', '.join(names)})")
-
-
-def nearest(value: str, names: Iterable[str]) -> str:
-    """The name that is most like ``value``."""
-    return difflib.get_close_matches(value, list(names), n=1, cutoff=0.0)[0]
+        shown = f'"{value}"' if isinstance(value, str) else value
+        raise UserError(f"{where}: unknown {what} {shown}; {did_you_mean(value, names)}")
 
 
 def shortage(error: BaseException) -> str | None:

@@ -23,7 +23,7 @@ LOCK = ".lock"
 SECONDS_TO_WAIT = 1.5  # for the processes of a run that was just killed
 
 
-def write_via(path: Path, write: Callable[[Path], None]) -> None:
+def write_via(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then rename it into place.
 
     Raises:
@@ -36,7 +36,8 @@ def write_via(path: Path, write: Callable[[Path], None]) -> None:
         os.close(descriptor)
         temporary = Path(name)
         write(temporary)
-        temporary.chmod(0o666 & ~_umask())
+        os.umask(umask := os.umask(0o077))  # which only setting it tells
+        temporary.chmod(0o666 & ~umask)
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
@@ -97,7 +98,7 @@ def locked(run: Path) -> Iterator[int]:
 
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` as UTF-8, atomically."""
-    write_via(path, lambda temporary: _fill(temporary, text))
+    write_via(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -224,13 +225,3 @@ def _acquire(descriptor: int, run: Path) -> None:
             raise UserError(f"cannot lock run folder {run}: {error.strerror}; choose another --out") from error
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-
-
-def _fill(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

@@ -27,9 +27,9 @@ from rich.table import Table
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from blindspot.evaluation.answerers.local import LocalAnswerer
-from blindspot.evaluation.answerers.rows import open_picture
 from blindspot.evaluation.base import PICTURE, Asked, Prompt
+from blindspot.evaluation.models.local import LocalAnswerer
+from blindspot.evaluation.models.rows import open_picture
 from blindspot.model.conversation import SYSTEM
 from blindspot.model.tokenizer import word_tokenizer, words_of
 
@@ -63,8 +63,8 @@ def questions(picture: int) -> list[Asked]:
     made = []
     for number in range(QUESTIONS):
         words = " ".join(draw.choices(NOUNS, k=draw.randint(5, 13)))
-        text = f"{SYSTEM} USER: {PICTURE}\n{words}\n{FORM} ASSISTANT:"
-        prompt = Prompt((), text=text, longest=LONGEST)
+        text = (f"{SYSTEM} USER: ", PICTURE, f"\n{words}\n{FORM} ASSISTANT:")
+        prompt = Prompt(text, whole=True, longest=LONGEST)
         made.append(Asked(f"{picture}-{number}", prompt, (file.getvalue(),), (str(picture),)))
     return made
 

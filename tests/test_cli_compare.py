@@ -50,7 +50,7 @@ def test_compare_says_in_one_line_what_is_wrong(tmp_path: Path) -> None:
     for arguments, said in (
         ([run], "compare needs at least two runs"),
         ([run, str(tmp_path / "absent")], "cannot read"),
-        ([run, run, "--profile", "mine"], "unknown scoring profile 'mine'"),
+        ([run, run, "--profile", "mine"], 'unknown scoring profile "mine"'),
     ):
         shown = CliRunner().invoke(app, ["compare", *arguments])
         assert shown.exit_code == 2

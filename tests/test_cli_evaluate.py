@@ -119,20 +119,23 @@ def test_an_answer_that_is_missing_is_said_and_the_rest_is_kept(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--benchmarks", "vrs"], "unknown benchmark or set 'vrs'; did you mean 'vsr'?"),
+        (["--benchmarks", "vrs"], 'unknown benchmark or set "vrs"; did you mean "vsr"?'),
         (["--benchmarks", "vsr,gqa,mme"], "gqa, mme not found in {data}/gqa, {data} or the caches of Hugging Face; "),
         (["--benchmarks", "gqa"], "get it with `blindspot data get gqa`"),
-        (["--benchmarks", "vsr", "--prompts", "lava"], "unknown prompt profile 'lava'; did you mean 'llava'?"),
+        (["--benchmarks", "vsr", "--prompts", "lava"], 'unknown prompt profile "lava"; did you mean "llava"?'),
         (
             ["--benchmarks", "vsr", "--profile", "vlmevalkit"],
-            "unknown scoring profile 'vlmevalkit'; did you mean 'vlmevalkit-20",
+            'unknown scoring profile "vlmevalkit"; did you mean "vlmevalkit-20',
         ),
-        (["--benchmarks", "vsr", "--thinking", "of"], "unknown treatment of thoughts 'of'; did you mean "),
+        (
+            ["--benchmarks", "vsr", "--thinking", "of"],
+            'unknown treatment of thoughts "of"; one of: harness, strip, keep',
+        ),
         (["--benchmarks", "vsr", "--profile", "likelihood"], "only asked for with --likelihood"),
         (["--benchmarks", "vsr", "--profile", "lmms-eval-0.7.3"], "none of --benchmarks vsr is defined in lmms-eval"),
         (["--benchmarks", " , "], "no benchmark is named; name some of spatial, general, paper, all, mmvp, "),
         (["--benchmarks", "vsr,mmvp"], "recorded answers are to one benchmark; say to which with --benchmarks"),
-        (["--benchmarks", "vsr", "--blind", "gray"], "did you mean 'grey'?"),
+        (["--benchmarks", "vsr", "--blind", "gray"], 'did you mean "grey"?'),
         (["--benchmarks", "vsr", "--check-batch"], "a server makes its own batches"),
     ],
 )
@@ -150,7 +153,7 @@ def test_what_cannot_be_done_is_one_line(
     [
         ("http://localhost:8000/v1", [], "may serve several models; name one with --model"),
         ("./nowhere", [], "not a model folder"),
-        ("./nowhere", ["--dtype", "float8"], "--dtype: unknown type of weights 'float8'"),
+        ("./nowhere", ["--dtype", "float8"], '--dtype: unknown type of weights "float8"'),
         ("said.txt", ["--recorded"], "recorded answers are read from .jsonl, .tsv, .xlsx files"),
     ],
 )
@@ -201,7 +204,7 @@ def test_batches_are_compared_with_one_by_one(command: Command, llava: Path) -> 
 def test_a_model_stopped_again_and_again_leaves_the_same_files(
     command: Command, llava: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from blindspot.evaluation.answerers.local import LocalAnswerer
+    from blindspot.evaluation.models.local import LocalAnswerer
 
     arguments = (llava, "--benchmarks", "mmvp,vsr", "--batch", "4", "--out")
     assert command(*arguments, "whole").exit_code == 0
@@ -291,7 +294,7 @@ def test_boxes_in_a_convention_that_is_not_known_are_refused_until_it_is_told(co
     arguments = ("said.jsonl", "--recorded", "--benchmarks", "coco_boxes", "--data", tmp_path / "data")
     for more, said in (
         ((), "coco_boxes asks for boxes, and how this model writes them is not known: say it with --boxes (one of"),
-        (("--boxes", "qwen1000"), "--boxes: unknown convention 'qwen1000'; did you mean 'qwen-1000'?"),
+        (("--boxes", "qwen1000"), '--boxes: unknown convention "qwen1000"; did you mean "qwen-1000"?'),
         (("--boxes", "qwen-pixels-json"), "count the input's pixels, and its size is not known"),
     ):
         refused = command(*arguments, *more)
@@ -306,7 +309,7 @@ def test_boxes_in_a_convention_that_is_not_known_are_refused_until_it_is_told(co
 def test_how_a_server_s_model_is_asked_is_told_and_may_be_chosen(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from blindspot.evaluation.answerers.api import ApiAnswerer
+    from blindspot.evaluation.models.api import ApiAnswerer
 
     monkeypatch.setattr(ApiAnswerer, "answer", lambda self, asked: (Reply(one.id, "Yes") for one in asked))
     arguments = ("http://localhost:1/v1", "--benchmarks", "vsr", "--out", "run", "--model", "Qwen2.5-VL-72B-Instruct")
@@ -319,7 +322,7 @@ def test_how_a_server_s_model_is_asked_is_told_and_may_be_chosen(
     other = command(*arguments, "--adapter", "gemma3")
     assert 'prompts is "qwen2_5_vl" there, "gemma3" now' in other.stderr
     wrong = command(*arguments, "--adapter", "qwen")
-    assert "--adapter: unknown adapter 'qwen'; did you mean 'qwen2_5_vl'?" in wrong.stderr
+    assert '--adapter: unknown adapter "qwen"; did you mean "qwen2_5_vl"?' in wrong.stderr
 
 
 def test_an_adapter_says_how_a_model_on_this_machine_is_asked(command: Command, llava: Path) -> None:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from blindspot.cli import app
 from blindspot.encoders import ENCODERS, TowerShape
-from blindspot.evaluation.localisation.single import Subject, names
+from blindspot.evaluation.boxes import Subject, names
 from blindspot.model.build import LanguageShape, build_variant
 from blindspot.model.processor import build_processor
 from blindspot.model.tokenizer import word_tokenizer, words_of

@@ -206,8 +206,8 @@ def test_mistakes_are_one_line_and_status_2(tmp_path: Path, answers: Path) -> No
     cases = {
         (alone, "--profile", "lmms-eval-0.7.3"): f"{alone}:1: vsr is not defined in lmms-eval-0.7.3; choose another",
         (alone, "--profile", "likelihood"): f"{alone}:1: no likelihood of options, which likelihood reads;",
-        (answers, "--profile", "offical"): "--profile: unknown scoring profile 'offical'; did you mean 'official'?",
-        (answers, "--thinking", "srip"): "--thinking: unknown treatment of thoughts 'srip'; did you mean 'strip'?",
+        (answers, "--profile", "offical"): '--profile: unknown scoring profile "offical"; did you mean "official"?',
+        (answers, "--thinking", "srip"): '--thinking: unknown treatment of thoughts "srip"; did you mean "strip"?',
         (twice,): f"{twice}:2: question '1' is answered twice",
         (broken,): f"{broken}:1: no 'kind' column",
         (tmp_path / "none.jsonl",): f"cannot read {tmp_path / 'none.jsonl'}: No such file or directory",

@@ -15,8 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from blindspot.cli import app
-from blindspot.evaluation.answerers.api import ApiAnswerer
 from blindspot.evaluation.base import Asked, Prompt
+from blindspot.evaluation.models.api import ApiAnswerer
 from blindspot.evaluation.serving.running import run
 from blindspot.evaluation.serving.server import Server
 

@@ -6,7 +6,7 @@ proportion to its length.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Self
@@ -111,7 +111,8 @@ def iou(a: Box, b: Box) -> float:
     if width <= 0 or height <= 0:
         return 0.0
     overlap = width * height
-    return overlap / (_area(a) + _area(b) - overlap)
+    areas = ((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
+    return overlap / (sum(areas) - overlap)
 
 
 def spelt(text: str) -> Box:
@@ -134,10 +135,6 @@ def shown(numbers: tuple[float, ...]) -> str:
     return " ".join(f"{number:.1f}".removesuffix(".0") for number in numbers)
 
 
-def _area(box: Box) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])
-
-
 def _middle(length: int, cropped: int) -> tuple[int, int]:
     start = (length - cropped) // 2
     return start, start + cropped
@@ -150,11 +147,16 @@ _PAIR = rf"{_NUMBER}{_COMMA}{_NUMBER}"
 _FOUR = re.compile(rf"[\[(]{_BLANK}{_PAIR}{_COMMA}{_PAIR}{_BLANK}[\])]")
 _TWO = re.compile(rf"[\[(]{_BLANK}{_PAIR}{_BLANK}[\])]")
 _CORNERS = re.compile(rf"\({_BLANK}{_PAIR}{_BLANK}\){_BLANK},?{_BLANK}\({_BLANK}{_PAIR}{_BLANK}\)")
-_BARE = re.compile(rf"{_BLANK}{_NUMBER}(?:[\s,]++){_NUMBER}(?:[\s,]++){_NUMBER}(?:[\s,]++){_NUMBER}{_BLANK}\.?{_BLANK}")
+_BARE = re.compile(rf"\A{_BLANK}" + r"[\s,]++".join([_NUMBER] * 4) + rf"{_BLANK}\.?{_BLANK}\Z")
 _TOKENS = re.compile(r"<loc(\d{4})><loc(\d{4})><loc(\d{4})><loc(\d{4})>")
 _ATTRIBUTES = re.compile(
     rf"""\bx(\d{{0,4}}){_BLANK}={_BLANK}["']{_NUMBER}["']{_BLANK}y\1{_BLANK}={_BLANK}["']{_NUMBER}["']"""
 )
+
+_BRACKETS = (_FOUR, _BARE, _TWO)
+"""Four numbers in brackets, wherever they stand: in a sentence, in JSON, in a code fence, in JSON that was cut off.
+Without any: an answer that is nothing but four numbers; without that, pairs in brackets, which are points."""
+_PAIRS = (_CORNERS, *_BRACKETS)
 
 Numbers = tuple[float, ...]
 
@@ -162,37 +164,13 @@ _MOST = 200
 """Groups that are read; a model that says more repeats itself."""
 
 
-def brackets(text: str) -> list[Numbers]:
-    """Four numbers in brackets, wherever they stand: in a sentence, in JSON, in a code fence, in JSON that was cut off.
-
-    Without any: an answer that is nothing but four numbers; without that, pairs in brackets, which are points.
-    """
-    return _found(_FOUR, text) or bare(text) or _found(_TWO, text)
-
-
-def corners(text: str) -> list[Numbers]:
-    """``(x0,y0),(x1,y1)``; without any, as `brackets`."""
-    return _found(_CORNERS, text) or brackets(text)
-
-
-def bare(text: str) -> list[Numbers]:
-    """An answer of four numbers and no other word."""
-    match = _BARE.fullmatch(text)
-    return [tuple(map(float, match.groups()))] if match else []
-
-
-def tokens(text: str) -> list[Numbers]:
-    """Four ``<loc0000>`` in a row."""
-    return _found(_TOKENS, text)
-
-
-def attributes(text: str) -> list[Numbers]:
-    """``x="1.5" y="2"``, or ``x1="1.5" y1="2" x2=...``, which are points."""
-    return [(float(match[2]), float(match[3])) for match in islice(_ATTRIBUTES.finditer(text), _MOST)]
-
-
-def _found(pattern: re.Pattern[str], text: str) -> list[Numbers]:
-    return [tuple(map(float, match.groups())) for match in islice(pattern.finditer(text), _MOST)]
+def _read(patterns: Sequence[re.Pattern[str]], text: str) -> list[Numbers]:
+    """What the first of the patterns finds that finds anything."""
+    for pattern in patterns:
+        found = [match.groups() for match in islice(pattern.finditer(text), _MOST)]
+        if found:  # of three groups the first is the number that a point's attributes bear
+            return [tuple(map(float, groups[len(groups) % 2 :])) for groups in found]
+    return []
 
 
 @dataclass(frozen=True)
@@ -202,14 +180,14 @@ class Convention:
     Attributes:
         name: what models and rows of answers name it by.
         about: for people.
-        read: the groups of four (a box) or two (a point) numbers in an answer, in the order in which they are written.
+        patterns: of four (a box) or two (a point) numbers in an answer; the first counts that occurs.
         side: what the input's right and lower edge are called; None: as many as it has pixels.
         y_first: each pair is y, x.
     """
 
     name: str
     about: str
-    read: Callable[[str], list[Numbers]]
+    patterns: tuple[re.Pattern[str], ...]
     side: float | None
     y_first: bool = False
 
@@ -229,13 +207,13 @@ class Convention:
 CONVENTIONS: dict[str, Convention] = {
     convention.name: convention
     for convention in (
-        Convention("llava-normalised", "[x0, y0, x1, y1] from 0 to 1 of the square that is seen", brackets, 1),
-        Convention("qwen-pixels-json", "JSON, bbox_2d in pixels of the resized picture", brackets, None),
-        Convention("qwen-1000", "(x0,y0),(x1,y1) from 0 to 1000 of the picture (Qwen2-VL)", corners, 1000),
-        Convention("gemma-1000-yx", "JSON, box_2d as y0, x0, y1, x1 from 0 to 1000", brackets, 1000, True),
-        Convention("paligemma-loc", "<loc> tokens y0 x0 y1 x1, 1024 to a side", tokens, 1024, True),
-        Convention("molmo-points", 'points, <point x="" y=""> in per cent of the picture', attributes, 100),
-        Convention("canvas", "x0 y0 x1 y1 in pixels of the miniature's input", bare, None),
+        Convention("llava-normalised", "[x0, y0, x1, y1] from 0 to 1 of the square that is seen", _BRACKETS, 1),
+        Convention("qwen-pixels-json", "JSON, bbox_2d in pixels of the resized picture", _BRACKETS, None),
+        Convention("qwen-1000", "(x0,y0),(x1,y1) from 0 to 1000 of the picture (Qwen2-VL)", _PAIRS, 1000),
+        Convention("gemma-1000-yx", "JSON, box_2d as y0, x0, y1, x1 from 0 to 1000", _BRACKETS, 1000, True),
+        Convention("paligemma-loc", "<loc> tokens y0 x0 y1 x1, 1024 to a side", (_TOKENS,), 1024, True),
+        Convention("molmo-points", 'points, <point x="" y=""> in per cent of the picture', (_ATTRIBUTES,), 100),
+        Convention("canvas", "x0 y0 x1 y1 in pixels of the miniature's input", (_BARE,), None),
     )
 }
 """By name."""
@@ -306,7 +284,7 @@ def locate(raw: str, convention: Convention, view: View) -> Located:
         UserError: if the convention counts pixels that the view does not know; never because of ``raw``.
     """
     units = convention.units(view)
-    groups = convention.read(raw)
+    groups = _read(convention.patterns, raw)
     if not groups:
         return Located((), ("no box and no point in the answer",))
     places: dict[Place, None] = {}

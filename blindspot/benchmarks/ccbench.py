@@ -7,13 +7,11 @@ Its authors' evaluation is VLMEvalKit. In lmms-eval it is ``mmbench_cn_cc`` with
 may be matched in answers of any length.
 """
 
-from collections.abc import Mapping
-
 from blindspot.benchmarks.base import Benchmark, Metric, Term, Wording
-from blindspot.benchmarks.forms import cells, hub, tsv
-from blindspot.benchmarks.forms.table import Row, slug
 from blindspot.benchmarks.rules import vlmevalkit
 from blindspot.benchmarks.rules.common import API_FAILED, LMMS_EVAL, OFFICIAL, Item, Scored
+from blindspot.benchmarks.sources import hub, tsv
+from blindspot.benchmarks.sources.table import Row, slug
 from blindspot.question import Question
 
 COUNTS = {"questions": 2040, "sets": 510}
@@ -39,12 +37,12 @@ def _question(row: Row) -> Question:
         "pass": str(index // PASS),
         "category": slug(row.text("category")),
     }
-    gold = cells.letter(row, "answer")
-    return Question(str(index), "ccbench", "mcq", cells.asked(row), gold, cells.lettered(row), row.images, groups)
+    gold = row.letter("answer")
+    return Question(str(index), "ccbench", "mcq", row.asked, gold, row.lettered(), row.images, groups)
 
 
 def _lmms_eval(item: Item) -> Scored:
-    letter = _letter(item.raw) or _by_text(item.raw, item.choices)
+    letter = _letter(item.raw) or vlmevalkit.by_text(item.raw.strip().lower(), item.choices)
     if letter is None:
         return Scored("", 0.0, False, guess=1 / (len(item.choices) + 1))
     return Scored(letter, float(letter == item.gold), True)
@@ -61,12 +59,6 @@ def _letter(raw: str) -> str | None:
         if len(found) == 1 and not (mark == "{}" and "A" in present and len(words) > 3):
             return found[0]
     return None
-
-
-def _by_text(raw: str, choices: Mapping[str, str]) -> str | None:
-    lowered = raw.strip().lower()
-    found = [letter for letter, text in choices.items() if text and text.lower() in lowered]
-    return found[0] if len(found) == 1 else None
 
 
 def _official(item: Item) -> Scored:

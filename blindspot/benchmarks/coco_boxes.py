@@ -13,10 +13,10 @@ from typing import Any
 
 from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
 from blindspot.benchmarks.boxes import judge
-from blindspot.benchmarks.forms import cells, original
-from blindspot.benchmarks.forms.table import Row, Table
 from blindspot.benchmarks.rules import vlmevalkit
-from blindspot.benchmarks.rules.common import OFFICIAL, Item, Scored
+from blindspot.benchmarks.rules.common import OFFICIAL
+from blindspot.benchmarks.sources import original
+from blindspot.benchmarks.sources.table import Row, Table
 from blindspot.errors import UserError
 from blindspot.files import PICTURE_FORMATS
 from blindspot.question import Question
@@ -31,7 +31,7 @@ def _table(paths: Sequence[Path]) -> Table:
     path = paths[0]
     rows = _rows(path, original.read_json(path))
     folder = path.parent.parent if path.parent.name == "annotations" else path.parent
-    table = original.table(folder / path.name, rows, lambda row: row["file_name"], PICTURES)
+    table = original.with_pictures(folder / path.name, rows, lambda row: row["file_name"], PICTURES)
     _refuse_resized(table)
     return table
 
@@ -50,13 +50,10 @@ def _rows(path: Path, held: Any) -> list[dict[str, Any]]:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"{path}: not the instances of COCO ({reason}); get the published file again") from error
-    asked = [row for row in rows if _has_area(*row["box"])]
+    asked = [  # as kept, in hundredths of a pixel
+        row for row in rows for x0, y0, x1, y1 in [row["box"]] if x0 < x1 < float("inf") and y0 < y1 < float("inf")
+    ]
     return sorted(asked, key=lambda row: (str(row["file_name"]), str(row["category"])))
-
-
-def _has_area(x0: float, y0: float, x1: float, y1: float) -> bool:
-    """As kept, in hundredths of a pixel."""
-    return x0 < x1 < float("inf") and y0 < y1 < float("inf")
 
 
 def _row(annotation: Mapping[str, Any], category: str, image: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,9 +72,9 @@ def _row(annotation: Mapping[str, Any], category: str, image: Mapping[str, Any])
 def _refuse_resized(table: Table) -> None:
     from PIL import Image
 
-    paths: Any = table.images
+    pictures: Any = table.images
     for row in table.rows:
-        path = paths.paths[row.images[0]]
+        path = pictures.places[row.images[0]]
         try:
             with Image.open(path, formats=PICTURE_FORMATS) as image:
                 size = f"{image.width}x{image.height}"
@@ -99,12 +96,8 @@ def _question(row: Row) -> Question:
         " ".join(map(str, box)),
         (),
         row.images,
-        groups | {"cluster": cells.cluster(row)},
+        groups | {"cluster": row.cluster},
     )
-
-
-def _rule(item: Item) -> Scored:
-    return judge(item.raw, item.gold, *item.seen, item.where)
 
 
 COCO_BOXES = Benchmark(
@@ -128,6 +121,8 @@ COCO_BOXES = Benchmark(
         *(Metric(f"size/{size}", (Term({"size": size}),), None) for size in SIZES),
     ),
     kinds={"boxes": "boxes"},
-    rules=dict.fromkeys((*vlmevalkit.VERSIONS, OFFICIAL), _rule),
+    rules=dict.fromkeys(
+        (*vlmevalkit.VERSIONS, OFFICIAL), lambda item: judge(item.raw, item.gold, *item.seen, item.where)
+    ),
     vlmevalkit="COCO_boxes",
 )

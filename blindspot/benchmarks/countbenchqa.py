@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blindspot.benchmarks.base import Benchmark, Metric, Source, Term, Wording
-from blindspot.benchmarks.forms import cells, hub, original, tsv
-from blindspot.benchmarks.forms.table import Row, Table
 from blindspot.benchmarks.rules import vlmevalkit
 from blindspot.benchmarks.rules.common import LMMS_EVAL, OFFICIAL, Item, Scored, count
+from blindspot.benchmarks.sources import hub, original, tsv
+from blindspot.benchmarks.sources.table import Row, Table
 from blindspot.errors import UserError
 from blindspot.question import Question
 
@@ -39,12 +39,12 @@ def _original(paths: Sequence[Path]) -> Table:
             f"{paths[0]}: no pictures in images/; expected is one file a row, named by its number from 0 "
             "(images/0.jpg), fetched from its image_url"
         )
-    return original.table(paths[0], rows, lambda row: f"images/{of_row[str(row['index'])]}", "fetch them again")
+    return original.with_pictures(paths[0], rows, lambda row: f"images/{of_row[str(row['index'])]}", "fetch them again")
 
 
 def _question(row: Row) -> Question:
     number = str(row.whole("answer", "number"))
-    groups = {"number": number, "cluster": cells.cluster(row)}
+    groups = {"number": number, "cluster": row.cluster}
     identifier = row.find("index") or str(row.number - 1)
     return Question(identifier, "countbenchqa", "count", row.text("question"), number, (), row.images, groups)
 

@@ -9,10 +9,10 @@ The rule ``official`` is Cambrian-1's: the first character, behind "answer is" i
 import re
 
 from blindspot.benchmarks.base import Benchmark, Metric, Term, Wording
-from blindspot.benchmarks.forms import cells, hub, tsv
-from blindspot.benchmarks.forms.table import Row, slug
 from blindspot.benchmarks.rules import vlmevalkit
 from blindspot.benchmarks.rules.common import LMMS_EVAL, OFFICIAL, Item, Scored, behind_cue
+from blindspot.benchmarks.sources import hub, tsv
+from blindspot.benchmarks.sources.table import Row, slug
 from blindspot.question import Question
 
 _FIRST_LETTER = re.compile(r"[(\s]*([A-Z])", re.IGNORECASE)
@@ -20,23 +20,23 @@ COUNTS = {"questions": 1438, "task=relation": 650, "task=count": 788}
 
 
 def _from_tsv(row: Row) -> Question:
-    return _question(row, row.text("index"), cells.lettered(row))
+    return _question(row, row.text("index"), row.lettered())
 
 
 def _from_hub(row: Row) -> Question:
-    return _question(row, row.text("idx"), tuple(cells.strings(row, "choices")))
+    return _question(row, row.text("idx"), tuple(row.strings("choices")))
 
 
 def _question(row: Row, identifier: str, options: tuple[str, ...]) -> Question:
     groups = {
         "source": slug(row.text("source")),
         "task": slug(row.text("task")),
-        "cluster": cells.cluster(row),
+        "cluster": row.cluster,
     }
     if prompt := row.find("prompt"):
         groups["prompt"] = prompt
-    gold = cells.letter(row, "answer")
-    return Question(identifier, "cvbench_2d", "mcq", cells.asked(row), gold, options, row.images, groups)
+    gold = row.letter("answer")
+    return Question(identifier, "cvbench_2d", "mcq", row.asked, gold, options, row.images, groups)
 
 
 _COCO, _ADE20K = {"source": "coco"}, {"source": "ade20k"}

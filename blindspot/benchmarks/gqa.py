@@ -12,12 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from blindspot.benchmarks.base import Benchmark, Metric, Source, Term, Wording
-from blindspot.benchmarks.forms import cells, hub, original, tsv
-from blindspot.benchmarks.forms.collect import found
-from blindspot.benchmarks.forms.table import Row, Table, slug
+from blindspot.benchmarks.base import Benchmark, Metric, Source, Term, Wording, found
 from blindspot.benchmarks.rules import vlmevalkit
 from blindspot.benchmarks.rules.common import LMMS_EVAL, OFFICIAL, Item, Scored
+from blindspot.benchmarks.sources import hub, original, tsv
+from blindspot.benchmarks.sources.table import Row, Table, slug
 from blindspot.errors import UserError
 from blindspot.question import Question
 
@@ -60,26 +59,19 @@ def _hub(paths: Sequence[Path]) -> Table:
             f"{paths[0]}: {len(absent):,} pictures are not in {_IMAGES}, for example {absent[0]}; get it again"
         )
     return pictures.with_rows(
-        [
-            Row(f"{paths[0]}: row {number}", number, cells, keys[str(cells["imageId"])])
-            for number, cells in enumerate(questions, start=1)
-        ]
+        [Row(paths[0], number, cells, keys[str(cells["imageId"])]) for number, cells in enumerate(questions, start=1)]
     )
 
 
-def _original(paths: Sequence[Path]) -> Table:
-    value = original.read_json(paths[0])
+def _rows(path: Path) -> list[dict[str, Any]]:
+    value = original.read_json(path)
     if not isinstance(value, dict) or not original.is_rows(list(value.values())):
-        raise UserError(
-            f"{paths[0]}: not an object of questions by id; expected is GQA's testdev_balanced_questions.json"
-        )
-    rows = [{"id": identifier, **row} for identifier, row in value.items()]
-    where = "unpack images.zip of cs.stanford.edu/people/dorarad/gqa beside it"
-    return original.table(paths[0], rows, lambda row: f"{row.get('imageId')}.jpg", where)
+        raise UserError(f"{path}: not an object of questions by id; expected is GQA's testdev_balanced_questions.json")
+    return [{"id": identifier, **row} for identifier, row in value.items()]
 
 
 def _from_tsv(row: Row) -> Question:
-    return _question(row, row.text("index"), {"type": slug(row.text("category")), "cluster": cells.cluster(row)})
+    return _question(row, row.text("index"), {"type": slug(row.text("category")), "cluster": row.cluster})
 
 
 def _labelled(row: Row) -> Question:
@@ -134,7 +126,11 @@ GQA = Benchmark(
         ),
         Source(
             "original",
-            _original,
+            original.reader(
+                lambda row: f"{row.get('imageId')}.jpg",
+                "unpack images.zip of cs.stanford.edu/people/dorarad/gqa beside it",
+                _rows,
+            ),
             _labelled,
             counts=LABELLED,
             marks=("testdev_balanced_questions.json",),

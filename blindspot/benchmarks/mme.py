@@ -4,10 +4,10 @@ Groups: ``category``, ``part`` (perception, cognition), ``set`` and ``cluster`` 
 """
 
 from blindspot.benchmarks.base import Benchmark, Metric, Term, Wording
-from blindspot.benchmarks.forms import cells, hub, tsv
-from blindspot.benchmarks.forms.table import Row
 from blindspot.benchmarks.rules import vlmevalkit
 from blindspot.benchmarks.rules.common import LMMS_EVAL, OFFICIAL, Item, Scored
+from blindspot.benchmarks.sources import hub, tsv
+from blindspot.benchmarks.sources.table import Row
 from blindspot.question import Question
 
 PERCEPTION = (
@@ -29,7 +29,7 @@ MOST = 2800
 
 
 def _from_tsv(row: Row) -> Question:
-    return _question(row, row.text("index"), row.find("image_path") or cells.cluster(row))
+    return _question(row, row.text("index"), row.find("image_path") or row.cluster)
 
 
 def _from_hub(row: Row) -> Question:
@@ -48,7 +48,7 @@ def _question(row: Row, identifier: str, picture: str) -> Question:
         "set": together,
         "cluster": together,
     }
-    gold = cells.yes_no(row, "answer")
+    gold = row.yes_no("answer")
     return Question(identifier, "mme", "yes_no", row.text("question"), gold, ("Yes", "No"), row.images, groups)
 
 

@@ -23,10 +23,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blindspot.benchmarks.base import Benchmark, Metric, Term, Wording
-from blindspot.benchmarks.forms import cells, hub, tsv
-from blindspot.benchmarks.forms.table import Row, slug
 from blindspot.benchmarks.rules import vlmevalkit
 from blindspot.benchmarks.rules.common import LMMS_EVAL, OFFICIAL, Item, Scored
+from blindspot.benchmarks.sources import hub, tsv
+from blindspot.benchmarks.sources.table import Row, slug
 from blindspot.question import Question
 
 SUBJECTS = {
@@ -69,7 +69,7 @@ _IMAGES = tuple(f"image_{number}" for number in range(1, 8))
 
 def _from_tsv(row: Row) -> Question:
     identifier = row.find("id") or row.text("index")
-    options = cells.lettered(row) if row.find("A") else ()
+    options = row.lettered() if row.find("A") else ()
     return _question(row, identifier, row.text("category"), options)
 
 
@@ -77,7 +77,7 @@ def _from_hub(row: Row) -> Question:
     identifier = row.text("id")  # validation_SUBJECT_NUMBER
     subject = identifier.partition("_")[2].rpartition("_")[0]
     multiple = row.text("question_type") == "multiple-choice"
-    return _question(row, identifier, subject, tuple(cells.strings(row, "options")) if multiple else ())
+    return _question(row, identifier, subject, tuple(row.strings("options")) if multiple else ())
 
 
 def _question(row: Row, identifier: str, subject: str, options: tuple[str, ...]) -> Question:
@@ -85,12 +85,12 @@ def _question(row: Row, identifier: str, subject: str, options: tuple[str, ...])
         "subject": slug(subject),
         "discipline": _DISCIPLINE.get(slug(subject), "other"),
         "question_type": "multiple-choice" if options else "open",
-        "cluster": cells.cluster(row),
+        "cluster": row.cluster,
     }
-    prompt = cells.asked(row)
+    prompt = row.asked
     if not options:
         return Question(identifier, "mmmu_val", "text", prompt, row.text("answer"), (), row.images, groups)
-    return Question(identifier, "mmmu_val", "mcq", prompt, cells.letter(row, "answer"), options, row.images, groups)
+    return Question(identifier, "mmmu_val", "mcq", prompt, row.letter("answer"), options, row.images, groups)
 
 
 def _vlmevalkit(item: Item, said: bool) -> Scored:

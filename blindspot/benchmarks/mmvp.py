@@ -7,14 +7,12 @@ text.
 """
 
 import re
-from collections.abc import Sequence
-from pathlib import Path
 
 from blindspot.benchmarks.base import Benchmark, Metric, Source, Term, Wording
-from blindspot.benchmarks.forms import cells, hub, original, tsv
-from blindspot.benchmarks.forms.table import Row, Table
 from blindspot.benchmarks.rules import vlmevalkit
 from blindspot.benchmarks.rules.common import LMMS_EVAL, OFFICIAL, Item, Scored, behind_cue
+from blindspot.benchmarks.sources import hub, original, tsv
+from blindspot.benchmarks.sources.table import Row
 from blindspot.question import Question
 
 COUNTS = {"questions": 300, "images": 300, "sets": 150}
@@ -30,14 +28,8 @@ _ANYWHERE = (
 _COLUMNS = ("Index", "Question", "Options", "Correct Answer")
 
 
-def _original(paths: Sequence[Path]) -> Table:
-    rows = original.read_rows(paths[0])
-    where = "they are `MMVP Images/` of huggingface.co/datasets/MMVP/MMVP"
-    return original.table(paths[0], rows, lambda row: f"MMVP Images/{row.get('Index')}.jpg", where)
-
-
 def _from_tsv(row: Row) -> Question:
-    return _question(row, row.text("index"), row.number, cells.asked(row), cells.lettered(row), "answer")
+    return _question(row, row.text("index"), row.number, row.asked, row.lettered(), "answer")
 
 
 def _from_columns(row: Row) -> Question:
@@ -56,7 +48,7 @@ def _from_original(row: Row) -> Question:
 def _question(row: Row, identifier: str, number: int, prompt: str, options: tuple[str, ...], gold: str) -> Question:
     pair = str((number + 1) // 2)
     groups = {"set": pair, "cluster": pair}
-    return Question(identifier, "mmvp", "mcq", prompt, cells.letter(row, gold), options, row.images, groups)
+    return Question(identifier, "mmvp", "mcq", prompt, row.letter(gold), options, row.images, groups)
 
 
 def _lmms_eval(item: Item) -> Scored:
@@ -92,7 +84,10 @@ MMVP = Benchmark(
         hub.source("lmms-lab-eval/MMVP", "train", COUNTS, _from_columns, _COLUMNS),
         Source(
             "original",
-            _original,
+            original.reader(
+                lambda row: f"MMVP Images/{row.get('Index')}.jpg",
+                "they are `MMVP Images/` of huggingface.co/datasets/MMVP/MMVP",
+            ),
             _from_original,
             "MMVP/MMVP",
             counts=COUNTS,

@@ -13,16 +13,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from blindspot import files
 from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
-from blindspot.benchmarks.forms import cells, original
-from blindspot.benchmarks.forms.table import Row, Table
 from blindspot.benchmarks.rules import vlmevalkit
 from blindspot.benchmarks.rules.common import OFFICIAL, true_or_false
+from blindspot.benchmarks.sources import original
+from blindspot.benchmarks.sources.table import Row, Table
 from blindspot.errors import UserError
 from blindspot.question import Question
 
@@ -105,7 +105,6 @@ def load(folder: Path) -> Nlvr:
     Raises:
         UserError: if a file is missing or a row is malformed (the file and line are named).
     """
-    _require_folder(folder)
     return Nlvr(*(load_split(folder, name) for name in SPLITS))
 
 
@@ -188,18 +187,14 @@ def fingerprint(folder: Path) -> str:
     Raises:
         UserError: if the folder or a row file is missing.
     """
-    _require_folder(folder)
     rows = {name: files.sha256_file(_rows_file(folder, name)) for name in SPLITS}
     pictures = {path.relative_to(folder).as_posix(): files.sha256_file(path) for path in folder.rglob("*.png")}
     return files.fingerprint({"rows": rows, "pictures": pictures})
 
 
-def _require_folder(folder: Path) -> None:
+def _rows_file(folder: Path, split: str) -> Path:
     if not folder.is_dir():
         raise UserError(f"no NLVR folder at {folder}; {_EXPECTED}")
-
-
-def _rows_file(folder: Path, split: str) -> Path:
     for path in (folder / split / f"{split}.json", folder / f"{split}.jsonl"):
         if path.is_file():
             return path
@@ -209,19 +204,12 @@ def _rows_file(folder: Path, split: str) -> Path:
 def _rows(source: Path) -> Iterator[tuple[int, _ExampleRow | _PictureRow]]:
     try:
         for number, row in enumerate(files.read_jsonl(source), start=1):
-            yield number, _validated(row, f"{source}:{number}")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{source} is not UTF-8 text; copy it again from github.com/lil-lab/nlvr") from error
-
-
-def _validated(row: Any, place: str) -> _ExampleRow | _PictureRow:
-    model = _PictureRow if isinstance(row, dict) and "image" in row else _ExampleRow
-    try:
-        return model.model_validate(row)
+            model = _PictureRow if isinstance(row, dict) and "image" in row else _ExampleRow
+            yield number, model.model_validate(row)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "row"
-        raise UserError(f"{place}: not an NLVR row, {field}: {first['msg']}; {_EXPECTED}") from error
+        raise UserError(f"{source}:{number}: not an NLVR row, {field}: {first['msg']}; {_EXPECTED}") from error
 
 
 def _read(key: str, split: str, row: _Row, permutation: int, image: int) -> Question:
@@ -250,15 +238,13 @@ def _table(paths: Sequence[Path]) -> Table:
         {"id": read.id, "label": read.answer, **read.groups, "image": image.relative_to(path.parent).as_posix()}
         for read, image in zip(test.questions, test.images, strict=True)
     ]
-    return original.table(path, rows, lambda row: row["image"], "get the folder again")
+    return original.with_pictures(path, rows, lambda row: row["image"], "get the folder again")
 
 
 def _question(row: Row) -> Question:
     groups = {"set": row.text("example"), "cluster": row.text("cluster"), "permutation": row.text("permutation")}
     prompt = ASKED.format(sentence=row.text("sentence"))
-    return Question(
-        row.text("id"), "nlvr", "yes_no", prompt, cells.yes_no(row, "label"), ("Yes", "No"), row.images, groups
-    )
+    return Question(row.text("id"), "nlvr", "yes_no", prompt, row.yes_no("label"), ("Yes", "No"), row.images, groups)
 
 
 NLVR = Benchmark(

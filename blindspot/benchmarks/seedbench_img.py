@@ -6,14 +6,14 @@ Its script ranks the likelihoods of options (profile ``likelihood``); the rule `
 letter and no more. In lmms-eval it is one task over images and videos, whose rule is applied to the images.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from blindspot.benchmarks.base import Benchmark, Metric, Source, Term, Wording
-from blindspot.benchmarks.forms import cells, hub, original, tsv
-from blindspot.benchmarks.forms.table import Row, Table, slug
 from blindspot.benchmarks.rules import vlmevalkit
 from blindspot.benchmarks.rules.common import LMMS_EVAL, OFFICIAL, Item, Scored
+from blindspot.benchmarks.sources import hub, original, tsv
+from blindspot.benchmarks.sources.table import Row, slug
 from blindspot.errors import UserError
 from blindspot.question import Question
 
@@ -38,17 +38,15 @@ _CHOICES = ("choice_a", "choice_b", "choice_c", "choice_d")
 _COLUMNS = ("question_id", "question", "answer", "question_type_id", *_CHOICES)
 
 
-def _original(paths: Sequence[Path]) -> Table:
-    value = original.read_json(paths[0])
+def _rows(path: Path) -> list[dict[str, Any]]:
+    value = original.read_json(path)
     if not isinstance(value, dict) or not original.is_rows(value.get("questions")):
-        raise UserError(f"{paths[0]}: no list `questions`; expected is SEED-Bench.json of AILab-CVC/SEED-Bench")
-    rows = [row for row in value["questions"] if row.get("data_type") == "image"]
-    where = "unpack SEED-Bench-image.zip of huggingface.co/datasets/AILab-CVC/SEED-Bench beside it"
-    return original.table(paths[0], rows, lambda row: row.get("data_id"), where)
+        raise UserError(f"{path}: no list `questions`; expected is SEED-Bench.json of AILab-CVC/SEED-Bench")
+    return [row for row in value["questions"] if row.get("data_type") == "image"]
 
 
 def _from_tsv(row: Row) -> Question:
-    return _question(row, row.text("index"), cells.lettered(row), slug(row.text("category")))
+    return _question(row, row.text("index"), row.lettered(), slug(row.text("category")))
 
 
 def _from_columns(row: Row) -> Question:
@@ -60,9 +58,9 @@ def _from_columns(row: Row) -> Question:
 
 
 def _question(row: Row, identifier: str, options: tuple[str, ...], dimension: str) -> Question:
-    groups = {"dimension": dimension, "cluster": cells.cluster(row)}
-    gold = cells.letter(row, "answer")
-    return Question(identifier, "seedbench_img", "mcq", cells.asked(row), gold, options, row.images, groups)
+    groups = {"dimension": dimension, "cluster": row.cluster}
+    gold = row.letter("answer")
+    return Question(identifier, "seedbench_img", "mcq", row.asked, gold, options, row.images, groups)
 
 
 def _lmms_eval(item: Item) -> Scored:
@@ -95,7 +93,11 @@ SEEDBENCH_IMG = Benchmark(
         ),
         Source(
             "original",
-            _original,
+            original.reader(
+                lambda row: row.get("data_id"),
+                "unpack SEED-Bench-image.zip of huggingface.co/datasets/AILab-CVC/SEED-Bench beside it",
+                _rows,
+            ),
             _from_columns,
             "AILab-CVC/SEED-Bench",
             counts=COUNTS,

@@ -13,21 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from blindspot.benchmarks.base import Benchmark, Metric, Source, Term, Wording
-from blindspot.benchmarks.forms import cells, original, tsv
-from blindspot.benchmarks.forms.table import Row, Table
 from blindspot.benchmarks.rules import vlmevalkit
 from blindspot.benchmarks.rules.common import OFFICIAL, count
+from blindspot.benchmarks.sources import original, tsv
+from blindspot.benchmarks.sources.table import Row, Table
 from blindspot.question import Question
 
 TEST = "test.json"
 TSV = "tallyqa_data.tsv"
 LABELLED = {"questions": 38589, "complexity=simple": 22991, "complexity=complex": 15598}
-
-
-def _original(paths: Sequence[Path]) -> Table:
-    rows = original.read_rows(paths[0])
-    where = "they are COCO 2014 (train2014, val2014) and Visual Genome (VG_100K, VG_100K_2), unpacked beside it"
-    return original.table(paths[0], rows, lambda row: row.get("image"), where)
 
 
 def _tsv(paths: Sequence[Path]) -> Table:
@@ -56,9 +50,9 @@ def _labelled(row: Row, simple: str) -> Row:
 
 
 def _question(row: Row) -> Question:
-    groups: dict[str, Any] = {"cluster": cells.cluster(row)}
+    groups: dict[str, Any] = {"cluster": row.cluster}
     if row.find("issimple"):
-        groups["complexity"] = "simple" if cells.yes_no(row, "issimple") == "Yes" else "complex"
+        groups["complexity"] = "simple" if row.yes_no("issimple") == "Yes" else "complex"
     if source := row.find("data_source"):
         groups["data_source"] = source
     identifier, count = row.text("question_id", "index"), str(row.whole("answer"))
@@ -83,7 +77,10 @@ TALLYQA = Benchmark(
         ),
         Source(
             "original",
-            _original,
+            original.reader(
+                lambda row: row.get("image"),
+                "they are COCO 2014 (train2014, val2014) and Visual Genome (VG_100K, VG_100K_2), unpacked beside it",
+            ),
             _question,
             counts=LABELLED,
             marks=(TEST,),

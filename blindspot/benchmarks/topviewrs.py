@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from blindspot.benchmarks.base import Benchmark, Metric, Source, Term, Wording
-from blindspot.benchmarks.forms import cells, original, tsv
-from blindspot.benchmarks.forms.table import Row, Table, slug
 from blindspot.benchmarks.rules import vlmevalkit
 from blindspot.benchmarks.rules.common import LIKELIHOOD, OFFICIAL, Item, Scored, likeliest, overlap
+from blindspot.benchmarks.sources import original, tsv
+from blindspot.benchmarks.sources.table import Row, Table, slug
 from blindspot.errors import UserError
 from blindspot.question import Question
 
@@ -47,7 +47,7 @@ def _original(paths: Sequence[Path]) -> Table:
             if not isinstance(value, dict) or not all(map(original.is_rows, value.values())):
                 raise UserError(f"{path}: not an object of lists by task; get it from chengzu/topviewrs again")
             rows += [{"task": task, "map": kind, **row} for task, part in value.items() for row in part]
-    return original.table(
+    return original.with_pictures(
         folder / ROWS.format("*"),
         rows,
         lambda row: row.get("map_path") or row.get("image_path"),
@@ -57,11 +57,11 @@ def _original(paths: Sequence[Path]) -> Table:
 
 def _from_tsv(row: Row) -> Question:
     groups = _groups(row, "category", "l2-category", "task", "split")
-    return _question(row, row.text("index"), cells.lettered(row), cells.letter(row, "answer"), groups)
+    return _question(row, row.text("index"), row.lettered(), row.letter("answer"), groups)
 
 
 def _from_original(row: Row) -> Question:
-    options, gold = cells.strings(row, "choices"), cells.strings(row, "labels")
+    options, gold = row.strings("choices"), row.strings("labels")
     if len(gold) != 1 or gold[0] not in options:
         raise row.error(f"labels {gold} are not one of the choices {options}")
     letter = chr(ord("A") + options.index(gold[0]))
@@ -77,11 +77,11 @@ def _groups(row: Row, *columns: str) -> dict[str, Any]:
         "subtask": [label for label in labels if label in _TASK_OF and label not in TASKS],
         "map": [label for label in labels if label in MAPS],
     }
-    return {name: values[0] for name, values in found.items() if values} | {"cluster": cells.cluster(row)}
+    return {name: values[0] for name, values in found.items() if values} | {"cluster": row.cluster}
 
 
 def _question(row: Row, identifier: str, options: tuple[str, ...], gold: str, groups: dict[str, Any]) -> Question:
-    return Question(identifier, "topviewrs", "mcq", cells.asked(row), gold, options, row.images, groups)
+    return Question(identifier, "topviewrs", "mcq", row.asked, gold, options, row.images, groups)
 
 
 def _vlmevalkit(item: Item, said: bool) -> Scored:

@@ -13,11 +13,10 @@ from typing import Any
 
 from blindspot import files
 from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
-from blindspot.benchmarks.forms import cells, original, tsv
-from blindspot.benchmarks.forms.table import Row, Table
 from blindspot.benchmarks.rules import vlmevalkit
 from blindspot.benchmarks.rules.common import OFFICIAL, true_or_false
-from blindspot.benchmarks.vsr_relations import CATEGORIES, CATEGORY_OF
+from blindspot.benchmarks.sources import original, tsv
+from blindspot.benchmarks.sources.table import Row, Table
 from blindspot.errors import UserError
 from blindspot.question import Question
 
@@ -27,6 +26,33 @@ ASKED = 'Is the following statement true of the image? "{caption}" Please answer
 """Our wording around a caption of the original. The wording inside VLMEvalKit's TSV is its own."""
 
 COUNTS = {"questions": 1222, "images": 715, "answer=Yes": 629, "answer=No": 593}
+
+_RELATIONS = {
+    "adjacency": (
+        "adjacent to, ahead of, against, alongside, at the back of, at the edge of, at the left side of, at "
+        "the right side of, at the side of, attached to"
+    ),
+    "directional": (
+        "across, across from, along, around, away from, deep down, down, down from, from, into, off, past, "
+        "through, to, toward, up"
+    ),
+    "orientation": "facing, facing away from, parallel to, perpendicular to",
+    "projective": (
+        "above, behind, below, beneath, beside, in front of, in the middle of, left of, on top of, over, "
+        "right of, under"
+    ),
+    "proximity": "by, close to, far away from, far from, near",
+    "topological": (
+        "among, at, between, connected to, consists of, contains, detached from, has as a part, in, inside, "
+        "on, out of, outside, part of, surrounding, touching, with, within"
+    ),
+    "unallocated": "after, beyond, enclosed by, next to, opposite to",
+}
+CATEGORIES = {category: tuple(relations.split(", ")) for category, relations in _RELATIONS.items()}
+"""The relations by the kind of space they speak of, as the authors sort them. ``among`` stands in two of their lists,
+topological and unallocated; here in the first."""
+
+CATEGORY_OF = {relation: category for category, relations in CATEGORIES.items() for relation in relations}
 
 
 def links(folder: Path) -> dict[str, str]:
@@ -39,12 +65,6 @@ def links(folder: Path) -> dict[str, str]:
     if outside := [row["image"] for row in rows if not files.inside(str(row.get("image")))]:
         raise UserError(f"{folder / TEST}: the picture {outside[0]!r} lies outside of the folder; get the file again")
     return {f"images/{row['image']}": str(row["image_link"]) for row in rows if "image" in row and "image_link" in row}
-
-
-def _original(paths: Sequence[Path]) -> Table:
-    rows = original.read_rows(paths[0])
-    where = "they are COCO 2017 train and val; `blindspot data get vsr --form original` fetches these alone"
-    return original.table(paths[0], rows, lambda row: row.get("image"), where)
 
 
 def _tsv(paths: Sequence[Path]) -> Table:
@@ -75,8 +95,8 @@ def _from_original(row: Row) -> Question:
 
 
 def _question(row: Row, identifier: str, prompt: str, gold: str) -> Question:
-    answer = cells.yes_no(row, gold)
-    groups: dict[str, Any] = {"answer": answer, "cluster": cells.cluster(row)}
+    answer = row.yes_no(gold)
+    groups: dict[str, Any] = {"answer": answer, "cluster": row.cluster}
     if relation := row.find("relation"):
         groups |= {"relation": relation, "category": CATEGORY_OF.get(relation, "unallocated")}
     if caption := row.find("caption"):
@@ -102,7 +122,10 @@ VSR = Benchmark(
         ),
         Source(
             "original",
-            _original,
+            original.reader(
+                lambda row: row.get("image"),
+                "they are COCO 2017 train and val; `blindspot data get vsr --form original` fetches these alone",
+            ),
             _from_original,
             "cambridgeltl/vsr_zeroshot",
             files=(TEST,),

@@ -32,8 +32,8 @@ def benchmarks(
       [cyan]blindspot benchmarks[/cyan]
       [cyan]blindspot benchmarks --data ~/LMUData --json[/cyan]
     """
-    from blindspot.benchmarks.download import data_root, locate
     from blindspot.benchmarks.registry import BENCHMARKS
+    from blindspot.benchmarks.sources.download import data_root, locate
 
     root = data_root(data)
     found = [_facts(benchmark, locate(benchmark, root)) for benchmark in BENCHMARKS.values()]
@@ -133,9 +133,9 @@ def get(
       [cyan]blindspot data get vsr[/cyan]
       [cyan]blindspot data get gqa --form hub --data /scratch/benchmarks[/cyan]
     """
-    from blindspot.benchmarks.download import data_root
-    from blindspot.benchmarks.download import get as download
     from blindspot.benchmarks.registry import find
+    from blindspot.benchmarks.sources.download import data_root
+    from blindspot.benchmarks.sources.download import get as download
 
     with bars(transient=True) as show:
         place, before = download(find(name), data_root(root), form, show)

@@ -131,12 +131,12 @@ def evaluate(
       [cyan]blindspot evaluate answers.jsonl --recorded --benchmarks vsr[/cyan]
     """
     from blindspot.benchmarks.boxes import CONVENTIONS
-    from blindspot.benchmarks.download import data_root
     from blindspot.benchmarks.registry import select
     from blindspot.benchmarks.scoring import profile as scoring_profile
+    from blindspot.benchmarks.sources.download import data_root
     from blindspot.evaluation import prompts as prompt_profiles
     from blindspot.evaluation import run
-    from blindspot.evaluation.localisation.questions import asking_for_boxes, with_form
+    from blindspot.evaluation.boxes import asking_for_boxes, with_form
 
     rules = scoring_profile(profile, thinking).rules
     one_of(prompts, ("auto", *prompt_profiles.PROFILES), "--prompts", "prompt profile")

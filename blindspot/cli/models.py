@@ -17,7 +17,7 @@ from blindspot.text import clean
 
 if TYPE_CHECKING:
     from blindspot.benchmarks.boxes import Box
-    from blindspot.evaluation.localisation.finding import Finding
+    from blindspot.evaluation.boxes import Finding
 
 _LONGEST_SHOWN = 300
 
@@ -42,12 +42,13 @@ def ask(
     from blindspot.model import images
 
     images.refuse_elongated(images.open_image(image))
-    from blindspot.evaluation.localisation.single import names, open_subject  # torch, which a mistake need not load
+    from blindspot.evaluation.boxes import names, open_subject  # torch, which a mistake need not load
 
     answers: list[tuple[str, str]] = []
     for model, name in zip(models, names(models), strict=True):
         subject = open_subject(model, name, trust_remote_code)
-        answers.append((name, _harmless(subject.ask(image, question).raw)))
+        lines = subject.ask(image, question).raw.splitlines()  # which stay, without what moves a terminal's cursor
+        answers.append((name, "\n".join(clean(line, len(line)) for line in lines)))
     if len(answers) == 1:
         print(answers[0][1])
         return
@@ -55,11 +56,6 @@ def ask(
     for name, answer in answers:
         table.add_row(Text(name), Text(answer or "(empty answer)"))
     Console().print(table)
-
-
-def _harmless(answer: str) -> str:
-    """An answer without what moves a terminal's cursor; its lines stay."""
-    return "\n".join(clean(line, len(line)) for line in answer.splitlines())
 
 
 def export(
@@ -155,14 +151,12 @@ def localise(
     picture = images.open_image(image)
     images.refuse_elongated(picture)
     # torch, which a mistake need not load
-    from blindspot.evaluation.localisation.draw import draw, refuse_suffix
-    from blindspot.evaluation.localisation.finding import find
-    from blindspot.evaluation.localisation.form import refuse_without_phrase
-    from blindspot.evaluation.localisation.single import names, open_subject
+    from blindspot.evaluation.boxes import PHRASE, find, names, open_subject
+    from blindspot.evaluation.boxes_figure import draw, refuse_suffix
 
     refuse_suffix(out)
-    if prompt is not None:
-        refuse_without_phrase(prompt)
+    if prompt is not None and PHRASE not in prompt:
+        raise UserError(f"the prompt {prompt[:60]!r} has no {PHRASE} in it, which stands for what is looked for")
     findings = [
         find(open_subject(model, name, trust_remote_code, boxes), image, phrase, prompt)
         for model, name in zip(models, names(models), strict=True)
@@ -235,9 +229,9 @@ def diagnose(
     for name in names:
         one_of(name, DIAGNOSTICS, "--only", "diagnostic")
     from blindspot.diagnostics.base import Budget
-    from blindspot.diagnostics.run import claim, open_subject
+    from blindspot.diagnostics.run import claim, open_vlm
     from blindspot.diagnostics.run import diagnose as run
-    from blindspot.evaluation.answerers.local import weights_sha256
+    from blindspot.evaluation.models.local import weights_sha256
     from blindspot.files import locked
     from blindspot.model.load import quiet
     from blindspot.reporting.diagnosis import write_diagnosis
@@ -247,10 +241,10 @@ def diagnose(
     budget, console = Budget(stimuli, batch, seed), Console()
     with locked(folder):
         with console.status(f"opening {model}"):
-            subject = open_subject(model, device)
-        left = claim(folder, model, weights_sha256(subject.model)[:16], names, budget)
+            vlm = open_vlm(model, device)
+        left = claim(folder, model, weights_sha256(vlm.model)[:16], names, budget)
         with bars(TimeElapsedColumn()) as show:
-            run(subject, left, budget, folder, show)
+            run(vlm, left, budget, folder, show)
     page, sentences = write_diagnosis(folder)
     for sentence in sentences:
         console.print(f"- {sentence}", highlight=False)

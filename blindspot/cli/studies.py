@@ -260,7 +260,7 @@ def train(
         from blindspot.training.distributed.arm import train_arm
 
         own: Any = machine | _given(batch=batch, lr=lr, batching=batching, seed=seed, stage=stage or "instruct")
-        start = _given(connector=connector, template=template, max_length=max_length)
+        start = _given(connector=connector, template=template, max_length=max_length or None)
         work = partial(train_arm, Path(what), json_path, images, out, **start, **own)
     from blindspot.model.load import quiet
 

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
-from blindspot.evaluation.statistics import CONFIDENCE, Sample, difference, mcnemar_exact, wilson
+from blindspot.evaluation.statistics import CONFIDENCE, Sample, paired, resampled_sums, wilson
 from blindspot.text import clean
 
 Report = Callable[[int, int], None]
@@ -127,9 +127,9 @@ def share(right_b: np.ndarray) -> Value:
     return {"value": value, "low": interval.low, "high": interval.high, "n": count}
 
 
-def one_by_one(count: int) -> Sample:
-    """A sample of so many stimuli, each drawn by itself."""
-    return Sample([str(number) for number in range(count)])
+def resampled_means(values_bs: np.ndarray) -> np.ndarray:
+    """Means of several series under a bootstrap of their stimuli, shape (replicates, series)."""
+    return resampled_sums(values_bs) / len(values_bs)
 
 
 def bounds(drawn_rs: np.ndarray) -> np.ndarray:
@@ -139,9 +139,5 @@ def bounds(drawn_rs: np.ndarray) -> np.ndarray:
 
 def against(first_b: np.ndarray, second_b: np.ndarray) -> Against:
     """Paired difference of two shares of the same stimuli, its interval from a bootstrap's error, and McNemar's p."""
-    differences_b = first_b.astype(float) - second_b
-    sample = one_by_one(len(differences_b))
-    error = sample.error(differences_b, sample.replicates(differences_b[:, None])[:, 0])
-    p = mcnemar_exact(first_b, second_b)
-    found = difference(float(differences_b.mean()), error, sample.num_clusters, p)
+    found = paired(Sample.of(first_b), Sample.of(second_b))
     return {"difference": found.value, "difference_low": found.low, "difference_high": found.high, "p": found.p}

@@ -11,7 +11,7 @@ from blindspot.diagnostics.base import Budget, Findings, Report, Table
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM
 from blindspot.diagnostics.registry import run_of
 from blindspot.errors import UserError
-from blindspot.evaluation.families import family_of
+from blindspot.evaluation.adapters import adapter_of
 from blindspot.files import write_json, write_via
 from blindspot.model.formats.folder import read_json
 from blindspot.model.load import load
@@ -20,7 +20,7 @@ DIGITS = 6
 Told = Callable[[str, int, int], None]
 
 
-def open_subject(model: Path | str, device: str = "cpu") -> HookedVLM:
+def open_vlm(model: Path | str, device: str = "cpu") -> HookedVLM:
     """The model of a folder or a Hugging Face id, ready to be diagnosed.
 
     Args:
@@ -37,7 +37,7 @@ def open_subject(model: Path | str, device: str = "cpu") -> HookedVLM:
         opened = opened.to(device)
     except (RuntimeError, AssertionError) as error:  # the latter of a torch without CUDA
         raise UserError(f"cannot use device {device}: {str(error).splitlines()[0]}") from error
-    return HookedVLM(opened, processor, family_of(opened.config))
+    return HookedVLM(opened, processor, adapter_of(opened.config.model_type))
 
 
 def claim(folder: Path, model: str, weights: str, names: Sequence[str], budget: Budget) -> list[str]:
@@ -65,14 +65,14 @@ def claim(folder: Path, model: str, weights: str, names: Sequence[str], budget: 
     return [name for name in names if not (folder / f"{name}.json").exists()]
 
 
-def diagnose(subject: HookedVLM, names: Sequence[str], budget: Budget, folder: Path, told: Told) -> None:
+def diagnose(vlm: HookedVLM, names: Sequence[str], budget: Budget, folder: Path, told: Told) -> None:
     """Run diagnostics, and leave ``<name>.json`` (tables) and ``<name>.npz`` (pictures) of each in ``folder``.
 
     One that has left its file there is not repeated. One that the model does not allow leaves an empty table, whose
     note says why, and the others go on.
 
     Args:
-        subject: the model.
+        vlm: the model.
         names: of `registry.DIAGNOSTICS`.
         budget: how much each may look at.
         folder: where to write.
@@ -84,12 +84,12 @@ def diagnose(subject: HookedVLM, names: Sequence[str], budget: Budget, folder: P
     for name in names:
         if not (folder / f"{name}.json").exists():
             told(name, 0, 1)
-            _write(folder, name, _found(subject, name, budget, lambda done, of, name=name: told(name, done, of)))
+            _write(folder, name, _found(vlm, name, budget, lambda done, of, name=name: told(name, done, of)))
 
 
-def _found(subject: HookedVLM, name: str, budget: Budget, report: Report) -> Findings:
+def _found(vlm: HookedVLM, name: str, budget: Budget, report: Report) -> Findings:
     try:
-        return run_of(name)(subject, budget, report)
+        return run_of(name)(vlm, budget, report)
     except UserError as error:
         return Findings([Table(name, "Left out", [], (str(error),))])
 

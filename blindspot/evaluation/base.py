@@ -2,10 +2,20 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from enum import Enum
+from typing import Any, Final, Protocol
 
-PICTURE = "<image>"
-"""Stands for one picture in `Prompt.content` and `Prompt.text`."""
+
+class Picture(Enum):
+    """A part of a prompt that is a picture: the first one its question's first, and so on."""
+
+    NEXT = "<image>"
+
+
+PICTURE: Final = Picture.NEXT
+"""Its value is how a prompt is written down for people; no text is ever read for it."""
+
+Part = str | Picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,17 +23,27 @@ class Prompt:
     """What a model is asked, before its own template.
 
     Attributes:
-        content: the user's turn: texts, and `PICTURE` for each picture, in order.
+        content: the user's turn, texts and pictures in order.
         system: the system turn; None: whatever the model's template does by itself.
-        text: the whole text that the model continues, template included, with `PICTURE` marks; it then replaces
-            ``content`` and ``system``. Only models on this machine can be asked like that.
+        whole: ``content`` is all that the model continues, template included. Only models on this machine can be asked
+            like that.
         longest: most tokens of the answer.
     """
 
-    content: tuple[str, ...]
+    content: tuple[Part, ...]
     system: str | None = None
-    text: str | None = None
+    whole: bool = False
     longest: int = 2048
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures are shown: the first ones of the question."""
+        return self.content.count(PICTURE)
+
+    def __str__(self) -> str:
+        """As one text, for people and for files."""
+        texts = [part.value if isinstance(part, Picture) else part for part in self.content]
+        return "".join(texts) if self.whole else "\n".join(filter(None, (self.system, *texts)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +53,7 @@ class Asked:
     Attributes:
         id: of the question, unique in a run.
         prompt: what is asked.
-        pictures: the image files' bytes, in the order of the marks.
+        pictures: the image files' bytes, in the order in which the prompt shows them.
         picture_keys: equal keys say equal pictures, so that a model computes an image once.
         options: answers whose likelihood is wanted, by label; empty: generate an answer.
     """

@@ -1,12 +1,18 @@
-"""Intervals and tests for scores on shared, clustered questions.
+"""Intervals, tests and families of tests: of studies, ``score``, ``compare``, ``paper`` and diagnoses alike.
 
-Suffixes: ``q`` questions, ``c`` clusters (questions that share an image or a pair), ``s`` series (one per model or
-run), ``r`` bootstrap replicates. Where a number cannot be computed the answer is ``None``, never NaN.
+Suffixes: ``i`` scored items (questions, or sets that count as one), ``c`` clusters (items that share an image or a
+pair), ``t`` terms of a metric, ``k`` kinds of clusters, ``j`` columns, ``s`` seeds, ``r`` bootstrap replicates. Where a
+number cannot be computed the answer is ``None``, never NaN.
+
+Clusters with the same numbers are interchangeable: what a resample needs to know of them is how often their kind was
+drawn, which is multinomial. So all draws are made over kinds of clusters: their cost does not grow with the number of
+questions, and the order of a file cannot matter.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy  # loads scipy.stats when that is first used
@@ -15,7 +21,11 @@ CONFIDENCE = 0.95
 ALPHA = 0.05
 RESAMPLES = 2000
 PERMUTATIONS = 9999
-_BLOCK = 250
+POWER = 0.8
+CORRELATION = 0.5
+"""Assumed, where only one model is known, between two models' values of one cluster."""
+_ENTRIES = 4_000_000
+"""Most numbers in one block of draws."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +35,15 @@ class Interval:
     low: float | None
     high: float | None
     method: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value, its interval and its standard error; None where they cannot be computed."""
+
+    value: float | None
+    interval: Interval
+    error: float | None
 
 
 @dataclass(frozen=True)
@@ -110,6 +129,23 @@ def chance_corrected(score: float | None, chance: float | None, most: float = 1.
     return (score - chance) / (most - chance)
 
 
+def correct(rows: Sequence[dict[str, Any]], family: Callable[[dict[str, Any]], Hashable | None]) -> None:
+    """Add ``p_holm`` and ``significant`` to rows that have ``p``.
+
+    Args:
+        rows: changed in place.
+        family: what the rows that are corrected together have in common; rows of None are not corrected.
+    """
+    families: dict[Hashable, list[dict[str, Any]]] = {}
+    for row in rows:
+        row["p_holm"], row["significant"] = None, False
+        if (own := family(row)) is not None:
+            families.setdefault(own, []).append(row)
+    for each in families.values():
+        for row, p_holm in zip(each, holm([row["p"] for row in each]), strict=True):
+            row["p_holm"], row["significant"] = p_holm, p_holm is not None and p_holm < ALPHA
+
+
 def run_noise(configurations: Sequence[Sequence[float]]) -> Noise:
     """Pooled variance of scores between runs, from one sequence of run scores per configuration."""
     repeated = [np.asarray(runs, dtype=float) for runs in configurations if len(runs) > 1]
@@ -120,134 +156,202 @@ def run_noise(configurations: Sequence[Sequence[float]]) -> Noise:
     return Noise(variance, df, sum(len(runs) for runs in repeated))
 
 
+def resampled_sums(table_cj: np.ndarray) -> np.ndarray:
+    """Column sums of ``RESAMPLES`` tables, each of as many rows drawn with replacement, shape ``(RESAMPLES, j)``."""
+    rows_kj, count_k = np.unique(table_cj, axis=0, return_counts=True)
+    rng = np.random.default_rng([0, 0])
+    share_k = count_k / count_k.sum()
+    blocks = [rng.multinomial(len(table_cj), share_k, size=size) @ rows_kj for size in _blocks(RESAMPLES, len(count_k))]
+    return np.concatenate(blocks)
+
+
+def sign_flip_p(difference_c: np.ndarray) -> float | None:
+    """Two-sided p value of the sum of differences when the two sides are swapped at random in whole clusters.
+
+    Monte Carlo with ``PERMUTATIONS`` draws, the observed one counted (Phipson and Smyth 2010). None for fewer than two
+    clusters.
+    """
+    if len(difference_c) < 2:
+        return None
+    digits_c = np.round(np.abs(difference_c), 15)
+    size_k, count_k = np.unique(digits_c[digits_c > 0], return_counts=True)
+    if len(size_k) == 0:
+        return 1.0
+    observed = abs(float(difference_c.sum())) - 1e-9 * float(size_k @ count_k)
+    rng = np.random.default_rng([0, 1])
+    extreme = 0
+    for size in _blocks(PERMUTATIONS, len(count_k)):
+        kept_rk = rng.binomial(count_k, 0.5, size=(size, len(count_k)))
+        extreme += int((np.abs((2 * kept_rk - count_k) @ size_k) >= observed).sum())
+    return (extreme + 1) / (PERMUTATIONS + 1)
+
+
+def _blocks(total: int, width: int) -> Iterator[int]:
+    """Sizes of blocks that together have ``total`` rows of ``width`` numbers."""
+    size = max(1, min(total, _ENTRIES // max(width, 1)))
+    yield from (min(size, total - start) for start in range(0, total, size))
+
+
+@dataclass(frozen=True)
 class Sample:
-    """A fixed sample of clustered questions, resampled by cluster and in the same way for every series.
+    """Scored items of one model, or a weighted sum of models, as sums by cluster and term.
 
-    What is estimated is the mean, or a weighted sum of the means of several terms that each have questions of their
-    own (a benchmark's total over its parts). Equal samples give equal numbers.
+    What is estimated is the mean, or a weighted sum of the means of several terms that each have items of their own (a
+    benchmark's total over its parts).
 
-    Args:
-        labels_q: the cluster that each question belongs to.
-        term_q: the term that each question counts in; by default there is one.
-        weights: of the terms' means.
+    Attributes:
+        sums_ct: of the items' values.
+        counts_ct: of items.
+        weights_t: of the terms' means.
+        missing: terms without any item.
     """
 
-    def __init__(
-        self, labels_q: Sequence[str], term_q: np.ndarray | None = None, weights: Sequence[float] = (1.0,)
-    ) -> None:
-        self.n = len(labels_q)
-        numbers: dict[str, int] = {}
-        self._cluster_q = np.array([numbers.setdefault(label, len(numbers)) for label in labels_q], dtype=np.int64)
-        self.num_clusters = len(numbers)
-        self._terms = [(1.0, np.arange(self.n))]
-        if len(weights) > 1 and term_q is not None:
-            own = [(weight, np.flatnonzero(term_q == number)) for number, weight in enumerate(weights)]
-            self._terms = [(weight, places) for weight, places in own if len(places)]
-        self._sizes_tc = [np.bincount(self._cluster_q[q], minlength=self.num_clusters) for _, q in self._terms]
+    sums_ct: np.ndarray
+    counts_ct: np.ndarray
+    weights_t: np.ndarray
+    missing: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        values_i: np.ndarray,
+        cluster_i: np.ndarray | None = None,
+        term_i: np.ndarray | int = 0,
+        weights: Sequence[float] = (1.0,),
+    ) -> "Sample":
+        """The sums of single values.
+
+        Args:
+            values_i: between 0 and 1.
+            cluster_i: what names the cluster of each item; by default each is one by itself.
+            term_i: the term that each item counts in.
+            weights: of the terms' means. Where terms lack items, those of the others grow to the same total.
+        """
+        labels_i = np.arange(len(values_i)) if cluster_i is None else cluster_i
+        names_c, code_i = np.unique(labels_i, return_inverse=True)
+        shape = len(names_c), len(weights)
+        place_i = code_i * len(weights) + term_i
+        counts_ct = np.bincount(place_i, minlength=shape[0] * shape[1]).reshape(shape)
+        sums_ct = np.bincount(place_i, weights=values_i, minlength=shape[0] * shape[1]).reshape(shape)
+        has_t = counts_ct.any(axis=0)
+        weights_t = np.array(weights)[has_t]
+        weights_t = weights_t * (sum(weights) / weights_t.sum() if len(weights_t) else 1.0)
+        return cls(np.round(sums_ct[:, has_t], 12), counts_ct[:, has_t], weights_t, int((~has_t).sum()))
+
+    @classmethod
+    def combined(cls, samples: Sequence["Sample"], weights: Sequence[float]) -> "Sample":
+        """A weighted sum of values of the same items, item by item: a mean over runs, a difference, a contrast."""
+        sums_ct = sum(weight * each.sums_ct for weight, each in zip(weights, samples, strict=True))
+        return replace(samples[0], sums_ct=np.round(sums_ct, 12))
 
     @cached_property
-    def single(self) -> bool:
-        """Whether every cluster holds one question, and all count alike."""
-        return self.n == self.num_clusters and len(self._terms) == 1
+    def clusters(self) -> int:
+        """How many there are."""
+        return len(self.counts_ct)
 
-    def mean(self, scores_q: np.ndarray) -> float:
-        """What is estimated, of one series."""
-        if len(self._terms) == 1:
-            return float(scores_q.mean())
-        return float(sum(weight * scores_q[places].mean() for weight, places in self._terms))
+    @cached_property
+    def items(self) -> int:
+        """Items of all terms together."""
+        return int(self.counts_ct.sum())
 
-    def sums(self, scores_qs: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Sums of some questions' scores by cluster, shape ``(clusters, series)``."""
-        sums_cs = np.zeros((self.num_clusters, scores_qs.shape[1]))
-        np.add.at(sums_cs, self._cluster_q[places], scores_qs[places])
-        return sums_cs
+    @cached_property
+    def most(self) -> float:
+        """The value when everything is right."""
+        return float(self.weights_t.sum())
 
-    def replicates(self, scores_qs: np.ndarray) -> np.ndarray:
-        """Estimates under cluster bootstrap, shape ``(RESAMPLES, series)``; all series share the same draws. A draw
-        that misses a term leaves it out."""
-        sums_tcs = [self.sums(scores_qs, places) for _, places in self._terms]
-        weights = [weight for weight, _ in self._terms]
-        blocks = []
-        for counts_rc in self._draws():
-            if len(weights) == 1:
-                blocks.append(counts_rc @ sums_tcs[0] / (counts_rc @ self._sizes_tc[0])[:, None])
-                continue
-            drawn_rt = np.stack([counts_rc @ size_c for size_c in self._sizes_tc], axis=1)
-            means_trs = [
-                counts_rc @ sums / np.maximum(size_r, 1)[:, None]
-                for sums, size_r in zip(sums_tcs, drawn_rt.T, strict=True)
-            ]
-            share_rt = np.where(drawn_rt > 0, weights, 0.0)
-            share_rt *= sum(weights) / np.maximum(share_rt.sum(axis=1, keepdims=True), 1e-12)
-            blocks.append(np.einsum("rt,trs->rs", share_rt, np.stack(means_trs)))
-        return np.concatenate(blocks)
+    @cached_property
+    def proportion(self) -> bool:
+        """Whether the value is a share of independent items: one term, one item a cluster, values 0 or 1."""
+        return len(self.weights_t) == 1 and self.items == self.clusters and is_binary(self.sums_ct)
 
-    def interval(self, scores_q: np.ndarray, replicates_r: np.ndarray) -> Interval:
-        """Interval of the mean score.
+    @cached_property
+    def value(self) -> float | None:
+        """What is estimated."""
+        return float(self._values(self.sums_ct.sum(axis=0), self.counts_ct.sum(axis=0))) if self.clusters else None
 
-        Wilson when each cluster is one question with a 0/1 score. Otherwise the percentile interval of the
-        replicates; where all clusters score the same, resampling shows no spread and Wilson on the number of clusters
-        is given instead.
+    def estimate(self) -> Estimate:
+        """Value, interval and standard error.
+
+        Wilson's interval for a proportion of independent items; otherwise percentiles of a bootstrap over clusters, all
+        terms from the same draws, those left out that miss a term. Where all clusters are alike, resampling shows no
+        spread, and Wilson on the number of clusters is given instead.
         """
-        if self.n == 0:
-            return Interval(None, None, "none")
-        if self.single and is_binary(scores_q):
-            return wilson(float(scores_q.sum()), self.n)
-        if np.ptp(replicates_r) < 1e-12:
-            return wilson(self.mean(scores_q) * self.num_clusters, self.num_clusters)
-        low, high = np.quantile(replicates_r, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-        return Interval(float(low), float(high), "bootstrap")
+        if self.value is None:
+            return Estimate(None, Interval(None, None, "none"), None)
+        share = self.value / self.most
+        replicates_r = np.array([]) if self.proportion else self._replicates(self.sums_ct)
+        if len(replicates_r) < 2 or np.ptp(replicates_r) < 1e-12 * self.most:
+            found = wilson(share * self.clusters, self.clusters)
+            low, high = (None if end is None else end * self.most for end in (found.low, found.high))
+            error = self.most * float(np.sqrt(share * (1 - share) / self.clusters)) if self.proportion else 0.0
+            return Estimate(self.value, Interval(low, high, found.method), error)
+        low, high = np.quantile(replicates_r, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()
+        interval = Interval(min(low, self.value), max(high, self.value), "bootstrap")
+        return Estimate(self.value, interval, float(replicates_r.std(ddof=1)))
 
-    def error(self, differences_q: np.ndarray, replicates_r: np.ndarray) -> float | None:
+    def difference_error(self) -> float | None:
         """Standard error of a mean difference: standard deviation of its replicates.
 
-        Where all clusters differ by the same amount, one cluster of +1 and one of -1 are added, the adjustment of
-        Bonett and Price (2012) for paired proportions.
+        Where resampling shows no spread, one cluster of +1 and one of -1 are added, the adjustment of Bonett and Price
+        (2012) for paired proportions.
         """
-        if self.num_clusters < 2:
+        if self.clusters < 2:
             return None
-        deviation = float(replicates_r.std(ddof=1))
-        if deviation > 1e-12:
+        replicates_r = self._replicates(self._direction * self.sums_ct)
+        deviation = float(replicates_r.std(ddof=1)) if len(replicates_r) > 1 else 0.0
+        if deviation > 1e-12 * self.most:
             return deviation
-        n = self.num_clusters + 2
-        mean = self.mean(differences_q) * self.num_clusters / n
-        square = (self.mean(differences_q**2) * self.num_clusters + 2) / n
-        return float(np.sqrt((square - mean**2) / n))
+        each_c, n = self._share_c * self.clusters, self.clusters + 2
+        mean, square = float(each_c.sum()) / n, (float((each_c**2).sum()) + 2) / n
+        return self.most * float(np.sqrt((square - mean**2) / n))
 
-    def sign_flip_p(self, differences_qs: np.ndarray) -> list[float | None]:
-        """Two-sided p values of a paired permutation test that swaps the two arms within whole clusters.
+    def sign_flip_p(self) -> float | None:
+        """As `sign_flip_p`, of values that are differences."""
+        return sign_flip_p(self._share_c)
 
-        Monte Carlo with ``PERMUTATIONS`` draws, the observed one counted (Phipson and Smyth 2010).
-        """
-        if self.num_clusters < 2:
-            return [None] * differences_qs.shape[1]
-        if len(self._terms) == 1:
-            sums_cs = self.sums(differences_qs, self._terms[0][1])
-        else:
-            shares = [self.sums(differences_qs * (w / len(places)), places) for w, places in self._terms]
-            sums_cs = self.n * np.sum(shares, axis=0)  # of the size of the questions' own differences
-        observed_s = np.abs(sums_cs.sum(axis=0)) - 1e-9
-        rng = np.random.default_rng([0, 1])
-        extreme_s = np.zeros(sums_cs.shape[1])
-        for start in range(0, PERMUTATIONS, _BLOCK):
-            size = (min(_BLOCK, PERMUTATIONS - start), self.num_clusters)
-            signs_rc = rng.integers(0, 2, size=size, dtype=np.int8) * 2.0 - 1.0
-            extreme_s += (np.abs(signs_rc @ sums_cs) >= observed_s).sum(axis=0)
-        return ((extreme_s + 1) / (PERMUTATIONS + 1)).tolist()
+    @cached_property
+    def _share_c(self) -> np.ndarray:
+        """What each cluster adds to the value, as a share of the most that there is."""
+        return (self.sums_ct / self.counts_ct.sum(axis=0)) @ self.weights_t / self.most
 
-    def _draws(self) -> Iterator[np.ndarray]:
-        rng = np.random.default_rng([0, 0])
-        for start in range(0, RESAMPLES, _BLOCK):
-            rows = min(_BLOCK, RESAMPLES - start)
-            drawn_rc = rng.integers(0, self.num_clusters, size=(rows, self.num_clusters))
-            drawn_rc += np.arange(rows)[:, None] * self.num_clusters
-            counts = np.bincount(drawn_rc.ravel(), minlength=rows * self.num_clusters)
-            yield counts.reshape(rows, self.num_clusters).astype(float)
+    @property
+    def _direction(self) -> float:
+        """1 or -1, the opposite for the opposite values, so that turning a pair round draws the same resamples."""
+        skew_c = np.sort(self._share_c) - np.sort(-self._share_c)
+        return float(np.sign(skew_c[np.flatnonzero(skew_c)[:1]]).sum()) or 1.0
+
+    def _values(self, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """The estimate from sums and counts whose last axis is ``t``; NaN where a term has no item."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (sums / counts) @ self.weights_t
+
+    def _replicates(self, sums_ct: np.ndarray) -> np.ndarray:
+        drawn_rj = resampled_sums(np.concatenate([sums_ct, self.counts_ct], axis=1))
+        values_r = self._values(*np.split(drawn_rj, 2, axis=1))
+        return values_r[np.isfinite(values_r)]
 
 
 def is_binary(scores_q: np.ndarray) -> bool:
     """Whether every score is 0 or 1."""
     return bool(np.isin(scores_q, (0.0, 1.0)).all())
+
+
+def paired(a: Sample, b: Sample, noise: Noise = UNKNOWN, runs: tuple[int, int] = (1, 1)) -> Difference:
+    """``a`` minus ``b`` on the same items, as `difference` tests it.
+
+    Against the sample of questions alone: exact McNemar for shares of independent items, otherwise a permutation of the
+    two within whole clusters; the standard error is a paired cluster bootstrap's.
+    """
+    change = Sample.combined([a, b], [1.0, -1.0])
+    exact = a.proportion and b.proportion
+    p = mcnemar_exact(a.sums_ct, b.sums_ct) if exact else change.sign_flip_p()
+    return difference(change.value, change.difference_error(), change.clusters, p, noise, runs, change.most)
+
+
+def resolves(error: float | None, most: float = 1.0) -> float | None:
+    """The smallest true difference that is found with ``POWER`` at ``ALPHA``, from its standard error."""
+    spreads = scipy.stats.norm.ppf(1 - ALPHA / 2) + scipy.stats.norm.ppf(POWER)
+    return None if error is None else min(float(spreads) * error, most)
 
 
 def difference(
@@ -257,6 +361,7 @@ def difference(
     p_questions: float | None,
     noise: Noise = UNKNOWN,
     runs: tuple[int, int] = (1, 1),
+    most: float = 1.0,
 ) -> Difference:
     """Test a difference of two arms' mean scores against question sampling and training noise together.
 
@@ -268,11 +373,12 @@ def difference(
 
     Args:
         value: the difference of means over all runs.
-        error_questions: from ``Sample.error``.
+        error_questions: from `Sample.difference_error`.
         num_clusters: clusters of questions in the sample.
         p_questions: McNemar's or the permutation test's p value.
         noise: run-to-run noise of this score.
         runs: number of runs averaged in each arm.
+        most: the largest difference that there can be.
     """
     if value is None or error_questions is None or num_clusters < 2:
         return Difference(value, None, None, None, None, None, None, p_questions, False)
@@ -284,7 +390,7 @@ def difference(
     error = float(np.sqrt(squared))
     half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, df)) * error
     p = p_questions if noise.variance is None else float(2 * scipy.stats.t.sf(abs(value) / error, df))
-    low, high = max(value - half, -1.0), min(value + half, 1.0)
+    low, high = max(value - half, -most), min(value + half, most)
     return Difference(value, low, high, error, error_questions, df, p, p_questions, noise.variance is not None)
 
 
@@ -295,3 +401,47 @@ def noise_band(noise: Noise, runs: tuple[int, int]) -> float | None:
     return float(
         scipy.stats.t.ppf((1 + CONFIDENCE) / 2, noise.df) * np.sqrt(noise.variance * (1 / runs[0] + 1 / runs[1]))
     )
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A weighted sum of means with its test.
+
+    Attributes:
+        value: the sum, averaged over seeds.
+        low, high: interval of confidence ``CONFIDENCE``; None where noise is unknown.
+        p: two-sided p value of the sum being zero; None where noise is unknown.
+        df: degrees of freedom.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    p: float | None
+    df: int | None
+
+
+def contrast(values_s: Sequence[float], error_questions: float | None, bound: float) -> Contrast:
+    """Test a weighted sum of arms' scores that was taken at each seed apart.
+
+    error^2 = error_questions^2 + variance of the sum between seeds / seeds; a two-sided t test with seeds - 1 degrees
+    of freedom. Taken seed by seed, the sum is free of what a seed does to arms alike, whatever these share: a language
+    model, an encoder, or all of their weights. It borrows no noise from other arms, which may have more or less of it.
+
+    All of the error is given the degrees of freedom of its part from seeds. Those of Welch (1947) and Satterthwaite
+    (1946) would make intervals narrower where questions matter as well, and too narrow: of two or three seeds they hold
+    the truth in 87 to 93 of 100 cases where seeds move the sum two to four times as much as questions do.
+
+    Args:
+        values_s: the sum at every seed.
+        error_questions: standard error of its mean from the sample of questions; None if unknown.
+        bound: the largest value that the sum can have.
+    """
+    value, seeds = float(np.mean(values_s)), len(values_s)
+    if error_questions is None or seeds < 2:
+        return Contrast(value, None, None, None, None)
+    df = seeds - 1
+    error = float(np.sqrt(error_questions**2 + np.var(values_s, ddof=1) / seeds))
+    half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, df)) * error
+    p = float(2 * scipy.stats.t.sf(abs(value) / error, df)) if error else float(value == 0)
+    return Contrast(value, max(value - half, -bound), min(value + half, bound), p, df)

@@ -96,6 +96,11 @@ def ask(model: Any, processor: Any, image: Image.Image, question: str, longest: 
     return processor.decode(answer, skip_special_tokens=True).strip()
 
 
+def knows_words_only(processor: Any) -> bool:
+    """Whether a model's tokenizer knows a closed set of words, as those of the miniature do."""
+    return isinstance(getattr(getattr(processor.tokenizer, "backend_tokenizer", None), "model", None), WordLevel)
+
+
 def in_known_words(processor: Any, question: str) -> str:
     """The question as a model is asked it: where its tokenizer knows a closed set of words, in small letters.
 
@@ -103,7 +108,7 @@ def in_known_words(processor: Any, question: str) -> str:
         UserError: if it knows such a set and the question has others.
     """
     tokenizer = processor.tokenizer
-    if not isinstance(getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None), WordLevel):
+    if not knows_words_only(processor):
         return question
     question = question.lower().rstrip(" ?.!")
     known = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)

@@ -8,16 +8,13 @@ from typing import Any
 import numpy as np
 
 from blindspot.evaluation.statistics import (
-    ALPHA,
     Difference,
     Noise,
     Sample,
     chance_corrected,
-    difference,
-    holm,
-    is_binary,
-    mcnemar_exact,
+    correct,
     noise_band,
+    paired,
     run_noise,
 )
 from blindspot.reporting.answers import Answers, RunKey
@@ -38,15 +35,13 @@ class Analysis:
 
 @dataclass(frozen=True)
 class _Cell:
-    """One column in one split: ``u`` are units, questions or (for pair accuracy) whole pairs."""
+    """One column in one split: what every run scored, and what the runs of an arm after a stage did on average."""
 
     column: Column
     split: str
     places_q: np.ndarray
-    sample: Sample
-    scores: dict[RunKey, np.ndarray]
-    replicates: dict[RunKey | tuple[str, str], np.ndarray]
-    pooled: dict[tuple[str, str], np.ndarray]
+    runs: dict[RunKey, Sample]
+    pooled: dict[tuple[str, str], Sample]
 
 
 def analyse(plan: Plan, answers: Answers) -> Analysis:
@@ -65,7 +60,7 @@ def analyse(plan: Plan, answers: Answers) -> Analysis:
                 if split == "iid":
                     analysis.noise.extend(_noise_row(plan, column, stage, noise[stage]) for stage in noise)
                 analysis.differences.extend(_difference_rows(plan, answers, cell, noise))
-    _correct(analysis.differences)
+    correct(analysis.differences, _family)
     return analysis
 
 
@@ -94,15 +89,12 @@ def _parts(answers: Answers, column: Column) -> Iterator[tuple[str, np.ndarray]]
 
 def _cell(answers: Answers, column: Column, split: str, places_q: np.ndarray) -> _Cell:
     units = units_of(answers, column, places_q)
-    sample = units.sample
-    scores = {key: units.values(scores_q, answers.partial[key]) for key, scores_q in answers.scores.items()}
-    members: dict[tuple[str, str], list[RunKey]] = defaultdict(list)
-    for key in scores:
-        members[key.arm, key.stage].append(key)
-    pooled = {arm_stage: np.mean([scores[key] for key in keys], axis=0) for arm_stage, keys in members.items()}
-    series: dict[RunKey | tuple[str, str], np.ndarray] = {**scores, **pooled}
-    replicates_rs = sample.replicates(np.stack(list(series.values()), axis=1))
-    return _Cell(column, split, places_q, sample, scores, dict(zip(series, replicates_rs.T, strict=True)), pooled)
+    runs = {key: units.sample(scores_q, answers.partial[key]) for key, scores_q in answers.scores.items()}
+    members: dict[tuple[str, str], list[Sample]] = defaultdict(list)
+    for key, sample in runs.items():
+        members[key.arm, key.stage].append(sample)
+    pooled = {own: Sample.combined(each, [1 / len(each)] * len(each)) for own, each in members.items()}
+    return _Cell(column, split, places_q, runs, pooled)
 
 
 def _score_rows(plan: Plan, answers: Answers, cell: _Cell) -> Iterator[Row]:
@@ -111,39 +103,36 @@ def _score_rows(plan: Plan, answers: Answers, cell: _Cell) -> Iterator[Row]:
             runs = answers.runs(arm.id, stage)
             if not runs:
                 continue
-            yield _score_row(answers, cell, runs, cell.pooled[arm.id, stage], cell.replicates[arm.id, stage], None)
+            yield _score_row(answers, cell, runs, cell.pooled[arm.id, stage], None)
             for key in runs:
-                yield _score_row(answers, cell, [key], cell.scores[key], cell.replicates[key], key.seed)
+                yield _score_row(answers, cell, [key], cell.runs[key], key.seed)
 
 
-def _score_row(
-    answers: Answers, cell: _Cell, runs: list[RunKey], scores_u: np.ndarray, replicates_r: np.ndarray, seed: int | None
-) -> Row:
-    score = cell.sample.mean(scores_u)
-    interval = cell.sample.interval(scores_u, replicates_r)
+def _score_row(answers: Answers, cell: _Cell, runs: list[RunKey], sample: Sample, seed: int | None) -> Row:
+    found = sample.estimate()
     return {
         "arm": runs[0].arm,
         "column": cell.column.id,
         "stage": runs[0].stage,
         "split": cell.split,
         "seed": seed,
-        "n": cell.sample.n,
-        "clusters": cell.sample.num_clusters,
-        "score": score,
-        "low": interval.low,
-        "high": interval.high,
-        "interval": interval.method,
+        "n": sample.items,
+        "clusters": sample.clusters,
+        "score": found.value,
+        "low": found.interval.low,
+        "high": found.interval.high,
+        "interval": found.interval.method,
         "parse_failures": float(np.mean([~answers.parsed[key][cell.places_q] for key in runs])),
         "chance": cell.column.chance,
-        "chance_corrected": chance_corrected(score, cell.column.chance),
+        "chance_corrected": chance_corrected(found.value, cell.column.chance),
     }
 
 
 def _noise(plan: Plan, answers: Answers, cell: _Cell, stage: str) -> Noise:
     configurations: dict[str, list[float]] = defaultdict(list)
     for arm in plan.arms:
-        scores = [cell.sample.mean(cell.scores[key]) for key in answers.runs(arm.id, stage)]
-        configurations[arm.replicate_of or arm.id].extend(scores)
+        scores = (cell.runs[key].value for key in answers.runs(arm.id, stage))
+        configurations[arm.replicate_of or arm.id].extend(score for score in scores if score is not None)
     return run_noise(list(configurations.values()))
 
 
@@ -161,48 +150,23 @@ def _noise_row(plan: Plan, column: Column, stage: str, noise: Noise) -> Row:
 
 
 def _difference_rows(plan: Plan, answers: Answers, cell: _Cell, noise: dict[str, Noise]) -> Iterator[Row]:
-    compared = [
-        (pair, stage, answers.runs(pair.a, stage), answers.runs(pair.b, stage))
-        for stage in noise
-        for pair in plan.pairs
-    ]
-    compared = [entry for entry in compared if entry[2] and entry[3]]
-    if not compared:
-        return
-    series: list[np.ndarray] = []
-    for pair, stage, runs_a, runs_b in compared:
-        series.append(cell.pooled[pair.a, stage] - cell.pooled[pair.b, stage])
-        series += [cell.scores[a] - cell.scores[b] for a, b in zip(runs_a, runs_b, strict=False)]
-    flips = iter(cell.sample.sign_flip_p(np.stack(series, axis=1)))
-    for pair, stage, runs_a, runs_b in compared:
-        p_pooled = next(flips)
-        seeds = [_seed_row(cell, a, b, next(flips)) for a, b in zip(runs_a, runs_b, strict=False)]
-        if len(runs_a) == len(runs_b) == 1:
-            p_pooled = seeds[0]["p_questions"]
-        pooled_u = cell.pooled[pair.a, stage] - cell.pooled[pair.b, stage]
-        test = difference(
-            cell.sample.mean(pooled_u),
-            cell.sample.error(pooled_u, cell.replicates[pair.a, stage] - cell.replicates[pair.b, stage]),
-            cell.sample.num_clusters,
-            p_pooled,
-            noise[stage],
-            (len(runs_a), len(runs_b)),
-        )
-        yield _difference_row(cell, pair, stage, test, seeds)
+    for stage in noise:
+        for pair in plan.pairs:
+            runs_a, runs_b = answers.runs(pair.a, stage), answers.runs(pair.b, stage)
+            if runs_a and runs_b:
+                sides = cell.pooled[pair.a, stage], cell.pooled[pair.b, stage]
+                test = paired(*sides, noise[stage], (len(runs_a), len(runs_b)))
+                seeds = [_seed_row(cell, a, b) for a, b in zip(runs_a, runs_b, strict=False)]
+                yield _difference_row(cell, pair, stage, sides[0], test, seeds)
 
 
-def _seed_row(cell: _Cell, a: RunKey, b: RunKey, p_flips: float | None) -> Row:
-    scores_a, scores_b = cell.scores[a], cell.scores[b]
-    exact = cell.sample.single and is_binary(scores_a) and is_binary(scores_b)
-    p_questions = mcnemar_exact(scores_a, scores_b) if exact else p_flips
-    value = cell.sample.mean(scores_a - scores_b)
-    error = cell.sample.error(scores_a - scores_b, cell.replicates[a] - cell.replicates[b])
-    test = difference(value, error, cell.sample.num_clusters, p_questions)
-    row = {"seed_a": a.seed, "seed_b": b.seed, "difference": value, "low": test.low, "high": test.high}
-    return row | {"p_questions": p_questions}
+def _seed_row(cell: _Cell, a: RunKey, b: RunKey) -> Row:
+    test = paired(cell.runs[a], cell.runs[b])
+    row = {"seed_a": a.seed, "seed_b": b.seed, "difference": test.value, "low": test.low, "high": test.high}
+    return row | {"p_questions": test.p_questions}
 
 
-def _difference_row(cell: _Cell, pair: Pair, stage: str, test: Difference, seeds: list[Row]) -> Row:
+def _difference_row(cell: _Cell, pair: Pair, stage: str, sample: Sample, test: Difference, seeds: list[Row]) -> Row:
     return {
         "a": pair.a,
         "b": pair.b,
@@ -211,8 +175,8 @@ def _difference_row(cell: _Cell, pair: Pair, stage: str, test: Difference, seeds
         "column": cell.column.id,
         "stage": stage,
         "split": cell.split,
-        "n": cell.sample.n,
-        "clusters": cell.sample.num_clusters,
+        "n": sample.items,
+        "clusters": sample.clusters,
         "difference": test.value,
         "low": test.low,
         "high": test.high,
@@ -226,12 +190,5 @@ def _difference_row(cell: _Cell, pair: Pair, stage: str, test: Difference, seeds
     }
 
 
-def _correct(rows: list[Row]) -> None:
-    families: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
-    for row in rows:
-        row["p_holm"], row["significant"] = None, False
-        if row["kind"] != "replicate":
-            families[row["stage"], row["kind"], row["split"]].append(row)
-    for family in families.values():
-        for row, p_holm in zip(family, holm([row["p"] for row in family]), strict=True):
-            row["p_holm"], row["significant"] = p_holm, p_holm is not None and p_holm < ALPHA
+def _family(row: Row) -> tuple[str, str, str] | None:
+    return None if row["kind"] == "replicate" else (row["stage"], row["kind"], row["split"])

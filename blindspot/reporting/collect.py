@@ -14,7 +14,7 @@ from blindspot.reporting.hypotheses import verdicts
 from blindspot.reporting.plan import Plan, load_plan
 from blindspot.text import rounded
 
-VERSION = 4
+VERSION = 5
 
 
 def collect(run: Path) -> dict[str, Any]:

@@ -4,8 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from blindspot.evaluation.contrasts import Contrast, contrast
-from blindspot.evaluation.statistics import ALPHA, holm
+from blindspot.evaluation.statistics import Contrast, Sample, contrast, correct
 from blindspot.reporting.answers import Answers
 from blindspot.reporting.plan import Hypothesis, Plan
 from blindspot.reporting.units import units_of
@@ -23,9 +22,9 @@ def verdicts(plan: Plan, answers: Answers) -> list[Row]:
     stage = plan.stages()[-1] if plan.stages() else ""
     tested = [(claim, _test(plan, answers, claim, stage)) for claim in plan.hypotheses]
     rows = [_row(claim, test) for claim, test in tested if test is not None]
-    for row, p_holm in zip(rows, holm([row["p"] for row in rows]), strict=True):
-        row["p_holm"] = p_holm
-        row["verdict"] = _verdict(row)
+    correct(rows, lambda row: "claims")
+    for row in rows:
+        row["verdict"] = _verdict(row, row.pop("significant"))
     return rows
 
 
@@ -37,17 +36,14 @@ def _test(plan: Plan, answers: Answers, claim: Hypothesis, stage: str) -> Contra
     if not seeds or not len(places_q):
         return None
     units = units_of(answers, column, places_q)
-
-    def at(seed: int) -> np.ndarray:
-        keys = {arm: runs[arm][seed] for arm in claim.contrast}
-        scores = {arm: units.values(answers.scores[key], answers.partial[key]) for arm, key in keys.items()}
-        return np.sum([weight * scores[arm] for arm, weight in claim.contrast.items()], axis=0)
-
-    effects_us = np.stack([at(seed) for seed in seeds], axis=1)
-    effect_u, sample = effects_us.mean(axis=1), units.sample
-    error = sample.error(effect_u, sample.replicates(effect_u[:, None])[:, 0])
-    effects_s = [sample.mean(one_u) for one_u in effects_us.T]
-    return contrast(effects_s, error, sum(max(weight, 0) for weight in claim.contrast.values()))
+    effects_s: list[Sample] = []
+    for seed in seeds:
+        keys = [runs[arm][seed] for arm in claim.contrast]
+        samples = [units.sample(answers.scores[key], answers.partial[key]) for key in keys]
+        effects_s.append(Sample.combined(samples, list(claim.contrast.values())))
+    error = Sample.combined(effects_s, [1 / len(seeds)] * len(seeds)).difference_error()
+    values_s = [effect.value or 0.0 for effect in effects_s]
+    return contrast(values_s, error, sum(max(weight, 0) for weight in claim.contrast.values()))
 
 
 def _row(claim: Hypothesis, test: Contrast) -> Row:
@@ -61,10 +57,10 @@ def _row(claim: Hypothesis, test: Contrast) -> Row:
     }
 
 
-def _verdict(row: Row) -> str:
+def _verdict(row: Row, significant: bool) -> str:
     if row["p_holm"] is None:
         return "not tested"
-    if row["p_holm"] >= ALPHA:
+    if not significant:
         return "undecided"
     if row["predicts"] == "zero":
         return "refuted"

@@ -14,25 +14,30 @@ class Units:
     """The units of a column, term by term.
 
     Attributes:
-        sample: their clusters (units that share an image or a pair) and the terms that they count in.
+        clusters_u: units that share an image or a pair.
+        term_u: the terms that they count in.
+        weights: of the terms.
         place_m: the questions, at their places among the answers; one for each unit that it is a member of.
         unit_m: the units that they are members of.
         whole_u: whether a unit is a set, right only if all of its questions are.
         partial_m: whether what counts is the partial score.
     """
 
-    sample: Sample
+    clusters_u: np.ndarray
+    term_u: np.ndarray
+    weights: list[float]
     place_m: np.ndarray
     unit_m: np.ndarray
     whole_u: np.ndarray
     partial_m: np.ndarray
 
-    def values(self, scores_q: np.ndarray, partial_q: np.ndarray) -> np.ndarray:
-        """The score of every unit: its lowest question's, of a set 1 or 0."""
+    def sample(self, scores_q: np.ndarray, partial_q: np.ndarray) -> Sample:
+        """The scores of the units: each its lowest question's, of a set 1 or 0."""
         values_u = np.ones(len(self.whole_u))
         values_m = np.where(self.partial_m, partial_q[self.place_m], scores_q[self.place_m])
         np.minimum.at(values_u, self.unit_m, values_m)
-        return np.where(self.whole_u, np.floor(values_u), values_u)
+        values_u = np.where(self.whole_u, np.floor(values_u), values_u)
+        return Sample.of(values_u, self.clusters_u, self.term_u, self.weights)
 
 
 def units_of(answers: Answers, column: Column, places_q: np.ndarray) -> Units:
@@ -56,5 +61,5 @@ def units_of(answers: Answers, column: Column, places_q: np.ndarray) -> Units:
     place_m, unit_m, partial_m = (np.array(values) for values in zip(*members, strict=True))
     sets = np.array([term.unit == "set" for term in column.terms])
     term_u = np.array(terms)
-    sample = Sample(clusters, term_u, [term.weight for term in column.terms])
-    return Units(sample, place_m, unit_m, sets[term_u], partial_m)
+    weights = [term.weight for term in column.terms]
+    return Units(np.array(clusters), term_u, weights, place_m, unit_m, sets[term_u], partial_m)

@@ -8,7 +8,7 @@ from math import ceil
 from typing import Any
 
 from blindspot.connectors import ConnectorSpec, output_grid, output_tokens
-from blindspot.errors import UserError
+from blindspot.errors import UserError, did_you_mean
 from blindspot.studies.axes import (
     CONNECTORS,
     ENCODER_POSITIONS,
@@ -18,7 +18,6 @@ from blindspot.studies.axes import (
     WITH_CLS,
     WITHOUT_GRID,
 )
-from blindspot.studies.nearest import suggest
 from blindspot.studies.schema import AXES, Axes, LlavaStage, Study
 from blindspot.studies.sizes import EncoderSize, LanguageSize, encoder_size, language_size
 
@@ -149,7 +148,7 @@ def expand_arms(study: Study) -> list[Arm]:
         for other in (*arm.against, *filter(None, [arm.point.connector_from])):
             if other not in names or other == arm.id:
                 rest = [name for name in names if name != arm.id]
-                raise UserError(f'"{arm.id}": "{other}": not another arm of this study; {suggest(other, rest)}')
+                raise UserError(f'"{arm.id}": "{other}": not another arm of this study; {did_you_mean(other, rest)}')
         if arm.point.connector_from:
             _check_source(arm, found[names.index(arm.point.connector_from)])
     return [*found, *_replicate(study, found)]
@@ -163,7 +162,7 @@ def find_arm(study: Study, name: str) -> Arm:
     """
     arms = {arm.id: arm for arm in expand_arms(study)}
     if name not in arms:
-        raise UserError(f'{study.name} has no arm "{name}"; {suggest(name, arms)}')
+        raise UserError(f'{study.name} has no arm "{name}"; {did_you_mean(name, arms)}')
     return arms[name]
 
 
@@ -272,7 +271,7 @@ def _replicate(study: Study, arms: list[Arm]) -> list[Arm]:
         if arm.id == wanted.of:
             label = wanted.label or f"{arm.label} (replicate)"
             return [replace(arm, id=REPLICATE, label=label, replicate_of=arm.id, against=())]
-    hint = suggest(wanted.of, [arm.id for arm in arms])
+    hint = did_you_mean(wanted.of, [arm.id for arm in arms])
     raise UserError(f'replicate "{wanted.of}": not an arm of this study; {hint}')
 
 

@@ -13,8 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from blindspot.connectors import RULES, ConnectorSpec
-from blindspot.errors import UserError
-from blindspot.studies.nearest import suggest
+from blindspot.errors import UserError, did_you_mean
 
 T = TypeVar("T")
 UNSAID: Any = None
@@ -115,7 +114,7 @@ def known(name: Any, names: Collection[str]) -> Any:
     if not isinstance(name, str):
         raise refuse(f"{name}: should be one of: {', '.join(names)}")
     if name not in names:
-        raise refuse(f'"{name}": unknown; {suggest(name, names)}')
+        raise refuse(f'"{name}": unknown; {did_you_mean(name, names)}')
     return name
 
 
@@ -150,7 +149,7 @@ def _scheme(named: Mapping[str, Choice], keys: tuple[str, ...]) -> Callable[[Any
             return named[known(value, named)]
         for key in value:
             if key not in keys:
-                raise refuse(f'"{key}": unknown key; {suggest(str(key), keys)}')
+                raise refuse(f'"{key}": unknown key; {did_you_mean(key, keys)}')
         base = named[known(value.get("scheme"), named)]
         return _with(base, {**base.values, **value, "scheme": base.values["scheme"]}, named)
 

@@ -1,8 +1,7 @@
 """The claims of a study, checked against its arms and columns."""
 
-from blindspot.errors import UserError
+from blindspot.errors import UserError, did_you_mean
 from blindspot.studies.arms import expand_arms
-from blindspot.studies.nearest import suggest
 from blindspot.studies.schema import Study
 
 
@@ -24,8 +23,7 @@ def check(study: Study) -> None:
             raise UserError(f'hypotheses: "{hypothesis.id}" is there twice; rename one')
         for arm in hypothesis.contrast:
             if arm not in arms:
-                raise UserError(f'hypotheses: "{hypothesis.id}": no arm "{arm}"; {suggest(arm, arms)}')
+                raise UserError(f'hypotheses: "{hypothesis.id}": no arm "{arm}"; {did_you_mean(arm, arms)}')
         if hypothesis.column not in known:
-            raise UserError(
-                f'hypotheses: "{hypothesis.id}": no column "{hypothesis.column}"; {suggest(hypothesis.column, known)}'
-            )
+            hint = did_you_mean(hypothesis.column, known)
+            raise UserError(f'hypotheses: "{hypothesis.id}": no column "{hypothesis.column}"; {hint}')

@@ -8,11 +8,10 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from blindspot.errors import UserError
+from blindspot.errors import UserError, did_you_mean
 from blindspot.files import write_text
 from blindspot.studies import hypotheses
 from blindspot.studies.arms import STAGES, expand_arms
-from blindspot.studies.nearest import suggest
 from blindspot.studies.schema import Study
 from blindspot.text import clean
 
@@ -68,7 +67,7 @@ def load_study(
             f'{where}: is already resolved at scale "{study.scale}"; take the original study for "{chosen}"'
         )
     if chosen not in ("full", study.scale, *study.scales):
-        raise UserError(f'{where}: scale "{chosen}": unknown; {suggest(chosen, ["full", *study.scales])}')
+        raise UserError(f'{where}: scale "{chosen}": unknown; {did_you_mean(chosen, ["full", *study.scales])}')
     resolved = _merge(raw, {**study.scales.get(chosen, {}), "scale": chosen, "scales": None})
     del resolved["scales"]
     if seeds is not None:
@@ -116,7 +115,7 @@ def find(name: str) -> Path:
     if "/" in name or name.endswith((".yaml", ".yml")) or Path(name).is_file():
         return Path(name)
     if name not in shipped_studies():
-        hint = suggest(name, shipped_studies())
+        hint = did_you_mean(name, shipped_studies())
         raise UserError(
             f'no study "{name}"; {hint} (a study of your own: give the path of its YAML file, e.g. ./my.yaml)'
         )
@@ -148,7 +147,7 @@ def _extended(raw: dict[str, Any], where: str) -> dict[str, Any]:
     """The values of the shipped study that a file extends, with the file's own in their place."""
     name = raw.pop(EXTENDS)
     if name not in shipped_studies():
-        raise UserError(f'{where}: {EXTENDS}: "{name}": no shipped study; {suggest(str(name), shipped_studies())}')
+        raise UserError(f'{where}: {EXTENDS}: "{name}": no shipped study; {did_you_mean(name, shipped_studies())}')
     base = read(SHIPPED / f"{name}.yaml", name)
     own = {"name", "title"} | ({"arms"} & raw.keys())  # arms are replaced whole: forms of two files do not mix
     return _merge({key: value for key, value in base.items() if key not in own}, raw)
@@ -194,14 +193,14 @@ def explain(error: ValidationError, study: type[BaseModel]) -> str:
     context = problem.get("ctx", {})
     if kind == "extra_forbidden":
         valid = [*_section(study, location[:-1]).model_fields, *([] if location[:-1] else [EXTENDS])]
-        return f"{key}: unknown key; {suggest(str(location[-1]), valid)}"
+        return f"{key}: unknown key; {did_you_mean(location[-1], valid)}"
     if kind == "missing":
         return f"{key}: missing; every study states it"
     if not key:
         return problem["msg"]
     if kind == "literal_error":
         valid = re.findall("'([^']*)'", context["expected"])
-        return f'{key}: "{value}": unknown; {suggest(str(value), valid)}'
+        return f'{key}: "{value}": unknown; {did_you_mean(value, valid)}'
     if kind == "recipe":
         return f"{key}.{problem['msg']}"
     if kind in _KINDS:

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blindspot.benchmarks.download import data_root
 from blindspot.benchmarks.registry import select
 from blindspot.benchmarks.scoring import Scored, profile
+from blindspot.benchmarks.sources.download import data_root
 from blindspot.connectors import ConnectorSpec
 from blindspot.errors import UserError
 from blindspot.evaluation import run as evaluation
-from blindspot.evaluation.localisation.questions import asking_for_boxes, with_form
+from blindspot.evaluation.boxes import asking_for_boxes, with_form
 from blindspot.evaluation.prompts import profile as prompt_profile
 from blindspot.evaluation.run.answers import ANSWERS
 from blindspot.files import read_jsonl, write_jsonl

@@ -37,7 +37,7 @@ from blindspot.studies.datasets import LlavaData
 
 
 def _benchmark(name: Any) -> str:
-    from blindspot.benchmarks.registry import BENCHMARKS, SETS  # numpy and pyarrow, which most studies need not load
+    from blindspot.benchmarks.registry import BENCHMARKS, SETS  # which most studies need not load
 
     return known(name, (*SETS, *BENCHMARKS))
 

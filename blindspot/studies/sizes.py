@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from blindspot.errors import UserError
-from blindspot.studies.nearest import suggest
+from blindspot.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -209,7 +208,7 @@ def _config(name: str, key: str, known: Mapping[str, Any]) -> Any:
     folder = local_folder(name)
     if folder is None:
         fetch = f"; if it is on the hub, first run: hf download {name} config.json" if name.count("/") == 1 else ""
-        raise UserError(f'{key} "{name}": unknown, and no folder here; {suggest(name, known)}{fetch}')
+        raise UserError(f'{key} "{name}": unknown, and no folder here; {did_you_mean(name, known)}{fetch}')
     from transformers import AutoConfig, PreTrainedConfig
 
     from blindspot.model.formats.strict import quietly

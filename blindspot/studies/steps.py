@@ -264,6 +264,6 @@ def _answer_row(question: Question, raw: str) -> dict[str, Any]:
         "image": question.images[0],
         "groups": question.groups,
         "raw": raw,
-        "score": round(scored.value, 6),
+        "score": round(scored.score, 6),
         "parsed": scored.parsed,
     }

@@ -79,8 +79,8 @@ def run_study(
 
 def _refuse_missing(study: Study, name: str, data: Path | None) -> None:
     """See that all there is to train on and to ask is on this disk, before anything is trained for days."""
-    from blindspot.benchmarks.download import data_root, locate
     from blindspot.benchmarks.registry import select
+    from blindspot.benchmarks.sources.download import data_root, locate
 
     missing = [need.what for need in needs(expand_arms(study), data) if not need.here]
     missing += [f"benchmark {one.name}" for one in select(study.asked) if locate(one, data_root(data)) is None]

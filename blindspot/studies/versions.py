@@ -35,8 +35,7 @@ RESULT_SOURCES = (
 DIAGNOSIS_SOURCES = (
     "diagnostics",
     "evaluation/base.py",
-    "evaluation/families",
-    "evaluation/prompts/marks.py",
+    "evaluation/adapters.py",
     "evaluation/statistics.py",
     "studies/diagnosing.py",
 )

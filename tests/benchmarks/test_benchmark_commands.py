@@ -39,7 +39,7 @@ def test_get_says_that_it_is_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["vrs"], "did you mean 'vsr'?"),
+        (["vrs"], 'did you mean "vsr"?'),
         (["gqa", "--form", "original"], "cannot be downloaded by itself"),
         (["mme", "--form", "hub"], "cannot download huggingface.co/datasets/lmms-lab/MME"),
     ],

@@ -13,11 +13,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from blindspot.benchmarks import download
 from blindspot.benchmarks.base import Benchmark, Source
-from blindspot.benchmarks.download import UNFINISHED, data_root, get, locate
 from blindspot.benchmarks.registry import find
-from blindspot.benchmarks.transfer import fetch
+from blindspot.benchmarks.sources import download
+from blindspot.benchmarks.sources.download import UNFINISHED, data_root, fetch, get, locate
 
 CONTENT = bytes(range(256)) * 40
 

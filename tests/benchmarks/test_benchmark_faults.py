@@ -199,9 +199,9 @@ def test_pictures_of_one_name_are_told_apart_by_their_folders(
 
 
 def test_names_and_sets(refused: Callable[..., str]) -> None:
-    assert "unknown benchmark 'vsrr'; did you mean 'vsr'?" in refused(find, "vsrr")
+    assert 'unknown benchmark "vsrr"; did you mean "vsr"?' in refused(find, "vsrr")
     assert [b.name for b in select("vsr, spatial,mme")] == ["vsr", *(n for n in SETS["spatial"] if n != "vsr"), "mme"]
-    assert "did you mean 'spatial'" in refused(select, "spatia")
+    assert 'did you mean "spatial"' in refused(select, "spatia")
     assert "no benchmark is named" in refused(select, "")
     assert set(SETS["all"]) == set(BENCHMARKS)
 

@@ -267,7 +267,7 @@ class TestVsr:
 
     @pytest.mark.skipif(not VSR.is_dir(), reason=f"the published table is not at {VSR}")
     def test_the_kinds_of_relations_are_the_authors(self) -> None:
-        from blindspot.benchmarks.vsr_relations import CATEGORIES
+        from blindspot.benchmarks.vsr import CATEGORIES
 
         for line in (VSR / "rel_meta_category_dict.txt").read_text(encoding="utf-8").splitlines():
             category, _, relations = line.partition(": ")

@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blindspot.benchmarks.boxes import Box, iou
-from blindspot.benchmarks.exact import Scored, score
+from blindspot.benchmarks.exact import score
+from blindspot.benchmarks.rules.common import Scored
 from blindspot.question import Question
 
-WRONG = Scored(0.0, True)
-RIGHT = Scored(1.0, True)
-UNPARSED = Scored(0.0, False)
+WRONG = Scored(None, 0.0, True)
+RIGHT = Scored(None, 1.0, True)
+UNPARSED = Scored(None, 0.0, False)
 
 CHOICE = Question("q", "relation", "choice", "where?", "top left", ("top left", "top right"))
 YES_NO = Question("q", "vsr", "yes_no", "is it?", "yes")
@@ -53,7 +54,7 @@ ALL = (CHOICE, YES_NO, COUNT, TEXT, BOXES)
         (TEXT, " \n", UNPARSED),
         (BOXES, "0 0 10 10", RIGHT),
         (BOXES, "0.0 0 +10. 10.0", RIGHT),
-        (BOXES, "5 0 15 10", Scored(1 / 3, True)),
+        (BOXES, "5 0 15 10", Scored(None, 1 / 3, True)),
         (BOXES, "10 0 20 10", WRONG),
         (BOXES, "10 0 5 10", UNPARSED),
         (BOXES, "0 5 10 5", UNPARSED),
@@ -69,14 +70,14 @@ ALL = (CHOICE, YES_NO, COUNT, TEXT, BOXES)
 def test_scores(question: Question, raw: str, expected: Scored) -> None:
     result = score(question, raw)
     assert result.parsed == expected.parsed
-    assert result.value == pytest.approx(expected.value)
+    assert result.score == pytest.approx(expected.score)
 
 
 @given(raw=st.one_of(st.text(), st.from_regex(r"\s*[-+.\d]+(\s[-+.\de]+){0,5}\s*")), question=st.sampled_from(ALL))
 def test_any_string_is_scored_between_zero_and_one(raw: str, question: Question) -> None:
     result = score(question, raw)
-    assert 0 <= result.value <= 1
-    assert result.parsed or result.value == 0
+    assert 0 <= result.score <= 1
+    assert result.parsed or result.score == 0
     assert score(question, raw) == result
 
 
@@ -87,7 +88,7 @@ def test_a_megabyte_is_scored_fast(question: Question, unit: str) -> None:
     start = time.perf_counter()
     result = score(question, raw)
     assert time.perf_counter() - start < 1
-    assert result.value == 0
+    assert result.score == 0
 
 
 def test_a_malformed_gold_answer_is_an_error() -> None:

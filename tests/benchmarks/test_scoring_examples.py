@@ -218,5 +218,5 @@ def test_likelihood_takes_the_likeliest_label() -> None:
 def test_profiles_are_found_by_name_and_the_papers_is_the_default() -> None:
     assert [profile(name).name for name in PROFILES] == list(PROFILES)
     assert DEFAULT == "vlmevalkit-2025-09"
-    with pytest.raises(UserError, match="did you mean 'official'"):
+    with pytest.raises(UserError, match='did you mean "official"'):
         profile("offical")

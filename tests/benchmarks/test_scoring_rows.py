@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -95,6 +97,19 @@ def test_names_and_choices_may_be_ours_or_vlmevalkits() -> None:
     theirs = read_row({**MCQ, "benchmark": "CV-Bench-2D relation", "choices": {"A": "left", "B": "right"}})
     assert ours == theirs
     assert {row["benchmark"] for row in EVERY} == set(BENCHMARKS)
+
+
+def test_benchmarks_name_profiles_and_metrics_that_there_are() -> None:
+    for benchmark in BENCHMARKS.values():
+        assert {*benchmark.rules, *benchmark.headlines} <= set(PROFILES)
+        assert {*benchmark.headlines.values()} <= {metric.name for metric in benchmark.metrics}
+        assert benchmark.kinds
+        assert benchmark.vlmevalkit
+
+
+def test_the_registry_loads_nothing_that_only_reading_needs() -> None:
+    code = "import sys, blindspot.benchmarks.scoring; print({'numpy', 'pyarrow', 'PIL', 'datasets'} & {*sys.modules})"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 
 def test_what_a_harness_does_not_have_is_said() -> None:

@@ -36,9 +36,9 @@ def test_the_saved_form_is_json_and_reads_back(name: str) -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"name": "q-former"}, "did you mean 'qformer'"),
+        ({"name": "q-former"}, 'did you mean "qformer"'),
         ({"name": ["mlp"]}, "unknown name ['mlp']"),
-        ({"name": "qformer", "token": 3}, "did you mean 'tokens'"),
+        ({"name": "qformer", "token": 3}, 'did you mean "tokens"'),
         ({"name": "mlp", "tokens": 3}, "connector mlp has no 'tokens'; it takes no sizes"),
         ({"name": "qformer", "factor": 2}, "connector qformer has no 'factor'; it takes tokens, depth"),
         ({"name": "resampler", "tokens": 0}, "tokens must be a positive integer, got 0"),

@@ -10,7 +10,7 @@ from blindspot.diagnostics.core.attending import attending
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM, Prepared
 from blindspot.diagnostics.core.hooks import Changes, Site
 from blindspot.encoders import ENCODERS, TowerShape
-from blindspot.evaluation.families import family_of
+from blindspot.evaluation.adapters import adapter_of
 from blindspot.model.build import LanguageShape, build_variant
 from blindspot.model.processor import build_processor
 from blindspot.model.tokenizer import word_tokenizer, words_of
@@ -51,7 +51,7 @@ def random_subject(
     for parameter in model.parameters():
         if parameter.requires_grad and parameter.ndim > 1:
             nn.init.normal_(parameter, std=spread)
-    return HookedVLM(model.eval(), build_processor(model.config, tokenizer), family_of(model.config))
+    return HookedVLM(model.eval(), build_processor(model.config, tokenizer), adapter_of(model.config.model_type))
 
 
 def sites(subject: HookedVLM) -> list[Site]:

@@ -13,7 +13,7 @@ from blindspot.cli import app
 from blindspot.diagnostics import run as carrying
 from blindspot.diagnostics.base import Budget, Findings, Table
 from blindspot.diagnostics.registry import DIAGNOSTICS, plots_of
-from blindspot.diagnostics.run import claim, diagnose, open_subject
+from blindspot.diagnostics.run import claim, diagnose, open_vlm
 from blindspot.errors import UserError
 from blindspot.model.variant import save
 from blindspot.reporting import drawing, write_report
@@ -78,7 +78,7 @@ def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
     model = checkpoint("llava", tmp_path / "llava")
     for device in ("gpu", "cuda:99"):
         with pytest.raises(UserError, match=f"cannot use device {device}: "):
-            open_subject(model, device)
+            open_vlm(model, device)
 
 
 def test_the_command_writes_a_page_and_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM
-from blindspot.evaluation.families import family_of
+from blindspot.evaluation.adapters import adapter_of
 from blindspot.scenes.relations import PHRASE, RELATIONS
 from blindspot.scenes.render import RGB
 from blindspot.scenes.world import COLOURS, GRID
@@ -34,7 +34,7 @@ def wired_subject(down: Route, across: Route, always_yes: bool = False) -> Hooke
     """
     like = random_subject()
     model = WiredReader(like.model.config, like.tokenizer.get_vocab(), (down, across), always_yes)
-    return HookedVLM(model, like.processor, family_of(like.model.config))
+    return HookedVLM(model, like.processor, adapter_of(like.model.config.model_type))
 
 
 class WiredReader(nn.Module):

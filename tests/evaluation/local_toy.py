@@ -11,9 +11,9 @@ from PIL import Image
 
 from blindspot.connectors import ConnectorSpec
 from blindspot.encoders import ENCODERS, TowerShape
-from blindspot.evaluation.answerers.rows import open_picture
+from blindspot.evaluation.adapters import Adapter, adapter_of
 from blindspot.evaluation.base import PICTURE, Asked, Prompt
-from blindspot.evaluation.families import Family, family_of
+from blindspot.evaluation.models.rows import open_picture
 from blindspot.model.build import LanguageShape, build_variant
 from blindspot.model.processor import build_processor
 from blindspot.model.tokenizer import word_tokenizer, words_of
@@ -83,10 +83,10 @@ def questions(
 
 
 def one_by_one(
-    model: Any, processor: Any, asked: Sequence[Asked], family: Family | None = None
+    model: Any, processor: Any, asked: Sequence[Asked], family: Adapter | None = None
 ) -> dict[str, tuple[str, str]]:
     """What ``generate`` says to each question alone, and what stopped it."""
-    family = family or family_of(model.config)
+    family = family or adapter_of(model.config.model_type)
     ends = model.generation_config.eos_token_id
     ends = ends if isinstance(ends, list) else [ends]
     said = {}

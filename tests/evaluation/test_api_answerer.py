@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -15,8 +16,8 @@ import pytest
 from PIL import Image
 
 from blindspot.errors import UserError
-from blindspot.evaluation.answerers.api import ApiAnswerer
 from blindspot.evaluation.base import PICTURE, Asked, Prompt, Reply
+from blindspot.evaluation.models.api import ApiAnswerer
 
 KEY = "sk-very-secret-0123"
 Answering = Callable[[dict[str, Any]], dict[str, Any]]
@@ -43,7 +44,7 @@ class Toy(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.requests: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
+        self.headers: list[Message] = []
         self.paths: list[str] = []
         self.answering: Answering = lambda body: completion(question_of(body))
         self.now = self.most = 0
@@ -64,7 +65,7 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.server.lock:
             self.server.requests.append(body)
-            self.server.headers.append(dict(self.headers))
+            self.server.headers.append(self.headers)
             self.server.paths.append(self.path)
             self.server.now += 1
             self.server.most = max(self.server.most, self.server.now)
@@ -166,7 +167,7 @@ def test_requests_keep_the_rate_over_several_calls(toy: Toy) -> None:
 def test_what_cannot_be_asked_through_chat_is_refused_before_anything_is_sent(toy: Toy) -> None:
     answerer = ApiAnswerer(toy.url, "toy")
     with pytest.raises(UserError, match="--prompts plain"):
-        list(answerer.answer([asked("good"), Asked("bad", Prompt((), text="USER: hi ASSISTANT:"))]))
+        list(answerer.answer([asked("good"), Asked("bad", Prompt(("USER: hi ASSISTANT:",), whole=True))]))
     with pytest.raises(UserError, match="likelihoods need a model on this machine"):
         list(answerer.answer([Asked("q", Prompt(("q",)), options={"A": "A"})]))
     assert not toy.requests

@@ -16,10 +16,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from blindspot.errors import UserError
-from blindspot.evaluation.answerers import api, api_reply
-from blindspot.evaluation.answerers.api import ApiAnswerer
-from blindspot.evaluation.answerers.api_retry import STOP_AFTER, Refused, Trouble, backoff, retry_after
 from blindspot.evaluation.base import Asked, Prompt, Reply
+from blindspot.evaluation.models import api
+from blindspot.evaluation.models.api import (
+    STOP_AFTER,
+    ApiAnswerer,
+    RefusedError,
+    TransientError,
+    backoff,
+    retry_after,
+)
 
 Behaviour = Callable[["Handler"], None]
 GOOD = {"choices": [{"message": {"role": "assistant", "content": "fine"}, "finish_reason": "stop"}]}
@@ -294,8 +300,8 @@ JSON = st.recursive(
 @settings(max_examples=50)
 def test_whatever_a_server_says_is_an_answer_or_one_of_three_errors(status: int, value: Any) -> None:
     try:
-        answer = api_reply.read(status, {}, json.dumps(value).encode(), "q")
-    except (Trouble, Refused, UserError) as error:
+        answer = api.read(status, {}, json.dumps(value).encode(), "q")
+    except (TransientError, RefusedError, UserError) as error:
         assert "\n" not in str(error)
     else:
         assert status < 300 and isinstance(answer.raw, str)

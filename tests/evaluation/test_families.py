@@ -13,8 +13,8 @@ from transformers import LlavaProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from blindspot.errors import UserError
+from blindspot.evaluation.adapters import ADAPTERS, Adapter, adapter_of, recognise
 from blindspot.evaluation.base import PICTURE, Prompt
-from blindspot.evaluation.families import FAMILIES, Family, family_of, recognise
 from blindspot.model.conversation import CHAT_TEMPLATES, SYSTEM, Span
 from blindspot.model.conversation import PICTURE as PICTURE_SPAN
 from blindspot.model.encoding import token_ids
@@ -29,7 +29,7 @@ PICTURES = [Image.effect_noise((90, 60), 50), Image.effect_noise((50, 120), 80)]
 
 FASTER: dict[str, Any] = {"qwen2_5_vl": {"bounds": {"size": {"shortest_edge": 112**2, "longest_edge": 224**2}}}}
 
-Loaded = tuple[Any, Any, Family]
+Loaded = tuple[Any, Any, Adapter]
 _LOADED: dict[str, Loaded] = {}
 
 
@@ -49,7 +49,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if name not in _LOADED:
         folder = checkpoint(name, tmp_path_factory.mktemp("families") / name)
         model, processor = load(folder, trust_remote_code=name == "molmo")
-        _LOADED[name] = model, processor, replace(family_of(model.config), **FASTER.get(name, {}))
+        _LOADED[name] = model, processor, replace(adapter_of(model.config.model_type), **FASTER.get(name, {}))
     return _LOADED[name]
 
 
@@ -98,7 +98,7 @@ def test_a_prompt_is_rendered_as_the_family_is_asked(loaded: Loaded) -> None:
 @each
 def test_a_fixed_text_gets_the_familys_marks_and_nothing_else(loaded: Loaded) -> None:
     _, processor, family = loaded
-    rendered = family.render(processor, Prompt((), text="USER:  <image> Why? ASSISTANT: "))
+    rendered = family.render(processor, Prompt(("USER:  ", PICTURE, " Why? ASSISTANT: "), whole=True))
     mark = {"qwen2_5_vl": "<|vision_start|><|image_pad|><|vision_end|>", "gemma3": "<start_of_image>"}
     assert rendered == f"USER:  {mark.get(family.name, '<image>')} Why? ASSISTANT: "
 
@@ -106,7 +106,7 @@ def test_a_fixed_text_gets_the_familys_marks_and_nothing_else(loaded: Loaded) ->
 @each
 def test_a_text_that_names_the_mark_shows_no_picture(loaded: Loaded) -> None:
     _, processor, family = loaded
-    mark = getattr(processor, "image_token", PICTURE)
+    mark = getattr(processor, "image_token", "<image>")
     rendered = family.render(processor, Prompt((PICTURE, f"What is {mark}?")))
     assert rendered.count(mark) == 1
     assert family.inputs(processor, [rendered], [PICTURES[:1]])["input_ids"].shape[0] == 1
@@ -128,18 +128,18 @@ def test_onevision_keeps_pictures_between_words(loaded: Loaded) -> None:
 
 def test_a_template_that_knows_no_system_turn_gets_its_text_with_the_question() -> None:
     processor = llava_processor(CHAT_TEMPLATES["v1"])
-    rendered = FAMILIES["llava"].render(processor, replace(ONE, system="Be brief. "))
+    rendered = ADAPTERS["llava"].render(processor, replace(ONE, system="Be brief. "))
     assert rendered == f"{SYSTEM} USER: <image>\nBe brief. {SAID} ASSISTANT:"
 
 
 def test_other_templates_of_our_variants_stay_as_they_are() -> None:
     own = "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'][1]['text'] }}{% endfor %}"
-    assert FAMILIES["llava"].render(llava_processor(own), ONE) == f"<|user|>{SAID}"
+    assert ADAPTERS["llava"].render(llava_processor(own), ONE) == f"<|user|>{SAID}"
 
 
 def test_a_model_without_a_template_is_refused_in_one_line() -> None:
     with pytest.raises(UserError, match="no chat template"):
-        FAMILIES["generic"].render(llava_processor(None), ONE)
+        ADAPTERS["generic"].render(llava_processor(None), ONE)
 
 
 # --- what the text becomes
@@ -214,7 +214,7 @@ def test_pictures_and_marks_must_agree(loaded: Loaded) -> None:
 @of("qwen2_5_vl")
 def test_bounds_reach_the_image_processor(loaded: Loaded) -> None:
     _, processor, small = loaded
-    for family, least, most in ((small, 112**2, 224**2), (FAMILIES["qwen2_5_vl"], 1280 * 28**2, 16384 * 28**2)):
+    for family, least, most in ((small, 112**2, 224**2), (ADAPTERS["qwen2_5_vl"], 1280 * 28**2, 16384 * 28**2)):
         inputs = family.inputs(processor, [family.render(processor, ONE)], [PICTURES[:1]])
         assert least <= inputs["image_grid_thw"].prod().item() * 56**2 <= most
 
@@ -242,7 +242,7 @@ def llava_processor(template: str | None, legacy: bool = False) -> LlavaProcesso
 
 
 def test_llava_gets_the_ids_that_it_was_trained_on() -> None:
-    processor, family = llava_processor(CHAT_TEMPLATES["v1"]), FAMILIES["llava"]
+    processor, family = llava_processor(CHAT_TEMPLATES["v1"]), ADAPTERS["llava"]
     text = family.render(processor, ONE)
     before, behind = text.split("<image>")
     expected = token_ids([Span(before), PICTURE_SPAN, Span(behind)], processor.tokenizer, [4])[0]
@@ -264,13 +264,13 @@ class Rows(LlavaProcessor):
 def test_a_picture_that_is_more_than_its_placeholders_is_left_to_the_processor() -> None:
     plain = llava_processor(CHAT_TEMPLATES["v1"])
     rows = Rows(plain.image_processor, plain.tokenizer, patch_size=14, vision_feature_select_strategy="full")
-    ids = FAMILIES["llava"].inputs(rows, ["USER: <image>\nWhy? ASSISTANT:"], [PICTURES[:1]])["input_ids"][0]
+    ids = ADAPTERS["llava"].inputs(rows, ["USER: <image>\nWhy? ASSISTANT:"], [PICTURES[:1]])["input_ids"][0]
     assert rows.tokenizer.convert_ids_to_tokens(ids.tolist()).count("#") == 1
 
 
 def test_papers_blank_behind_assistant_is_a_token() -> None:
     processor = llava_processor(CHAT_TEMPLATES["v1"])
-    ids = FAMILIES["llava"].inputs(processor, ["USER:  <image> Why? ASSISTANT: "], [PICTURES[:1]])["input_ids"][0]
+    ids = ADAPTERS["llava"].inputs(processor, ["USER:  <image> Why? ASSISTANT: "], [PICTURES[:1]])["input_ids"][0]
     assert processor.tokenizer.convert_ids_to_tokens(ids.tolist())[-2:] == [":", "▁"]
 
 
@@ -278,17 +278,13 @@ def test_papers_blank_behind_assistant_is_a_token() -> None:
 
 
 def test_families_are_known_by_their_model_type() -> None:
-    kinds = [kind for family in FAMILIES.values() for kind in family.model_types]
+    kinds = [kind for family in ADAPTERS.values() for kind in family.model_types]
     assert len(kinds) == len(set(kinds))
-    for name, family in FAMILIES.items():
+    for name, family in ADAPTERS.items():
         assert family.name == name
         assert "{phrase}" in family.box_prompt
         assert family.generation["do_sample"] is False
-
-    class Config:
-        model_type = "something_new"
-
-    assert family_of(Config()) is FAMILIES["generic"]
+    assert adapter_of("something_new") is ADAPTERS["generic"]
 
 
 NAMES = {
@@ -308,9 +304,9 @@ NAMES = {
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ADAPTERS)
 def test_a_server_s_model_is_known_by_its_name_whatever_its_size(family: str) -> None:
-    for name in (*FAMILIES[family].checkpoints, *NAMES[family]):
+    for name in (*ADAPTERS[family].checkpoints, *NAMES[family]):
         found, known = recognise(None, name=name)
         assert found.name == family, name
         assert known.startswith(f"{family}, ") and ("--adapter" in known) == (family == "generic")
@@ -328,7 +324,7 @@ def test_a_processor_with_a_video_part_opens_without_torchvision(loaded: Loaded,
 
 def test_a_tiny_checkpoint_can_be_brief(tmp_path: Path) -> None:
     model, processor = load(checkpoint("smolvlm", tmp_path / "model", ends=2))
-    family = family_of(model.config)
+    family = adapter_of(model.config.model_type)
     text = family.render(processor, ONE)
     assert len(answers((model, processor, family), [text], [PICTURES[:1]], longest=60)[0]) < 30
 
@@ -341,5 +337,5 @@ def test_code_that_a_checkpoint_brings_runs_only_when_asked(tmp_path: Path) -> N
 
 def test_a_model_of_no_family_is_asked_by_its_own_template(tmp_path: Path) -> None:
     processor = llava_processor(QWEN)
-    rendered = FAMILIES["generic"].render(processor, ONE)
+    rendered = ADAPTERS["generic"].render(processor, ONE)
     assert rendered.endswith(f"{SAID}<|im_end|>\n<|im_start|>assistant\n")

@@ -161,7 +161,7 @@ def test_lmms_eval_evaluates_a_task_with_it(registry: Any, tmp_path: Path, one_t
     from lmms_eval import evaluator, models  # pyright: ignore[reportMissingImports]
     from lmms_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
 
-    from blindspot.evaluation.answerers.local import LocalAnswerer
+    from blindspot.evaluation.models.local import LocalAnswerer
     from blindspot.model.load import load
 
     folder = checkpoint("llava", tmp_path / "model")

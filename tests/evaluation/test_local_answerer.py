@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from blindspot.errors import UserError
-from blindspot.evaluation.answerers import local
-from blindspot.evaluation.answerers.local import LocalAnswerer, check_batch, weights_sha256
-from blindspot.evaluation.answerers.rows import open_picture
+from blindspot.evaluation.adapters import adapter_of
 from blindspot.evaluation.base import PICTURE, Asked, Prompt, Reply
-from blindspot.evaluation.families import family_of
+from blindspot.evaluation.models import local
+from blindspot.evaluation.models.local import LocalAnswerer, check_batch, weights_sha256
+from blindspot.evaluation.models.rows import open_picture
 
 from .local_toy import VARIANTS, one_by_one, png, questions, variant
 
@@ -68,7 +68,7 @@ def test_several_pictures_in_a_question(kind: str) -> None:
 def test_beginnings_of_several_lengths(kind: str) -> None:
     model, processor = variant(kind)
     asked = [
-        replace(one, prompt=Prompt((), text=f"{'w1 ' * (n % 3)}{PICTURE} {one.prompt.content[-1]}", longest=4))
+        replace(one, prompt=Prompt(("w1 " * (n % 3), PICTURE, f" {one.prompt.content[-1]}"), whole=True, longest=4))
         for n, one in enumerate(questions((3, 2, 1)))
     ]
     assert said(LocalAnswerer(model, processor), asked) == one_by_one(model, processor, asked)
@@ -99,7 +99,7 @@ def test_a_likelihood_is_the_sum_over_an_options_tokens() -> None:
     model, processor = variant("plain")
     (asked,) = questions((1,), options=OPTIONS)
     (reply,) = LocalAnswerer(model, processor).answer([asked])
-    family = family_of(model.config)
+    family = adapter_of(model.config.model_type)
     text = family.render(processor, asked.prompt)
     pictures = [open_picture(asked.pictures[0])]
     assert reply.likelihood is not None
@@ -169,7 +169,7 @@ def test_a_question_that_cannot_be_asked_is_its_own_error() -> None:
         Asked("cut", Prompt((PICTURE, "w1")), (png(1)[:99],), ("cut",)),
         Asked("thin", Prompt((PICTURE, "w1")), (png(1, 900, 4),), ("thin",)),
         Asked("unmarked", Prompt(("w1",)), good[0].pictures, good[0].picture_keys),
-        Asked("unpictured", Prompt((), text=f"{PICTURE} w1")),
+        Asked("unpictured", Prompt((PICTURE, " w1"), whole=True)),
         Asked("long", Prompt((PICTURE, "w1 " * 2000)), good[0].pictures, good[0].picture_keys),
     ]
     replies = answers(LocalAnswerer(model, processor), [*bad, *good])
@@ -217,7 +217,7 @@ def test_one_shortage_of_memory_makes_batches_smaller_once(monkeypatch: pytest.M
 
 def test_only_a_question_that_stood_alone_is_given_up_for_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     model, processor = variant("plain")
-    asked, generate = questions((3, 2)), local.whole.generate
+    asked, generate = questions((3, 2)), local.decoding.generate
 
     def full_at_the_last(model: Any, rows: Any, settings: Any) -> Any:
         *first, last = generate(model, rows, settings)
@@ -226,13 +226,13 @@ def test_only_a_question_that_stood_alone_is_given_up_for_want_of_memory(monkeyp
             raise torch.OutOfMemoryError("the others are still there")
         yield last
 
-    monkeypatch.setattr(local.whole, "generate", full_at_the_last)
+    monkeypatch.setattr(local.decoding, "generate", full_at_the_last)
     assert said(LocalAnswerer(model, processor, share=False), asked) == one_by_one(model, processor, asked)
 
 
 def test_a_prompt_may_end_in_its_picture() -> None:
     model, processor = variant("plain")
-    asked = [replace(one, prompt=Prompt((), text=f"w1 {PICTURE}", longest=4)) for one in questions((2, 1))]
+    asked = [replace(one, prompt=Prompt(("w1 ", PICTURE), whole=True, longest=4)) for one in questions((2, 1))]
     assert said(LocalAnswerer(model, processor), asked) == one_by_one(model, processor, asked)
 
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicSlidingWindowLayer
 
-from blindspot.evaluation.answerers.batching import batches, groups, pieces
-from blindspot.evaluation.answerers.cache import GROWTH, Placed, spread
 from blindspot.evaluation.base import Asked, Prompt
+from blindspot.evaluation.models.prefix import GROWTH, Placed, spread
+from blindspot.evaluation.models.rows import batches, groups, pieces
 
 few = settings(max_examples=50, deadline=None)
 askings = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 30)), max_size=40)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from blindspot.evaluation.answerers.local import LocalAnswerer
-from blindspot.evaluation.families import Family, family_of
+from blindspot.evaluation.adapters import Adapter, adapter_of
+from blindspot.evaluation.models.local import LocalAnswerer
 from blindspot.model.load import load
 
 from .local_toy import one_by_one, questions
@@ -18,7 +18,7 @@ FEW_TOKENS = {"bounds": {"size": {"shortest_edge": 112**2, "longest_edge": 224**
 WORDS = ["what", "is", "left", "of", "the", "dog"]
 OPTIONS = {"A": "yes", "B": "A", "C": "no, not"}
 
-Loaded = tuple[Any, Any, Family]
+Loaded = tuple[Any, Any, Adapter]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,7 +34,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """Model, processor and family of the checkpoint that the test asks for by name."""
     folder = checkpoint(request.param, tmp_path_factory.mktemp("local") / request.param)
     model, processor = load(folder, trust_remote_code=request.param == "molmo")
-    family = family_of(model.config)
+    family = adapter_of(model.config.model_type)
     return model.float(), processor, replace(family, **FEW_TOKENS) if request.param == "qwen2_5_vl" else family
 
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 from blindspot.benchmarks.boxes import CONVENTIONS, View, locate
 from blindspot.errors import UserError
-from blindspot.evaluation.localisation.draw import draw
-from blindspot.evaluation.localisation.finding import Finding
+from blindspot.evaluation.boxes import Finding
+from blindspot.evaluation.boxes_figure import draw
 
 PICTURE = Image.new("RGB", (120, 80), "black")
 

@@ -16,8 +16,8 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from blindspot.benchmarks.boxes import CONVENTIONS, Place, View, locate, shown, spelt
 from blindspot.errors import UserError
-from blindspot.evaluation.families import FAMILIES
-from blindspot.evaluation.localisation.form import form_of
+from blindspot.evaluation.adapters import ADAPTERS
+from blindspot.evaluation.boxes import form_of
 
 side = st.integers(4, 3000)
 sizes = st.tuples(side, side)
@@ -132,7 +132,7 @@ def test_every_pixel_that_a_processor_shows_comes_from_where_the_view_says(kind:
 @pytest.mark.parametrize("size", [(640, 428), (300, 1100), (60, 40)])
 def test_qwens_pixels_are_those_of_the_resized_picture(size: tuple[int, int]) -> None:
     image_processor = Qwen2VLImageProcessorPil()
-    bounds = FAMILIES["qwen2_5_vl"].bounds
+    bounds = ADAPTERS["qwen2_5_vl"].bounds
     _, rows, columns = image_processor(Image.new("RGB", size), **bounds)["image_grid_thw"][0]
     view = form("qwen2_5_vl", image_processor).view(size)
     assert view.input == (columns * image_processor.patch_size, rows * image_processor.patch_size)
@@ -141,11 +141,11 @@ def test_qwens_pixels_are_those_of_the_resized_picture(size: tuple[int, int]) ->
     assert place.numbers == pytest.approx((0, 0, *size))
 
 
-@pytest.mark.parametrize("family", sorted({*FAMILIES} - {"generic"}))
+@pytest.mark.parametrize("family", sorted({*ADAPTERS} - {"generic"}))
 def test_every_family_has_a_convention_and_a_prompt_with_a_place_for_the_phrase(family: str) -> None:
-    assert FAMILIES[family].boxes in CONVENTIONS
-    assert "{phrase}" in FAMILIES[family].box_prompt
-    made = form(FAMILIES[family].model_types[0], Qwen2VLImageProcessorPil())
+    assert ADAPTERS[family].boxes in CONVENTIONS
+    assert "{phrase}" in ADAPTERS[family].box_prompt
+    made = form(ADAPTERS[family].model_types[0], Qwen2VLImageProcessorPil())
     asked = made.ask("the {odd} cup")
     assert "the {odd} cup" in asked and "{phrase}" not in asked
     assert made.view((640, 480)).picture == (640, 480)
@@ -159,7 +159,7 @@ def test_qwen2_counts_in_thousandths_and_qwen2_5_in_pixels() -> None:
 def test_a_model_of_no_family_has_the_form_that_it_is_told_and_else_none() -> None:
     assert form("qwen3_vl", Qwen2VLImageProcessorPil()) is None
     gemma, llava = (form("another", None, boxes) for boxes in ("gemma-1000-yx", "llava-normalised"))
-    assert gemma.prompt == FAMILIES["gemma3"].box_prompt
+    assert gemma.prompt == ADAPTERS["gemma3"].box_prompt
     assert str(gemma.view((60, 40))) == str(View.whole((60, 40)))
     assert llava.view((60, 40)) == View.prepared((60, 40), pad=True)
     told = form("qwen2_5_vl", Qwen2VLImageProcessorPil(), "qwen-1000")

@@ -16,8 +16,7 @@ from blindspot.benchmarks.coco_boxes import COCO_BOXES
 from blindspot.errors import UserError
 from blindspot.evaluation import run
 from blindspot.evaluation.base import PICTURE, Asked, Reply
-from blindspot.evaluation.localisation.form import Form
-from blindspot.evaluation.localisation.questions import asking_for_boxes, with_form
+from blindspot.evaluation.boxes import Form, asking_for_boxes, with_form
 from blindspot.evaluation.prompts import profile
 from blindspot.files import read_jsonl
 
@@ -53,8 +52,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_what_asks_a_server_or_a_file_loads_no_torch() -> None:
-    modules = "blindspot.evaluation.localisation.questions, blindspot.evaluation.run, blindspot.evaluation.prompts"
-    subprocess.run([sys.executable, "-c", f"import sys, {modules}; assert 'torch' not in sys.modules"], check=True)
+    modules = "blindspot.evaluation.run, blindspot.evaluation.models.api, blindspot.evaluation.models.recorded"
+    code = f"import sys, {modules}; assert not {{'torch', 'transformers'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_one_question_for_each_object_that_is_alone_of_its_kind(folder: Path) -> None:
@@ -129,7 +129,7 @@ def test_questions_get_the_models_words_and_what_it_takes_to_score_them(folder: 
 def test_no_profile_asks_for_a_word_where_a_box_is_wanted(folder: Path, name: str) -> None:
     first = with_form(COCO_BOXES.read(folder), PADDED).questions[0]
     prompt = asking_for_boxes(profile(name))(first)
-    assert (prompt.content, prompt.text) == ((PICTURE, "Where is the cup?"), None)
+    assert (prompt.content, prompt.whole) == ((PICTURE, "Where is the cup?"), False)
 
 
 class Oracle:
@@ -145,7 +145,7 @@ class Oracle:
             numbers = spelt(answer)
             pairs = [View.parse(view).to_input(*numbers[place : place + 2], (1, 1)) for place in (0, 2)]
             said = ", ".join(f"{number:.4f}" for pair in pairs for number in pair)
-            yield Reply(one.id, "nobody" if "person" in one.prompt.content[1] else f"[{said}]")
+            yield Reply(one.id, "nobody" if "person" in str(one.prompt) else f"[{said}]")
 
 
 def test_a_run_keeps_all_that_a_score_needs(folder: Path, tmp_path: Path) -> None:

@@ -130,5 +130,5 @@ def test_a_point_is_right_inside_the_box_and_has_no_overlap() -> None:
 def test_what_cannot_be_read_scores_nothing() -> None:
     scored = judge("somewhere", "0 0 200 100", "llava-normalised", str(WHOLE))
     assert (scored.extracted, scored.score, scored.parsed, scored.partial) == (None, 0.0, False, 0.0)
-    with pytest.raises(UserError, match=r"row 3: .* did you mean 'llava-normalised'"):
+    with pytest.raises(UserError, match=r"row 3: .* did you mean \"llava-normalised\""):
         judge("", "0 0 1 1", "llava-normalized", str(WHOLE), "row 3")

@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 
 from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.errors import UserError
+from blindspot.evaluation.adapters import ADAPTERS
 from blindspot.evaluation.base import PICTURE, Prompt
-from blindspot.evaluation.families import FAMILIES
-from blindspot.evaluation.prompts import PROFILES, profile
-from blindspot.evaluation.prompts.marks import marks, pictures_inside, without_pictures
+from blindspot.evaluation.prompts import PROFILES, pictures_inside, profile, without_pictures
 from blindspot.question import Question
 
 SYSTEM = (
@@ -47,7 +46,7 @@ def ask(name: str, question: Question) -> Prompt:
 
 def text(name: str, question: Question) -> str:
     prompt = ask(name, question)
-    return "".join(prompt.content) if prompt.text is None else prompt.text
+    return str(replace(prompt, whole=True))
 
 
 def data_set(question: str, *options: str) -> str:
@@ -78,15 +77,15 @@ def data_set(question: str, *options: str) -> str:
 )
 def test_paper_is_what_the_adapter_sent(benchmark: str, said: str) -> None:
     prompt = ask("paper", QUESTIONS[benchmark])
-    assert prompt.text == f"{SYSTEM}USER:  <image> {said} ASSISTANT: "
+    assert str(prompt) == f"{SYSTEM}USER:  <image> {said} ASSISTANT: "
     assert prompt.longest == 2048
 
 
 def test_paper_puts_the_pictures_of_mmmu_in_front_and_keeps_their_names() -> None:
     said = f"Is <image 1> or <image 2> red?\nA. one\nB. two\n{LETTER}"
-    assert ask("paper", QUESTIONS["mmmu_val"]).text == f"{SYSTEM}USER:  <image>  <image> {said} ASSISTANT: "
+    assert text("paper", QUESTIONS["mmmu_val"]) == f"{SYSTEM}USER:  <image>  <image> {said} ASSISTANT: "
     said = "How much is <image 1>?\nAnswer the question directly."
-    assert ask("paper", OPEN).text == f"{SYSTEM}USER:  <image> {said} ASSISTANT: "
+    assert text("paper", OPEN) == f"{SYSTEM}USER:  <image> {said} ASSISTANT: "
 
 
 # --- llava: its own scripts
@@ -218,9 +217,9 @@ def test_smolvlm_answers_open_questions_of_mmmu_without_a_lead() -> None:
 
 
 def test_every_family_has_a_profile_and_unknown_names_are_said() -> None:
-    assert {family.prompts for family in FAMILIES.values()} <= set(PROFILES)
-    assert {family.name for family in FAMILIES.values()} - set(PROFILES) == {"generic"}
-    with pytest.raises(UserError, match="did you mean 'paligemma'"):
+    assert {family.prompts for family in ADAPTERS.values()} <= set(PROFILES)
+    assert {family.name for family in ADAPTERS.values()} - set(PROFILES) == {"generic"}
+    with pytest.raises(UserError, match='did you mean "paligemma"'):
         profile("paligema")
 
 
@@ -243,18 +242,16 @@ def test_every_profile_marks_the_pictures_and_nothing_else(question: Question) -
     for name in PROFILES:
         prompt = ask(name, question)
         pictures = len(question.images) if name not in ("paligemma", "molmo") else min(1, len(question.images))
-        assert marks(prompt) == prompt.content.count(PICTURE) == pictures, name
-        assert sum(piece.count(PICTURE) for piece in prompt.content) == pictures, name
+        assert prompt.pictures == pictures, name
 
 
 @settings(max_examples=50, deadline=None)
 @given(questions())
 def test_every_profile_says_the_question_and_its_options(question: Question) -> None:
-    plain = question.prompt.replace("<image>", "< image>")
     for name in ("llava_next", "qwen2_5_vl", "paper", "plain"):
         if question.benchmark != "mmmu_val":
-            assert plain in text(name, question)
-            assert all(choice.replace("<image>", "< image>") in text(name, question) for choice in question.choices)
+            assert question.prompt in text(name, question)
+            assert all(choice in text(name, question) for choice in question.choices)
 
 
 @settings(max_examples=50, deadline=None)
@@ -264,7 +261,7 @@ def test_pictures_stand_where_their_names_stood(words: list[str]) -> None:
     said = words[0] + "".join(f"<image {number + 1}>{after}" for number, after in enumerate(words[1:]))
     content = pictures_inside(pictures, said)
     assert content.count(PICTURE) == pictures
-    assert "".join(content) == PICTURE.join(words)
+    assert str(Prompt(content, whole=True)) == "<image>".join(words)
     assert without_pictures(said) == "\n".join(words)
     backwards = "".join(f"<image {number}>" for number in range(pictures, 0, -1))
     if pictures > 1:

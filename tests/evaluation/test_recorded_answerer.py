@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blindspot.errors import UserError
-from blindspot.evaluation.answerers.recorded import RecordedAnswerer
 from blindspot.evaluation.base import Asked, Prompt, Reply
+from blindspot.evaluation.models.recorded import RecordedAnswerer
 
 AWKWARD = [
     "",

@@ -95,5 +95,5 @@ def test_a_condition_applies_what_it_names() -> None:
     both = Condition(blind="shuffled", swap=True).questions(questions)
     assert [q.answer for q in both] == ["B"] * 4
     assert all(q.images != before.images for q, before in zip(both, questions, strict=True))
-    with pytest.raises(UserError, match="did you mean 'grey'"):
+    with pytest.raises(UserError, match='did you mean "grey"'):
         Condition(blind="gray")

@@ -15,7 +15,7 @@ import pytest
 
 from blindspot import files
 from blindspot.errors import UserError
-from blindspot.evaluation.base import Asked, Reply
+from blindspot.evaluation.base import PICTURE, Asked, Reply
 from blindspot.evaluation.run import Condition, evaluate, preview
 from blindspot.evaluation.run.ranks import Ranks
 
@@ -300,8 +300,8 @@ def test_a_preview_is_what_would_be_asked(tmp_path: Path) -> None:
     toy = collection("one")
     shown = preview(toy, prompts, Condition(swap=True), most=2)
     assert [one.prompt.content for one in shown] == [
-        ("<image>", "Question 0? above right left"),
-        ("<image>", "Question 1?"),
+        (PICTURE, "Question 0? above right left"),
+        (PICTURE, "Question 1?"),
     ]
     with pytest.raises(UserError, match="one, question q1: picture 1 is missing"):
         preview(collection("one", frozenset({1})), prompts, most=2)

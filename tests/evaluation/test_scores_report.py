@@ -199,5 +199,5 @@ def test_a_folder_without_answers_is_refused(tmp_path: Path) -> None:
         score(tmp_path)
     with pytest.raises(UserError, match="cannot read"):
         score(tmp_path / "absent.jsonl")
-    with pytest.raises(UserError, match="did you mean 'official'"):
+    with pytest.raises(UserError, match='did you mean "official"'):
         score(write_run(tmp_path / "run", pairs([(True, True)])), "offical")

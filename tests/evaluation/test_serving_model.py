@@ -18,9 +18,9 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from blindspot.encoders import ENCODERS, TowerShape
-from blindspot.evaluation.answerers.api import ApiAnswerer
-from blindspot.evaluation.answerers.local import LocalAnswerer
 from blindspot.evaluation.base import PICTURE, Asked, Prompt
+from blindspot.evaluation.models.api import ApiAnswerer
+from blindspot.evaluation.models.local import LocalAnswerer
 from blindspot.evaluation.serving.running import KnownWords
 from blindspot.evaluation.serving.server import Server
 from blindspot.model.build import LanguageShape, build_variant

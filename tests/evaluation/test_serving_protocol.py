@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from blindspot.evaluation.answerers import api_reply, api_request
 from blindspot.evaluation.base import PICTURE, Asked, Prompt, Reply
+from blindspot.evaluation.models import api
 from blindspot.evaluation.serving import completion, request
-from blindspot.evaluation.serving.refusal import Refusal
+from blindspot.evaluation.serving.completion import Refusal
 
 
 def png(width: int = 3, height: int = 2) -> bytes:
@@ -26,8 +27,11 @@ def url(content: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
+HELLO = [{"role": "user", "content": "hello"}]
+
+
 def body(**fields: Any) -> dict[str, Any]:
-    return {"model": "toy", "messages": [{"role": "user", "content": "hello"}], **fields}
+    return {"model": "toy", "messages": HELLO, **fields}
 
 
 def shown(*parts: Any) -> dict[str, Any]:
@@ -51,7 +55,7 @@ def test_equal_pictures_have_equal_keys_and_requests_never_equal_names() -> None
     assert [first.picture_keys.index(key) for key in first.picture_keys] == [0, 1, 0]
 
 
-TEXTS = st.text(min_size=1, max_size=10).filter(lambda text: PICTURE not in text)
+TEXTS = st.text(min_size=1, max_size=10).filter(lambda text: "<image>" not in text)
 
 
 @given(
@@ -64,9 +68,9 @@ def test_what_our_client_sends_our_server_reads(pieces: list[str | None], system
     content = tuple(PICTURE if piece is None else piece for piece in pieces)
     pictures = tuple(png(number + 1) for number in range(content.count(PICTURE)))
     asked = Asked("q", Prompt(content, system, longest=longest), pictures)
-    sent = json.loads(api_request.body(asked, "toy", api_request.settings({})))
+    sent = json.loads(api.body(asked, "toy"))
     read = request.read(sent, "toy").asked
-    assert "".join(read.prompt.content) == "".join(content)
+    assert str(replace(read.prompt, system=None, whole=True)) == str(Prompt(content, whole=True))
     assert (read.pictures, read.prompt.system, read.prompt.longest) == (pictures, system, longest)
 
 
@@ -117,6 +121,7 @@ def test_what_changes_nothing_is_taken() -> None:
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": 1}]}]}, 400, "of type text"),
         ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, 400, "of type text"),
         ({"messages": [{"role": "user", "content": "see <image>"}]}, 400, "send pictures as image_url"),
+        ({"messages": [{"role": "system", "content": [{"type": "image_url"}]}, *HELLO]}, 400, "pictures belong to"),
     ],
 )
 def test_what_is_not_done_is_refused(fields: dict[str, Any], status: int, message: str) -> None:
@@ -199,7 +204,7 @@ def test_an_answer_ends_before_the_first_stop(raw: str, stop: list[str]) -> None
 @settings(max_examples=50)
 def test_what_our_server_says_our_client_reads(text: str, finish: str) -> None:
     said = json.dumps(completion.whole("toy", "fp", "c1", text, finish)).encode()
-    assert api_reply.read(200, {}, said, "q") == Reply("q", text, "length" if finish == "length" else "end")
+    assert api.read(200, {}, said, "q") == Reply("q", text, "length" if finish == "length" else "end")
 
 
 def test_events_carry_the_same_answer() -> None:

@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from blindspot.errors import UserError
-from blindspot.evaluation.answerers.api import ApiAnswerer
 from blindspot.evaluation.base import Asked, Prompt, Reply
+from blindspot.evaluation.models.api import ApiAnswerer
 from blindspot.evaluation.serving import server as serving
 from blindspot.evaluation.serving.server import Server
 
@@ -34,7 +34,7 @@ class Toy:
         self.free.set()
 
     def answer(self, asked: Sequence[Asked]) -> Iterator[Reply]:
-        texts = ["".join(question.prompt.content) for question in asked]
+        texts = [str(question.prompt) for question in asked]
         self.batches.append(texts)
         assert self.free.wait(10)
         if any(text.startswith("crash") for text in texts):

@@ -9,13 +9,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from blindspot.evaluation.statistics import (
+    Contrast,
     Noise,
     Sample,
     chance_corrected,
+    contrast,
     difference,
     holm,
     mcnemar_exact,
     noise_band,
+    paired,
     run_noise,
     wilson,
 )
@@ -23,8 +26,9 @@ from blindspot.evaluation.statistics import (
 SCORES = st.lists(st.floats(0, 1), min_size=1, max_size=40)
 
 
-def column(scores: list[float] | np.ndarray) -> np.ndarray:
-    return np.asarray(scores, dtype=float)[:, None]
+def sample(scores: Any, size: int = 1) -> Sample:
+    """Clusters of neighbours."""
+    return Sample.of(np.asarray(scores, dtype=float), np.arange(len(scores)) // size)
 
 
 @pytest.mark.parametrize(
@@ -75,8 +79,7 @@ def test_chance_correction() -> None:
 
 def test_bootstrap_of_single_questions_agrees_with_scipy() -> None:
     scores = np.random.default_rng(3).random(80)
-    sample = Sample([str(number) for number in range(80)])
-    ours = sample.interval(scores, sample.replicates(column(scores))[:, 0])
+    ours = sample(scores).estimate().interval
     theirs = stats.bootstrap((scores,), np.mean, n_resamples=20000, method="percentile", rng=np.random.default_rng(0))
     assert ours.low == pytest.approx(theirs.confidence_interval.low, abs=0.006)
     assert ours.high == pytest.approx(theirs.confidence_interval.high, abs=0.006)
@@ -84,10 +87,8 @@ def test_bootstrap_of_single_questions_agrees_with_scipy() -> None:
 
 def test_copies_within_a_cluster_add_nothing() -> None:
     scores = np.random.default_rng(5).random(60)
-    single = Sample([str(number) for number in range(60)])
-    tripled = Sample([str(number) for number in range(60) for _ in range(3)])
-    first = single.replicates(column(scores))[:, 0].std()
-    assert tripled.replicates(column(np.repeat(scores, 3)))[:, 0].std() == pytest.approx(first)
+    first = sample(scores).estimate().error
+    assert sample(np.repeat(scores, 3), 3).estimate().error == pytest.approx(first)
     assert first == pytest.approx(scores.std() / np.sqrt(60), rel=0.05)
 
 
@@ -95,8 +96,7 @@ def test_cluster_bootstrap_covers_the_truth_where_questions_alone_would_not() ->
     rng, covered, repeats = np.random.default_rng(0), 0, 60
     for _ in range(repeats):
         scores = (rng.random(400) < np.repeat(rng.choice([0.2, 0.8], size=40), 10)).astype(float)
-        sample = Sample([str(number // 10) for number in range(400)])
-        interval = sample.interval(scores, sample.replicates(column(scores))[:, 0])
+        interval = sample(scores, 10).estimate().interval
         covered += interval.low is not None and interval.high is not None and interval.low <= 0.5 <= interval.high
     assert covered >= 0.85 * repeats
 
@@ -104,34 +104,28 @@ def test_cluster_bootstrap_covers_the_truth_where_questions_alone_would_not() ->
 @settings(deadline=None, max_examples=60)
 @given(SCORES, st.integers(1, 5))
 def test_interval_holds_the_mean_and_stays_within_zero_and_one(scores: list[float], size: int) -> None:
-    sample = Sample([str(number // size) for number in range(len(scores))])
-    values = np.array(scores)
-    interval = sample.interval(values, sample.replicates(column(scores))[:, 0])
+    interval = sample(scores, size).estimate().interval
     assert interval.low is not None and interval.high is not None
     assert 0 <= interval.low <= interval.high <= 1
-    if interval.method == "wilson":
-        assert interval.low - 1e-9 <= values.mean() <= interval.high + 1e-9
+    assert interval.low - 1e-9 <= np.mean(scores) <= interval.high + 1e-9
 
 
 def test_equal_scores_still_leave_doubt() -> None:
-    sample = Sample(["a", "a", "b", "b", "c"])
-    interval = sample.interval(np.ones(5), sample.replicates(column(np.ones(5)))[:, 0])
+    interval = Sample.of(np.ones(5), np.array(["a", "a", "b", "b", "c"])).estimate().interval
     assert interval.high == 1 and interval.low == pytest.approx(wilson(3, 3).low)
 
 
 def test_sign_flips_agree_with_the_exact_test_of_scipy() -> None:
-    differences = np.array([0.5, 1.0, -0.5, 0.25, 1.0, 0.75, -0.25, 0.5, 1.0])
+    differences = np.array([0.5, 1.0, -0.5, 0.25, 1.0, 0.75, -0.25, 0.5, 1.0, 0.0])
     exact = stats.permutation_test(
         (differences,), np.mean, permutation_type="samples", n_resamples=10**6, alternative="two-sided"
     )
-    (p,) = Sample([str(number) for number in range(9)]).sign_flip_p(column(differences))
-    assert p == pytest.approx(exact.pvalue, abs=0.012)
+    assert sample(differences).sign_flip_p() == pytest.approx(exact.pvalue, abs=0.012)
 
 
 def test_sign_flips_move_whole_clusters() -> None:
     differences = np.tile([1.0, 0.0], 20)
-    (clustered,) = Sample(["a"] * 20 + ["b"] * 20).sign_flip_p(column(differences))
-    (single,) = Sample([str(number) for number in range(40)]).sign_flip_p(column(differences))
+    clustered, single = sample(differences, 20).sign_flip_p(), sample(differences).sign_flip_p()
     assert clustered == pytest.approx(0.5, abs=0.02) and single is not None and single < 0.001
 
 
@@ -175,44 +169,94 @@ def test_training_noise_never_narrows_an_interval(value: float, error: float, va
 
 
 def test_no_difference_anywhere_is_not_certainty() -> None:
-    sample = Sample([str(number) for number in range(50)])
-    zero = np.zeros((50, 1))
-    error = sample.error(zero[:, 0], sample.replicates(zero)[:, 0])
-    assert error == pytest.approx(np.sqrt(2) / 52)
-    assert sample.sign_flip_p(zero) == [1.0]
+    zero = sample(np.zeros(50))
+    assert zero.difference_error() == pytest.approx(np.sqrt(2) / 52)
+    assert zero.sign_flip_p() == 1.0
 
 
 def test_one_cluster_tells_nothing_about_a_difference() -> None:
-    sample = Sample(["only", "only"])
-    scores = column([1.0, 0.5])
-    assert sample.error(scores[:, 0], sample.replicates(scores)[:, 0]) is None
-    assert sample.sign_flip_p(scores) == [None]
+    only = sample([1.0, 0.5], 2)
+    assert only.difference_error() is None and only.sign_flip_p() is None
     test = difference(0.75, None, 1, None, Noise(0.01, 3, 4), (2, 2))
     assert (test.value, test.low, test.p) == (0.75, None, None)
 
 
-def test_resampling_repeats() -> None:
-    scores = column(np.linspace(0, 1, 30))
-    labels = [str(number // 2) for number in range(30)]
-    assert np.array_equal(Sample(labels).replicates(scores), Sample(labels).replicates(scores))
-    assert Sample(labels).sign_flip_p(scores - 0.4) == Sample(labels).sign_flip_p(scores - 0.4)
+@given(st.permutations(range(12)))
+def test_neither_the_order_of_items_nor_the_names_of_clusters_count(order: list[int]) -> None:
+    scores, clusters = np.linspace(0, 1, 12), np.arange(12) // 2
+    mixed = Sample.of(scores[order], np.array([f"cluster {10 - name}" for name in clusters[order]]))
+    assert mixed.estimate() == sample(scores, 2).estimate()
+    change, turned = sample(scores - 0.4, 2), Sample.of(scores[order] - 0.4, clusters[order])
+    assert change.sign_flip_p() == turned.sign_flip_p() and change.difference_error() == turned.difference_error()
+
+
+def test_runs_of_the_same_items_are_averaged_item_by_item() -> None:
+    first, second = np.random.default_rng(2).integers(0, 2, (2, 40)).astype(float)
+    pooled = Sample.combined([sample(first, 2), sample(second, 2)], [0.5, 0.5])
+    assert pooled.estimate() == sample((first + second) / 2, 2).estimate()
+    assert paired(sample(first), sample(second)).p_questions == pytest.approx(mcnemar_exact(first, second))
+    assert paired(pooled, pooled).p_questions == 1.0
 
 
 def test_a_weighted_sum_of_means_is_one_estimate() -> None:
     """A benchmark's total over parts of unequal size: means first, then their weights; one draw serves all parts."""
-    rng = np.random.default_rng(3)
-    term_q = np.repeat([0, 1], [30, 90])
-    scores_q = rng.integers(0, 2, 120).astype(float)
-    labels = [str(number // 2) for number in range(120)]
-    both = Sample(labels, term_q, [0.5, 0.5])
-    expected = (scores_q[:30].mean() + scores_q[30:].mean()) / 2
-    assert both.mean(scores_q) == pytest.approx(expected)
-    replicates_r = both.replicates(scores_q[:, None])[:, 0]
-    interval = both.interval(scores_q, replicates_r)
-    assert interval.method == "bootstrap" and interval.low is not None and interval.low < expected
-    apart = [Sample(labels[part]).replicates(scores_q[part, None]).var() for part in (slice(0, 30), slice(30, 120))]
-    assert replicates_r.var() == pytest.approx(sum(apart) / 4, rel=0.15)
-    (flipped,) = both.sign_flip_p((scores_q - 0.5)[:, None])
+    scores = np.random.default_rng(3).integers(0, 2, 120).astype(float)
+    term, clusters = np.repeat([0, 1], [30, 90]), np.arange(120) // 2
+    both = Sample.of(scores, clusters, term, [0.5, 0.5]).estimate()
+    expected = (scores[:30].mean() + scores[30:].mean()) / 2
+    assert both.value == pytest.approx(expected)
+    assert both.interval.method == "bootstrap" and both.interval.low is not None and both.interval.low < expected
+    first, second = (sample(scores[part], 2).estimate().error or 0.0 for part in (slice(0, 30), slice(30, 120)))
+    assert both.error == pytest.approx(np.hypot(first, second) / 2, rel=0.15)
+    flipped = Sample.of(scores - 0.5, clusters, term, [0.5, 0.5]).sign_flip_p()
     assert flipped is not None and flipped > 0.01
-    alike = Sample(labels, np.zeros(120, int), [1.0])
-    np.testing.assert_array_equal(alike.replicates(scores_q[:, None]), Sample(labels).replicates(scores_q[:, None]))
+    lacking = Sample.of(scores[:30], clusters[:30], term[:30], [0.5, 0.5])
+    assert (lacking.value, lacking.missing) == (pytest.approx(scores[:30].mean()), 1)
+
+
+def test_the_interval_of_a_contrast_by_hand() -> None:
+    test = contrast([0.1, 0.3, 0.5], 0.03, 1)
+    squared = 0.0009 + 0.04 / 3
+    half = stats.t.ppf(0.975, 2) * squared**0.5
+    assert (test.low, test.high) == (pytest.approx(0.3 - half), pytest.approx(0.3 + half))
+    assert test.p == pytest.approx(2 * stats.t.sf(0.3 / squared**0.5, 2))
+
+
+def test_without_an_error_of_questions_it_is_the_paired_t_test() -> None:
+    first, second = np.random.default_rng(0).normal(size=(2, 5))
+    test, known = contrast((first - second).tolist(), 0.0, 100), stats.ttest_rel(first, second)
+    interval = known.confidence_interval(0.95)
+    assert (test.value, test.p, test.df) == (pytest.approx((first - second).mean()), pytest.approx(known.pvalue), 4)
+    assert (test.low, test.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+
+
+def test_what_a_seed_does_to_all_arms_is_no_noise() -> None:
+    seed = np.array([0.0, 0.05, -0.1])
+    arms = np.array([0.2, 0.5, 0.9])[:, None] + seed
+    test = contrast((arms[2] - arms[0]).tolist(), 1e-6, 1)
+    assert (test.low, test.high) == (pytest.approx(0.7, abs=1e-5), pytest.approx(0.7, abs=1e-5))
+
+
+@pytest.mark.parametrize(("values", "error"), [([0.2], 0.02), ([0.2, 0.3], None)])
+def test_one_seed_or_one_cluster_leaves_noise_unknown(values: list[float], error: float | None) -> None:
+    assert contrast(values, error, 1) == Contrast(float(np.mean(values)), None, None, None, None)
+
+
+def test_intervals_stay_within_what_a_contrast_can_be() -> None:
+    assert contrast([0.8, 1.0], 0.2, 1).high == 1.0
+    assert contrast([1.1, 1.3], 0.2, 2).high == 2.0
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("from_questions", [0.0, 0.01, 0.05])
+def test_at_least_ninety_five_of_a_hundred_intervals_hold_the_truth(seeds: int, from_questions: float) -> None:
+    """One arm has noise, the other none; both share what their seed does. Pooled noise would be too small for them."""
+    rng = np.random.default_rng(1)
+    noisy, shared = rng.normal(0, 0.06, size=(2000, seeds)), rng.normal(0, 0.2, size=(2000, seeds))
+    questions = rng.normal(0, from_questions, size=(2000, 1)) if from_questions else 0.0
+    values = (0.4 + noisy + shared) - (0.5 + shared) + questions
+    tests = [contrast(row.tolist(), from_questions, 100) for row in values]
+    held = np.mean([test.low <= -0.1 <= test.high for test in tests if test.low is not None and test.high is not None])
+    assert held > 0.94
+    if not from_questions:
+        assert held < 0.96

@@ -131,7 +131,7 @@ def test_an_unknown_scheme_in_the_config_is_refused(saved: Saved, tmp_path: Path
         config["encoder_positions"]["scheme"] = "axal"
 
     broken = edited(saved("clip", "axial-replace").folder, tmp_path / "broken", misspell)
-    with pytest.raises(UserError, match="did you mean 'axial'"):
+    with pytest.raises(UserError, match='did you mean "axial"'):
         AutoModelForImageTextToText.from_pretrained(broken)
 
 

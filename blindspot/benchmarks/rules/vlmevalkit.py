@@ -56,18 +56,16 @@ def _letter(raw: str, choices: Mapping[str, str], said: bool) -> str | None:
     return match[1].upper() if match and match[1].upper() in choices else None
 
 
-def _by_text(raw: str, choices: Mapping[str, str]) -> str | None:
-    """The only option whose text occurs in the answer, unless the answer is long."""
-    lowered = raw.lower()
-    if len(lowered) > 2 * sum(map(len, choices.values())):
-        return None
+def by_text(lowered: str, choices: Mapping[str, str]) -> str | None:
+    """The only option whose text occurs in an answer in lower case."""
     found = [letter for letter, text in choices.items() if text and text.lower() in lowered]
     return found[0] if len(found) == 1 else None
 
 
 def option(raw: str, choices: Mapping[str, str], said: bool = False) -> str | None:
     """The option letter that VLMEvalKit infers, ``Z`` for a refusal, None where it would ask a judge."""
-    return _letter(raw, choices, said) or _by_text(raw, choices)
+    lowered, longest = raw.lower(), 2 * sum(map(len, choices.values()))
+    return _letter(raw, choices, said) or (by_text(lowered, choices) if len(lowered) <= longest else None)
 
 
 def both(rule: Callable[..., Scored]) -> dict[str, Rule]:

@@ -53,22 +53,22 @@ _PLAIN = _Way("none", None, 1.0)
 
 
 @contextmanager
-def scaled(subject: HookedVLM, prepared: Prepared, alpha_b: Tensor, form: Form) -> Iterator[None]:
+def scaled(vlm: HookedVLM, prepared: Prepared, alpha_b: Tensor, form: Form) -> Iterator[None]:
     """Let the last token's scores on the picture be scaled in every layer while the block lasts."""
 
     def add(_: int, scores_bhk: Tensor) -> Tensor:
         return (alpha_b.to(scores_bhk.device)[:, None, None] - 1) * growth(scores_bhk, prepared.image_bt, form)
 
-    with attending(subject.roles.layers, add=add):
+    with attending(vlm.roles.layers, add=add):
         yield
 
 
-def scaling(subject: HookedVLM, budget: Budget, report: Callable[[], None]) -> Table:
+def scaling(vlm: HookedVLM, budget: Budget, report: Callable[[], None]) -> Table:
     """Accuracy under every alpha, and under AdaptVis."""
     rows: list[Scaled] = []
     for task, draw in TASKS.items():
-        stimuli = draw(budget.stimuli, budget.seed, subject.speech)
-        parts = [_answered(subject, prepared) for prepared in subject.batches(stimuli, budget.batch)]
+        stimuli = draw(budget.stimuli, budget.seed, vlm.speech)
+        parts = [_answered(vlm, prepared) for prepared in vlm.batches(stimuli, budget.batch)]
         truth_b = answers(stimuli)
         right = {way: np.concatenate([part[way][0] for part in parts]) == truth_b for way in parts[0]}
         for way, right_b in right.items():
@@ -79,20 +79,20 @@ def scaling(subject: HookedVLM, budget: Budget, report: Callable[[], None]) -> T
     return Table("scaling", "Accuracy when the last token's attention to the picture is scaled", rows, _NOTES)
 
 
-def _answered(subject: HookedVLM, prepared: Prepared) -> dict[_Way, tuple[np.ndarray, np.ndarray]]:
+def _answered(vlm: HookedVLM, prepared: Prepared) -> dict[_Way, tuple[np.ndarray, np.ndarray]]:
     """The choice of every stimulus and its alpha, both of shape (batch,), for every way of scaling."""
-    plain = subject.run(prepared)
+    plain = vlm.run(prepared)
     alphas: dict[tuple[str, float | None], Tensor]
     alphas = {("ScalingVis", alpha): torch.full_like(plain.sure_b, alpha) for alpha in ALPHAS}
     alphas["AdaptVis", None] = torch.where(plain.sure_b < THRESHOLD, UNSURE, SURE)
     found = {_PLAIN: (plain.choices_b.cpu().numpy(), np.ones(len(prepared.stimuli)))}
     for form in FORMS:
         for (method, alpha), alpha_b in alphas.items():
-            chosen = _scaled_choices(subject, prepared, alpha_b, form)
+            chosen = _scaled_choices(vlm, prepared, alpha_b, form)
             found[_Way(method, form, alpha)] = (chosen, alpha_b.cpu().numpy())
     return found
 
 
-def _scaled_choices(subject: HookedVLM, prepared: Prepared, alpha_b: Tensor, form: Form) -> np.ndarray:
-    with scaled(subject, prepared, alpha_b, form):
-        return subject.run(prepared).choices_b.cpu().numpy()
+def _scaled_choices(vlm: HookedVLM, prepared: Prepared, alpha_b: Tensor, form: Form) -> np.ndarray:
+    with scaled(vlm, prepared, alpha_b, form):
+        return vlm.run(prepared).choices_b.cpu().numpy()

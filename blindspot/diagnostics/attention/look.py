@@ -69,24 +69,24 @@ class Look:
     chosen_b: np.ndarray
 
 
-def look(subject: HookedVLM, stimuli: Sequence[Stimulus], batch: int, shown: int, step: Callable[[], None]) -> Look:
+def look(vlm: HookedVLM, stimuli: Sequence[Stimulus], batch: int, shown: int, step: Callable[[], None]) -> Look:
     """Ask stimuli that mention a subject and a reference, and measure attention as it is computed.
 
     Args:
-        subject: the model.
+        vlm: the model.
         stimuli: the questions.
         batch: at a time.
         shown: stimuli whose maps are kept.
         step: called after each batch.
     """
-    grid = subject.image_grid
+    grid = vlm.image_grid
     if grid is not None and grid[0] * grid[1] < 4:
         grid = None
     parts: list[dict[str, np.ndarray]] = []
-    for number, prepared in enumerate(subject.batches(stimuli, batch)):
+    for number, prepared in enumerate(vlm.batches(stimuli, batch)):
         watcher = _Watcher(prepared, grid)
-        with attending(subject.roles.layers, see=watcher.see):
-            chosen_b = subject.run(prepared).choices_b
+        with attending(vlm.roles.layers, see=watcher.see):
+            chosen_b = vlm.run(prepared).choices_b
         parts.append({**watcher.found(max(0, shown - number * batch)), "chosen_b": chosen_b.cpu().numpy()})
         step()
     names = [field.name for field in fields(Look) if field.name != "grid"]

@@ -12,7 +12,7 @@ import numpy as np
 from blindspot.diagnostics.attention.intervention import FORMS, TASKS, scaling
 from blindspot.diagnostics.attention.look import PAIRS, QUERIES, Look, look
 from blindspot.diagnostics.attention.plots import Looked, Rollout, Sensitivity, Share
-from blindspot.diagnostics.base import Budget, Findings, Report, Table, Value, bounds, one_by_one
+from blindspot.diagnostics.base import Budget, Findings, Report, Table, Value, bounds, resampled_means
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM
 from blindspot.diagnostics.core.stimuli import Stimulus, answers, directions
 from blindspot.model.variant import BlindspotForConditionalGeneration
@@ -25,13 +25,13 @@ _SHARES = "Attention on the picture, and its entropy, by query and language-mode
 _LAYERS = "Layer 0 is the language model's first."
 
 
-def run(subject: HookedVLM, budget: Budget, report: Report) -> Findings:
+def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
     """Where every layer looks, how much of it is the picture, and accuracy when that is scaled."""
-    if isinstance(subject.model, BlindspotForConditionalGeneration) and subject.model.model.gated:
+    if isinstance(vlm.model, BlindspotForConditionalGeneration) and vlm.model.model.gated:
         return Findings(
             [Table("shares", _SHARES, [], ("Pictures reach this model by cross-attention, not as tokens.",))]
         )
-    stimuli = directions(budget.stimuli, budget.seed, subject.speech)
+    stimuli = directions(budget.stimuli, budget.seed, vlm.speech)
     steps = -(-len(stimuli) // budget.batch) + len(TASKS)
     done = 0
 
@@ -40,7 +40,7 @@ def run(subject: HookedVLM, budget: Budget, report: Report) -> Findings:
         done += 1
         report(done, steps)
 
-    found = look(subject, stimuli, budget.batch, SHOWN, step)
+    found = look(vlm, stimuli, budget.batch, SHOWN, step)
     objects = _objects(found) if found.grid is not None else []
     shares = _shares(found)
     rollout = _rollout(found) if found.grid is not None else []
@@ -61,9 +61,9 @@ def run(subject: HookedVLM, budget: Budget, report: Report) -> Findings:
         Table("sensitivity", "Change of the picture's share with alpha, layer by layer alone", _sensitivity(found), (
             "Derivative at alpha 1 of the last token's share of attention on the picture; mean over heads.",
             _LAYERS, _STIMULI)),
-        scaling(subject, budget, step),
+        scaling(vlm, budget, step),
     ]  # fmt: skip
-    return Findings(tables, _pictures(subject, stimuli, found) if found.grid is not None else {})
+    return Findings(tables, _pictures(vlm, stimuli, found) if found.grid is not None else {})
 
 
 def _objects(found: Look) -> list[Looked]:
@@ -132,7 +132,7 @@ def _sensitivity(found: Look) -> list[Sensitivity]:
 def _means(values_bxl: np.ndarray) -> list[list[Value]]:
     """Mean over stimuli and its interval, for each entry of the other two axes."""
     count, first, second = values_bxl.shape
-    drawn_rs = one_by_one(count).replicates(values_bxl.reshape(count, -1))
+    drawn_rs = resampled_means(values_bxl.reshape(count, -1))
     low, high = (bound.reshape(first, second) for bound in bounds(drawn_rs))
     mean = values_bxl.mean(axis=0, dtype=float)
     return [
@@ -144,7 +144,7 @@ def _means(values_bxl: np.ndarray) -> list[list[Value]]:
     ]
 
 
-def _pictures(subject: HookedVLM, stimuli: list[Stimulus], found: Look) -> dict[str, Any]:
+def _pictures(vlm: HookedVLM, stimuli: list[Stimulus], found: Look) -> dict[str, Any]:
     """Maps of attention in the middle layer and in the one that looks most at what is asked about, and their pictures.
 
     ``maps`` has shape (queries, layers, stimuli, rows, columns) and sums to 1 over rows and columns, ``boxes`` are x0,
@@ -157,7 +157,7 @@ def _pictures(subject: HookedVLM, stimuli: list[Stimulus], found: Look) -> dict[
     maps_bqkn = found.maps[:, layers].transpose(0, 2, 1, 3)
     boxes = [[thing.box for thing in (stimulus.subject, stimulus.reference)] for stimulus in shown]
     return {
-        "images": np.stack([stimulus.image(subject.side) for stimulus in shown]),
+        "images": np.stack([stimulus.image(vlm.side) for stimulus in shown]),
         "maps": maps_bqkn.transpose(1, 2, 0, 3).reshape(len(QUERIES), len(layers), len(shown), *found.grid),
         "queries": np.array(QUERIES),
         "layers": np.array(layers),

@@ -33,19 +33,19 @@ BACKGROUND = 36
 Show = Callable[[Sequence[Stimulus], int, int], list[np.ndarray]]
 
 
-def run(subject: HookedVLM, budget: Budget, report: Report) -> Findings:
+def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
     """Accuracy by place, distance, margin, size and number, by axis and by condition; counts and answers given."""
     asked: dict[str, Asked] = {}
     under: dict[str, dict[str, Asked]] = {}
     for number, (task, draw) in enumerate(TASKS.items(), start=1):
         times = 1 if task == "count" else PER_CELL
-        asked[task] = _asked(subject, draw(times * budget.stimuli, budget.seed, subject.speech), budget)
+        asked[task] = _asked(vlm, draw(times * budget.stimuli, budget.seed, vlm.speech), budget)
         plain = asked[task].first(budget.stimuli)
-        shown = {name: _asked(subject, plain.stimuli, budget, show) for name, show in CONDITIONS.items()}
+        shown = {name: _asked(vlm, plain.stimuli, budget, show) for name, show in CONDITIONS.items()}
         under[task] = {"as it is": plain, **shown}
         report(number, len(TASKS) + 1)
     across = asked["direction"].first(budget.stimuli)
-    down = _asked(subject, [_transposed(stimulus, subject.speech) for stimulus in across.stimuli], budget)
+    down = _asked(vlm, [_transposed(stimulus, vlm.speech) for stimulus in across.stimuli], budget)
     report(len(TASKS) + 1, len(TASKS) + 1)
     tables = [
         condition_table(under),
@@ -58,10 +58,10 @@ def run(subject: HookedVLM, budget: Budget, report: Report) -> Findings:
     return Findings(tables, heatmaps(asked))
 
 
-def _asked(subject: HookedVLM, stimuli: list[Stimulus], budget: Budget, show: Show | None = None) -> Asked:
+def _asked(vlm: HookedVLM, stimuli: list[Stimulus], budget: Budget, show: Show | None = None) -> Asked:
     """The stimuli and their answers, with other pictures if ``show`` says so."""
-    pictures = None if show is None else show(stimuli, subject.side, budget.seed)
-    runs = [subject.run(prepared) for prepared in subject.batches(stimuli, budget.batch, pictures)]
+    pictures = None if show is None else show(stimuli, vlm.side, budget.seed)
+    runs = [vlm.run(prepared) for prepared in vlm.batches(stimuli, budget.batch, pictures)]
     return Asked(stimuli, torch.cat([trace.logits_bk for trace in runs]).cpu().numpy())
 
 

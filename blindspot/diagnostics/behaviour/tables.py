@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from blindspot.diagnostics.base import Table, against, bounds, one_by_one, share
+from blindspot.diagnostics.base import Table, against, bounds, resampled_means, share
 from blindspot.diagnostics.behaviour import plots as typed
 from blindspot.diagnostics.core.stimuli import NUMBERS, Stimulus, answers
 from blindspot.scenes.world import CELLS, GRID
@@ -210,7 +210,7 @@ def _beyond_drawn(asked: Asked, inside_bl: np.ndarray) -> np.ndarray:
     count, levels, choices = inside_blk.shape
     series = (inside_bl * asked.right_b[:, None], answer_bk * asked.right_b[:, None], answer_bk, inside_blk)
     series_bs = np.hstack([part.reshape(count, -1) for part in series]).astype(float)
-    drawn_rs = one_by_one(count).replicates(series_bs)
+    drawn_rs = resampled_means(series_bs)
     ends = np.cumsum([levels, choices, choices])
     right_rl, right_rk, answer_rk, inside_rs = np.split(drawn_rs, ends, axis=1)
     inside_rlk = inside_rs.reshape(-1, levels, choices)

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from blindspot.diagnostics.base import Budget, Findings, Report, Table, one_by_one
+from blindspot.diagnostics.base import Budget, Findings, Report, Table
 from blindspot.diagnostics.coherence.plots import CoherenceRow
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM
 from blindspot.diagnostics.core.hooks import Site
 from blindspot.diagnostics.core.patch_grid import Grid
 from blindspot.diagnostics.core.stimuli import Stimulus, directions, patch_pixels
+from blindspot.evaluation.statistics import Sample
 
 FARTHEST = 5
 _NOTES = (
@@ -28,17 +29,17 @@ _NOTES = (
 )
 
 
-def run(subject: HookedVLM, budget: Budget, report: Report) -> Findings:
+def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
     """Coherence at every layer of the encoder, trained and with shuffled weights, and of the pixels."""
-    stimuli = directions(budget.stimuli, budget.seed, subject.speech)
-    grid = subject.patches.grid
-    sites = subject.sites("encoder")
-    pixels = torch.from_numpy(patch_pixels(stimuli, subject.side, grid)).float()
+    stimuli = directions(budget.stimuli, budget.seed, vlm.speech)
+    grid = vlm.patches.grid
+    sites = vlm.sites("encoder")
+    pixels = torch.from_numpy(patch_pixels(stimuli, vlm.side, grid)).float()
     rows = [_row("pixels", None, pixels, grid)]
-    rows += [_row("trained", site.layer, states, grid) for site, states in _states(subject, stimuli, sites, budget)]
+    rows += [_row("trained", site.layer, states, grid) for site, states in _states(vlm, stimuli, sites, budget)]
     report(1, 2)
-    with shuffled(subject.tower, budget.seed):
-        random = list(_states(subject, stimuli, sites, budget))
+    with shuffled(vlm.tower, budget.seed):
+        random = list(_states(vlm, stimuli, sites, budget))
     rows += [_row("shuffled", site.layer, states, grid) for site, states in random]
     report(2, 2)
     title = f"Cosine of neighbours minus cosine of patches at least {_far(grid)} apart, by encoder layer"
@@ -79,19 +80,18 @@ def shuffled(module: nn.Module, seed: int) -> Iterator[None]:
 
 
 def _states(
-    subject: HookedVLM, stimuli: list[Stimulus], sites: list[Site], budget: Budget
+    vlm: HookedVLM, stimuli: list[Stimulus], sites: list[Site], budget: Budget
 ) -> Iterator[tuple[Site, Tensor]]:
     """States of all stimuli, site by site, so that no more than one site is held."""
     for site in sites:
-        states = (subject.state(prepared, site) for prepared in subject.batches(stimuli, budget.batch))
+        states = (vlm.state(prepared, site) for prepared in vlm.batches(stimuli, budget.batch))
         yield site, torch.cat([states_bnd.float().cpu() for states_bnd in states])
 
 
 def _row(encoder: str, layer: int | None, features_bnd: Tensor, grid: Grid) -> CoherenceRow:
     near_b, far_b = coherence(features_bnd, grid)
     difference_b = near_b - far_b
-    sample = one_by_one(len(difference_b))
-    interval = sample.interval(difference_b, sample.replicates(difference_b[:, None])[:, 0])
+    interval = Sample.of(difference_b).estimate().interval
     value, near, far = (float(values_b.mean()) for values_b in (difference_b, near_b, far_b))
     return {"encoder": encoder, "layer": layer, "value": value, "low": interval.low, "high": interval.high,
             "n": len(difference_b), "near": near, "far": far}  # fmt: skip

@@ -48,24 +48,24 @@ class _Asked:
 
     LISTS = len(SYMMETRIES) + 2 + 2 * len(RELATIONS)
 
-    def __init__(self, subject: HookedVLM, budget: Budget, report: Report) -> None:
-        self.speech: Speech = subject.speech
-        self._subject, self._budget, self._report, self._done = subject, budget, report, 0
+    def __init__(self, vlm: HookedVLM, budget: Budget, report: Report) -> None:
+        self.speech: Speech = vlm.speech
+        self._vlm, self._budget, self._report, self._done = vlm, budget, report, 0
 
     def answers(self, stimuli: list[Stimulus]) -> np.ndarray:
         """Index of the answer to every stimulus, shape (stimuli,)."""
-        found = self._subject.choices(stimuli, self._budget.batch)
+        found = self._vlm.choices(stimuli, self._budget.batch)
         self._done += 1
         self._report(self._done, self.LISTS)
         return found
 
 
-def run(subject: HookedVLM, budget: Budget, report: Report) -> Findings:
+def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
     """Accuracy and agreement under every symmetry, and how answers that belong together fit."""
-    asked = _Asked(subject, budget, report)
-    stimuli = directions(budget.stimuli, budget.seed, subject.speech)
+    asked = _Asked(vlm, budget, report)
+    stimuli = directions(budget.stimuli, budget.seed, vlm.speech)
     turned = {
-        name: [direction(rearranged(stimulus.scene, move), subject.speech) for stimulus in stimuli]
+        name: [direction(rearranged(stimulus.scene, move), vlm.speech) for stimulus in stimuli]
         for name, move in SYMMETRIES.items()
     }
     given = {name: asked.answers(version) for name, version in turned.items()}
@@ -76,7 +76,7 @@ def run(subject: HookedVLM, budget: Budget, report: Report) -> Findings:
         *_group("eight symmetries", fits_sb, right_sb),
         *_group("four turns", fits_sb[turns], right_sb[turns]),
         *_exchanged(stimuli, given["original"], asked),
-        *_stated(statements(budget.stimuli, budget.seed, subject.speech), asked),
+        *_stated(statements(budget.stimuli, budget.seed, vlm.speech), asked),
     ]
     flips, pictures = _examples(turned, given)
     return Findings(
@@ -155,8 +155,7 @@ def _pair(name: str, fits: np.ndarray, fits_guess: float, right: np.ndarray, rig
 def _share(holds_sb: np.ndarray) -> Value:
     """Mean over several questions of every scene, shape (questions a scene, scenes); scenes are the clusters."""
     scores_q = holds_sb.T.astype(float).ravel()
-    sample = Sample([str(number) for number in range(holds_sb.shape[1]) for _ in holds_sb])
-    interval = sample.interval(scores_q, sample.replicates(scores_q[:, None])[:, 0])
+    interval = Sample.of(scores_q, np.repeat(np.arange(holds_sb.shape[1]), len(holds_sb))).estimate().interval
     return {"value": float(scores_q.mean()), "low": interval.low, "high": interval.high, "n": holds_sb.shape[1]}
 
 

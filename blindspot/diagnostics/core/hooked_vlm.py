@@ -19,8 +19,8 @@ from blindspot.diagnostics.core.patch_grid import Grid, Order, in_raster_order, 
 from blindspot.diagnostics.core.roles import Roles, find_roles
 from blindspot.diagnostics.core.stimuli import Speech, Stimulus, directions
 from blindspot.errors import UserError
+from blindspot.evaluation.adapters import Adapter
 from blindspot.evaluation.base import PICTURE, Prompt
-from blindspot.evaluation.families import Family
 from blindspot.model.encoding import ends_apart
 from blindspot.model.variant import BlindspotForConditionalGeneration
 from blindspot.scenes.world import CANVAS
@@ -94,7 +94,7 @@ class HookedVLM:
         UserError: if the parts of the model cannot be told apart.
     """
 
-    def __init__(self, model: Any, processor: Any, family: Family) -> None:
+    def __init__(self, model: Any, processor: Any, family: Adapter) -> None:
         self.model = model.eval()
         self.processor, self.family = processor, family
         self.tokenizer = processor.tokenizer

@@ -36,11 +36,11 @@ class Counterfactuals:
     """A model to be asked under conditions.
 
     Attributes:
-        subject: the model.
+        vlm: the model.
         seed: of the shuffle.
     """
 
-    subject: HookedVLM
+    vlm: HookedVLM
     seed: int
 
     @cached_property
@@ -68,10 +68,10 @@ class Counterfactuals:
             batch = stimuli[start : start + budget.batch]
             for content in dict.fromkeys(condition.content for condition in wanted):
                 move = self.moves[content]
-                prepared = self.subject.prepare([replace(s, scene=rearranged(s.scene, move)) for s in batch])
+                prepared = self.vlm.prepare([replace(s, scene=rearranged(s.scene, move)) for s in batch])
                 for condition in wanted:
                     if condition.content == content:
-                        trace = self.subject.run(prepared, changes=self._changes(prepared, condition))
+                        trace = self.vlm.run(prepared, changes=self._changes(prepared, condition))
                         found[condition].append(trace.choices_b.cpu().numpy())
             report(start + len(batch), len(stimuli))
         return {condition: np.concatenate(parts) for condition, parts in found.items()}
@@ -88,7 +88,7 @@ class Counterfactuals:
     def _changes(self, prepared: Prepared, condition: Condition) -> Changes:
         ids = encoder = None
         if condition.ids != ORIGINAL:
-            grid = self.subject.image_grid
+            grid = self.vlm.image_grid
             assert grid is not None, "an obstacle otherwise"
             constant = torch.zeros(grid[0] * grid[1], dtype=torch.long)
             order_n = constant if condition.ids == CONSTANT else order(self.moves[condition.ids], grid[0])
@@ -96,13 +96,13 @@ class Counterfactuals:
         if condition.encoder == ZERO:
             encoder = ZERO
         elif condition.encoder != ORIGINAL:
-            encoder = order(self.moves[condition.encoder], self.subject.patches.grid[0])
+            encoder = order(self.moves[condition.encoder], self.vlm.patches.grid[0])
         return Changes(language_places=ids, encoder_places=encoder)
 
     def _ids_obstacle(self) -> str | None:
-        if not self.subject.roles.rotary:
+        if not self.vlm.roles.rotary:
             return "the language model does not turn tokens by their position ids"
-        grid = self.subject.image_grid
+        grid = self.vlm.image_grid
         if grid is None or grid[0] != grid[1] or grid[0] < GRID:
             return f"the picture's tokens lie on no square grid of at least {GRID} x {GRID}"
         if int(self._probe.image_bt.sum()) != grid[0] * grid[1]:
@@ -111,15 +111,15 @@ class Counterfactuals:
 
     def _encoder_obstacle(self) -> str | None:
         try:
-            patches = self.subject.patches
-            self.subject.run(self._probe, changes=Changes(encoder_places=torch.arange(len(patches.patches))))
+            patches = self.vlm.patches
+            self.vlm.run(self._probe, changes=Changes(encoder_places=torch.arange(len(patches.patches))))
         except UserError as error:
             return str(error)
         return None if patches.grid[0] >= GRID else f"a picture has fewer than {GRID} x {GRID} patches"
 
     @cached_property
     def _probe(self) -> Prepared:
-        return self.subject.prepare(directions(1, 0, self.subject.speech))
+        return self.vlm.prepare(directions(1, 0, self.vlm.speech))
 
 
 def language_places(prepared: Prepared, order_n: Tensor) -> Tensor:

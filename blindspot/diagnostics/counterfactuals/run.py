@@ -48,10 +48,10 @@ EXAMPLES, EXAMPLE_SIDE = 6, 128
 Answers = dict[Condition, np.ndarray]
 
 
-def run(subject: HookedVLM, budget: Budget, report: Report) -> Findings:
+def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
     """Shares of answers that follow each factor, accuracy for every combination, and examples."""
-    stimuli = directions(budget.stimuli, budget.seed, subject.speech)
-    asked = Counterfactuals(subject, budget.seed)
+    stimuli = directions(budget.stimuli, budget.seed, vlm.speech)
+    asked = Counterfactuals(vlm, budget.seed)
     single = [_moved(factor, move) for factor in FACTORS.values() for move in (ORIGINAL, *MOVES)]
     single += [Condition(ids=CONSTANT), Condition(encoder=ZERO)]
     given = asked.answers(stimuli, dict.fromkeys(single), budget, lambda done, of: report(done, 2 * of))

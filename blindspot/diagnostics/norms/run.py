@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blindspot.diagnostics.base import Accuracy, Budget, Findings, Report, Table, Value, bounds, one_by_one, share
+from blindspot.diagnostics.base import Accuracy, Budget, Findings, Report, Table, Value, bounds, resampled_means, share
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM, Prepared
 from blindspot.diagnostics.core.hooks import NOTHING, Changes, Edit, Site
 from blindspot.diagnostics.core.stimuli import TASKS, Stimulus, answers, directions
@@ -21,10 +21,10 @@ ENTRY = Site("language", 0)
 Change = Callable[[Prepared], Changes]
 
 
-def run(subject: HookedVLM, budget: Budget, report: Report) -> Findings:
+def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
     """Norms at every layer of the language model, and accuracy under permutation and matched norms for every task."""
-    stimuli = directions(budget.stimuli, budget.seed, subject.speech)
-    norms = _norms(subject, stimuli, budget)
+    stimuli = directions(budget.stimuli, budget.seed, vlm.speech)
+    norms = _norms(vlm, stimuli, budget)
     report(1, len(TASKS) + 1)
     conditions: dict[str, Change] = {
         "as it is": lambda prepared: NOTHING,
@@ -35,9 +35,9 @@ def run(subject: HookedVLM, budget: Budget, report: Report) -> Findings:
     accuracy: list[Accuracy] = []
     index: list[Permuted] = []
     for number, (task, draw) in enumerate(TASKS.items(), start=2):
-        asked = draw(budget.stimuli, budget.seed, subject.speech)
+        asked = draw(budget.stimuli, budget.seed, vlm.speech)
         right = {
-            name: subject.choices(asked, budget.batch, change) == answers(asked) for name, change in conditions.items()
+            name: vlm.choices(asked, budget.batch, change) == answers(asked) for name, change in conditions.items()
         }
         accuracy.extend({"task": task, "condition": name, **share(right_b)} for name, right_b in right.items())
         index.append({"task": task, "norms": "as they are", **_index(right["as it is"], right["permuted"])})
@@ -55,20 +55,19 @@ def run(subject: HookedVLM, budget: Budget, report: Report) -> Findings:
     )  # fmt: skip
 
 
-def _norms(subject: HookedVLM, stimuli: list[Stimulus], budget: Budget) -> list[Norm]:
-    sites = subject.sites("language")
+def _norms(vlm: HookedVLM, stimuli: list[Stimulus], budget: Budget) -> list[Norm]:
+    sites = vlm.sites("language")
     found: dict[Site, list[np.ndarray]] = {site: [] for site in sites}
-    for prepared in subject.batches(stimuli, budget.batch):
-        trace = subject.run(prepared, sites)
+    for prepared in vlm.batches(stimuli, budget.batch):
+        trace = vlm.run(prepared, sites)
         for site in sites:
             norm_bt = trace.states[site].float().norm(dim=-1)
             pair = torch.stack([_mean(norm_bt, prepared.image_bt), _mean(norm_bt, prepared.behind_bt)], dim=1)
             found[site].append(pair.cpu().numpy())
-    sample = one_by_one(len(stimuli))
     rows: list[Norm] = []
     for site in sites:
         image_b, text_b = np.concatenate(found[site]).T
-        drawn_r2 = sample.replicates(np.stack([image_b, text_b], axis=1))
+        drawn_r2 = resampled_means(np.stack([image_b, text_b], axis=1))
         low, high = bounds(drawn_r2[:, 0] / drawn_r2[:, 1])
         ratio = float(image_b.mean() / text_b.mean())
         rows.append({"layer": site.layer, "value": ratio, "low": float(low), "high": float(high), "n": len(stimuli),
@@ -106,7 +105,7 @@ def _matched(prepared: Prepared) -> Edit:
 def _index(plain_b: np.ndarray, permuted_b: np.ndarray) -> Value:
     if not plain_b.any():
         return {"value": None, "low": None, "high": None, "n": len(plain_b)}
-    drawn_r2 = one_by_one(len(plain_b)).replicates(np.stack([plain_b, permuted_b], axis=1).astype(float))
+    drawn_r2 = resampled_means(np.stack([plain_b, permuted_b], axis=1).astype(float))
     plain_r, permuted_r = drawn_r2[drawn_r2[:, 0] > 0].T  # of a few stimuli some draws have none that is right
     low, high = bounds(1 - permuted_r / plain_r)
     value = float(1 - permuted_b.mean() / plain_b.mean())

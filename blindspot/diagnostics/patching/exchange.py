@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blindspot.diagnostics.base import Report, bounds, one_by_one
+from blindspot.diagnostics.base import Report, bounds, resampled_means
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM, Prepared, Trace
 from blindspot.diagnostics.core.hooks import NOTHING, Changes, Edit, Site
 from blindspot.diagnostics.core.stimuli import Stimulus, answers, direction
@@ -33,14 +33,14 @@ def exchanged(scene: Scene) -> Scene:
     return Scene((there, here, *others), scene.background)
 
 
-def usable(subject: HookedVLM, stimuli: Sequence[Stimulus], batch: int) -> tuple[list[Pair], str]:
+def usable(vlm: HookedVLM, stimuli: Sequence[Stimulus], batch: int) -> tuple[list[Pair], str]:
     """Pairs that the model answers right both times, and a sentence about them.
 
     If there are fewer than `FEWEST`, all pairs that it answers differently, with its own answers in place of the right
     ones.
     """
-    pairs = [(stimulus, direction(exchanged(stimulus.scene), subject.speech)) for stimulus in stimuli]
-    first_b, second_b = (subject.choices(side, batch) for side in zip(*pairs, strict=True))
+    pairs = [(stimulus, direction(exchanged(stimulus.scene), vlm.speech)) for stimulus in stimuli]
+    first_b, second_b = (vlm.choices(side, batch) for side in zip(*pairs, strict=True))
     right_b = (first_b == answers([a for a, _ in pairs])) & (second_b == answers([b for _, b in pairs]))
     said = f"{right_b.sum()} of {len(pairs)} pairs are answered right both times"
     if right_b.sum() >= FEWEST:
@@ -56,52 +56,52 @@ def usable(subject: HookedVLM, stimuli: Sequence[Stimulus], batch: int) -> tuple
 
 
 def patch(
-    subject: HookedVLM, giving: Prepared, taking: Prepared, site: Site, groups: dict[str, Tensor]
+    vlm: HookedVLM, giving: Prepared, taking: Prepared, site: Site, groups: dict[str, Tensor]
 ) -> Iterator[tuple[str, Trace]]:
     """Run ``taking`` with the states of ``giving`` at a site, for one group of tokens after the other.
 
     Args:
-        subject: the model.
+        vlm: the model.
         giving: pictures A.
         taking: pictures B with the same questions.
         site: where states are replaced.
         groups: which tokens, each of shape (batch, tokens).
     """
-    states_btd = subject.state(giving, site)
+    states_btd = vlm.state(giving, site)
     for name, mask_bt in groups.items():
 
         def change(own_btd: Tensor, mask_bt: Tensor = mask_bt) -> Tensor:
             return torch.where(mask_bt[..., None], states_btd, own_btd)
 
         changes = Changes((Edit(site, change),)) if mask_bt.any() else NOTHING
-        yield name, subject.run(taking, changes=changes)
+        yield name, vlm.run(taking, changes=changes)
 
 
-def recoveries(subject: HookedVLM, pairs: Sequence[Pair], batch: int, report: Report) -> list[Patched]:
+def recoveries(vlm: HookedVLM, pairs: Sequence[Pair], batch: int, report: Report) -> list[Patched]:
     """Recovery for every site and group of tokens, with bootstrap intervals over pairs.
 
     Args:
-        subject: the model.
+        vlm: the model.
         pairs: stimuli A and B, whose answers differ.
         batch: pairs at a time.
         report: progress.
     """
-    encoder = subject.encoder_grid
-    sites = [*(subject.some_sites("encoder") if encoder else []), *subject.some_sites("language")]
+    encoder = vlm.encoder_grid
+    sites = [*(vlm.some_sites("encoder") if encoder else []), *vlm.some_sites("language")]
     gained: dict[tuple[Site, str], list[np.ndarray]] = defaultdict(list)
     flipped, sizes, whole = defaultdict(list), defaultdict(list), []
     for start in range(0, len(pairs), batch):
         part = pairs[start : start + batch]
-        giving, taking = subject.prepare([a for a, _ in part]), subject.prepare([b for _, b in part])
+        giving, taking = vlm.prepare([a for a, _ in part]), vlm.prepare([b for _, b in part])
         ends_b2 = torch.from_numpy(np.stack([answers(giving.stimuli), answers(taking.stimuli)], axis=1))
-        plain_b = _lead(subject.run(taking), ends_b2)
-        whole.append(_lead(subject.run(giving), ends_b2) - plain_b)
-        by_part = {"language": language_groups(giving, subject.image_grid)}
+        plain_b = _lead(vlm.run(taking), ends_b2)
+        whole.append(_lead(vlm.run(giving), ends_b2) - plain_b)
+        by_part = {"language": language_groups(giving, vlm.image_grid)}
         if encoder:
             patches = patch_groups(giving, encoder)
             by_part["encoder"] = {**patches, "all image": torch.ones_like(patches["other patches"])}
         for number, site in enumerate(sites, start=1):
-            for name, trace in patch(subject, giving, taking, site, by_part[site.part]):
+            for name, trace in patch(vlm, giving, taking, site, by_part[site.part]):
                 gained[site, name].append(_lead(trace, ends_b2) - plain_b)
                 flipped[site, name].append((trace.choices_b.cpu() == ends_b2[:, 0]).numpy())
                 sizes[site, name].append(by_part[site.part][name].sum(dim=1).cpu().numpy())
@@ -110,7 +110,7 @@ def recoveries(subject: HookedVLM, pairs: Sequence[Pair], batch: int, report: Re
     keys = [key for key in gained if tokens[key]]
     series_qs = np.stack([np.concatenate(whole), *(np.concatenate(gained[key]) for key in keys)], axis=1)
     means_s = series_qs.mean(axis=0)
-    drawn_rs = one_by_one(len(pairs)).replicates(series_qs)
+    drawn_rs = resampled_means(series_qs)
     low_s, high_s = bounds(drawn_rs / drawn_rs[:, :1])
     return [
         {"part": site.part, "layer": site.layer, "group": name, "value": float(means_s[s] / means_s[0]),

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blindspot.diagnostics.base import Report, bounds, one_by_one
+from blindspot.diagnostics.base import Report, bounds, resampled_means
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM, Prepared
 from blindspot.diagnostics.core.hooks import NOTHING, Changes
 from blindspot.diagnostics.core.stimuli import Stimulus, answers
 from blindspot.diagnostics.core.token_groups import language_groups
 from blindspot.diagnostics.patching.plots import Knocked
+from blindspot.evaluation.statistics import Sample
 
 QUESTION = "words and last token"
 MOST_WINDOWS = 8
@@ -52,28 +53,26 @@ def hidden(prepared: Prepared, groups: dict[str, Tensor], source: str, target: s
     return scores[:, None]
 
 
-def drops(subject: HookedVLM, stimuli: Sequence[Stimulus], batch: int, report: Report) -> list[Knocked]:
+def drops(vlm: HookedVLM, stimuli: Sequence[Stimulus], batch: int, report: Report) -> list[Knocked]:
     """What accuracy and the right answer's margin lose for every flow and window, with intervals over stimuli."""
-    spans = windows(len(subject.roles.layers))
-    flows = [flow for flow in FLOWS if subject.image_grid or "patches" not in flow[0]]
+    spans = windows(len(vlm.roles.layers))
+    flows = [flow for flow in FLOWS if vlm.image_grid or "patches" not in flow[0]]
     cases = [(source, target, span) for source, target in flows for span in spans]
     found: list[list[np.ndarray]] = [[] for _ in range(len(cases) + 1)]
-    for done, prepared in enumerate(subject.batches(stimuli, batch)):
-        groups = question_groups(subject, prepared)
-        found[0].append(margins(subject, prepared, NOTHING))
+    for done, prepared in enumerate(vlm.batches(stimuli, batch)):
+        groups = question_groups(vlm, prepared)
+        found[0].append(margins(vlm, prepared, NOTHING))
         for number, (source, target, span) in enumerate(cases, start=1):
             scores = hidden(prepared, groups, source, target)
-            found[number].append(margins(subject, prepared, Changes(scores=dict.fromkeys(span, scores))))
+            found[number].append(margins(vlm, prepared, Changes(scores=dict.fromkeys(span, scores))))
             report(done * batch * len(cases) + number * len(prepared.stimuli), len(stimuli) * len(cases))
     margin_qs = np.stack([np.concatenate(parts) for parts in found], axis=1)
     lost_qs = margin_qs[:, :1] - margin_qs[:, 1:]
     wrong_qs = (margin_qs[:, :1] > 0).astype(float) - (margin_qs[:, 1:] > 0)
-    sample = one_by_one(len(stimuli))
-    wrong_rs = sample.replicates(wrong_qs)
-    low_s, high_s = bounds(sample.replicates(lost_qs))
+    low_s, high_s = bounds(resampled_means(lost_qs))
     rows: list[Knocked] = []
     for s, (source, target, span) in enumerate(cases):
-        drop = sample.interval(wrong_qs[:, s], wrong_rs[:, s])
+        drop = Sample.of(wrong_qs[:, s]).estimate().interval
         rows.append({
             "from": source, "to": target, "first": span.start, "last": span.stop - 1,
             "value": float(wrong_qs[:, s].mean()), "low": drop.low, "high": drop.high, "n": len(stimuli),
@@ -82,15 +81,15 @@ def drops(subject: HookedVLM, stimuli: Sequence[Stimulus], batch: int, report: R
     return rows
 
 
-def question_groups(subject: HookedVLM, prepared: Prepared) -> dict[str, Tensor]:
+def question_groups(vlm: HookedVLM, prepared: Prepared) -> dict[str, Tensor]:
     """Groups of tokens, and everything behind the picture."""
-    groups = language_groups(prepared, subject.image_grid)
+    groups = language_groups(prepared, vlm.image_grid)
     return {**groups, QUESTION: groups["words"] | groups["last token"]}
 
 
-def margins(subject: HookedVLM, prepared: Prepared, changes: Changes) -> np.ndarray:
+def margins(vlm: HookedVLM, prepared: Prepared, changes: Changes) -> np.ndarray:
     """Logit of the right answer above the best of the others, shape (batch,); positive where it is answered right."""
-    logits_bk = subject.run(prepared, changes=changes).logits_bk.cpu().double()
+    logits_bk = vlm.run(prepared, changes=changes).logits_bk.cpu().double()
     right_b1 = torch.from_numpy(answers(prepared.stimuli))[:, None]
     others_bk = logits_bk.scatter(1, right_b1, float("-inf"))
     return (logits_bk.gather(1, right_b1)[:, 0] - others_bk.amax(dim=1)).numpy()

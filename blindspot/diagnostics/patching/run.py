@@ -12,23 +12,23 @@ from blindspot.diagnostics.patching.steering import flips
 from blindspot.scenes.world import CELLS
 
 
-def run(subject: HookedVLM, budget: Budget, report: Report) -> Findings:
+def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
     """All four parts on questions where the subject lies relative to the reference."""
 
     def stage(number: int) -> Report:
         return lambda done, of: report(number * 1000 + 1000 * done // of, 4000)
 
-    stimuli = directions(budget.stimuli, budget.seed, subject.speech)
-    pairs, said = usable(subject, stimuli, budget.batch)
-    patched = recoveries(subject, pairs, budget.batch, stage(0)) if pairs else []
-    knocked = drops(subject, stimuli, budget.batch, stage(1))
+    stimuli = directions(budget.stimuli, budget.seed, vlm.speech)
+    pairs, said = usable(vlm, stimuli, budget.batch)
+    patched = recoveries(vlm, pairs, budget.batch, stage(0)) if pairs else []
+    knocked = drops(vlm, stimuli, budget.batch, stage(1))
     scenes = max(2, budget.stimuli // len(CELLS))
-    ids = deviations(subject, scenes, budget.batch, budget.seed, stage(2))
+    ids = deviations(vlm, scenes, budget.batch, budget.seed, stage(2))
     rows, points = maps(ids, budget.seed)
-    fresh = directions(max(1, budget.stimuli // 2), budget.seed + 1, subject.speech)
-    steering = flips(subject, fresh, ids, budget.batch, budget.seed, stage(3))
-    places = [] if subject.image_grid else ["The picture's tokens lie on no grid, so no group depends on places."]
-    if subject.encoder_grid is None:
+    fresh = directions(max(1, budget.stimuli // 2), budget.seed + 1, vlm.speech)
+    steering = flips(vlm, fresh, ids, budget.batch, budget.seed, stage(3))
+    places = [] if vlm.image_grid else ["The picture's tokens lie on no grid, so no group depends on places."]
+    if vlm.encoder_grid is None:
         places.append("The encoder's tokens stand for no places, so it is not patched.")
     tables = [
         Table("patching", "How much of the answer comes back with states from the picture before the exchange",
@@ -51,5 +51,5 @@ def run(subject: HookedVLM, budget: Budget, report: Report) -> Findings:
     ]  # fmt: skip
     pictures = {"spatial_id": points}
     if pairs:
-        pictures["pair"] = np.stack([stimulus.image(subject.side) for stimulus in pairs[0]])
+        pictures["pair"] = np.stack([stimulus.image(vlm.side) for stimulus in pairs[0]])
     return Findings(tables, pictures)

@@ -65,22 +65,22 @@ def tour(count: int, seed: int, speech: Speech) -> list[Stimulus]:
     return found
 
 
-def deviations(subject: HookedVLM, scenes: int, batch: int, seed: int, report: Report) -> Ids:
+def deviations(vlm: HookedVLM, scenes: int, batch: int, seed: int, report: Report) -> Ids:
     """By how much every state of a `tour` deviates from the mean over places of the same scene.
 
     Args:
-        subject: the model.
+        vlm: the model.
         scenes: number of them.
         batch: stimuli at a time.
         seed: of the scenes.
         report: progress.
     """
-    stimuli = tour(scenes, seed, subject.speech)
-    sites = subject.some_sites("language")
+    stimuli = tour(scenes, seed, vlm.speech)
+    sites = vlm.some_sites("language")
     found: dict[tuple[str, Site], list[np.ndarray]] = defaultdict(list)
-    for prepared in subject.batches(stimuli, batch):
-        states = subject.run(prepared, sites).states
-        for name, mask_bt in spoken_of(subject, prepared).items():
+    for prepared in vlm.batches(stimuli, batch):
+        states = vlm.run(prepared, sites).states
+        for name, mask_bt in spoken_of(vlm, prepared).items():
             for site in sites:
                 total_bd = (states[site].double() * mask_bt[..., None]).sum(dim=1)
                 found[name, site].append((total_bd / mask_bt.sum(dim=1, keepdim=True)).cpu().numpy())
@@ -88,9 +88,9 @@ def deviations(subject: HookedVLM, scenes: int, batch: int, seed: int, report: R
     return {key: _deviating(np.concatenate(parts).reshape(scenes, len(CELLS), -1)) for key, parts in found.items()}
 
 
-def spoken_of(subject: HookedVLM, prepared: Prepared) -> dict[str, Tensor]:
+def spoken_of(vlm: HookedVLM, prepared: Prepared) -> dict[str, Tensor]:
     """The groups of tokens that stand for the subject, each of shape (batch, tokens)."""
-    groups = language_groups(prepared, subject.image_grid)
+    groups = language_groups(prepared, vlm.image_grid)
     return {name: groups[name] for name in TOKENS if name in groups}
 
 

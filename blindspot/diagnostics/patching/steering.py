@@ -47,14 +47,14 @@ def steered(prepared: Prepared, site: Site, mask_bt: Tensor, vectors_bd: np.ndar
 
 
 def flips(
-    subject: HookedVLM, stimuli: Sequence[Stimulus], ids: Ids, batch: int, seed: int, report: Report
+    vlm: HookedVLM, stimuli: Sequence[Stimulus], ids: Ids, batch: int, seed: int, report: Report
 ) -> list[Steered]:
     """Share of answers that become what they would be at the target, for every token, site, direction and strength.
 
     Stimuli that are answered so without steering do not count.
 
     Args:
-        subject: the model.
+        vlm: the model.
         stimuli: directions; none of which made ``ids``.
         ids: deviations of states by place.
         batch: at a time.
@@ -62,21 +62,21 @@ def flips(
         report: progress.
     """
     goals = targets(stimuli, seed)
-    end = len(subject.roles.layers)  # what leaves the last block is read at the last token alone
+    end = len(vlm.roles.layers)  # what leaves the last block is read at the last token alone
     keys = [(token, site) for token, site in ids if site.layer < end and ids[token, site].any()]
     cases = [(key, how, strength) for key in keys for how in DIRECTIONS for strength in STRENGTHS]
     turned: list[list[np.ndarray]] = [[] for _ in cases]
-    for done, prepared in enumerate(subject.batches(stimuli, batch)):
+    for done, prepared in enumerate(vlm.batches(stimuli, batch)):
         cells = goals[done * batch : done * batch + len(prepared.stimuli)]
         wanted_b = np.array([_answer(cell, s) for cell, s in zip(cells, prepared.stimuli, strict=True)])
-        open_b = subject.run(prepared).choices_b.cpu().numpy() != wanted_b
-        masks = spoken_of(subject, prepared)
+        open_b = vlm.run(prepared).choices_b.cpu().numpy() != wanted_b
+        masks = spoken_of(vlm, prepared)
         rng = np.random.default_rng([seed, done])
         for number, ((token, site), how, strength) in enumerate(cases):
             vectors_bd = strength * _moves(ids[token, site], prepared.stimuli, cells)
             if how == "random":
                 vectors_bd = _elsewhere(vectors_bd, rng)
-            trace = subject.run(prepared, changes=steered(prepared, site, masks[token], vectors_bd))
+            trace = vlm.run(prepared, changes=steered(prepared, site, masks[token], vectors_bd))
             turned[number].append((trace.choices_b.cpu().numpy() == wanted_b)[open_b])
             report(done * batch * len(cases) + (number + 1) * len(cells), len(stimuli) * len(cases))
     rows: list[Steered] = []

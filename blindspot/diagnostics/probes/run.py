@@ -46,10 +46,10 @@ class _Probe:
     read: Read
 
 
-def run(subject: HookedVLM, budget: Budget, report: Report) -> Findings:
+def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
     """Scores of all read-outs at all stages, what each stage loses, and what the model leaves unused."""
-    reader = Reader(subject, budget)
-    drawn = [draw() for draw in sets(budget, subject.speech)]
+    reader = Reader(vlm, budget)
+    drawn = [draw() for draw in sets(budget, vlm.speech)]
     steps = [-(-len(of.stimuli) // budget.batch) + len(reader.stages("subject" in of.stimuli[0].mentions))
              for of in drawn]  # fmt: skip
     done = 0

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from blindspot.diagnostics.base import Value, bounds, one_by_one
+from blindspot.diagnostics.base import Value, bounds, resampled_means
 from blindspot.diagnostics.probes.readouts import Outcome
 from blindspot.evaluation.statistics import is_binary, wilson
 
@@ -23,7 +23,7 @@ class Scores:
         self._lost_so = np.stack([outcome.lost_s[chosen_s] for outcome in outcomes], axis=1)
         self._stake_so = np.stack([outcome.stake_s[chosen_s] for outcome in outcomes], axis=1)
         self._apart_o = [float(outcome.apart_s[chosen_s].mean()) for outcome in outcomes]
-        drawn = one_by_one(self.n).replicates(np.hstack([self._lost_so, self._stake_so]))
+        drawn = resampled_means(np.hstack([self._lost_so, self._stake_so]))
         lost_ro, stake_ro = np.hsplit(drawn, 2)
         self._drawn_ro = 1 - lost_ro / stake_ro
         self.value_o = 1 - self._lost_so.sum(axis=0) / self._stake_so.sum(axis=0)

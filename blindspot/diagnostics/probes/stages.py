@@ -111,7 +111,7 @@ class Reader:
     """Reads all stages of a model.
 
     Args:
-        subject: the model.
+        vlm: the model.
         budget: batch size, and the seed of projections.
 
     Attributes:
@@ -121,7 +121,7 @@ class Reader:
         image: regions of the picture's tokens in the language model.
     """
 
-    subject: HookedVLM
+    vlm: HookedVLM
     budget: Budget
     encoder: bool = field(init=False)
     grid: Grid = field(init=False)
@@ -129,16 +129,16 @@ class Reader:
     image: Regions = field(init=False)
 
     def __post_init__(self) -> None:
-        self.encoder = self.subject.encoder_grid is not None
-        self.grid = self.subject.encoder_grid or (CELLS_A_SIDE, CELLS_A_SIDE)
+        self.encoder = self.vlm.encoder_grid is not None
+        self.grid = self.vlm.encoder_grid or (CELLS_A_SIDE, CELLS_A_SIDE)
         self.patches = Regions.of(self.grid[0] * self.grid[1], self.grid)
-        tokens = int(self.subject.prepare(directions(1, 0, self.subject.speech)).image_bt.sum())
-        self.image = Regions.of(tokens, self.subject.image_grid)
+        tokens = int(self.vlm.prepare(directions(1, 0, self.vlm.speech)).image_bt.sum())
+        self.image = Regions.of(tokens, self.vlm.image_grid)
 
     def stages(self, mentioned: bool) -> list[Stage]:
         """All stages; those at the subject's word only if the question mentions one."""
-        encoder = self.subject.sites("encoder") if self.encoder else []
-        language = self.subject.sites("language")
+        encoder = self.vlm.sites("encoder") if self.encoder else []
+        language = self.vlm.sites("language")
         listed: list[tuple[str, Tokens, Site | None]] = [("pixels", "image", None)]
         listed.extend((f"encoder {site.layer}", "image", site) for site in encoder)
         listed.extend((f"language {s.layer} (image)" if s.layer else "connector", "image", s) for s in language)
@@ -162,15 +162,15 @@ class Reader:
         shrinks = {stage: Shrink(self.budget.seed) for stage in stages}
         parts: dict[Stage, list[np.ndarray]] = {stage: [] for stage in stages}
         choices = []
-        for prepared in self.subject.batches(stimuli, self.budget.batch):
+        for prepared in self.vlm.batches(stimuli, self.budget.batch):
             edits = []
             for stage in stages:
                 if stage.site is None:
-                    pixels = torch.from_numpy(patch_pixels(prepared.stimuli, self.subject.side, self.grid)).float()
+                    pixels = torch.from_numpy(patch_pixels(prepared.stimuli, self.vlm.side, self.grid)).float()
                     parts[stage].append(shrinks[stage](self.patches.mean(pixels / 255)))
                 else:
                     edits.append(Edit(stage.site, self._keeper(stage, prepared, shrinks[stage], parts[stage])))
-            choices.append(self.subject.run(prepared, changes=Changes(tuple(edits))).choices_b.cpu().numpy())
+            choices.append(self.vlm.run(prepared, changes=Changes(tuple(edits))).choices_b.cpu().numpy())
             told()
         return {stage: np.concatenate(found) for stage, found in parts.items()}, np.concatenate(choices)
 

@@ -9,7 +9,7 @@ from statsmodels.stats.proportion import proportions_ztest
 
 from blindspot.evaluation.paper.basis import basis, fits, interval
 from blindspot.evaluation.paper.numbers import BASELINE, Column, Paper, load
-from blindspot.evaluation.statistics import ALPHA, CONFIDENCE, chance_corrected, holm
+from blindspot.evaluation.statistics import CONFIDENCE, chance_corrected, correct
 from blindspot.text import rounded
 
 PAIRS = (
@@ -60,8 +60,7 @@ def report() -> dict[str, Any]:
             for column in paper.main_columns()
         ]
     )
-    for row, p_holm in zip(differences, holm([row["p"] for row in differences]), strict=True):
-        row["p_holm"], row["significant"] = p_holm, p_holm is not None and p_holm < ALPHA
+    correct(differences, lambda row: "all")
     return {
         "source": paper.source,
         "columns": [_column(paper, column) for column in paper.columns],

@@ -137,11 +137,6 @@ def write_errors(folder: Path, errors: Mapping[str, str]) -> None:
     write_jsonl(folder / ERRORS, ({"id": name, "error": error} for name, error in errors.items()))
 
 
-def as_text(prompt: Prompt) -> str:
-    """A prompt as one text."""
-    return prompt.text if prompt.text is not None else "\n".join(filter(None, (prompt.system, *prompt.content)))
-
-
 def _row(question: Question, prompt: Prompt, reply: Reply) -> dict[str, Any]:
     row: dict[str, Any] = {"id": question.id, "benchmark": question.benchmark, "kind": question.kind}
     if question.kind == "mcq":
@@ -149,7 +144,7 @@ def _row(question: Question, prompt: Prompt, reply: Reply) -> dict[str, Any]:
     row |= {"answer": question.answer, "raw": reply.raw, "stopped": reply.stopped}
     if reply.likelihood is not None:
         row["likelihood"] = dict(reply.likelihood)
-    return row | {"prompt": as_text(prompt), "groups": question.groups, "images": list(shown(question, prompt))}
+    return row | {"prompt": str(prompt), "groups": question.groups, "images": list(shown(question, prompt))}
 
 
 def _lines(path: Path) -> list[bytes]:

@@ -8,7 +8,6 @@ from blindspot.benchmarks.base import Benchmark, Images
 from blindspot.errors import UserError
 from blindspot.evaluation.base import Asked, Prompt
 from blindspot.evaluation.prompts import Profile
-from blindspot.evaluation.prompts.marks import marks
 from blindspot.question import Question
 
 MOST_QUESTIONS, MOST_PICTURES = 8192, 1024
@@ -78,7 +77,7 @@ class Asking:
 
 def shown(question: Question, prompt: Prompt) -> tuple[int, ...]:
     """The pictures of a question that a prompt shows; some models take the first one only."""
-    return question.images[: marks(prompt)]
+    return question.images[: prompt.pictures]
 
 
 def allowed_answers(question: Question) -> dict[str, str]:

@@ -4,16 +4,14 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from blindspot.benchmarks.base import Benchmark, Collection
-from blindspot.benchmarks.download import UNFINISHED, locate
+from blindspot.benchmarks.sources.download import UNFINISHED, locate
 from blindspot.errors import UserError, one_of
+from blindspot.evaluation.adapters import ADAPTERS, recognise
 from blindspot.evaluation.base import Answerer, Asked, Prompt
-from blindspot.evaluation.run.answers import as_text
-
-if TYPE_CHECKING:
-    from blindspot.evaluation.localisation.form import Form
+from blindspot.evaluation.boxes import Form, form_of, told
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 
@@ -35,7 +33,7 @@ class Opened:
     prompts: str
     render: Callable[[Prompt], str]
     adapter: str | None = None
-    form: "Form | None" = None
+    form: Form | None = None
     check_batch: Callable[[Sequence[Asked]], list[str]] | None = None
 
 
@@ -90,9 +88,7 @@ def open_local(
     one_of(dtype, DTYPES, "--dtype", "type of weights")
     import torch
 
-    from blindspot.evaluation.answerers.local import LocalAnswerer, check_batch
-    from blindspot.evaluation.families import recognise
-    from blindspot.evaluation.localisation.form import form_of
+    from blindspot.evaluation.models.local import LocalAnswerer, check_batch
     from blindspot.model import load
     from blindspot.model.formats.folder import find, read_json
 
@@ -130,11 +126,12 @@ def open_api(
     """
     if model is None:
         raise UserError(f"{address} may serve several models; name one with --model")
-    from blindspot.evaluation.answerers.api import ApiAnswerer
-    from blindspot.evaluation.families import recognise
+    from blindspot.evaluation.models.api import ApiAnswerer
 
     family, known = recognise(adapter, name=model)
-    return Opened(ApiAnswerer(address, model, **settings), family.prompts, as_text, known, _told(boxes, family.name))
+    return Opened(
+        ApiAnswerer(address, model, **settings), family.prompts, str, known, told(boxes, family) if boxes else None
+    )
 
 
 def open_recorded(path: Path, benchmarks: Sequence[Benchmark], boxes: str | None = None) -> Opened:
@@ -151,19 +148,14 @@ def open_recorded(path: Path, benchmarks: Sequence[Benchmark], boxes: str | None
     if len(benchmarks) != 1:
         names = ", ".join(benchmark.name for benchmark in benchmarks)
         raise UserError(f"recorded answers are to one benchmark; say to which with --benchmarks (now {names})")
-    from blindspot.evaluation.answerers.recorded import RecordedAnswerer
+    from blindspot.evaluation.models.recorded import RecordedAnswerer
 
-    return Opened(RecordedAnswerer(path, benchmarks[0].name), "plain", as_text, form=_told(boxes, "generic"))
-
-
-def _told(boxes: str | None, family: str) -> "Form | None":
-    """The form of what is not on this machine."""
-    if boxes is None:
-        return None
-    from blindspot.evaluation.families import FAMILIES
-    from blindspot.evaluation.localisation.form import told
-
-    return told(boxes, FAMILIES[family])
+    return Opened(
+        RecordedAnswerer(path, benchmarks[0].name),
+        "plain",
+        str,
+        form=told(boxes, ADAPTERS["generic"]) if boxes else None,
+    )
 
 
 def _device(named: str | None) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from blindspot.benchmarks.base import Collection
 from blindspot.benchmarks.boxes import CONVENTION
 from blindspot.errors import UserError
-from blindspot.evaluation.base import Answerer, Asked, Reply
+from blindspot.evaluation.base import Answerer, Asked, Prompt, Reply
 from blindspot.evaluation.prompts import Profile
 from blindspot.evaluation.run import answers
 from blindspot.evaluation.run.asking import Asking, drawn, share
@@ -50,7 +50,7 @@ class _Task:
 
     def record(self) -> dict[str, Any]:
         """What its answers depend on, besides the model."""
-        asked = [(one.id, answers.as_text(self.asking.prompt(one)), one.images) for one in self.questions]
+        asked = [(one.id, str(self.asking.prompt(one)), one.images) for one in self.questions]
         boxes = {one.groups[CONVENTION] for one in self.questions if CONVENTION in one.groups}
         return {
             "form": self.collection.form,
@@ -127,7 +127,14 @@ def preview(
 def _task(collection: Collection, out: Path, prompts: Profile, condition: Condition, limit: int | None) -> _Task:
     benchmark = collection.benchmark
     _refuse_twins(benchmark.name, collection.questions)
-    asking = Asking(benchmark, condition.images(collection.images), prompts, condition.likelihood)
+    built: dict[str, Prompt] = {}
+
+    def prompt(question: Question) -> Prompt:
+        if question.id not in built:
+            built[question.id] = prompts(question)
+        return built[question.id]
+
+    asking = Asking(benchmark, condition.images(collection.images), prompt, condition.likelihood)
     questions = drawn(condition.questions(collection.questions), limit)
     return _Task(collection, asking, questions, out / benchmark.name)
 

@@ -1,6 +1,6 @@
 """Runs against each other on the questions that they share.
 
-Suffixes: ``q`` shared questions, ``c`` clusters, ``t`` terms, ``u`` units.
+Suffix: ``q`` shared questions.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,11 @@ from blindspot.benchmarks.scoring import DEFAULT
 from blindspot.errors import UserError
 from blindspot.evaluation.scores.answers import MEAN, Answers
 from blindspot.evaluation.scores.differing import differing, rows_differing
-from blindspot.evaluation.scores.metrics import SPREADS, replicates
 from blindspot.evaluation.scores.report import METHOD, incomplete
-from blindspot.evaluation.scores.resampling import sign_flip_p
 from blindspot.evaluation.scores.runs import Run, load_run
 from blindspot.evaluation.scores.text import clean_json
-from blindspot.evaluation.scores.units import Totals, asked, clusters_of, metrics_of, most_of, totals
-from blindspot.evaluation.statistics import ALPHA, Difference, difference, holm, mcnemar_exact
+from blindspot.evaluation.scores.units import asked, clusters_of, metrics_of, most_of, sample
+from blindspot.evaluation.statistics import correct, paired, resolves
 from blindspot.text import rounded
 
 MAIN = ("overall", MEAN.name)
@@ -61,7 +59,10 @@ def compare(paths: Sequence[Path], profile: str = DEFAULT) -> dict[str, Any]:
         notes += [f"{name} against {names[0]}: {note}" for note in said]
     if not rows:
         raise UserError(f"no shared questions: {'; '.join(notes) or 'the runs are of other benchmarks'}")
-    family = _correct(rows)
+    correct(rows, lambda row: MAIN if row["metric"] in MAIN else None)
+    main = [row for row in rows if row["metric"] in MAIN]
+    tests = sum(row["p"] is not None for row in main)
+    family = {"tests": tests, "metric": MAIN[0], "benchmarks": list(dict.fromkeys(row["benchmark"] for row in main))}
     return clean_json(
         rounded(
             {
@@ -90,33 +91,24 @@ def shared(a: Answers, b: Answers) -> Shared | None:
 def metric_difference(both: Shared, profile: str, metric: Metric) -> dict[str, Any]:
     """The later run's value minus the first's, with its interval and test.
 
-    Exact McNemar for a share of independent units; otherwise a permutation of the runs within whole clusters, and the
-    standard error of a paired cluster bootstrap.
+    Exact McNemar for a share of independent units; otherwise a permutation of the runs within whole clusters.
     """
-    a, b = (totals(answers, profile, metric, both.cluster_q) for answers in (both.a, both.b))
+    a, b = (sample(answers, profile, metric, both.cluster_q) for answers in (both.a, both.b))
+    most = most_of(metric)
     row: dict[str, Any] = {"benchmark": both.a.benchmark.name, "metric": metric.name}
-    row |= {
-        "n": int(asked(both.a, metric).sum()),
-        "units": a.units,
-        "clusters": a.clusters,
-        "scale": metric.scale,
-        "most": most_of(metric),
-    }
+    row |= {"n": int(asked(both.a, metric).sum()), "units": a.items, "clusters": a.clusters}
+    row |= {"scale": metric.scale, "most": most, "a_value": a.value, "b_value": b.value}
     if a.clusters == 0:
-        return row | dict.fromkeys(
-            ("a_value", "b_value", "difference", "low", "high", "error", "p", "resolves", "test")
-        )
-    change_ct = b.sums_ct - a.sums_ct
-    share_c = (change_ct / a.counts_ct.sum(axis=0)) @ a.weights_t / a.most
-    exact = a.proportion and b.proportion
-    p = mcnemar_exact(b.sums_ct[:, 0], a.sums_ct[:, 0]) if exact else sign_flip_p(share_c)
-    found = difference(float(share_c.sum()), _error(change_ct, share_c, a), a.clusters, p)
-    counts_t = a.counts_ct.sum(axis=0)
+        return row | dict.fromkeys(("difference", "low", "high", "error", "p", "resolves", "test"))
+    found = paired(b, a)
     return row | {
-        "a_value": float(a.value(a.sums_ct.sum(axis=0), counts_t)),
-        "b_value": float(b.value(b.sums_ct.sum(axis=0), counts_t)),
-        **_scaled(found, a.most),
-        "test": "mcnemar" if exact else "permutation",
+        "difference": found.value,
+        "low": found.low,
+        "high": found.high,
+        "error": found.error,
+        "p": found.p,
+        "resolves": resolves(found.error, most),
+        "test": "mcnemar" if a.proportion and b.proportion else "permutation",
     }
 
 
@@ -127,37 +119,6 @@ def _partial_in_both(mine: Answers, other: Answers) -> Answers:
         for name, one in mine.scorings.items()
     }
     return replace(mine, scorings=scorings)
-
-
-def _scaled(found: Difference, most: float) -> dict[str, Any]:
-    sizes = {"difference": found.value, "low": found.low, "high": found.high, "error": found.error}
-    scaled = {name: None if size is None else size * most for name, size in sizes.items()}
-    error = scaled["error"]
-    return scaled | {"p": found.p, "resolves": None if error is None else min(SPREADS * error, most)}
-
-
-def _error(change_ct: np.ndarray, share_c: np.ndarray, sums: Totals) -> float | None:
-    """Standard error of the difference, as a share of the most that there is.
-
-    Where resampling shows no spread, one cluster of +1 and one of -1 are added, the adjustment of Bonett and Price
-    (2012) for paired proportions.
-    """
-    if sums.clusters < 2:
-        return None
-    replicates_r = replicates(_direction(share_c) * change_ct, sums) / sums.most
-    deviation = float(replicates_r.std(ddof=1)) if len(replicates_r) > 1 else 0.0
-    if deviation > 1e-12:
-        return deviation
-    each_c = share_c * sums.clusters
-    n = sums.clusters + 2
-    mean, square = float(each_c.sum()) / n, (float((each_c**2).sum()) + 2) / n
-    return float(np.sqrt((square - mean**2) / n))
-
-
-def _direction(share_c: np.ndarray) -> float:
-    """1 or -1, the opposite for the opposite differences, so that turning a pair round draws the same resamples."""
-    skew_c = np.sort(share_c) - np.sort(-share_c)
-    return float(np.sign(skew_c[np.flatnonzero(skew_c)[:1]]).sum()) or 1.0
 
 
 def _pair(first: Run, second: Run, profile: str) -> tuple[list[dict[str, Any]], list[str]]:
@@ -182,17 +143,6 @@ def _pair(first: Run, second: Run, profile: str) -> tuple[list[dict[str, Any]], 
         rows += found
     notes += [f"{name}: only the later run has it" for name in second.answers if name not in first.answers]
     return rows, notes
-
-
-def _correct(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Add ``p_holm`` and ``significant``; the family is every ``overall`` of every pair that could be tested."""
-    main = [row for row in rows if row["metric"] in MAIN]
-    adjusted = dict(zip(map(id, main), holm([row["p"] for row in main]), strict=True))
-    for row in rows:
-        row["p_holm"] = adjusted.get(id(row))
-        row["significant"] = row["p_holm"] is not None and row["p_holm"] < ALPHA
-    tests = sum(row["p"] is not None for row in main)
-    return {"tests": tests, "metric": MAIN[0], "benchmarks": list(dict.fromkeys(row["benchmark"] for row in main))}
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

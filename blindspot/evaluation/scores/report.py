@@ -7,14 +7,14 @@ from typing import Any
 from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.benchmarks.rows import NO_BENCHMARK
 from blindspot.benchmarks.scoring import DEFAULT, HARNESS, PROFILES, STRIP
-from blindspot.errors import nearest
+from blindspot.errors import did_you_mean
 from blindspot.evaluation.scores import baselines
 from blindspot.evaluation.scores.answers import MEAN, Answers
-from blindspot.evaluation.scores.metrics import CORRELATION, POWER, metric_row, value_of
+from blindspot.evaluation.scores.metrics import metric_row
 from blindspot.evaluation.scores.runs import Run, load_run
 from blindspot.evaluation.scores.text import clean_json
-from blindspot.evaluation.scores.units import clusters_of, metrics_of
-from blindspot.evaluation.statistics import ALPHA, CONFIDENCE, PERMUTATIONS, RESAMPLES
+from blindspot.evaluation.scores.units import clusters_of, metrics_of, sample
+from blindspot.evaluation.statistics import ALPHA, CONFIDENCE, CORRELATION, PERMUTATIONS, POWER, RESAMPLES
 from blindspot.files import write_json
 from blindspot.text import rounded
 
@@ -79,7 +79,7 @@ def _benchmark(run: Run, answers: Answers, first: str, stripped: Answers | None)
     metrics = {metric.name: metric_row(answers, first, metric, cluster_q) for metric in kept}
 
     def values(of: Answers, profile: str) -> dict[str, float | None]:
-        return {metric.name: value_of(of, profile, metric, cluster_q) for metric in kept}
+        return {metric.name: sample(of, profile, metric, cluster_q).value for metric in kept}
 
     for name, value in (values(stripped, first) if stripped else {}).items():
         metrics[name]["stripped"] = value
@@ -124,7 +124,7 @@ def _notes(answers: Answers, profile: str, metrics: Mapping[str, Mapping[str, An
     benchmark = answers.benchmark
     notes = incomplete(answers, metrics)
     if benchmark.name not in BENCHMARKS:
-        meant = f"not known here; the nearest is {nearest(benchmark.name, BENCHMARKS)}; "
+        meant = f"not known here; {did_you_mean(benchmark.name, BENCHMARKS)}; "
         notes.append(f"{meant if benchmark.name != NO_BENCHMARK else ''}each row is scored by its kind")
     for name, row in metrics.items():
         if row["missing_terms"] and row["n"]:

@@ -3,9 +3,6 @@
 Suffixes: ``q`` questions, ``u`` units, ``c`` clusters, ``t`` terms of the metric.
 """
 
-from dataclasses import dataclass
-from functools import cached_property
-
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -13,51 +10,7 @@ from scipy.sparse.csgraph import connected_components
 from blindspot.benchmarks.base import Metric, Term
 from blindspot.evaluation.scores.answers import MEAN, Answers
 from blindspot.evaluation.scores.labels import ABSENT, Labels
-from blindspot.evaluation.statistics import is_binary
-
-
-@dataclass(frozen=True)
-class Totals:
-    """Sums by cluster and term.
-
-    Attributes:
-        sums_ct: of the units' values.
-        counts_ct: of units.
-        weights_t: of the terms.
-        binary: whether every unit's value is 0 or 1.
-        missing: terms without any unit.
-    """
-
-    sums_ct: np.ndarray
-    counts_ct: np.ndarray
-    weights_t: np.ndarray
-    binary: bool
-    missing: int
-
-    @cached_property
-    def clusters(self) -> int:
-        """Clusters with any unit."""
-        return len(self.counts_ct)
-
-    @cached_property
-    def units(self) -> int:
-        """Units of all terms together."""
-        return int(self.counts_ct.sum())
-
-    @cached_property
-    def proportion(self) -> bool:
-        """Whether the value is a share of independent units: one term, values 0 or 1, one unit a cluster."""
-        return len(self.weights_t) == 1 and self.binary and self.units == self.clusters
-
-    @cached_property
-    def most(self) -> float:
-        """The value when everything is right."""
-        return float(self.weights_t.sum())
-
-    def value(self, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        """The metric of sums and counts whose last axis is ``t``; NaN where a term has no unit."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return (sums / counts) @ self.weights_t
+from blindspot.evaluation.statistics import Sample
 
 
 def clusters_of(answers: Answers) -> np.ndarray:
@@ -101,25 +54,12 @@ def most_of(metric: Metric) -> float:
     return sum(term.weight for term in metric.terms)
 
 
-def totals(answers: Answers, profile: str, metric: Metric, cluster_q: np.ndarray) -> Totals:
-    """Sums of a metric under a profile. Where terms lack units, the weights of the others grow to the same total."""
-    clusters = int(cluster_q.max(initial=-1)) + 1
-    sums, counts, weights, binary = [], [], [], True
-    for term in metric.terms:
-        value_u, cluster_u = _units(answers, profile, term, cluster_q)
-        if len(value_u) == 0:
-            continue
-        binary = binary and is_binary(value_u)
-        sums.append(np.round(np.bincount(cluster_u, weights=value_u, minlength=clusters), 12))
-        counts.append(np.bincount(cluster_u, minlength=clusters))
-        weights.append(term.weight)
-    if not weights:
-        return Totals(np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0), False, len(metric.terms))
-    counts_ct = np.stack(counts, axis=1)
-    kept_c = counts_ct.any(axis=1)
-    weights_t = np.array(weights) * (most_of(metric) / sum(weights))
-    missing = len(metric.terms) - len(weights)
-    return Totals(np.stack(sums, axis=1)[kept_c], counts_ct[kept_c], weights_t, binary, missing)
+def sample(answers: Answers, profile: str, metric: Metric, cluster_q: np.ndarray) -> Sample:
+    """The scored items of a metric under a profile."""
+    parts = [_units(answers, profile, term, cluster_q) for term in metric.terms]
+    values, clusters = (np.concatenate(each) for each in zip(*parts, strict=True))
+    term_u = np.repeat(np.arange(len(parts)), [len(value_u) for value_u, _ in parts])
+    return Sample.of(values, clusters, term_u, [term.weight for term in metric.terms])
 
 
 def set_rows(answers: Answers, chosen_q: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ class _Waiting(NamedTuple):
     reply: Future[Reply]
 
 
-class Batches:
+class Batcher:
     """Hands questions to an answerer, all that are waiting at a time.
 
     While it works, the next batch gathers. A batch that fails is repeated question by question, so that a request

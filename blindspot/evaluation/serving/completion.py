@@ -1,11 +1,31 @@
-"""Replies as OpenAI documents chat completions."""
+"""What a server says, as OpenAI documents chat completions: replies and refusals."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from blindspot.evaluation.base import Reply
+
+
+class Refusal(Exception):
+    """An answer that is an error, in OpenAI's shape.
+
+    Args:
+        status: of HTTP.
+        message: for people; addresses of Python's objects are taken out.
+        code: for programs.
+    """
+
+    def __init__(self, status: int, message: str, code: str | None = None) -> None:
+        super().__init__(re.sub(r" at 0x[0-9a-fA-F]+", "", message))
+        self.status = status
+        self.code = code
+
+    def to_dict(self) -> dict[str, Any]:
+        kind = "invalid_request_error" if self.status < 500 else "server_error"
+        return {"error": {"message": str(self), "type": kind, "param": None, "code": self.code}}
 
 
 def cut(reply: Reply, stop: tuple[str, ...]) -> tuple[str, str]:
@@ -30,16 +50,6 @@ def events(model: str, fingerprint: str, name: str, text: str, finish: str) -> I
         chunk = _object("chat.completion.chunk", model, fingerprint, name, choice)
         yield b"data: " + json.dumps(chunk).encode() + b"\n\n"
     yield b"data: [DONE]\n\n"
-
-
-def models(model: str, created: int) -> dict[str, Any]:
-    """The list of the one model."""
-    return {"object": "list", "data": [described(model, created)]}
-
-
-def described(model: str, created: int) -> dict[str, Any]:
-    """The model."""
-    return {"id": model, "object": "model", "created": created, "owned_by": "blindspot"}
 
 
 def _object(kind: str, model: str, fingerprint: str, name: str, choice: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from blindspot.errors import UserError
-from blindspot.evaluation.base import PICTURE, Asked, Prompt, Reply
+from blindspot.evaluation.base import PICTURE, Asked, Part, Prompt, Reply
 from blindspot.evaluation.serving.completion import cut
 
 try:
@@ -55,7 +55,7 @@ class Blindspot(lmms):
         super().__init__()
         from accelerate import Accelerator
 
-        from blindspot.evaluation.answerers.local import LocalAnswerer
+        from blindspot.evaluation.models.local import LocalAnswerer
         from blindspot.model.load import load
 
         self.accelerator = Accelerator()
@@ -124,7 +124,7 @@ def question(name: str, messages: Sequence[Mapping[str, Any]], longest: int) -> 
     return Asked(name, prompt, tuple(pictures), keys)
 
 
-def _pieces(parts: Sequence[Mapping[str, Any]], pictures: list[bytes]) -> Iterator[str]:
+def _pieces(parts: Sequence[Mapping[str, Any]], pictures: list[bytes]) -> Iterator[Part]:
     for part in parts:
         if part["type"] == "text":
             yield part["text"]

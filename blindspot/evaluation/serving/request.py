@@ -8,13 +8,13 @@ import binascii
 import hashlib
 import io
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from blindspot.errors import UserError
-from blindspot.evaluation.base import PICTURE, Asked, Prompt
-from blindspot.evaluation.serving.refusal import Refusal
+from blindspot.evaluation.base import PICTURE, Asked, Part, Prompt
+from blindspot.evaluation.serving.completion import Refusal
 from blindspot.model import images
 
 DEFAULT_TOKENS = 2048
@@ -71,8 +71,11 @@ def read(body: Any, model: str) -> Wanted:
     system, content, pictures = _turns(body.get("messages"))
     prompt = Prompt(content, system, longest=_longest(body))
     keys = tuple(hashlib.sha256(picture).hexdigest() for picture in pictures)
+    stream = body.get("stream")
+    if stream not in (None, False, True):
+        raise Refusal(400, "stream must be true or false")
     asked = Asked(f"chatcmpl-{uuid.uuid4().hex}", prompt, pictures, keys)
-    return Wanted(asked, _pixels(pictures), _stop(body.get("stop")), _boolean(body, "stream"))
+    return Wanted(asked, _pixels(pictures), _stop(body.get("stop")), bool(stream))
 
 
 def _refuse_settings(body: Mapping[str, Any]) -> None:
@@ -101,14 +104,7 @@ def _stop(value: Any) -> tuple[str, ...]:
     return tuple(text for text in texts if text)
 
 
-def _boolean(body: Mapping[str, Any], name: str) -> bool:
-    value = body.get(name)
-    if value not in (None, False, True):
-        raise Refusal(400, f"{name} must be true or false")
-    return bool(value)
-
-
-def _turns(messages: Any) -> tuple[str | None, tuple[str, ...], tuple[bytes, ...]]:
+def _turns(messages: Any) -> tuple[str | None, tuple[Part, ...], tuple[bytes, ...]]:
     """The system text, what the user says with marks for the pictures, and these."""
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         raise Refusal(400, "messages must be a list of objects")
@@ -116,37 +112,35 @@ def _turns(messages: Any) -> tuple[str | None, tuple[str, ...], tuple[bytes, ...
     if len(messages) != len(systems) + 1 or messages[-1].get("role") != "user":
         raise Refusal(400, "this server answers one user message, after system messages if any; send no other turns")
     pictures: list[bytes] = []
-    content = tuple(_pieces(messages[-1].get("content"), pictures.append))
-    texts = [text for message in systems for text in _pieces(message.get("content"), _no_picture)]
+    content = tuple(_pieces(messages[-1].get("content"), pictures))
+    texts = [str(text) for message in systems for text in _pieces(message.get("content"), None)]
     return "\n".join(texts) if texts else None, content, tuple(pictures)
 
 
-def _pieces(content: Any, take: Callable[[bytes], None]) -> list[str]:
-    """Texts and marks of a message's content; its pictures are handed to ``take``."""
+def _pieces(content: Any, pictures: list[bytes] | None) -> list[Part]:
+    """Texts and marks of a message's content; its pictures are added to ``pictures``, if it may have any."""
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     if not isinstance(parts, list) or not parts:
         raise Refusal(400, "a message's content must be a text or a list of parts")
     shown = sum(isinstance(part, dict) and part.get("type") == "image_url" for part in parts)
     if shown > MOST_PICTURES:
         raise Refusal(400, f"a message has {shown} pictures; {MOST_PICTURES} are the most taken")
-    return [_piece(part, take) for part in parts]
+    return [_piece(part, pictures) for part in parts]
 
 
-def _piece(part: Any, take: Callable[[bytes], None]) -> str:
+def _piece(part: Any, pictures: list[bytes] | None) -> Part:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind == "text" and isinstance(part.get("text"), str):
-        if PICTURE in part["text"]:
-            raise Refusal(400, f"a text says {PICTURE}; send pictures as image_url parts")
+        if PICTURE.value in part["text"]:
+            raise Refusal(400, f"a text says {PICTURE.value}; send pictures as image_url parts")
         return part["text"]
     if kind == "image_url":
+        if pictures is None:
+            raise Refusal(400, "pictures belong to the user's message")
         image = part.get("image_url")
-        take(picture(image.get("url") if isinstance(image, dict) else image))
+        pictures.append(picture(image.get("url") if isinstance(image, dict) else image))
         return PICTURE
     raise Refusal(400, "a part of a message must be of type text (with text) or image_url (with url)")
-
-
-def _no_picture(picture: bytes) -> None:
-    raise Refusal(400, "pictures belong to the user's message")
 
 
 def picture(url: Any) -> bytes:

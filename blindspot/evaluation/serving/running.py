@@ -6,14 +6,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from types import FrameType
 from typing import Any
 
 import torch
 
 from blindspot.errors import UserError
-from blindspot.evaluation.answerers.local import LocalAnswerer
-from blindspot.evaluation.base import PICTURE, Answerer, Asked, Reply
+from blindspot.evaluation.base import Answerer, Asked, Picture, Reply
+from blindspot.evaluation.models.local import LocalAnswerer
 from blindspot.evaluation.serving.server import Server
 from blindspot.model import load
 from blindspot.model.load import in_known_words
@@ -65,7 +64,7 @@ class KnownWords:
             pieces = one.prompt.content
             try:
                 content = tuple(
-                    piece if piece == PICTURE else in_known_words(self._processor, piece) for piece in pieces
+                    piece if isinstance(piece, Picture) else in_known_words(self._processor, piece) for piece in pieces
                 )
             except UserError as error:
                 yield Reply(one.id, "", error=str(error))
@@ -77,11 +76,7 @@ class KnownWords:
 @contextmanager
 def _interrupted_by(number: int) -> Iterator[None]:
     """Treat a signal as Ctrl-C."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(number, interrupt)
+    before = signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:

@@ -20,8 +20,8 @@ from urllib.parse import unquote, urlsplit
 from blindspot.errors import UserError
 from blindspot.evaluation.base import Answerer, Asked, Reply
 from blindspot.evaluation.serving import completion, request
-from blindspot.evaluation.serving.batches import Batches
-from blindspot.evaluation.serving.refusal import Refusal
+from blindspot.evaluation.serving.batches import Batcher
+from blindspot.evaluation.serving.completion import Refusal
 from blindspot.files import fingerprint, parse_json
 
 MOST_BYTES = 64 * 2**20
@@ -73,9 +73,14 @@ class Server(ThreadingMixIn, TCPServer):
             batch: most questions that are handed to it at a time.
         """
         self.name = name
-        self.created = int(time.time())
+        model = {"id": name, "object": "model", "created": int(time.time()), "owned_by": "blindspot"}
+        self.pages: dict[str, dict[str, Any]] = {
+            HEALTH: {"status": "ok", "model": name},
+            MODELS: {"object": "list", "data": [model]},
+            f"{MODELS}/{name}": model,
+        }
         self.fingerprint = f"blindspot-{fingerprint(answerer.identity)[:16]}"
-        self.batches = Batches(answerer, batch)
+        self.batches = Batcher(answerer, batch)
         self.server_activate()
 
     @property
@@ -120,16 +125,14 @@ class Server(ThreadingMixIn, TCPServer):
     @contextmanager
     def counted(self) -> Iterator[None]:
         """Holds `stop` back until an answer is sent."""
-        self._count(1)
+        with self._changed:
+            self._under_way += 1
         try:
             yield
         finally:
-            self._count(-1)
-
-    def _count(self, change: int) -> None:
-        with self._changed:
-            self._under_way += change
-            self._changed.notify_all()
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify_all()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that has gone is no event; anything else is a bug, and is shown."""
@@ -175,12 +178,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
-        if path == HEALTH:
-            self._send(200, {"status": "ok", "model": self.server.name})
-        elif path == MODELS:
-            self._send(200, completion.models(self.server.name, self.server.created))
-        elif path == f"{MODELS}/{self.server.name}":
-            self._send(200, completion.described(self.server.name, self.server.created))
+        if path in self.server.pages:
+            self._send(200, self.server.pages[path])
         else:
             self._refuse(Refusal(404, f"there is no {path} here; there are {CHAT}, {MODELS} and {HEALTH}"))
 
@@ -205,10 +204,7 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.room(wanted.pixels, self._gone):
             reply = self._reply(wanted.asked)
         said = (self.server.name, self.server.fingerprint, reply.id, *completion.cut(reply, wanted.stop))
-        if wanted.stream:
-            self._send_bytes(200, "text/event-stream", b"".join(completion.events(*said)))
-        else:
-            self._send(200, completion.whole(*said))
+        self._send(200, b"".join(completion.events(*said)) if wanted.stream else completion.whole(*said))
 
     def _reply(self, asked: Asked) -> Reply:
         answer = self.server.batches.ask(asked)
@@ -259,12 +255,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _refuse(self, refusal: Refusal) -> None:
         self._send(refusal.status, refusal.to_dict())
 
-    def _send(self, status: int, value: Any) -> None:
-        self._send_bytes(status, "application/json", json.dumps(value).encode())
-
-    def _send_bytes(self, status: int, kind: str, content: bytes) -> None:
+    def _send(self, status: int, value: dict[str, Any] | bytes) -> None:
+        """A value as JSON, or bytes as the events that they are."""
+        events = isinstance(value, bytes)
+        content = value if events else json.dumps(value).encode()
         self.send_response(status)
-        self.send_header("Content-Type", kind)
+        self.send_header("Content-Type", "text/event-stream" if events else "application/json")
         self.send_header("Content-Length", str(len(content)))
         if self.close_connection:
             self.send_header("Connection", "close")

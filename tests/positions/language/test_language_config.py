@@ -47,9 +47,9 @@ def test_a_config_names_the_scheme_and_its_own_parameters_only() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"scheme": "m-rope"}, "unknown scheme 'm-rope'; did you mean 'mrope'"),
+        ({"scheme": "m-rope"}, 'unknown scheme "m-rope"; did you mean "mrope"'),
         ({"scheme": None}, "unknown scheme None"),
-        ({"schem": "mrope"}, "unknown key 'schem'; did you mean 'scheme'"),
+        ({"schem": "mrope"}, 'unknown key "schem"; did you mean "scheme"'),
         ({"scheme": "bapa", "delta": 0.5}, r"'bapa' have no delta; leave it out \(v2pe have\)"),
         ({"scheme": "rope1d", "sections": [1, 2, 3]}, r"'rope1d' have no sections .*|have no sections"),
         ({"scheme": "v2pe", "delta": 0}, "delta must be a number above 0 and at most 1, got 0"),

@@ -1,0 +1,421 @@
+"""Families of models that can be evaluated: how each is asked and how it answers, as data.
+
+What torch and transformers are needed for is imported where it is used, since servers are asked without them.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from jinja2.exceptions import TemplateError
+from PIL import Image
+
+from blindspot.errors import UserError, one_of
+from blindspot.evaluation.base import PICTURE, Picture, Prompt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+GREEDY: Mapping[str, Any] = {
+    "do_sample": False,
+    "num_beams": 1,
+    "temperature": None,
+    "top_p": None,
+    "top_k": None,
+    "repetition_penalty": 1.0,
+}
+"""Overrides what a checkpoint's ``generation_config.json`` says: Qwen2.5-VL's, for one, penalises repetition."""
+
+Pictures = Sequence[Sequence[Image.Image]]
+Template = Callable[[Any, Prompt], str]
+Encode = Callable[["Adapter", Any, Sequence[str], Pictures], "dict[str, Any]"]
+Generate = Callable[[Any, Any, Mapping[str, Any], int], "Tensor"]
+
+
+def mark(processor: Any) -> str:
+    """The text by which the processor knows the place of a picture."""
+    return str(getattr(processor, "image_token", PICTURE.value))
+
+
+def _harmless(text: str, processor: Any) -> str:
+    """``text`` with a space in each mark that it happens to say, which the processor would read as a picture."""
+    token = mark(processor)
+    return text.replace(token, f"{token[0]} {token[1:]}")
+
+
+def _turns(processor: Any, prompt: Prompt) -> list[dict[str, Any]]:
+    """A prompt as transformers' chat messages."""
+    content = [
+        {"type": "image"} if isinstance(part, Picture) else {"type": "text", "text": _harmless(part, processor)}
+        for part in prompt.content
+    ]
+    user = {"role": "user", "content": content}
+    if prompt.system is None:
+        return [user]
+    return [{"role": "system", "content": [{"type": "text", "text": prompt.system}]}, user]
+
+
+def _apply(processor: Any, turns: list[dict[str, Any]]) -> str:
+    """The text of chat messages, up to where the answer begins."""
+    if not processor.chat_template:
+        raise UserError("this model has no chat template, so it is not known how to ask it; choose an instruct model")
+    return processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+
+
+def _chat(processor: Any, prompt: Prompt) -> str:
+    """The checkpoint's chat template; one that knows no system turn gets its text in front of the user's."""
+    turns = _turns(processor, prompt)
+    try:
+        return _apply(processor, turns)
+    except TemplateError:
+        if prompt.system is None:
+            raise
+        return _apply(processor, [{"role": "user", "content": [*turns[0]["content"], *turns[1]["content"]]}])
+
+
+def _llava_chat(processor: Any, prompt: Prompt) -> str:
+    """The checkpoint's chat template, with the system text that transformers' conversions of LLaVA-1.5 leave out."""
+    from blindspot.model.conversation import SYSTEM
+
+    text = _chat(processor, prompt)
+    return f"{SYSTEM} {text}" if text.startswith("USER: ") and text.endswith(" ASSISTANT:") else text
+
+
+def _onevision_chat(processor: Any, prompt: Prompt) -> str:
+    """The checkpoint's chat template around one text, in which each picture is a line of its own.
+
+    As VLMEvalKit's adapter has it: the template would move pictures that stand between words to the front.
+    """
+    *system, user = _turns(processor, prompt)
+    lines = (f"{mark(processor)}\n" if part["type"] == "image" else part["text"] for part in user["content"])
+    return _apply(processor, [*system, {"role": "user", "content": [{"type": "text", "text": "".join(lines)}]}])
+
+
+def _pictures_then_words(frame: str) -> Template:
+    """A template without turns: all pictures, and behind them ``frame`` with the words in it."""
+
+    def template(processor: Any, prompt: Prompt) -> str:
+        words = "".join(_harmless(part, processor) for part in prompt.content if not isinstance(part, Picture))
+        return mark(processor) * prompt.pictures + frame.format(f"{prompt.system or ''}{words}")
+
+    return template
+
+
+def _by_processor(adapter: "Adapter", processor: Any, texts: Sequence[str], pictures: Pictures) -> dict[str, Any]:
+    """Inputs as the processor makes them, with exactly one beginning token where there is one."""
+    tokenizer = processor.tokenizer
+    begins = tokenizer.bos_token and all(text.startswith(tokenizer.bos_token) for text in texts)
+    flat = [picture for few in pictures for picture in few]
+    made = processor(
+        text=list(texts),
+        images=([list(few) for few in pictures] if adapter.nested else flat) if flat else None,
+        padding=True,
+        padding_side="left",
+        add_special_tokens=not begins,
+        return_tensors="pt",
+        **(adapter.bounds if flat else {}),
+    )
+    return dict(made)
+
+
+def _llava_inputs(adapter: "Adapter", processor: Any, texts: Sequence[str], pictures: Pictures) -> dict[str, Any]:
+    """Inputs with the ids that the model was trained on.
+
+    LLaVA tokenises what is between pictures piece by piece, so that the text behind a picture begins as a text does;
+    transformers' processor tokenises the whole, and with some tokenizers (``legacy`` false) a ``▁`` is missing then.
+    """
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    from blindspot.model.conversation import PICTURE as PICTURE_SPAN
+    from blindspot.model.conversation import Span
+    from blindspot.model.encoding import token_ids
+
+    if hasattr(processor, "image_break_token"):  # Pixtral's: a picture is more than its placeholders
+        return _by_processor(adapter, processor, texts, pictures)
+    tokenizer, token = processor.tokenizer, mark(processor)
+    flat = [picture for few in pictures for picture in few]
+    features: dict[str, Any] = {}
+    counts: list[int] = []
+    if flat:
+        features = dict(processor(text=[token] * len(flat), images=flat, padding=True, return_tensors="pt"))
+        counts = (features.pop("input_ids") == processor.image_token_id).sum(dim=1).tolist()
+        features.pop("attention_mask")
+    left = iter(counts)
+    rows = []
+    for text, few in zip(texts, pictures, strict=True):
+        spans = [span for piece in text.split(token) for span in (PICTURE_SPAN, Span(piece))][1:]
+        rows.append(torch.tensor(token_ids(spans, tokenizer, [next(left) for _ in few])[0]))
+    ids_bl = pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id, padding_side="left")
+    mask_bl = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side="left")
+    return {"input_ids": ids_bl, "attention_mask": mask_bl, **features}
+
+
+def _paligemma_inputs(adapter: "Adapter", processor: Any, texts: Sequence[str], pictures: Pictures) -> dict[str, Any]:
+    """Inputs as the processor makes them: it adds ``<bos>`` behind the pictures and a line break at the end."""
+    if not all(pictures):
+        raise UserError("PaliGemma cannot be asked without a picture; show it a grey one instead")
+    inputs = _by_processor(adapter, processor, texts, pictures)
+    inputs.pop("labels", None)
+    return inputs
+
+
+def _molmo_inputs(adapter: "Adapter", processor: Any, texts: Sequence[str], pictures: Pictures) -> dict[str, Any]:
+    """Inputs of one question by ``process``, the checkpoint's own; it puts all pictures in front of the text."""
+    if len(texts) != 1:
+        raise UserError("Molmo is asked one question at a time; set the batch size to 1")
+    tokens = processor.tokenizer.encode(texts[0].replace(mark(processor), ""), add_special_tokens=False)
+    made = processor.process(images=list(pictures[0]) or None, tokens=tokens, images_kwargs=dict(adapter.bounds))
+    return {name: value.unsqueeze(0) for name, value in made.items()}
+
+
+def _molmo_generate(model: Any, processor: Any, inputs: Mapping[str, Any], longest: int) -> "Tensor":
+    from transformers import GenerationConfig
+
+    end = processor.tokenizer.eos_token_id
+    settings = GenerationConfig(
+        max_new_tokens=longest, do_sample=False, use_cache=True, eos_token_id=end, pad_token_id=end
+    )
+    return model.generate_from_batch(dict(inputs), settings, tokenizer=processor.tokenizer)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A family of models, as data and a few functions.
+
+    Attributes:
+        name: here, and of its prompt profile in `blindspot.evaluation.prompts`.
+        title: as people write it.
+        model_types: values of ``model_type`` in ``config.json``.
+        checkpoints: Hugging Face ids, the study's first.
+        names: pattern of the last part of a checkpoint's name in small letters, by which servers call it too;
+            None: of any other.
+        dtype: that its evaluation is published with.
+        prompts: the prompt profile that ``auto`` means.
+        boxes: how it says where something is; a convention of `blindspot.benchmarks.boxes`. LLaVA's by default; None:
+            not known.
+        box_prompt: how it is asked where something is; ``{phrase}`` stands for what. LLaVA's words by default.
+        sees: the picture to which its boxes refer: the ``whole``, whether tiled or not; the square that it is
+            ``padded`` to; the whole, ``resized`` to a size that it counts in; or what the image ``processor`` says.
+        bounds: what the image processor is told beyond the checkpoint's own settings.
+        generation: keyword arguments of ``generate``, the longest answer excepted: that is the prompt's.
+        shares_prefix: whether what precedes the question can be computed once for all questions about a picture.
+        alone: whether it answers one question at a time only.
+        nested: whether its processor takes a list of pictures for each text, or all of them in one list.
+        template: a prompt that is not whole to the text that the model continues.
+        picture: a picture in a whole prompt, mark and what surrounds it; None: the processor's mark.
+        encode: texts and pictures to the model's inputs.
+        generate: model, processor, inputs and longest answer to ids of prompt and answer, of shape (batch, length), for
+            a model without transformers' ``generate``; None: it has that.
+    """
+
+    name: str
+    title: str
+    model_types: tuple[str, ...]
+    checkpoints: tuple[str, ...]
+    names: str | None
+    dtype: str
+    prompts: str
+    boxes: str | None = "llava-normalised"
+    box_prompt: str = "Please provide the bounding box coordinate of the region this sentence describes: {phrase}"
+    sees: Literal["whole", "padded", "resized", "processor"] = "whole"
+    bounds: Mapping[str, Any] = field(default_factory=dict)
+    generation: Mapping[str, Any] = field(default_factory=lambda: dict(GREEDY))
+    shares_prefix: bool = True
+    alone: bool = False
+    nested: bool = False
+    template: Template = _chat
+    picture: str | None = None
+    encode: Encode = _by_processor
+    generate: Generate | None = None
+
+    def render(self, processor: Any, prompt: Prompt) -> str:
+        """The text that the model continues, with the processor's own marks of pictures.
+
+        Args:
+            processor: of the checkpoint.
+            prompt: what is asked.
+
+        Raises:
+            UserError: if the model has no template.
+        """
+        if not prompt.whole:
+            return self.template(processor, prompt)
+        shown = self.picture or mark(processor)
+        return "".join(shown if isinstance(part, Picture) else _harmless(part, processor) for part in prompt.content)
+
+    def inputs(self, processor: Any, texts: Sequence[str], pictures: Pictures) -> dict[str, Any]:
+        """Inputs of ``model.generate`` for a batch, padded on the left.
+
+        Args:
+            processor: of the checkpoint.
+            texts: from `render`.
+            pictures: for each text, its pictures in the order of the marks; either all texts have some or none has.
+
+        Raises:
+            ValueError: from the processor, if marks and pictures differ in number.
+        """
+        if processor.tokenizer.pad_token is None:
+            processor.tokenizer.pad_token = processor.tokenizer.eos_token
+        coloured = [[picture.convert("RGB") for picture in few] for few in pictures]
+        return self.encode(self, processor, texts, coloured)
+
+
+_QWEN_TOKEN = 28 * 28
+"""Pixels of one token of Qwen's language model."""
+
+ADAPTERS: dict[str, Adapter] = {
+    adapter.name: adapter
+    for adapter in (
+        Adapter(
+            name="llava",
+            title="LLaVA-1.5 and variants",
+            model_types=("blindspot", "llava", "llava_llama"),
+            checkpoints=("llava-hf/llava-1.5-7b-hf", "liuhaotian/llava-v1.5-7b"),
+            names=r"\bllava[-_]?v?1[._-]5(?!b)",
+            dtype="float16",
+            prompts="llava",
+            sees="processor",
+            template=_llava_chat,
+            encode=_llava_inputs,
+        ),
+        Adapter(
+            name="llava_next",
+            title="LLaVA-NeXT",
+            model_types=("llava_next",),
+            checkpoints=(
+                "llava-hf/llava-v1.6-vicuna-7b-hf",
+                "llava-hf/llava-v1.6-mistral-7b-hf",
+                "llava-hf/llama3-llava-next-8b-hf",
+            ),
+            names=r"\bllava[-_]?(v?1[._-]6|next(?![-_](video|interleave)))",
+            dtype="float16",
+            prompts="llava_next",
+            sees="padded",  # its boxes come from LLaVA-1.5's data, as OneVision's do (LLaVA's issues 606 and 1158)
+        ),
+        Adapter(
+            name="llava_onevision",
+            title="LLaVA-OneVision",
+            model_types=("llava_onevision",),
+            checkpoints=("llava-hf/llava-onevision-qwen2-7b-ov-hf", "llava-hf/llava-onevision-qwen2-7b-si-hf"),
+            names=r"\bllava[-_]?onevision(?![-_]1[._]5)",
+            dtype="float16",
+            prompts="llava_onevision",
+            sees="padded",
+            template=_onevision_chat,
+        ),
+        Adapter(
+            name="qwen2_5_vl",
+            title="Qwen2.5-VL",  # and Qwen2-VL, which is asked alike
+            model_types=("qwen2_5_vl", "qwen2_vl"),
+            checkpoints=("Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2.5-VL-3B-Instruct"),
+            names=r"\bqwen[-_]?2([._-]5)?[-_]?vl",
+            dtype="bfloat16",
+            prompts="qwen2_5_vl",
+            boxes="qwen-pixels-json",
+            box_prompt="Locate {phrase}, output its bbox coordinates using JSON format.",
+            sees="resized",
+            bounds={"size": {"shortest_edge": 1280 * _QWEN_TOKEN, "longest_edge": 16384 * _QWEN_TOKEN}},  # areas
+            picture="<|vision_start|><|image_pad|><|vision_end|>",
+        ),
+        Adapter(
+            name="smolvlm",
+            title="SmolVLM2",  # with SmolVLM and Idefics3, which share template and processor
+            model_types=("smolvlm", "idefics3"),
+            checkpoints=("HuggingFaceTB/SmolVLM2-2.2B-Instruct", "HuggingFaceTB/SmolVLM2-500M-Video-Instruct"),
+            names=r"\b(smolvlm|idefics3)",
+            dtype="float32",
+            prompts="smolvlm",
+            nested=True,
+        ),
+        Adapter(
+            name="gemma3",
+            title="Gemma 3",
+            model_types=("gemma3",),
+            checkpoints=("google/gemma-3-4b-it", "google/gemma-3-12b-it"),
+            names=r"\bgemma[-_]?3(?![nb\d]|[-_:](1b|270m))",
+            dtype="bfloat16",
+            prompts="gemma3",
+            boxes="gemma-1000-yx",
+            box_prompt="Detect {phrase}. Answer with JSON: box_2d as [y0, x0, y1, x1], from 0 to 1000, and label.",
+            nested=True,
+        ),
+        Adapter(
+            name="paligemma",
+            title="PaliGemma 2",
+            model_types=("paligemma",),
+            checkpoints=(
+                "google/paligemma2-3b-mix-448",
+                "google/paligemma2-10b-mix-448",
+                "google/paligemma-3b-mix-448",
+            ),
+            names=r"\bpaligemma",
+            dtype="bfloat16",
+            prompts="paligemma",
+            boxes="paligemma-loc",
+            box_prompt="detect {phrase}",
+            shares_prefix=False,
+            nested=True,
+            template=_pictures_then_words("{}"),
+            encode=_paligemma_inputs,
+        ),
+        Adapter(
+            name="molmo",
+            title="Molmo",
+            model_types=("molmo",),
+            checkpoints=("allenai/Molmo-7B-D-0924", "allenai/Molmo-7B-O-0924"),
+            names=r"\bmolmoe?[-_]\d+b",
+            dtype="bfloat16",
+            prompts="molmo",
+            boxes="molmo-points",
+            box_prompt="Point to {phrase}.",
+            bounds={"max_crops": 36},
+            shares_prefix=False,
+            alone=True,
+            template=_pictures_then_words(" User: {} Assistant:"),
+            encode=_molmo_inputs,
+            generate=_molmo_generate,
+        ),
+        Adapter(
+            name="generic",
+            title="any chat model",
+            model_types=(),
+            checkpoints=(),
+            names=None,
+            dtype="auto",
+            prompts="plain",
+            boxes=None,
+        ),
+    )
+}
+"""By name."""
+
+
+def adapter_of(model_type: str | None) -> Adapter:
+    """The adapter of a model, by the ``model_type`` of its config; ``generic`` if it is of no family that is known."""
+    return next((one for one in ADAPTERS.values() if model_type in one.model_types), ADAPTERS["generic"])
+
+
+def recognise(named: str | None, model_type: str | None = None, name: str = "") -> tuple[Adapter, str]:
+    """The adapter by which a model is asked, and a phrase that says how it was known.
+
+    Args:
+        named: the one that the user names.
+        model_type: of a model at hand.
+        name: by which a server knows a model.
+
+    Raises:
+        UserError: if there is no such adapter.
+    """
+    if named is not None:
+        one_of(named, ADAPTERS, "--adapter", "adapter")
+        return ADAPTERS[named], f"{named}, as --adapter says"
+    if model_type is not None:
+        adapter, known = adapter_of(model_type), f"model_type {model_type}"
+    else:
+        last = name.rstrip("/").rpartition("/")[2]
+        fitting = (one for one in ADAPTERS.values() if one.names and re.search(one.names, last.lower()))
+        adapter, known = next(fitting, ADAPTERS["generic"]), f"name {last}"
+    how = f"by its {known}" if adapter.names else f"for no family has the {known}; --adapter names one"
+    return adapter, f"{adapter.name}, {how}"

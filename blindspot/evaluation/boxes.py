@@ -1,0 +1,286 @@
+"""Where a model says that something is: how it is asked, what it sees of a picture, what it found."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from blindspot.benchmarks.base import Collection
+from blindspot.benchmarks.boxes import CONVENTION, CONVENTIONS, VIEW, Box, Convention, Located, Size, View, locate
+from blindspot.benchmarks.scoring import without_thoughts
+from blindspot.errors import UserError
+from blindspot.evaluation.adapters import ADAPTERS, Adapter, adapter_of
+from blindspot.evaluation.base import PICTURE, Asked, Prompt, Reply
+from blindspot.evaluation.prompts import PROFILES, Profile
+from blindspot.model import images
+from blindspot.question import Question
+
+KIND = "boxes"
+PHRASE = "{phrase}"
+LONGEST = 256
+"""Tokens of an answer; five boxes in Qwen's JSON."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a model says where something is.
+
+    Attributes:
+        convention: of its boxes or points.
+        prompt: what it is asked; ``{phrase}`` stands for what is looked for.
+        view: from the size of a picture to what it sees of it.
+    """
+
+    convention: Convention
+    prompt: str
+    view: Callable[[Size], View]
+
+    def ask(self, phrase: str) -> str:
+        """The prompt for a phrase."""
+        return self.prompt.replace(PHRASE, phrase)
+
+
+def form_of(model: Any, processor: Any, adapter: Adapter | None = None, boxes: str | None = None) -> Form | None:
+    """The form of a model: the miniature's if its tokenizer knows whole words only, else its family's.
+
+    Args:
+        model: with its config.
+        processor: of the model, whose image processor decides what the model sees.
+        adapter: by default that of the config.
+        boxes: the convention that it answers in, if not its family's.
+
+    Returns:
+        None where neither the family nor ``boxes`` says how it writes boxes.
+    """
+    from blindspot.model.load import knows_words_only
+
+    if knows_words_only(processor):
+        edge = model.config.vision_config.image_size
+        return Form(CONVENTIONS["canvas"], f"box of {PHRASE}", partial(View.whole, input=(edge, edge)))
+    adapter = adapter or adapter_of(model.config.model_type)
+    if adapter.boxes is None:
+        return None if boxes is None else told(boxes, adapter)
+    known = "qwen-1000" if model.config.model_type == "qwen2_vl" else adapter.boxes
+    form = Form(CONVENTIONS[known], adapter.box_prompt, partial(_view, adapter, processor.image_processor))
+    return form if boxes is None else replace(told(boxes, adapter), view=form.view)
+
+
+def told(boxes: str, adapter: Adapter) -> Form:
+    """The form of a model of which no more is known than its convention.
+
+    It is asked as the family that writes so. Its boxes are in the whole picture, LLaVA's in the padded square.
+    """
+    prompt = next((other.box_prompt for other in ADAPTERS.values() if other.boxes == boxes), adapter.box_prompt)
+    return Form(CONVENTIONS[boxes], prompt, partial(View.prepared, pad=boxes == ADAPTERS["llava"].boxes))
+
+
+def _view(adapter: Adapter, image_processor: Any, picture: Size) -> View:
+    if adapter.sees == "whole":
+        return View.whole(picture)
+    if adapter.sees == "padded":
+        return View.prepared(picture, pad=True)
+    if adapter.sees == "resized":
+        from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+
+        bounds = _sizes(adapter.bounds.get("size", image_processor.size))
+        height, width = smart_resize(
+            picture[1],
+            picture[0],
+            factor=image_processor.patch_size * image_processor.merge_size,
+            min_pixels=bounds["shortest_edge"],
+            max_pixels=bounds["longest_edge"],
+        )
+        return View.whole(picture, (width, height))
+    size, crop = (_sizes(getattr(image_processor, name, None)) for name in ("size", "crop_size"))
+    cropped = bool(getattr(image_processor, "do_center_crop", False)) and {"height", "width"} <= crop.keys()
+    return View.prepared(
+        picture,
+        pad=bool(getattr(image_processor, "do_pad", False)),
+        shortest=size.get("shortest_edge"),
+        crop=(crop["width"], crop["height"]) if cropped else None,
+    )
+
+
+def _sizes(size: Any) -> Mapping[str, int]:
+    """An image processor's size, whatever type it has, without what is not set."""
+    return {name: int(value) for name, value in dict(size or {}).items() if value is not None}
+
+
+def with_form(collection: Collection, form: Form | None) -> Collection:
+    """The collection with its questions for boxes in a model's form; the others are untouched.
+
+    The prompt becomes the form's; the groups get the convention and the view, so that answers can be scored later
+    without the model.
+
+    Args:
+        collection: any.
+        form: the model's; None: it has none that is known.
+
+    Raises:
+        UserError: if it asks for boxes and no form is known, or one that counts the pixels of an input whose size is
+            not known.
+    """
+    if not any(question.kind == KIND for question in collection.questions):
+        return collection
+    if form is None:
+        raise _unknown(f"{collection.benchmark.name} asks for boxes")
+    return replace(collection, questions=tuple(_in_form(question, form) for question in collection.questions))
+
+
+def _in_form(question: Question, form: Form) -> Question:
+    if question.kind != KIND:
+        return question
+    width, height = question.groups["picture"].split("x")
+    view = form.view((int(width), int(height)))
+    form.convention.units(view)
+    labels = {CONVENTION: form.convention.name, VIEW: str(view)}
+    return replace(question, prompt=form.ask(question.prompt), groups=question.groups | labels)
+
+
+def _unknown(what: str) -> UserError:
+    return UserError(
+        f"{what}, and how this model writes them is not known: say it with --boxes (one of "
+        f"{', '.join(CONVENTIONS)}), or name a model on this machine whose family is known"
+    )
+
+
+def asking_for_boxes(profile: Profile) -> Profile:
+    """The prompt profile, except that questions for boxes are asked as they stand: nothing about letters or words."""
+    return lambda question: (PROFILES["plain"] if question.kind == KIND else profile)(question)
+
+
+class Subject:
+    """A model, ready to be asked one thing about one picture, as its family is asked.
+
+    Args:
+        name: for people.
+        model: on its device.
+        processor: of the model.
+        boxes: the convention that it answers in, if not its family's.
+    """
+
+    def __init__(self, name: str, model: Any, processor: Any, boxes: str | None = None) -> None:
+        self.name = name
+        self.form: Form | None = form_of(model, processor, boxes=boxes)
+        self._model, self._processor = model, processor
+
+    def ask(self, picture: Path, question: str) -> Reply:
+        """The greedy answer.
+
+        Raises:
+            UserError: if the picture or the question cannot be put to the model; a model of the miniature names the
+                words that it knows.
+        """
+        from blindspot.evaluation.models.local import LocalAnswerer
+        from blindspot.model import load
+
+        if load.knows_words_only(self._processor):
+            return Reply("", load.ask(self._model, self._processor, images.open_image(picture), question))
+        asked = Asked("", Prompt((PICTURE, question), longest=LONGEST), (picture.read_bytes(),), ("",))
+        (reply,) = LocalAnswerer(self._model, self._processor, batch=1, share=False).answer([asked])
+        if reply.error is not None:
+            raise UserError(f"{self.name}: {reply.error}")
+        return replace(reply, raw=reply.raw.strip())
+
+
+def names(models: Sequence[str]) -> list[str]:
+    """What to call models: folders by their last part, unless two of them share it."""
+    short = [Path(model).name if Path(model).is_dir() else model for model in models]
+    return short if len(set(short)) == len(short) else list(models)
+
+
+def open_subject(
+    model: str, name: str | None = None, trust_remote_code: bool = False, boxes: str | None = None
+) -> Subject:
+    """Open a model of any format; on a GPU if there is one, unless it is a miniature.
+
+    Args:
+        model: a folder, or a Hugging Face id.
+        name: for people; by default ``model``.
+        trust_remote_code: whether code that the checkpoint brings along may run.
+        boxes: see `Subject`.
+
+    Raises:
+        UserError: if it cannot be opened.
+    """
+    import torch
+
+    from blindspot.model import load
+
+    load.quiet()
+    opened, processor = load.load(model, trust_remote_code)
+    if torch.cuda.is_available() and not load.knows_words_only(processor):
+        opened = opened.to("cuda")
+    return Subject(name or model, opened, processor, boxes)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a model found.
+
+    Attributes:
+        model: its name.
+        convention: of its answer.
+        prompt: what it was asked.
+        raw: its answer.
+        stopped: ``end``, or ``length`` if it was cut off.
+        located: the answer read.
+    """
+
+    model: str
+    convention: str
+    prompt: str
+    raw: str
+    stopped: str
+    located: Located
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is wrong or unusual, one line each."""
+        several = len(self.located.places) - 1
+        return (
+            *self.located.problems,
+            *([f"{several} more, not counted"] if several > 0 else ()),
+            *(["cut off at its longest"] if self.stopped == "length" else ()),
+        )
+
+    def to_dict(self, gold: Box | None) -> dict[str, Any]:
+        """As JSON: ``boxes`` and ``points`` in pixels of the picture; with a gold box ``iou`` and ``right``."""
+        places, first = self.located.places, self.located.first
+        scores: dict[str, Any] = {}
+        if gold is not None:
+            scores = {"iou": first and first.overlap(gold), "right": first is not None and first.hits(gold)}
+        return {
+            "model": self.model,
+            "prompt": self.prompt,
+            "raw": self.raw,
+            "stopped": self.stopped,
+            "convention": self.convention,
+            "boxes": [list(place.numbers) for place in places if place.box],
+            "points": [list(place.numbers) for place in places if place.point],
+            "problems": list(self.located.problems),
+            **scores,
+        }
+
+
+def find(subject: Subject, picture: Path, phrase: str, prompt: str | None = None) -> Finding:
+    """Ask a model where the phrase is.
+
+    Args:
+        subject: the model.
+        picture: the image file.
+        phrase: what to find.
+        prompt: instead of the family's own; ``{phrase}`` stands for the phrase.
+
+    Raises:
+        UserError: as `Subject.ask`, or if it is not known how the model writes boxes.
+    """
+    if subject.form is None:
+        raise _unknown(f"{subject.name} is asked for boxes")
+    form = subject.form if prompt is None else replace(subject.form, prompt=prompt)
+    asked = form.ask(phrase)
+    reply = subject.ask(picture, asked)
+    view = form.view(images.open_image(picture).size)
+    located = locate(without_thoughts(reply.raw), form.convention, view)
+    return Finding(subject.name, form.convention.name, asked, reply.raw, reply.stopped, located)

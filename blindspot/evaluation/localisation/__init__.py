@@ -1,1 +1,0 @@
-"""Where is it: models asked for a phrase, their answers brought back to the picture's pixels, and drawn."""

@@ -1,0 +1,123 @@
+"""Answers from a file, as if a model gave them again."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import csv
+
+from blindspot.errors import UserError
+from blindspot.evaluation.base import Asked, Reply
+from blindspot.files import read_jsonl, sha256_file
+from blindspot.text import encodable
+
+INDEX, PREDICTION = "index", "prediction"
+
+
+class RecordedAnswerer:
+    """Gives the answers that a file holds, by the questions' ids; what it does not hold is an error of that question.
+
+    Args:
+        path: the answers to one benchmark (ids repeat between benchmarks): ``.jsonl`` with ``id`` and ``raw`` (an
+            ``answers.jsonl`` of ours keeps its likelihoods), or predictions of VLMEvalKit with ``index`` and
+            ``prediction``: ``.tsv``, or ``.xlsx`` where openpyxl is installed.
+        benchmark: its name; a row that names another is refused.
+
+    Raises:
+        UserError: if the file cannot be read, lacks a column, has two answers to one question, or one to a question of
+            another benchmark.
+    """
+
+    def __init__(self, path: Path, benchmark: str | None = None) -> None:
+        self._path = path
+        self._replies: dict[str, Reply] = {}
+        for where, reply in _read(path, benchmark):
+            if reply.id in self._replies:
+                raise UserError(f"{path}, {where}: a second answer to question {reply.id!r}; keep one of them")
+            self._replies[reply.id] = reply
+        self._digest = sha256_file(path)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The file's name and hash."""
+        return {"answerer": "recorded", "file": self._path.name, "sha256": self._digest}
+
+    def answer(self, asked: Sequence[Asked]) -> Iterator[Reply]:
+        """The answers, in the order of the questions."""
+        for question in asked:
+            missing = Reply(question.id, "", error=f"{self._path.name} has no answer to it")
+            yield self._replies.get(question.id, missing)
+
+
+def _read(path: Path, benchmark: str | None) -> Iterator[tuple[str, Reply]]:
+    """Where in the file an answer is, and the answer."""
+    readers = {".jsonl": partial(_jsonl, benchmark=benchmark), ".tsv": _tsv, ".xlsx": _xlsx}
+    if path.suffix.lower() not in readers:
+        raise UserError(f"{path}: recorded answers are read from {', '.join(readers)} files")
+    if not path.is_file():
+        raise UserError(f"no answers at {path}")
+    return readers[path.suffix.lower()](path)
+
+
+def _jsonl(path: Path, benchmark: str | None) -> Iterator[tuple[str, Reply]]:
+    for number, row in enumerate(read_jsonl(path), start=1):
+        if not (isinstance(row, dict) and isinstance(row.get("id"), str | int) and isinstance(row.get("raw"), str)):
+            raise UserError(f'{path}:{number}: not an answer; a line is like {{"id": "17", "raw": "Yes"}}')
+        if benchmark is not None and row.get("benchmark", benchmark) != benchmark:
+            raise UserError(f"{path}:{number}: an answer to {row['benchmark']}, but {benchmark} is asked")
+        likelihood = row.get("likelihood")
+        numbers = isinstance(likelihood, dict) and all(isinstance(value, int | float) for value in likelihood.values())
+        if not (likelihood is None or numbers):
+            raise UserError(f"{path}:{number}: the likelihood must hold a number for each answer")
+        stopped = "length" if row.get("stopped") == "length" else "end"
+        yield f"line {number}", Reply(str(row["id"]), encodable(row["raw"]), stopped, likelihood)
+
+
+def _tsv(path: Path) -> Iterator[tuple[str, Reply]]:
+    names = (INDEX, PREDICTION)
+    try:
+        table = csv.read_csv(
+            path,
+            csv.ReadOptions(block_size=min(path.stat().st_size + 1, 2**31 - 1)),  # a block holds whole rows
+            csv.ParseOptions(delimiter="\t", newlines_in_values=True),
+            csv.ConvertOptions(include_columns=names, column_types=dict.fromkeys(names, pa.string())),
+        )
+    except KeyError as error:
+        raise _no_columns(path) from error
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path} cannot be read as a TSV of predictions: {error}") from error
+    return _predictions(zip(*(table[name].to_pylist() for name in names), strict=True))
+
+
+def _xlsx(path: Path) -> Iterator[tuple[str, Reply]]:
+    try:
+        import openpyxl  # pyright: ignore[reportMissingModuleSource]
+    except ImportError:
+        raise UserError(f"reading {path} needs openpyxl: pip install openpyxl; or save it as .tsv") from None
+    try:
+        sheet: Any = openpyxl.load_workbook(path, read_only=True, data_only=True).worksheets[0]
+        header, *rows = sheet.iter_rows(values_only=True)
+    except Exception as error:  # zipfile's, xml's and openpyxl's own have no common base
+        raise UserError(f"{path} cannot be read as a workbook: {error or type(error).__name__}") from error
+    if not {INDEX, PREDICTION} <= set(header):
+        raise _no_columns(path)
+    index, prediction = header.index(INDEX), header.index(PREDICTION)
+    return _predictions((_cell(row[index]), _cell(row[prediction])) for row in rows if row[index] is not None)
+
+
+def _predictions(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Reply]]:
+    for number, (index, prediction) in enumerate(pairs, start=1):
+        yield f"row {number}", Reply(index, prediction)
+
+
+def _cell(value: Any) -> str:
+    """A cell as text; spreadsheets keep whole numbers as floats."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return "" if value is None else str(value)
+
+
+def _no_columns(path: Path) -> UserError:
+    return UserError(f"{path} has no columns {INDEX} and {PREDICTION}, as VLMEvalKit's predictions have")
