@@ -143,7 +143,16 @@ def test_every_module_imports_without_torchvision() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["blindspot.cli", "blindspot.studies.study", "blindspot.reporting", "blindspot.scenes.sampling"]
+    "name",
+    [
+        "blindspot.cli",
+        "blindspot.connectors",
+        "blindspot.encoders",
+        "blindspot.positions",
+        "blindspot.studies.study",
+        "blindspot.reporting",
+        "blindspot.scenes.sampling",
+    ],
 )
 def test_what_needs_no_model_loads_no_torch(name: str) -> None:
     _run(f"importlib.import_module({name!r})\nassert not {HEAVY} & set(sys.modules), {HEAVY} & set(sys.modules)")

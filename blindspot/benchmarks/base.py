@@ -53,6 +53,11 @@ class Metric:
     chance: float | None
     scale: float = 1.0
 
+    @property
+    def most(self) -> float:
+        """Its value when everything is right."""
+        return sum(term.weight for term in self.terms)
+
 
 @dataclass(frozen=True)
 class Source:

@@ -81,7 +81,7 @@ def export(
       [cyan]blindspot export liuhaotian/llava-v1.5-7b out/llava-hf --format llava-hf[/cyan]
     """
     from blindspot.model import load
-    from blindspot.model.export import export as write
+    from blindspot.model.load import export as write
 
     load.quiet()
     write(model, out, form)

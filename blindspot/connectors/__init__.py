@@ -1,9 +1,10 @@
 """Connectors: what turns patch features into tokens of the language model. One file each.
 
-Adding one means a file beside this one, a line in `RULES` (`spec.py`: its sizes and what it gives) and a line in
-`MODULES` (`modules.py`). `ConnectorSpec` and its arithmetic need no torch; `build` imports it.
+Adding one means a file beside this one and a line in `RULES` (`spec.py`: where it is, its sizes and what it gives).
+`ConnectorSpec` and its arithmetic need no torch; `build` imports it.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from blindspot.connectors.spec import RULES, ConnectorSpec, Grid, output_grid, output_tokens
@@ -23,8 +24,7 @@ def build(spec: ConnectorSpec, config: "LlavaConfig") -> "nn.Module":
     model). ``gated_cross_attention`` returns media instead; see `gated_cross_attention.GatedCrossAttention`.
 
     Linear, convolution and embedding weights get the start values of the model that holds it (transformers'
-    ``_init_weights``: normal with ``initializer_range``); the rest is `modules.initialise`.
+    ``_init_weights``: normal with ``initializer_range``); the rest is `gated_cross_attention.initialise`.
     """
-    from blindspot.connectors.modules import MODULES
-
-    return MODULES[spec.name](spec, config)
+    module, kind = RULES[spec.name].implementation.split(".")
+    return getattr(import_module(f"blindspot.connectors.{module}"), kind)(spec, config)

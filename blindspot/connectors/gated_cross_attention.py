@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlavaConfig, PreTrainedModel
+from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.models.idefics.perceiver import IdeficsPerceiverResampler
 
 from blindspot.connectors.base import language_width
+from blindspot.connectors.image_tokens import Visible, collect, look
 from blindspot.connectors.linear import Linear
-from blindspot.connectors.media import Seen, collect, look
 from blindspot.connectors.resampler import Resampler
 from blindspot.connectors.spec import ConnectorSpec, Grid
 from blindspot.errors import UserError
@@ -45,7 +47,7 @@ class GatedBlock(GradientCheckpointingLayer):
         self.attention_gate = nn.Parameter(torch.zeros(1))
         self.mlp_gate = nn.Parameter(torch.zeros(1))
 
-    def forward(self, x_bld: Tensor, seen: Seen) -> Tensor:
+    def forward(self, x_bld: Tensor, seen: Visible) -> Tensor:
         query_bhld = self._heads(self.query(self.attention_norm(x_bld)))
         key_bhkd, value_bhkd = (
             states_mhnd[seen.images_br].transpose(1, 2).flatten(2, 3) for states_mhnd in self._keys_values(seen)
@@ -55,7 +57,7 @@ class GatedBlock(GradientCheckpointingLayer):
         y_bld = y_bld + self.mlp_gate.tanh() * self.mlp(y_bld)
         return torch.where(seen.sighted_bl1, y_bld, x_bld)
 
-    def _keys_values(self, seen: Seen) -> tuple[Tensor, Tensor]:
+    def _keys_values(self, seen: Visible) -> tuple[Tensor, Tensor]:
         media, kept = seen.media.tokens_mnd, seen.media.kept
         inference = not torch.is_grad_enabled()
         if inference and self.index in kept:
@@ -76,9 +78,9 @@ class GatedCrossAttention(nn.Module):
     go through a linear map to the width of the language model, or through `Resampler` where ``spec.tokens`` is given;
     these *media* are what the blocks attend to. Use, in this order::
 
-        connector.attach(language_model)                  # once, and after a deep copy of either
-        media = connector(features_bnd, grid)             # (images, tokens, language width)
-        connector.set_media(media, last_image(image_bl))  # before every forward pass
+        connector.attach(language_model)                   # once, and after a deep copy of either
+        media = connector(features_bnd, grid)              # (images, tokens, language width)
+        connector.set_images(media, last_image(image_bl))  # before every forward pass
         language_model(...)
 
     Source: Flamingo (Alayrac et al. 2022), sections 3.1.2 and 3.1.3; layers counted as IDEFICS does, so that the
@@ -95,7 +97,7 @@ class GatedCrossAttention(nn.Module):
             GatedBlock(config, index) for index in range(len(range(0, text.num_hidden_layers, self.every)))
         )
         self._hooks: list[Any] = []
-        self._seen: Seen | None = None
+        self._seen: Visible | None = None
 
     def forward(self, features_bnd: Tensor, grid: Grid) -> Tensor:
         """Media of images of one grid, shape (images, patches or ``spec.tokens``, width of the language model)."""
@@ -126,7 +128,7 @@ class GatedCrossAttention(nn.Module):
             for index, layer in enumerate(places)
         ]
 
-    def set_media(self, media: Tensor | Sequence[Tensor] | None, last_image_bl: Tensor | None) -> None:
+    def set_images(self, media: Tensor | Sequence[Tensor] | None, last_image_bl: Tensor | None) -> None:
         """Say what the next forward pass of the language model sees; it holds until the next call.
 
         In cached decoding call it before every step with the same object and the last column of ``last_image_bl``
@@ -137,7 +139,7 @@ class GatedCrossAttention(nn.Module):
             media: every image of the batch in one list: shape (images, tokens, width), or a sequence of (tokens,
                 width) where images differ in tokens. None: the language model runs as if it had no blocks.
             last_image_bl: for each token that the language model is about to read, the index in ``media`` of the
-                image that it sees, -1 for none; see `media.last_image`.
+                image that it sees, -1 for none; see `image_tokens.last_image`.
         """
         before, self._seen = self._seen, None
         if media is None or last_image_bl is None or not bool((last_image_bl >= 0).any()):
@@ -154,10 +156,23 @@ class GatedCrossAttention(nn.Module):
         x_bld = args[0] if args else kwargs["hidden_states"]
         if x_bld.shape[:2] != self._seen.sighted_bl1.shape[:2]:
             told, got = tuple(self._seen.sighted_bl1.shape[:2]), tuple(x_bld.shape[:2])
-            raise ValueError(f"set_media spoke of (rows, tokens) {told}, the language model reads {got}")
+            raise ValueError(f"set_images spoke of (rows, tokens) {told}, the language model reads {got}")
         y_bld = self.blocks[index](x_bld, self._seen)
         return ((y_bld, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": y_bld})
 
     def __getstate__(self) -> Mapping[str, Any]:
         # Media belong to a forward pass; as part of autograd's graph they could not be copied.
         return {**self.__dict__, "_seen": None}
+
+
+def initialise(module: nn.Module) -> None:
+    """Set the start values that transformers' ``_init_weights`` does not know; call it from there.
+
+    Without it they are right after construction, but not where ``from_pretrained`` makes up for weights that a
+    checkpoint lacks.
+    """
+    if isinstance(module, GatedBlock):
+        init.zeros_(module.attention_gate)
+        init.zeros_(module.mlp_gate)
+    elif isinstance(module, IdeficsPerceiverResampler):
+        init.normal_(module.latents)

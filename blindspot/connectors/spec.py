@@ -1,6 +1,6 @@
 """What a connector is called, how large it is, and which tokens it gives for a grid of patches. Needs no torch."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from math import isqrt
 from typing import Any, NamedTuple
@@ -14,10 +14,12 @@ class Rule(NamedTuple):
     """What a connector takes and gives.
 
     Attributes:
+        implementation: its module beside this one and the class in it, which takes a spec and a config.
         defaults: its own fields with their defaults; None may stay None.
         output: (spec, grid of patches) -> grid of its tokens; None where its tokens have no place in the image.
     """
 
+    implementation: str
     defaults: Mapping[str, int | None]
     output: Callable[["ConnectorSpec", Grid], Grid] | None
 
@@ -37,14 +39,14 @@ def _square(spec: "ConnectorSpec", grid: Grid) -> Grid:
 
 
 RULES: dict[str, Rule] = {
-    "mlp": Rule({}, _same),
-    "linear": Rule({}, _same),
-    "average_pooling": Rule({"factor": 2}, _pooled),
-    "attention_pooling": Rule({"factor": 2}, _pooled),
-    "c_abstractor": Rule({"tokens": 144, "depth": 3}, _square),
-    "qformer": Rule({"tokens": 32, "depth": 12}, None),
-    "resampler": Rule({"tokens": 64, "depth": 6}, None),
-    "gated_cross_attention": Rule({"tokens": None, "every": 4}, None),
+    "mlp": Rule("mlp.Mlp", {}, _same),
+    "linear": Rule("linear.Linear", {}, _same),
+    "average_pooling": Rule("average_pooling.AveragePooling", {"factor": 2}, _pooled),
+    "attention_pooling": Rule("attention_pooling.AttentionPooling", {"factor": 2}, _pooled),
+    "c_abstractor": Rule("c_abstractor.CAbstractor", {"tokens": 144, "depth": 3}, _square),
+    "qformer": Rule("qformer.QFormer", {"tokens": 32, "depth": 12}, None),
+    "resampler": Rule("resampler.Resampler", {"tokens": 64, "depth": 6}, None),
+    "gated_cross_attention": Rule("gated_cross_attention.GatedCrossAttention", {"tokens": None, "every": 4}, None),
 }
 
 
@@ -73,10 +75,13 @@ class ConnectorSpec:
     def __post_init__(self) -> None:
         one_of(self.name, RULES, "connector", "name")
         rule = RULES[self.name]
-        for key, value in _sizes(self).items():
+        for key in ("tokens", "factor", "depth", "every"):
+            value = getattr(self, key)
             if key not in rule.defaults:
                 if value is not None:
-                    raise UserError(f"connector {self.name} has no {key!r}; it takes {_listed(rule.defaults)}")
+                    raise UserError(
+                        f"connector {self.name} has no {key!r}; it takes {', '.join(rule.defaults) or 'no sizes'}"
+                    )
                 continue
             value = rule.defaults[key] if value is None else value
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
@@ -144,11 +149,3 @@ def output_tokens(spec: ConnectorSpec, grid: Grid) -> int:
     if output:
         return output[0] * output[1]
     return 1 if spec.name == "gated_cross_attention" else spec.size("tokens")
-
-
-def _sizes(spec: ConnectorSpec) -> dict[str, Any]:
-    return {field.name: getattr(spec, field.name) for field in fields(spec) if field.name != "name"}
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names) or "no sizes"

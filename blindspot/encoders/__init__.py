@@ -1,9 +1,23 @@
-"""Image encoder families: one file each, one line each in the registry."""
+"""Image encoder families: one file each, one line each in the registry. Plain data: torch comes with a tower."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from blindspot.encoders.aimv2 import AIMV2
+from blindspot.encoders.aimv2_native import AIMV2_NATIVE
 from blindspot.encoders.base import Checkpoint, Encoder, TowerShape
-from blindspot.encoders.build import build_tower
-from blindspot.encoders.features import features, grid_of, native_grid, normalise_pixels, normed_tokens
-from blindspot.encoders.registry import ENCODERS, detect, prefix_tokens
+from blindspot.encoders.clip import CLIP
+from blindspot.encoders.dinov2 import DINOV2
+from blindspot.encoders.dinov3 import DINOV3
+from blindspot.encoders.features import build_tower, features, grid_of, native_grid, normalise_pixels, normed_tokens
+from blindspot.encoders.siglip import SIGLIP
+from blindspot.encoders.siglip2 import SIGLIP2
+from blindspot.encoders.siglip2_naflex import SIGLIP2_NAFLEX
+from blindspot.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 __all__ = [
     "ENCODERS",
@@ -17,5 +31,32 @@ __all__ = [
     "native_grid",
     "normalise_pixels",
     "normed_tokens",
-    "prefix_tokens",
 ]
+
+ENCODERS: dict[str, Encoder] = {
+    "clip": CLIP,
+    "siglip": SIGLIP,
+    "siglip2": SIGLIP2,
+    "siglip2_naflex": SIGLIP2_NAFLEX,
+    "aimv2": AIMV2,
+    "aimv2_native": AIMV2_NATIVE,
+    "dinov2": DINOV2,
+    "dinov3": DINOV3,
+}
+
+
+def detect(vision_config: PreTrainedConfig) -> Encoder:
+    """The family of a tower's configuration.
+
+    Fixed SigLIP2 has SigLIP's class and configuration, and is reported as SigLIP: they differ in weights and in the
+    interpolation of their image processor, not in how a tower is read.
+
+    Raises:
+        UserError: if no family has this ``model_type``.
+    """
+    for encoder in ENCODERS.values():
+        native = getattr(vision_config, "is_native", encoder.variable_resolution)
+        if vision_config.model_type in encoder.model_classes and native == encoder.variable_resolution:
+            return encoder
+    known = sorted({model_type for encoder in ENCODERS.values() for model_type in encoder.model_classes})
+    raise UserError(f"image encoder: unknown model_type {vision_config.model_type!r}; known are {', '.join(known)}")

@@ -6,20 +6,17 @@ cannot run another size; here the table is resized bicubically, as its CLIP and 
 image processor.
 """
 
-from typing import Any
+from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor
-from transformers import Aimv2VisionConfig, Aimv2VisionModel
+from typing import TYPE_CHECKING, Any
 
-from blindspot.encoders.base import Checkpoint, Encoder, Role, TowerShape, shape_arguments
+from blindspot.encoders.base import Checkpoint, Encoder, Role
 from blindspot.encoders.images import CLIP_MEAN, CLIP_STD, Images
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 AIMV2_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 8, "intermediate_size": 2816}
-
-
-def _config(shape: TowerShape) -> Aimv2VisionConfig:
-    return Aimv2VisionConfig(**shape_arguments(shape), use_head=False)
 
 
 def _embed(tower: Any, pixels_bchw: Tensor, grids_n2: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
@@ -30,6 +27,8 @@ def _embed(tower: Any, pixels_bchw: Tensor, grids_n2: Tensor | None) -> tuple[Te
 
 
 def _table(table_nd: Tensor, height: int, width: int) -> Tensor:
+    import torch.nn.functional as F
+
     side = round(len(table_nd) ** 0.5)
     if (height, width) == (side, side):
         return table_nd
@@ -40,15 +39,15 @@ def _table(table_nd: Tensor, height: int, width: int) -> Tensor:
 
 def _checkpoint(size: int, *roles: Role) -> Checkpoint:
     arguments = {**AIMV2_LARGE, "image_size": size, "patch_size": 14, "use_head": False}
-    return Checkpoint(f"apple/aimv2-large-patch14-{size}", "aimv2_vision_model", arguments, size, roles)
+    return Checkpoint(f"apple/aimv2-large-patch14-{size}", "aimv2_vision_model", arguments, size, roles, 1.24e9)
 
 
 AIMV2 = Encoder(
     name="aimv2",
     label="AIMv2",
-    model_classes={"aimv2_vision_model": Aimv2VisionModel},
+    model_classes={"aimv2_vision_model": "Aimv2VisionModel"},
     cls_token=False,
-    vision_config=_config,
+    arguments=lambda shape: {**shape.arguments, "use_head": False},
     embed=_embed,
     blocks="encoder.layers",
     final_norm="rms_norm",
@@ -57,5 +56,6 @@ AIMV2 = Encoder(
     table_at="embeddings.position_embedding",
     other_sizes="resized bicubically (not in transformers)",
     images=Images("crop", CLIP_MEAN, CLIP_STD),
+    gated=True,
     checkpoints=(_checkpoint(224, "public code", "matched"), _checkpoint(336), _checkpoint(448)),
 )

@@ -6,27 +6,25 @@ cosines of its own grid. There is no table: transformers' function computes them
 resized unless they have more than the 2^12 patches of the largest area in training, or a side below one patch.
 """
 
-from dataclasses import replace
-from typing import Any
+from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-from transformers import Aimv2VisionConfig
-from transformers.models.aimv2.modeling_aimv2 import build_2d_sinusoidal_position_embedding
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from blindspot.encoders.aimv2 import AIMV2, AIMV2_LARGE
-from blindspot.encoders.base import Checkpoint, TowerShape, shape_arguments
+from blindspot.encoders.base import Checkpoint
 from blindspot.encoders.images import CLIP_MEAN, CLIP_STD, Images
-from blindspot.encoders.ragged import attention_mask, pack
-from blindspot.positions.encoder import silenced
 
-
-def _config(shape: TowerShape) -> Aimv2VisionConfig:
-    return Aimv2VisionConfig(**shape_arguments(shape), use_head=False, is_native=True)
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def _embed(tower: Any, pixel_values: Tensor, grids_n2: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
+    import torch.nn.functional as F
+
+    from blindspot.encoders.variable_resolution import attention_mask, pack
+    from blindspot.positions.encoder.own import silenced
+
     module, convolution = tower.embeddings, tower.embeddings.patch_embed
     if grids_n2 is None:
         return module(pixel_values.to(convolution.weight.dtype)), {}
@@ -40,6 +38,9 @@ def _embed(tower: Any, pixel_values: Tensor, grids_n2: Tensor | None) -> tuple[T
 
 def _places(grids_b2: Tensor, like_bnd: Tensor) -> Tensor:
     """Sines and cosines of every image's grid, zero at the padding."""
+    import torch
+    from transformers.models.aimv2.modeling_aimv2 import build_2d_sinusoidal_position_embedding
+
     places_bnd = torch.zeros_like(like_bnd)
     for image, (height, width) in enumerate(grids_b2.tolist()):
         rows_nd, columns_nd = build_2d_sinusoidal_position_embedding(
@@ -53,7 +54,7 @@ AIMV2_NATIVE = replace(
     AIMV2,
     name="aimv2_native",
     label="AIMv2 native",
-    vision_config=_config,
+    arguments=lambda shape: {**shape.arguments, "use_head": False, "is_native": True},
     embed=_embed,
     table="computed",
     table_at="embeddings",
@@ -67,5 +68,5 @@ AIMV2_NATIVE = replace(
             224,
         ),
     ),
-    ragged=True,
+    variable_resolution=True,
 )

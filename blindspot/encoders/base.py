@@ -1,18 +1,21 @@
 """What an encoder family is: its transformers classes, its conventions and its released checkpoints, as data."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from torch import Tensor
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
-from transformers.image_processing_utils import BaseImageProcessor
+from blindspot.encoders.images import Images
 
-from blindspot.encoders.images import Images, Triple
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers.image_processing_utils import BaseImageProcessor
 
 Role = Literal["public code", "matched"]
-Embed = Callable[[Any, Tensor, Tensor | None], tuple[Tensor, dict[str, Any]]]
-"""(tower, pixels, grids of a ragged batch) -> (what enters the first block, arguments of every block)."""
+Embed = Callable[[Any, "Tensor", "Tensor | None"], "tuple[Tensor, dict[str, Any]]"]
+"""(tower, pixels, grids where images differ in size) -> (what enters the first block, arguments of every block)."""
 
 VIT_BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 VIT_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
@@ -53,6 +56,18 @@ class TowerShape:
         """Patches along one side of the image."""
         return self.image_size // self.patch_size
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The sizes under the names that transformers' vision configurations share."""
+        return {
+            "hidden_size": self.width,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "intermediate_size": self.mlp_width,
+            "image_size": self.image_size,
+            "patch_size": self.patch_size,
+        }
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -66,6 +81,8 @@ class Checkpoint:
             usual one.
         roles: ``public code``: what the study's public code loads; ``matched``: one of the four that agree in layers
             (24), width (1024) and patch tokens (256).
+        download: bytes of the weights on the hub, in float32; 0 if unknown. Of CLIP and SigLIP the text tower is among
+            them.
     """
 
     id: str
@@ -73,9 +90,12 @@ class Checkpoint:
     arguments: Mapping[str, Any] = field(hash=False)
     size: int
     roles: tuple[Role, ...] = ()
+    download: float = 0
 
     def config(self) -> PreTrainedConfig:
         """Configuration of its vision tower."""
+        from transformers import AutoConfig
+
         return AutoConfig.for_model(self.model_type, **self.arguments)
 
 
@@ -89,10 +109,9 @@ class Encoder:
     Attributes:
         name: key in the registry and in study files.
         label: as the paper writes it.
-        model_classes: transformers' classes of the tower by ``model_type`` of their config; the first is the one that
-            `vision_config` is for.
+        model_classes: names of transformers' classes of the tower by ``model_type`` of their config; the first is the
+            one that `vision_config` is for.
         cls_token: whether a CLS token stands before the patches.
-        vision_config: shape -> configuration of a tower to train, without the family's pooling head.
         embed: runs what comes before the first block.
         blocks: name of the list of blocks inside the tower.
         final_norm: name of the norm after them.
@@ -103,16 +122,17 @@ class Encoder:
         other_sizes: how the table serves an input that is not of the native size.
         images: the released preprocessing.
         checkpoints: released weights.
+        arguments: shape -> what the configuration of a tower to train is made from.
         registers: register tokens, between CLS and patches, of the towers that `vision_config` is for.
-        ragged: whether images keep their aspect ratio, so that their patches differ in number: pixels come as rows of
-            patches, padded within the batch, with the grid of each image.
+        variable_resolution: whether images keep their aspect ratio, so that their patches differ in number: pixels come
+            as rows of patches, padded within the batch, with the grid of each image.
+        gated: whether the MLP has two branches.
     """
 
     name: str
     label: str
-    model_classes: Mapping[str, type[PreTrainedModel]] = field(hash=False)
+    model_classes: Mapping[str, str] = field(hash=False)
     cls_token: bool
-    vision_config: Callable[[TowerShape], PreTrainedConfig]
     embed: Embed
     blocks: str
     final_norm: str
@@ -122,13 +142,27 @@ class Encoder:
     other_sizes: str
     images: Images
     checkpoints: tuple[Checkpoint, ...]
+    arguments: Callable[[TowerShape], dict[str, Any]] = lambda shape: shape.arguments
     registers: int = 0
-    ragged: bool = False
+    variable_resolution: bool = False
+    gated: bool = False
 
     @property
     def model_class(self) -> type[PreTrainedModel]:
         """The transformers class of the towers that `vision_config` is for."""
-        return next(iter(self.model_classes.values()))
+        return self.class_of(next(iter(self.model_classes)))
+
+    def class_of(self, model_type: str) -> type[PreTrainedModel]:
+        """The transformers class of the towers whose config has this ``model_type``."""
+        import transformers
+
+        return getattr(transformers, self.model_classes[model_type])
+
+    def vision_config(self, shape: TowerShape) -> PreTrainedConfig:
+        """Configuration of a tower to train, without the family's pooling head."""
+        from transformers import AutoConfig
+
+        return AutoConfig.for_model(next(iter(self.model_classes)), **self.arguments(shape))
 
     @property
     def prefix_tokens(self) -> int:
@@ -138,16 +172,6 @@ class Encoder:
     def prefix_tokens_in(self, vision_config: PreTrainedConfig) -> int:
         """Tokens before the patches in a tower of any configuration of the family: CLS and registers."""
         return self.cls_token + getattr(vision_config, "num_register_tokens", 0)
-
-    @property
-    def mean(self) -> Triple:
-        """Per-channel mean that the family's released image processor subtracts (pixels in 0..1)."""
-        return self.images.mean
-
-    @property
-    def std(self) -> Triple:
-        """Per-channel deviation that it divides by."""
-        return self.images.std
 
     @property
     def feature_select_strategy(self) -> Literal["default", "full"]:
@@ -166,15 +190,3 @@ class Encoder:
         patch = patch_size or released.config().patch_size
         most = (size // patch) ** 2 if size else self.images.most_patches
         return self.images.processor(size or released.size, patch, most)
-
-
-def shape_arguments(shape: TowerShape) -> dict[str, Any]:
-    """``shape`` under the names that transformers' vision configurations share."""
-    return {
-        "hidden_size": shape.width,
-        "num_hidden_layers": shape.layers,
-        "num_attention_heads": shape.heads,
-        "intermediate_size": shape.mlp_width,
-        "image_size": shape.image_size,
-        "patch_size": shape.patch_size,
-    }

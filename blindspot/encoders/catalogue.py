@@ -8,9 +8,9 @@ from rich.table import Table
 from torch import nn
 from transformers import AutoModel, PreTrainedConfig
 
-from blindspot.encoders.base import Checkpoint, Encoder
+from blindspot.encoders import ENCODERS
+from blindspot.encoders.base import Encoder
 from blindspot.encoders.features import native_grid
-from blindspot.encoders.registry import ENCODERS
 
 SIZES = (224, 256, 336)
 """Sides in pixels of the square images whose tokens are counted."""
@@ -18,20 +18,11 @@ SIZES = (224, 256, 336)
 
 def rows() -> list[dict[str, Any]]:
     """One row per released checkpoint, in plain values; `describe` says which."""
-    return [_checkpoint_row(encoder, checkpoint) for encoder in ENCODERS.values() for checkpoint in encoder.checkpoints]
-
-
-def row(checkpoint_id: str) -> dict[str, Any]:
-    """The row of one released checkpoint.
-
-    Raises:
-        KeyError: if it is in no family's list.
-    """
-    for encoder in ENCODERS.values():
-        for checkpoint in encoder.checkpoints:
-            if checkpoint.id == checkpoint_id:
-                return _checkpoint_row(encoder, checkpoint)
-    raise KeyError(checkpoint_id)
+    return [
+        {"checkpoint": one.id, "roles": list(one.roles), **describe(encoder, one.config(), one.size)}
+        for encoder in ENCODERS.values()
+        for one in encoder.checkpoints
+    ]
 
 
 def describe(encoder: Encoder, config: PreTrainedConfig, size: int | None = None) -> dict[str, Any]:
@@ -53,7 +44,8 @@ def describe(encoder: Encoder, config: PreTrainedConfig, size: int | None = None
         norm, table, table_at, table_grid, other_sizes, aspect_ratio, resizing, normalisation, mean, std,
         feature_layer, blocks_mparams, tower_mparams, gflop.
     """
-    tower = _on_meta(config)
+    with torch.device("meta"):
+        tower: nn.Module = AutoModel.from_config(config)
     blocks = tower.get_submodule(encoder.blocks)
     vision: Any = config
     width, layers, patch = vision.hidden_size, vision.num_hidden_layers, vision.patch_size
@@ -61,21 +53,24 @@ def describe(encoder: Encoder, config: PreTrainedConfig, size: int | None = None
     size = size or grid[0] * patch
     patches, prefix = (size // patch) ** 2, encoder.prefix_tokens_in(config)
     tokens = patches + prefix
+    gated = any(name.endswith("gate_proj") for name, _ in blocks.named_modules())
+    hidden = getattr(vision, "intermediate_size", None) or width * vision.mlp_ratio
+    filled = encoder.images.fit == "bound"  # enlarged or shrunk to the most patches
     linear = sum(m.weight.numel() for m in blocks.modules() if isinstance(m, nn.Linear))
     operations = 2 * tokens * linear + 4 * tokens**2 * width * layers + 2 * patches * 3 * patch**2 * width
     return {
         "family": encoder.name,
         "label": encoder.label,
-        "transformers_class": encoder.model_classes[config.model_type].__name__,
+        "transformers_class": encoder.model_classes[config.model_type],
         "width": width,
         "layers": layers,
         "heads": vision.num_attention_heads,
         "head_dim": width // vision.num_attention_heads,
-        "mlp": _mlp(blocks, vision),
+        "mlp": f"{'gated ' if gated else ''}{vision.hidden_act} {hidden}",
         "patch": patch,
         "size": size,
         "tokens": patches,
-        "tokens_at": {str(side): _tokens(encoder, side, patch) for side in SIZES},
+        "tokens_at": {str(side): encoder.images.most_patches if filled else (side // patch) ** 2 for side in SIZES},
         "prefix_tokens": prefix,
         "cls_token": encoder.cls_token,
         "registers": prefix - encoder.cls_token,
@@ -84,11 +79,11 @@ def describe(encoder: Encoder, config: PreTrainedConfig, size: int | None = None
         "table_at": encoder.table_at,
         "table_grid": list(grid) if encoder.table == "learned" else None,
         "other_sizes": encoder.other_sizes,
-        "aspect_ratio": "kept" if encoder.ragged else "square",
+        "aspect_ratio": "kept" if encoder.variable_resolution else "square",
         "resizing": encoder.images.resizing,
         "normalisation": encoder.images.normalisation,
-        "mean": list(encoder.mean),
-        "std": list(encoder.std),
+        "mean": list(encoder.images.mean),
+        "std": list(encoder.images.std),
         "feature_layer": f"-2 is block {layers - 1} of {layers}, -1 block {layers}, both before {encoder.final_norm}",
         "blocks_mparams": _millions(blocks),
         "tower_mparams": _millions(tower),
@@ -182,28 +177,6 @@ def as_conventions() -> Table:
             f"{encoder.images.resizing}; {encoder.images.normalisation}",
         )
     return table
-
-
-def _checkpoint_row(encoder: Encoder, checkpoint: Checkpoint) -> dict[str, Any]:
-    roles = {"checkpoint": checkpoint.id, "roles": list(checkpoint.roles)}
-    return {**roles, **describe(encoder, checkpoint.config(), checkpoint.size)}
-
-
-def _tokens(encoder: Encoder, side: int, patch: int) -> int:
-    """Patches of a square image of ``side`` pixels."""
-    filled = encoder.images.fit == "bound"  # enlarged or shrunk to the most patches
-    return encoder.images.most_patches if filled else (side // patch) ** 2
-
-
-def _mlp(blocks: nn.Module, vision: Any) -> str:
-    gated = any(name.endswith("gate_proj") for name, _ in blocks.named_modules())
-    hidden = getattr(vision, "intermediate_size", None) or vision.hidden_size * vision.mlp_ratio
-    return f"{'gated ' if gated else ''}{vision.hidden_act} {hidden}"
-
-
-def _on_meta(config: PreTrainedConfig) -> nn.Module:
-    with torch.device("meta"):
-        return AutoModel.from_config(config)
 
 
 def _millions(module: nn.Module) -> float:

@@ -5,17 +5,15 @@ spelling); quick GELU; patch convolution without bias. One learned table of 1 + 
 transformers resizes its patch rows bicubically. LLaVA-1.5 reads layer -2: block 23 of 24, not normed.
 """
 
-from typing import Any
+from __future__ import annotations
 
-from torch import Tensor
-from transformers import CLIPVisionConfig, CLIPVisionModel
+from typing import TYPE_CHECKING, Any
 
-from blindspot.encoders.base import VIT_LARGE, Checkpoint, Encoder, TowerShape, shape_arguments
+from blindspot.encoders.base import VIT_LARGE, Checkpoint, Encoder
 from blindspot.encoders.images import CLIP_MEAN, CLIP_STD, Images
 
-
-def _config(shape: TowerShape) -> CLIPVisionConfig:
-    return CLIPVisionConfig(**shape_arguments(shape))
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def _embed(tower: Any, pixels_bchw: Tensor, grids_n2: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
@@ -25,9 +23,8 @@ def _embed(tower: Any, pixels_bchw: Tensor, grids_n2: Tensor | None) -> tuple[Te
 CLIP = Encoder(
     name="clip",
     label="CLIP",
-    model_classes={"clip_vision_model": CLIPVisionModel},
+    model_classes={"clip_vision_model": "CLIPVisionModel"},
     cls_token=True,
-    vision_config=_config,
     embed=_embed,
     blocks="encoder.layers",
     final_norm="post_layernorm",
@@ -43,6 +40,7 @@ CLIP = Encoder(
             {**VIT_LARGE, "image_size": 336, "patch_size": 14, "projection_dim": 768},
             336,
             ("public code",),
+            1.71e9,
         ),
         Checkpoint(
             "openai/clip-vit-large-patch14",
@@ -50,6 +48,7 @@ CLIP = Encoder(
             {**VIT_LARGE, "image_size": 224, "patch_size": 14, "projection_dim": 768},
             224,
             ("matched",),
+            1.71e9,
         ),
     ),
 )

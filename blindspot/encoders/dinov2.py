@@ -6,20 +6,22 @@ CLS and the patches (Darcet et al. 2023). LayerNorm, GELU, a learned scale on ea
 px of the released preprocessor transformers always resizes it, bicubically (with registers: antialiased).
 """
 
-from typing import Any
+from __future__ import annotations
 
-from torch import Tensor
-from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersModel
+from typing import TYPE_CHECKING, Any
 
-from blindspot.encoders.base import VIT_LARGE, Checkpoint, Encoder, TowerShape, shape_arguments
+from blindspot.encoders.base import VIT_LARGE, Checkpoint, Encoder, TowerShape
 from blindspot.encoders.images import IMAGENET_MEAN, IMAGENET_STD, Images
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def _config(shape: TowerShape) -> Dinov2Config:
+
+def _arguments(shape: TowerShape) -> dict[str, Any]:
     if shape.mlp_width % shape.width:
         raise ValueError(f"DINOv2: the MLP's width {shape.mlp_width} must be a multiple of the width {shape.width}")
-    arguments = {key: value for key, value in shape_arguments(shape).items() if key != "intermediate_size"}
-    return Dinov2Config(**arguments, mlp_ratio=shape.mlp_width // shape.width)
+    arguments = {key: value for key, value in shape.arguments.items() if key != "intermediate_size"}
+    return {**arguments, "mlp_ratio": shape.mlp_width // shape.width}
 
 
 def _embed(tower: Any, pixels_bchw: Tensor, grids_n2: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
@@ -32,9 +34,9 @@ _LARGE |= {"mlp_ratio": 4, "image_size": 518, "patch_size": 14}
 DINOV2 = Encoder(
     name="dinov2",
     label="DINOv2",
-    model_classes={"dinov2": Dinov2Model, "dinov2_with_registers": Dinov2WithRegistersModel},
+    model_classes={"dinov2": "Dinov2Model", "dinov2_with_registers": "Dinov2WithRegistersModel"},
     cls_token=True,
-    vision_config=_config,
+    arguments=_arguments,
     embed=_embed,
     blocks="encoder.layer",
     final_norm="layernorm",
@@ -44,9 +46,13 @@ DINOV2 = Encoder(
     other_sizes="resized bicubically",
     images=Images("crop", IMAGENET_MEAN, IMAGENET_STD, margin=256 / 224),
     checkpoints=(
-        Checkpoint("facebook/dinov2-large", "dinov2", _LARGE, 224),
+        Checkpoint("facebook/dinov2-large", "dinov2", _LARGE, 224, download=1.22e9),
         Checkpoint(
-            "facebook/dinov2-with-registers-large", "dinov2_with_registers", {**_LARGE, "num_register_tokens": 4}, 224
+            "facebook/dinov2-with-registers-large",
+            "dinov2_with_registers",
+            {**_LARGE, "num_register_tokens": 4},
+            224,
+            download=1.22e9,
         ),
     ),
 )

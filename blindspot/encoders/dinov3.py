@@ -6,19 +6,17 @@ size works. In training mode transformers scales these coordinates at random; ke
 The released processor needs torchvision and resizes pixels as floats; here they are resized as 8-bit integers.
 """
 
-from typing import Any
+from __future__ import annotations
 
-from torch import Tensor
-from transformers import DINOv3ViTConfig, DINOv3ViTModel
+from typing import TYPE_CHECKING, Any
 
-from blindspot.encoders.base import VIT_LARGE, Checkpoint, Encoder, TowerShape, shape_arguments
+from blindspot.encoders.base import VIT_LARGE, Checkpoint, Encoder
 from blindspot.encoders.images import IMAGENET_MEAN, IMAGENET_STD, Images
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 REGISTERS = 4
-
-
-def _config(shape: TowerShape) -> DINOv3ViTConfig:
-    return DINOv3ViTConfig(**shape_arguments(shape), num_register_tokens=REGISTERS)
 
 
 def _embed(tower: Any, pixels_bchw: Tensor, grids_n2: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
@@ -29,9 +27,9 @@ def _embed(tower: Any, pixels_bchw: Tensor, grids_n2: Tensor | None) -> tuple[Te
 DINOV3 = Encoder(
     name="dinov3",
     label="DINOv3",
-    model_classes={"dinov3_vit": DINOv3ViTModel},
+    model_classes={"dinov3_vit": "DINOv3ViTModel"},
     cls_token=True,
-    vision_config=_config,
+    arguments=lambda shape: {**shape.arguments, "num_register_tokens": REGISTERS},
     embed=_embed,
     blocks="model.layer",
     final_norm="norm",
@@ -46,6 +44,7 @@ DINOV3 = Encoder(
             "dinov3_vit",
             {**VIT_LARGE, "image_size": 224, "patch_size": 16, "num_register_tokens": REGISTERS, "rope_theta": 100.0},
             224,
+            download=1.22e9,
         ),
     ),
     registers=REGISTERS,

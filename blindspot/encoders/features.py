@@ -1,17 +1,40 @@
-"""Reading a tower: the features that a connector takes, the tokens that an objective takes, and the grid of patches."""
+"""A tower: made to be trained from nothing, and read (the features that a connector takes, an objective's tokens)."""
+
+from __future__ import annotations
 
 import math
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel
-
-from blindspot.encoders.base import Encoder
+from blindspot.encoders.base import Encoder, TowerShape
 from blindspot.errors import UserError
-from blindspot.positions import Grid
-from blindspot.positions.encoder import set_grids
+from blindspot.positions import EncoderPositions, Grid
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+
+def build_tower(
+    encoder: Encoder, shape: TowerShape, positions: EncoderPositions, attention: str = "eager"
+) -> PreTrainedModel:
+    """A randomly initialised tower with its positions attached.
+
+    Args:
+        encoder: the family.
+        shape: the size.
+        positions: how the tower knows places.
+        attention: transformers' attention implementation. ``eager`` is the default because the backward of ``sdpa``
+            is twice as slow on a CPU at miniature size in bf16.
+    """
+    from blindspot.positions.encoder.attach import attach, start_table
+
+    config = encoder.vision_config(shape)
+    config._attn_implementation = attention
+    tower = encoder.model_class(config)
+    start_table(tower, shape.grid, encoder.prefix_tokens)
+    attach(tower, positions, shape.grid, encoder.prefix_tokens)
+    return tower
 
 
 def features(
@@ -29,14 +52,14 @@ def features(
     Args:
         tower: a tower of ``encoder``.
         encoder: its family.
-        pixel_values: normalised pixels, shape (n, 3, height, width). For a ragged family also rows of patches as
-            Siglip2's image processor makes them, shape (n, patches, 3 * patch * patch).
+        pixel_values: normalised pixels, shape (n, 3, height, width). For a family of variable resolution also rows of
+            patches as Siglip2's image processor makes them, shape (n, patches, 3 * patch * patch).
         layer: LLaVA's ``vision_feature_layer``: -1 is the output of the last block, before the final norm; -2 that of
             the block before it; 0 what enters the first block.
         grids_n2: (rows, columns) of each image, with rows of patches (transformers' ``spatial_shapes``).
 
     Returns:
-        Shape (n, patches, width), patches in raster order. In a ragged batch, patches is the largest image's number;
+        Shape (n, patches, width), patches in raster order. Of images of several sizes, patches is the largest's number;
         what stands behind a smaller image's own is finite and means nothing.
 
     Raises:
@@ -79,18 +102,17 @@ def _run(
     grids_n2: Tensor | None,
     arguments: dict[str, Any],
 ) -> Tensor:
-    if grids_n2 is not None and not encoder.ragged:
+    from blindspot.positions.encoder.attach import set_grids
+
+    if grids_n2 is not None and not encoder.variable_resolution:
         raise ValueError(f"{encoder.label} takes images of one size, not rows of patches with a grid each")
-    set_grids(tower, [grid_of(encoder, tower.config, pixel_values)] if grids_n2 is None else _listed(grids_n2))
+    grids = [grid_of(encoder, tower.config, pixel_values)] if grids_n2 is None else grids_n2.tolist()
+    set_grids(tower, grids)
     tokens_bnd, common = encoder.embed(tower, pixel_values, grids_n2)
     layers: Any = tower.get_submodule(encoder.blocks)
     for block in islice(layers, blocks):
         tokens_bnd = block(tokens_bnd, **{"attention_mask": None, **common, **arguments})
     return tokens_bnd
-
-
-def _listed(grids_n2: Tensor) -> list[Grid]:
-    return [(rows, columns) for rows, columns in grids_n2.tolist()]
 
 
 def grid_of(encoder: Encoder, vision_config: PreTrainedConfig, pixel_values: Tensor) -> Grid:
@@ -119,6 +141,8 @@ def native_grid(vision_config: PreTrainedConfig) -> Grid:
 
 def normalise_pixels(encoder: Encoder, pixels_bchw: Tensor) -> Tensor:
     """Pixels in 0..1 -> the family's input range."""
-    mean_c11 = torch.tensor(encoder.mean, dtype=pixels_bchw.dtype, device=pixels_bchw.device).view(3, 1, 1)
-    std_c11 = torch.tensor(encoder.std, dtype=pixels_bchw.dtype, device=pixels_bchw.device).view(3, 1, 1)
+    import torch
+
+    mean_c11 = torch.tensor(encoder.images.mean, dtype=pixels_bchw.dtype, device=pixels_bchw.device).view(3, 1, 1)
+    std_c11 = torch.tensor(encoder.images.std, dtype=pixels_bchw.dtype, device=pixels_bchw.device).view(3, 1, 1)
     return (pixels_bchw - mean_c11) / std_c11

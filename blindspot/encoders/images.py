@@ -1,15 +1,12 @@
 """What a family's released preprocessor does to a picture, as data and as transformers' own image processor."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from PIL.Image import Resampling
-from transformers.image_processing_utils import BaseImageProcessor
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
-from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
-
-from blindspot.encoders.native_images import NativeImageProcessor
+if TYPE_CHECKING:
+    from transformers.image_processing_utils import BaseImageProcessor
 
 Triple = tuple[float, float, float]
 
@@ -52,6 +49,13 @@ class Images:
             patch_size: side of a patch in pixels; used only there.
             most_patches: the most patches that a picture becomes; likewise.
         """
+        from PIL.Image import Resampling
+        from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+        from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+        from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
+
+        from blindspot.encoders.variable_resolution import NativeImageProcessor
+
         common: dict[str, Any] = {
             "image_mean": list(self.mean),
             "image_std": list(self.std),
@@ -63,8 +67,8 @@ class Images:
             return CLIPImageProcessorPil(size={"shortest_edge": round(size * self.margin)}, crop_size=square, **common)
         if self.fit == "warp":
             return SiglipImageProcessorPil(size=square, **common)
-        ragged = Siglip2ImageProcessorPil if self.fit == "bound" else NativeImageProcessor
-        return ragged(patch_size=patch_size, max_num_patches=most_patches, **common)
+        kept = Siglip2ImageProcessorPil if self.fit == "bound" else NativeImageProcessor
+        return kept(patch_size=patch_size, max_num_patches=most_patches, **common)
 
     @property
     def resizing(self) -> str:

@@ -5,33 +5,21 @@ checkpoints is not used. One learned table of grid^2 rows; at another size trans
 are warped to a square. Every token is a patch: the study's public code drops the first one by mistake.
 """
 
-from typing import Any
+from __future__ import annotations
 
-from torch import Tensor
-from transformers import SiglipVisionConfig, SiglipVisionModel
+from typing import TYPE_CHECKING, Any
 
-from blindspot.encoders.base import (
-    VIT_BASE,
-    VIT_LARGE,
-    VIT_SO400M,
-    Checkpoint,
-    Encoder,
-    Role,
-    TowerShape,
-    shape_arguments,
-)
+from blindspot.encoders.base import VIT_BASE, VIT_LARGE, VIT_SO400M, Checkpoint, Encoder, Role
 from blindspot.encoders.images import HALF, Images
 
-
-def vision_config(shape: TowerShape) -> SiglipVisionConfig:
-    """The tower without its attention-pooling head, which belongs to the objective."""
-    return SiglipVisionConfig(**shape_arguments(shape), vision_use_head=False)
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def checkpoint(name: str, vit: dict[str, int], size: int, patch_size: int, *roles: Role) -> Checkpoint:
+def checkpoint(name: str, vit: dict[str, int], size: int, patch_size: int, download: float, *roles: Role) -> Checkpoint:
     """A checkpoint of Google's, fixed resolution."""
     arguments = {**vit, "image_size": size, "patch_size": patch_size}
-    return Checkpoint(f"google/{name}", "siglip_vision_model", arguments, size, roles)
+    return Checkpoint(f"google/{name}", "siglip_vision_model", arguments, size, roles, download)
 
 
 def _embed(tower: Any, pixels_bchw: Tensor, grids_n2: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
@@ -41,9 +29,9 @@ def _embed(tower: Any, pixels_bchw: Tensor, grids_n2: Tensor | None) -> tuple[Te
 SIGLIP = Encoder(
     name="siglip",
     label="SigLIP",
-    model_classes={"siglip_vision_model": SiglipVisionModel},
+    model_classes={"siglip_vision_model": "SiglipVisionModel"},
     cls_token=False,
-    vision_config=vision_config,
+    arguments=lambda shape: {**shape.arguments, "vision_use_head": False},  # that head belongs to the objective
     embed=_embed,
     blocks="encoder.layers",
     final_norm="post_layernorm",
@@ -53,8 +41,8 @@ SIGLIP = Encoder(
     other_sizes="resized bicubically",
     images=Images("warp", HALF, HALF),
     checkpoints=(
-        checkpoint("siglip-base-patch16-256", VIT_BASE, 256, 16, "public code"),
-        checkpoint("siglip-large-patch16-256", VIT_LARGE, 256, 16, "matched"),
-        checkpoint("siglip-so400m-patch14-384", VIT_SO400M, 384, 14),
+        checkpoint("siglip-base-patch16-256", VIT_BASE, 256, 16, 0.81e9, "public code"),
+        checkpoint("siglip-large-patch16-256", VIT_LARGE, 256, 16, 2.61e9, "matched"),
+        checkpoint("siglip-so400m-patch14-384", VIT_SO400M, 384, 14, 3.51e9),
     ),
 )

@@ -16,8 +16,8 @@ SIGLIP2 = replace(
     label="SigLIP2",
     images=Images("warp", HALF, HALF, "bilinear"),
     checkpoints=(
-        checkpoint("siglip2-base-patch16-256", VIT_BASE, 256, 16, "public code"),
-        checkpoint("siglip2-large-patch16-256", VIT_LARGE, 256, 16, "matched"),
-        checkpoint("siglip2-so400m-patch16-256", VIT_SO400M, 256, 16),
+        checkpoint("siglip2-base-patch16-256", VIT_BASE, 256, 16, 1.50e9, "public code"),
+        checkpoint("siglip2-large-patch16-256", VIT_LARGE, 256, 16, 3.53e9, "matched"),
+        checkpoint("siglip2-so400m-patch16-256", VIT_SO400M, 256, 16, 4.54e9),
     ),
 )

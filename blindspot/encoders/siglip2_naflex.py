@@ -5,22 +5,25 @@ linear patch embedding. LayerNorm, tanh GELU, no CLS. One learned table of 16 x 
 grid (bilinear, antialiased). The image processor resizes to the most patches that keep the aspect ratio.
 """
 
-from typing import Any
+from __future__ import annotations
 
-from torch import Tensor
-from transformers import Siglip2VisionConfig, Siglip2VisionModel
+from typing import TYPE_CHECKING, Any
 
-from blindspot.encoders.base import VIT_BASE, VIT_SO400M, Checkpoint, Encoder, TowerShape, shape_arguments
+from blindspot.encoders.base import VIT_BASE, VIT_SO400M, Checkpoint, Encoder, TowerShape
 from blindspot.encoders.images import HALF, Images
-from blindspot.encoders.ragged import attention_mask, pack
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def _config(shape: TowerShape) -> Siglip2VisionConfig:
-    arguments = {key: value for key, value in shape_arguments(shape).items() if key != "image_size"}
-    return Siglip2VisionConfig(**arguments, num_patches=shape.grid**2, vision_use_head=False)
+def _arguments(shape: TowerShape) -> dict[str, Any]:
+    arguments = {key: value for key, value in shape.arguments.items() if key != "image_size"}
+    return {**arguments, "num_patches": shape.grid**2, "vision_use_head": False}
 
 
 def _embed(tower: Any, pixel_values: Tensor, grids_n2: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
+    from blindspot.encoders.variable_resolution import attention_mask, pack
+
     batch = pack(pixel_values, grids_n2, tower.config.patch_size)
     tokens_bnd = tower.embeddings(batch.patches_bnp, batch.grids_b2)
     return tokens_bnd, {"attention_mask": attention_mask(tower, tokens_bnd, batch.mask_bn)}
@@ -35,9 +38,9 @@ def _checkpoint(name: str, vit: dict[str, int]) -> Checkpoint:
 SIGLIP2_NAFLEX = Encoder(
     name="siglip2_naflex",
     label="SigLIP2 NaFlex",
-    model_classes={"siglip2_vision_model": Siglip2VisionModel},
+    model_classes={"siglip2_vision_model": "Siglip2VisionModel"},
     cls_token=False,
-    vision_config=_config,
+    arguments=_arguments,
     embed=_embed,
     blocks="encoder.layers",
     final_norm="post_layernorm",
@@ -47,5 +50,5 @@ SIGLIP2_NAFLEX = Encoder(
     other_sizes="resized per image, bilinear with antialias",
     images=Images("bound", HALF, HALF, "bilinear", most_patches=256),
     checkpoints=(_checkpoint("siglip2-base", VIT_BASE), _checkpoint("siglip2-so400m", VIT_SO400M)),
-    ragged=True,
+    variable_resolution=True,
 )

@@ -1,7 +1,7 @@
 """A variant from real parts: an image encoder's checkpoint, a language model's, and a connector that is new."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +93,12 @@ def assemble(
     config.image_seq_length = parts.image_tokens(parts.native_grid)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = _joined(config, _vision_tower(family, tower, tower_folder), language)
+        kind = family.class_of(str(tower.config.model_type))
+        try:
+            vision_tower = fill(kind, tower.config, tower.tensors, tower_folder)
+        except UserError as error:
+            raise UserError(f"cannot open the image encoder in {tower_folder}: {error}") from error
+        model = _joined(config, vision_tower, language)
     images = resized(image_processor(tower_folder, tower.config), image_size)
     return model, build_processor(config, tokenizer, padded(images) if pad else images)
 
@@ -136,7 +141,7 @@ def _sized_tower(folder: Path, image_size: int | None) -> tuple[Encoder, Tower]:
     tower = read_tower(folder, {})
     family = detect(tower.config)
     config: Any = tower.config
-    if image_size is None or family.ragged or image_size == config.image_size:
+    if image_size is None or family.variable_resolution or image_size == config.image_size:
         return family, tower
     side = image_size // config.patch_size
     if not side:
@@ -175,14 +180,6 @@ def _grow(language: Any, tokens: int) -> None:
         head.weight = embedding.weight
     else:
         head.weight = nn.Parameter(with_rows(head.weight.detach(), language.config.vocab_size))
-
-
-def _vision_tower(family: Encoder, tower: Tower, folder: Path) -> Any:
-    kind = family.model_classes[cast(str, tower.config.model_type)]
-    try:
-        return fill(kind, tower.config, tower.tensors, folder)
-    except UserError as error:
-        raise UserError(f"cannot open the image encoder in {folder}: {error}") from error
 
 
 def _joined(config: BlindspotConfig, tower: Any, language: Any) -> BlindspotForConditionalGeneration:

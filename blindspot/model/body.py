@@ -11,12 +11,16 @@ from transformers.models.llava.modeling_llava import LlavaModel, LlavaModelOutpu
 from transformers.utils.generic import ModelOutput
 
 from blindspot import connectors
-from blindspot.connectors.media import last_image
-from blindspot.connectors.modules import initialise
+from blindspot.connectors.gated_cross_attention import initialise
+from blindspot.connectors.image_tokens import last_image
 from blindspot.encoders import features, grid_of
 from blindspot.model.config import BlindspotConfig, Parts
-from blindspot.positions import Grid, LanguagePositions, attach, install, mask, place
+from blindspot.positions import Grid, LanguagePositions
+from blindspot.positions.encoder.attach import attach
 from blindspot.positions.language import SCHEMES
+from blindspot.positions.language.masking import mask
+from blindspot.positions.language.position_ids import place
+from blindspot.positions.language.rotation import install
 
 
 @dataclass
@@ -193,7 +197,8 @@ class BlindspotModel(LlavaModel):
         if tokens and not self.gated:
             embeds_bld = _insert(embeds_bld, is_image_bl, tokens)
         if self.gated or self.parts.language_positions != LanguagePositions():
-            if past_key_values is None and self._uses_cache(kwargs):
+            keeps = kwargs.get("use_cache")
+            if past_key_values is None and (self.config.text_config.use_cache if keeps is None else keeps):  # pyright: ignore
                 past_key_values = DynamicCache(config=self.config.text_config)  # pyright: ignore
             if images is None and past_key_values is not None and past_key_values.get_seq_length():
                 is_image_bl = torch.zeros_like(is_image_bl)  # a placeholder that the model itself wrote
@@ -216,10 +221,6 @@ class BlindspotModel(LlavaModel):
             attentions=outputs.attentions,
             image_hidden_states=torch.cat(tokens) if tokens else None,  # pyright: ignore[reportArgumentType]
         )
-
-    def _uses_cache(self, kwargs: dict[str, Any]) -> bool:
-        given = kwargs.get("use_cache")
-        return bool(self.config.text_config.use_cache if given is None else given)  # pyright: ignore
 
     def _placeholders(self, input_ids: Tensor | None, embeds_bld: Tensor) -> Tensor:
         image: int = self.config.image_token_id  # pyright: ignore[reportAttributeAccessIssue]
@@ -264,7 +265,7 @@ class BlindspotModel(LlavaModel):
         if self.gated:
             now.media, last_image_bl = _media(images, is_image_bl, logical_bl, before)
             now.last_image_b = last_image_bl[:, -1]
-            self.multi_modal_projector.set_media(now.media, last_image_bl)  # pyright: ignore
+            self.multi_modal_projector.set_images(now.media, last_image_bl)  # pyright: ignore
         if cache is not None:
             cache.blindspot_seen = now
         return attention_mask, ids

@@ -5,9 +5,10 @@ from typing import Any
 from transformers import LlavaConfig
 
 from blindspot.connectors import ConnectorSpec, output_grid, output_tokens
-from blindspot.encoders import Encoder, detect, native_grid, prefix_tokens
+from blindspot.encoders import Encoder, detect, native_grid
 from blindspot.errors import UserError
-from blindspot.positions import EncoderPositions, Grid, LanguagePositions, check, tokens_per_image
+from blindspot.positions import EncoderPositions, Grid, LanguagePositions, check
+from blindspot.positions.language.position_ids import tokens_per_image
 
 
 class BlindspotConfig(LlavaConfig):
@@ -54,7 +55,7 @@ class Parts:
         self.connector = ConnectorSpec.from_dict(config.connector)
         vision: Any = config.vision_config
         self.encoder: Encoder = detect(vision)
-        self.prefix_tokens = prefix_tokens(vision)
+        self.prefix_tokens = self.encoder.prefix_tokens_in(vision)
         if config.vision_feature_select_strategy == "full" and self.prefix_tokens:
             raise UserError(
                 f'vision_feature_select_strategy "full" would keep the {self.prefix_tokens} prefix token(s) of '
@@ -104,7 +105,7 @@ def specialities(config: BlindspotConfig) -> list[str]:
         found.append(f"language positions {parts.language_positions.to_dict()}")
     if parts.connector != ConnectorSpec():
         found.append(f"connector {parts.connector.to_dict()}")
-    if parts.encoder.ragged:
+    if parts.encoder.variable_resolution:
         found.append(f"{parts.encoder.label} images of varying shape")
     if parts.prefix_tokens > 1:
         found.append(f"{parts.prefix_tokens} prefix tokens of {parts.encoder.label}, of which Llava drops one")

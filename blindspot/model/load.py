@@ -1,5 +1,6 @@
-"""Open a model of any format that Blindspot reads, and ask it something."""
+"""Open a model of any format that Blindspot reads, ask it something, and write it in the format of another program."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,22 @@ from transformers import AutoProcessor, LlavaProcessor
 from transformers.utils import logging
 
 from blindspot.errors import UserError
-from blindspot.model.formats import blindspot, llava_hf, llava_original, other, pictures_only
+from blindspot.files import new_folder
+from blindspot.model.config import specialities
+from blindspot.model.formats import blindspot, llava_hf, llava_original, llava_writer, other, pictures_only
 from blindspot.model.formats.folder import BACKEND, find, read_json
 from blindspot.model.formats.strict import quietly
 from blindspot.model.formats.weights import read_tensors
+from blindspot.model.variant import BlindspotForConditionalGeneration
+
+Write = Callable[[BlindspotForConditionalGeneration, LlavaProcessor, Path], None]
+
+FORMATS: dict[str, Write] = {
+    "llava-hf": llava_hf.write,
+    "llava": llava_writer.write,
+    "blindspot": blindspot.write,
+}
+NEEDS_PLAIN = ("llava-hf", "llava")
 
 
 def load(path_or_id: Path | str, trust_remote_code: bool = False, dtype: Any = "auto") -> tuple[Any, Any]:
@@ -116,3 +129,34 @@ def in_known_words(processor: Any, question: str) -> str:
         if word not in known:
             raise UserError(f"this model does not know the word {word!r}; it knows: {', '.join(sorted(known))}")
     return question
+
+
+def export(model_path: Path | str, out: Path, form: str) -> None:
+    """Write the model at ``model_path`` to the new folder ``out``, whole or not at all.
+
+    Args:
+        model_path: whatever `load` opens.
+        out: must not exist.
+        form: a key of `FORMATS`. ``llava-hf``: transformers opens it without Blindspot, and gives the same logits bit
+            for bit; ``llava``: the original LLaVA's layout; ``blindspot``: this program's own.
+
+    Raises:
+        UserError: if the format cannot express the model (with everything that it cannot), ``out`` exists or cannot be
+            written, or the model cannot be opened.
+    """
+    if form not in FORMATS:
+        raise UserError(f"unknown format {form!r}; known are {', '.join(FORMATS)}")
+    if out.exists():
+        raise UserError(f"{out} exists; name a new folder")
+    model, processor = load(model_path)
+    if not isinstance(model, BlindspotForConditionalGeneration):
+        kind = model.config.model_type
+        raise UserError(f"{model_path} is a {kind} model as transformers has it; only Llava-like ones are exported")
+    special = specialities(model.config) if form in NEEDS_PLAIN else []
+    if special:
+        raise UserError(
+            f"{model_path} cannot become a {form} checkpoint, because Llava has no {' and no '.join(special)}; "
+            "export it with --format blindspot"
+        )
+    with new_folder(out, "free the disk or name another folder") as folder:
+        FORMATS[form](model, processor, folder)

@@ -80,14 +80,14 @@ def build_processor(
     """
     parts = Parts(config)
     vision: Any = config.vision_config
-    if image_processor is None and parts.encoder.ragged:
+    if image_processor is None and parts.encoder.variable_resolution:
         image_processor = parts.encoder.image_processor(parts.native_grid[0] * vision.patch_size, vision.patch_size)
     elif image_processor is None:
         image_processor = CLIPImageProcessorPil(
             size={"height": vision.image_size, "width": vision.image_size},
             do_center_crop=False,
-            image_mean=list(parts.encoder.mean),
-            image_std=list(parts.encoder.std),
+            image_mean=list(parts.encoder.images.mean),
+            image_std=list(parts.encoder.images.std),
             resample=Resampling[parts.encoder.images.resample.upper()],
         )
     common = {

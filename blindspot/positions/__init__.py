@@ -1,17 +1,9 @@
-"""Positional schemes, one file each: `encoder` is the image encoder's self-attention, `language` the language model."""
+"""Positional schemes, one file each: `encoder` is the image encoder's self-attention, `language` the language model.
 
-from blindspot.positions.encoder import EncoderPositions, attach, start_table
-from blindspot.positions.language import Grid, LanguagePositions, check, install, mask, place, tokens_per_image
+The registries and configurations here load no torch; what applies them is imported by its own module.
+"""
 
-__all__ = [
-    "EncoderPositions",
-    "Grid",
-    "LanguagePositions",
-    "attach",
-    "check",
-    "install",
-    "mask",
-    "place",
-    "start_table",
-    "tokens_per_image",
-]
+from blindspot.positions.encoder import EncoderPositions, Grid
+from blindspot.positions.language import LanguagePositions, check
+
+__all__ = ["EncoderPositions", "Grid", "LanguagePositions", "check"]

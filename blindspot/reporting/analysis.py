@@ -19,7 +19,6 @@ from blindspot.evaluation.statistics import (
 )
 from blindspot.reporting.answers import Answers, RunKey
 from blindspot.reporting.plan import Column, Pair, Plan
-from blindspot.reporting.units import units_of
 
 Row = dict[str, Any]
 
@@ -88,8 +87,7 @@ def _parts(answers: Answers, column: Column) -> Iterator[tuple[str, np.ndarray]]
 
 
 def _cell(answers: Answers, column: Column, split: str, places_q: np.ndarray) -> _Cell:
-    units = units_of(answers, column, places_q)
-    runs = {key: units.sample(scores_q, answers.partial[key]) for key, scores_q in answers.scores.items()}
+    runs = answers.samples(column, places_q)
     members: dict[tuple[str, str], list[Sample]] = defaultdict(list)
     for key, sample in runs.items():
         members[key.arm, key.stage].append(sample)

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from blindspot.errors import UserError
+from blindspot.evaluation.items import Questions
+from blindspot.evaluation.statistics import Sample
 from blindspot.files import read_jsonl
 from blindspot.reporting.plan import Column, Plan, Step, as_made
 
@@ -60,6 +62,18 @@ class Answers:
             for place, question in enumerate(self.questions)
             if question["benchmark"] == column.asks and asked(place)
         ]
+
+    def samples(self, column: Column, places_q: np.ndarray) -> dict[RunKey, Sample]:
+        """What every model scored on the column's questions at these places.
+
+        Where no set is named, a cluster is one.
+        """
+        groups = [self.groups(place) for place in places_q.tolist()]
+        questions = Questions.of([{"set": own["cluster"], **own} if "cluster" in own else own for own in groups])
+        return {
+            key: questions.sample(column.terms, scores_q[places_q], self.partial[key][places_q])
+            for key, scores_q in self.scores.items()
+        }
 
     def iid(self, column: Column) -> list[int]:
         """Places of those that no composition was held out for."""

@@ -7,7 +7,6 @@ import numpy as np
 from blindspot.evaluation.statistics import Contrast, Sample, contrast, correct
 from blindspot.reporting.answers import Answers
 from blindspot.reporting.plan import Hypothesis, Plan
-from blindspot.reporting.units import units_of
 
 Row = dict[str, Any]
 
@@ -35,12 +34,8 @@ def _test(plan: Plan, answers: Answers, claim: Hypothesis, stage: str) -> Contra
     places_q = np.array(answers.iid(column))
     if not seeds or not len(places_q):
         return None
-    units = units_of(answers, column, places_q)
-    effects_s: list[Sample] = []
-    for seed in seeds:
-        keys = [runs[arm][seed] for arm in claim.contrast]
-        samples = [units.sample(answers.scores[key], answers.partial[key]) for key in keys]
-        effects_s.append(Sample.combined(samples, list(claim.contrast.values())))
+    samples, weights = answers.samples(column, places_q), list(claim.contrast.values())
+    effects_s = [Sample.combined([samples[runs[arm][seed]] for arm in claim.contrast], weights) for seed in seeds]
     error = Sample.combined(effects_s, [1 / len(seeds)] * len(seeds)).difference_error()
     values_s = [effect.value or 0.0 for effect in effects_s]
     return contrast(values_s, error, sum(max(weight, 0) for weight in claim.contrast.values()))

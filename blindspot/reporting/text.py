@@ -1,11 +1,11 @@
-"""Text that is safe to show: hostile input made visible, numbers in one style."""
+"""Text for LaTeX and for spreadsheets; what is shown anywhere comes from `blindspot.text`."""
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from blindspot.text import DASH, MINUS, clean
+from blindspot.text import DASH, MINUS, clean, points, signed, span
 
 __all__ = ["DASH", "LIMIT", "MINUS", "as_csv", "clean", "latex", "points", "signed", "span"]
 
@@ -24,24 +24,6 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def latex(text: str) -> str:
     """``text`` with LaTeX's special characters escaped."""
     return "".join(_LATEX.get(mark, mark) for mark in text)
-
-
-def points(value: float | None) -> str:
-    """A fraction as points with one decimal, ``93.4``; an en dash where there is none."""
-    return DASH if value is None else f"{100 * value:.1f}".replace("-", MINUS)
-
-
-def signed(value: float | None) -> str:
-    """A difference of fractions as signed points, ``+3.2``, with a true minus sign; an en dash where there is none."""
-    if value is None:
-        return DASH
-    shown = f"{100 * value:+.1f}"
-    return "0.0" if shown in ("+0.0", "-0.0") else shown.replace("-", MINUS)
-
-
-def span(low: float | None, high: float | None) -> str:
-    """An interval of fractions in points, joined by an en dash; empty where there is none."""
-    return "" if low is None or high is None else f"{points(low)}{DASH}{points(high)}"
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:

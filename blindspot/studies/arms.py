@@ -8,18 +8,18 @@ from math import ceil
 from typing import Any
 
 from blindspot.connectors import ConnectorSpec, output_grid, output_tokens
+from blindspot.encoders import ENCODERS
 from blindspot.errors import UserError, did_you_mean
+from blindspot.positions.language import SCHEMES
 from blindspot.studies.axes import (
     CONNECTORS,
     ENCODER_POSITIONS,
     FAMILIES,
     LANGUAGE_POSITIONS,
-    READ_CAPTIONS,
-    WITH_CLS,
-    WITHOUT_GRID,
 )
 from blindspot.studies.schema import AXES, Axes, LlavaStage, Study
 from blindspot.studies.sizes import EncoderSize, LanguageSize, encoder_size, language_size
+from blindspot.training.objectives import OBJECTIVES
 
 REPLICATE = "replicate"
 REPLICATE_SEED_OFFSET = 1000
@@ -277,7 +277,8 @@ def _replicate(study: Study, arms: list[Arm]) -> list[Arm]:
 
 def _settled(study: Study, values: dict[str, Any]) -> Axes:
     if study.recipe == "toy":
-        reads = values["objective"] in READ_CAPTIONS
+        objective = OBJECTIVES.get(values["objective"])
+        reads = objective is not None and objective.reads_captions
         values = {**values, "captions": (values.get("captions") or study.encoder.captions) if reads else None}
     return Axes.model_construct(**values)
 
@@ -298,7 +299,7 @@ def _check(arm: Arm) -> None:
         _check_real(arm, refuse)
         cls, encoder = arm.encoder_size.prefix > 0, point.encoder
     else:
-        cls, encoder = point.family in WITH_CLS, point.family
+        cls, encoder = ENCODERS[point.family].cls_token, point.family
         if encoder == "dinov2" and arm.study.model.mlp % arm.study.model.width:
             raise refuse(f"a dinov2 tower needs model.mlp {arm.study.model.mlp} to be a multiple of its width")
     if point.drop_first_patch and cls:
@@ -307,10 +308,10 @@ def _check(arm: Arm) -> None:
     if trained and point.positions.values.get("table") == "released":
         raise refuse('the table "released" belongs to a frozen encoder, and this one trains')
     scheme = point.language_positions.values["scheme"]
-    if arm.ordered_grid is None and scheme not in WITHOUT_GRID:
+    if arm.ordered_grid is None and SCHEMES[scheme].needs_grid:
         raise refuse(
             f"language positions {scheme} need image tokens in rows and columns, and its connector leaves none; "
-            f"one of: {', '.join(sorted(WITHOUT_GRID))}"
+            f"one of: {', '.join(sorted(name for name, one in SCHEMES.items() if not one.needs_grid))}"
         )
 
 

@@ -1,35 +1,28 @@
-"""The axes in which arms differ: their names, what values they take, and how tables write these.
-
-The engine imports no torch, so the names of positional schemes stand here once more; a test holds them against the
-registries of `blindspot.positions`.
-"""
+"""The axes in which arms differ: what values they take, from the registries, and how tables write these."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic_core import PydanticCustomError
 
 from blindspot.connectors import RULES, ConnectorSpec
+from blindspot.encoders import ENCODERS
 from blindspot.errors import UserError, did_you_mean
+from blindspot.positions import EncoderPositions, LanguagePositions, encoder, language
+from blindspot.training import objectives
 
 T = TypeVar("T")
 UNSAID: Any = None
 """Of a key that is not given, or that means nothing in a study of this recipe: whoever reads it knows that it is."""
 
+FAMILIES = {name: ENCODERS[name].label for name in objectives.OBJECTIVES if name in ENCODERS}
+"""Encoder families that a study can train from nothing: those with an objective of their own."""
 
-FAMILIES = {"clip": "CLIP", "siglip": "SigLIP", "siglip2": "SigLIP2", "aimv2": "AIMv2", "dinov2": "DINOv2"}
-"""Encoder families that a study can train from nothing."""
-
-WITH_CLS = frozenset({"clip", "dinov2"})
-
-OBJECTIVES = {**FAMILIES, "none": "no pretraining"}
+OBJECTIVES = {**{name: one.label for name, one in objectives.OBJECTIVES.items()}, "none": "no pretraining"}
 """What pretrains an encoder."""
-
-READ_CAPTIONS = frozenset({"clip", "siglip", "siglip2", "aimv2"})
-"""Objectives that captions matter to."""
 
 CAPTIONS = {"objects": "captions of objects", "places": "captions with places"}
 
@@ -52,54 +45,19 @@ class Choice:
         return self.name
 
 
-def _choices(table: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str, Choice]:
-    return {name: Choice(name, label, values) for name, (label, values) in table.items()}
-
-
-ENCODER_POSITIONS = _choices(
-    {
-        "learned": ("learned positions", {"scheme": "learned"}),
-        "none": ("no encoder positions", {"scheme": "learned", "table": "replace"}),
-        "sincos": ("sin-cos table", {"scheme": "sincos", "table": "replace"}),
-        "rope1d": ("1D-RoPE", {"scheme": "rope1d", "table": "replace"}),
-        "axial": ("2D-RoPE", {"scheme": "axial", "table": "replace"}),
-        "axial+keep": ("2D-RoPE and learned table", {"scheme": "axial", "table": "keep"}),
-        "mixed": ("mixed 2D-RoPE", {"scheme": "mixed", "table": "replace"}),
-        "released_concat": ("2D-RoPE as released", {"scheme": "released_concat", "table": "replace"}),
-        "released_sum": ("2D-RoPE as released, sum", {"scheme": "released_sum", "table": "replace"}),
-        "released_sqfreq": ("2D-RoPE as released, squared", {"scheme": "released_sqfreq", "table": "replace"}),
+def _choices(schemes: Mapping[str, Any]) -> dict[str, Choice]:
+    return {
+        name: Choice(name, label, {"scheme": scheme, **values})
+        for scheme, one in schemes.items()
+        for name, (label, values) in one.named.items()
     }
-)
+
+
+ENCODER_POSITIONS = _choices(encoder.SCHEMES)
 """Positional schemes of the encoder."""
 
-ENCODER_KEYS = ("scheme", "base", "table", "convention")
-
-LANGUAGE_POSITIONS = _choices(
-    {
-        "rope1d": ("LM 1D-RoPE", {"scheme": "rope1d"}),
-        "row_break": ("LM row breaks", {"scheme": "row_break"}),
-        "mrope": ("LM M-RoPE", {"scheme": "mrope"}),
-        "mrope_swapped": ("LM M-RoPE, columns first", {"scheme": "mrope", "columns_first": True}),
-        "mrope_reset": ("LM M-RoPE, reset", {"scheme": "mrope", "spatial_reset": True}),
-        "mrope_interleaved": ("LM M-RoPE interleaved", {"scheme": "mrope", "interleaved": True}),
-        "mrope_interleaved_reset": (
-            "LM M-RoPE interleaved, reset",
-            {"scheme": "mrope", "interleaved": True, "spatial_reset": True},
-        ),
-        "mhrope": ("LM multi-head RoPE", {"scheme": "mhrope"}),
-        "rope_tie": ("LM RoPE-Tie", {"scheme": "rope_tie"}),
-        "rope_tv": ("LM RoPE-TV", {"scheme": "rope_tv"}),
-        "v2pe": ("LM V2PE", {"scheme": "v2pe"}),
-        "bapa": ("LM BaPA", {"scheme": "bapa"}),
-        "concentric": ("LM concentric", {"scheme": "concentric"}),
-        "circle": ("LM Circle-RoPE", {"scheme": "circle"}),
-    }
-)
+LANGUAGE_POSITIONS = _choices(language.SCHEMES)
 """Positional schemes of image tokens in the language model."""
-
-LANGUAGE_KEYS = ("scheme", "sections", "interleaved", "columns_first", "spatial_reset", "delta", "alpha", "radius")
-WITHOUT_GRID = frozenset({"rope1d", "v2pe", "bapa"})
-"""Language-site schemes that serve image tokens without rows and columns."""
 
 CONNECTORS = {name: Choice(name, name.replace("_", " "), {"name": name}) for name in RULES}
 
@@ -141,7 +99,12 @@ class Section(BaseModel):
         return {key: value for key in keys if (value := getattr(self, key)) is not None}
 
 
-def _scheme(named: Mapping[str, Choice], keys: tuple[str, ...]) -> Callable[[Any], Choice]:
+Part = type[EncoderPositions] | type[LanguagePositions] | type[ConnectorSpec]
+
+
+def _scheme(named: Mapping[str, Choice], part: Part) -> Callable[[Any], Choice]:
+    keys = [one.name for one in fields(part)]
+
     def parse(value: Any) -> Choice:
         if isinstance(value, Choice):
             return value
@@ -151,7 +114,7 @@ def _scheme(named: Mapping[str, Choice], keys: tuple[str, ...]) -> Callable[[Any
             if key not in keys:
                 raise refuse(f'"{key}": unknown key; {did_you_mean(key, keys)}')
         base = named[known(value.get("scheme"), named)]
-        return _with(base, {**base.values, **value, "scheme": base.values["scheme"]}, named)
+        return _with(base, _valid(part, {**base.values, **value, "scheme": base.values["scheme"]}), named)
 
     return parse
 
@@ -161,11 +124,16 @@ def _connector(value: Any) -> Choice:
         return value
     if not isinstance(value, Mapping):
         return CONNECTORS[known(value, CONNECTORS)]
+    values = _valid(ConnectorSpec, {"name": "mlp", **value})
+    return _with(CONNECTORS[values["name"]], values, CONNECTORS)
+
+
+def _valid(part: Part, values: dict[str, Any]) -> dict[str, Any]:
     try:
-        ConnectorSpec.from_dict(value)
+        part.from_dict(values)
     except UserError as error:
         raise refuse(str(error)) from None
-    return _with(CONNECTORS[value.get("name", "mlp")], {"name": "mlp", **value}, CONNECTORS)
+    return values
 
 
 def _with(base: Choice, values: dict[str, Any], named: Mapping[str, Choice]) -> Choice:
@@ -185,10 +153,10 @@ def _plain(named: Mapping[str, Choice]) -> PlainSerializer:
     return PlainSerializer(lambda choice: choice and (choice.name if choice.name in named else dict(choice.values)))
 
 
-_parse_encoder = _scheme(ENCODER_POSITIONS, ENCODER_KEYS)
+_parse_encoder = _scheme(ENCODER_POSITIONS, EncoderPositions)
 EncoderSite = Annotated[Choice, BeforeValidator(_parse_encoder), _plain(ENCODER_POSITIONS)]
 LanguageSite = Annotated[
-    Choice, BeforeValidator(_scheme(LANGUAGE_POSITIONS, LANGUAGE_KEYS)), _plain(LANGUAGE_POSITIONS)
+    Choice, BeforeValidator(_scheme(LANGUAGE_POSITIONS, LanguagePositions)), _plain(LANGUAGE_POSITIONS)
 ]
 Connector = Annotated[Choice, BeforeValidator(_connector), _plain(CONNECTORS)]
 Family = Annotated[str, BeforeValidator(lambda name: known(name, FAMILIES))]

@@ -8,15 +8,8 @@ from blindspot.studies.arms import Arm
 from blindspot.studies.cost import GPUS, flops
 from blindspot.studies.schema import Study
 from blindspot.studies.step import Step
+from blindspot.training.objectives import OBJECTIVES
 
-ENCODER_SECONDS_PER_SAMPLE = {
-    "clip": 0.5e-3,
-    "siglip": 0.55e-3,
-    "siglip2": 0.75e-3,
-    "aimv2": 0.7e-3,
-    "dinov2": 1.6e-3,
-    "none": 0.0,
-}
 SECONDS_PER_SAMPLE = {"text": 2.5e-3, "connector": 2.7e-3, "instruct": 3.8e-3}
 SECONDS_PER_TRAINING_IMAGE = 8e-4
 SECONDS_PER_TEST_QUESTION = 8e-3  # for all columns together
@@ -30,7 +23,6 @@ def estimate(study: Study, kind: str, arm: Arm | None = None) -> float:
     """Expected seconds of a step: of a miniature on one core, of models of real size on one A100."""
     if study.recipe == "llava":
         return _real(kind, arm) if arm else 1.0
-    objective = arm.point.objective if arm else None
     if kind == "data":
         return 1.0 + SECONDS_PER_TRAINING_IMAGE * study.data.train
     scale = study.model.width / REFERENCE_WIDTH
@@ -40,7 +32,8 @@ def estimate(study: Study, kind: str, arm: Arm | None = None) -> float:
         return 0.5 + SECONDS_PER_TEST_QUESTION * study.data.test * scale
     recipes = {"text": study.text, "encoder": study.encoder, "connector": study.connector, "instruct": study.instruct}
     recipe = recipes[kind]
-    per_sample = ENCODER_SECONDS_PER_SAMPLE[objective] if kind == "encoder" and objective else SECONDS_PER_SAMPLE[kind]
+    objective = OBJECTIVES.get(arm.point.objective) if arm else None
+    per_sample = SECONDS_PER_SAMPLE.get(kind, objective.seconds if objective else 0.0)
     return 0.5 + recipe.steps * recipe.batch * per_sample * scale
 
 

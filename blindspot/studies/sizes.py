@@ -1,13 +1,15 @@
 """How large encoders and language models are: the released ones by name, any other by its config.json.
 
-Only the second imports torch, which takes seconds; a test holds the first against `blindspot.encoders`.
+Only the second imports torch, which takes seconds.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from blindspot.encoders import ENCODERS, Encoder, detect
 from blindspot.errors import UserError, did_you_mean
 
 
@@ -97,30 +99,29 @@ class LanguageSize:
         return self.blocks + self.head * (1 if self.tied else 2)
 
 
-_BASE = EncoderSize("", 768, 12, 3072, 16, 256)
-_LARGE = EncoderSize("", 1024, 24, 4096, 16, 256)
-_SO400M = EncoderSize("", 1152, 27, 4304, 16, 256)
-_AIMV2 = EncoderSize("aimv2", 1024, 24, 2816, 14, 224, gated=True, download=1.24e9)
-_CLIP = replace(_LARGE, family="clip", patch=14, image=224, prefix=1, download=1.71e9)
-_DINO = replace(_LARGE, family="dinov2", patch=14, image=224, prefix=1, download=1.22e9)
+def _size(family: Encoder, config: Any, image: int, download: float = 0) -> EncoderSize:
+    swiglu = getattr(config, "use_swiglu_ffn", False)
+    mlp = getattr(config, "intermediate_size", None) or int(config.hidden_size * config.mlp_ratio)
+    return EncoderSize(
+        family.name,
+        config.hidden_size,
+        config.num_hidden_layers,
+        (int(mlp * 2 / 3) + 7) // 8 * 8 if swiglu else mlp,  # as transformers' Dinov2SwiGLUFFN rounds it
+        config.patch_size,
+        image,
+        family.prefix_tokens_in(config),
+        download,
+        gated=family.gated or swiglu or getattr(config, "use_gated_mlp", False),
+    )
 
-ENCODERS: dict[str, EncoderSize] = {
-    "openai/clip-vit-large-patch14-336": replace(_CLIP, image=336),
-    "openai/clip-vit-large-patch14": _CLIP,
-    "google/siglip-base-patch16-256": replace(_BASE, family="siglip", download=0.81e9),
-    "google/siglip-large-patch16-256": replace(_LARGE, family="siglip", download=2.61e9),
-    "google/siglip-so400m-patch14-384": replace(_SO400M, family="siglip", patch=14, image=384, download=3.51e9),
-    "google/siglip2-base-patch16-256": replace(_BASE, family="siglip2", download=1.50e9),
-    "google/siglip2-large-patch16-256": replace(_LARGE, family="siglip2", download=3.53e9),
-    "google/siglip2-so400m-patch16-256": replace(_SO400M, family="siglip2", download=4.54e9),
-    "apple/aimv2-large-patch14-224": _AIMV2,
-    "apple/aimv2-large-patch14-336": replace(_AIMV2, image=336),
-    "apple/aimv2-large-patch14-448": replace(_AIMV2, image=448),
-    "facebook/dinov2-large": _DINO,
-    "facebook/dinov2-with-registers-large": replace(_DINO, prefix=5),
-    "facebook/dinov3-vitl16-pretrain-lvd1689m": replace(_DINO, family="dinov3", patch=16, prefix=5),
+
+RELEASED: dict[str, EncoderSize] = {
+    one.id: _size(family, SimpleNamespace(**one.arguments), one.size, one.download)
+    for family in ENCODERS.values()
+    if not family.variable_resolution
+    for one in family.checkpoints
 }
-"""Released checkpoints with square images; downloads are fp32: 4 bytes a parameter, text tower included."""
+"""Released checkpoints with square images."""
 
 LANGUAGE_MODELS: dict[str, LanguageSize] = {
     "lmsys/vicuna-7b-v1.5": LanguageSize(4096, 32, 11008, 4096, 4096, 32000, download=13.48e9),
@@ -132,35 +133,22 @@ def encoder_size(name: str) -> EncoderSize:
     """Size of an image encoder. Imports torch for one that is not in the list.
 
     Args:
-        name: a key of `ENCODERS`, a folder with a config.json, or a Hugging Face id that is in the cache.
+        name: a key of `RELEASED`, a folder with a config.json, or a Hugging Face id that is in the cache.
 
     Raises:
         UserError: if it is none of these, or no encoder of square images.
     """
-    if name in ENCODERS:
-        return ENCODERS[name]
-    from blindspot.encoders import detect
-
-    config = _config(name, "encoder", ENCODERS)
+    if name in RELEASED:
+        return RELEASED[name]
+    config = _config(name, "encoder", RELEASED)
     config = getattr(config, "vision_config", config)
     try:
         family = detect(config)
     except UserError as error:
         raise UserError(f'encoder "{name}": {error}') from error
-    if family.ragged:
+    if family.variable_resolution:
         raise UserError(f'encoder "{name}": {family.label} keeps the aspect ratio; name an encoder of square images')
-    swiglu = getattr(config, "use_swiglu_ffn", False)
-    mlp = getattr(config, "intermediate_size", None) or int(config.hidden_size * config.mlp_ratio)
-    return EncoderSize(
-        family.name,
-        config.hidden_size,
-        config.num_hidden_layers,
-        (int(mlp * 2 / 3) + 7) // 8 * 8 if swiglu else mlp,  # as transformers' Dinov2SwiGLUFFN rounds it
-        config.patch_size,
-        config.image_size,
-        family.prefix_tokens_in(config),
-        gated=family.name == "aimv2" or swiglu or getattr(config, "use_gated_mlp", False),
-    )
+    return _size(family, config, config.image_size)
 
 
 def language_size(name: str) -> LanguageSize:

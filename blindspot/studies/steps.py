@@ -27,7 +27,7 @@ from blindspot.studies.probe import column_scores, probe_questions
 from blindspot.studies.sources import CorpusSize, write_nlvr, write_scenes
 from blindspot.studies.step import StepContext, StepFunction
 from blindspot.training.loop import Recipe
-from blindspot.training.objectives import CaptionShape
+from blindspot.training.objectives.base import CaptionShape
 from blindspot.training.stages import Run, load_weights, save_weights, train_encoder, train_text, train_variant
 
 LANGUAGE = "language.safetensors"

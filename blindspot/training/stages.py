@@ -18,7 +18,8 @@ from blindspot.encoders import Encoder, TowerShape, build_tower
 from blindspot.files import write_via
 from blindspot.positions import EncoderPositions
 from blindspot.training.loop import Order, Recipe, Report, fit
-from blindspot.training.objectives import OBJECTIVES, CaptionShape
+from blindspot.training.objectives import OBJECTIVES
+from blindspot.training.objectives.base import CaptionShape
 from blindspot.training.packing import Rows, answer_loss, pack
 
 Pixels = Callable[[np.ndarray], Tensor]
@@ -82,7 +83,7 @@ def train_encoder(
         run: where and how.
     """
     tower = build_tower(encoder, shape, positions)
-    objective = OBJECTIVES[objective_name](tower, encoder, shape, caption_shape, run.recipe.steps)
+    objective = OBJECTIVES[objective_name].load()(tower, encoder, shape, caption_shape, run.recipe.steps)
     order = Order(len(captions_nl), run.recipe.batch, run.seed)
 
     def loss(step: int) -> Tensor:

@@ -10,7 +10,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 from transformers.models.llava.modeling_llava import LlavaPreTrainedModel
 
 from blindspot.connectors import ConnectorSpec, build
-from blindspot.connectors.modules import initialise
+from blindspot.connectors.gated_cross_attention import initialise
 
 
 class Holder(LlavaPreTrainedModel):

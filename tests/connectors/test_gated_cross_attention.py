@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from blindspot.connectors import ConnectorSpec
-from blindspot.connectors.media import collect, last_image, look
+from blindspot.connectors.image_tokens import collect, last_image, look
 from blindspot.errors import UserError
 
 GRID, IMAGE = (2, 3), 3
@@ -33,7 +33,7 @@ class Pair(nn.Module):
 
     def forward(self, ids_bl: Tensor, features_bnd: Tensor | None, **kwargs: Any) -> Tensor:
         media = None if features_bnd is None else self.connector(features_bnd, GRID)
-        self.connector.set_media(media, last_image(ids_bl == IMAGE))
+        self.connector.set_images(media, last_image(ids_bl == IMAGE))
         return self.language(ids_bl, **kwargs).logits
 
     def open_gates(self) -> "Pair":
@@ -66,7 +66,7 @@ def _features(images: int) -> Tensor:
 def test_the_language_model_is_unchanged_at_the_start(pair: Pair) -> None:
     ids_bl = _ids((2,), (1, 5))
     alone = copy.deepcopy(pair.language)
-    pair.connector.set_media(None, None)
+    pair.connector.set_images(None, None)
     for dtype in (torch.float32, torch.bfloat16):
         pair, alone = pair.to(dtype), alone.to(dtype)
         with torch.no_grad():
@@ -150,10 +150,10 @@ def test_patches_have_no_order(pair: Pair) -> None:
 
 def test_images_may_differ_in_tokens(pair: Pair) -> None:
     ids_bl, media = _ids((1, 4), (2,)), [torch.randn(tokens, 48) for tokens in (6, 2, 4)]
-    pair.open_gates().connector.set_media(media, last_image(ids_bl == IMAGE))
+    pair.open_gates().connector.set_images(media, last_image(ids_bl == IMAGE))
     with torch.no_grad():
         together = pair.language(ids_bl).logits
-        pair.connector.set_media(media[2][None], last_image(ids_bl[1:] == IMAGE))
+        pair.connector.set_images(media[2][None], last_image(ids_bl[1:] == IMAGE))
         alone = pair.language(ids_bl[1:]).logits
     assert torch.allclose(together[1:], alone, atol=1e-5)
 
@@ -199,11 +199,11 @@ def test_cached_decoding_and_beams_agree_with_one_pass(pair: Pair) -> None:
         whole = pair.open_gates()(ids_bl, _features(3))
         media = pair.connector(_features(3), GRID)
         beams = [1, 1, 0]  # rows in another order, and one twice, as beam search does
-        pair.connector.set_media(media, last_bl[:, :6])
+        pair.connector.set_images(media, last_bl[:, :6])
         cache = pair.language(ids_bl[:, :6], use_cache=True).past_key_values
         cache.batch_select_indices(torch.tensor(beams))
         for token in range(6, 9):
-            pair.connector.set_media(media, last_bl[beams, token : token + 1])
+            pair.connector.set_images(media, last_bl[beams, token : token + 1])
             assert pair.connector._seen.media.kept, "keys and values of the media are computed once"
             step = pair.language(ids_bl[beams, token : token + 1], past_key_values=cache).logits
             assert torch.allclose(step[:, 0], whole[beams, token], atol=1e-5)
@@ -212,16 +212,16 @@ def test_cached_decoding_and_beams_agree_with_one_pass(pair: Pair) -> None:
 def test_kept_keys_follow_the_weights(pair: Pair) -> None:
     ids_bl, media = _ids((0,)), torch.randn(1, 6, 48)
     with torch.no_grad():
-        pair.open_gates().connector.set_media(media, last_image(ids_bl == IMAGE))
+        pair.open_gates().connector.set_images(media, last_image(ids_bl == IMAGE))
         before = pair.language(ids_bl).logits
         pair.connector.blocks[0].value.weight.mul_(2)
-        pair.connector.set_media(media, last_image(ids_bl == IMAGE))
+        pair.connector.set_images(media, last_image(ids_bl == IMAGE))
         assert not torch.allclose(pair.language(ids_bl).logits, before)
 
 
 def test_keys_kept_in_inference_do_not_cut_gradients(pair: Pair) -> None:
     ids_bl = _ids((0,))
-    pair.open_gates().connector.set_media(torch.randn(1, 6, 48), last_image(ids_bl == IMAGE))
+    pair.open_gates().connector.set_images(torch.randn(1, 6, 48), last_image(ids_bl == IMAGE))
     with torch.no_grad():
         pair.language(ids_bl)
     pair.language(ids_bl).logits.square().sum().backward()
@@ -285,7 +285,7 @@ def test_last_image_counts_in_reading_order(rows: list[list[bool]]) -> None:
 
 
 def test_media_of_another_shape_are_refused(pair: Pair) -> None:
-    pair.connector.set_media(torch.randn(1, 6, 48), torch.zeros(1, 4, dtype=torch.long))
+    pair.connector.set_images(torch.randn(1, 6, 48), torch.zeros(1, 4, dtype=torch.long))
     with pytest.raises(ValueError, match=r"spoke of .*\(1, 4\), the language model reads \(1, 9\)"):
         pair.language(_ids((0,)))
 

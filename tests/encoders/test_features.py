@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
-from blindspot.encoders import ENCODERS, TowerShape, features, grid_of, native_grid, normed_tokens, prefix_tokens
+from blindspot.encoders import ENCODERS, TowerShape, detect, features, grid_of, native_grid, normed_tokens
 from blindspot.errors import UserError
-from blindspot.positions import EncoderPositions, attach
+from blindspot.positions import EncoderPositions
+from blindspot.positions.encoder.attach import attach
 
-ONE_SIZE = [name for name, encoder in ENCODERS.items() if not encoder.ragged]
+ONE_SIZE = [name for name, encoder in ENCODERS.items() if not encoder.variable_resolution]
 RESIZED_BY_TRANSFORMERS = ["clip", "siglip", "siglip2"]
 families = pytest.mark.parametrize("family", list(ENCODERS))
 one_size = pytest.mark.parametrize("family", ONE_SIZE)
@@ -129,7 +130,7 @@ def test_registers_are_left_out_with_cls() -> None:
     )
     tower = Dinov2WithRegistersModel(config).eval()
     states_bnd = tower(pixel_values=pixels(), output_hidden_states=True).hidden_states[-2]
-    assert prefix_tokens(config) == 4
+    assert detect(config).prefix_tokens_in(config) == 4
     assert torch.equal(features(tower, ENCODERS["dinov2"], pixels(), -2), states_bnd[:, 4:])
 
 

@@ -12,11 +12,10 @@ from PIL import Image
 from transformers import AutoImageProcessor, BitImageProcessor, LlavaProcessor, PreTrainedTokenizerFast
 
 from blindspot.encoders import ENCODERS, normalise_pixels
-from blindspot.encoders.native_images import NativeImageProcessor, patch_grid
-from blindspot.encoders.ragged import patchify
+from blindspot.encoders.variable_resolution import NativeImageProcessor, patch_grid, patchify
 
 families = pytest.mark.parametrize("family", list(ENCODERS))
-SQUARE = [name for name, encoder in ENCODERS.items() if not encoder.ragged]
+SQUARE = [name for name, encoder in ENCODERS.items() if not encoder.variable_resolution]
 
 
 def picture(width: int, height: int) -> Image.Image:

@@ -12,8 +12,9 @@ from torch import Tensor
 from transformers.models.siglip2.image_processing_pil_siglip2 import convert_image_to_patches
 
 from blindspot.encoders import ENCODERS, features
-from blindspot.encoders.ragged import pack, patchify
-from blindspot.positions import EncoderPositions, attach
+from blindspot.encoders.variable_resolution import pack, patchify
+from blindspot.positions import EncoderPositions
+from blindspot.positions.encoder.attach import attach
 
 GRIDS = [(6, 6), (2, 9), (5, 1), (1, 1)]
 ragged = pytest.mark.parametrize("family", ["siglip2_naflex", "aimv2_native"])

@@ -7,7 +7,8 @@ import torch
 from transformers import LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from blindspot.encoders import ENCODERS, TowerShape, build_tower, features, normalise_pixels, normed_tokens
-from blindspot.positions import EncoderPositions, attach
+from blindspot.positions import EncoderPositions
+from blindspot.positions.encoder.attach import attach
 
 SHAPE = TowerShape(width=32, layers=2, heads=2, mlp_width=64, image_size=48, patch_size=8)
 POSITIONS = [EncoderPositions(), EncoderPositions("axial", 100.0, "replace")]
@@ -89,7 +90,7 @@ def test_families_are_named_as_registered_and_differ() -> None:
 def test_pixels_are_normalised_per_channel() -> None:
     pixels_bchw = torch.rand(2, 3, 4, 4)
     normal = normalise_pixels(ENCODERS["clip"], pixels_bchw)
-    for channel, (mean, std) in enumerate(zip(ENCODERS["clip"].mean, ENCODERS["clip"].std, strict=True)):
+    for channel, (mean, std) in enumerate(zip(ENCODERS["clip"].images.mean, ENCODERS["clip"].images.std, strict=True)):
         torch.testing.assert_close(normal[:, channel] * std + mean, pixels_bchw[:, channel])
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from blindspot.benchmarks.scoring import DEFAULT, profile
 from blindspot.evaluation.scores.answers import Answers, collect
 from blindspot.evaluation.scores.metrics import metric_row
-from blindspot.evaluation.scores.units import clusters_of
 from blindspot.files import write_json, write_jsonl
 
 Row = dict[str, Any]
@@ -49,7 +48,7 @@ def numbers(rows: Iterable[Row], metric: str = "overall", name: str = DEFAULT) -
     """What `metric_row` says of one metric."""
     answers = answers_of(rows, [name])
     wanted = next(one for one in answers.benchmark.metrics if one.name == metric)
-    return metric_row(answers, name, wanted, clusters_of(answers))
+    return metric_row(answers, name, wanted)
 
 
 def pairs(hits: Sequence[tuple[bool, bool]]) -> list[Row]:

@@ -109,7 +109,7 @@ def test_extreme_shapes_come_through_every_image_processor(name: str, size: tupl
     refuse_elongated(image)
     batch = encoder.image_processor()(images=[image], return_tensors="pt")
     pixels = batch["pixel_values"][0]
-    if encoder.ragged:
+    if encoder.variable_resolution:
         rows, columns = batch["spatial_shapes"][0].tolist()
         real = pixels[: rows * columns].reshape(-1, 3)
         assert min(rows, columns) >= 1 and rows * columns <= encoder.images.most_patches
@@ -118,7 +118,7 @@ def test_extreme_shapes_come_through_every_image_processor(name: str, size: tupl
         side = encoder.checkpoints[0].size
         assert pixels.shape == (3, side, side)
         real = pixels.reshape(3, -1).T
-    colour = (np.array([255, 128, 0]) / 255 - encoder.mean) / encoder.std
+    colour = (np.array([255, 128, 0]) / 255 - encoder.images.mean) / encoder.images.std
     assert abs(real.numpy() - colour).max() < 0.02
 
 
@@ -138,7 +138,7 @@ def test_the_command_refuses_it_before_it_opens_the_model(tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", [name for name in sorted(ENCODERS) if ENCODERS[name].images.fit != "crop"])
 def test_encoders_that_do_not_crop_take_any_shape(name: str) -> None:
     batch = ENCODERS[name].image_processor()(images=[Image.new("RGB", (20_000, 10))], return_tensors="pt")
-    if ENCODERS[name].ragged:
+    if ENCODERS[name].variable_resolution:
         rows, columns = batch["spatial_shapes"][0].tolist()
         assert rows == 1 and 256 <= columns <= ENCODERS[name].images.most_patches
     else:

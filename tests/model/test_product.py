@@ -87,7 +87,7 @@ class Point(NamedTuple):
     def images(self, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
         """Two images; of a family that keeps aspect ratios, of different shapes."""
         generator = torch.Generator().manual_seed(1)
-        if not ENCODERS[self.family].ragged:
+        if not ENCODERS[self.family].variable_resolution:
             return {"pixel_values": torch.randn(2, 3, 32, 32, generator=generator).to(dtype)}
         shapes = torch.tensor([[2, 4], [4, 4]])
         return {"pixel_values": torch.randn(2, 16, 192, generator=generator).to(dtype), "spatial_shapes": shapes}

@@ -20,7 +20,9 @@ from blindspot.studies.sources import Encode
 WORDS = ["red", "blue", "left-of", "box", ",", "2"]
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
 Saved = Callable[[str, str], Any]
-families = pytest.mark.parametrize("family", [name for name, encoder in ENCODERS.items() if not encoder.ragged])
+families = pytest.mark.parametrize(
+    "family", [name for name, encoder in ENCODERS.items() if not encoder.variable_resolution]
+)
 words = st.text(st.characters(categories=("Ll", "Nd", "Po")), min_size=1, max_size=6).filter(lambda w: not w.isspace())
 
 

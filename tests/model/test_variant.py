@@ -19,13 +19,16 @@ from transformers import AutoModelForImageTextToText, LlavaForConditionalGenerat
 from blindspot.encoders import ENCODERS, TowerShape
 from blindspot.errors import UserError
 from blindspot.model.variant import BlindspotForConditionalGeneration
-from blindspot.positions import EncoderPositions, attach
+from blindspot.positions import EncoderPositions
+from blindspot.positions.encoder.attach import attach
 
 ROOT = Path(__file__).parents[2]
 GRID = TowerShape(width=32, layers=2, heads=2, mlp_width=64, image_size=32, patch_size=8).grid
 AXIAL = ("axial-replace", "axial-keep")
 Saved = Callable[[str, str], Any]
-FAMILIES = [name for name, encoder in ENCODERS.items() if not encoder.ragged]  # the others: test_product.py
+FAMILIES = [
+    name for name, encoder in ENCODERS.items() if not encoder.variable_resolution
+]  # the others: test_product.py
 PLAIN = [name for name in FAMILIES if ENCODERS[name].prefix_tokens < 2]
 families = pytest.mark.parametrize("family", FAMILIES)
 positions = pytest.mark.parametrize("positions", ["learned", *AXIAL])

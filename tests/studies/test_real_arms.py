@@ -12,7 +12,6 @@ from blindspot.studies.arms import expand_arms, find_arm, training_steps
 from blindspot.studies.axes import LANGUAGE_POSITIONS
 from blindspot.studies.compare import compare_arms
 from blindspot.studies.loading import load_study
-from blindspot.studies.sizes import ENCODERS
 
 SHIPPED = ("paper", "paper-released", "paper-controlled")
 SMALL = """
@@ -204,20 +203,6 @@ def test_every_row_is_seen_once_an_epoch(rows: int, batch: int, epochs: int) -> 
     data = stage.data.model_copy(update={"rows": rows})
     count = training_steps(stage.model_copy(update={"data": data, "batch": batch, "epochs": epochs}))
     assert (count - epochs) * batch < rows * epochs <= count * batch
-
-
-def test_sizes_are_those_of_the_encoders() -> None:
-    from blindspot.encoders import ENCODERS as FAMILIES
-    from blindspot.encoders import catalogue
-
-    released = {one.id: one for family in FAMILIES.values() if not family.ragged for one in family.checkpoints}
-    assert ENCODERS.keys() == released.keys()
-    for name, size in ENCODERS.items():
-        row = catalogue.row(name)
-        assert (size.family, size.width, size.layers) == (row["family"], row["width"], row["layers"])
-        assert (size.patch, size.image, size.prefix) == (row["patch"], row["size"], row["prefix_tokens"])
-        assert size.grid(size.image)[0] ** 2 == row["tokens"]
-        assert size.layers * size.block / 1e6 == pytest.approx(row["blocks_mparams"], rel=2e-3)
 
 
 def test_image_tokens_are_those_of_the_model() -> None:

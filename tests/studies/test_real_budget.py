@@ -107,7 +107,8 @@ def test_the_encoder_costs_what_the_catalogue_says() -> None:
     from blindspot.encoders import catalogue
 
     arm = find_arm(load_study("paper-released"), "aimv2")
-    said = catalogue.row(arm.point.encoder)["gflop"] * 23 / 24  # the last block is not run
+    rows = {row["checkpoint"]: row for row in catalogue.rows()}
+    said = rows[arm.point.encoder]["gflop"] * 23 / 24  # the last block is not run
     assert cost.encoder_forward(arm) / 1e9 == pytest.approx(said, rel=2e-3)
 
 
@@ -243,17 +244,21 @@ def test_sizes_that_a_config_leaves_out_are_those_of_its_class(tmp_path: Path) -
 def test_sizes_of_a_config_are_those_of_its_encoder(tmp_path: Path) -> None:
     from blindspot.encoders import ENCODERS, catalogue
 
+    rows = {row["checkpoint"]: row for row in catalogue.rows()}
     for number, one in enumerate(one for family in ENCODERS.values() for one in family.checkpoints):
         one.config().save_pretrained(folder := tmp_path / str(number))
         family = next(family for family in ENCODERS.values() if one in family.checkpoints)
-        if family.ragged:
+        if family.variable_resolution:
             with pytest.raises(UserError, match="keeps the aspect ratio; name an encoder of square images"):
                 encoder_size(str(folder))
             continue
-        size, said = encoder_size(str(folder)), catalogue.row(one.id)
+        size, said = encoder_size(str(folder)), rows[one.id]
         assert (size.width, size.layers, size.patch) == (said["width"], said["layers"], said["patch"])
         assert size.prefix == said["prefix_tokens"]
         assert size.layers * size.block / 1e6 == pytest.approx(said["blocks_mparams"], rel=2e-3)
+        known = encoder_size(one.id)
+        assert known == replace(size, family=family.name, image=one.size, download=known.download)
+        assert known.grid(known.image)[0] ** 2 == said["tokens"]
 
 
 def test_the_gated_mlp_of_the_largest_dinov2_is_counted(tmp_path: Path) -> None:

@@ -7,17 +7,13 @@ import pytest
 import yaml
 
 from blindspot.connectors import ConnectorSpec
-from blindspot.encoders import ENCODERS
 from blindspot.errors import UserError
-from blindspot.positions import EncoderPositions, LanguagePositions
-from blindspot.positions.encoder import SCHEMES as ENCODER_SCHEMES
-from blindspot.positions.language import SCHEMES as LANGUAGE_SCHEMES
+from blindspot.positions import EncoderPositions, LanguagePositions, encoder, language
 from blindspot.studies import axes
 from blindspot.studies.arms import expand_arms
 from blindspot.studies.compare import compare_arms, compared_pairs
 from blindspot.studies.loading import load_study
 from blindspot.studies.plan import plan_steps
-from blindspot.studies.schedule import ENCODER_SECONDS_PER_SAMPLE
 from blindspot.studies.schema import Study
 from blindspot.studies.step import Step
 from blindspot.training.objectives import OBJECTIVES
@@ -44,22 +40,17 @@ def named(name: str, **values: Any) -> dict[str, Any]:
     return {"id": name, "label": name.upper(), "family": "clip", **values}
 
 
-def test_names_are_those_of_the_registries() -> None:
-    for choice in axes.ENCODER_POSITIONS.values():
-        assert EncoderPositions.from_dict(choice.values)
-    for choice in axes.LANGUAGE_POSITIONS.values():
-        assert LanguagePositions.from_dict(choice.values)
-    for choice in axes.CONNECTORS.values():
-        assert ConnectorSpec.from_dict(choice.values)
-    assert {choice.values["scheme"] for choice in axes.ENCODER_POSITIONS.values()} == set(ENCODER_SCHEMES)
-    assert {choice.values["scheme"] for choice in axes.LANGUAGE_POSITIONS.values()} == set(LANGUAGE_SCHEMES)
-    assert {name for name, scheme in LANGUAGE_SCHEMES.items() if not scheme.needs_grid} == axes.WITHOUT_GRID
-    assert set(axes.ENCODER_KEYS) == set(EncoderPositions.__dataclass_fields__)
-    assert set(axes.LANGUAGE_KEYS) == set(LanguagePositions.__dataclass_fields__)
-    assert set(axes.OBJECTIVES) == {*OBJECTIVES, "none"} == set(ENCODER_SECONDS_PER_SAMPLE)
-    for family, label in axes.FAMILIES.items():
-        assert ENCODERS[family].label == label
-        assert ENCODERS[family].cls_token == (family in axes.WITH_CLS)
+def test_every_named_choice_can_be_built() -> None:
+    for choices, part in (
+        (axes.ENCODER_POSITIONS, EncoderPositions),
+        (axes.LANGUAGE_POSITIONS, LanguagePositions),
+        (axes.CONNECTORS, ConnectorSpec),
+    ):
+        for choice in choices.values():
+            assert part.from_dict(choice.values)
+    assert {choice.values["scheme"] for choice in axes.ENCODER_POSITIONS.values()} == set(encoder.SCHEMES)
+    assert {choice.values["scheme"] for choice in axes.LANGUAGE_POSITIONS.values()} == set(language.SCHEMES)
+    assert all(entry.load().__name__.endswith("Objective") for entry in OBJECTIVES.values())
 
 
 def test_a_crossed_arm_is_named_after_the_crossed_axes(study_of: Any) -> None:
@@ -109,6 +100,7 @@ def test_parameters_make_an_arm_of_their_own_unless_they_are_a_named_one(study_o
         ({"cross": {"captions": ["place"]}}, 'captions[0]: "place": unknown; did you mean "places"?'),
         ({"cross": {"positions": ["learned", "learned"]}}, "cross[0].positions: names something twice"),
         ({"cross": {"positions": [{"scheme": "axial", "bas": 3}]}}, '"bas": unknown key; did you mean "base"?'),
+        ({"cross": {"positions": [{"scheme": "axial", "base": -3}]}}, "positions[0]: encoder positions: base must be"),
         ({"cross": {"positions": [{"base": 3}]}}, "None: should be one of: learned, none"),
         ({"cross": {"language_positions": ["mrop"]}}, '"mrop": unknown; did you mean "mrope"?'),
         ({"cross": {"connector": ["mpl"]}}, '"mpl": unknown; did you mean "mlp"?'),

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from blindspot.encoders import ENCODERS, TowerShape, build_tower, features
-from blindspot.positions import EncoderPositions, attach
+from blindspot.positions import EncoderPositions
+from blindspot.positions.encoder.attach import attach
 from blindspot.reporting import collect
 from blindspot.studies import steps as step_functions
 from blindspot.studies.corpus import Corpus, to_pixels

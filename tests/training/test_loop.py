@@ -18,7 +18,8 @@ from blindspot.encoders import ENCODERS, TowerShape, build_tower
 from blindspot.errors import UserError
 from blindspot.positions import EncoderPositions
 from blindspot.training.loop import CHECKPOINT, LOG, Order, Recipe, fit
-from blindspot.training.objectives import OBJECTIVES, CaptionShape
+from blindspot.training.objectives import OBJECTIVES
+from blindspot.training.objectives.base import CaptionShape
 
 RECIPE = Recipe(steps=12, batch=4, lr=0.02, warmup=3, log_every=5, checkpoint_every=3)
 Killed = type("Killed", (BaseException,), {})
@@ -168,7 +169,7 @@ def test_every_objective_resumes_with_the_same_bits(tmp_path: Path, family: str)
         folder.mkdir(exist_ok=True)
         torch.manual_seed(0)
         tower = build_tower(ENCODERS[family], shape, EncoderPositions("axial", table="replace"))
-        objective = OBJECTIVES[family](tower, ENCODERS[family], shape, CaptionShape(10, 3, 0, 2), recipe.steps)
+        objective = OBJECTIVES[family].load()(tower, ENCODERS[family], shape, CaptionShape(10, 3, 0, 2), recipe.steps)
         order = Order(8, 4, 1)
 
         def loss(step: int) -> Tensor:

@@ -9,8 +9,7 @@ from rich.text import Text
 
 from blindspot.evaluation.paper.numbers import BASELINE
 from blindspot.evaluation.scores.pieces import pieces
-from blindspot.evaluation.scores.text import number, signed
-from blindspot.text import MINUS
+from blindspot.text import MINUS, number, signed
 
 Report = Mapping[str, Any]
 

@@ -1,6 +1,5 @@
 """Rows of answers.jsonl as arrays: what every number is computed from. Suffix ``q``: questions."""
 
-from array import array
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,8 @@ from blindspot.benchmarks.rows import read_row
 from blindspot.benchmarks.rules.common import Item
 from blindspot.benchmarks.scoring import Profile, has_thought, is_cut_off
 from blindspot.errors import UserError
-from blindspot.evaluation.scores.labels import Labels, LabelsBuilder
+from blindspot.evaluation.items import Labels, Questions
+from blindspot.evaluation.statistics import Sample
 from blindspot.files import read_jsonl
 
 UNPARSED, OTHER = "unparsed", "other"
@@ -35,7 +35,7 @@ class Scoring:
         partial_q: partial match; NaN where the benchmark has none.
         guess_q: what the harness would add on average by drawing an option where it read none; not in ``score_q``.
         parsed_q: whether a reply could be read.
-        reply: the letter, ``Yes`` or ``No`` that was read, `UNPARSED`, or `OTHER`; `labels.ABSENT` for open questions.
+        reply: the letter, ``Yes`` or ``No`` that was read, `UNPARSED`, or `OTHER`; none for open questions.
     """
 
     score_q: np.ndarray
@@ -51,6 +51,11 @@ class Scoring:
         )
 
 
+FACTS = np.dtype(
+    [("options", "i2"), ("cut", "?"), ("thought", "?"), ("unended", "?"), ("prompt", "i8"), ("images", "i4")]
+)
+
+
 @dataclass(frozen=True)
 class Answers:
     """The answers of one run to one benchmark, with their scores under some profiles.
@@ -58,53 +63,61 @@ class Answers:
     Attributes:
         benchmark: which.
         row_of: row of each question by its id.
+        questions: what they have in common.
         gold: the gold answers.
         kind: of the questions.
-        options_q: how many answers a question offers; 0 for open ones.
-        cut_q: whether the answer was cut off at its longest.
-        thought_q: whether there is a thought in the answer.
-        unended_q: whether it opens a thought and never closes it.
-        prompt_q: a number that differs, within this process, where the prompt differs.
-        images_q: how many pictures were shown.
-        groups: labels to report by; a group that a question lacks is `labels.ABSENT`.
+        facts_q: of each question and its answer: ``options`` (how many answers it offers; 0 for open ones), ``cut``
+            (whether the answer was cut off at its longest), ``thought`` (whether there is one in the answer),
+            ``unended`` (whether it opens one and never closes it), ``prompt`` (a number that differs, within this
+            process, where the prompt differs), ``images`` (how many pictures were shown).
         scorings: by the profile's name.
         unscored: why there is none, by the name of each profile that cannot score every row.
     """
 
     benchmark: Benchmark
     row_of: dict[str, int]
+    questions: Questions
     gold: Labels
     kind: Labels
-    options_q: np.ndarray
-    cut_q: np.ndarray
-    thought_q: np.ndarray
-    unended_q: np.ndarray
-    prompt_q: np.ndarray
-    images_q: np.ndarray
-    groups: dict[str, Labels]
+    facts_q: np.ndarray
     scorings: dict[str, Scoring]
     unscored: dict[str, str]
 
     def __len__(self) -> int:
         return len(self.row_of)
 
-    def take(self, rows: np.ndarray) -> "Answers":
+    def take(self, ids: Sequence[str]) -> "Answers":
         """Some of the questions in a given order."""
-        ids = list(self.row_of)
+        rows = np.array([self.row_of[own] for own in ids])
         return replace(
             self,
-            row_of={ids[row]: place for place, row in enumerate(rows.tolist())},
+            row_of={own: place for place, own in enumerate(ids)},
+            questions=self.questions.take(rows),
             gold=self.gold.take(rows),
             kind=self.kind.take(rows),
-            options_q=self.options_q[rows],
-            cut_q=self.cut_q[rows],
-            thought_q=self.thought_q[rows],
-            unended_q=self.unended_q[rows],
-            prompt_q=self.prompt_q[rows],
-            images_q=self.images_q[rows],
-            groups={name: labels.take(rows) for name, labels in self.groups.items()},
+            facts_q=self.facts_q[rows],
             scorings={name: scoring.take(rows) for name, scoring in self.scorings.items()},
         )
+
+    def sample(self, profile: str, metric: Metric) -> Sample:
+        """The scored items of a metric under a profile."""
+        scoring = self.scorings[profile]
+        return self.questions.sample(metric.terms, scoring.score_q, scoring.partial_q)
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """The benchmark's metrics that its rows make up, the score first; `MEAN` where that is not ``overall``.
+
+        A metric does not stand where one of its sets is not whole, and ``overall`` not where it passes over a row.
+        """
+        kept = tuple(metric for metric in self.benchmark.metrics if self._stands(metric))
+        return kept if kept and kept[0] is self.benchmark.metrics[0] else (MEAN, *kept)
+
+    def _stands(self, metric: Metric) -> bool:
+        if metric is self.benchmark.metrics[0] and not self.questions.asked(metric.terms).all():
+            return False
+        size, sets = self.benchmark.set_size, [term for term in metric.terms if term.unit == "set"]
+        counts = (np.bincount(self.questions.set_rows(self.questions.asked([term]))) for term in sets)
+        return size is None or all((count == size).all() for count in counts)
 
 
 def read_answers(paths: Sequence[Path], profiles: Sequence[Profile]) -> dict[str, Answers]:
@@ -144,52 +157,17 @@ class _Verdict(NamedTuple):
     reply: str | None
 
 
-class _Scored:
-    """A `Scoring` that grows."""
-
-    def __init__(self, profile: Profile) -> None:
-        self.profile = profile
-        self._score, self._partial, self._guess = array("d"), array("d"), array("d")
-        self._parsed = array("b")
-        self._reply = LabelsBuilder()
-
-    def judge(self, item: Item) -> _Verdict:
-        scored = self.profile.judge(item)
-        allowed = _YES_NO if item.kind == "yes_no" else item.choices if item.kind == "mcq" else None
-        reply = None
-        if allowed is not None:
-            reply = UNPARSED if not scored.parsed else str(scored.extracted) if scored.extracted in allowed else OTHER
-        partial = _NAN if scored.partial is None else scored.partial
-        return _Verdict(scored.score, partial, scored.guess, scored.parsed, reply)
-
-    def add(self, verdict: _Verdict) -> None:
-        self._score.append(verdict.score)
-        self._partial.append(verdict.partial)
-        self._guess.append(verdict.guess)
-        self._parsed.append(verdict.parsed)
-        self._reply.add(verdict.reply)
-
-    def finish(self) -> Scoring:
-        return Scoring(
-            np.array(self._score),
-            np.array(self._partial),
-            np.array(self._guess),
-            np.array(self._parsed, dtype=bool),
-            self._reply.finish(),
-        )
-
-
 class _Sheet:
     """An `Answers` that grows row by row."""
 
     def __init__(self, benchmark: Benchmark, profiles: Sequence[Profile]) -> None:
-        self._benchmark = benchmark
+        self._benchmark, self._profiles = benchmark, list(profiles)
         self._row_of: dict[str, int] = {}
-        self._gold, self._kind = LabelsBuilder(), LabelsBuilder()
-        self._options, self._cut, self._images, self._prompt = array("b"), array("b"), array("l"), array("q")
-        self._thought, self._unended = array("b"), array("b")
-        self._groups: dict[str, LabelsBuilder] = {}
-        self._scored = [_Scored(profile) for profile in profiles]
+        self._gold: list[str] = []
+        self._kind: list[str] = []
+        self._facts: list[tuple[Any, ...]] = []
+        self._groups: list[dict[str, Any]] = []
+        self._verdicts: dict[str, list[_Verdict]] = {profile.name: [] for profile in profiles}
         self._unscored: dict[str, str] = {}
         self._known: dict[Hashable, list[_Verdict]] = {}
 
@@ -214,23 +192,18 @@ class _Sheet:
             self.add(each, {**row, "id": f"{own}, pass {number}", "groups": together})
         if item.passes:
             return
-        place = self._row_of[own] = len(self._row_of)
-        verdicts = self._judged(item)
-        for scored, verdict in zip(self._scored, verdicts, strict=True):
-            scored.add(verdict)
-        self._gold.add(item.gold)
-        self._kind.add(item.kind)
-        self._options.append(len(item.choices) if item.kind == "mcq" else 2 if item.kind == "yes_no" else 0)
-        self._cut.append(row.get("stopped") == "length")
-        self._thought.append(has_thought(item.raw))
-        self._unended.append(is_cut_off(item.raw))
-        self._prompt.append(hash(str(row.get("prompt"))))
-        self._images.append(len(images))
-        for name, label in groups.items():
-            builder = self._groups.get(name)
-            if builder is None:
-                builder = self._groups[name] = LabelsBuilder()
-            builder.add_at(place, label if isinstance(label, str) else str(label))
+        self._row_of[own] = len(self._row_of)
+        verdicts = self._judged(item)  # after which some profiles may be gone
+        for profile, verdict in zip(self._profiles, verdicts, strict=True):
+            self._verdicts[profile.name].append(verdict)
+        self._gold.append(item.gold)
+        self._kind.append(item.kind)
+        self._groups.append(groups)
+        options = len(item.choices) if item.kind == "mcq" else 2 if item.kind == "yes_no" else 0
+        thoughts = has_thought(item.raw), is_cut_off(item.raw)
+        self._facts.append(
+            (options, row.get("stopped") == "length", *thoughts, hash(str(row.get("prompt"))), len(images))
+        )
 
     def _judged(self, item: Item) -> list[_Verdict]:
         """What each profile says; short answers that came before are not judged again."""
@@ -245,27 +218,37 @@ class _Sheet:
         return found
 
     def _judge(self, item: Item) -> list[_Verdict]:
-        unable = {scored.profile.name: problem for scored in self._scored if (problem := scored.profile.why_not(item))}
+        unable = {one.name: problem for one in self._profiles if (problem := one.why_not(item))}
         if unable:
             self._unscored |= {name: f"{item.where}: {problem}" for name, problem in unable.items()}
-            self._scored = [scored for scored in self._scored if scored.profile.name not in unable]
+            self._profiles = [one for one in self._profiles if one.name not in unable]
             self._known.clear()
-        return [scored.judge(item) for scored in self._scored]
+        return [_verdict(one, item) for one in self._profiles]
 
     def finish(self) -> Answers:
-        rows = len(self._row_of)
         return Answers(
             self._benchmark,
             self._row_of,
-            self._gold.finish(),
-            self._kind.finish(),
-            np.array(self._options),
-            np.array(self._cut, dtype=bool),
-            np.array(self._thought, dtype=bool),
-            np.array(self._unended, dtype=bool),
-            np.array(self._prompt, dtype=np.int64),
-            np.array(self._images, dtype=np.int64),
-            {name: builder.finish(rows) for name, builder in self._groups.items()},
-            {scored.profile.name: scored.finish() for scored in self._scored},
+            Questions.of(self._groups),
+            Labels.of(self._gold),
+            Labels.of(self._kind),
+            np.array(self._facts, dtype=FACTS),
+            {one.name: _scoring(self._verdicts[one.name]) for one in self._profiles},
             self._unscored,
         )
+
+
+def _verdict(profile: Profile, item: Item) -> _Verdict:
+    scored = profile.judge(item)
+    allowed = _YES_NO if item.kind == "yes_no" else item.choices if item.kind == "mcq" else None
+    reply = None
+    if allowed is not None:
+        reply = UNPARSED if not scored.parsed else str(scored.extracted) if scored.extracted in allowed else OTHER
+    return _Verdict(
+        scored.score, _NAN if scored.partial is None else scored.partial, scored.guess, scored.parsed, reply
+    )
+
+
+def _scoring(verdicts: Sequence[_Verdict]) -> Scoring:
+    score, partial, guess, parsed, reply = zip(*verdicts, strict=True)
+    return Scoring(np.array(score), np.array(partial), np.array(guess), np.array(parsed, dtype=bool), Labels.of(reply))

@@ -5,9 +5,8 @@ from typing import Any
 import numpy as np
 
 from blindspot.benchmarks.base import Metric, Term
+from blindspot.evaluation.items import ABSENT
 from blindspot.evaluation.scores.answers import UNPARSED, Answers, Scoring
-from blindspot.evaluation.scores.labels import ABSENT
-from blindspot.evaluation.scores.units import chosen, most_of, set_rows
 
 
 def chance_level(answers: Answers, metric: Metric) -> float | None:
@@ -19,17 +18,17 @@ def chance_level(answers: Answers, metric: Metric) -> float | None:
         return metric.chance
     total, weight = 0.0, 0.0
     for term in metric.terms:
-        chosen_q = chosen(answers, term)
-        options_q = answers.options_q[chosen_q]
+        chosen_q = answers.questions.asked([term])
+        options_q = answers.facts_q["options"][chosen_q]
         if term.value == "partial" or not options_q.all():
             return None
         if len(options_q):
             guess = 1 / options_q
             if term.unit == "set":
-                guess = np.exp(np.bincount(set_rows(answers, chosen_q), weights=np.log(guess)))
+                guess = np.exp(np.bincount(answers.questions.set_rows(chosen_q), weights=np.log(guess)))
             total += term.weight * float(guess.mean())
             weight += term.weight
-    return total * most_of(metric) / weight if weight else None
+    return total * metric.most / weight if weight else None
 
 
 def constant_answer(answers: Answers, metric: Metric) -> tuple[float, str] | None:
@@ -47,7 +46,7 @@ def constant_answer(answers: Answers, metric: Metric) -> tuple[float, str] | Non
             total_a += term.weight * share_a
             weight += term.weight
     if weight:
-        total_a *= most_of(metric) / weight
+        total_a *= metric.most / weight
         most = total_a.max()
         best = float(most), min(answers.gold.names[place] for place in np.flatnonzero(total_a >= most - 1e-12))
     return best
@@ -63,7 +62,7 @@ def habits(answers: Answers, profile: str) -> dict[str, Any]:
     scoring = answers.scorings[profile]
     row: dict[str, Any] = {
         "unparsed": float(np.mean(~scoring.parsed_q)),
-        "cut_off": float(np.mean(answers.cut_q)),
+        "cut_off": float(np.mean(answers.facts_q["cut"])),
         "guess": float(np.mean(scoring.guess_q)),
     }
     yes_no_q, mcq_q = answers.kind.equal("yes_no"), answers.kind.equal("mcq")
@@ -96,12 +95,12 @@ def _detection(answers: Answers, scoring: Scoring, yes_no_q: np.ndarray) -> dict
 
 def _shares(answers: Answers, term: Term) -> np.ndarray | None:
     """For each gold answer the share of a term's units that it would get right."""
-    chosen_q = chosen(answers, term)
+    chosen_q = answers.questions.asked([term])
     code_q = answers.gold.code_q[chosen_q]
     if len(code_q) == 0:
         return None
     if term.unit == "set":
-        set_q = set_rows(answers, chosen_q)
+        set_q = answers.questions.set_rows(chosen_q)
         lowest_u = np.full(int(set_q.max()) + 1, len(answers.gold.names))
         highest_u = np.full(len(lowest_u), ABSENT)
         np.minimum.at(lowest_u, set_q, code_q)

@@ -1,10 +1,7 @@
-"""Runs against each other on the questions that they share.
-
-Suffix: ``q`` shared questions.
-"""
+"""Runs against each other on the questions that they share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +14,11 @@ from blindspot.evaluation.scores.answers import MEAN, Answers
 from blindspot.evaluation.scores.differing import differing, rows_differing
 from blindspot.evaluation.scores.report import METHOD, incomplete
 from blindspot.evaluation.scores.runs import Run, load_run
-from blindspot.evaluation.scores.text import clean_json
-from blindspot.evaluation.scores.units import asked, clusters_of, metrics_of, most_of, sample
 from blindspot.evaluation.statistics import correct, paired, resolves
-from blindspot.text import rounded
+from blindspot.text import clean_json, rounded
 
 MAIN = ("overall", MEAN.name)
 """Names of a benchmark's score."""
-
-
-@dataclass(frozen=True)
-class Shared:
-    """The answers of two runs to the same questions of a benchmark, in one order and with the first run's groups."""
-
-    a: Answers
-    b: Answers
-    cluster_q: np.ndarray
 
 
 def compare(paths: Sequence[Path], profile: str = DEFAULT) -> dict[str, Any]:
@@ -78,26 +64,26 @@ def compare(paths: Sequence[Path], profile: str = DEFAULT) -> dict[str, Any]:
     )
 
 
-def shared(a: Answers, b: Answers) -> Shared | None:
-    """The questions that both runs answered, by id; None without any."""
+def shared(a: Answers, b: Answers) -> tuple[Answers, Answers] | None:
+    """The answers of both to the questions that they share by id, in one order and with the first's groups, if any."""
     ids = [own for own in sorted(a.row_of) if own in b.row_of]
     if not ids:
         return None
-    first = a.take(np.array([a.row_of[own] for own in ids]))
-    second = replace(b.take(np.array([b.row_of[own] for own in ids])), groups=first.groups)
-    return Shared(_partial_in_both(first, second), _partial_in_both(second, first), clusters_of(first))
+    first = a.take(ids)
+    second = replace(b.take(ids), questions=first.questions)
+    return _partial_in_both(first, second), _partial_in_both(second, first)
 
 
-def metric_difference(both: Shared, profile: str, metric: Metric) -> dict[str, Any]:
+def metric_difference(both: tuple[Answers, Answers], profile: str, metric: Metric) -> dict[str, Any]:
     """The later run's value minus the first's, with its interval and test.
 
     Exact McNemar for a share of independent units; otherwise a permutation of the runs within whole clusters.
     """
-    a, b = (sample(answers, profile, metric, both.cluster_q) for answers in (both.a, both.b))
-    most = most_of(metric)
-    row: dict[str, Any] = {"benchmark": both.a.benchmark.name, "metric": metric.name}
-    row |= {"n": int(asked(both.a, metric).sum()), "units": a.items, "clusters": a.clusters}
-    row |= {"scale": metric.scale, "most": most, "a_value": a.value, "b_value": b.value}
+    a, b = (answers.sample(profile, metric) for answers in both)
+    n = int(both[0].questions.asked(metric.terms).sum())
+    row: dict[str, Any] = {"benchmark": both[0].benchmark.name, "metric": metric.name}
+    row |= {"n": n, "units": a.items, "clusters": a.clusters, "scale": metric.scale, "most": metric.most}
+    row |= {"a_value": a.value, "b_value": b.value}
     if a.clusters == 0:
         return row | dict.fromkeys(("difference", "low", "high", "error", "p", "resolves", "test"))
     found = paired(b, a)
@@ -107,7 +93,7 @@ def metric_difference(both: Shared, profile: str, metric: Metric) -> dict[str, A
         "high": found.high,
         "error": found.error,
         "p": found.p,
-        "resolves": resolves(found.error, most),
+        "resolves": resolves(found.error, metric.most),
         "test": "mcnemar" if a.proportion and b.proportion else "permutation",
     }
 
@@ -137,9 +123,9 @@ def _pair(first: Run, second: Run, profile: str) -> tuple[list[dict[str, Any]], 
         if both is None:
             notes.append(f"{name}: no question in common ({len(answers)} and {len(second.answers[name])})")
             continue
-        notes += rows_differing(name, answers, second.answers[name], both.a, both.b)
-        found = [metric_difference(both, profile, metric) for metric in metrics_of(both.a)]
-        notes += [f"{name}: {line}" for line in incomplete(both.a, [row["metric"] for row in found])]
+        notes += rows_differing(name, answers, second.answers[name], *both)
+        found = [metric_difference(both, profile, metric) for metric in both[0].metrics()]
+        notes += [f"{name}: {line}" for line in incomplete(both[0], [row["metric"] for row in found])]
         rows += found
     notes += [f"{name}: only the later run has it" for name in second.answers if name not in first.answers]
     return rows, notes

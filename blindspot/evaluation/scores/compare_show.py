@@ -8,8 +8,7 @@ from rich.text import Text
 
 from blindspot.evaluation.scores.compare import MAIN
 from blindspot.evaluation.scores.pieces import pieces
-from blindspot.evaluation.scores.text import number, p_value, signed, span
-from blindspot.text import DASH, clean
+from blindspot.text import DASH, clean, number, p_value, signed, span
 
 _HEADERS = ("", "first", "later", "difference", "95 %", "Holm", "p", "resolves", "n", "test")
 

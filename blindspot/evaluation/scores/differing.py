@@ -23,8 +23,8 @@ def rows_differing(name: str, first: Answers, second: Answers, a: Answers, b: An
     """What differs in the rows of a benchmark: ``a`` and ``b`` are the shared ones, in the same order."""
     n = len(a)
     counts = {
-        "were asked with another prompt": a.prompt_q != b.prompt_q,
-        "showed another number of pictures": a.images_q != b.images_q,
+        "were asked with another prompt": a.facts_q["prompt"] != b.facts_q["prompt"],
+        "showed another number of pictures": a.facts_q["images"] != b.facts_q["images"],
         "have another right answer (options in another order, or other data)": _names(a) != _names(b),
     }
     lines = [f"{name}: {int(which.sum())} of {n} questions {what}" for what, which in counts.items() if which.any()]

@@ -8,15 +8,14 @@ from scipy import stats
 from blindspot.benchmarks.base import Metric
 from blindspot.evaluation.scores.answers import Answers
 from blindspot.evaluation.scores.baselines import chance_level, constant_answer
-from blindspot.evaluation.scores.units import asked, most_of, sample
 from blindspot.evaluation.statistics import CONFIDENCE, CORRELATION, Estimate, chance_corrected, resolves
 
 
-def metric_row(answers: Answers, profile: str, metric: Metric, cluster_q: np.ndarray) -> dict[str, Any]:
+def metric_row(answers: Answers, profile: str, metric: Metric) -> dict[str, Any]:
     """Everything there is to say of a metric, as in ``scores.json``."""
-    items = sample(answers, profile, metric, cluster_q)
+    items = answers.sample(profile, metric)
     found = items.estimate()
-    asked_q = asked(answers, metric)
+    asked_q = answers.questions.asked(metric.terms)
     n = int(asked_q.sum())
     constant = constant_answer(answers, metric)
     chance = chance_level(answers, metric)
@@ -26,18 +25,18 @@ def metric_row(answers: Answers, profile: str, metric: Metric, cluster_q: np.nda
         "high": found.interval.high,
         "interval": found.interval.method,
         "error": found.error,
-        "resolves": _resolves(found, most_of(metric)),
+        "resolves": _resolves(found, metric.most),
         "n": n,
         "units": items.items,
         "clusters": items.clusters,
         "missing_terms": items.missing,
         "chance": chance,
-        "chance_corrected": chance_corrected(found.value, chance, most_of(metric)),
+        "chance_corrected": chance_corrected(found.value, chance, metric.most),
         "constant": None if constant is None else constant[0],
         "constant_answer": None if constant is None else constant[1],
         "unparsed": float(np.mean(~answers.scorings[profile].parsed_q[asked_q])) if n else None,
-        "cut_off": float(np.mean(answers.cut_q[asked_q])) if n else None,
-        "most": most_of(metric),
+        "cut_off": float(np.mean(answers.facts_q["cut"][asked_q])) if n else None,
+        "most": metric.most,
         "scale": metric.scale,
     }
 

@@ -12,11 +12,9 @@ from blindspot.evaluation.scores import baselines
 from blindspot.evaluation.scores.answers import MEAN, Answers
 from blindspot.evaluation.scores.metrics import metric_row
 from blindspot.evaluation.scores.runs import Run, load_run
-from blindspot.evaluation.scores.text import clean_json
-from blindspot.evaluation.scores.units import clusters_of, metrics_of, sample
 from blindspot.evaluation.statistics import ALPHA, CONFIDENCE, CORRELATION, PERMUTATIONS, POWER, RESAMPLES
 from blindspot.files import write_json
-from blindspot.text import rounded
+from blindspot.text import clean_json, rounded
 
 SCORES = "scores.json"
 VERSION = 1
@@ -52,8 +50,9 @@ def score(path: Path, profile: str = DEFAULT, thinking: str = HARNESS) -> dict[s
     names = [profile, *(name for name in PROFILES if name != profile)]
     run = load_run(path, names, thinking)
     beside: Mapping[str, Answers] = {}
-    if thinking == HARNESS and any(answers.thought_q.any() for answers in run.answers.values()):
-        beside = load_run(path, names, STRIP).answers
+    if thinking == HARNESS and any(answers.facts_q["thought"].any() for answers in run.answers.values()):
+        stripped = load_run(path, names, STRIP).answers
+        beside = {name: stripped[name] for name, answers in run.answers.items() if answers.facts_q["thought"].any()}
     return clean_json(
         rounded(
             {
@@ -63,8 +62,7 @@ def score(path: Path, profile: str = DEFAULT, thinking: str = HARNESS) -> dict[s
                 "run": {"name": run.name, **run.info},
                 "method": METHOD,
                 "benchmarks": {
-                    name: _benchmark(run, answers, profile, beside.get(name) if answers.thought_q.any() else None)
-                    for name, answers in run.answers.items()
+                    name: _benchmark(run, answers, profile, beside.get(name)) for name, answers in run.answers.items()
                 },
                 "notes": list(run.notes),
             }
@@ -74,12 +72,11 @@ def score(path: Path, profile: str = DEFAULT, thinking: str = HARNESS) -> dict[s
 
 def _benchmark(run: Run, answers: Answers, first: str, stripped: Answers | None) -> dict[str, Any]:
     benchmark = answers.benchmark
-    cluster_q = clusters_of(answers)
-    kept = metrics_of(answers)
-    metrics = {metric.name: metric_row(answers, first, metric, cluster_q) for metric in kept}
+    kept = answers.metrics()
+    metrics = {metric.name: metric_row(answers, first, metric) for metric in kept}
 
     def values(of: Answers, profile: str) -> dict[str, float | None]:
-        return {metric.name: sample(of, profile, metric, cluster_q).value for metric in kept}
+        return {metric.name: of.sample(profile, metric).value for metric in kept}
 
     for name, value in (values(stripped, first) if stripped else {}).items():
         metrics[name]["stripped"] = value
@@ -88,7 +85,9 @@ def _benchmark(run: Run, answers: Answers, first: str, stripped: Answers | None)
         "questions": len(answers),
         "metrics": metrics,
         "habits": baselines.habits(answers, first),
-        "thinking": {"answers": float(answers.thought_q.mean()), "cut_off": float(answers.unended_q.mean())},
+        "thinking": {
+            name: float(answers.facts_q[fact].mean()) for name, fact in (("answers", "thought"), ("cut_off", "unended"))
+        },
         "profiles": {
             profile: {
                 "metrics": values(answers, profile),

@@ -12,8 +12,7 @@ from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.benchmarks.scoring import HARNESS, KEEP, STRIP
 from blindspot.evaluation.paper import BASELINE, load
 from blindspot.evaluation.scores.answers import MEAN
-from blindspot.evaluation.scores.text import number, percent, span
-from blindspot.text import DASH, clean
+from blindspot.text import DASH, clean, number, points, span
 
 Scores = Mapping[str, Any]
 _MOST_OTHERS = 8
@@ -83,7 +82,7 @@ def profile_table(scores: Scores, paper: Mapping[tuple[str, str], str]) -> Table
             shown = (number(value, found["scale"], found["most"]) for value in without)
             table.add_row(_text("  stripped", "dim"), *(_text(value, "dim") for value in shown), _text(""))
         if metric in ("overall", MEAN.name):
-            shares = (percent(sides[name]["unparsed"]) if name in sides else DASH for name in profiles)
+            shares = (points(sides[name]["unparsed"]) if name in sides else DASH for name in profiles)
             table.add_row(_text("  unreadable, %", "dim"), *(_text(share, "dim") for share in shares), _text(""))
         previous = benchmark
     return table
@@ -133,12 +132,12 @@ def _habit_table(scores: Scores) -> Table:
     table = _table("", "unreadable\n%", "cut off\n%", "yes, %\n(right)", "letters, %\n(right)", "precision\nrecall\nF1")
     for benchmark, entry in scores["benchmarks"].items():
         habits = entry["habits"]
-        yes = f"{percent(habits['yes_rate'])} ({percent(habits['yes_gold'])})" if "yes_rate" in habits else ""
+        yes = f"{points(habits['yes_rate'])} ({points(habits['yes_gold'])})" if "yes_rate" in habits else ""
         detection = "\n".join(number(habits[name]) for name in ("precision", "recall", "f1")) if yes else ""
         table.add_row(
             _text(clean(benchmark)),
-            _text(percent(habits["unparsed"])),
-            _text(percent(habits["cut_off"])),
+            _text(points(habits["unparsed"])),
+            _text(points(habits["cut_off"])),
             _text(yes),
             _text(_letters(habits.get("letters", {}), habits.get("letters_gold", {}))),
             _text(detection),
@@ -186,7 +185,7 @@ def _thinking(scores: Scores) -> str:
     shares = {name: entry["thinking"] for name, entry in scores["benchmarks"].items() if entry["thinking"]["answers"]}
     if not shares:
         return ""
-    held = (f"{clean(n)} {percent(s['answers'])} % ({percent(s['cut_off'])} % never end)" for n, s in shares.items())
+    held = (f"{clean(n)} {points(s['answers'])} % ({points(s['cut_off'])} % never end)" for n, s in shares.items())
     treated = {
         HARNESS: "scored as each harness does it; stripped: without them",
         STRIP: "taken off before scoring, as --thinking strip says",

@@ -13,7 +13,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoTokenizer, PreTrainedConfig
-from transformers.image_processing_utils import BaseImageProcessor
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from blindspot.connectors import ConnectorSpec
@@ -21,7 +20,7 @@ from blindspot.errors import UserError
 from blindspot.model.config import BlindspotConfig, Parts
 from blindspot.model.conversation import CHAT_TEMPLATES
 from blindspot.model.formats.strict import fill, quietly
-from blindspot.model.formats.tower import Tower, find_tower, image_processor, read_tower
+from blindspot.model.formats.tower import find_tower, image_processor, read_tower
 from blindspot.model.formats.weights import Tensors, listed, read_file
 from blindspot.model.processor import build_processor
 from blindspot.model.tokenizer import IMAGE
@@ -30,6 +29,7 @@ from blindspot.positions import EncoderPositions, LanguagePositions
 
 LANGUAGE = {"llava": "llama", "llava_llama": "llama", "llava_mistral": "mistral", "llava_qwen": "qwen2"}
 STRATEGY: dict[str, Literal["default", "full"]] = {"patch": "default", "cls_patch": "full"}
+CONNECTORS = {"linear": "linear", "mlp2x_gelu": "mlp"}
 SKIPPED = re.compile(r"\.rotary_emb\.inv_freq$|^model\.image_newline$")  # computed anew; LLaVA-NeXT only
 TOWER = "model.vision_tower."
 WITHIN_TOWER = ("vision_tower.", "image_tower.")  # the second: AIMv2 in the public code of the study
@@ -61,16 +61,27 @@ def read(folder: Path, values: dict[str, Any], tensors: Tensors, dtype: Any = "a
         UserError: naming what is missing, unexpected or unknown.
     """
     inside = {name: tensor for name, tensor in tensors.items() if name.startswith(TOWER)}
-    tower_folder = find_tower(_tower_name(values), folder)
+    name = values.get("mm_vision_tower") or values.get("vision_tower")
+    if not isinstance(name, str):
+        raise UserError("its config.json names no image encoder (mm_vision_tower)")
+    tower_folder = find_tower(name, folder)
     tower = read_tower(tower_folder, _tower_inside(inside))
     tokenizer = read_tokenizer(folder)
     rest = {name: tensor for name, tensor in tensors.items() if name not in inside and not SKIPPED.search(name)}
-    renamed = _language(rest) | _connector(folder, rest)
+    renamed = {
+        re.sub(r"^model\.", "model.language_model.", name): tensor
+        for name, tensor in rest.items()
+        if not CONNECTOR.search(name)
+    }
+    renamed |= _connector(folder, rest)
     renamed |= {f"model.vision_tower.{name}": tensor for name, tensor in tower.tensors.items()}
     config = read_config(values, tower.config, tokenizer.convert_tokens_to_ids(IMAGE))
     _grow(config, renamed, len(tokenizer))
     model = fill(BlindspotForConditionalGeneration, config, renamed, folder, dtype)
-    return model, build_processor(config, tokenizer, _images(values, tower_folder, tower))
+    images = image_processor(tower_folder, tower.config)
+    if values.get("image_aspect_ratio") == "pad":
+        images = padded(images)
+    return model, build_processor(config, tokenizer, images)
 
 
 def read_config(values: dict[str, Any], vision: PreTrainedConfig, image_token: int) -> BlindspotConfig:
@@ -88,6 +99,9 @@ def read_config(values: dict[str, Any], vision: PreTrainedConfig, image_token: i
     strategy = STRATEGY.get(str(values.get("mm_vision_select_feature", "patch")))
     if strategy is None:
         raise UserError(f"unknown mm_vision_select_feature {values['mm_vision_select_feature']!r}")
+    connector = values.get("mm_projector_type", "linear")
+    if connector not in CONNECTORS:
+        raise UserError(f"unknown mm_projector_type {connector!r}; known are {', '.join(CONNECTORS)}")
     config_class: Any = CONFIG_MAPPING[LANGUAGE[kind]]
     known = {*config_class().to_dict(), "rope_theta", "rope_scaling"} - {"model_type", "architectures", "dtype"}
     text = config_class(**{key: value for key, value in values.items() if key in known})
@@ -102,7 +116,7 @@ def read_config(values: dict[str, Any], vision: PreTrainedConfig, image_token: i
         dtype=values.get("torch_dtype") or values.get("dtype"),
         encoder_positions=EncoderPositions().to_dict(),
         language_positions=LanguagePositions().to_dict(),
-        connector=_connector_spec(values).to_dict(),
+        connector=ConnectorSpec(CONNECTORS[connector]).to_dict(),
     )
     parts = Parts(config)
     config.image_seq_length = parts.image_tokens(parts.native_grid)
@@ -157,13 +171,6 @@ def with_rows(table_vd: Tensor, rows: int) -> Tensor:
     return torch.cat([table_vd, mean_1d.expand(rows - len(table_vd), -1)])
 
 
-def _tower_name(values: dict[str, Any]) -> str:
-    name = values.get("mm_vision_tower") or values.get("vision_tower")
-    if not isinstance(name, str):
-        raise UserError("its config.json names no image encoder (mm_vision_tower)")
-    return name
-
-
 def _tower_inside(inside: Tensors) -> Tensors:
     names = {name: name.removeprefix(TOWER) for name in inside}
     starts = {start for start in WITHIN_TOWER if any(name.startswith(start) for name in names.values())}
@@ -172,15 +179,6 @@ def _tower_inside(inside: Tensors) -> Tensors:
         found = strange or [f"{TOWER}{start}*" for start in starts]
         raise UserError(f"it holds more than one image encoder, or one under unknown names: {listed(found)}")
     return {names[old].removeprefix(min(starts)): tensor for old, tensor in inside.items()}
-
-
-def _language(tensors: Tensors) -> Tensors:
-    """Tensors of the language model, and whatever else is there, under transformers' names."""
-    return {
-        re.sub(r"^model\.", "model.language_model.", name): tensor
-        for name, tensor in tensors.items()
-        if not CONNECTOR.search(name)
-    }
 
 
 def _connector(folder: Path, tensors: Tensors) -> Tensors:
@@ -197,14 +195,6 @@ def _connector(folder: Path, tensors: Tensors) -> Tensors:
     return renamed
 
 
-def _connector_spec(values: dict[str, Any]) -> ConnectorSpec:
-    kind = values.get("mm_projector_type", "linear")
-    names = {"linear": "linear", "mlp2x_gelu": "mlp"}
-    if kind not in names:
-        raise UserError(f"unknown mm_projector_type {kind!r}; known are {', '.join(names)}")
-    return ConnectorSpec(names[kind])
-
-
 def _grow(config: Any, tensors: Tensors, tokens: int) -> None:
     """Give the embedding and the head a row for every token that the tokenizer knows."""
     held = config.text_config.vocab_size
@@ -216,8 +206,3 @@ def _grow(config: Any, tensors: Tensors, tokens: int) -> None:
             if len(tensors[name]) != held:
                 raise UserError(f"{name} has {len(tensors[name])} rows, and config.json says vocab_size {held}")
             tensors[name] = with_rows(tensors[name], config.text_config.vocab_size)
-
-
-def _images(values: dict[str, Any], tower_folder: Path, tower: Tower) -> BaseImageProcessor:
-    base = image_processor(tower_folder, tower.config)
-    return padded(base) if values.get("image_aspect_ratio") == "pad" else base

@@ -1,22 +1,9 @@
-"""Positional schemes of the image encoder: the registry, their configuration, and how they are attached.
+"""Positional schemes of the image encoder: the registry and their configuration, which load no torch.
 
-A scheme is a file beside this one and a line in `registry.SCHEMES`.
+A scheme is a file beside this one and a line in `SCHEMES` (``config.py``); `attach` gives them to a tower.
 """
 
-from blindspot.positions.encoder.attach import attach, set_grids, start_table
-from blindspot.positions.encoder.config import TABLES, EncoderPositions
-from blindspot.positions.encoder.own import silenced
-from blindspot.positions.encoder.registry import SCHEMES
+from blindspot.positions.encoder.config import SCHEMES, TABLES, EncoderPositions
 from blindspot.positions.encoder.scheme import Grid, Scheme
 
-__all__ = [
-    "SCHEMES",
-    "TABLES",
-    "EncoderPositions",
-    "Grid",
-    "Scheme",
-    "attach",
-    "set_grids",
-    "silenced",
-    "start_table",
-]
+__all__ = ["SCHEMES", "TABLES", "EncoderPositions", "Grid", "Scheme"]

@@ -6,9 +6,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from blindspot.errors import UserError
-from blindspot.positions.encoder import attention, learned, own
+from blindspot.positions.encoder import attention, learned, own, sincos
 from blindspot.positions.encoder.config import EncoderPositions
-from blindspot.positions.encoder.places import Places
+from blindspot.positions.encoder.patch_grid import PatchGrid
 from blindspot.positions.encoder.scheme import Grid
 
 
@@ -44,7 +44,7 @@ def attach(tower: PreTrainedModel, positions: EncoderPositions, grid: Grid | int
         own.write_table(table, rule.table(side, side, table.shape[-1], positions.base))
     if rule.rotates:
         square = (grid, grid) if isinstance(grid, int) else grid
-        attention.install(tower, Places(positions, square, prefix_tokens), frequencies)
+        attention.install(tower, PatchGrid(positions, square, prefix_tokens), frequencies)
 
 
 def _drop_own(tower: PreTrainedModel, positions: EncoderPositions) -> None:
@@ -77,15 +77,18 @@ def set_grids(tower: nn.Module, grids: Sequence[Grid]) -> None:
     Raises:
         ValueError: if ``grids`` is empty or holds an empty grid.
     """
-    places = attention.places_of(tower)
+    places = attention.patch_grid_of(tower)
     if places is not None:
         places.set(grids)
 
 
 def start_table(tower: PreTrainedModel, grid: Grid | int, prefix_tokens: int) -> None:
-    """Set the position table of a tower that is to be trained from nothing; see `learned.initial_table`.
+    """Start the position table of a tower that is to be trained from nothing at two-dimensional sines and cosines.
 
-    Does nothing on a tower that computes its positions.
+    The table of a released encoder is large enough to read a patch's row and column from its token. From the small
+    random start of transformers, the few hundred steps of a miniature leave it far too small for that: tokens would
+    hold no place, whatever the objective. The base suits small grids. Does nothing on a tower that computes its
+    positions.
 
     Args:
         tower: a transformers image encoder.
@@ -102,4 +105,4 @@ def start_table(tower: PreTrainedModel, grid: Grid | int, prefix_tokens: int) ->
     rows = table.shape[-2] - height * width
     if rows not in (0, min(prefix_tokens, 1)):
         raise ValueError(f"a table of {table.shape[-2]} rows is not for {height} x {width} patches")
-    own.write_table(table, learned.initial_table(height, width, table.shape[-1]))
+    own.write_table(table, sincos.table(height, width, table.shape[-1], learned.SCHEME.base))

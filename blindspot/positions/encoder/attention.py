@@ -6,7 +6,6 @@ SigLIP and AIMv2 do not forward keyword arguments to their attention function.
 """
 
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from transformers.masking_utils import eager_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from blindspot.positions.encoder import mixed
-from blindspot.positions.encoder.places import Places
+from blindspot.positions.encoder.patch_grid import PatchGrid
 from blindspot.positions.encoder.rotary import Tables, rotate, spread
 
 IMPLEMENTATION = "blindspot_rotary"
@@ -33,7 +32,7 @@ class Rotation(nn.Module):
 
     frequencies: nn.Parameter | None
 
-    def __init__(self, places: Places, inner: str, frequencies: nn.Parameter | None) -> None:
+    def __init__(self, places: PatchGrid, inner: str, frequencies: nn.Parameter | None) -> None:
         super().__init__()
         self.places = places
         self.inner = inner
@@ -41,7 +40,7 @@ class Rotation(nn.Module):
         self.register_parameter("frequencies", frequencies)
 
     def tables(self, query_bhnd: Tensor, masked: bool) -> Tables:
-        """The tables for these queries; see `Places.fixed`."""
+        """The tables for these queries; see `PatchGrid.fixed`."""
         if self.frequencies is None:
             return self.places.fixed(query_bhnd, masked)
         angles_nhp = mixed.angles(self.places.coordinates(query_bhnd, masked), self.frequencies)
@@ -70,13 +69,13 @@ def attention_modules(tower: nn.Module) -> list[Any]:
     return found
 
 
-def places_of(tower: nn.Module) -> Places | None:
+def patch_grid_of(tower: nn.Module) -> PatchGrid | None:
     """The places that the attention of ``tower`` turns by, or None if it does not turn."""
     first: Any = next((module for module in tower.modules() if is_attention(module)), None)
     return first.rotation.places if first is not None and hasattr(first, "rotation") else None
 
 
-def install(tower: PreTrainedModel, places: Places, learned: dict[nn.Module, nn.Parameter]) -> None:
+def install(tower: PreTrainedModel, places: PatchGrid, learned: dict[nn.Module, nn.Parameter]) -> None:
     """Make every attention module of ``tower`` turn q and k.
 
     Args:
@@ -126,7 +125,7 @@ def _refuse_if_bypassed(module: Any, args: Any) -> None:
     if module.config._attn_implementation != IMPLEMENTATION:
         raise RuntimeError(
             "the attention implementation was changed after rotary positions were attached, which would drop them: "
-            "call blindspot.positions.attach again"
+            "call blindspot.positions.encoder.attach.attach again"
         )
 
 
@@ -138,14 +137,11 @@ def _rotary_attention(
     if module.rotation.inner == "eager":
         # Contiguous heads save its batched product two slower copies.
         query_bhnd, key_bhnd = query_bhnd.contiguous(), key_bhnd.contiguous()
-    return _inner_attention(module)(module, query_bhnd, key_bhnd, value, attention_mask, **kwargs)
-
-
-def _inner_attention(module: Any) -> Callable[..., tuple[Tensor, Tensor | None]]:
-    if module.rotation.inner == "eager":
         # transformers keeps no global eager function: each model file has its own.
-        return sys.modules[type(module).__module__].eager_attention_forward
-    return ALL_ATTENTION_FUNCTIONS[module.rotation.inner]
+        attend = sys.modules[type(module).__module__].eager_attention_forward
+    else:
+        attend = ALL_ATTENTION_FUNCTIONS[module.rotation.inner]
+    return attend(module, query_bhnd, key_bhnd, value, attention_mask, **kwargs)
 
 
 AttentionInterface.register(IMPLEMENTATION, _rotary_attention)

@@ -1,12 +1,15 @@
 """Axial two-dimensional rotary positions: half of the channel pairs turn with the row, half with the column."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import replace
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from blindspot.positions.encoder.scheme import Scheme
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def angles(height: int, width: int, head_dim: int, base: float) -> Tensor:
@@ -30,6 +33,8 @@ def angles(height: int, width: int, head_dim: int, base: float) -> Tensor:
     Raises:
         ValueError: if ``head_dim`` is not a multiple of 4.
     """
+    import torch
+
     rows_h, columns_w = (torch.arange(size, dtype=torch.float64) for size in (height, width))
     return _of_places(rows_h, columns_w, head_dim, base)
 
@@ -40,6 +45,8 @@ def normalised_angles(height: int, width: int, head_dim: int, base: float) -> Te
     Row i is at c = 2 (i + 1/2) / height - 1, columns likewise, and turns by 2 pi c f_m: an image cut into more patches
     spans the same angles. Source: DINOv3 (Siméoni et al. 2025), whose augmentation of c in training is left out.
     """
+    import torch
+
     rows_h, columns_w = (
         2 * math.pi * (2 * (torch.arange(size, dtype=torch.float64) + 0.5) / size - 1) for size in (height, width)
     )
@@ -47,6 +54,8 @@ def normalised_angles(height: int, width: int, head_dim: int, base: float) -> Te
 
 
 def _of_places(rows_h: Tensor, columns_w: Tensor, head_dim: int, base: float) -> Tensor:
+    import torch
+
     frequencies_m = axis_frequencies(head_dim, base)
     row_angles_hm = torch.outer(rows_h, frequencies_m)
     column_angles_wm = torch.outer(columns_w, frequencies_m)
@@ -62,6 +71,8 @@ def axis_frequencies(head_dim: int, base: float) -> Tensor:
     Raises:
         ValueError: if ``head_dim`` is not a multiple of 4.
     """
+    import torch
+
     if head_dim % 4:
         raise ValueError(f"axial positions need a head dimension that is a multiple of 4, got {head_dim}")
     return base ** (-4 * torch.arange(head_dim // 4, dtype=torch.float64) / head_dim)
@@ -70,6 +81,7 @@ def axis_frequencies(head_dim: int, base: float) -> Tensor:
 _ROPE_VIT = Scheme(base=100.0, angles=angles, treatments=("keep", "replace", "released"))
 SCHEME = replace(
     _ROPE_VIT,
+    named={"axial": ("2D-RoPE", {"table": "replace"}), "axial+keep": ("2D-RoPE and learned table", {"table": "keep"})},
     conventions={
         "rope_vit": _ROPE_VIT,
         "qwen2_vl": replace(_ROPE_VIT, base=10000.0),

@@ -1,12 +1,23 @@
-"""The configuration of an encoder's positions, as it stands in a study, a model's config and a step's key."""
+"""The registry of the encoder's schemes, and their configuration as a study, a model's config and a key hold it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from blindspot.errors import UserError, one_of
-from blindspot.positions.encoder.registry import SCHEMES
+from blindspot.positions.encoder import axial, learned, mixed, released, rope1d, sincos
 from blindspot.positions.encoder.scheme import Scheme
+
+SCHEMES: dict[str, Scheme] = {
+    "learned": learned.SCHEME,
+    "sincos": sincos.SCHEME,
+    "rope1d": rope1d.SCHEME,
+    "axial": axial.SCHEME,
+    "mixed": mixed.SCHEME,
+    "released_concat": released.CONCAT,
+    "released_sum": released.SUM,
+    "released_sqfreq": released.SQFREQ,
+}
 
 TABLES = ("keep", "replace", "released")
 

@@ -4,13 +4,16 @@ The frequencies are parameters of each attention module (``rotation.frequencies`
 and layer. Source: RoPE-ViT (Heo et al. 2024), which trains them without weight decay.
 """
 
-import math
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+import math
+from typing import TYPE_CHECKING
 
 from blindspot.positions.encoder.axial import axis_frequencies
 from blindspot.positions.encoder.scheme import Scheme
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def initial_frequencies(heads: int, head_dim: int, base: float) -> Tensor:
@@ -25,6 +28,8 @@ def initial_frequencies(heads: int, head_dim: int, base: float) -> Tensor:
     Raises:
         ValueError: if ``head_dim`` is not a multiple of 4.
     """
+    import torch
+
     frequencies_m = axis_frequencies(head_dim, base).float()
     phi_h1 = 2 * math.pi * torch.rand(heads, 1, dtype=torch.float32)
     directions_hx = torch.cat([phi_h1, phi_h1 + math.pi / 2], dim=1)
@@ -47,4 +52,4 @@ def angles(places_na: Tensor, frequencies_ahp: Tensor) -> Tensor:
     return places_na[..., 0, None, None] * row_hp + places_na[..., 1, None, None] * column_hp
 
 
-SCHEME = Scheme(base=10.0, frequencies=initial_frequencies)
+SCHEME = Scheme(base=10.0, frequencies=initial_frequencies, named={"mixed": ("mixed 2D-RoPE", {"table": "replace"})})

@@ -13,9 +13,8 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 from blindspot.positions.encoder import mixed
 from blindspot.positions.encoder.attach import attach
 from blindspot.positions.encoder.attention import Rotation
-from blindspot.positions.encoder.config import EncoderPositions
-from blindspot.positions.encoder.places import Places
-from blindspot.positions.encoder.registry import SCHEMES
+from blindspot.positions.encoder.config import SCHEMES, EncoderPositions
+from blindspot.positions.encoder.patch_grid import PatchGrid
 from blindspot.positions.encoder.rotary import Tables, rotate
 from blindspot.positions.encoder.scheme import Grid
 
@@ -25,6 +24,13 @@ SAMPLES = 256
 EXACT = 1e-5
 """Largest error that counts as none: learned frequencies are turned in float32, all others in float64."""
 STILL = 0.01
+EXCHANGES: tuple[Callable[[Tensor], Tensor], ...] = (
+    lambda x_sd: x_sd,
+    lambda x_sd: x_sd.unflatten(-1, (2, 2, -1)).flip(-2).flatten(-3),
+    lambda x_sd: x_sd.unflatten(-1, (2, -1)).flip(-2).flatten(-2),
+    lambda x_sd: torch.cat([x_sd[..., x_sd.shape[-1] // 2 :], -x_sd[..., : x_sd.shape[-1] // 2]], dim=-1),
+)
+"""Permutations of channels that exchange rows and columns: none, quarters, halves, and halves turned."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ class OnGrid:
         frequencies = None
         if self.rule.frequencies is not None:
             frequencies = torch.nn.Parameter(self.rule.frequencies(1, head_dim, self.base), requires_grad=False)
-        self.rotation = Rotation(Places(positions, grid, 0), "eager", frequencies)
+        self.rotation = Rotation(PatchGrid(positions, grid, 0), "eager", frequencies)
         self.queries_sd, self.keys_sd = torch.randn(2, SAMPLES, head_dim, dtype=torch.float64)
 
     @cached_property
@@ -159,16 +165,16 @@ class OnGrid:
         corner = tuple((side + 1) // 2 for side in self.grid)
         one_s2, other_s2 = self._places(corner), self._places(corner)
         shift_s2 = self._places(tuple(side - near + 1 for side, near in zip(self.grid, corner, strict=True)))
-        moved_s = self._scores(one_s2 + shift_s2, other_s2 + shift_s2, _as_is)
-        return (moved_s - self._scores(one_s2, other_s2, _as_is)).abs().max().item()
+        moved_s = self._scores(one_s2 + shift_s2, other_s2 + shift_s2)
+        return (moved_s - self._scores(one_s2, other_s2)).abs().max().item()
 
     def swap_error(self) -> float:
         square = (min(self.grid),) * 2
         one_s2, other_s2 = self._places(square), self._places(square)
-        scores_s = self._scores(one_s2, other_s2, _as_is)
+        scores_s = self._scores(one_s2, other_s2)
         return min(
             (self._scores(one_s2.flip(1), other_s2.flip(1), exchange) - scores_s).abs().max().item()
-            for exchange in (_as_is, _quarters, _halves, _turned_halves)
+            for exchange in EXCHANGES
         )
 
     def injective(self) -> bool:
@@ -196,30 +202,15 @@ class OnGrid:
     def _places(self, within: tuple[int, ...]) -> Tensor:
         return torch.stack([torch.randint(side, (SAMPLES,)) for side in within], dim=1)
 
-    def _scores(self, one_s2: Tensor, other_s2: Tensor, exchange: Callable[[Tensor], Tensor]) -> Tensor:
+    def _scores(
+        self, one_s2: Tensor, other_s2: Tensor, exchange: Callable[[Tensor], Tensor] = lambda x_sd: x_sd
+    ) -> Tensor:
         """Of one query and key per sample, whose channels were exchanged first."""
         query_sd, key_sd = (
             self.placed(exchange(x_sd)[None], places_s2[:, 0] * self.grid[1] + places_s2[:, 1])[0]
             for x_sd, places_s2 in ((self.queries_sd, one_s2), (self.keys_sd, other_s2))
         )
         return (query_sd * key_sd).sum(dim=-1) / (self.queries_sd.norm(dim=-1) * self.keys_sd.norm(dim=-1))
-
-
-def _as_is(x_sd: Tensor) -> Tensor:
-    return x_sd
-
-
-def _quarters(x_sd: Tensor) -> Tensor:
-    return x_sd.unflatten(-1, (2, 2, -1)).flip(-2).flatten(-3)
-
-
-def _halves(x_sd: Tensor) -> Tensor:
-    return x_sd.unflatten(-1, (2, -1)).flip(-2).flatten(-2)
-
-
-def _turned_halves(x_sd: Tensor) -> Tensor:
-    first_sp, second_sp = x_sd.chunk(2, dim=-1)
-    return torch.cat([second_sp, -first_sp], dim=-1)
 
 
 @torch.no_grad()

@@ -1,9 +1,13 @@
 """One-dimensional rotary positions over the raster order: what a language model would do with the patches."""
 
-import torch
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from blindspot.positions.encoder.scheme import Scheme
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def angles(height: int, width: int, head_dim: int, base: float) -> Tensor:
@@ -18,10 +22,12 @@ def angles(height: int, width: int, head_dim: int, base: float) -> Tensor:
     Raises:
         ValueError: if ``head_dim`` is odd.
     """
+    import torch
+
     if head_dim % 2:
         raise ValueError(f"rotary positions need an even head dimension, got {head_dim}")
     frequencies_p = base ** (-2 * torch.arange(head_dim // 2, dtype=torch.float64) / head_dim)
     return torch.outer(torch.arange(height * width, dtype=torch.float64), frequencies_p)
 
 
-SCHEME = Scheme(base=10000.0, angles=angles)
+SCHEME = Scheme(base=10000.0, angles=angles, named={"rope1d": ("1D-RoPE", {"table": "replace"})})

@@ -1,10 +1,13 @@
 """What a positional scheme of the image encoder is made of."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Grid = tuple[int, int]
 """Rows and columns of patches."""
@@ -28,6 +31,7 @@ class Scheme:
         pairing: which channels of a head turn together.
         treatments: what may happen to the learned table, see `EncoderPositions`.
         conventions: variants of the scheme by name, the default one first.
+        named: its settings that studies have a name for: name -> (label in tables, fields of `EncoderPositions`).
     """
 
     base: float
@@ -36,7 +40,8 @@ class Scheme:
     table: Callable[[int, int, int, float], Tensor] | None = None
     pairing: Pairing = "halves"
     treatments: tuple[str, ...] = ("keep", "replace")
-    conventions: Mapping[str, "Scheme"] = field(default_factory=dict)
+    conventions: Mapping[str, Scheme] = field(default_factory=dict)
+    named: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
 
     @property
     def rotates(self) -> bool:

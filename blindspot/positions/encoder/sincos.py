@@ -1,9 +1,13 @@
 """Fixed two-dimensional sines and cosines in the place of the learned table, never trained."""
 
-import torch
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from blindspot.positions.encoder.scheme import Scheme
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def table(height: int, width: int, channels: int, base: float) -> Tensor:
@@ -25,6 +29,8 @@ def table(height: int, width: int, channels: int, base: float) -> Tensor:
     Raises:
         ValueError: if ``channels`` is not a multiple of 4.
     """
+    import torch
+
     if channels % 4:
         raise ValueError(f"a sine-cosine position table needs channels in multiples of 4, got {channels}")
     frequencies_m = base ** (-4 * torch.arange(channels // 4, dtype=torch.float64) / channels)
@@ -35,4 +41,6 @@ def table(height: int, width: int, channels: int, base: float) -> Tensor:
     return torch.cat([column_nm.sin(), column_nm.cos(), row_nm.sin(), row_nm.cos()], dim=1).float()
 
 
-SCHEME = Scheme(base=10000.0, table=table, treatments=("replace",))
+SCHEME = Scheme(
+    base=10000.0, table=table, treatments=("replace",), named={"sincos": ("sin-cos table", {"table": "replace"})}
+)

@@ -4,13 +4,16 @@ Source: Circle-RoPE (arXiv 2505.16416). Equal distance between positions is not 
 turn different pairs, as in chunked M-RoPE.
 """
 
-import math
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+import math
+from typing import TYPE_CHECKING
 
 from blindspot.positions.language import mrope
 from blindspot.positions.language.scheme import Layout, Scheme, rows_and_columns
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def layout(height: int, width: int, alpha: float, radius: float) -> Layout:
@@ -19,6 +22,8 @@ def layout(height: int, width: int, alpha: float, radius: float) -> Layout:
     u = (-1, 1, 0) / sqrt 2 and v = (1, 1, 1) / sqrt 3 x u span the plane orthogonal to the line (p, p, p) of text.
     They are written as x, y, z: column, row, time, the axes of positions backwards.
     """
+    import torch
+
     theta_n = angles(height, width, alpha)
     u_a = torch.tensor([-1.0, 1.0, 0.0], dtype=torch.float64) / math.sqrt(2)
     v_a = torch.linalg.cross(torch.full((3,), 1 / math.sqrt(3), dtype=torch.float64), u_a)
@@ -33,6 +38,8 @@ def angles(height: int, width: int, alpha: float) -> Tensor:
     reading order. At alpha = 1 tokens in one direction from the centre coincide; at 1/2 no two do on square grids up
     to 27 x 27, though two do on some others (7 x 3).
     """
+    import torch
+
     row_n, column_n = (index_n.double() for index_n in rows_and_columns(height, width))
     direction_n = torch.atan2(row_n - (height - 1) / 2, column_n - (width - 1) / 2)
     low, high = direction_n.min(), direction_n.max()
@@ -41,4 +48,4 @@ def angles(height: int, width: int, alpha: float) -> Tensor:
     return alpha * stretched_n + (1 - alpha) * order_n
 
 
-CIRCLE = Scheme(layout, ("alpha", "radius"), mrope.chunked_axes, ("sections",))
+CIRCLE = Scheme(layout, mrope.chunked_axes, named={"circle": ("LM Circle-RoPE", {})})

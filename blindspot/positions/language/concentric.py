@@ -4,14 +4,20 @@ Source: Concentric Causal Attention (arXiv 2410.15926). The mask follows the rin
 of its own image whose ring is at most its own, in both directions; see `blindspot.positions.language.masking`.
 """
 
-import torch
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from blindspot.positions.language.scheme import Layout, Scheme, rows_and_columns
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def rings(height: int, width: int) -> Tensor:
     """Ring of every patch, min(i, j, H - 1 - i, W - 1 - j), shape (height * width,)."""
+    import torch
+
     row_n, column_n = rows_and_columns(height, width)
     return torch.stack([row_n, column_n, height - 1 - row_n, width - 1 - column_n]).amin(dim=0)
 
@@ -22,4 +28,4 @@ def layout(height: int, width: int) -> Layout:
     return Layout(ring_n[None], (min(height, width) + 1) // 2)
 
 
-CONCENTRIC = Scheme(layout, rings=rings)
+CONCENTRIC = Scheme(layout, rings=rings, named={"concentric": ("LM concentric", {})})

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from blindspot.positions.language.config import SCHEMES, LanguagePositions
-from blindspot.positions.language.placing import Grid, find_spans
+from blindspot.positions.language.position_ids import Grid, find_spans
 
 
 def mask(

@@ -33,4 +33,4 @@ def allocate(kv_heads: int, sections: Sections | None) -> tuple[int, ...]:
     return (0,) * time + (1,) * rows + (2,) * columns
 
 
-MHROPE = Scheme(mrope.layout, ("spatial_reset",), allocate, ("sections",), per_head=True)
+MHROPE = Scheme(mrope.layout, allocate, per_head=True, named={"mhrope": ("LM multi-head RoPE", {})})

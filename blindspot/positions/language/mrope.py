@@ -4,14 +4,14 @@ Source: Qwen2-VL (arXiv 2409.12191): contiguous sections of pairs; Qwen3-VL: sec
 counts rows and columns from 0 in every image (Multimodal-RoPEs, arXiv 2510.23095).
 """
 
-import torch
-
 from blindspot.errors import UserError
 from blindspot.positions.language.scheme import Layout, Scheme, Sections, rows_and_columns
 
 
 def layout(height: int, width: int, spatial_reset: bool) -> Layout:
     """Patch (i, j) at (s, s + i, s + j), or (s, i, j) with ``spatial_reset``; the next text at s + max(H, W)."""
+    import torch
+
     row_n, column_n = rows_and_columns(height, width)
     from_zero = frozenset({1, 2}) if spatial_reset else frozenset()
     return Layout(torch.stack([torch.zeros_like(row_n), row_n, column_n]), max(height, width), from_zero)
@@ -70,4 +70,14 @@ def _proportional(pairs: int, spatial: int) -> Sections:
     return pairs - 2 * spatial, spatial, spatial
 
 
-MROPE = Scheme(layout, ("spatial_reset",), allocate, ("sections", "interleaved", "columns_first"))
+MROPE = Scheme(
+    layout,
+    allocate,
+    named={
+        "mrope": ("LM M-RoPE", {}),
+        "mrope_swapped": ("LM M-RoPE, columns first", {"columns_first": True}),
+        "mrope_reset": ("LM M-RoPE, reset", {"spatial_reset": True}),
+        "mrope_interleaved": ("LM M-RoPE interleaved", {"interleaved": True}),
+        "mrope_interleaved_reset": ("LM M-RoPE interleaved, reset", {"interleaved": True, "spatial_reset": True}),
+    },
+)

@@ -10,7 +10,7 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from blindspot.positions.language.config import LanguagePositions
 from blindspot.positions.language.masking import mask
-from blindspot.positions.language.placing import Placement, place, tokens_per_image
+from blindspot.positions.language.position_ids import Placement, place, tokens_per_image
 from blindspot.positions.language.rotation import angles, install
 
 HEAD_DIM = 128

@@ -3,6 +3,10 @@
 Its rotary module is wrapped: the module itself turns every axis' positions into cosines and sines, so frequencies,
 scaling types and rounding stay its own, and the wrapper chooses for each channel the axis that the scheme gives it.
 Nothing depends on the attention implementation, so none can drop a scheme.
+
+Where heads turn differently, attention modules get cosines of one and sines of zero; queries and keys are turned where
+the projections leave them. Keys enter the cache turned, so prefill and cached decoding agree, and the cosines travel
+with the layer's arguments, so gradient checkpointing does too.
 """
 
 from typing import Any
@@ -11,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from blindspot.errors import UserError
-from blindspot.positions.language import per_head
 from blindspot.positions.language.config import SCHEMES, LanguagePositions
 from blindspot.positions.language.scheme import Scheme
+
+# What lies between projection and rotation differs between models: nothing, or a norm over each head called q_norm.
+KNOWN_PER_HEAD = ("gemma", "gemma2", "llama", "mistral", "qwen2", "qwen3", "smollm3")
 
 
 class MultiAxisRotary(nn.Module):
@@ -91,10 +97,10 @@ def install(language_model: nn.Module, positions: LanguagePositions) -> None:
     rotary = MultiAxisRotary(decoder.rotary_emb, positions)
     _refuse_if_unfit(decoder, rotary)
     rotary.handles.append(decoder.register_forward_pre_hook(_demand_mask, with_kwargs=True))
-    for module in per_head.attention_modules(decoder):
+    for module in (layer.self_attn for layer in decoder.layers if hasattr(layer, "self_attn")):
         rotary.handles.append(module.register_forward_pre_hook(_forget_positions, with_kwargs=True))
         if rotary.scheme.per_head:
-            rotary.handles += per_head.turn_heads(module)
+            rotary.handles += _turn_heads(module)
     decoder.rotary_emb = rotary
 
 
@@ -153,7 +159,11 @@ def _refuse_if_unfit(decoder: Any, rotary: MultiAxisRotary) -> None:
             f"of {kind}; use another scheme or a language model with full attention in every layer"
         )
     if scheme.per_head:
-        per_head.refuse_if_unfit(decoder, name)
+        if config.model_type not in KNOWN_PER_HEAD:
+            raise UserError(
+                f"language positions {name!r} turn heads differently, which is known to work for language models "
+                f"{', '.join(KNOWN_PER_HEAD)}, not for {config.model_type!r}; use another scheme, such as 'mrope'"
+            )
         scheme.axes_of(config.num_key_value_heads, rotary.positions)
     for cos_c in _probe(rotary.inner):
         if not torch.equal(*cos_c.chunk(2)):
@@ -192,3 +202,42 @@ def _demand_mask(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
 def _forget_positions(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     # They are in the cosines already; flash attention would take repeated ones for the borders of packed documents.
     return args, kwargs | {"position_ids": None}
+
+
+def _turn_heads(module: Any) -> list[Any]:
+    """Make one attention module turn every head by its own angles; returns the handles that undo it."""
+    if not getattr(module, "use_rope", True):  # SmolLM3 has layers without positions
+        return []
+    handles = [module.register_forward_pre_hook(_take_over, with_kwargs=True)]
+    for source in _sources(module):
+        source.turns_heads = True
+        handles.append(source.register_forward_hook(_turn))
+    return handles
+
+
+def _sources(module: Any) -> list[Any]:
+    return [getattr(module, f"{kind}_norm", None) or getattr(module, f"{kind}_proj") for kind in "qk"]
+
+
+def _take_over(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    cos_blgc, sin_blgc = kwargs["position_embeddings"]
+    for source in _sources(module):
+        if not source.__dict__.get("turns_heads"):
+            raise RuntimeError(
+                "projections of the language model were replaced after its positions were installed, which would drop "
+                "them: call blindspot.positions.language.rotation.install again"
+            )
+        source.turn = (cos_blgc, sin_blgc)
+    still = (torch.ones_like(cos_blgc[:, :, 0]), torch.zeros_like(sin_blgc[:, :, 0]))
+    return args, kwargs | {"position_embeddings": still}
+
+
+def _turn(source: Any, args: Any, output: Tensor) -> Tensor:
+    """``output`` is (batch, length, heads * D) or (batch, length, heads, D); g key-value heads serve r heads each."""
+    cos_blgc, sin_blgc = (table[:, :, :, None] for table in source.turn)
+    del source.turn
+    _, length, groups, _, dim = cos_blgc.shape
+    x_blgrd = output.reshape(-1, length, groups, output[0, 0].numel() // (groups * dim), dim)
+    first, second = x_blgrd.chunk(2, dim=-1)
+    turned_blgrd = x_blgrd * cos_blgc + torch.cat([-second, first], dim=-1) * sin_blgc
+    return turned_blgrd.reshape(output.shape)

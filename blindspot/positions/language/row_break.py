@@ -4,15 +4,15 @@ Source: the ``image_newline`` of LLaVA-NeXT and ``[IMG_BREAK]`` of Pixtral. The 
 here are its places: the last token of each row of width + 1.
 """
 
-import torch
-
 from blindspot.positions.language.scheme import Layout, Scheme
 
 
 def layout(height: int, width: int) -> Layout:
     """Patch (i, j) at s + i (W + 1) + j, the break of row i at s + i (W + 1) + W; the next text at s + H (W + 1)."""
+    import torch
+
     tokens = height * (width + 1)
     return Layout(torch.arange(tokens)[None], tokens)
 
 
-ROW_BREAK = Scheme(layout)
+ROW_BREAK = Scheme(layout, named={"row_break": ("LM row breaks", {})})

@@ -1,6 +1,7 @@
 """SigLIP's objective: every image-caption pair is a yes/no question (Zhai et al. 2023, algorithm 1)."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,7 @@ from transformers import PreTrainedModel, SiglipTextConfig, SiglipTextModel
 from transformers.models.siglip.modeling_siglip import SiglipMultiheadAttentionPoolingHead
 
 from blindspot.encoders import Encoder, TowerShape, normed_tokens
-from blindspot.encoders.siglip import vision_config
+from blindspot.encoders.siglip import SIGLIP
 from blindspot.training.objectives.base import CaptionShape, Objective, full_precision
 
 TEXT_LAYERS = 2
@@ -33,7 +34,8 @@ def siglip_loss(image_be: Tensor, text_be: Tensor, scale: Tensor, bias: Tensor) 
 
 def pooling_head(shape: TowerShape) -> SiglipMultiheadAttentionPoolingHead:
     """MAP head: one learned probe attends to all tokens, then x + MLP(LN(x))."""
-    head = SiglipMultiheadAttentionPoolingHead(vision_config(shape))
+    config: Any = SIGLIP.vision_config(shape)
+    head = SiglipMultiheadAttentionPoolingHead(config)
     nn.init.xavier_uniform_(head.probe)
     return head
 

@@ -23,7 +23,7 @@ from transformers.models.llava_next.image_processing_pil_llava_next import Llava
 
 from blindspot import load
 from blindspot.errors import UserError
-from blindspot.model.export import export
+from blindspot.model.load import export
 
 Make = Callable[..., Any]
 SHARD = "pytorch_model-00002-of-00002.bin"

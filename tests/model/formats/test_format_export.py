@@ -15,8 +15,8 @@ from torch import Tensor
 
 from blindspot import load
 from blindspot.errors import UserError
-from blindspot.model.export import export
 from blindspot.model.formats import blindspot as own
+from blindspot.model.load import export
 
 FAMILIES = ("clip", "siglip", "aimv2")
 Make = Callable[..., Any]

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from transformers import Siglip2VisionConfig, Siglip2VisionModel
 
-from blindspot.positions.encoder import EncoderPositions, attach, axial, set_grids
-from blindspot.positions.encoder.attention import attention_modules, places_of
+from blindspot.positions.encoder import EncoderPositions, axial
+from blindspot.positions.encoder.attach import attach, set_grids
+from blindspot.positions.encoder.attention import attention_modules, patch_grid_of
 from blindspot.positions.encoder.rotary import rotate, tables_of
 
 SCHEMES = {
@@ -116,13 +117,13 @@ def test_attach_takes_a_grid_that_is_not_square() -> None:
 def test_set_grids_leaves_a_tower_without_rotation_alone() -> None:
     tower = tower_of(EncoderPositions())
     set_grids(tower, [(3, 3)])
-    assert places_of(tower) is None
+    assert patch_grid_of(tower) is None
 
 
 def test_tables_are_made_once_per_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     tower = tower_of(SCHEMES["axial"])
-    places = places_of(tower)
+    places = patch_grid_of(tower)
     assert places is not None
     made = type(places)._of_grid
     monkeypatch.setattr(type(places), "_of_grid", lambda self, *args: calls.append(args) or made(self, *args))

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from blindspot.encoders import ENCODERS, TowerShape, build_tower, normed_tokens
 from blindspot.encoders import features as patch_features
-from blindspot.positions.encoder import SCHEMES, EncoderPositions, Scheme, attach, axial, own
+from blindspot.positions.encoder import SCHEMES, EncoderPositions, Scheme, axial, own
+from blindspot.positions.encoder.attach import attach
 from blindspot.positions.encoder.attention import attention_modules
 
 SHAPE = TowerShape(width=32, layers=2, heads=2, mlp_width=64, image_size=32, patch_size=8)

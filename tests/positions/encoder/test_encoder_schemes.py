@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from blindspot.positions.encoder import EncoderPositions, released_concat, released_sqfreq, released_sum, sincos
-from blindspot.positions.encoder.places import Places
+from blindspot.positions.encoder import EncoderPositions, released, sincos
+from blindspot.positions.encoder.patch_grid import PatchGrid
 from blindspot.positions.encoder.properties import EXACT, OnGrid, cases, measure
 from blindspot.positions.encoder.rotary import Tables, rotate, tables_of
 
@@ -76,7 +76,7 @@ def test_turns_over_the_grid_are_those_of_the_frequencies() -> None:
 
 
 def test_released_concat_is_no_rotation_off_the_diagonal() -> None:
-    maps_nde = matrices(released_concat.angles(24, 24, 64, 10000.0))
+    maps_nde = matrices(released.concat_angles(24, 24, 64, 10000.0))
     stretches_nd = torch.linalg.svdvals(maps_nde)
     assert stretches_nd.min().item() == pytest.approx(0.003, abs=5e-4)
     assert stretches_nd.max().item() == pytest.approx(1.414, abs=5e-4)
@@ -88,7 +88,7 @@ def test_released_concat_is_no_rotation_off_the_diagonal() -> None:
 @given(st.integers(0, 23), st.integers(0, 23), st.integers(0, 15))
 def test_released_concat_stretches_as_proved(i: int, j: int, pair: int) -> None:
     """Its 2 x 2 blocks have determinant cos(a - b) and squared singular values 1 +- |sin(a - b)|."""
-    angles_np2 = released_concat.angles(24, 24, 32, 10000.0)[i * 24 + j, None, pair : pair + 1]
+    angles_np2 = released.concat_angles(24, 24, 32, 10000.0)[i * 24 + j, None, pair : pair + 1]
     (block,) = matrices(angles_np2)
     a, b = angles_np2.flatten().tolist()
     frequency = 10000 ** (-4 * (pair % 8) / 32)
@@ -102,7 +102,7 @@ def test_released_concat_stretches_as_proved(i: int, j: int, pair: int) -> None:
 
 @given(st.integers(0, 8), st.integers(0, 8))
 def test_released_sum_cannot_tell_anti_diagonals_apart(i: int, j: int) -> None:
-    angles_np = released_sum.angles(9, 9, 16, 10000.0).view(9, 9, 8)
+    angles_np = released.sum_angles(9, 9, 16, 10000.0).view(9, 9, 8)
     assert torch.equal(angles_np[i, j], angles_np[j, i])
     if i < 8 and j > 0:
         assert torch.equal(angles_np[i, j], angles_np[i + 1, j - 1])
@@ -111,7 +111,7 @@ def test_released_sum_cannot_tell_anti_diagonals_apart(i: int, j: int) -> None:
 
 def test_released_sqfreq_turns_neighbours_in_each_half() -> None:
     """With D = 16: rows turn channels (0, 1), (2, 3), ... of the first half by i 10000^(-2m/4), columns the second."""
-    angles_np = released_sqfreq.angles(5, 5, 16, 10000.0)
+    angles_np = released.sqfreq_angles(5, 5, 16, 10000.0)
     x_d = torch.randn(16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     i, j = 3, 2
     turned_d = matrices(angles_np, "neighbours")[i * 5 + j] @ x_d
@@ -120,14 +120,14 @@ def test_released_sqfreq_turns_neighbours_in_each_half() -> None:
         a, b = x_d[2 * pair].item(), x_d[2 * pair + 1].item()
         assert turned_d[2 * pair].item() == pytest.approx(a * math.cos(angle) - b * math.sin(angle))
         assert turned_d[2 * pair + 1].item() == pytest.approx(a * math.sin(angle) + b * math.cos(angle))
-    lowest = released_sqfreq.angles(2, 1, 64, 10000.0).max(dim=0).values[:16].min().item()
+    lowest = released.sqfreq_angles(2, 1, 64, 10000.0).max(dim=0).values[:16].min().item()
     assert lowest == pytest.approx(3e-8, rel=0.1)
 
 
 @pytest.mark.parametrize("case", ["axial rope_vit", "released_concat", "released_sum", "released_sqfreq"])
 @pytest.mark.parametrize("ragged", [False, True])
 def test_gradients_are_those_of_the_formula(case: str, ragged: bool) -> None:
-    places = Places(cases()[case], (2, 3), prefix_tokens=1)
+    places = PatchGrid(cases()[case], (2, 3), prefix_tokens=1)
     if ragged:
         places.set([(2, 3), (3, 1)])
     x_bhnd = torch.randn(2, 2, 7, 4, dtype=torch.float64, requires_grad=True)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from blindspot.positions.encoder import EncoderPositions, attach, axial, mixed
+from blindspot.positions.encoder import EncoderPositions, axial, mixed
+from blindspot.positions.encoder.attach import attach
 from blindspot.positions.encoder.attention import attention_modules
 from blindspot.positions.encoder.rotary import rotate, tables_of
 

@@ -18,7 +18,9 @@ from transformers import (
 
 from blindspot.encoders import ENCODERS, TowerShape, build_tower, features
 from blindspot.errors import UserError
-from blindspot.positions.encoder import EncoderPositions, attach, learned, own, silenced, sincos, start_table
+from blindspot.positions.encoder import EncoderPositions, own, sincos
+from blindspot.positions.encoder.attach import attach, start_table
+from blindspot.positions.encoder.own import silenced
 
 SHAPE = TowerShape(width=32, layers=2, heads=2, mlp_width=64, image_size=32, patch_size=8)
 NOWHERE = EncoderPositions("learned", table="replace")
@@ -71,7 +73,7 @@ def test_tables_are_started_with_a_zero_row_for_cls(family: str) -> None:
     assert table is not None
     rows_nd = table.view(-1, 32)
     assert not rows_nd[:-16].any()
-    assert torch.equal(rows_nd[-16:], learned.initial_table(4, 4, 32))
+    assert torch.equal(rows_nd[-16:], sincos.table(4, 4, 32, 100.0))
     with pytest.raises(ValueError, match="not for 3 x 4 patches"):
         start_table(tower, (3, 4), ENCODERS[family].prefix_tokens)
 

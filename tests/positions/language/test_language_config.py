@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blindspot.errors import UserError
-from blindspot.positions.language import SCHEMES, LanguagePositions, angles, check
+from blindspot.positions.language import SCHEMES, LanguagePositions, check
 from blindspot.positions.language.mhrope import allocate as head_axes
 from blindspot.positions.language.mrope import allocate, chunked_axes, interleaved_axes
+from blindspot.positions.language.rotation import angles
 
 
 @st.composite

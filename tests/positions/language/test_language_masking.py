@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from blindspot.positions.language import LanguagePositions, mask
+from blindspot.positions.language import LanguagePositions
+from blindspot.positions.language.masking import mask
 
 CONCENTRIC = LanguagePositions("concentric")
 

@@ -29,7 +29,10 @@ from transformers.masking_utils import sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from blindspot.errors import UserError
-from blindspot.positions.language import LanguagePositions, angles, install, mask, place, remove, tokens_per_image
+from blindspot.positions.language import LanguagePositions
+from blindspot.positions.language.masking import mask
+from blindspot.positions.language.position_ids import place, tokens_per_image
+from blindspot.positions.language.rotation import angles, install, remove
 
 SCHEMES = [
     LanguagePositions("row_break"),
@@ -321,7 +324,7 @@ def test_replaced_projections_are_noticed() -> None:
     install(model, MHROPE)
     attention = model.model.layers[1].self_attn
     attention.q_proj = copy.deepcopy(attention.o_proj)
-    with pytest.raises(RuntimeError, match=r"call blindspot\.positions\.language\.install again"):
+    with pytest.raises(RuntimeError, match=r"call blindspot\.positions\.language\.rotation\.install again"):
         logits(model, ids(4), torch.arange(4).expand(3, 1, -1))
 
 

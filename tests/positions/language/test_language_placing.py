@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from blindspot.errors import UserError
-from blindspot.positions.language import LanguagePositions, place, tokens_per_image
+from blindspot.positions.language import LanguagePositions
+from blindspot.positions.language.position_ids import place, tokens_per_image
 
 SCHEMES = [
     LanguagePositions(),

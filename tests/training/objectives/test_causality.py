@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from blindspot.encoders import ENCODERS, TowerShape, build_tower
 from blindspot.positions import EncoderPositions
-from blindspot.training.objectives import CaptionShape
 from blindspot.training.objectives.aimv2 import Aimv2Objective
+from blindspot.training.objectives.base import CaptionShape
 from blindspot.training.objectives.captioner import Captioner
 from blindspot.training.objectives.clip import ClipObjective
 

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from blindspot.encoders import ENCODERS, TowerShape, build_tower
 from blindspot.positions import EncoderPositions
-from blindspot.training.objectives import OBJECTIVES, CaptionShape, Objective
+from blindspot.training.objectives import OBJECTIVES
+from blindspot.training.objectives.base import CaptionShape, Objective
 
 SHAPE = TowerShape(width=32, layers=2, heads=2, mlp_width=64, image_size=32, patch_size=8)
 CAPTIONS = CaptionShape(vocab_size=20, length=8, pad_id=0, eos_id=2)
@@ -26,7 +27,7 @@ schemes = pytest.mark.parametrize("positions", [LEARNED, AXIAL], ids=lambda posi
 def build(name: str, positions: EncoderPositions = LEARNED, family: str | None = None) -> Objective:
     torch.manual_seed(0)
     encoder = ENCODERS[family or name]
-    return OBJECTIVES[name](build_tower(encoder, SHAPE, positions), encoder, SHAPE, CAPTIONS, STEPS)
+    return OBJECTIVES[name].load()(build_tower(encoder, SHAPE, positions), encoder, SHAPE, CAPTIONS, STEPS)
 
 
 def batch(size: int = 16) -> tuple[Tensor, Tensor]:

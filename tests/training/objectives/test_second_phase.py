@@ -7,7 +7,7 @@ import torch
 
 from blindspot.encoders import ENCODERS, TowerShape, build_tower, normed_tokens
 from blindspot.positions import EncoderPositions
-from blindspot.training.objectives import CaptionShape
+from blindspot.training.objectives.base import CaptionShape
 from blindspot.training.objectives.distillation import masked_patches
 from blindspot.training.objectives.siglip2 import Siglip2Objective
 from blindspot.training.objectives.views import random_views

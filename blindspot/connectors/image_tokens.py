@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 
-class Media(NamedTuple):
+class ImageTokens(NamedTuple):
     """The images of a batch, as tokens at the width of the language model.
 
     Attributes:
@@ -24,7 +24,7 @@ class Media(NamedTuple):
     kept: dict[int, tuple[Tensor, Tensor]]
 
 
-class Seen(NamedTuple):
+class Visible(NamedTuple):
     """What the tokens of one forward pass look at.
 
     Attributes:
@@ -34,7 +34,7 @@ class Seen(NamedTuple):
         sighted_bl1: tokens with an image before them; a block leaves the others as they are.
     """
 
-    media: Media
+    media: ImageTokens
     images_br: Tensor
     mask_b1lk: Tensor | None
     sighted_bl1: Tensor
@@ -54,17 +54,17 @@ def last_image(image_bl: Tensor) -> Tensor:
     return torch.where(seen_bl > 0, earlier_b1 + seen_bl - 1, -1)
 
 
-def collect(media: Tensor | Sequence[Tensor]) -> Media:
+def collect(media: Tensor | Sequence[Tensor]) -> ImageTokens:
     """Images of shape (m, n, d), or a sequence of (n, d) that may differ in n, as one padded tensor."""
     if isinstance(media, Tensor):
-        return Media(media, media, None, {})
+        return ImageTokens(media, media, None, {})
     tokens_mnd = pad_sequence(list(media), batch_first=True)
     lengths_m1 = torch.tensor([[len(image)] for image in media], device=tokens_mnd.device)
     real_mn = torch.arange(tokens_mnd.shape[1], device=tokens_mnd.device) < lengths_m1
-    return Media(media, tokens_mnd, None if len({len(image) for image in media}) == 1 else real_mn, {})
+    return ImageTokens(media, tokens_mnd, None if len({len(image) for image in media}) == 1 else real_mn, {})
 
 
-def look(media: Media, last_image_bl: Tensor) -> Seen:
+def look(media: ImageTokens, last_image_bl: Tensor) -> Visible:
     """What each token sees, given the index of its image or -1.
 
     The images of a row follow each other, so a row is given those from its first to its last. A token without an
@@ -76,8 +76,8 @@ def look(media: Media, last_image_bl: Tensor) -> Seen:
     index_r = torch.arange(int(which_bl.max()) + 1, device=which_bl.device)
     images_br = (first_b1 + index_r).clamp(max=highest)
     if len(index_r) == 1 and media.real_mn is None:
-        return Seen(media, images_br, None, sighted_bl[..., None])
+        return Visible(media, images_br, None, sighted_bl[..., None])
     mask_blrn = (which_bl[..., None] == index_r)[..., None].expand(-1, -1, -1, media.tokens_mnd.shape[1])
     if media.real_mn is not None:
         mask_blrn = mask_blrn & media.real_mn[images_br][:, None]
-    return Seen(media, images_br, mask_blrn.flatten(2)[:, None], sighted_bl[..., None])
+    return Visible(media, images_br, mask_blrn.flatten(2)[:, None], sighted_bl[..., None])

@@ -41,7 +41,7 @@ class _Recent:
         return _Recent, (self._size,)
 
 
-class Places:
+class PatchGrid:
     """The grids of the images that a tower is given, shared by its attention modules.
 
     Tables are computed when they are first needed, on the device and in the dtype of the queries, and kept: a tower
@@ -101,7 +101,7 @@ class Places:
             shown = ", ".join(f"{height} x {width}" for height, width in dict.fromkeys(self.grids))
             raise ValueError(
                 f"the encoder is given {tokens} tokens, but positions are set for patches of {shown} and "
-                f"{self.prefix_tokens} prefix tokens: call blindspot.positions.encoder.set_grids first"
+                f"{self.prefix_tokens} prefix tokens: call blindspot.positions.encoder.attach.set_grids first"
             )
 
     def _tables(self, query_bhnd: Tensor) -> Tables:

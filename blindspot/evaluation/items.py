@@ -1,0 +1,148 @@
+"""What scores are averaged over: questions, or sets of questions that count as one, by the groups that they carry.
+
+Suffixes: ``q`` questions, ``i`` scored items.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from blindspot.evaluation.statistics import Sample
+
+ABSENT = -1
+
+
+class Term(Protocol):
+    """A mean over items, as `blindspot.benchmarks.base.Term` has it."""
+
+    @property
+    def where(self) -> Mapping[str, str]: ...
+    @property
+    def unit(self) -> Literal["question", "set"]: ...
+    @property
+    def weight(self) -> float: ...
+    @property
+    def value(self) -> Literal["score", "partial"]: ...
+
+
+@dataclass(frozen=True)
+class Labels:
+    """One label a question: texts that repeat, held as numbers.
+
+    Attributes:
+        names: the distinct labels.
+        code_q: place of each question's label in ``names``; `ABSENT` where it has none.
+    """
+
+    names: tuple[str, ...]
+    code_q: np.ndarray
+
+    @classmethod
+    def of(cls, labels_q: Iterable[str | None]) -> "Labels":
+        """The labels of questions one by one."""
+        places: dict[str, int] = {}
+        codes = [ABSENT if label is None else places.setdefault(label, len(places)) for label in labels_q]
+        return cls(tuple(places), np.array(codes, dtype=np.int32))
+
+    def take(self, rows: np.ndarray) -> "Labels":
+        """The labels of some questions."""
+        return Labels(self.names, self.code_q[rows])
+
+    def equal(self, name: str) -> np.ndarray:
+        """Which questions carry this label."""
+        return self.code_q == (self.names.index(name) if name in self.names else ABSENT - 1)
+
+    def counts(self, chosen_q: np.ndarray | None = None) -> dict[str, int]:
+        """How many questions carry each label, by name in alphabetical order; labels without any are left out."""
+        code_q = self.code_q if chosen_q is None else self.code_q[chosen_q]
+        counts = np.bincount(code_q[code_q != ABSENT], minlength=len(self.names))
+        return {name: int(count) for name, count in sorted(zip(self.names, counts, strict=True)) if count}
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The questions of a benchmark.
+
+    Attributes:
+        count: how many.
+        groups: labels to report by, and of two kinds that say what belongs together: ``cluster`` and ``set``.
+    """
+
+    count: int
+    groups: Mapping[str, Labels]
+
+    @classmethod
+    def of(cls, groups_q: Sequence[Mapping[str, Any]]) -> "Questions":
+        """From the groups of each."""
+        names = dict.fromkeys(name for groups in groups_q for name in groups)
+        return cls(
+            len(groups_q),
+            {name: Labels.of(str(own[name]) if name in own else None for own in groups_q) for name in names},
+        )
+
+    def take(self, rows: np.ndarray) -> "Questions":
+        """Some of them in a given order."""
+        return Questions(len(rows), {name: labels.take(rows) for name, labels in self.groups.items()})
+
+    def asked(self, terms: Iterable[Term]) -> np.ndarray:
+        """Which questions any of the terms is about."""
+        asked_q = np.zeros(self.count, dtype=bool)
+        for term in terms:
+            about_q = np.ones(self.count, dtype=bool)
+            for name, label in term.where.items():
+                about_q &= self.groups[name].equal(str(label)) if name in self.groups else False
+            asked_q |= about_q
+        return asked_q
+
+    @cached_property
+    def cluster_q(self) -> np.ndarray:
+        """The cluster of each question: its label, or else the question alone; sets never stretch over two clusters."""
+        cluster_q = self._numbers("cluster")
+        if "set" not in self.groups:
+            return cluster_q
+        sets = self.groups["set"]
+        has_q, clusters = sets.code_q != ABSENT, int(cluster_q.max(initial=-1)) + 1
+        size = clusters + len(sets.names)
+        edges = coo_array((np.ones(has_q.sum()), (cluster_q[has_q], clusters + sets.code_q[has_q])), shape=(size, size))
+        return connected_components(edges, directed=False)[1][cluster_q]
+
+    def set_rows(self, chosen_q: np.ndarray) -> np.ndarray:
+        """For each chosen question the number of its set, counted from 0; one without a set is one by itself."""
+        return np.unique(self._numbers("set")[chosen_q], return_inverse=True)[1]
+
+    def sample(self, terms: Sequence[Term], score_q: np.ndarray, partial_q: np.ndarray) -> Sample:
+        """The scored items of a weighted sum of means: questions, or sets that are right only if all of them are.
+
+        Args:
+            terms: the means.
+            score_q: between 0 and 1.
+            partial_q: partial matches; NaN where there is none.
+        """
+        parts = [self._items(term, score_q if term.value == "score" else partial_q) for term in terms]
+        values_i, cluster_i = (np.concatenate(each) for each in zip(*parts, strict=True))
+        term_i = np.repeat(np.arange(len(parts)), [len(part_i) for part_i, _ in parts])
+        return Sample.of(values_i, cluster_i, term_i, [term.weight for term in terms])
+
+    def _items(self, term: Term, value_q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Value and cluster of each item of a term."""
+        chosen_q = self.asked([term]) & ~np.isnan(value_q)
+        if term.unit == "question":
+            return value_q[chosen_q], self.cluster_q[chosen_q]
+        set_q = self.set_rows(chosen_q)
+        value_i = np.ones(int(set_q.max(initial=-1)) + 1)
+        cluster_i = np.empty(len(value_i), dtype=np.int64)
+        np.minimum.at(value_i, set_q, (value_q[chosen_q] >= 1).astype(float))
+        cluster_i[set_q] = self.cluster_q[chosen_q]
+        return value_i, cluster_i
+
+    def _numbers(self, group: str) -> np.ndarray:
+        """A number for each question: of its label, or of its own where it has none."""
+        own_q, labels = np.arange(self.count), self.groups.get(group)
+        if labels is None:
+            return own_q
+        return np.where(labels.code_q == ABSENT, len(labels.names) + own_q, labels.code_q)
