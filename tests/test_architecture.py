@@ -20,7 +20,7 @@ from blindspot.studies.loading import load_study
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "blindspot"
 FILES = sorted(PACKAGE.rglob("*.py"))
-FOUNDATION = {"errors", "files", "question", "text"}
+FOUNDATION = {"errors", "files", "plots", "question", "text"}
 HEAVY = {"torch", "transformers", "tokenizers", "safetensors"}
 ROW = re.compile(r"\| `(?P<name>\w+)` \| (?P<what>[^|]+) \| (?P<below>[^|]+) \| (?P<heavy>yes|no) \|")
 NAMED_SOURCE = r"(?<![\w./:<>$@{}~-])(?:[\w-][\w.-]*|\.\.)/(?:[\w.-]+/)*[\w.-]+\.(?:j2|md|py|yaml)\b(?!/)"
@@ -156,6 +156,11 @@ def test_every_module_imports_without_torchvision() -> None:
 )
 def test_what_needs_no_model_loads_no_torch(name: str) -> None:
     _run(f"importlib.import_module({name!r})\nassert not {HEAVY} & set(sys.modules), {HEAVY} & set(sys.modules)")
+
+
+def test_figures_are_declared_without_torch_and_matplotlib() -> None:
+    declared = "from blindspot.diagnostics.registry import *\n[plots_of(name) for name in DIAGNOSTICS]"
+    _run(f"{declared}\nfound = {HEAVY | {'matplotlib'}} & set(sys.modules)\nassert not found, found")
 
 
 def test_the_names_of_the_package_register_the_model_type() -> None:

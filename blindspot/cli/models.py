@@ -221,16 +221,15 @@ def diagnose(
       [cyan]blindspot diagnose runs/miniature/models/clip-axial-seed0[/cyan]
       [cyan]blindspot diagnose llava-hf/llava-1.5-7b-hf --only probes,attention --device cuda[/cyan]
     """
-    from blindspot.diagnostics.names import NAMES
+    from blindspot.diagnostics.registry import DIAGNOSTICS
 
-    names = list(NAMES) if only is None else [name.strip() for name in only.split(",") if name.strip()]
+    names = list(DIAGNOSTICS) if only is None else [name.strip() for name in only.split(",") if name.strip()]
     if not names:
-        raise UserError(f"--only names no diagnostic; name some of {', '.join(NAMES)}")
+        raise UserError(f"--only names no diagnostic; name some of {', '.join(DIAGNOSTICS)}")
     for name in names:
-        one_of(name, NAMES, "--only", "diagnostic")
+        one_of(name, DIAGNOSTICS, "--only", "diagnostic")
     from blindspot.diagnostics.base import Budget
-    from blindspot.diagnostics.opening import open_subject
-    from blindspot.diagnostics.run import claim
+    from blindspot.diagnostics.run import claim, open_vlm
     from blindspot.diagnostics.run import diagnose as run
     from blindspot.evaluation.models.local import weights_sha256
     from blindspot.files import locked
@@ -242,10 +241,10 @@ def diagnose(
     budget, console = Budget(stimuli, batch, seed), Console()
     with locked(folder):
         with console.status(f"opening {model}"):
-            subject = open_subject(model, device)
-        left = claim(folder, model, weights_sha256(subject.model)[:16], names, budget)
+            vlm = open_vlm(model, device)
+        left = claim(folder, model, weights_sha256(vlm.model)[:16], names, budget)
         with bars(TimeElapsedColumn()) as show:
-            run(subject, left, budget, folder, show)
+            run(vlm, left, budget, folder, show)
     page, sentences = write_diagnosis(folder)
     for sentence in sentences:
         console.print(f"- {sentence}", highlight=False)

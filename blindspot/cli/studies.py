@@ -149,7 +149,7 @@ def _plan(name: str, data: Path | None, gpus: int, mfu: float, as_json: bool, co
 
 def _other_page(run: Path) -> Path:
     from blindspot.reporting.diagnosis import is_diagnosis, write_diagnosis
-    from blindspot.reporting.training_page import is_training_run, write_training_page
+    from blindspot.reporting.training import is_training_run, write_training_page
 
     if is_diagnosis(run):
         return write_diagnosis(run)[0]

@@ -1,12 +1,73 @@
-"""What a diagnostic is, and what it returns."""
+"""What a diagnostic is given and what it returns: budgets, tables of typed rows, and shares with their intervals."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from math import isfinite
+from typing import Annotated, Any
 
-from blindspot.diagnostics.core.subject import Subject
+import numpy as np
+from pydantic import AfterValidator, Field
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
+
+from blindspot.evaluation.statistics import CONFIDENCE, Sample, paired, resampled_sums, wilson
+from blindspot.text import clean
 
 Report = Callable[[int, int], None]
+"""Is told how far a diagnostic has come, and of how much."""
+Number = Annotated[float, Field(strict=True)] | None
+"""None, also in files for what was not finite, where there is no such number."""
+Text = Annotated[str, AfterValidator(clean)]
+Row = Mapping[str, Any]
+
+
+class Value(TypedDict):
+    """What every row has: a number, its 95 % interval, and the units that the interval is over."""
+
+    value: Number
+    low: Number
+    high: Number
+    n: int | None
+
+
+class Against(TypedDict):
+    """A paired difference to a condition of the same table, and its p."""
+
+    difference: Number
+    difference_low: Number
+    difference_high: Number
+    p: Number
+
+
+Between = TypedDict("Between", {"from": str, "to": str})
+"""What a row is about that stands between two things."""
+
+
+class Accuracy(Value):
+    task: str
+    condition: str
+
+
+class Shown(TypedDict):
+    """An example picture of the array ``examples``, and what was said about it."""
+
+    picture: int
+    drawn: int
+    prompt: str
+    answer: str
+    right: str | None
+
+
+def _row(row: Row) -> Row:
+    return {clean(str(key), 60): plain(value) for key, value in row.items()}
+
+
+def plain(value: Any) -> Any:
+    """A number, a truth value, a line of text, or None, also for numbers that are not finite."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    return clean(str(value), 300)
 
 
 @dataclass(frozen=True)
@@ -16,14 +77,18 @@ class Table:
     Attributes:
         name: of its CSV file; unique within the diagnostic.
         title: what its numbers are.
-        rows: of the type that `rows.ROWS` names for this table.
+        rows: of the type that the diagnostic's `plots.ROWS` names for this table; None where there is no number.
         notes: what a reader must know, a sentence each.
     """
 
-    name: str
-    title: str
-    rows: Sequence[Mapping[str, Any]]
-    notes: tuple[str, ...] = ()
+    name: Text
+    title: Text
+    rows: Sequence[Annotated[Row, AfterValidator(_row)]]
+    notes: tuple[Text, ...] = ()
+
+
+Tables = Mapping[str, Table]
+Pictures = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -54,14 +119,25 @@ class Budget:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Diagnostic:
-    """One diagnostic.
+def share(right_b: np.ndarray) -> Value:
+    """How often something is true, with its Wilson interval; None of nothing."""
+    count = len(right_b)
+    interval = wilson(float(right_b.sum()), count)
+    value = float(right_b.mean()) if count else None
+    return {"value": value, "low": interval.low, "high": interval.high, "n": count}
 
-    Attributes:
-        name: in commands and folders, as in `names.NAMES`.
-        run: does it; is told how far it has come.
-    """
 
-    name: str
-    run: Callable[[Subject, Budget, Report], Findings]
+def resampled_means(values_bs: np.ndarray) -> np.ndarray:
+    """Means of several series under a bootstrap of their stimuli, shape (replicates, series)."""
+    return resampled_sums(values_bs) / len(values_bs)
+
+
+def bounds(drawn_rs: np.ndarray) -> np.ndarray:
+    """Lower and upper ends of percentile intervals, shape (2, series), of numbers under a bootstrap."""
+    return np.quantile(drawn_rs, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2), axis=0)
+
+
+def against(first_b: np.ndarray, second_b: np.ndarray) -> Against:
+    """Paired difference of two shares of the same stimuli, its interval from a bootstrap's error, and McNemar's p."""
+    found = paired(Sample.of(first_b), Sample.of(second_b))
+    return {"difference": found.value, "difference_low": found.low, "difference_high": found.high, "p": found.p}

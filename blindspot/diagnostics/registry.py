@@ -1,19 +1,26 @@
-"""The registry of diagnostics. A new one is one file, one line here and one in `names`."""
+"""The diagnostics by name, for whoever may not import torch: a new one is one folder and one line here."""
 
-from blindspot.diagnostics import (
-    attention,
-    behaviour,
-    coherence,
-    consistency,
-    counterfactuals,
-    norms,
-    patching,
-    probes,
-)
-from blindspot.diagnostics.base import Diagnostic
+from importlib import import_module
+from typing import Any
 
-DIAGNOSTICS: dict[str, Diagnostic] = {
-    module.DIAGNOSTIC.name: module.DIAGNOSTIC
-    for module in (probes, counterfactuals, consistency, coherence, attention, norms, patching, behaviour)
+DIAGNOSTICS = {
+    "probes": "At which stage can position, relation, count and existence be read?",
+    "counterfactuals": "Do answers follow what is in the picture, or where tokens are said to be?",
+    "consistency": "Do answers turn with the picture, and agree with themselves?",
+    "coherence": "Do features of neighbouring patches agree more than those of distant ones?",
+    "attention": "Does the language model look at the objects that it is asked about?",
+    "norms": "How large are image tokens beside text tokens, and does their order matter?",
+    "patching": "Which tokens in which layers carry the answer?",
+    "behaviour": "Where, how far apart and how small may objects be?",
 }
-"""In the order of `names.NAMES`."""
+"""Name to question, in the order of the page."""
+
+
+def run_of(name: str) -> Any:
+    """``run(vlm, budget, report)`` of a diagnostic, which gives its `Findings`. Loads torch."""
+    return import_module(f"blindspot.diagnostics.{name}.run").run
+
+
+def plots_of(name: str) -> Any:
+    """The module of a diagnostic's figures: ``ROWS`` (the type of the rows of each table) and ``draw``. No torch."""
+    return import_module(f"blindspot.diagnostics.{name}.plots")

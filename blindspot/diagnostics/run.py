@@ -1,20 +1,43 @@
-"""Carrying out diagnostics one after the other, each kept as soon as it is done."""
+"""Opening a model and carrying out diagnostics on it one after the other, each kept as soon as it is done."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from blindspot.diagnostics.base import Budget, Findings, Report, Table
-from blindspot.diagnostics.core.subject import Subject
-from blindspot.diagnostics.registry import DIAGNOSTICS
+from blindspot.diagnostics.core.hooked_vlm import HookedVLM
+from blindspot.diagnostics.registry import run_of
 from blindspot.errors import UserError
+from blindspot.evaluation.adapters import adapter_of
 from blindspot.files import write_json, write_via
 from blindspot.model.formats.folder import read_json
+from blindspot.model.load import load
 
 DIGITS = 6
 Told = Callable[[str, int, int], None]
+
+
+def open_vlm(model: Path | str, device: str = "cpu") -> HookedVLM:
+    """The model of a folder or a Hugging Face id, ready to be diagnosed.
+
+    Args:
+        model: any that `blindspot.load` opens.
+        device: where it runs; ``auto`` is a GPU if there is one.
+
+    Raises:
+        UserError: if it cannot be opened, its parts cannot be told apart, or it does not fit on the device.
+    """
+    opened, processor = load(model)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        opened = opened.to(device)
+    except (RuntimeError, AssertionError) as error:  # the latter of a torch without CUDA
+        raise UserError(f"cannot use device {device}: {str(error).splitlines()[0]}") from error
+    return HookedVLM(opened, processor, adapter_of(opened.config.model_type))
 
 
 def claim(folder: Path, model: str, weights: str, names: Sequence[str], budget: Budget) -> list[str]:
@@ -24,7 +47,7 @@ def claim(folder: Path, model: str, weights: str, names: Sequence[str], budget: 
         folder: of the diagnosis.
         model: its path or id.
         weights: their hash: a model that is trained again behind the same path is another one.
-        names: of `DIAGNOSTICS`.
+        names: of `registry.DIAGNOSTICS`.
         budget: how much each may look at.
 
     Raises:
@@ -42,15 +65,15 @@ def claim(folder: Path, model: str, weights: str, names: Sequence[str], budget: 
     return [name for name in names if not (folder / f"{name}.json").exists()]
 
 
-def diagnose(subject: Subject, names: Sequence[str], budget: Budget, folder: Path, told: Told) -> None:
+def diagnose(vlm: HookedVLM, names: Sequence[str], budget: Budget, folder: Path, told: Told) -> None:
     """Run diagnostics, and leave ``<name>.json`` (tables) and ``<name>.npz`` (pictures) of each in ``folder``.
 
     One that has left its file there is not repeated. One that the model does not allow leaves an empty table, whose
     note says why, and the others go on.
 
     Args:
-        subject: the model.
-        names: of `DIAGNOSTICS`.
+        vlm: the model.
+        names: of `registry.DIAGNOSTICS`.
         budget: how much each may look at.
         folder: where to write.
         told: the name of the diagnostic, how far it is, and of how much.
@@ -61,12 +84,12 @@ def diagnose(subject: Subject, names: Sequence[str], budget: Budget, folder: Pat
     for name in names:
         if not (folder / f"{name}.json").exists():
             told(name, 0, 1)
-            _write(folder, name, _found(subject, name, budget, lambda done, of, name=name: told(name, done, of)))
+            _write(folder, name, _found(vlm, name, budget, lambda done, of, name=name: told(name, done, of)))
 
 
-def _found(subject: Subject, name: str, budget: Budget, report: Report) -> Findings:
+def _found(vlm: HookedVLM, name: str, budget: Budget, report: Report) -> Findings:
     try:
-        return DIAGNOSTICS[name].run(subject, budget, report)
+        return run_of(name)(vlm, budget, report)
     except UserError as error:
         return Findings([Table(name, "Left out", [], (str(error),))])
 

@@ -1,39 +1,78 @@
-"""The figures of a run: scores, differences, accuracy against training step."""
+"""The figures of a run, declared: claims, scores, score against training step, differences."""
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from statistics import fmean, median
-from typing import Any
+from textwrap import fill
+from typing import Any, NamedTuple
 
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-
-from blindspot.reporting.figure_rows import Line, draw_lines, estimate
-from blindspot.reporting.figure_style import GREY, INK, LIGHT, POINTS, column_rows, hues
+from blindspot.plots import (
+    GREY,
+    HUES,
+    INK,
+    LIGHT,
+    NONE,
+    WIDE,
+    Area,
+    Estimate,
+    Figure,
+    Forest,
+    Key,
+    Lines,
+    Note,
+    Rule,
+    Series,
+    scaled,
+)
 from blindspot.reporting.findings import asked_on, stage_name
-from blindspot.reporting.hypothesis_figure import draw_hypotheses
 from blindspot.reporting.plan import Arm, Column
-from blindspot.reporting.sheet import WIDE, Drawn, Sheet, legend_height
 from blindspot.reporting.tables import arms_of, columns_of, differences_at, scores_at
-from blindspot.reporting.text import points
+from blindspot.reporting.text import clean, points, signed
 
-_PER_ROW = 5
-_MARKS_IN_A_ROW = 8
-_MOST_PANELS = 6
-_MOST_MARKS = 3
-_MOST_NAMED_CURVES = 10
-_BAND = "95 % of differences between equal arms with other seeds"
+POINTS = 100.0
+VERDICTS = {"supported": HUES[2], "refuted": HUES[1], "undecided": GREY, "not tested": LIGHT}
+_COLUMNS_IN_A_ROW, _CURVES_IN_A_ROW, _MARKS_IN_A_ROW = 7, 5, 8
+_MOST_PANELS, _MOST_MARKS, _MOST_NAMED_CURVES, _MOST_LETTERS = 6, 3, 10, 78
+_BAND, _SHADE = "95 % of differences between equal arms with other seeds", "#E9E9E9"
 Row = dict[str, Any]
 
 
-def draw_figures(results: Row) -> list[Drawn]:
+def study_figures(results: Row) -> list[Figure]:
     """Every figure that the results allow: ``hypotheses``, ``scores``, ``curves``, ``differences_<stage>``."""
-    found = [draw_hypotheses(results), draw_scores(results), draw_curves(results)]
-    found += [draw_differences(results, stage) for stage in results["stages"]]
-    return [drawn for drawn in found if drawn is not None]
+    found = [hypotheses(results), scores(results), curves(results)]
+    found += [differences(results, stage) for stage in results["stages"]]
+    return [figure for figure in found if figure is not None]
 
 
-def draw_scores(results: Row) -> Drawn | None:
+def hues(arms: Sequence[Arm]) -> dict[str, str]:
+    """A colour per panel, or per block where arms have no panels, in the order of the arms."""
+    return {hue: HUES[number % len(HUES)] for number, hue in enumerate(dict.fromkeys(arm.hue for arm in arms))}
+
+
+def hypotheses(results: Row) -> Figure | None:
+    """One line a hypothesis: the effect that it is about, coloured by the verdict; None without hypotheses."""
+    rows = [row for row in results["hypotheses"] if row["low"] is not None]
+    if not rows:
+        return None
+    counted = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in VERDICTS}
+    said = ", ".join(f"{number} {verdict}" for verdict, number in counted.items() if number)
+    reach = 1.08 * POINTS * max(max(abs(row["low"]), abs(row["high"])) for row in rows)
+    sides = {"positive": (0, reach), "negative": (-reach, 0)}
+    panel = Forest(
+        names=[fill(row["claim"], 44) for row in rows],
+        estimates=[_estimate(row, "effect", place, VERDICTS[row["verdict"]], True, 8)
+                   for place, row in enumerate(rows)],
+        areas=[Area(sides[row["predicts"]], (place - 0.45, place + 0.45), alpha=0.45) for place, row in enumerate(rows)
+               if row["predicts"] in sides],
+        notes=[Note(f"{signed(row['effect'])}  {row['verdict']}", 1.02, place, across=True, size=9.5)
+               for place, row in enumerate(rows)],
+        rules=[Rule(0, "x", INK, "solid")], x_limits=(-reach, reach), x_label="effect (points)",
+    )  # fmt: skip
+    subtitle = "Effect in points with 95 % interval over questions and training noise; the predicted side is shaded"
+    return Figure("hypotheses", f"Of {len(rows)} claims: {said}", subtitle, [[panel]], rows, 0.75 + 0.5 * len(rows))
+
+
+def scores(results: Row) -> Figure | None:
     """Scores after the last stage.
 
     Where arms cross two axes and are few: a panel per value of the first (encoder family), a mark per value of the
@@ -43,9 +82,9 @@ def draw_scores(results: Row) -> Drawn | None:
     stage = results["stages"][-1]
     rows = scores_at(results, stage)
     means = {
-        arm.id: fmean(scores)
+        arm.id: fmean(own)
         for arm in arms
-        if (scores := [rows[arm.id, column.id]["score"] for column in columns if (arm.id, column.id) in rows])
+        if (own := [rows[arm.id, column.id]["score"] for column in columns if (arm.id, column.id) in rows])
     }
     if not means:
         return None
@@ -55,38 +94,41 @@ def draw_scores(results: Row) -> Drawn | None:
         f"Mean over columns: from {points(means[worst])} ({labels[worst]}) to {points(means[best])} ({labels[best]})"
     )
     subtitle = f"Score in points{asked_on(columns)} after {stage_name(stage)}, mean over seeds; bars: 95 % intervals"
-    colours = hues(arms)
-    chance = Line2D([], [], color=GREY, marker="|", linestyle="", markersize=9, label="chance")
-    if not _fit_panels(arms):
+    colours, chance = hues(arms), Key("chance", GREY, NONE, "|", size=9)
+    panels_by = Counter(arm.panel for arm in arms)
+    if "" in panels_by or len(panels_by) > _MOST_PANELS or max(panels_by.values()) > _MOST_MARKS:
         lines = [
-            Line(arm.label, arm.block, colours[arm.hue], _of(rows, columns, arm.id), _ids(columns)) for arm in arms
-        ]
-        rules = {column.id: POINTS * column.chance for column in columns if column.chance is not None}
-        sheet = draw_lines(title, subtitle, columns, lines, "score", (0, 102), rules, {})
-        sheet.legend([*_hue_marks(colours), chance], _MARKS_IN_A_ROW)
-        return Drawn("scores", sheet, list(rows.values()))
-    sheet, panels = _panels(title, subtitle, len(columns), len(colours))
-    for panel, (hue, colour) in zip(panels, colours.items(), strict=True):
+            _Line(arm.label, arm.block, colours[arm.hue],
+                  {column.id: rows[arm.id, column.id] for column in columns if (arm.id, column.id) in rows},
+                  frozenset(column.id for column in columns))
+            for arm in arms
+        ]  # fmt: skip
+        rules = {column.id: Rule(POINTS * column.chance, "x", GREY, "solid", 0.9)
+                 for column in columns if column.chance is not None}  # fmt: skip
+        panels, height = _by_column(columns, lines, "score", (0, 102), rules, {})
+        legend = [*(Key(hue, colour, mark="o") for hue, colour in colours.items() if hue), chance]
+        return Figure("scores", title, subtitle, panels, list(rows.values()), height, WIDE, legend=legend,
+                      legend_columns=_MARKS_IN_A_ROW)  # fmt: skip
+    ticks = [Series([POINTS * column.chance] * 2, [place - 0.36, place + 0.36], GREY, width=1.2)
+             for place, column in enumerate(columns) if column.chance is not None]  # fmt: skip
+    panels = []
+    for hue, colour in colours.items():
         members = [arm for arm in arms if arm.hue == hue]
-        column_rows(panel, columns, labels=panel is panels[0])
-        for place, column in enumerate(columns):
-            if column.chance is not None:
-                panel.plot(
-                    [POINTS * column.chance] * 2, [place - 0.36, place + 0.36], color=GREY, linewidth=1.2, zorder=1
-                )
-            for number, arm in enumerate(members):
-                if (arm.id, column.id) in rows:
-                    height = place + 0.26 * (number - (len(members) - 1) / 2)
-                    estimate(panel, rows[arm.id, column.id], "score", height, colour, not arm.baseline, 5.5)
-        panel.set_xlim(0, 102)
-        panel.set_title(hue, color=colour)
-        panel.grid(axis="x", color=LIGHT, linewidth=0.6)
-        panel.set_axisbelow(True)
-    sheet.legend([*_marker_marks(arms), chance])
-    return Drawn("scores", sheet, list(rows.values()))
+        estimates = [
+            _estimate(rows[arm.id, column.id], "score", place + 0.26 * (number - (len(members) - 1) / 2), colour,
+                      not arm.baseline)
+            for place, column in enumerate(columns) for number, arm in enumerate(members)
+            if (arm.id, column.id) in rows
+        ]  # fmt: skip
+        panels.append(Forest(names=[column.name for column in columns], estimates=estimates, series=ticks, grid="x",
+                             rules=_between(columns), x_limits=(0, 102), title=hue, title_size=11,
+                             title_colour=colour, centred=True))  # fmt: skip
+    marks = {arm.marker: Key(arm.marker, INK, mark="o", face="white" if arm.baseline else None) for arm in arms}
+    return Figure("scores", title, subtitle, [panels], list(rows.values()), 1.0 + 0.34 * len(columns), WIDE,
+                  legend=[*marks.values(), chance])  # fmt: skip
 
 
-def draw_differences(results: Row, stage: str) -> Drawn | None:
+def differences(results: Row, stage: str) -> Figure | None:
     """Forest plot of one stage: one panel per pair, or where these are many one line; replicates last, in grey."""
     columns = columns_of(results)
     rows = differences_at(results, stage)
@@ -95,97 +137,151 @@ def draw_differences(results: Row, stage: str) -> Drawn | None:
     counts = [count for count in results["findings"]["counts"] if count["stage"] == stage]
     if not pairs or not counts:
         return None
-    bands = {row["column"]: row["band"] for row in results["noise"] if row["stage"] == stage}
-    drawn = rows[next(key for key in rows)]
-    covers = "questions and training runs" if drawn["noise_included"] else "questions only: no configuration ran twice"
+    bands = {row["column"]: POINTS * row["band"]
+             for row in results["noise"] if row["stage"] == stage and row["band"] is not None}  # fmt: skip
+    covers = "questions and training runs"
+    if not next(iter(rows.values()))["noise_included"]:
+        covers = "questions only: no configuration ran twice"
     sides = f"{counts[0]['first']} minus {counts[0]['second']}" if len(counts) == 1 else "first minus second arm"
     title = counts[0]["title"] if len(counts) == 1 else _overall_title(counts, stage)
     subtitle = f"{sides}{asked_on(columns)} after {stage_name(stage)}, points; bars: 95 % interval, {covers}"
-    name, behind = f"differences_{stage}", [line for row in rows.values() for line in _with_seeds(row)]
-    hue = {arm.id: arm.hue for arm in arms_of(results)}
-    colours = hues(arms_of(results))
     reach = 1.05 * max(
         POINTS * max(abs(row[key] or 0.0) for row in rows.values() for key in ("difference", "low", "high")), 1.0
     )
-    marks: list[Any] = [
-        Line2D([], [], color=INK, marker="o", markerfacecolor=INK, label="survives Holm's correction"),
-        Line2D([], [], color=INK, marker="o", markerfacecolor="white", label="does not"),
-    ]
+    legend = [Key("survives Holm's correction", INK, mark="o"), Key("does not", INK, mark="o", face="white")]
+    band = [Key(_BAND, _SHADE, NONE)] * any(band is not None for band in bands.values())
     if len(pairs) > _MOST_PANELS:
-        lines = [_pair_line(pair, columns, rows, GREY if pair["kind"] == "replicate" else INK) for pair in pairs]
-        widths = {column: POINTS * band for column, band in bands.items() if band is not None}
-        zero = dict.fromkeys(_ids(columns), 0.0)
-        sheet = draw_lines(title, subtitle, columns, lines, "difference", (-reach, reach), zero, widths)
-        sheet.legend([*marks, *([Patch(color="#E9E9E9", label=_BAND)] if widths else [])])
-        return Drawn(name, sheet, behind)
-    sheet, panels = _panels(title, subtitle, len(columns), len(pairs))
-    for panel, pair in zip(panels, pairs, strict=True):
-        colour = GREY if pair["kind"] == "replicate" else colours[hue[pair["a"]]]
-        column_rows(panel, columns, labels=panel is panels[0])
-        panel.axvline(0, color=INK, linewidth=0.8, zorder=1)
-        for place, column in enumerate(columns):
-            band, row = bands.get(column.id), rows.get((pair["a"], pair["b"], column.id))
-            if band is not None:
-                panel.barh(place, 2 * POINTS * band, left=-POINTS * band, height=0.78, color="#E9E9E9", zorder=0)
-            if row is not None:
-                for seed in row["seeds"] if len(row["seeds"]) > 1 else []:
-                    panel.plot(POINTS * seed["difference"], place, "|", color=colour, markersize=9, alpha=0.7, zorder=2)
-                estimate(panel, row, "difference", place, colour, row["significant"], 5.5)
-        panel.set_title(pair["label"], color=colour)
-    for panel in panels:
-        panel.set_xlim(-reach, reach)
-    if any(len(row["seeds"]) > 1 for row in rows.values()):
-        marks.append(Line2D([], [], color=INK, marker="|", linestyle="", markersize=8, label="one seed"))
-    if any(band is not None for band in bands.values()):
-        marks.append(Patch(color="#E9E9E9", label=_BAND))
-    sheet.legend(marks)
-    return Drawn(name, sheet, behind)
+        lines = []
+        for pair in pairs:
+            own = {column.id: row for column in columns if (row := rows.get((pair["a"], pair["b"], column.id)))}
+            lines.append(_Line(pair["label"], pair["kind"], GREY if pair["kind"] == "replicate" else INK, own,
+                               frozenset(column for column, row in own.items() if row["significant"])))  # fmt: skip
+        zero = {column.id: Rule(0, "x", INK, "solid", 0.9) for column in columns}
+        panels, height = _by_column(columns, lines, "difference", (-reach, reach), zero, bands)
+        legend += band
+    else:
+        hue_of, colours = {arm.id: arm.hue for arm in arms_of(results)}, hues(arms_of(results))
+        panels, height = [[]], 1.0 + 0.34 * len(columns)
+        areas = [Area((-bands[column.id], bands[column.id]), (place - 0.39, place + 0.39), _SHADE)
+                 for place, column in enumerate(columns) if column.id in bands]  # fmt: skip
+        for pair in pairs:
+            colour = GREY if pair["kind"] == "replicate" else colours[hue_of[pair["a"]]]
+            own = [(place, row) for place, column in enumerate(columns)
+                   if (row := rows.get((pair["a"], pair["b"], column.id)))]  # fmt: skip
+            panels[0].append(Forest(
+                names=[column.name for column in columns], areas=areas, x_limits=(-reach, reach), title=pair["label"],
+                title_size=11, title_colour=colour, centred=True,
+                estimates=[_estimate(row, "difference", place, colour, row["significant"]) for place, row in own],
+                series=[Series([POINTS * seed["difference"]], [place], colour, mark="|", size=9, alpha=0.7)
+                        for place, row in own if len(row["seeds"]) > 1 for seed in row["seeds"]],
+                rules=[Rule(0, "x", INK, "solid", 0.8), *_between(columns)],
+            ))  # fmt: skip
+        seeds = any(len(row["seeds"]) > 1 for row in rows.values())
+        legend += [*([Key("one seed", INK, NONE, "|", size=8)] * seeds), *band]
+    behind = [line for row in rows.values() for line in _with_seeds(row)]
+    return Figure(f"differences_{stage}", title, subtitle, panels, behind, height, WIDE, legend=legend)
 
 
-def draw_curves(results: Row) -> Drawn | None:
+def curves(results: Row) -> Figure | None:
     """Score against the step of the last stage that logged it, mean over seeds, one panel per column."""
     stages = [curve["stage"] for curve in results["curves"]]
     stage = next((stage for stage in reversed(results["stages"]) if stage in stages), None)
-    curves = [curve for curve in results["curves"] if curve["stage"] == stage]
-    columns = [column for column in columns_of(results) if any(column.id in curve["accuracy"] for curve in curves)]
+    logged = [curve for curve in results["curves"] if curve["stage"] == stage]
+    columns = [column for column in columns_of(results) if any(column.id in curve["accuracy"] for curve in logged)]
     if not columns:
         return None
-    arms = [arm for arm in arms_of(results) if any(curve["arm"] == arm.id for curve in curves)]
-    means = {arm.id: {column.id: _mean_curve(curves, arm.id, column.id) for column in columns} for arm in arms}
+    arms = [arm for arm in arms_of(results) if any(curve["arm"] == arm.id for curve in logged)]
+    means = {arm.id: {column.id: _mean_curve(logged, arm.id, column.id) for column in columns} for arm in arms}
     colours = hues(arms_of(results))
+    strokes: dict[str, Any] = {
+        arm.id: {"colour": GREY, "dash": "dotted"}
+        if arm.replicate_of
+        else {"colour": colours[arm.hue], "dash": "dashed" if arm.baseline else "solid"}
+        for arm in arms
+    }
+    panels = [
+        Lines(series=[Series(list(curve), [POINTS * value for value in curve.values()], width=1.4, **strokes[arm.id])
+                      for arm in arms for curve in [means[arm.id][column.id]]],
+              rules=[Rule(POINTS * column.chance, "y", LIGHT, "solid", 1.2)] if column.chance is not None else (),
+              y_limits=(0, 102), tick_size=8, title=column.name, title_size=9.5, centred=True)
+        for column in columns
+    ]  # fmt: skip
     if len(arms) > _MOST_NAMED_CURVES:
-        lines = [Line2D([], [], color=colour, label=hue) for hue, colour in colours.items()]
+        legend = [Key(hue, colour) for hue, colour in colours.items()]
     else:
-        lines = [Line2D([], [], label=arm.short, **_stroke(arm, colours)) for arm in arms]
-    across, down = min(_PER_ROW, len(columns)), -(-len(columns) // _PER_ROW)
-    subtitle = f"Score in points on some test questions against the step of {stage_name(stage or '')}, mean over seeds"
-    foot = 0.6 + legend_height(len(lines) + 1, _MARKS_IN_A_ROW)
-    sheet = Sheet(_curve_title(arms, means), subtitle, 0.3 + 1.95 * down - 0.55 + foot, WIDE)
-    panels = sheet.panels(down, across, left=0.6, bottom=foot, top=0.3, gaps=(0.55, 0.3))
-    for panel in panels[len(columns) :]:
-        panel.set_axis_off()
-    for number, (panel, column) in enumerate(zip(panels, columns, strict=False)):
-        for arm in arms:
-            curve = means[arm.id][column.id]
-            panel.plot(list(curve), [POINTS * value for value in curve.values()], **_stroke(arm, colours))
-        if column.chance is not None:
-            panel.axhline(POINTS * column.chance, color=LIGHT, linewidth=1.2, zorder=0)
-        panel.set_ylim(0, 102)
-        panel.set_title(column.name, fontsize=9.5)
-        panel.tick_params(labelsize=8, labelleft=number % across == 0)
-    sheet.legend([*lines, Line2D([], [], color=LIGHT, label="chance")], _MARKS_IN_A_ROW)
+        legend = [Key(arm.short, **strokes[arm.id]) for arm in arms]
     behind = [
         {"stage": stage, "arm": arm.id, "column": column.id, "step": step, "score": value}
         for arm in arms
         for column in columns
         for step, value in means[arm.id][column.id].items()
     ]
-    return Drawn("curves", sheet, behind)
+    subtitle = f"Score in points on some test questions against the step of {stage_name(stage or '')}, mean over seeds"
+    grid = _in_rows(panels, _CURVES_IN_A_ROW)
+    return Figure("curves", _curve_title(arms, means), subtitle, grid, behind, 0.6 + 1.95 * len(grid), WIDE, share="y",
+                  legend=[*legend, Key("chance", LIGHT)], legend_columns=_MARKS_IN_A_ROW)  # fmt: skip
 
 
-def _mean_curve(curves: list[Row], arm: str, column: str) -> dict[int, float]:
+class _Line(NamedTuple):
+    """One arm or pair where there are many: lines of one block stand together, marks of ``filled`` columns are full."""
+
+    label: str
+    block: str
+    colour: str
+    rows: Mapping[str, Row]
+    filled: frozenset[str]
+
+
+def _by_column(
+    columns: Sequence[Column], lines: Sequence[_Line], key: str, limits: tuple[float, float],
+    rules: Mapping[str, Rule], bands: Mapping[str, float],
+) -> tuple[list[list[Forest]], float]:  # fmt: skip
+    """A panel per column with a line per arm or pair, and the height of all.
+
+    Args:
+        columns: one panel each.
+        lines: from top to bottom.
+        key: of the estimate in rows: ``score`` or ``difference``.
+        limits: of every panel, in points.
+        rules: an upright rule per column.
+        bands: per column half the width of a grey band about zero, in points.
+    """
+    apart = [Rule(place - 0.5, "y", GREY, "solid", 0.7) for place in range(1, len(lines))
+             if lines[place].block != lines[place - 1].block]  # fmt: skip
+    panels = [
+        Forest(
+            names=[clean(line.label, _MOST_LETTERS) for line in lines], x_limits=limits, whole=4, tick_size=7.5,
+            estimates=[_estimate(row, key, place, line.colour, column.id in line.filled, 3.8)
+                       for place, line in enumerate(lines) if (row := line.rows.get(column.id))],
+            areas=[Area((-bands[column.id], bands[column.id]), colour=_SHADE)] if column.id in bands else (),
+            rules=[*([rules[column.id]] if column.id in rules else []), *apart],
+            title=column.name if column.paper == column.label else f"{column.paper}\n{column.label}",
+            title_size=8.5, centred=True, grid="x",
+        )
+        for column in columns
+    ]  # fmt: skip
+    grid = _in_rows(panels, _COLUMNS_IN_A_ROW)
+    return grid, 0.35 + len(grid) * (0.19 * (len(lines) + 1) + 0.72)
+
+
+def _in_rows(panels: Sequence[Any], most: int) -> list[list[Any]]:
+    return [list(panels[start : start + most]) for start in range(0, len(panels), most)]
+
+
+def _estimate(row: Row, key: str, place: float, colour: str, filled: bool, size: float = 5.5) -> Estimate:
+    value, low, high = (scaled(row[end], POINTS) for end in (key, "low", "high"))
+    return Estimate(place, value, low, high, colour, filled, size)
+
+
+def _between(columns: Sequence[Column]) -> list[Rule]:
+    """Thin rules between the columns of one of the paper's benchmarks and those of the next."""
+    return [Rule(place - 0.5, "y", LIGHT, "solid", 0.8) for place in range(1, len(columns))
+            if columns[place].paper != columns[place - 1].paper]  # fmt: skip
+
+
+def _mean_curve(logged: list[Row], arm: str, column: str) -> dict[int, float]:
     values: dict[int, list[float]] = defaultdict(list)
-    for curve in curves:
+    for curve in logged:
         if curve["arm"] == arm:
             for step, value in zip(curve["steps"], curve["accuracy"].get(column, []), strict=False):
                 if value is not None:
@@ -208,9 +304,11 @@ def _curve_title(arms: list[Arm], means: dict[str, dict[str, dict[int, float]]])
     return f"90 % of the final mean score is reached {', '.join(parts)}" if parts else "Score while training"
 
 
-def _panels(title: str, subtitle: str, columns: int, number: int) -> tuple[Sheet, list[Axes]]:
-    sheet = Sheet(title, subtitle, 1.0 + 0.34 * columns, WIDE)
-    return sheet, sheet.panels(1, number, left=2.0, bottom=0.7, top=0.3, gaps=(0, 0.17))
+def _overall_title(counts: list[Row], stage: str) -> str:
+    tests, found, gains, losses = (
+        sum(count[key] for count in counts) for key in ("tests", "significant", "gains", "losses")
+    )
+    return f"After {stage_name(stage)}, {found} of {tests} differences exceed noise: {gains} up, {losses} down"
 
 
 def _with_seeds(row: Row) -> list[Row]:
@@ -218,46 +316,3 @@ def _with_seeds(row: Row) -> list[Row]:
     main = {key: value for key, value in row.items() if key != "seeds"}
     which = {key: row[key] for key in ("a", "b", "label", "kind", "column", "stage", "split")}
     return [main, *(which | seed for seed in row["seeds"])]
-
-
-def _fit_panels(arms: list[Arm]) -> bool:
-    panels = Counter(arm.panel for arm in arms)
-    return "" not in panels and len(panels) <= _MOST_PANELS and max(panels.values()) <= _MOST_MARKS
-
-
-def _of(rows: dict[tuple[str, str], Row], columns: list[Column], arm: str) -> dict[str, Row]:
-    return {column.id: rows[arm, column.id] for column in columns if (arm, column.id) in rows}
-
-
-def _ids(columns: list[Column]) -> frozenset[str]:
-    return frozenset(column.id for column in columns)
-
-
-def _pair_line(pair: Row, columns: list[Column], rows: dict[tuple[str, str, str], Row], colour: str) -> Line:
-    mine = {column.id: row for column in columns if (row := rows.get((pair["a"], pair["b"], column.id)))}
-    filled = frozenset(column for column, row in mine.items() if row["significant"])
-    return Line(pair["label"], pair["kind"], colour, mine, filled)
-
-
-def _overall_title(counts: list[Row], stage: str) -> str:
-    tests, found = (sum(count[key] for count in counts) for key in ("tests", "significant"))
-    gains, losses = (sum(count[key] for count in counts) for key in ("gains", "losses"))
-    return f"After {stage_name(stage)}, {found} of {tests} differences exceed noise: {gains} up, {losses} down"
-
-
-def _stroke(arm: Arm, colours: dict[str, str]) -> Row:
-    if arm.replicate_of:
-        return {"color": GREY, "linestyle": "dotted", "linewidth": 1.4}
-    return {"color": colours[arm.hue], "linestyle": "dashed" if arm.baseline else "solid", "linewidth": 1.4}
-
-
-def _hue_marks(colours: dict[str, str]) -> list[Line2D]:
-    return [Line2D([], [], color=colour, marker="o", label=hue) for hue, colour in colours.items() if hue]
-
-
-def _marker_marks(arms: list[Arm]) -> list[Line2D]:
-    marks = {}
-    for arm in arms:
-        face = "white" if arm.baseline else INK
-        marks[arm.marker] = Line2D([], [], color=INK, marker="o", markerfacecolor=face, label=arm.marker)
-    return list(marks.values())

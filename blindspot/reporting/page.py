@@ -1,16 +1,17 @@
-"""One self-contained HTML page from ``results.json``, the figures and the test images."""
+"""Self-contained HTML pages, all from one base; that of a study, from ``results.json``, figures and test images."""
 
 import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from blindspot.errors import UserError
-from blindspot.reporting.figure_style import hues
+from blindspot.reporting.drawing import data_uri
+from blindspot.reporting.figures import hues
 from blindspot.reporting.findings import asked_on, stage_name
-from blindspot.reporting.html import data_uri, render
 from blindspot.reporting.plan import Plan, as_made
 from blindspot.reporting.tables import (
     arms_of,
@@ -20,10 +21,21 @@ from blindspot.reporting.tables import (
     part_score_table,
     score_table,
 )
-from blindspot.reporting.text import clean
+from blindspot.reporting.text import clean, points, signed
 
 _DRAWN_WIDTH = 256
 _MOST_COMPARED = 3
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of this folder as HTML. Everything that came from a model, a question or a study is escaped."""
+    # For every extension: the templates end in .j2.
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    tied = {"tied": lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")}
+    environment.filters |= {"points": points, "signed": signed} | tied
+    return environment.get_template(template).render(**values)
 
 
 class Images:
@@ -68,7 +80,7 @@ def render_page(
     Args:
         images: the test images that questions name by number.
         results: ``results.json``.
-        figures: from ``write_drawn``, by name.
+        figures: from ``write_figures``, by name.
         follows: what answers follow, arm by arm, where the study was diagnosed.
     """
     arms, columns = arms_of(results), columns_of(results)

@@ -26,20 +26,18 @@ def write_report(run: Path) -> Path:
     Raises:
         UserError: as ``collect`` does, or if the test images cannot be read.
     """
-    from blindspot.reporting.arms_diagnosed import follows, load_arms
-    from blindspot.reporting.diagnosis import stage_figure_of_arms
-    from blindspot.reporting.figure_style import style
-    from blindspot.reporting.figures import draw_figures
+    from blindspot.diagnostics.registry import plots_of
+    from blindspot.reporting.diagnosis import follows, load_arms
+    from blindspot.reporting.drawing import write_figures
+    from blindspot.reporting.figures import study_figures
     from blindspot.reporting.page import Images, render_page
-    from blindspot.reporting.sheet import write_drawn
 
     results, plan = _stored(run) or collect(run), load_plan(run)
     images = Images(run, plan)
     write_tables(run, results)
     diagnosed = load_arms(run, plan)
-    with style():
-        drawn = [*draw_figures(results), stage_figure_of_arms(diagnosed)]
-        figures = {one.name: write_drawn(one, run / "report" / "figures") for one in drawn if one is not None}
+    of_arms = plots_of("probes").of_arms(diagnosed)
+    figures = write_figures([*study_figures(results), *([of_arms] if of_arms else [])], run / "report" / "figures")
     page = run / "report" / "index.html"
     write_text(page, render_page(images, results, figures, follows(diagnosed)))
     return page

@@ -3,8 +3,8 @@
 from functools import partial
 
 from blindspot.diagnostics.base import Budget
-from blindspot.diagnostics.opening import open_subject
 from blindspot.diagnostics.run import diagnose as run
+from blindspot.diagnostics.run import open_vlm
 from blindspot.studies.step import StepContext
 
 STIMULI = 128
@@ -14,9 +14,9 @@ STIMULI = 128
 def diagnose(context: StepContext) -> None:
     """Run the study's diagnostics on the model of the instruct stage; one that is finished is not repeated."""
     config = context.step.config
-    subject = open_subject(context.inputs["instruct"] / "model")
+    vlm = open_vlm(context.inputs["instruct"] / "model")
     budget = Budget(stimuli=STIMULI, seed=config["seed"])
-    run(subject, config["diagnose"], budget, context.folder, partial(_told, context))
+    run(vlm, config["diagnose"], budget, context.folder, partial(_told, context))
 
 
 def _told(context: StepContext, name: str, done: int, of: int) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Discriminator, Field, Tag, create_model, model_validator
 from pydantic.fields import FieldInfo
 
-from blindspot.diagnostics.names import NAMES as DIAGNOSTICS
+from blindspot.diagnostics.registry import DIAGNOSTICS
 from blindspot.studies.axes import (
     CAPTIONS,
     FAMILIES,

@@ -46,6 +46,9 @@ DIAGNOSIS_SOURCES = (
 )
 """Likewise for diagnoses, beside those."""
 
+SHOWING = ("figures.py", "plots.py")
+"""Files of a diagnostic that say how its numbers are shown, and determine none."""
+
 RESULT_LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "scipy")
 
 
@@ -81,7 +84,7 @@ def _sources(names: tuple[str, ...]) -> dict[str, str]:
     files: list[Path] = []
     for name in names:
         path = PACKAGE / name
-        found = [path] if path.is_file() else list(path.rglob("*.py"))
+        found = [path] if path.is_file() else [file for file in path.rglob("*.py") if file.name not in SHOWING]
         if not found:
             raise FileNotFoundError(f"{path} makes results, and is not there")
         files += found

@@ -7,8 +7,8 @@ from torch import nn
 
 from blindspot.connectors import ConnectorSpec
 from blindspot.diagnostics.core.attending import attending
+from blindspot.diagnostics.core.hooked_vlm import HookedVLM, Prepared
 from blindspot.diagnostics.core.hooks import Changes, Site
-from blindspot.diagnostics.core.subject import Prepared, Subject
 from blindspot.encoders import ENCODERS, TowerShape
 from blindspot.evaluation.adapters import adapter_of
 from blindspot.model.build import LanguageShape, build_variant
@@ -28,7 +28,7 @@ def random_subject(
     family: str = "siglip",
     spread: float = 0.2,
     seed: int = 0,
-) -> Subject:
+) -> HookedVLM:
     """A variant of the miniature's form with random weights, large enough for differences to show.
 
     Args:
@@ -51,10 +51,10 @@ def random_subject(
     for parameter in model.parameters():
         if parameter.requires_grad and parameter.ndim > 1:
             nn.init.normal_(parameter, std=spread)
-    return Subject(model.eval(), build_processor(model.config, tokenizer), adapter_of(model.config.model_type))
+    return HookedVLM(model.eval(), build_processor(model.config, tokenizer), adapter_of(model.config.model_type))
 
 
-def sites(subject: Subject) -> list[Site]:
+def sites(subject: HookedVLM) -> list[Site]:
     """All sites, in the order of the pipeline."""
     return [*subject.sites("encoder"), *subject.sites("language")]
 
@@ -66,7 +66,7 @@ def image_span(prepared: Prepared) -> slice:
     return slice(first, last)
 
 
-def weights(subject: Subject, prepared: Prepared, changes: Changes = Changes()) -> dict[int, torch.Tensor]:  # noqa: B008
+def weights(subject: HookedVLM, prepared: Prepared, changes: Changes = Changes()) -> dict[int, torch.Tensor]:  # noqa: B008
     """Attention of every language-model layer, shape (batch, heads, tokens, tokens)."""
     seen: dict[int, torch.Tensor] = {}
     with attending(subject.roles.layers, see=lambda layer, weights_bhtt, _: seen.update({layer: weights_bhtt})):

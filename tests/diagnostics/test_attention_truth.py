@@ -11,13 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from blindspot.connectors import ConnectorSpec
-from blindspot.diagnostics.attention import run
-from blindspot.diagnostics.base import Budget, Findings
-from blindspot.diagnostics.core import stimuli as draw
-from blindspot.diagnostics.core.attending import attending
-from blindspot.diagnostics.core.subject import Subject
-from blindspot.diagnostics.looking.intervention import FORMS, Form, growth, scaled, scaling
-from blindspot.diagnostics.looking.measures import (
+from blindspot.diagnostics.attention.intervention import FORMS, Form, growth, scaled, scaling
+from blindspot.diagnostics.attention.measures import (
     auroc,
     enrichment,
     entropy,
@@ -26,6 +21,11 @@ from blindspot.diagnostics.looking.measures import (
     rolled,
     sensitivity,
 )
+from blindspot.diagnostics.attention.run import run
+from blindspot.diagnostics.base import Budget, Findings
+from blindspot.diagnostics.core import stimuli as draw
+from blindspot.diagnostics.core.attending import attending
+from blindspot.diagnostics.core.hooked_vlm import HookedVLM
 from blindspot.errors import UserError
 from blindspot.scenes.render import RGB
 from blindspot.scenes.world import CELL
@@ -41,7 +41,7 @@ def chroma(colour: str) -> Tensor:
     return nn.functional.normalize(rgb - rgb.mean(), dim=0)
 
 
-def looking_subject() -> Subject:
+def looking_subject() -> HookedVLM:
     """Head 0 of layer 0 looks from the word of a colour at that colour; all other attention is even.
 
     Patches carry their colour without grey through encoder and connector in channels 0 to 2, words of colours theirs in
@@ -176,7 +176,7 @@ def test_rollout_of_one_layer_and_of_two() -> None:
     assert torch.allclose(rolled(second, rolled(first, start)), half[1] @ half[0])
 
 
-def answers_under(subject: Subject, alpha: float, form: Form) -> Tensor:
+def answers_under(subject: HookedVLM, alpha: float, form: Form) -> Tensor:
     prepared = subject.prepare(draw.directions(8, 0, "words"))
     with scaled(subject, prepared, torch.full((8,), alpha), form):
         return subject.run(prepared).logits_bk

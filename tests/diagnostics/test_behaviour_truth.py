@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from blindspot.diagnostics.base import Budget, Findings
-from blindspot.diagnostics.behaviour import _mismatched, _transposed, run
+from blindspot.diagnostics.behaviour.run import _mismatched, _transposed, run
 from blindspot.diagnostics.core import stimuli as draw
+from blindspot.diagnostics.core.hooked_vlm import HookedVLM, Prepared, Trace
 from blindspot.diagnostics.core.stimuli import Stimulus
-from blindspot.diagnostics.core.subject import Prepared, Subject, Trace
 from blindspot.scenes.relations import RELATIONS
 from tests.diagnostics.known import random_subject
 
@@ -169,7 +169,7 @@ def test_every_picture_is_shown_once_at_another_question() -> None:
 
 
 def test_a_real_reader_of_random_weights_is_near_chance() -> None:
-    subject: Subject = random_subject()
+    subject: HookedVLM = random_subject()
     told: list[tuple[int, int]] = []
     found = run(subject, Budget(stimuli=32), lambda done, of: told.append((done, of)))
     assert told == [(k, 5) for k in range(1, 6)]

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from blindspot.diagnostics.base import Budget
-from blindspot.diagnostics.coherence import coherence, run, shuffled
-from blindspot.diagnostics.core.subject import Subject
+from blindspot.diagnostics.coherence.run import coherence, run, shuffled
+from blindspot.diagnostics.core.hooked_vlm import HookedVLM
 from tests.diagnostics.known import random_subject
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -58,7 +58,7 @@ def test_weights_are_shuffled_and_come_back() -> None:
 
 
 def test_an_encoder_whose_table_says_where_patches_are_is_coherent() -> None:
-    def trained(subject: Subject) -> dict[str, float]:
+    def trained(subject: HookedVLM) -> dict[str, float]:
         (table,) = run(subject, Budget(stimuli=32), lambda done, of: None).tables
         assert {row["encoder"] for row in table.rows} == {"pixels", "trained", "shuffled"}
         assert all(row["low"] <= row["value"] <= row["high"] for row in table.rows)

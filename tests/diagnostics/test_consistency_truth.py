@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from blindspot.diagnostics.base import Budget, Findings
-from blindspot.diagnostics.consistency import DIAGNOSTIC
-from blindspot.diagnostics.core.subject import Subject
-from blindspot.diagnostics.moving.rearrangements import SYMMETRIES, answer_map
+from blindspot.diagnostics.consistency.run import run
+from blindspot.diagnostics.core.hooked_vlm import HookedVLM
+from blindspot.diagnostics.core.rearrangements import SYMMETRIES, answer_map
 from tests.diagnostics.wired_reader import wired_subject
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def _run(subject: Subject) -> Findings:
+def _run(subject: HookedVLM) -> Findings:
     told: list[tuple[int, int]] = []
-    found = DIAGNOSTIC.run(subject, Budget(stimuli=16), lambda done, of: told.append((done, of)))
+    found = run(subject, Budget(stimuli=16), lambda done, of: told.append((done, of)))
     assert told == [(done, len(told)) for done in range(1, len(told) + 1)]
     return found
 

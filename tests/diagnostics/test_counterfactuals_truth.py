@@ -7,11 +7,11 @@ import pytest
 
 from blindspot.connectors import ConnectorSpec
 from blindspot.diagnostics.base import Budget, Findings
+from blindspot.diagnostics.core.hooked_vlm import HookedVLM
+from blindspot.diagnostics.core.rearrangements import SYMMETRIES, claimed, order, rearranged, shuffle
 from blindspot.diagnostics.core.stimuli import directions
-from blindspot.diagnostics.core.subject import Subject
-from blindspot.diagnostics.counterfactuals import DIAGNOSTIC, EXAMPLES, _accuracy
-from blindspot.diagnostics.moving.answers import MOVES, Condition, Counterfactuals
-from blindspot.diagnostics.moving.rearrangements import SYMMETRIES, claimed, order, rearranged, shuffle
+from blindspot.diagnostics.counterfactuals.answers import MOVES, Condition, Counterfactuals
+from blindspot.diagnostics.counterfactuals.run import EXAMPLES, _accuracy, run
 from blindspot.positions import EncoderPositions, LanguagePositions
 from blindspot.scenes.render import render
 from blindspot.scenes.world import CELLS, Scene
@@ -23,8 +23,8 @@ BARE = EncoderPositions("learned", table="replace")
 POOLED = "mirrored or flipped"
 
 
-def _run(subject: Subject, stimuli: int = 32) -> Findings:
-    return DIAGNOSTIC.run(subject, Budget(stimuli=stimuli), lambda done, of: None)
+def _run(subject: HookedVLM, stimuli: int = 32) -> Findings:
+    return run(subject, Budget(stimuli=stimuli), lambda done, of: None)
 
 
 def _shares(found: Findings) -> dict[tuple[str, str], dict[str, Any]]:
@@ -78,7 +78,7 @@ def test_a_model_without_any_place_follows_nothing() -> None:
         assert row["n"] == 0 or (row["value"], row["unchanged"], row["elsewhere"]) in ((0, 1, 1), (0, 1, None))
 
 
-def _answers(subject: Subject, *conditions: Condition) -> list[list[int]]:
+def _answers(subject: HookedVLM, *conditions: Condition) -> list[list[int]]:
     asked, stimuli = Counterfactuals(subject, 0), directions(64, 0, subject.speech)
     given = asked.answers(stimuli, conditions, Budget(), lambda done, of: None)
     return [given[condition].tolist() for condition in conditions]

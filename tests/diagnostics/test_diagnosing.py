@@ -1,6 +1,7 @@
 """Carrying out diagnostics: what is kept, what is not repeated, what is refused; and the command."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,12 @@ from typer.testing import CliRunner
 
 from blindspot.cli import app
 from blindspot.diagnostics import run as carrying
-from blindspot.diagnostics.base import Budget, Diagnostic, Findings, Table
-from blindspot.diagnostics.names import NAMES
-from blindspot.diagnostics.opening import open_subject
-from blindspot.diagnostics.rows import ROWS
-from blindspot.diagnostics.run import claim, diagnose
+from blindspot.diagnostics.base import Budget, Findings, Table
+from blindspot.diagnostics.registry import DIAGNOSTICS, plots_of
+from blindspot.diagnostics.run import claim, diagnose, open_vlm
 from blindspot.errors import UserError
 from blindspot.model.variant import save
-from blindspot.reporting import figure_style, write_report
+from blindspot.reporting import drawing, write_report
 from blindspot.reporting.diagnosis import write_diagnosis
 from blindspot.studies import diagnosing
 from blindspot.studies.step import Step, StepContext
@@ -34,7 +33,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names in the order in which stand-ins for diagnostics run; ``third`` can't be made."""
     ran: list[str] = []
 
-    def stand_in(name: str) -> Diagnostic:
+    def stand_in(name: str) -> Callable[..., Findings]:
         def run(*_: Any) -> Findings:
             ran.append(name)
             if name == "third":
@@ -42,9 +41,9 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             row = {"value": np.float32(1 / 3), "low": np.nan, "high": -0.0, "n": np.int64(2)}
             return Findings([Table("numbers", "Numbers", [row], ("A note.",))], {"shown": np.eye(2)})
 
-        return Diagnostic(name, run)
+        return run
 
-    monkeypatch.setattr(carrying, "DIAGNOSTICS", {name: stand_in(name) for name in ("first", "second", "third")})
+    monkeypatch.setattr(carrying, "run_of", stand_in)
     return ran
 
 
@@ -79,7 +78,7 @@ def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
     model = checkpoint("llava", tmp_path / "llava")
     for device in ("gpu", "cuda:99"):
         with pytest.raises(UserError, match=f"cannot use device {device}: "):
-            open_subject(model, device)
+            open_vlm(model, device)
 
 
 def test_the_command_writes_a_page_and_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -99,21 +98,22 @@ def test_a_study_step_runs_all_eight_on_a_random_network_into_both_pages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(diagnosing, "STIMULI", 16)
-    monkeypatch.setitem(figure_style._RC, "pdf.fonttype", 3)  # the usual fonts take most of the time
+    monkeypatch.setitem(drawing._RC, "pdf.fonttype", 3)  # the usual fonts take most of the time
     subject = random_subject()
     save(subject.model, tmp_path / "instruct" / "model")
     subject.processor.save_pretrained(tmp_path / "instruct" / "model")
     arm = {"id": "clip-learned", "label": "LLaVA-CLIP", "axes": {"family": "clip", "positions": "learned"}}
     column = {"id": "vsr", "label": "VSR", "paper": "VSR", "chance": 0.5}
     run = write_run(tmp_path / "run", per_column=4, seeds=(0,), columns=[column], arms=[arm])
-    config = {"seed": 0, "diagnose": list(NAMES)}
+    config = {"seed": 0, "diagnose": list(DIAGNOSTICS)}
     step = Step("diagnose/clip", "diagnose", "clip-learned", 0, None, config, {"instruct": "instruct"}, 1.0, "key")
     folder, told = run / step.folder, set()
     folder.mkdir()
     inputs = {"instruct": tmp_path / "instruct"}
     diagnosing.diagnose(StepContext(step, folder, inputs, lambda *_, phase="", **__: told.add(phase)))
-    assert told == set(NAMES)
-    for name, tables in ROWS.items():
+    assert told == set(DIAGNOSTICS)
+    for name in DIAGNOSTICS:
+        tables = plots_of(name).ROWS
         written = {
             table["name"]: table["rows"] for table in json.loads((folder / f"{name}.json").read_text())["tables"]
         }
@@ -125,7 +125,7 @@ def test_a_study_step_runs_all_eight_on_a_random_network_into_both_pages(
     page, sentences = write_diagnosis(folder)
     assert sentences[0].startswith("No task is answered better than by guessing")
     assert "There but not used" not in " ".join(sentences) and "left out" not in " ".join(sentences)
-    assert all(question in Checker(page).text for question in NAMES.values())
+    assert all(question in Checker(page).text for question in DIAGNOSTICS.values())
 
     mark_done(folder)
     plan = json.loads((run / "plan.json").read_text())

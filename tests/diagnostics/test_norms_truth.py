@@ -9,9 +9,9 @@ import torch
 from blindspot.connectors import ConnectorSpec
 from blindspot.diagnostics.base import Budget
 from blindspot.diagnostics.core import stimuli as draw
+from blindspot.diagnostics.core.hooked_vlm import HookedVLM
 from blindspot.diagnostics.core.hooks import Changes, Site
-from blindspot.diagnostics.core.subject import Subject
-from blindspot.diagnostics.norms import _index, _matched, _permuted, run
+from blindspot.diagnostics.norms.run import _index, _matched, _permuted, run
 from blindspot.positions import LanguagePositions
 from tests.diagnostics.known import image_span, random_subject
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 BUDGET = Budget(stimuli=32)
 
 
-def tables(subject: Subject) -> dict[str, list[dict[str, Any]]]:
+def tables(subject: HookedVLM) -> dict[str, list[dict[str, Any]]]:
     return {table.name: table.rows for table in run(subject, BUDGET, lambda done, of: None).tables}
 
 

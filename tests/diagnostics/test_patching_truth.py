@@ -8,16 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from blindspot.diagnostics.base import Budget, Findings
-from blindspot.diagnostics.causal.exchange import exchanged, patch, recoveries, usable
-from blindspot.diagnostics.causal.knockout import QUESTION, drops, hidden, question_groups
-from blindspot.diagnostics.causal.spatial_id import PLACES_L2, deviations, lattice, maps, tour
-from blindspot.diagnostics.causal.steering import steered, targets
 from blindspot.diagnostics.core import stimuli as draw
+from blindspot.diagnostics.core.hooked_vlm import HookedVLM
 from blindspot.diagnostics.core.hooks import Changes, Site
-from blindspot.diagnostics.core.layers import some_sites, windows
-from blindspot.diagnostics.core.subject import Subject
 from blindspot.diagnostics.core.token_groups import covered, language_groups
-from blindspot.diagnostics.patching import run
+from blindspot.diagnostics.patching.exchange import exchanged, patch, recoveries, usable
+from blindspot.diagnostics.patching.knockout import QUESTION, drops, hidden, question_groups, windows
+from blindspot.diagnostics.patching.run import run
+from blindspot.diagnostics.patching.spatial_id import PLACES_L2, deviations, lattice, maps, tour
+from blindspot.diagnostics.patching.steering import steered, targets
 from blindspot.scenes.relations import relation
 from blindspot.scenes.render import RGB
 from blindspot.scenes.world import CELLS, Thing
@@ -56,7 +55,7 @@ class Passes(nn.Module):
 
 
 @torch.no_grad()
-def reader(places: float = 1.0) -> Subject:
+def reader(places: float = 1.0) -> HookedVLM:
     """A model that looks up both objects' places in its first layer and compares them in its second.
 
     Args:
@@ -82,10 +81,10 @@ def reader(places: float = 1.0) -> Subject:
     head.zero_()
     for name, channel, sign in (("above", 7, -1.0), ("below", 7, 1.0), ("left", 8, -1.0), ("right", 8, 1.0)):
         head[words(name), channel] = sign
-    return Subject(subject.model, subject.processor, subject.family)
+    return HookedVLM(subject.model, subject.processor, subject.family)
 
 
-def told(subject: Subject, budget: Budget = BUDGET) -> tuple[Told, Findings]:
+def told(subject: HookedVLM, budget: Budget = BUDGET) -> tuple[Told, Findings]:
     findings = run(subject, budget, lambda done, of: None)
     return {table.name: table.rows for table in findings.tables}, findings
 
@@ -334,9 +333,9 @@ def test_large_models_are_looked_at_here_and_there() -> None:
     assert windows(3) == [range(0, 1), range(1, 2), range(2, 3), range(3)]
     assert windows(33)[:2] == [range(0, 5), range(5, 10)] and windows(33)[-2:] == [range(30, 33), range(33)]
     small = random_subject()
-    assert some_sites(small, "language") == [Site("language", layer) for layer in range(3)]
+    assert small.some_sites("language") == [Site("language", layer) for layer in range(3)]
     deep = random_subject(layers=20)
-    layers = [site.layer for site in some_sites(deep, "language")]
+    layers = [site.layer for site in deep.some_sites("language")]
     assert len(layers) == 9 and (layers[0], layers[-1]) == (0, 20) and layers == sorted(set(layers))
 
 

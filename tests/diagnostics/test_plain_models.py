@@ -7,23 +7,23 @@ import pytest
 import torch
 from torch import nn
 
-from blindspot.diagnostics import coherence
 from blindspot.diagnostics.base import Budget
+from blindspot.diagnostics.coherence import run as coherence
 from blindspot.diagnostics.core import stimuli as draw
+from blindspot.diagnostics.core.hooked_vlm import HookedVLM
 from blindspot.diagnostics.core.hooks import Changes, placed
-from blindspot.diagnostics.core.subject import Subject
-from blindspot.diagnostics.moving.answers import language_places
-from blindspot.diagnostics.opening import open_subject
+from blindspot.diagnostics.counterfactuals.answers import language_places
+from blindspot.diagnostics.run import open_vlm
 from blindspot.errors import UserError
 from tests.evaluation.tiny_families import checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-Opened = Callable[[str], Subject]
+Opened = Callable[[str], HookedVLM]
 
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Opened:
-    return cache(lambda family: open_subject(checkpoint(family, tmp_path_factory.mktemp(family))))
+    return cache(lambda family: open_vlm(checkpoint(family, tmp_path_factory.mktemp(family))))
 
 
 def test_a_rotary_module_that_runs_for_each_layer_type_is_one(opened: Opened) -> None:

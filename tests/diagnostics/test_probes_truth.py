@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from blindspot.diagnostics import probes
 from blindspot.diagnostics.base import Budget
-from blindspot.diagnostics.core.subject import Subject
-from blindspot.diagnostics.probing import learned_readouts
-from blindspot.diagnostics.probing import readouts as probe_readouts
-from blindspot.diagnostics.probing import targets as targets
-from blindspot.diagnostics.probing.learned_readouts import AttentionPool, Hidden, learn
-from blindspot.diagnostics.probing.ridge import Linear, ridge
-from blindspot.diagnostics.probing.stages import WIDEST, Regions, Shrink, Stage
+from blindspot.diagnostics.core.hooked_vlm import HookedVLM
+from blindspot.diagnostics.probes import learned_readouts
+from blindspot.diagnostics.probes import readouts as probe_readouts
+from blindspot.diagnostics.probes import run as probes
+from blindspot.diagnostics.probes import targets as targets
+from blindspot.diagnostics.probes.learned_readouts import AttentionPool, Hidden, learn
+from blindspot.diagnostics.probes.ridge import Linear, ridge
+from blindspot.diagnostics.probes.stages import WIDEST, Regions, Shrink, Stage
 from blindspot.positions.encoder.own import table_of
 from blindspot.scenes.render import RGB
 from blindspot.scenes.world import COLOURS, Thing
@@ -29,10 +29,10 @@ Draw = Callable[..., targets.Set]
 
 
 @pytest.fixture
-def tables(monkeypatch: pytest.MonkeyPatch) -> Callable[[Subject, Draw], dict[str, Rows]]:
+def tables(monkeypatch: pytest.MonkeyPatch) -> Callable[[HookedVLM, Draw], dict[str, Rows]]:
     """Tables of the diagnostic on one of its sets."""
 
-    def run(subject: Subject, draw: Draw) -> dict[str, Rows]:
+    def run(subject: HookedVLM, draw: Draw) -> dict[str, Rows]:
         monkeypatch.setattr(probes, "sets", lambda budget, speech: [lambda: draw(budget, speech)])
         return {table.name: table.rows for table in probes.run(subject, BUDGET, lambda done, of: None).tables}
 
@@ -44,7 +44,7 @@ def value(rows: Rows, stage: str, readout: str, held_out: bool = False) -> float
     return row["value"]
 
 
-def without_positions() -> Subject:
+def without_positions() -> HookedVLM:
     subject = random_subject()
     table = table_of(subject.model)
     assert table is not None
@@ -100,7 +100,7 @@ def test_an_encoder_that_writes_coordinates_is_read_everywhere_behind(tables: An
     assert row["selectivity"] > 0.9 and row["error"] < 0.25
 
 
-def red_at(pixels_bchw: Tensor, subject: Subject) -> Tensor:
+def red_at(pixels_bchw: Tensor, subject: HookedVLM) -> Tensor:
     """Where the red pixels' middle is, in -1..1, shape (pictures, 2)."""
     processor = subject.processor.image_processor
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (processor.image_mean, processor.image_std))

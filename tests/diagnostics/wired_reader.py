@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from blindspot.diagnostics.core.subject import Subject
+from blindspot.diagnostics.core.hooked_vlm import HookedVLM
 from blindspot.evaluation.adapters import adapter_of
 from blindspot.scenes.relations import PHRASE, RELATIONS
 from blindspot.scenes.render import RGB
@@ -23,7 +23,7 @@ RGB_K3 = torch.tensor([RGB[colour] for colour in COLOURS]) / 255
 STEP = 0.05  # radians from one position id to the next
 
 
-def wired_subject(down: Route, across: Route, always_yes: bool = False) -> Subject:
+def wired_subject(down: Route, across: Route, always_yes: bool = False) -> HookedVLM:
     """A model that answers directions and statements.
 
     Args:
@@ -34,7 +34,7 @@ def wired_subject(down: Route, across: Route, always_yes: bool = False) -> Subje
     """
     like = random_subject()
     model = WiredReader(like.model.config, like.tokenizer.get_vocab(), (down, across), always_yes)
-    return Subject(model, like.processor, adapter_of(like.model.config.model_type))
+    return HookedVLM(model, like.processor, adapter_of(like.model.config.model_type))
 
 
 class WiredReader(nn.Module):

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from blindspot.diagnostics.rows import ROWS
+from blindspot.diagnostics.counterfactuals import plots as counterfactuals
+from blindspot.diagnostics.figures import percent, percent_span, ratio, whole
+from blindspot.diagnostics.probes.plots import best_rows, of_arms, relative, stage_of
+from blindspot.diagnostics.registry import DIAGNOSTICS, plots_of
 from blindspot.errors import UserError
-from blindspot.reporting import figure_style, sheet
-from blindspot.reporting.diagnosis import counterfactuals, load_diagnosis, stage_figure_of_arms, write_diagnosis
-from blindspot.reporting.diagnosis.data import DIAGNOSTICS, load_pictures, percent, percent_span, ratio, whole
-from blindspot.reporting.diagnosis.stages import best_rows, relative, stage_of
-from blindspot.reporting.figure_style import style
-from blindspot.reporting.sheet import write_drawn
+from blindspot.reporting import drawing
+from blindspot.reporting.diagnosis import load_diagnosis, write_diagnosis
+from blindspot.reporting.drawing import write_figures
 from tests.reporting.checker import Checker
 
 EVIL = "<script>alert('1')</script>\"' onload=x \x00\u202e{{ 7 * 7 }} $\\frac$"
@@ -179,9 +179,10 @@ def _write(folder: Path, names: list[str], tables: Callable[[str], Tables] | Non
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         found = (tables or (lambda name: TABLES[name]()))(name)
+        kinds = plots_of(name).ROWS
         listed = [
             {"name": key, "title": f"Title of {key}", "notes": ["A note."],
-             "rows": [dict.fromkeys(getattr(ROWS[name].get(key), "__required_keys__", ())) | row for row in rows]}
+             "rows": [dict.fromkeys(getattr(kinds.get(key), "__required_keys__", ())) | row for row in rows]}
             for key, rows in found.items()
         ]  # fmt: skip
         (folder / f"{name}.json").write_text(json.dumps({"diagnostic": name, "tables": listed}), encoding="utf-8")
@@ -195,7 +196,7 @@ def _write(folder: Path, names: list[str], tables: Callable[[str], Tables] | Non
 def whole_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     folder = _write(tmp_path_factory.mktemp("diagnosis") / "arm", list(TABLES))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(figure_style._RC, "pdf.fonttype", 3)  # the usual fonts take most of the time
+        patch.setitem(drawing._RC, "pdf.fonttype", 3)  # the usual fonts take most of the time
         page, sentences = write_diagnosis(folder)
     assert page == folder / "index.html"
     return folder, sentences
@@ -210,7 +211,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / f"{name}.svg").write_text('<svg width="1" height="1" viewBox="0 0 1 1"></svg>')
         return folder / f"{name}.svg"
 
-    monkeypatch.setattr(sheet, "save", save)
+    monkeypatch.setattr(drawing, "save", save)
 
 
 def test_it_has_every_section_in_order_and_loads_nothing(whole_run: tuple[Path, list[str]]) -> None:
@@ -281,12 +282,9 @@ def test_titles_and_sentences_say_what_the_numbers_say(whole_run: tuple[Path, li
 
 def test_what_no_picture_was_asked_with_has_no_column(tmp_path: Path) -> None:
     folder = _write(tmp_path / "arm", ["counterfactuals"])
-    with style():
-        drawn = list(
-            counterfactuals.draw(load_diagnosis(folder)["counterfactuals"], load_pictures(folder, "counterfactuals"))
-        )
+    drawn = list(counterfactuals.draw(load_diagnosis(folder)["counterfactuals"], _pictures("counterfactuals")))
     (flips,) = (one for one in drawn if one.name == "flips")
-    assert len(flips.sheet.figure.axes) == 4, "as drawn, content, ids, encoder; never all three"
+    assert len(flips.panels[0]) == 4, "as drawn, content, ids, encoder; never all three"
 
 
 def test_the_same_numbers_give_the_same_bytes(tmp_path: Path) -> None:
@@ -458,19 +456,18 @@ def test_arms_are_compared_stage_by_stage(tmp_path: Path) -> None:
     for row in bad["probes"]["stages"].rows:
         if row["stage"] == "encoder 1" and row["target"] == "position":
             row["value"] = 0.1
-    drawn = stage_figure_of_arms([("$A_", good), ("$A_", bad), ("B", bad), ("not probed", {})])
+    drawn = of_arms([("$A_", good), ("$A_", bad), ("B", bad), ("not probed", {})])
     assert drawn is not None
-    assert drawn.sheet.title == "Arms differ most in position at encoder 1: $A_ 0.54, B 0.10"
+    assert drawn.title == "Arms differ most in position at encoder 1: $A_ 0.54, B 0.10"
     at = [
         row["value"]
         for row in drawn.rows
         if (row["arm"], row["stage"], row["target"]) == ("$A_", "encoder 1", "position")
     ]
     assert at == [pytest.approx(0.54)]
-    with style():
-        write_drawn(drawn, tmp_path / "figures")
+    write_figures([drawn], tmp_path / "figures")
     assert (tmp_path / "figures" / "stages_of_arms.svg").is_file()
-    assert stage_figure_of_arms([("A", {})]) is None
+    assert of_arms([("A", {})]) is None
 
 
 def test_the_best_read_out_of_a_stage_is_taken_from_content_that_was_trained_on(tmp_path: Path) -> None:

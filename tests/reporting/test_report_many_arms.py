@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blindspot.reporting import collect, write_report
-from blindspot.reporting.figure_style import style
-from blindspot.reporting.figures import draw_differences, draw_scores
+from blindspot.plots import Forest
+from blindspot.reporting import collect, figures, write_report
 from blindspot.reporting.tables import difference_table, part_difference_table, part_score_table, score_table
 from tests.reporting.checker import mark_done
 
@@ -98,19 +97,17 @@ def test_arms_stand_in_their_groups(results: Row) -> None:
 
 
 def test_many_arms_and_pairs_are_drawn_as_lines(results: Row) -> None:
-    with style():
-        scores, differences = draw_scores(results), draw_differences(results, "instruct")
+    scores, differences = figures.scores(results), figures.differences(results, "instruct")
     assert scores is not None and differences is not None
     for drawn, labels in (
         (scores, [arm["label"] for arm in ARMS]),
         (differences, [f"pair {n}" for n in range(1, 10)]),
     ):
-        first, second = drawn.sheet.figure.axes
-        assert [tick.get_text() for tick in first.get_yticklabels()] == labels
-        assert [panel.get_title() for panel in (first, second)] == ["VSR", "GQA\nQuery"]
-        assert len(first.lines) > 2 * len(labels) - 2
-    legend = [text.get_text() for text in scores.sheet.figure.legends[0].get_texts()]
-    assert legend == ["Group 0", "Group 1", "Group 2", "chance"]
+        ((first, second),) = drawn.panels
+        assert isinstance(first, Forest) and first.names == labels
+        assert second is not None and [first.title, second.title] == ["VSR", "GQA\nQuery"]
+        assert len(first.estimates) == len(labels)
+    assert [key.label for key in scores.legend] == ["Group 0", "Group 1", "Group 2", "chance"]
 
 
 def test_the_page_shows_every_arm_and_the_parts(run: Path, results: Row) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from blindspot.errors import UserError
-from blindspot.reporting.training_page import is_training_run, write_training_page
+from blindspot.reporting.training import is_training_run, write_training_page
 
 
 def _row(step: int, steps: int, **more: Any) -> dict[str, Any]:

@@ -6,8 +6,6 @@ from typing import Any
 import pytest
 import yaml
 
-from blindspot.diagnostics.names import NAMES
-from blindspot.diagnostics.registry import DIAGNOSTICS
 from blindspot.errors import UserError
 from blindspot.studies.arms import expand_arms
 from blindspot.studies.loading import load_study
@@ -89,8 +87,3 @@ def test_diagnosis_is_a_step_of_every_trained_model_and_invalidates_no_other(stu
 def test_a_mistyped_diagnostic_is_named(study_with: Any) -> None:
     with pytest.raises(UserError, match=r'diagnose.*"probs": unknown; did you mean "probes"\?'):
         study_with(diagnose=["probs"])
-
-
-def test_names_of_diagnostics_are_those_of_the_registry() -> None:
-    assert list(NAMES) == list(DIAGNOSTICS)
-    assert all(diagnostic.name == name for name, diagnostic in DIAGNOSTICS.items())

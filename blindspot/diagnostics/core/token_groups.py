@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from blindspot.diagnostics.core.places import Grid
-from blindspot.diagnostics.core.subject import Prepared
+from blindspot.diagnostics.core.hooked_vlm import Prepared
+from blindspot.diagnostics.core.patch_grid import Grid
 from blindspot.scenes.world import CANVAS, Thing
 
 

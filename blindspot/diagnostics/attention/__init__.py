@@ -1,0 +1,1 @@
+"""Where the language model looks, and answers when it looks more sharply."""

@@ -1,0 +1,98 @@
+"""AdaptVis and ScalingVis: answers when the last token looks at the picture more sharply, or less.
+
+After arXiv 2503.01773: scores of the last query on the picture's tokens are multiplied by alpha in every layer.
+ScalingVis: one alpha. AdaptVis: a small alpha where the model is unsure, a large one where it is sure. What multiplying
+does depends on the sign of a score, and so on a constant that the softmax does not see; the shift-invariant form scales
+the distance to the picture's highest score instead.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from blindspot.diagnostics.attention.plots import Scaled
+from blindspot.diagnostics.base import Budget, Table, against, share
+from blindspot.diagnostics.core.attending import attending
+from blindspot.diagnostics.core.hooked_vlm import HookedVLM, Prepared
+from blindspot.diagnostics.core.stimuli import answers, directions, statements
+
+Form = Literal["published", "shift-invariant"]
+FORMS: tuple[Form, ...] = get_args(Form)
+ALPHAS = (0.5, 0.8, 1.2, 1.5, 2.0)
+UNSURE, SURE, THRESHOLD = 0.5, 1.5, 0.4
+"""AdaptVis as its authors run it on pictures of two objects."""
+TASKS = {"direction": directions, "statement": statements}
+_NOTES = (
+    "Intervals: Wilson; differences to the model as it is are paired, with McNemar's exact p.",
+    f"AdaptVis: alpha {UNSURE} where the likeliest first token has a probability below {THRESHOLD}, else {SURE}; the "
+    "row says the mean.",
+    "Published: scores times alpha. Shift-invariant: distance to the picture's highest score times alpha.",
+)
+
+
+def growth(scores_bhk: Tensor, image_bk: Tensor, form: Form) -> Tensor:
+    """Derivative of the last query's scores by alpha at alpha 1, shape (batch, heads, keys); 0 outside the picture."""
+    outside_b1k = ~image_bk[:, None]
+    if form == "shift-invariant":
+        highest = scores_bhk.masked_fill(outside_b1k, float("-inf")).amax(dim=-1, keepdim=True)
+        scores_bhk = scores_bhk - highest
+    return scores_bhk.masked_fill(outside_b1k, 0)
+
+
+class _Way(NamedTuple):
+    method: str
+    form: Form | None
+    alpha: float | None
+
+
+_PLAIN = _Way("none", None, 1.0)
+
+
+@contextmanager
+def scaled(vlm: HookedVLM, prepared: Prepared, alpha_b: Tensor, form: Form) -> Iterator[None]:
+    """Let the last token's scores on the picture be scaled in every layer while the block lasts."""
+
+    def add(_: int, scores_bhk: Tensor) -> Tensor:
+        return (alpha_b.to(scores_bhk.device)[:, None, None] - 1) * growth(scores_bhk, prepared.image_bt, form)
+
+    with attending(vlm.roles.layers, add=add):
+        yield
+
+
+def scaling(vlm: HookedVLM, budget: Budget, report: Callable[[], None]) -> Table:
+    """Accuracy under every alpha, and under AdaptVis."""
+    rows: list[Scaled] = []
+    for task, draw in TASKS.items():
+        stimuli = draw(budget.stimuli, budget.seed, vlm.speech)
+        parts = [_answered(vlm, prepared) for prepared in vlm.batches(stimuli, budget.batch)]
+        truth_b = answers(stimuli)
+        right = {way: np.concatenate([part[way][0] for part in parts]) == truth_b for way in parts[0]}
+        for way, right_b in right.items():
+            alpha = float(np.concatenate([part[way][1] for part in parts]).mean())
+            rows.append({"task": task, "method": way.method, "form": way.form, "alpha": alpha, **share(right_b),
+                         **against(right_b, right[_PLAIN])})  # fmt: skip
+        report()
+    return Table("scaling", "Accuracy when the last token's attention to the picture is scaled", rows, _NOTES)
+
+
+def _answered(vlm: HookedVLM, prepared: Prepared) -> dict[_Way, tuple[np.ndarray, np.ndarray]]:
+    """The choice of every stimulus and its alpha, both of shape (batch,), for every way of scaling."""
+    plain = vlm.run(prepared)
+    alphas: dict[tuple[str, float | None], Tensor]
+    alphas = {("ScalingVis", alpha): torch.full_like(plain.sure_b, alpha) for alpha in ALPHAS}
+    alphas["AdaptVis", None] = torch.where(plain.sure_b < THRESHOLD, UNSURE, SURE)
+    found = {_PLAIN: (plain.choices_b.cpu().numpy(), np.ones(len(prepared.stimuli)))}
+    for form in FORMS:
+        for (method, alpha), alpha_b in alphas.items():
+            chosen = _scaled_choices(vlm, prepared, alpha_b, form)
+            found[_Way(method, form, alpha)] = (chosen, alpha_b.cpu().numpy())
+    return found
+
+
+def _scaled_choices(vlm: HookedVLM, prepared: Prepared, alpha_b: Tensor, form: Form) -> np.ndarray:
+    with scaled(vlm, prepared, alpha_b, form):
+        return vlm.run(prepared).choices_b.cpu().numpy()

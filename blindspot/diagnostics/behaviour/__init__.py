@@ -1,0 +1,1 @@
+"""How answers depend on where and what things are, and on there being a picture."""

@@ -1,1 +1,0 @@
-"""Parts of the patching diagnostic: exchanged pairs, knockout, spatial ids, steering."""

@@ -1,0 +1,1 @@
+"""Whether features of neighbouring patches agree."""

@@ -1,0 +1,1 @@
+"""Whether answers turn with the picture and agree with themselves."""

@@ -1,0 +1,1 @@
+"""What answers follow when content, ids and encoder positions are moved apart."""

@@ -1,0 +1,99 @@
+"""What figures of diagnostics share: how numbers are said, from when on titles may speak of them, example pictures."""
+
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+
+import numpy as np
+
+from blindspot.diagnostics.base import Row
+from blindspot.evaluation.statistics import wilson
+from blindspot.plots import HUES, WIDTH, Note, Pictures
+from blindspot.text import MINUS, clean
+
+NOTICEABLE = 0.05
+"""The least difference of shares or R2 that a title speaks of."""
+EMPTY: Row = {"value": None, "low": None, "high": None}
+"""A row of what was not measured."""
+_RIGHT, _WRONG = "#006B4E", HUES[1]
+
+
+def ratio(value: float | None) -> str:
+    """A number with two decimals and a true minus sign; ``?`` where there is none."""
+    return "?" if value is None else f"{value:.2f}".replace("-", MINUS).replace(f"{MINUS}0.00", "0.00")
+
+
+def percent(value: float | None) -> str:
+    """A share as ``98 %``."""
+    return "?" if value is None else f"{whole(100 * value)} %"
+
+
+def percent_span(row: Row) -> str:
+    """A row's share with its interval: ``98 % (95 to 99)``."""
+    if row["value"] is None or row["low"] is None or row["high"] is None:
+        return percent(row["value"])
+    return f"{percent(row['value'])} ({whole(100 * row['low'])} to {whole(100 * row['high'])})"
+
+
+def whole(value: float) -> str:
+    """A number without decimals and with a true minus sign, never minus zero."""
+    return f"{round(value) + 0:d}".replace("-", MINUS)
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """The mean of the numbers that there are; None if there are none."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
+def listed(words: list[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
+def distinct(rows: Iterable[Row], key: str) -> list[str]:
+    """What stands under a key, each once, as text."""
+    return list(dict.fromkeys(str(row[key]) for row in rows))
+
+
+def guesses(right: float, asked: float, chance: float | None) -> bool:
+    """Whether so many right answers of so many are not clearly more than guessing gives."""
+    low = wilson(right, asked).low
+    return low is not None and chance is not None and low <= chance
+
+
+def sure(row: Row) -> bool:
+    """Whether a row's interval lies above zero."""
+    return row["value"] is not None and row["low"] is not None and row["low"] > 0
+
+
+def verdict(said: str, right: str) -> tuple[str, str]:
+    """An answer with whether it is right, and the colour to write it in."""
+    words = f"{said} \N{CHECK MARK}" if said == right else f"{said} \N{BALLOT X} ({right})"
+    return clean(words, 40), _RIGHT if said == right else _WRONG
+
+
+def examples(
+    heads: Sequence[str], lines: Sequence[tuple[str, Sequence[Row | None]]], images: np.ndarray
+) -> tuple[list[list[Pictures | None]], float]:
+    """Panels of example pictures with the model's answers, and their height.
+
+    Args:
+        heads: of the columns.
+        lines: what each is about, and rows with ``picture``, ``drawn``, ``answer`` and ``right``; None stays empty.
+        images: shape (pictures, versions, height, width, 3).
+    """
+    panels: list[list[Pictures | None]] = []
+    for words, rows in lines:
+        panels.append([])
+        for across, row in enumerate(rows):
+            if row is None:
+                panels[-1].append(None)
+                continue
+            caption, colour = verdict(str(row["answer"]), str(row["right"]))
+            head = Note(heads[across], 0.5, 1, True, True, (0, 24), ("center", "bottom"), size=8.8, bold=True)
+            panels[-1].append(Pictures(
+                image_hwc=images[int(row["picture"]), int(row["drawn"])], caption=caption, colour=colour, light=True,
+                title=clean(words, 100) if across == 0 else "", title_size=8.8, notes=[head] * (len(panels) == 1),
+            ))  # fmt: skip
+    side = (WIDTH - 0.3 - 0.12 * (len(heads) - 1)) / len(heads)
+    return panels, len(lines) * (side + 0.56) + 0.45

@@ -1,1 +1,0 @@
-"""Parts of the counterfactuals: rearrangements of places, and what answers then follow."""

@@ -1,0 +1,1 @@
+"""Norms of image tokens, and whether their order matters."""

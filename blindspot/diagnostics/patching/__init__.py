@@ -1,0 +1,1 @@
+"""Which tokens carry the answer: exchanged pairs, knockout, spatial ids, steering."""

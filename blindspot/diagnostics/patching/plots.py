@@ -1,0 +1,228 @@
+"""Which tokens in which layers carry the answer: patching, knockout, spatial-ID vectors, steering."""
+
+from collections.abc import Iterator, Sequence
+from math import isqrt
+
+import numpy as np
+
+from blindspot.diagnostics.base import Between, Number, Pictures, Row, Table, Tables, Value
+from blindspot.diagnostics.figures import EMPTY, NOTICEABLE, distinct, percent, ratio, sure, whole
+from blindspot.plots import (
+    GREY,
+    HUES,
+    INK,
+    NAVY,
+    NONE,
+    WIDTH,
+    Bar,
+    Bars,
+    Figure,
+    Heat,
+    Key,
+    Lines,
+    Note,
+    Rule,
+    Series,
+    matrix,
+)
+
+
+class Patched(Value):
+    part: str
+    layer: int
+    group: str
+    flipped: Number
+    tokens: Number
+
+
+class Knocked(Between, Value):
+    first: int
+    last: int
+    margin: Number
+    margin_low: Number
+    margin_high: Number
+
+
+class LatticeRow(Value):
+    token: str
+    layer: int
+    chance: Number
+    share: Number
+
+
+class Steered(Value):
+    token: str
+    layer: int
+    direction: str
+    strength: float
+
+
+ROWS = {"patching": Patched, "knockout": Knocked, "spatial_id": LatticeRow, "steering": Steered}
+_GROUPS = ("all image", "both objects' patches", "subject's patches", "reference's patches", "other patches", "words",
+           "subject word", "relation word", "reference word", "last token", "everything")  # fmt: skip
+_SPOKEN = {"all image": "the picture"}
+_MOST_MAPS = 5
+_LATTICE = 0.5
+
+
+def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
+    """Recovery by layer and tokens, what hiding tokens costs, maps of places, and steering by them."""
+    if "patching" in tables:
+        yield _recovery(tables["patching"])
+    if "knockout" in tables:
+        yield _knockout(tables["knockout"].rows)
+    if "spatial_id" in tables and "spatial_id" in pictures:
+        yield _lattices(tables["spatial_id"].rows, pictures["spatial_id"])
+    if "steering" in tables:
+        yield _steering(tables["steering"].rows)
+
+
+def _recovery(table: Table) -> Figure:
+    rows = table.rows
+    sites = list(dict.fromkeys((str(row["part"]), int(row["layer"])) for row in rows))
+    named = distinct(rows, "group")
+    groups = [*(group for group in _GROUPS if group in named), *(group for group in named if group not in _GROUPS)]
+    values = {(str(row["part"]), int(row["layer"]), str(row["group"])): row["value"] for row in rows}
+    title = _carried(values, [layer for part, layer in sites if part == "language"])
+    subtitle = (
+        "Two pictures with the two objects exchanged, so the right answers are opposite. Percent of the answer that "
+        "comes back when the states of some tokens (rows) in one layer (columns) are taken from the other picture. "
+    ) + (table.notes[0] if table.notes else "")
+    encoder, rules, notes = sum(part == "encoder" for part, _ in sites), [], []
+    if 0 < encoder < len(sites):
+        rules.append(Rule(encoder, "x", INK, "solid", 1.5))
+        for words, middle in (("image encoder", encoder / 2), ("language model", (encoder + len(sites)) / 2)):
+            notes.append(Note(words, middle / len(sites), 1, True, True, (0, 5), ("center", "bottom"), size=9.5))
+    panel = Heat(values_hw=matrix([values.get((*site, group)) for site in sites] for group in groups), names=groups,
+                 columns=[str(layer) for _, layer in sites], rules=rules, notes=notes, x_label="layer")  # fmt: skip
+    return Figure("patching", title, subtitle, [[panel]], rows, 0.95 + 0.27 * len(groups), says=(f"{title}.",))
+
+
+def _carried(values: dict[tuple[str, int, str], Number], layers: list[int]) -> str:
+    image, last = ([layer for layer in layers if (values.get(("language", layer, group)) or 0.0) >= 0.5]
+                   for group in ("all image", "last token"))  # fmt: skip
+    if not image and not last:
+        return "No group of tokens alone carries half of the answer in any layer of the language model"
+    parts = []
+    if image:
+        parts.append(f"is carried by the picture's tokens up to layer {max(image)} of the language model")
+    if last:
+        parts.append(f"{'' if parts else 'is carried '}by the last token from layer {min(last)} on")
+    return "The answer " + ", ".join(parts)
+
+
+def _knockout(rows: Sequence[Row]) -> Figure:
+    windows = list(dict.fromkeys((int(row["first"]), int(row["last"])) for row in rows))
+    every = (min(first for first, _ in windows), max(last for _, last in windows))
+    flows = list(dict.fromkeys((str(row["from"]), str(row["to"])) for row in rows))
+    values = {(str(row["from"]), str(row["to"]), int(row["first"]), int(row["last"])): row for row in rows}
+    parts = [window for window in windows if window != every] or windows
+    single = [row for row in rows if (int(row["first"]), int(row["last"])) in parts and row["value"] is not None]
+    title = "No clear cost of hiding any tokens from others" if single else "What hiding tokens from others costs"
+    clear = [row for row in single if sure(row) and row["value"] >= NOTICEABLE]
+    if clear:
+        worst = max(clear, key=lambda row: row["value"])
+        first, last = worst["first"], worst["last"]
+        where = f"layer {first}" if first == last else f"layers {first} to {last}"
+        source = _SPOKEN.get(str(worst["from"]), f"the {worst['from']}")
+        title = f"Hiding {source} from the {worst['to']} costs most in {where}: {whole(100 * worst['value'])} points"
+    subtitle = (
+        "Points of accuracy lost when some tokens are hidden from others: in all layers of the language model "
+        "(bars, with 95 % interval) and in some (right, by layer)."
+    )
+    names = [f"{_SPOKEN.get(source, source)} \N{RIGHTWARDS ARROW} {target}" for source, target in flows]
+    left = Bars(names=names, bars=[Bar.of(place, values.get((*flow, *every), EMPTY))
+                                   for place, flow in enumerate(flows)],
+                x_margin=0.15, title="hidden in all layers", title_size=9.5, light=True)  # fmt: skip
+    shown = matrix([values.get((*flow, *part), EMPTY)["value"] for part in parts] for flow in flows)
+    labels = [str(first) if first == last else f"{first}\N{EN DASH}{last}" for first, last in parts]
+    right = Heat(values_hw=shown, names=names, columns=labels, limits=(-1.0, 1.0), title="hidden in some layers",
+                 title_size=9.5, light=True)  # fmt: skip
+    return Figure("knockout", title, subtitle, [[left, right]], rows, 0.95 + 0.32 * len(flows), widths=(1, 1.1))
+
+
+def _lattices(rows: Sequence[Row], points_rl2: np.ndarray) -> Figure:
+    tokens = distinct(rows, "token")
+    layers = sorted({int(row["layer"]) for row in rows})
+    if len(layers) > _MOST_MAPS:
+        layers = [layers[at] for at in np.linspace(0, len(layers) - 1, _MOST_MAPS).round().astype(int)]
+    best = max((row for row in rows if row["value"] is not None), key=lambda row: row["value"], default=None)
+    title = "No token's state depends on where its object is"
+    if best is not None:
+        hardly = "" if best["value"] >= max(_LATTICE, best["chance"] or 0) else "hardly "
+        title = (f"At layer {best['layer']} the state of the {best['token']} {hardly}forms a map of the picture: "
+                 f"{ratio(best['value'])} like a lattice (by chance below {ratio(best['chance'])})")  # fmt: skip
+    subtitle = (
+        "By how much a state changes with the cell its object is in, on its two main components; neighbouring "
+        "cells are joined, dark is the top row. Numbers: R\N{SUPERSCRIPT TWO} of a straight map from row and column."
+    )
+    panels: list[list[Lines]] = []
+    for token in tokens:
+        panels.append([])
+        for layer in layers:
+            at = next((n for n, row in enumerate(rows) if (row["token"], row["layer"]) == (token, layer)), None)
+            value = None if at is None else rows[at]["value"]
+            reach = 1.15 * float(np.abs(points_rl2[at]).max() or 1) if at is not None else 1
+            panels[-1].append(Lines(
+                series=_lattice(points_rl2[at]) if at is not None and value is not None else (), bare=True,
+                x_limits=(-reach, reach), y_limits=(reach, -reach), title_size=8.5, light=True, centred=True,
+                title=f"layer {layer}: {ratio(value) if value is not None else 'no place'}",
+                y_label=token.replace(" ", "\n", 1) if layer == layers[0] else ""))  # fmt: skip
+    behind = [
+        {"token": row["token"], "layer": row["layer"], "place": place, "x": float(x), "y": float(y)}
+        for row, points_l2 in zip(rows, points_rl2, strict=True)
+        for place, (y, x) in enumerate(points_l2)
+    ]
+    side = (WIDTH - 1.1 - 0.15 * (len(layers) - 1)) / len(layers)
+    return Figure("spatial_id", title, subtitle, panels, behind, 0.45 + len(tokens) * (side + 0.25))
+
+
+def _lattice(points_l2: np.ndarray) -> list[Series]:
+    """Rows and columns of places as lines, and their points, shaded from the top row down."""
+    side = isqrt(len(points_l2))
+    grid = points_l2[: side * side].reshape(side, side, 2)
+    shades = [NAVY, HUES[0], HUES[5], "#9CC9E5"]
+    lines = [line for number in range(side) for line in (grid[:, number], grid[number])]
+    return [
+        *(Series(line[:, 1].tolist(), line[:, 0].tolist(), GREY, width=0.8) for line in lines),
+        *(Series(grid[number, :, 1].tolist(), grid[number, :, 0].tolist(), shades[number * len(shades) // side],
+                 dash=NONE, mark="o", size=5) for number in range(side)),
+    ]  # fmt: skip
+
+
+def _steering(rows: Sequence[Row]) -> Figure:
+    random = {
+        (row["token"], row["layer"], row["strength"]): row["value"] for row in rows if row["direction"] == "random"
+    }
+    known = [row for row in rows if row["direction"] == "spatial id" and row["value"] is not None]
+    beside = [(row, random.get((row["token"], row["layer"], row["strength"]))) for row in known]
+    best, pushed = max(beside, key=lambda pair: pair[0]["value"] - (pair[1] or 0.0), default=(None, None))
+    title = "Answers when a state is moved"
+    if best is not None:
+        title = (f"Telling the {best['token']} at layer {best['layer']} that its object is elsewhere turns "
+                 f"{percent(best['value'])} of answers; a random push as strong turns {percent(pushed)}")  # fmt: skip
+        if pushed is not None and (best["low"] is None or best["low"] <= pushed):
+            title = (f"Telling a token that its object is elsewhere turns no more answers ({percent(best['value'])}) "
+                     f"than a random push as strong ({percent(pushed)})")  # fmt: skip
+    subtitle = (
+        "Share of answers that become those of the target cell when the difference of two spatial-ID vectors, "
+        "times a strength, is added to one layer's states; with 95 % interval."
+    )
+    layers_shown = sorted({int(row["layer"]) for row in rows})
+    strengths = sorted({float(row["strength"]) for row in rows})
+    hues = dict(zip(strengths, (HUES[5], HUES[0], NAVY, GREY), strict=False))
+    panels = []
+    for token in distinct(rows, "token"):
+        series = []
+        for direction, dash, mark in (("spatial id", "solid", "o"), ("random", "dotted", ".")):
+            for strength, colour in hues.items():
+                own = [row for row in rows if (row["token"], row["direction"], row["strength"])
+                       == (token, direction, strength)]  # fmt: skip
+                if own:
+                    layers = [row["layer"] for row in own]
+                    series.append(Series.of(layers, own, colour, 100, dash=dash, mark=mark))
+        panels.append(Lines(series=series, y_limits=(-3, 103), x_ticks=layers_shown, grid="y",
+                            title=f"{token}, percent turned", x_label="layer of the language model"))  # fmt: skip
+    legend = [Key(f"strength {strength:g}", colour, mark="o") for strength, colour in hues.items()]
+    legend.append(Key("random direction", GREY, "dotted", "."))
+    return Figure("steering", title, subtitle, [panels], rows, 3.1, legend=legend)

@@ -1,1 +1,0 @@
-"""Parts of the probes: stages, targets, read-outs, scores."""
