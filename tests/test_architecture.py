@@ -22,7 +22,9 @@ PACKAGE = ROOT / "blindspot"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FOUNDATION = {"errors", "files", "plots", "question", "text"}
 HEAVY = {"torch", "transformers", "tokenizers", "safetensors"}
-ROW = re.compile(r"\| `(?P<name>\w+)` \| (?P<what>[^|]+) \| (?P<below>[^|]+) \| (?P<heavy>yes|no) \|")
+ROW = re.compile(
+    r"\| `(?P<name>\w+)` \| (?P<what>[^|]+) \| (?P<below>[^|]+) \| (?P<heavy>yes|no) \| (?P<lines>[\d,]+) \|"
+)
 NAMED_SOURCE = r"(?<![\w./:<>$@{}~-])(?:[\w-][\w.-]*|\.\.)/(?:[\w.-]+/)*[\w.-]+\.(?:j2|md|py|yaml)\b(?!/)"
 """Paths with a folder; not those from the user's own (./mine.yaml)."""
 NAMED_FILE = rf"{NAMED_SOURCE}|\bdocs/images/[\w.-]+\w|(?<=\]\()[\w./-]+"
@@ -30,17 +32,23 @@ NAMED_FILE = rf"{NAMED_SOURCE}|\bdocs/images/[\w.-]+\w|(?<=\]\()[\w./-]+"
 
 
 class Room(NamedTuple):
-    """A row of the table: rooms (or their modules) that it may import, and whether it may import torch."""
+    """A row of the table: rooms (or their modules) that it may import, whether it may import torch, its most lines."""
 
     name: str
     below: set[str]
     heavy: bool
+    lines: int
 
 
 def _table() -> dict[str, Room]:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     return {
-        row["name"]: Room(row["name"], set(re.findall(r"`([\w.]+)`", row["below"])), row["heavy"] == "yes")
+        row["name"]: Room(
+            row["name"],
+            set(re.findall(r"`([\w.]+)`", row["below"])),
+            row["heavy"] == "yes",
+            int(row["lines"].replace(",", "")),
+        )
         for row in ROW.finditer(text)
     }
 
@@ -84,6 +92,13 @@ def test_rooms_import_only_what_the_table_allows(name: str) -> None:
         if not _allowed(target, room)
     ]
     assert not offences
+
+
+def test_no_room_has_more_lines_than_the_table_gives_it() -> None:
+    lines = dict.fromkeys(ROOMS, 0)
+    for path in FILES:
+        lines[_room(path)] += len(path.read_text(encoding="utf-8").splitlines())
+    assert not [f"{name}: {count} of {ROOMS[name].lines}" for name, count in lines.items() if count > ROOMS[name].lines]
 
 
 def test_the_table_lists_every_room_and_points_downwards() -> None:

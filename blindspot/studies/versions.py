@@ -21,12 +21,15 @@ RESULT_SOURCES = (
     "model",
     "training/attention.py",
     "training/checkpoint.py",
+    "training/config.py",
     "training/fit.py",
+    "training/log.py",
     "training/loss.py",
     "training/objectives",
     "training/optim.py",
     "training/order.py",
     "training/packing.py",
+    "training/parallel.py",
     "training/parts.py",
     "training/stages.py",
     "evaluation/miniature.py",
@@ -43,6 +46,7 @@ DIAGNOSIS_SOURCES = (
     "evaluation/adapters.py",
     "evaluation/statistics.py",
     "studies/diagnosing.py",
+    "text.py",
 )
 """Likewise for diagnoses, beside those."""
 
