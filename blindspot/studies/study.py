@@ -7,6 +7,7 @@ from rich.console import Console
 from blindspot.errors import UserError
 from blindspot.files import locked
 from blindspot.studies.arms import expand_arms
+from blindspot.studies.cache import DONE
 from blindspot.studies.crew import MOST_WORKERS, usable_cores
 from blindspot.studies.folder import check_space, refuse_other_study
 from blindspot.studies.loading import load_study, save_study
@@ -54,11 +55,11 @@ def run_study(
         raise UserError(f"--workers: {workers}: should be at least 1")
     if data is not None and study.source == "scenes":
         raise UserError(f"study {study.name} draws its own scenes and takes no --data")
-    if study.recipe == "llava":
-        _refuse_missing(study, name_or_path, data)
     steps = plan_steps(study, code_version(), nlvr_fingerprint(data) if study.source == "nlvr" else None)
     run = out or Path("runs") / (study.name if study.meaningful else f"{study.name}-{study.scale}")
     workers = workers or (min(usable_cores(), MOST_WORKERS) if study.recipe == "toy" else 1)  # a model fills its GPU
+    if study.recipe == "llava" and not all((run / step.folder / DONE).is_file() for step in steps):
+        _refuse_missing(study, name_or_path, data)
     with locked(run) as lock:
         refuse_other_study(run, study)
         ledger = Ledger(steps, run)

@@ -343,6 +343,9 @@ def test_a_whole_study_from_checkpoints_to_a_page(
     assert difference["noise_included"] and difference["kind"] == "positions"
     assert all(row["df"] == 1 for row in results["noise"]), "the replicate and its twin"
     assert (out / "report" / "index.html").is_file()
+    shutil.move(data, tmp_path / "put away")
+    assert run_inline(tmp_path / "whole.yaml", out) == out, "what is finished needs its data no more"
+    shutil.move(tmp_path / "put away", data)
     before = contents(out)
     shutil.rmtree(next((out / "steps").glob("instruct_turned*")))
     run_inline(tmp_path / "whole.yaml", out, data)
