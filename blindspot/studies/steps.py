@@ -1,8 +1,9 @@
 """What each kind of step does: reads its inputs, calls the rooms below, writes its folder."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,9 @@ from blindspot.model.processor import build_processor
 from blindspot.model.variant import BlindspotForConditionalGeneration, save
 from blindspot.positions import EncoderPositions, LanguagePositions
 from blindspot.question import Question
-from blindspot.studies.corpus import Corpus, to_pixels
+from blindspot.studies.corpus import Corpus, CorpusSize, to_pixels, write_nlvr, write_scenes
 from blindspot.studies.diagnosing import diagnose
-from blindspot.studies.probe import column_scores, probe_questions
-from blindspot.studies.sources import CorpusSize, write_nlvr, write_scenes
+from blindspot.studies.relatives import PAIRED
 from blindspot.studies.step import StepContext, StepFunction
 from blindspot.training.fit import Recipe
 from blindspot.training.objectives.base import CaptionShape
@@ -37,6 +37,7 @@ CONNECTOR = "connector.safetensors"
 MODEL = "model"
 PRETRAINED = ("vision_tower", "language_model")
 PROBES = 4
+PROBED_PER_COLUMN = 16
 
 Config = Mapping[str, Any]
 
@@ -268,3 +269,33 @@ def _answer_row(question: Question, raw: str) -> dict[str, Any]:
         "score": round(scored.score, 6),
         "parsed": scored.parsed,
     }
+
+
+def probe_questions(questions: Sequence[Question]) -> list[Question]:
+    """A small sample of the test, asked on the way through stage 2 for the curves of accuracy against training step.
+
+    Questions of every column, drawn at random but always the same; pairs stay together.
+    """
+    columns: dict[str, dict[str, list[Question]]] = defaultdict(lambda: defaultdict(list))
+    for question in questions:
+        if question.groups["split"] == "iid":
+            columns[question.benchmark][_unit(question.benchmark, question.id, question.groups)].append(question)
+    drawn: list[Question] = []
+    for column, units in columns.items():
+        for unit in Random(f"probe/{column}").sample(list(units), min(PROBED_PER_COLUMN, len(units))):
+            drawn += units[unit]
+    return drawn
+
+
+def column_scores(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Mean score of each column; a pair scores what its worse half does."""
+    columns: dict[str, dict[str, float]] = defaultdict(dict)
+    for row in rows:
+        unit = _unit(row["benchmark"], row["id"], row["groups"])
+        scores = columns[row["benchmark"]]
+        scores[unit] = min(scores.get(unit, 1.0), row["score"])
+    return {column: round(sum(scores.values()) / len(scores), 6) for column, scores in columns.items()}
+
+
+def _unit(column: str, own: str, groups: dict[str, Any]) -> str:
+    return groups["cluster"] if column in PAIRED else own

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -98,16 +97,16 @@ def contents() -> Callable[[Path], dict[str, bytes]]:
 @pytest.fixture(scope="session")
 def run_inline() -> Callable[..., Path]:
     """Run a study with the real steps in this process: worker processes take seconds to start."""
-    from blindspot.studies import steps, worker
-    from blindspot.studies.messages import Finished
+    from blindspot.studies.engine import carry_out
+    from blindspot.studies.step import Done
+    from blindspot.studies.steps import STEPS
 
-    def run_steps(ledger: Any, workers: int, lock: int, progress: Any, data: Path | None, registry: str) -> None:
-        silent: Any = SimpleNamespace(send=lambda message: None)
-        while not ledger.complete:
-            task = ledger.task(ledger.next(), data)
-            message = worker._carry_out(task, steps.STEPS, silent)
-            assert isinstance(message, Finished), message
-            ledger.finish(task.step, message.done)
+    def run_steps(scheduler: Any, workers: int, lock: int, progress: Any, data: Path | None, registry: str) -> None:
+        while not scheduler.complete:
+            task = scheduler.start(data)
+            outcome = carry_out(task, STEPS[task.step.kind], lambda advanced: None)
+            assert isinstance(outcome, Done), outcome
+            scheduler.finish(task.step, outcome)
 
     def run(study_file: Path, out: Path, data: Path | None = None) -> Path:
         with pytest.MonkeyPatch.context() as patch:

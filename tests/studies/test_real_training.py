@@ -34,7 +34,7 @@ from blindspot.errors import UserError
 from blindspot.model.assemble import position_table
 from blindspot.studies.arms import find_arm
 from blindspot.studies.loading import load_study
-from blindspot.studies.real import Run, run_in, seed_of, train_run
+from blindspot.studies.real import Run, run_in, train_run
 
 ROOT = Path(__file__).parents[2]
 VISION: dict[str, Any] = {
@@ -109,7 +109,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(root: Path) -> Callable[..., Run]:
     def make(arm: str, out: Path, seed: int | None = None, **machine: Any) -> Run:
         resolved = find_arm(load_study(root / "tiny.yaml"), arm)
-        return run_in(resolved, seed_of(resolved, seed), root, out, MACHINE | machine)
+        return run_in(resolved, seed, root, out, MACHINE | machine)
 
     return make
 

@@ -104,7 +104,7 @@ def test_parameters_make_an_arm_of_their_own_unless_they_are_a_named_one(study_o
         ({"cross": {"positions": [{"base": 3}]}}, "None: should be one of: learned, none"),
         ({"cross": {"language_positions": ["mrop"]}}, '"mrop": unknown; did you mean "mrope"?'),
         ({"cross": {"connector": ["mpl"]}}, '"mpl": unknown; did you mean "mlp"?'),
-        ({"cross": {"connector": [{"name": "resampler", "token": 4}]}}, 'unknown key "token"; did you mean "tokens"'),
+        ({"cross": {"connector": [{"name": "resampler", "token": 4}]}}, '"token": unknown key; did you mean "tokens"?'),
         (
             {"cross": {"encoder_training": ["thawed"]}},
             'encoder_training[0]: "thawed": unknown; did you mean "trained"?',

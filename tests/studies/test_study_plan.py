@@ -167,8 +167,8 @@ WITHOUT_A_NUMBER = {
 
 
 def test_keys_follow_all_code_that_steps_import() -> None:
-    trained = set(versions._sources(versions.RESULT_SOURCES))
-    diagnosed = set(versions._sources(versions.DIAGNOSIS_SOURCES))
+    trained = set(versions.sources(versions.RESULT_SOURCES))
+    diagnosed = set(versions.sources(versions.DIAGNOSIS_SOURCES))
     others = ("studies/diagnosing.py", "studies/real.py")  # with keys of their own
     assert _imported("studies/steps.py", others) - trained <= WITHOUT_A_NUMBER
     assert _imported("studies/diagnosing.py") - trained - diagnosed <= WITHOUT_A_NUMBER

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from blindspot.scenes.sampling import test_questions as draw_test
-from blindspot.studies.probe import PER_COLUMN, column_scores, probe_questions
+from blindspot.studies.steps import PROBED_PER_COLUMN, column_scores, probe_questions
 
 
 def test_every_column_is_probed_with_more_than_one_answer_and_pairs_stay_together() -> None:
@@ -17,7 +17,7 @@ def test_every_column_is_probed_with_more_than_one_answer_and_pairs_stay_togethe
     for column, counts in answers.items():
         assert max(counts.values()) < 0.8 * counts.total(), (column, counts)
     clusters = Counter(question.groups["cluster"] for question in probed if question.benchmark == "mmvp")
-    assert len(clusters) == PER_COLUMN and set(clusters.values()) == {2}
+    assert len(clusters) == PROBED_PER_COLUMN and set(clusters.values()) == {2}
 
 
 def test_a_pair_scores_as_its_worse_half() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,8 @@ import pytest
 
 from blindspot import files
 from blindspot.errors import UserError
-from blindspot.studies import cache, folder
-from blindspot.studies.crew import StepFailure
+from blindspot.studies.engine import StepFailure
+from blindspot.studies.step import open_folder
 
 RunToy = Callable[..., str]
 Command = Callable[..., subprocess.Popen[str]]
@@ -92,17 +93,12 @@ def test_done_file_names_every_file_and_its_checksum(tmp_path: Path, run_toy: Ru
 def test_killed_at_any_moment_the_same_command_finishes_with_the_same_bits(
     tmp_path: Path, run_toy: RunToy, command: Command, contents: Contents, trace: Callable, moment: str
 ) -> None:
+    """At once, though a step was under way that would have gone on for minutes and holds the folder's lock."""
     run_toy(tmp_path / "whole")
     trace()
-    process = command("study", "toy.yaml", "--out", "run", "--workers", "2", TOY_SLEEP="0.02")
-    run = tmp_path / "run"
-
-    def half_done() -> bool:
-        for checkpoint in run.glob(f"steps/{moment}-*/checkpoint.json"):
-            return json.loads(checkpoint.read_text())["iteration"] >= 3
-        return False
-
-    wait_for(half_done, process)
+    step, run = moment.replace("_", "/"), tmp_path / "run"
+    process = command("study", "toy.yaml", "--out", "run", "--workers", "2", TOY_BREAK=f"{step}=hang")
+    wait_for(lambda: list(run.glob(f"steps/{moment}-*/checkpoint.json")), process)
     workers = children(process.pid)
     process.kill()
     process.communicate(timeout=5)
@@ -112,7 +108,7 @@ def test_killed_at_any_moment_the_same_command_finishes_with_the_same_bits(
     assert not any(alive(worker) for worker in workers)
     assert contents(run) == contents(tmp_path / "whole")
     after = trace()
-    assert after[moment.replace("_", "/")] == 1
+    assert after[step] == 1
     assert 1 <= sum((before & after).values()) <= 2  # only the steps under way ran twice
 
 
@@ -168,7 +164,7 @@ def test_half_written_files_go_and_checkpoints_stay_whole(tmp_path: Path) -> Non
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    cache.open_folder(tmp_path)
+    open_folder(tmp_path)
     assert [(tmp_path / name).exists() for name in names] == [True, True, False, False]
 
 
@@ -283,7 +279,7 @@ def test_a_disk_without_room_is_refused_before_anything_starts(
     tmp_path: Path, run_toy: RunToy, trace: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": 3 * 2**20})
-    monkeypatch.setattr(folder.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match=r"has 3 MB free and about .* MB are needed"):
         run_toy(tmp_path / "run")
     assert not trace()

@@ -16,7 +16,7 @@ from torch import Tensor
 from blindspot.errors import UserError
 from blindspot.reporting import collect
 from blindspot.studies import steps as step_functions
-from blindspot.studies import worker
+from blindspot.studies.engine import seed_everything
 from blindspot.studies.loading import load_study
 from blindspot.studies.plan import plan_steps
 from blindspot.studies.step import Step, StepContext
@@ -194,7 +194,7 @@ class Trained:
             self.after = dict(model.state_dict())
 
         out.mkdir()
-        worker._seed(step.config["seed"])
+        seed_everything(step.config["seed"])
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(step_functions, "train_variant", watched)
             step_functions.STEPS[kind](StepContext(step, out, inputs, lambda *arguments, **options: None))
