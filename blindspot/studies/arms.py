@@ -153,6 +153,10 @@ def resolve(study: Study, given: dict[str, Any], name: str = "") -> Axes:
     for axis in given:
         if AXES[axis].only not in ("", study.recipe):
             raise UserError(f"{of}{axis}: is for the recipe {AXES[axis].only}; this study's is {study.recipe}")
+    for axis in ("family",) if study.recipe == "toy" else ("encoder", "language_model"):
+        if axis not in given:
+            choices = f" (one of: {', '.join(FAMILIES)})" if axis == "family" else ""
+            raise UserError(f"{of}{axis}: missing; give it here or under base{choices}")
     positions = given.get("positions", ENCODER_POSITIONS["learned"])
     defaults: dict[str, Any] = {
         "positions": positions,
@@ -162,19 +166,10 @@ def resolve(study: Study, given: dict[str, Any], name: str = "") -> Axes:
         "evaluate_with": positions,
     }
     if study.recipe == "llava":
-        for axis in ("encoder", "language_model"):
-            if axis not in given:
-                raise UserError(f"{of}{axis}: missing; give it here or under base")
         defaults["image_size"] = encoder_size(given["encoder"]).image
-        return Axes.model_construct(**{**defaults, **given})
-    if "family" not in given:
-        raise UserError(f"family: missing; give it under base (one of: {', '.join(FAMILIES)})")
-    defaults |= {
-        "objective": given["family"],
-        "captions": study.encoder.captions,
-        "pretrained_with": positions,
-        "encoder_training": study.encoder_training,
-    }
+    else:
+        training = {"objective": given["family"], "encoder_training": study.encoder_training}
+        defaults |= {"captions": study.encoder.captions, "pretrained_with": positions, **training}
     return _settled(study, {**defaults, **given})
 
 

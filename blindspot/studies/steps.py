@@ -72,18 +72,13 @@ def encoder(context: StepContext) -> None:
         save_weights(build_tower(family, _tower(config), positions), context.folder / TOWER)
         return
     captioned, captions_nl = corpus.captions(config["captions"] or "objects")
-    words = corpus.words
-    shape = CaptionShape(words.count, captions_nl.shape[1], words.pad, words.end)
-    tower = train_encoder(
-        family,
-        config["objective"],
-        _tower(config),
-        positions,
-        captions_nl,
-        shape,
-        lambda chosen: to_pixels(corpus.images[captioned[chosen]], family),
-        _run(context, "encoder"),
-    )
+    words, run = corpus.words, _run(context, "encoder")
+    captions = CaptionShape(words.count, captions_nl.shape[1], words.pad, words.end)
+
+    def pixels(chosen: np.ndarray) -> Tensor:
+        return to_pixels(corpus.images[captioned[chosen]], family)
+
+    tower = train_encoder(family, config["objective"], _tower(config), positions, captions_nl, captions, pixels, run)
     save_weights(tower, context.folder / TOWER)
 
 
@@ -102,15 +97,12 @@ def instruct(context: StepContext) -> None:
     frozen = () if context.step.config["instruct"]["encoder"] == "trained" else ("vision_tower",)
     run = _run(context, "instruct")
     probed = probe_questions(corpus.questions)
-    train_variant(
-        model,
-        frozen,
-        corpus.rows_for(model.tokens_per_image),
-        _row_pixels(corpus, family),
-        run,
-        probe=lambda: {"accuracy": column_scores(_answers(model, corpus, family, probed))},
-        probe_every=max(1, run.recipe.steps // PROBES),
-    )
+
+    def probe() -> dict[str, Any]:
+        return {"accuracy": column_scores(_answers(model, corpus, family, probed))}
+
+    rows, every = corpus.rows_for(model.tokens_per_image), max(1, run.recipe.steps // PROBES)
+    train_variant(model, frozen, rows, _row_pixels(corpus, family), run, probe, every)
     model.config.images_per_question = corpus.row_images.shape[1]
     save(model, context.folder / MODEL)
     build_processor(model.config, corpus.tokenizer).save_pretrained(context.folder / MODEL)
@@ -165,15 +157,7 @@ def _run(context: StepContext, stage: str) -> Run:
 
 
 def _tower(config: Config) -> TowerShape:
-    model = config["model"]
-    return TowerShape(
-        width=model["width"],
-        layers=model["encoder_layers"],
-        heads=model["heads"],
-        mlp_width=model["mlp"],
-        image_size=model["image"],
-        patch_size=model["patch"],
-    )
+    return TowerShape(*(config["model"][key] for key in ("width", "encoder_layers", "heads", "mlp", "image", "patch")))
 
 
 def _language(config: Config, corpus: Corpus) -> LlamaConfig:
@@ -194,9 +178,7 @@ def _pretrained(
 ) -> tuple[BlindspotForConditionalGeneration, Corpus, Encoder]:
     """The variant as stage 1 finds it: pretrained encoder and language model, random connector.
 
-    Args:
-        context: of a step that has them as inputs.
-        positions: the encoder's, instead of those it is trained with.
+    The encoder has the positions that it is trained with, unless others are given.
     """
     corpus, config = Corpus(context.inputs["data"]), context.step.config
     family, language = ENCODERS[config["family"]], _language(config, corpus)

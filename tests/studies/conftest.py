@@ -10,9 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from rich.console import Console
 
 from blindspot.studies import study
+from blindspot.studies.loading import load_study
+from blindspot.studies.plan import plan_steps
+from blindspot.studies.schema import Study
+from blindspot.studies.step import StepContext
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -41,6 +46,19 @@ def study_file(tmp_path: Path) -> Path:
     path = tmp_path / "toy.yaml"
     path.write_text(STUDY)
     return path
+
+
+@pytest.fixture
+def study_of(study_file: Path) -> Callable[..., Study]:
+    """The toy study with other arms, or other values."""
+
+    def make(arms: dict[str, Any] | None = None, **values: Any) -> Study:
+        raw = yaml.safe_load(study_file.read_text())
+        path = study_file.with_name("made.yaml")
+        path.write_text(yaml.safe_dump({**raw, "arms": raw["arms"] if arms is None else arms, **values}))
+        return load_study(path)
+
+    return make
 
 
 @pytest.fixture
@@ -114,3 +132,23 @@ def run_inline() -> Callable[..., Path]:
             return study.run_study(str(study_file), out=out, data=data, console=Console(file=io.StringIO()))
 
     return run
+
+
+@pytest.fixture(scope="session")
+def contexts() -> Callable[..., dict[str, StepContext]]:
+    """Every step of a run, to be looked at or repeated; of the study that the run keeps, or of another."""
+
+    def make(run: Path, of: Study | None = None) -> dict[str, StepContext]:
+        steps = {step.id: step for step in plan_steps(of or load_study(run / "study.yaml"), study.code_version())}
+        folders = {name: run / step.folder for name, step in steps.items()}
+        return {
+            name: StepContext(
+                step,
+                folders[name],
+                {role: folders[source] for role, source in step.inputs.items()},
+                lambda *arguments, **options: None,
+            )
+            for name, step in steps.items()
+        }
+
+    return make

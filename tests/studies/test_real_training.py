@@ -41,6 +41,13 @@ VISION: dict[str, Any] = {
     "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 24, "patch_size": 8,
     "intermediate_size": 40,
 }  # fmt: skip
+STAGES = """
+connector: {{recipe: llava, trains: [connector], data: &data {{file: rows.json, images: images, rows: 12}},
+    template: plain, batch: 4, lr: 1e-2, warmup: 0.03, schedule: cosine, epochs: 1, max_length: 60,
+    aspect_ratio: square}}
+instruct: {{recipe: llava, trains: [connector, language_model], data: *data, template: v1, batch: 4,
+    lr: 1e-2, warmup: 0.03, schedule: cosine, epochs: 1, max_length: 60, aspect_ratio: pad}}
+"""
 STUDY = """
 name: tiny
 title: Tiny
@@ -55,11 +62,6 @@ arms:
     - {{id: released, label: Released, encoder: {root}/siglip, drop_first_patch: true,
        positions: {{scheme: released_concat, table: released}}, evaluate_with: learned}}
   replicate: borrowed
-connector: {{recipe: llava, trains: [connector], data: &data {{file: rows.json, images: images, rows: 12}},
-    template: plain, batch: 4, lr: 1e-2, warmup: 0.03, schedule: cosine, epochs: 1, max_length: 60,
-    aspect_ratio: square}}
-instruct: {{recipe: llava, trains: [connector, language_model], data: *data, template: v1, batch: 4,
-    lr: 1e-2, warmup: 0.03, schedule: cosine, epochs: 1, max_length: 60, aspect_ratio: pad}}
 seeds: 2
 """
 MACHINE: dict[str, Any] = {"precision": "fp32", "workers": 0, "pack_tokens": 120}
@@ -75,12 +77,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoints, data and a study that names them."""
     folder = tmp_path_factory.mktemp("tiny")
     torch.manual_seed(0)
-    text: dict[str, Any] = {
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 16,
-    }
+    text = {**VISION, "hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 16}
     CLIPModel(CLIPConfig(text_config={**text, "vocab_size": 9}, vision_config=VISION)).save_pretrained(folder / "clip")
     SiglipVisionModel(SiglipVisionConfig(**VISION)).save_pretrained(folder / "siglip")
     words = ["<unk>", "<s>", "</s>", "what", "is", "red", "box", "left", "of", "USER:", "ASSISTANT:"]
@@ -101,7 +98,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         turns = [{"from": "human", "value": "<image>\nwhat is"}, {"from": "gpt", "value": "red box left of box"}]
         rows.append({"id": f"r{number}", "image": f"{number}.png", "conversations": turns})
     (folder / "rows.json").write_text(json.dumps(rows))
-    (folder / "tiny.yaml").write_text(STUDY.format(root=folder))
+    (folder / "tiny.yaml").write_text((STUDY + STAGES).format(root=folder))
     return folder
 
 
@@ -261,20 +258,11 @@ def test_commands_that_make_no_sense(arguments: list[str], words: str) -> None:
 
 
 def test_the_command(root: Path, base: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "blindspot",
-        "train",
-        str(root / "tiny.yaml"),
-        "--arm",
-        "base",
-        "--data",
-        str(root),
-    ]
-    options = ["--out", str(base), "--precision", "fp32", "--workers", "0", "--pack-tokens", "120"]
+    said = f"train {root}/tiny.yaml --arm base --data {root} --out {base}"
+    machine = "--precision fp32 --workers 0 --pack-tokens 120"
+    command = [sys.executable, "-m", "blindspot", *said.split(), *machine.split()]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == f"Written: {base}/base-seed0/instruct/model"
 
@@ -288,11 +276,6 @@ arms:
     - {{id: base, label: Base}}
     - {{id: turned, label: Turned, positions: axial, connector_from: base, against: [base]}}
   replicate: base
-connector: {{recipe: llava, trains: [connector], data: &data {{file: rows.json, images: images, rows: 12}},
-    template: plain, batch: 4, lr: 1e-2, warmup: 0.03, schedule: cosine, epochs: 1, max_length: 60,
-    aspect_ratio: square}}
-instruct: {{recipe: llava, trains: [connector, language_model], data: *data, template: v1, batch: 4, lr: 1e-2,
-    warmup: 0.03, schedule: cosine, epochs: 1, max_length: 60, aspect_ratio: pad}}
 benchmarks: [cvbench_2d, mmvp]
 seeds: 1
 """
@@ -317,7 +300,7 @@ def test_a_whole_study_from_checkpoints_to_a_page(
     for name, file, rows in (("mmvp", "MMVP.tsv", pairs), ("cvbench_2d", "CV-Bench-2D.tsv", sources)):
         (data / name).mkdir()
         pd.DataFrame(rows).to_csv(data / name / file, sep="\t", index=False)
-    (tmp_path / "whole.yaml").write_text(WHOLE.format(root=root))
+    (tmp_path / "whole.yaml").write_text((WHOLE + STAGES).format(root=root))
     with pytest.raises(UserError, match=r"rows\.json.* that study .* needs: missing; .* --plan --data FOLDER"):
         run_inline(tmp_path / "whole.yaml", tmp_path / "run")
     (data / "mmvp").rename(tmp_path / "elsewhere")
@@ -335,11 +318,8 @@ def test_a_whole_study_from_checkpoints_to_a_page(
     }  # fmt: skip
     at = {(one["arm"], one["column"]): one for one in results["scores"] if one["seed"] is None}
     assert {at["turned", column]["n"] for column in ("cvbench_2d/coco", "cvbench_2d/ade20k")} == {6, 2}
-    (difference,) = (
-        one
-        for one in results["differences"]
-        if (one["a"], one["b"], one["column"]) == ("turned", "base", "mmvp/overall")
-    )
+    sides = {(one["a"], one["b"], one["column"]): one for one in results["differences"]}
+    difference = sides["turned", "base", "mmvp/overall"]
     assert difference["noise_included"] and difference["kind"] == "positions"
     assert all(row["df"] == 1 for row in results["noise"]), "the replicate and its twin"
     assert (out / "report" / "index.html").is_file()
