@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 _WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -64,6 +65,11 @@ class Scored:
     parsed: bool
     partial: float | None = None
     guess: float = 0.0
+
+    def numbers(self) -> dict[str, Any]:
+        """What a study keeps of it beside the answer."""
+        partial = {} if self.partial is None else {"partial": round(self.partial, 6)}
+        return {"score": round(self.score, 6), "parsed": self.parsed, **partial}
 
 
 Rule = Callable[[Item], Scored]
