@@ -107,14 +107,18 @@ def load_answers(run: Path, plan: Plan) -> Answers:
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     for number, row in enumerate(read_jsonl(path), start=1):
-        absent = {"id", "benchmark", "prompt", "answer", "image", "raw", "score", "parsed"} - (
+        absent = {"id", "benchmark", "prompt", "answer", "images", "raw", "score", "parsed"} - (
             row.keys() if isinstance(row, dict) else set()
         )
         if absent:
             raise UserError(
                 f"{path}:{number}: no {min(absent)!r} in this row; delete the step's folder and run the study again"
             )
-        yield row
+        lettered = isinstance(row.get("choices"), dict)
+        yield row | {
+            "image": next(iter(row["images"]), None),
+            "choices": [*row["choices"].values()] if lettered else row.get("choices") or [],
+        }
 
 
 def _add(

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
 from blindspot.errors import UserError
+from blindspot.evaluation.items import Term
 from blindspot.files import parse_json, sha256_file
 from blindspot.reporting.text import clean
 
@@ -56,15 +57,6 @@ class Pair(BaseModel):
     kind: Text
     first: Text = "the first arm"
     second: Text = "the second"
-
-
-class Term(BaseModel):
-    """A mean over units of a column, as `blindspot.benchmarks.base.Term` has it; weights of a column sum to 1."""
-
-    where: dict[str, str] = Field(default_factory=dict)
-    unit: Literal["question", "set"] = "question"
-    weight: float = 1.0
-    value: Literal["score", "partial"] = "score"
 
 
 class Column(BaseModel):

@@ -7,7 +7,7 @@ from typing import Any
 
 from blindspot.benchmarks.scoring import DEFAULT, profile
 from blindspot.evaluation.scores.answers import Answers, collect
-from blindspot.evaluation.scores.metrics import metric_row
+from blindspot.evaluation.scores.report import metric_row
 from blindspot.files import write_json, write_jsonl
 
 Row = dict[str, Any]

@@ -15,7 +15,7 @@ from statsmodels.stats.multitest import multipletests
 
 from blindspot.errors import UserError
 from blindspot.evaluation.scores.compare import compare
-from blindspot.evaluation.scores.compare_show import print_comparison
+from blindspot.evaluation.scores.show import print_comparison
 from blindspot.evaluation.statistics import holm
 
 from .score_rows import Row, box, count, mcq, pairs, random_gqa, write_run, yes_no

@@ -11,7 +11,7 @@ from blindspot.benchmarks.scoring import PROFILES
 from blindspot.errors import UserError
 from blindspot.evaluation.paper import load
 from blindspot.evaluation.scores.report import score, score_run
-from blindspot.evaluation.scores.show import as_table
+from blindspot.evaluation.scores.show import print_scores
 
 from .score_rows import Row, box, count, mcq, pairs, random_gqa, text, write_run, yes_no
 
@@ -20,7 +20,7 @@ HOSTILE = "\x1b[31mred\x1b]0;x\x07 [bold]b[/bold] \u202egnp \ud800"
 
 def _shown(scores: dict, width: int = 160, profiles_only: bool = False) -> str:
     console = Console(file=io.StringIO(), width=width, force_terminal=False)
-    as_table(scores, console, profiles_only)
+    print_scores(scores, console, profiles_only)
     return console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
 
 

@@ -1,7 +1,7 @@
-"""From what a user names to data and an answerer: a model on this machine, a server, a file of answers."""
+"""From what a user names to data and a model: one on this machine, a server, a file of answers."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,21 +31,14 @@ class Opened:
 
     answerer: Answerer
     prompts: str
-    render: Callable[[Prompt], str]
+    render: Callable[[Prompt], str] = str
     adapter: str | None = None
     form: Form | None = None
     check_batch: Callable[[Sequence[Asked]], list[str]] | None = None
 
 
 def open_data(benchmarks: Sequence[Benchmark], root: Path) -> tuple[list[Path], list[Collection]]:
-    """Find and read benchmarks on this disk.
-
-    Returns:
-        Where each lies, and its questions.
-
-    Raises:
-        UserError: if one is not there, not whole or malformed.
-    """
+    """Find and read benchmarks on this disk: where each lies, and its questions."""
     places = {benchmark.name: locate(benchmark, root) for benchmark in benchmarks}
     missing = [name for name, place in places.items() if place is None]
     if missing:
@@ -81,9 +74,6 @@ def open_local(
         trust_remote_code: whether code that the checkpoint brings along may run.
         adapter: the family that it is asked as, if not the one of its ``model_type``.
         boxes: the convention that it answers in, if not its family's.
-
-    Raises:
-        UserError: if it cannot be opened, or there are more processes on this machine than GPUs.
     """
     one_of(dtype, DTYPES, "--dtype", "type of weights")
     import torch
@@ -94,7 +84,17 @@ def open_local(
 
     load.quiet()
     folder = find(model, trust_remote_code)
-    where = _device(device)
+    if device is None:
+        device = "mps" if torch.backends.mps.is_available() else "cpu"
+        if torch.cuda.is_available():
+            local = int(os.environ.get("LOCAL_RANK", "0"))
+            if local >= torch.cuda.device_count():
+                raise UserError(f"process {local + 1} on this machine has no GPU; start {torch.cuda.device_count()}")
+            device = f"cuda:{local}"
+    try:
+        where = torch.device(device)
+    except RuntimeError as error:
+        raise UserError(f"--device {device}: torch knows no such device; use cpu, cuda, cuda:1 or mps") from error
     family, known = recognise(adapter, str(read_json(folder / "config.json").get("model_type")))
     kind = family.dtype if dtype == "auto" and where.type == "cuda" else dtype
     opened, processor = load.load(folder, trust_remote_code, kind if kind == "auto" else getattr(torch, kind))
@@ -110,65 +110,32 @@ def open_local(
 
 
 def open_api(
-    address: str, model: str | None, settings: Mapping[str, Any], adapter: str | None = None, boxes: str | None = None
+    address: str, model: str | None, adapter: str | None = None, boxes: str | None = None, **settings: Any
 ) -> Opened:
     """Ask a server. A model whose name is one of a family is asked as that family is, any other by the plain question.
 
     Args:
         address: ends in ``/v1`` as a rule.
         model: its name there.
-        settings: further arguments of `ApiAnswerer`.
         adapter: the family that it is asked as, whatever its name.
         boxes: the convention that it answers in.
-
-    Raises:
-        UserError: if no model is named, or the address, the key or the adapter cannot be used.
+        settings: further arguments of `ApiAnswerer`.
     """
     if model is None:
         raise UserError(f"{address} may serve several models; name one with --model")
     from blindspot.evaluation.models.api import ApiAnswerer
 
     family, known = recognise(adapter, name=model)
-    return Opened(
-        ApiAnswerer(address, model, **settings), family.prompts, str, known, told(boxes, family) if boxes else None
-    )
+    form = told(boxes, family) if boxes else None
+    return Opened(ApiAnswerer(address, model, **settings), family.prompts, adapter=known, form=form)
 
 
 def open_recorded(path: Path, benchmarks: Sequence[Benchmark], boxes: str | None = None) -> Opened:
-    """Give answers to one benchmark that a file holds.
-
-    Args:
-        path: of the file.
-        benchmarks: the one.
-        boxes: the convention of its boxes.
-
-    Raises:
-        UserError: if it cannot be read, or several benchmarks are asked: their questions have the same ids.
-    """
-    if len(benchmarks) != 1:
+    """Give the answers of a file to one benchmark, with boxes in a convention if it is told."""
+    if len(benchmarks) != 1:  # whose questions may have the same ids
         names = ", ".join(benchmark.name for benchmark in benchmarks)
         raise UserError(f"recorded answers are to one benchmark; say to which with --benchmarks (now {names})")
     from blindspot.evaluation.models.recorded import RecordedAnswerer
 
-    return Opened(
-        RecordedAnswerer(path, benchmarks[0].name),
-        "plain",
-        str,
-        form=told(boxes, ADAPTERS["generic"]) if boxes else None,
-    )
-
-
-def _device(named: str | None) -> Any:
-    import torch
-
-    try:
-        if named is not None:
-            return torch.device(named)
-    except RuntimeError as error:
-        raise UserError(f"--device {named}: torch knows no such device; use cpu, cuda, cuda:1 or mps") from error
-    if torch.cuda.is_available():
-        local = int(os.environ.get("LOCAL_RANK", "0"))
-        if local >= torch.cuda.device_count():
-            raise UserError(f"process {local + 1} on this machine has no GPU; start {torch.cuda.device_count()}")
-        return torch.device("cuda", local)
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    form = told(boxes, ADAPTERS["generic"]) if boxes else None
+    return Opened(RecordedAnswerer(path, benchmarks[0].name), "plain", form=form)
