@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from blindspot.evaluation.paper.numbers import BASELINE
-from blindspot.evaluation.scores.pieces import pieces
+from blindspot.terminal import pieces
 from blindspot.text import MINUS, number, signed
 
 Report = Mapping[str, Any]

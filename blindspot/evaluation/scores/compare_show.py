@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from blindspot.evaluation.scores.compare import MAIN
-from blindspot.evaluation.scores.pieces import pieces
+from blindspot.terminal import pieces
 from blindspot.text import DASH, clean, number, p_value, signed, span
 
 _HEADERS = ("", "first", "later", "difference", "95 %", "Holm", "p", "resolves", "n", "test")

@@ -10,7 +10,7 @@ from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.benchmarks.scoring import HARNESS, KEEP, STRIP
 from blindspot.evaluation.paper import BASELINE, load
 from blindspot.evaluation.scores.answers import MEAN
-from blindspot.evaluation.scores.pieces import Line, pieces
+from blindspot.terminal import Line, pieces
 from blindspot.text import DASH, clean, number, points, span
 
 Scores = Mapping[str, Any]
