@@ -51,7 +51,9 @@ def load_diagnosis(folder: Path) -> dict[str, Tables]:
             tables = _File.model_validate(parse_json(path.read_text(encoding="utf-8"))).tables
             for table in tables:
                 if kind := plots_of(name).ROWS.get(table.name):
-                    TypeAdapter(list[kind]).validate_python(list(table.rows))
+                    checker = TypeAdapter(kind)
+                    for row in table.rows:
+                        checker.validate_python(row)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
@@ -107,7 +109,7 @@ def write_diagnosis(folder: Path) -> tuple[Path, list[str]]:
 
 
 def load_arms(run: Path, plan: Plan) -> list[tuple[str, dict[str, Tables]]]:
-    """Label of the arm and tables by diagnostic, of every diagnosis of the study that is done; edited ones are refused."""
+    """Label of the arm and tables by diagnostic, of every diagnosis of the study that is done."""
     labels = {arm.id: arm.label for arm in plan.arms}
     found = []
     for step in plan.steps:
