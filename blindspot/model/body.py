@@ -11,8 +11,7 @@ from transformers.models.llava.modeling_llava import LlavaModel, LlavaModelOutpu
 from transformers.utils.generic import ModelOutput
 
 from blindspot import connectors
-from blindspot.connectors.gated_cross_attention import initialise
-from blindspot.connectors.image_tokens import last_image
+from blindspot.connectors.gated_cross_attention import initialise, last_image
 from blindspot.encoders import features, grid_of
 from blindspot.model.config import BlindspotConfig, Parts
 from blindspot.positions import Grid, LanguagePositions
