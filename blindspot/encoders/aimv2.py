@@ -46,7 +46,7 @@ def _embed_native(tower: Any, pixel_values: Tensor, grids_n2: Tensor | None) -> 
     from transformers.models.aimv2.modeling_aimv2 import build_2d_sinusoidal_position_embedding
 
     from blindspot.encoders.variable_resolution import attention_mask, pack
-    from blindspot.positions.encoder.own import silenced
+    from blindspot.positions.encoder.attach import silenced
 
     module, convolution = tower.embeddings, tower.embeddings.patch_embed
     if grids_n2 is None:

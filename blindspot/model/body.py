@@ -17,8 +17,7 @@ from blindspot.model.config import BlindspotConfig, Parts
 from blindspot.positions import Grid, LanguagePositions
 from blindspot.positions.encoder.attach import attach
 from blindspot.positions.language import SCHEMES
-from blindspot.positions.language.masking import mask
-from blindspot.positions.language.position_ids import place
+from blindspot.positions.language.position_ids import mask, place
 from blindspot.positions.language.rotation import install
 
 
