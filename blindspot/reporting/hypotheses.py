@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from blindspot.evaluation.statistics import Contrast, Sample, contrast, correct
+from blindspot.evaluation.statistics import Difference, Sample, contrast, correct
 from blindspot.reporting.answers import Answers
 from blindspot.reporting.plan import Hypothesis, Plan
 
@@ -27,7 +27,7 @@ def verdicts(plan: Plan, answers: Answers) -> list[Row]:
     return rows
 
 
-def _test(plan: Plan, answers: Answers, claim: Hypothesis, stage: str) -> Contrast | None:
+def _test(plan: Plan, answers: Answers, claim: Hypothesis, stage: str) -> Difference | None:
     runs = {arm: {key.seed: key for key in answers.runs(arm, stage)} for arm in claim.contrast}
     seeds = sorted(set.intersection(*map(set, runs.values())))
     column = plan.column(claim.column)
@@ -41,7 +41,7 @@ def _test(plan: Plan, answers: Answers, claim: Hypothesis, stage: str) -> Contra
     return contrast(values_s, error, sum(max(weight, 0) for weight in claim.contrast.values()))
 
 
-def _row(claim: Hypothesis, test: Contrast) -> Row:
+def _row(claim: Hypothesis, test: Difference) -> Row:
     return {
         **claim.model_dump(),
         "effect": test.value,

@@ -28,11 +28,7 @@ def print_table(
 ) -> None:
     """Print a table in as few pieces as its columns need, about equally many in each.
 
-    Args:
-        console: where to.
-        headers: of the columns, perhaps in several lines; the first column names the rows.
-        rows: their cells.
-        repeated: so many of the first columns are in every piece.
+    The first column names the rows; so many of the first as are ``repeated`` are in every piece.
     """
     columns = [
         [Text(cell) if isinstance(cell, str) else cell for cell in column]
