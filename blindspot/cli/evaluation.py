@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -138,7 +139,7 @@ def evaluate(
     from blindspot.benchmarks.sources.download import data_root
     from blindspot.evaluation.prompts import PROFILES
     from blindspot.evaluation.run.folder import default_folder
-    from blindspot.evaluation.run.opening import open_api, open_local, open_recorded
+    from blindspot.evaluation.run.opening import open_model
     from blindspot.evaluation.run.questions import Condition
     from blindspot.evaluation.run.runner import prepare, why_unanswered
     from blindspot.evaluation.run.terminal import bars, show_plan
@@ -154,26 +155,18 @@ def evaluate(
     if not any(benchmark.name in rules for benchmark in chosen):
         raise UserError(f"none of --benchmarks {benchmarks} is defined in {profile}; choose another --profile")
 
-    def open_model() -> "Opened":
-        if recorded and adapter:
-            raise UserError("--adapter says how a model is asked, and recorded answers are there already")
-        if recorded:
-            return open_recorded(Path(model), chosen, boxes)
-        if model.startswith(("http://", "https://")):
-            settings = {"key_env": key_env, "concurrency": concurrency, "per_minute": rate}
-            return open_api(model, served, adapter, boxes, **settings)
-        return open_local(model, dtype, device, batch, trust_remote_code, adapter, boxes)
-
     folder = out or default_folder(served or model, prompts, condition, limit)
     first = os.environ.get("RANK", "0") == "0"
     console = Console(stderr=as_json, quiet=not first)
+    server = {"key_env": key_env, "concurrency": concurrency, "per_minute": rate}
+    local = {"dtype": dtype, "device": device, "batch": batch, "trust_remote_code": trust_remote_code}
+    opening = partial(open_model, model, chosen, recorded, served, adapter, boxes, server, local)
     with console.status("reading the benchmarks, opening the model"):
-        evaluation = prepare(chosen, data_root(data), open_model, prompts, condition, limit)
+        evaluation = prepare(chosen, data_root(data), opening, prompts, condition, limit)
     if show_prompts or check_batch:
+        show = _show_prompts if show_prompts else _check_batch
         for asked in evaluation.preview(show_prompts or _CHECKED):
-            _show_prompts(console, evaluation.opened, asked) if show_prompts else _check_batch(
-                console, evaluation.opened, asked
-            )
+            show(console, evaluation.opened, asked)
         return
     if first:
         with console.status("hashing the weights"):

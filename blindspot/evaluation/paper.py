@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from blindspot.benchmarks.base import Term
+from blindspot.benchmarks.base import Metric, Term
 from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.evaluation.statistics import CONFIDENCE, Interval, chance_corrected, correct, wilson
 from blindspot.text import rounded
 
 BASELINE = "LLaVA-1.5"
-TABLES = ("1", "2", "4", "5")
 PAIRS = (
     ("LLaVA-2D-RoPE", BASELINE, "2D-RoPE"),
     ("LLaVA-SigLIP-2D-RoPE", "LLaVA-SigLIP", "2D-RoPE"),
@@ -58,13 +57,7 @@ NOTES = (
 
 @dataclass(frozen=True)
 class PaperColumn:
-    """A column of a table.
-
-    Attributes:
-        table: its number in the paper.
-        benchmark, metric: as in `blindspot.benchmarks`.
-        scale: 100 where the paper prints per cent, else 1.
-    """
+    """A column of a table: its table's number, what it is of, and 100 where the paper prints per cent, else 1."""
 
     table: str
     benchmark: str
@@ -77,21 +70,14 @@ class PaperColumn:
         return self.benchmark, self.metric
 
     @property
-    def terms(self) -> tuple[Term, ...]:
-        """Of its metric."""
-        return next(one.terms for one in BENCHMARKS[self.benchmark].metrics if one.name == self.metric)
+    def measured(self) -> Metric:
+        """What the numbers are of."""
+        return next(one for one in BENCHMARKS[self.benchmark].metrics if one.name == self.metric)
 
 
 @dataclass(frozen=True)
 class Paper:
-    """The tables.
-
-    Attributes:
-        source: where they are from.
-        columns: in the order of the tables.
-        roles: ``variant`` or ``frontier`` by model; variants first.
-        printed: the text of a cell by model, benchmark and metric.
-    """
+    """The tables: ``variant`` or ``frontier`` by model, variants first, and cells by model, benchmark and metric."""
 
     source: str
     columns: tuple[PaperColumn, ...]
@@ -122,65 +108,47 @@ def load() -> Paper:
     return Paper(source.removeprefix("# "), tuple(columns), {row[0]: row[1] for row in rows}, printed)
 
 
-@dataclass(frozen=True)
-class Basis:
-    """What a cell rests on.
+def basis(model: str, column: PaperColumn) -> tuple[int, float]:
+    """What a cell rests on: questions, or sets where only whole sets count; and independent questions as noisy as they.
 
-    Attributes:
-        n: questions, or sets where only whole sets count.
-        effective: number of independent questions with the same noise; equals ``n`` for a plain share.
-        share: whether the number is k/n.
-        chance: what guessing gives; None if not known without the data.
+    The two are the same for a plain share. A mean over several terms has the variance of their weighted sum, with each
+    term's own published value where there is one, and else the whole's. MME's two terms of a category are about the
+    same pictures and count as one.
     """
-
-    n: int
-    effective: float
-    share: bool
-    chance: float | None
-
-
-def basis(model: str, column: PaperColumn) -> Basis:
-    """The basis of a cell.
-
-    A mean over several terms has the variance of their weighted sum, with each term's own published value where there
-    is one, and else the whole's. MME's two terms of a category are about the same pictures and count as one.
-    """
-    paper, benchmark = load(), BENCHMARKS[column.benchmark]
-    chance = next(metric.chance for metric in benchmark.metrics if metric.name == column.metric)
-
-    def count(label: str, of_sets: bool = False) -> int:  # as published, of the form that VLMEvalKit reads if it has it
-        if benchmark.name == "mme" and label:
-            return MME_PICTURES[label.removeprefix("category=")]
-        if benchmark.name == "cvbench_2d" and label in CVBENCH_SOURCES:
-            return CVBENCH_SOURCES[label]
-        key = label or ("sets" if of_sets else "questions")
-        return next(source.counts[key] for source in benchmark.sources if key in source.counts)
+    paper, benchmark, terms = load(), BENCHMARKS[column.benchmark], column.measured.terms
 
     def label_of(term: Term) -> str:
         return " ".join(f"{group}={label}" for group, label in term.where.items())
 
-    if len(column.terms) == 1:
-        n = count(label_of(column.terms[0]), column.terms[0].unit == "set")
-        return Basis(n, n, True, chance)
-    most = sum(term.weight for term in column.terms)
+    def count(label: str, unit: str = "question") -> int:  # as published, of the form that VLMEvalKit reads if it may
+        if benchmark.name == "mme" and label:
+            return MME_PICTURES[label.removeprefix("category=")]
+        if benchmark.name == "cvbench_2d" and label in CVBENCH_SOURCES:
+            return CVBENCH_SOURCES[label]
+        key = label or f"{unit}s"
+        return next(source.counts[key] for source in benchmark.sources if key in source.counts)
+
+    if len(terms) == 1:
+        n = count(label_of(terms[0]), terms[0].unit)
+        return n, n
     weights: dict[str, float] = {}
-    for term in column.terms:
-        weights[label_of(term)] = weights.get(label_of(term), 0.0) + term.weight / most
+    for term in terms:
+        weights[label_of(term)] = weights.get(label_of(term), 0.0) + term.weight / column.measured.most
     values = {
-        label_of(other.terms[0]): paper.value(model, other)
+        label_of(other.measured.terms[0]): paper.value(model, other)
         for other in paper.columns
-        if other.benchmark == column.benchmark and other != column and len(other.terms) == 1
+        if other.benchmark == column.benchmark and other != column and len(other.measured.terms) == 1
     }
     whole, variance = paper.value(model, column), 0.0
     for label, weight in weights.items():
         p = values.get(label, whole)
         variance += weight**2 * (p * (1 - p)) / count(label)
-    return Basis(count(""), whole * (1 - whole) / variance, False, chance)
+    return count(""), whole * (1 - whole) / variance
 
 
 def interval(model: str, column: PaperColumn) -> Interval:
     """Wilson's interval of a cell, as a fraction, as if all its questions were independent."""
-    n = basis(model, column).effective
+    _, n = basis(model, column)
     return wilson(load().value(model, column) * n, n)
 
 
@@ -189,12 +157,12 @@ def fits(model: str, column: PaperColumn) -> str | None:
 
     None where the number is no share, or has so few digits that some k/n always does.
     """
-    rests, decimals = basis(model, column), len(load().printed[(model, *column.key)].partition(".")[2])
+    value, (n, _) = load().value(model, column), basis(model, column)
+    decimals = len(load().printed[(model, *column.key)].partition(".")[2])
     half = 0.5 * 10.0**-decimals / column.scale  # the most by which rounding can have moved it
-    if not rests.share or 1 / rests.n < 2 * half:
+    if len(column.measured.terms) > 1 or 1 / n < 2 * half:
         return None
-    value = load().value(model, column)
-    off = abs(round(value * rests.n) / rests.n - value)
+    off = abs(round(value * n) / n - value)
     return "yes" if off <= half * (1 + 1e-6) else "nearly" if off <= 3 * half else "no"
 
 
@@ -209,8 +177,8 @@ def report() -> dict[str, Any]:
     paper = load()
     columns = []
     for column in paper.columns:
-        rests = basis(BASELINE, column)
-        counts = {"n": rests.n, "effective": round(rests.effective, 1), "chance": rests.chance}
+        n, effective = basis(BASELINE, column)
+        counts = {"n": n, "effective": round(effective, 1), "chance": column.measured.chance}
         columns.append({**vars(column), **counts})
     scores = rounded([_score(paper, model, column) for model in paper.roles for column in paper.columns])
     differences = rounded(
@@ -255,7 +223,7 @@ def _score(paper: Paper, model: str, column: PaperColumn) -> dict[str, Any]:
         "value": value,
         "low": found.low,
         "high": found.high,
-        "chance_corrected": chance_corrected(value, basis(model, column).chance),
+        "chance_corrected": chance_corrected(value, column.measured.chance),
         "fits": fits(model, column),
     }
 
@@ -266,7 +234,7 @@ def _difference(variant: str, baseline: str, column: PaperColumn) -> dict[str, A
     from statsmodels.stats.proportion import proportions_ztest
 
     p_two = np.array([load().value(model, column) for model in (variant, baseline)])
-    n_two = np.array([basis(model, column).effective for model in (variant, baseline)])
+    n_two = np.array([basis(model, column)[1] for model in (variant, baseline)])
     z, p = proportions_ztest(p_two * n_two, n_two)
     change = float(p_two[0] - p_two[1])
     half = float(stats.norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt((p_two * (1 - p_two) / n_two).sum()))

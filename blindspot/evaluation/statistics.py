@@ -68,10 +68,10 @@ class Noise:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of two means with its test.
+    """A difference of two means, or a weighted sum of several, with its test; None where that cannot be computed.
 
     Attributes:
-        value: mean of the first minus mean of the second.
+        value: mean of the first minus mean of the second, or the sum.
         p_questions: two-sided p value against the sample of questions alone.
         p: two-sided p value of ``value / error``; without noise, ``p_questions``.
         error: standard error, of questions and (with ``noise_included``) of runs.
@@ -82,8 +82,8 @@ class Difference:
     """
 
     value: float | None
-    p_questions: float | None
-    p: float | None
+    p_questions: float | None = None
+    p: float | None = None
     error: float | None = None
     error_questions: float | None = None
     df: float | None = None
@@ -394,25 +394,7 @@ def noise_band(noise: Noise, runs: tuple[int, int]) -> float | None:
     return float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, noise.df) * error)
 
 
-@dataclass(frozen=True)
-class Contrast:
-    """A weighted sum of means, averaged over seeds, with its test; None but for the sum where noise is unknown.
-
-    Attributes:
-        value: the sum.
-        low, high: interval of confidence ``CONFIDENCE``.
-        p: two-sided p value of the sum being zero.
-        df: degrees of freedom.
-    """
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-    p: float | None = None
-    df: int | None = None
-
-
-def contrast(values_s: Sequence[float], error_questions: float | None, bound: float) -> Contrast:
+def contrast(values_s: Sequence[float], error_questions: float | None, bound: float) -> Difference:
     """Test a weighted sum of arms' scores that was taken at each seed apart.
 
     error^2 = error_questions^2 + variance of the sum between seeds / seeds; a two-sided t test with seeds - 1 degrees
@@ -430,9 +412,10 @@ def contrast(values_s: Sequence[float], error_questions: float | None, bound: fl
     """
     value, seeds = float(np.mean(values_s)), len(values_s)
     if error_questions is None or seeds < 2:
-        return Contrast(value)
+        return Difference(value)
     error = float(np.sqrt(error_questions**2 + np.var(values_s, ddof=1) / seeds))
-    return Contrast(value, *_t_test(value, error, seeds - 1, bound), seeds - 1)
+    low, high, p = _t_test(value, error, seeds - 1, bound)
+    return Difference(value, None, p, error, error_questions, seeds - 1, low, high, True)
 
 
 def _t_test(value: float, error: float, df: float, most: float) -> tuple[float, float, float]:

@@ -69,19 +69,13 @@ def test_half_widths_are_those_of_the_specification(benchmark: str, half: float)
     assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.06)
 
 
-def test_an_interval_of_a_share_is_wilsons() -> None:
-    golden = stats.binomtest(173, 300).proportion_ci(0.95, method="wilson")
-    found = interval(BASELINE, _column("mmvp"))
-    assert (found.low, found.high) == pytest.approx((golden.low, golden.high), abs=5e-4)
-
-
 def test_means_of_several_shares_have_the_variance_of_their_sum() -> None:
     column = _column("cvbench_2d")
     coco, ade20k = 0.525, 0.455
     variance = 0.25 * (coco * (1 - coco) / 805 + ade20k * (1 - ade20k) / 633)
-    assert basis(BASELINE, column).effective == pytest.approx(0.49 * 0.51 / variance)
+    assert basis(BASELINE, column)[1] == pytest.approx(0.49 * 0.51 / variance)
     categories = sum(1 / pictures for pictures in MME_PICTURES.values()) / 14**2
-    assert basis(BASELINE, _column("mme")).effective == pytest.approx(1 / categories)
+    assert basis(BASELINE, _column("mme"))[1] == pytest.approx(1 / categories)
     assert sum(MME_PICTURES.values()) == 1187
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from blindspot import files
 from blindspot.errors import UserError
 from blindspot.evaluation.base import PICTURE, Asked, Reply
 from blindspot.evaluation.run.questions import Condition
@@ -177,17 +176,6 @@ def test_another_run_is_refused_in_the_same_folder(
             other.run(tmp_path / "whole")
     assert not (tmp_path / "log").exists()
     assert held(tmp_path / "whole") == whole
-
-
-def test_the_second_process_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "SECONDS_TO_WAIT", 0.1)
-    first = start(tmp_path / "run", tmp_path / "log", 0.05)
-    while not (tmp_path / "log").exists():
-        time.sleep(0.01)
-    with pytest.raises(UserError, match=rf"in use by another blindspot \(process {first.pid}\)"):
-        run(tmp_path / "run", Slow(tmp_path / "other.log"))
-    first.kill()
-    first.wait()
 
 
 def test_conditions_reach_the_answerer_and_the_file(tmp_path: Path) -> None:

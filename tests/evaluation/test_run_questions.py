@@ -162,15 +162,6 @@ def test_a_portion_holds_each_picture_once_and_not_too_much(monkeypatch: pytest.
     assert [len(portion) for portion in asking.portions(TOY.questions, (), fail)] == [10] * 4
 
 
-def test_a_question_whose_picture_is_missing_is_left_out_and_named() -> None:
-    failed: dict[str, str] = {}
-    told = Asking(TOY, TOY.questions, Pictures(frozenset({3})), prompts).portions(
-        TOY.questions, (), lambda question, why: failed.update({question.id: why})
-    )
-    assert sum(map(len, told)) == 35
-    assert failed == {f"q{n}": "picture 3 is missing" for n in range(3, 40, 8)}
-
-
 def test_only_the_pictures_that_the_prompt_shows_are_read() -> None:
     pair = replace(TOY.questions[0], images=(1, 2))
     pictures = Pictures(frozenset({2}))

@@ -144,12 +144,3 @@ def test_of_pairs(hits: list[tuple[bool, bool]], seed: "np.random.Generator") ->
         assert found["low"] >= 0 and found["high"] <= 1
     seed.shuffle(rows)
     assert numbers(rows) == single and numbers(rows, "pair_accuracy") == both
-
-
-@settings(max_examples=15, deadline=None)
-@given(questions=st.integers(1, 60), seed=st.integers(0, 999), order=st.randoms())
-def test_the_order_of_rows_changes_nothing(questions: int, seed: int, order: "np.random.Generator") -> None:
-    rows = random_gqa(questions, seed)
-    before = [numbers(rows, metric) for metric in ("overall", "choose", "query")]
-    order.shuffle(rows)
-    assert [numbers(rows, metric) for metric in ("overall", "choose", "query")] == before

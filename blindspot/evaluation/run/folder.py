@@ -40,25 +40,16 @@ def default_folder(model: str, prompts: str, condition: Condition, limit: int | 
 
 
 def claim(out: Path, identity: Mapping[str, Any], finished: bool) -> None:
-    """Make the folder that of a run, or find that it is already; its benchmarks may become more.
+    """Make the folder that of a run with this ``run.json``, or find that it is already; its benchmarks may become more.
 
-    Args:
-        out: the run folder.
-        identity: of the run, as `run.json` holds it; ``benchmarks`` by name.
-        finished: every benchmark has all its answers, so that the libraries' versions no longer matter.
+    Once all of them are ``finished``, the libraries' versions do not matter.
     """
-    path = out / RUN
-    if not path.exists():
-        write_json(path, identity)
+    held = read_run(out, "choose another --out")
+    if held is None:
+        write_json(out / RUN, identity)
         return
-    try:
-        held = parse_json(path.read_text(encoding="utf-8"))
-        if not isinstance(held, dict) or not isinstance(held.get("benchmarks"), dict):
-            raise ValueError("no run of evaluate")
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}; remove it or choose another --out") from error
     theirs, ours = dict(held), dict(identity)
-    their_benchmarks, our_benchmarks = theirs.pop("benchmarks"), ours.pop("benchmarks")
+    their_benchmarks, our_benchmarks = theirs.pop("benchmarks", {}), ours.pop("benchmarks")
     if finished:
         theirs["versions"] = ours["versions"]
     shared = [name for name in our_benchmarks if name in their_benchmarks]
@@ -70,7 +61,21 @@ def claim(out: Path, identity: Mapping[str, Any], finished: bool) -> None:
     if lines:
         raise UserError(f"{out} holds another run ({'; '.join(lines[:3])}); choose another --out")
     if len(shared) < len(our_benchmarks):
-        write_json(path, held | {"benchmarks": their_benchmarks | our_benchmarks})
+        write_json(out / RUN, held | {"benchmarks": their_benchmarks | our_benchmarks})
+
+
+def read_run(out: Path, otherwise: str) -> dict[str, Any] | None:
+    """What ``run.json`` says, None where there is none; ``otherwise``: what to do but remove it, if it is no such."""
+    path = out / RUN
+    if not path.is_file():
+        return None
+    try:
+        held = parse_json(path.read_text(encoding="utf-8"))
+        if not isinstance(held, dict) or not isinstance(held.get("benchmarks", {}), dict):
+            raise ValueError("not the run.json of an evaluation")
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}; remove it or {otherwise}") from error
+    return held
 
 
 def leaves_differing(a: Any, b: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -101,12 +106,7 @@ def versions() -> dict[str, str]:
 
 @contextmanager
 def part(folder: Path, rank: int) -> Iterator[Callable[[Reply], None]]:
-    """Where a process puts answers as they come, each line with its checksum: yields what adds one. `mend` comes first.
-
-    Args:
-        folder: of the benchmark in the run folder.
-        rank: number of the process.
-    """
+    """Yields what adds an answer to those of the process ``rank``, each line with its checksum. `mend` comes before."""
     path = folder / ("answers.part.jsonl" if rank == 0 else f"answers.part-{rank}.jsonl")
     with _writing(path):
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,13 +1,12 @@
-"""From what a user names to data and a model: one on this machine, a server, a file of answers."""
+"""From what a user names to a model: one on this machine, a server, a file of answers."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blindspot.benchmarks.base import Benchmark, Collection
-from blindspot.benchmarks.sources.download import UNFINISHED, locate
+from blindspot.benchmarks.base import Benchmark
 from blindspot.errors import UserError, one_of
 from blindspot.evaluation.adapters import ADAPTERS, recognise
 from blindspot.evaluation.base import Answerer, Asked, Prompt
@@ -18,10 +17,10 @@ DTYPES = ("auto", "bfloat16", "float16", "float32")
 
 @dataclass(frozen=True)
 class Opened:
-    """An answerer, and how it is asked.
+    """What is asked, and how.
 
     Attributes:
-        answerer: what is asked.
+        answerer: it.
         prompts: the prompt profile that ``auto`` means.
         render: a prompt as the model gets it.
         adapter: the family that it is asked as, and how that was known.
@@ -37,21 +36,40 @@ class Opened:
     check_batch: Callable[[Sequence[Asked]], list[str]] | None = None
 
 
-def open_data(benchmarks: Sequence[Benchmark], root: Path) -> tuple[list[Path], list[Collection]]:
-    """Find and read benchmarks on this disk: where each lies, and its questions."""
-    places = {benchmark.name: locate(benchmark, root) for benchmark in benchmarks}
-    missing = [name for name, place in places.items() if place is None]
-    if missing:
-        first = missing[0]
-        raise UserError(
-            f"{', '.join(missing)} not found in {root / first}, {root} or the caches of Hugging Face; get it with "
-            f"`blindspot data get {first}`, say where it is with --data, or choose other --benchmarks"
-        )
-    found = [place for place in places.values() if place is not None]
-    for name, place in zip(places, found, strict=True):
-        if (place / UNFINISHED).exists():
-            raise UserError(f"{place} is not whole; go on with `blindspot data get {name}`")
-    return found, [benchmark.read(place) for benchmark, place in zip(benchmarks, found, strict=True)]
+def open_model(
+    model: str,
+    benchmarks: Sequence[Benchmark],
+    recorded: bool,
+    served: str | None,
+    adapter: str | None,
+    boxes: str | None,
+    server: Mapping[str, Any],
+    local: Mapping[str, Any],
+) -> Opened:
+    """What `blindspot evaluate` is told: a file of answers to one benchmark, the address of a server, or a model here.
+
+    A model ``served`` under the name of a family is asked as that family is, any other by the plain question.
+    ``server`` are arguments of `ApiAnswerer`, ``local`` of `open_local`; ``boxes`` is the convention of its boxes.
+    """
+    if recorded:
+        if adapter:
+            raise UserError("--adapter says how a model is asked, and recorded answers are there already")
+        if len(benchmarks) != 1:  # whose questions may have the same ids
+            names = ", ".join(benchmark.name for benchmark in benchmarks)
+            raise UserError(f"recorded answers are to one benchmark; say to which with --benchmarks (now {names})")
+        from blindspot.evaluation.models.recorded import RecordedAnswerer
+
+        form = told(boxes, ADAPTERS["generic"]) if boxes else None
+        return Opened(RecordedAnswerer(Path(model), benchmarks[0].name), "plain", form=form)
+    if model.startswith(("http://", "https://")):
+        if served is None:
+            raise UserError(f"{model} may serve several models; name one with --model")
+        from blindspot.evaluation.models.api import ApiAnswerer
+
+        family, known = recognise(adapter, name=served)
+        form = told(boxes, family) if boxes else None
+        return Opened(ApiAnswerer(model, served, **server), family.prompts, adapter=known, form=form)
+    return open_local(model, adapter=adapter, boxes=boxes, **local)
 
 
 def open_local(
@@ -63,13 +81,13 @@ def open_local(
     adapter: str | None = None,
     boxes: str | None = None,
 ) -> Opened:
-    """Open a model on this machine; under ``torchrun`` each process has a GPU of its own.
+    """Open a model on this machine, a folder of any format or a Hugging Face id.
 
     Args:
-        model: a folder of any format, or a Hugging Face id.
+        model: which.
         dtype: of the weights; ``auto``: on a GPU the one that the family's evaluation is published with, else the
             checkpoint's.
-        device: as torch names it; None: a GPU if there is one.
+        device: as torch names it; None: a GPU if there is one, under ``torchrun`` each process one of its own.
         batch: most questions at a time.
         trust_remote_code: whether code that the checkpoint brings along may run.
         adapter: the family that it is asked as, if not the one of its ``model_type``.
@@ -107,35 +125,3 @@ def open_local(
         form_of(opened, processor, family, boxes),
         lambda asked: check_batch(answerer, asked),
     )
-
-
-def open_api(
-    address: str, model: str | None, adapter: str | None = None, boxes: str | None = None, **settings: Any
-) -> Opened:
-    """Ask a server. A model whose name is one of a family is asked as that family is, any other by the plain question.
-
-    Args:
-        address: ends in ``/v1`` as a rule.
-        model: its name there.
-        adapter: the family that it is asked as, whatever its name.
-        boxes: the convention that it answers in.
-        settings: further arguments of `ApiAnswerer`.
-    """
-    if model is None:
-        raise UserError(f"{address} may serve several models; name one with --model")
-    from blindspot.evaluation.models.api import ApiAnswerer
-
-    family, known = recognise(adapter, name=model)
-    form = told(boxes, family) if boxes else None
-    return Opened(ApiAnswerer(address, model, **settings), family.prompts, adapter=known, form=form)
-
-
-def open_recorded(path: Path, benchmarks: Sequence[Benchmark], boxes: str | None = None) -> Opened:
-    """Give the answers of a file to one benchmark, with boxes in a convention if it is told."""
-    if len(benchmarks) != 1:  # whose questions may have the same ids
-        names = ", ".join(benchmark.name for benchmark in benchmarks)
-        raise UserError(f"recorded answers are to one benchmark; say to which with --benchmarks (now {names})")
-    from blindspot.evaluation.models.recorded import RecordedAnswerer
-
-    form = told(boxes, ADAPTERS["generic"]) if boxes else None
-    return Opened(RecordedAnswerer(path, benchmarks[0].name), "plain", form=form)

@@ -126,15 +126,7 @@ def _grey(width: int, height: int) -> bytes:
 
 @dataclass(frozen=True)
 class Asking:
-    """How a run puts one benchmark.
-
-    Attributes:
-        collection: the benchmark as it is published.
-        questions: what is asked of it.
-        images: its pictures, as they are to be shown.
-        prompt: makes the prompt of a question.
-        likelihood: ask for the likelihood of the allowed answers, where they are few.
-    """
+    """How a run puts one benchmark: what is asked of it, with which pictures and prompts."""
 
     collection: Collection
     questions: Sequence[Question]
@@ -144,7 +136,7 @@ class Asking:
 
     @classmethod
     def of(cls, collection: Collection, prompts: Profile, condition: Condition, limit: int | None) -> "Asking":
-        """At least ``limit`` questions, as `drawn`; None: all."""
+        """The benchmark under a condition, its questions as `drawn`."""
         questions = drawn(condition.questions(collection.questions), limit)
         built: dict[str, Prompt] = {}
 
@@ -157,7 +149,6 @@ class Asking:
 
     @property
     def name(self) -> str:
-        """Of the benchmark."""
         return self.collection.benchmark.name
 
     def shown(self, question: Question) -> tuple[int, ...]:
@@ -169,12 +160,8 @@ class Asking:
     ) -> Iterator[list[Asked]]:
         """What is left of the questions, with their pictures, those of a picture together.
 
-        Portions are cut from all the questions, so that a run which was killed goes on with those that it was in.
-
-        Args:
-            questions: all of this process.
-            done: ids of those that have an answer.
-            failed: told of each question whose picture cannot be read, and why; it is left out.
+        Portions are cut from all questions of this process, also those that are ``done``, so that a run which was
+        killed goes on with the one that it was in. A question whose picture cannot be read is left out, and told.
         """
         for portion in cut(questions):
             pictures: dict[int, bytes] = {}

@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 
 from blindspot.benchmarks.base import Benchmark, Collection
 from blindspot.benchmarks.boxes import CONVENTION
+from blindspot.benchmarks.sources.download import UNFINISHED, locate
 from blindspot.errors import UserError
 from blindspot.evaluation.base import Answerer, Asked, Reply
 from blindspot.evaluation.boxes import asking_for_boxes, with_form
 from blindspot.evaluation.prompts import Profile, profile
 from blindspot.evaluation.run import folder as answers
-from blindspot.evaluation.run.opening import Opened, open_data
+from blindspot.evaluation.run.opening import Opened
 from blindspot.evaluation.run.questions import AS_PUBLISHED, Asking, Condition, share
 from blindspot.files import fingerprint, locked
 from blindspot.question import Question
@@ -29,16 +30,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model, the benchmarks that are put to it, and how.
+    """A model and the benchmarks that are put to it, found at ``places``, by ``ask``, which the profile ``prompts`` is.
 
-    Attributes:
-        opened: the model.
-        collections: the benchmarks.
-        prompts: the name of the prompt profile.
-        ask: makes the prompts.
-        condition: how the run departs from the benchmarks.
-        limit: only so many questions of each benchmark, drawn by a fixed seed, whole sets; None: all.
-        places: where each benchmark was found.
+    Of each benchmark at least ``limit`` questions are asked, drawn by a fixed seed in whole sets; None: all.
     """
 
     opened: Opened
@@ -60,14 +54,10 @@ class Evaluation:
             yield [asked for portion in asking.portions(asking.questions[:most], (), failed) for asked in portion]
 
     def run(self, out: Path, report: Report = lambda benchmark, answered, total: None) -> dict[str, dict[str, str]]:
-        """Ask every question that has no answer yet.
+        """Ask every question that has no answer yet in the run folder, which must be on a disk that all processes see.
 
         Under ``torchrun`` each process asks its share of the pictures, and the first one puts the answers together.
         A folder that is in use or holds another run is refused; what was answered is kept whatever happens.
-
-        Args:
-            out: run folder, on a disk that all processes see.
-            report: told of every answer.
 
         Returns:
             Why questions have no answer, by benchmark and question; empty: the run is complete.
@@ -117,22 +107,32 @@ def prepare(
     condition: Condition = AS_PUBLISHED,
     limit: int | None = None,
 ) -> Evaluation:
-    """Read benchmarks and open a model, to ask it questions for boxes in its own form: `blindspot evaluate`'s and any
-    study's evaluation.
+    """Read benchmarks and open what is asked, for `blindspot evaluate` and for any study's evaluation.
 
     Args:
         benchmarks: which.
-        data: the folder of all benchmarks; it is read before the model is opened, which takes its time.
-        open_model: opens what is asked.
+        data: the folder of all benchmarks, which is read before the model is opened: that takes its time.
+        open_model: opens what is asked; questions for boxes are put in its own form.
         prompts: a prompt profile's name; ``auto``: that of the model's family.
         condition: how the run departs from the benchmarks.
         limit: only so many questions of each benchmark; None: all.
     """
-    places, collections = open_data(benchmarks, data)
+    places = {benchmark.name: locate(benchmark, data) for benchmark in benchmarks}
+    found = {name: place for name, place in places.items() if place is not None}
+    if missing := [name for name in places if name not in found]:
+        raise UserError(
+            f"{', '.join(missing)} not found in {data / missing[0]}, {data} or the caches of Hugging Face; get it with "
+            f"`blindspot data get {missing[0]}`, say where it is with --data, or choose other --benchmarks"
+        )
+    for name, place in found.items():
+        if (place / UNFINISHED).exists():
+            raise UserError(f"{place} is not whole; go on with `blindspot data get {name}`")
+    collections = [benchmark.read(found[benchmark.name]) for benchmark in benchmarks]
     opened = open_model()
     name = opened.prompts if prompts == "auto" else prompts
     collections = [with_form(collection, opened.form) for collection in collections]
-    return Evaluation(opened, collections, name, asking_for_boxes(profile(name)), condition, limit, places)
+    ask = asking_for_boxes(profile(name))
+    return Evaluation(opened, collections, name, ask, condition, limit, list(found.values()))
 
 
 def _ask(asking: Asking, folder: Path, answerer: Answerer, ranks: "Ranks", report: Report) -> dict[str, str]:

@@ -15,8 +15,9 @@ from blindspot.benchmarks.rules import Item
 from blindspot.benchmarks.scoring import HARNESS, Profile, has_thought, is_cut_off, profile
 from blindspot.errors import UserError
 from blindspot.evaluation.items import ABSENT, Labels, Questions
+from blindspot.evaluation.run.folder import read_run
 from blindspot.evaluation.statistics import Sample
-from blindspot.files import parse_json, read_jsonl
+from blindspot.files import read_jsonl
 
 UNPARSED, OTHER = "unparsed", "other"
 REPLIES = (*ascii_uppercase, "No", "Yes", OTHER, UNPARSED)
@@ -39,17 +40,9 @@ _SHORT, _MOST_KNOWN = 80, 2**16
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers of one run to one benchmark, with their scores under some profiles.
+    """The answers of one run to one benchmark, with their `FACTS`, and their `SCORES` by the profile's name.
 
-    Attributes:
-        benchmark: which.
-        row_of: row of each question by its id.
-        questions: what they have in common.
-        gold: the gold answers.
-        kind: of the questions.
-        facts_q: `FACTS` of each.
-        scores_q: `SCORES` of each, by the profile's name.
-        unscored: why there are none, by the name of each profile that cannot score every row.
+    ``row_of`` has the row of each question by its id, ``unscored`` why a profile cannot score every row.
     """
 
     benchmark: Benchmark
@@ -104,11 +97,7 @@ class Answers:
 
 
 def collect(rows: Iterable[tuple[str, Any]], profiles: Sequence[Profile]) -> dict[str, Answers]:
-    """Score rows of answers as in answers.jsonl, each given with its place for messages.
-
-    Returns:
-        The answers by benchmark, in the order of their first rows.
-    """
+    """Score rows of answers.jsonl, each given with its place for messages, by benchmark in the order of first rows."""
     sheets: dict[str, _Sheet] = {}
     for place, row in rows:
         item = read_row(row, place)
@@ -205,11 +194,8 @@ class _Sheet:
 class ScoredRun:
     """A run of `blindspot evaluate`, or a bare file of answers: what was answered, and by whom.
 
-    Attributes:
-        path: the run folder or the file.
-        info: what ``run.json`` says; empty for a bare file.
-        answers: by benchmark, in the registry's order, those that it does not know last.
-        notes: what is missing and why, one line each.
+    ``info`` is what ``run.json`` says; ``answers`` come in the registry's order, of benchmarks that it does not know
+    last; ``notes`` say what is missing and why.
     """
 
     path: Path
@@ -230,16 +216,13 @@ class ScoredRun:
 def load_run(path: Path, profiles: Sequence[str], thinking: str = HARNESS) -> ScoredRun:
     """Read the answers of a run folder, or of one file, and score them.
 
-    Args:
-        path: the folder or the file.
-        profiles: the main one, without which a benchmark is left out, then others.
-        thinking: how thoughts are treated.
+    A benchmark that the first of the profiles cannot score is left out.
     """
     info: dict[str, Any] = {}
     notes: list[str] = []
     files = _files(path)
     if path.is_dir():
-        info = _info(path / "run.json")
+        info = read_run(path, "score its answers.jsonl files one by one") or {}
         unfinished = set(info.get("benchmarks", {})) - {file.parent.name for file in files}
         notes = [f"{name}: not all questions are answered yet; left out" for name in sorted(unfinished)]
         if not files:
@@ -275,15 +258,3 @@ def _rows(files: Sequence[Path]) -> Iterator[tuple[str, Any]]:
     for file in files:
         for number, row in enumerate(read_jsonl(file), start=1):
             yield f"{file}:{number}", row
-
-
-def _info(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        info = parse_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}; remove it to score the answers without it") from error
-    if not isinstance(info, dict) or not isinstance(info.get("benchmarks", {}), dict):
-        raise UserError(f"{path} is not the run.json of an evaluation; remove it to score the answers without it")
-    return info
