@@ -9,6 +9,7 @@ from rich.text import Text
 
 from blindspot.studies.arms import STAGES, Arm
 from blindspot.studies.budget import GPUS, PACK, Plan, StagePlan, parameters
+from blindspot.terminal import listing
 
 _FIT = {"none": "yes", "full": "recomputing", "no": "no"}
 _FIT_SHORT = {**_FIT, "full": "rec."}
@@ -97,7 +98,7 @@ def _arms(plan: Plan) -> Table:
         notes += [f"LM: {point.language_positions.label}"] * (point.language_positions.name != "rope1d")
         return "; ".join([point.positions.label, *notes])
 
-    table = _table("arm !", "label", "encoder !", "px >", "tokens >", "encoder positions")
+    table = listing("arm !", "label", "encoder !", "px >", "tokens >", "encoder positions", padding=(0, 1, 0, 0))
     for arm in plan.arms:
         encoder, sizes = arm.point.encoder.split("/")[-1], (arm.point.image_size, arm.image_tokens)
         table.add_row(arm.id, arm.label, encoder, *map(str, sizes), positions(arm))
@@ -112,7 +113,7 @@ def _recipe(plan: Plan) -> Table:
             return value["file"]
         return "as lr" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
-    table = _table("", *STAGES)
+    table = listing("", *STAGES, padding=(0, 1, 0, 0))
     stages = [getattr(plan.study, name).model_dump(exclude={"recipe"}) for name in STAGES]
     for key in stages[0]:
         values = [stage[key] for stage in stages]
@@ -123,7 +124,7 @@ def _recipe(plan: Plan) -> Table:
 
 def _stage(plan: Plan, name: str) -> Table:
     heads = ("tokens >", "batch >", "steps >", "trained >", "FLOPs >", "rec. >", "encoder >")
-    table = _table("arm !", *heads, *(f"{gpu.name} >" for gpu in _TIMED))
+    table = listing("arm !", *heads, *(f"{gpu.name} >" for gpu in _TIMED), padding=(0, 1, 0, 0))
     for stage in plan.stages:
         if stage.name == name:
             flops = stage.flops
@@ -143,7 +144,7 @@ def _stage(plan: Plan, name: str) -> Table:
 
 def _memory(plan: Plan) -> Table:
     heads = ("GPUs >", "weights >", "grads >", "fp32 >", "Adam >", "states >", "activ. >", "rec. >")
-    table = _table("stage !", *heads, *(f"{gpu.name} !" for gpu in GPUS))
+    table = listing("stage !", *heads, *(f"{gpu.name} !" for gpu in GPUS), padding=(0, 1, 0, 0))
     for name in STAGES:
         stages = [stage for stage in plan.stages if stage.name == name]
         for number in plan.gpus if stages else ():
@@ -159,21 +160,11 @@ def _largest(stages: Iterable[StagePlan], gpus: int) -> StagePlan:
 
 
 def _needs(plan: Plan) -> Table:
-    table = _table("what", "GB >", "belongs in", "here")
+    table = listing("what", "GB >", "belongs in", "here", padding=(0, 1, 0, 0))
     for need in plan.needs:
         part = f": {need.missing}" if need.missing not in (need.what, "all of it") else ""
         state = Text("yes", style="green") if need.here else Text(f"missing{part}", style="yellow")
         table.add_row(need.what, _gb(need.size) if need.size else "", need.where, state)
-    return table
-
-
-def _table(*heads: str) -> Table:
-    """A table; heads that end in ``>`` are for numbers, in ``!`` for words that must stay on one line."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for head in heads:
-        right, whole = head.endswith(" >"), head.endswith((" >", " !"))
-        title = head[:-2] if whole else head
-        table.add_column(title, justify="right" if right else "left", overflow="fold", no_wrap=whole)
     return table
 
 

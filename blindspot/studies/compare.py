@@ -10,6 +10,7 @@ from rich.text import Text
 
 from blindspot.studies.arms import STAGES, Arm, compose_label, expand_arms, moved
 from blindspot.studies.schema import AXES, LlavaStage, Study
+from blindspot.terminal import listing
 
 _KINDS = {
     "size of the encoder": ("width", "layers"),
@@ -167,9 +168,7 @@ def _plain(value: Any) -> str:
 
 def as_table(comparisons: Sequence[Comparison]) -> Table:
     """The comparisons for the terminal: pairs that are tested, then those only shown side by side."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0))
-    for title in ("pair", "what moves", "verdict"):
-        table.add_column(title, overflow="fold")
+    table = listing("pair", "what moves", "verdict", padding=(0, 2, 1, 0))
     for number, one in enumerate(comparisons):
         if not one.tested and (number == 0 or comparisons[number - 1].tested):
             table.add_row(Text("Side by side in the tables, but not tested:", style="italic"), "", "")

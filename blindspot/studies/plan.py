@@ -225,9 +225,9 @@ def columns(study: Study) -> list[dict[str, Any]]:
         relative = study.source == "scenes"
         return [{"metric": "accuracy", "relative": relative, **column} for column in RELATIVES[study.source]]
     from blindspot.benchmarks.registry import select
-    from blindspot.evaluation.paper import numbers
+    from blindspot.evaluation.paper import load
 
-    paper = {column.key for column in numbers.load().columns}
+    paper = {column.key for column in load().columns}
     found: list[dict[str, Any]] = []
     for benchmark in select(study.asked):
         for metric in benchmark.metrics:
