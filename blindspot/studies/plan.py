@@ -48,11 +48,11 @@ def plan_steps(study: Study, code: str, data: str | None = None) -> list[Step]:
     plan = _Plan(study, code)
     if study.recipe == "toy":
         world = {"source": study.source, "fingerprint": data, **plan.section("data"), **plan.model("image", "patch")}
-        plan.add("data", "data", world, [])
+        plan.add("data", [], world)
     for seed in range(study.seeds):
         if study.recipe == "toy":
             config = {"seed": seed, **plan.section("text"), **plan.model(without="encoder_layers")}
-            plan.add("text", f"text/seed{seed}", config, ["data"], seed=seed)
+            plan.add("text", ["data"], config, seed=seed)
         for arm in arms:
             (_add_arm if study.recipe == "toy" else _add_real_arm)(plan, arm, seed)
     return [replace(step, arm=plan.owner(step)) for step in plan.steps.values()]
@@ -70,19 +70,22 @@ class _Plan:
     def add(
         self,
         kind: str,
-        name: str,
-        config: dict[str, Any],
         inputs: list[str],
+        config: dict[str, Any],
         arm: Arm | None = None,
         seed: int | None = None,
         stage: str | None = None,
+        what: str | None = None,
     ) -> str:
-        """Add a step, unless another arm has added it already; its name."""
+        """Add a step, unless another arm has added it already; its name, in which ``what`` stands for what it makes."""
+        name = "/".join(part for part in (kind, stage, what, None if seed is None else f"seed{seed}") if part)
+        if arm is not None and seed is not None:
+            config = {"seed": arm.training_seed(seed), **config}
+            config |= {"recipe": "llava", "arm": arm.id} if self.study.recipe == "llava" else {}
+            self._users[name].append(arm)
         roles = {source.split("/")[0]: source for source in inputs}
         input_keys = {role: self.steps[source].key for role, source in roles.items()}
         key = fingerprint({"kind": kind, "config": config, "code": self._code, "inputs": input_keys})
-        if arm:
-            self._users[name].append(arm)
         step = Step(name, kind, None, seed, stage, config, roles, _estimate(self.study, kind, arm), key)
         assert self.steps.setdefault(name, step).key == key, f"two different steps are called {name}"
         return name
@@ -106,23 +109,21 @@ class _Plan:
 
 
 def _add_arm(plan: _Plan, arm: Arm, seed: int) -> None:
-    def add(kind: str, what: str, inputs: list[str], stage: str | None = None, **config: Any) -> str:
-        name = "/".join(part for part in (kind, stage, what, f"seed{seed}") if part)
-        return plan.add(kind, name, {"seed": arm.training_seed(seed), **config}, inputs, arm, seed, stage)
-
-    def named() -> str:
-        return arm.id if arm.replicate_of else "-".join(names)
-
     point, study = arm.point, plan.study
     made = ["data", f"text/seed{seed}"]
-    tower = {"family": point.family, "positions": dict(point.pretrained_with.values)}
     names = [point.family, *([point.objective] if point.objective != point.family else [])]
     names += [point.captions] if point.captions and point.captions != study.encoder.captions else []
     names.append(point.pretrained_with.name)
+
+    def add(kind: str, inputs: list[str], *parts: dict[str, Any], stage: str | None = None) -> str:
+        shared = kind in ("encoder", *STAGES) and not arm.replicate_of
+        config = {key: value for part in parts for key, value in part.items()}
+        return plan.add(kind, inputs, config, arm, seed, stage, "-".join(names) if shared else arm.id)
+
+    tower = {"family": point.family, "positions": dict(point.pretrained_with.values)}
     pretraining = {"objective": point.objective, "captions": point.captions}
     recipe = {"encoder": study.encoder.model_dump(exclude={"captions", "recipe"})}
-    sizes = plan.model(without="language_layers")
-    made.append(add("encoder", named(), ["data"], **tower, **pretraining, **recipe, **sizes))
+    made.append(add("encoder", ["data"], tower, pretraining, recipe, plan.model(without="language_layers")))
 
     variant = {
         "family": point.family,
@@ -141,21 +142,16 @@ def _add_arm(plan: _Plan, arm: Arm, seed: int) -> None:
         if stage == "instruct":
             section["instruct"]["encoder"] = point.encoder_training
             names += [point.encoder_training] if point.encoder_training != study.encoder_training else []
-        made.append(add(stage, named(), made, **variant, **section, **plan.model()))
+        made.append(add(stage, made, variant, section, plan.model()))
         evaluation = {"evaluate_with": dict(point.evaluate_with.values), "encoder_training": point.encoder_training}
-        add("evaluate", arm.id, made, stage, **variant, **evaluation, **plan.model())
+        add("evaluate", made, variant, evaluation, plan.model(), stage=stage)
     if study.diagnose and point.evaluate_with == point.positions:  # else it is the model of another arm
-        add("diagnose", arm.id, made[-1:], diagnose=study.diagnose, diagnostics=diagnostics_version())
+        add("diagnose", made[-1:], {"diagnose": study.diagnose, "diagnostics": diagnostics_version()})
 
 
 def _add_real_arm(plan: _Plan, arm: Arm, seed: int) -> None:
     from blindspot.benchmarks.registry import select
     from blindspot.benchmarks.scoring import DEFAULT
-
-    def add(kind: str, inputs: list[str], stage: str | None = None, **config: Any) -> str:
-        name = "/".join(part for part in (kind, stage, arm.id, f"seed{seed}") if part)
-        config = {"recipe": "llava", "arm": arm.id, "seed": arm.training_seed(seed), **config}
-        return plan.add(kind, name, config, inputs, arm, seed, stage)
 
     study, made = plan.study, [f"connector/{arm.point.connector_from}/seed{seed}"]
     variant = {
@@ -167,11 +163,12 @@ def _add_real_arm(plan: _Plan, arm: Arm, seed: int) -> None:
         recipe = {"trains_by": stage.model_dump(mode="json")}
         if name == "instruct":
             recipe["evaluate_with"] = dict(arm.point.evaluate_with.values)
-        made = [add(name, made if name == "instruct" else [], None, **variant, **recipe)]
-    benchmarks = [benchmark.name for benchmark in select(study.asked)]
-    add("evaluate", made, "instruct", benchmarks=benchmarks, profile=DEFAULT)
+        made = [plan.add(name, made if name == "instruct" else [], variant | recipe, arm, seed, what=arm.id)]
+    asked = {"benchmarks": [benchmark.name for benchmark in select(study.asked)], "profile": DEFAULT}
+    plan.add("evaluate", made, asked, arm, seed, "instruct", arm.id)
     if study.diagnose:
-        add("diagnose", made, diagnose=study.diagnose, diagnostics=diagnostics_version())
+        diagnosis = {"diagnose": study.diagnose, "diagnostics": diagnostics_version()}
+        plan.add("diagnose", made, diagnosis, arm, seed, what=arm.id)
 
 
 def _estimate(study: Study, kind: str, arm: Arm | None) -> float:
