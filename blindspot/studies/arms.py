@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
-from math import ceil
 from typing import Any
 
 from blindspot.connectors import ConnectorSpec, output_grid, output_tokens
@@ -19,7 +18,6 @@ from blindspot.training.objectives import OBJECTIVES
 REPLICATE = "replicate"
 REPLICATE_SEED_OFFSET = 1000
 STAGES = ("connector", "instruct")
-STATED = "rows, with_image, text_tokens and supervised_tokens"
 FEATURE_LAYER = -2
 """The encoder's layer that is read in models of real size: LLaVA-1.5's, the last block but one."""
 _PAPER = {"learned": "", "axial": "-2D-RoPE"}
@@ -196,13 +194,6 @@ def compose_label(point: Axes, axes: Sequence[str]) -> str:
         if not (value is None or value is False or follows or str(value) == said.unstated):
             parts.append(labels[-1])
     return ", ".join(parts) or ", ".join(labels[:1])
-
-
-def training_steps(stage: LlavaStage) -> int:
-    """Optimiser steps of a stage; the last batch of an epoch may be smaller."""
-    if stage.data.rows is None:
-        raise UserError(f"{stage.data.file}: how many rows it has is not said; write {STATED} under data")
-    return ceil(stage.data.rows / stage.batch) * stage.epochs
 
 
 def _crossed(study: Study) -> Iterator[Arm]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from blindspot.errors import UserError
-from blindspot.studies.arms import FEATURE_LAYER, STATED, Arm, expand_arms, training_steps
+from blindspot.studies.arms import FEATURE_LAYER, Arm, expand_arms
 from blindspot.studies.axes import Choice
 from blindspot.studies.needs import Need, needs
 from blindspot.studies.schema import LlavaStage, Study
@@ -113,10 +113,11 @@ def counts(arm: Arm, stage: LlavaStage) -> Counts:
     """Samples and tokens of a stage; an error if the study does not say how large its data are."""
     data = stage.data
     if data.rows is None or data.with_image is None or data.text_tokens is None or data.supervised_tokens is None:
-        raise UserError(f"{data.file}: how large it is is not said; write {STATED} under data")
+        stated = "rows, with_image, text_tokens and supervised_tokens"
+        raise UserError(f"{data.file}: how large it is is not said; write {stated} under data")
     rows, images = data.rows * stage.epochs, data.with_image * stage.epochs
     text, supervised = data.text_tokens * rows, data.supervised_tokens * rows
-    return Counts(rows, images, images * arm.image_tokens, text, supervised, training_steps(stage))
+    return Counts(rows, images, images * arm.image_tokens, text, supervised, stage.steps)
 
 
 def flops(arm: Arm, stage: LlavaStage) -> Flops:
@@ -180,16 +181,6 @@ class StagePlan:
 
 
 @dataclass(frozen=True)
-class Disk:
-    """Bytes on disk."""
-
-    downloads: float  # data and checkpoints, unpacked; archives need as much again until they are deleted
-    missing: float  # those still to be had
-    models: float  # bf16 weights that all runs leave
-    running: float  # resumable checkpoints while a stage runs
-
-
-@dataclass(frozen=True)
 class Plan:
     """What a study will do."""
 
@@ -198,7 +189,7 @@ class Plan:
     arms: tuple[Arm, ...]
     stages: tuple[StagePlan, ...]
     needs: tuple[Need, ...]
-    disk: Disk
+    disk: dict[str, float]  # bytes, by what takes them
     gpus: tuple[int, ...]  # numbers of GPUs that memory and days are told for
     mfu: float  # share of the peak that is reached
     data_root: Path | None
@@ -266,12 +257,12 @@ def plan(
             on = {number: memory(arm, stage, number) for number in numbers}
             stages.append(StagePlan(arm, name, counts(arm, stage), flops(arm, stage), trained, on))
     wanted = tuple(needs(arms, data_root))
-    disk = Disk(
-        sum(need.size for need in wanted),
-        sum(need.size for need in wanted if not need.here),
-        sum(2 * sum(parameters(arm).values()) * len(arm.seeds) for arm in arms),
-        CHECKPOINTS_KEPT * max(12 * stage.trained for stage in stages),  # fp32 weights and two moments
-    )
+    disk = {
+        "downloads": sum(need.size for need in wanted),  # unpacked; archives need as much again until they are deleted
+        "missing": sum(need.size for need in wanted if not need.here),
+        "models": sum(2 * sum(parameters(arm).values()) * len(arm.seeds) for arm in arms),  # bf16 weights
+        "running": CHECKPOINTS_KEPT * max(12 * stage.trained for stage in stages),  # fp32 weights and two moments
+    }
     return Plan(study, reference or study.name, arms, tuple(stages), wanted, disk, numbers, mfu, data_root)
 
 
@@ -324,7 +315,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
             for stage in plan.stages
         ],
         "packed_tokens": PACK,
-        "disk": vars(plan.disk),
+        "disk": plan.disk,
         "needs": [{**vars(need), "commands": list(need.commands), "here": need.here} for need in plan.needs],
         "next": list(plan.next_commands),
     }

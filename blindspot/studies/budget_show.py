@@ -69,8 +69,8 @@ def _summary(plan: Plan) -> Group:
     )
     table.add_row(
         "disk",
-        f"{_gb(disk.downloads)} GB of data and checkpoints, {_gb(disk.models)} GB of trained models, "
-        f"{_gb(disk.running)} GB while a run trains",
+        f"{_gb(disk['downloads'])} GB of data and checkpoints, {_gb(disk['models'])} GB of trained models, "
+        f"{_gb(disk['running'])} GB while a run trains",
     )
     table.add_row("missing", _missing(plan))
     commands = plan.next_commands or ("put your own files where the table of files says",)
@@ -86,7 +86,7 @@ def _missing(plan: Plan) -> Text:
     parts = ", ".join(f"{number} {words}" for words, number in numbers.items() if number)
     unsaid = plan.data_root is None and bool(numbers["parts of the data"])
     hint = "; where the data are is not said (--data FOLDER)" if unsaid else ""
-    size = f", {_gb(plan.disk.missing)} GB to download" if plan.disk.missing else ""
+    size = f", {_gb(plan.disk['missing'])} GB to download" if plan.disk["missing"] else ""
     return Text(f"{len(plan.missing)} of {len(plan.needs)} things ({parts}){size}{hint}", style="yellow")
 
 

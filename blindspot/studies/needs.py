@@ -20,55 +20,45 @@ class Source(NamedTuple):
     commands: tuple[str, ...]
 
 
-_UNZIP = "unzip -q {data}/{file} -d {data}/{into}"
+def _unzip(file: str, into: str) -> str:
+    return f"unzip -q {{data}}/{file} -d {{data}}/{into}"
 
 
-def _zip(url: str, into: str) -> tuple[str, ...]:
-    file = f"{into.replace('/', '_')}_{url.rsplit('/', 1)[1]}"
-    fetch = "curl -L -C - --create-dirs -o {data}/" + file + " " + url
-    return fetch, _UNZIP.replace("{file}", file).replace("{into}", into)
+def _zip(into: str, url: str) -> tuple[str, ...]:
+    file = f"{into}_{url.rsplit('/', 1)[1]}"
+    return f"curl -L -C - --create-dirs -o {{data}}/{file} {url}", _unzip(file, into)
 
 
+def _hub(repository: str, more: str) -> str:
+    return f"hf download {repository} --repo-type dataset --local-dir {{data}}{more}"
+
+
+_PRETRAIN = "LLaVA-Pretrain/images"
+_GENOME = "https://cs.stanford.edu/people/rak248/VG_100K_2"
+_TEXTVQA = "https://dl.fbaipublicfiles.com/textvqa/images/train_val_images.zip"
 SOURCES: dict[str, tuple[Source, ...]] = {
     "llava-pretrain": (
         Source(
-            ("LLaVA-Pretrain/blip_laion_cc_sbu_558k.json", "LLaVA-Pretrain/images"),
+            ("LLaVA-Pretrain/blip_laion_cc_sbu_558k.json", _PRETRAIN),
             27.6e9,
-            (
-                "hf download liuhaotian/LLaVA-Pretrain --repo-type dataset --local-dir {data}/LLaVA-Pretrain",
-                _UNZIP.replace("{file}", "LLaVA-Pretrain/images.zip").replace("{into}", "LLaVA-Pretrain/images"),
-            ),
+            (_hub("liuhaotian/LLaVA-Pretrain", "/LLaVA-Pretrain"), _unzip(f"{_PRETRAIN}.zip", _PRETRAIN)),
         ),
     ),
     "llava-mix665k": (
         Source(
             ("llava_v1_5_mix665k.json",),
             1.03e9,
-            (
-                "hf download liuhaotian/LLaVA-Instruct-150K llava_v1_5_mix665k.json --repo-type dataset "
-                "--local-dir {data}",
-            ),
+            (_hub("liuhaotian/LLaVA-Instruct-150K llava_v1_5_mix665k.json", ""),),
         ),
-        Source(("coco/train2017",), 19e9, _zip("http://images.cocodataset.org/zips/train2017.zip", "coco")),
-        Source(("gqa/images",), 22e9, _zip("https://downloads.cs.stanford.edu/nlp/data/gqa/images.zip", "gqa")),
-        Source(
-            ("ocr_vqa/images",),
-            16e9,
-            # LLaVA's own download script no longer finds every cover (LLaVA issue 1618, pull request 1458).
-            ("hf download ej2/llava-ocr-vqa --repo-type dataset --local-dir {data}/ocr_vqa  # then unpack to images/",),
-        ),
-        Source(
-            ("textvqa/train_images",),
-            7e9,
-            _zip("https://dl.fbaipublicfiles.com/textvqa/images/train_val_images.zip", "textvqa"),
-        ),
+        Source(("coco/train2017",), 19e9, _zip("coco", "http://images.cocodataset.org/zips/train2017.zip")),
+        Source(("gqa/images",), 22e9, _zip("gqa", "https://downloads.cs.stanford.edu/nlp/data/gqa/images.zip")),
+        # LLaVA's own download script no longer finds every cover (LLaVA issue 1618, pull request 1458).
+        Source(("ocr_vqa/images",), 16e9, (_hub("ej2/llava-ocr-vqa", "/ocr_vqa  # then unpack to images/"),)),
+        Source(("textvqa/train_images",), 7e9, _zip("textvqa", _TEXTVQA)),
         Source(
             ("vg/VG_100K", "vg/VG_100K_2"),
             15e9,
-            (
-                *_zip("https://cs.stanford.edu/people/rak248/VG_100K_2/images.zip", "vg"),
-                *_zip("https://cs.stanford.edu/people/rak248/VG_100K_2/images2.zip", "vg"),
-            ),
+            (*_zip("vg", f"{_GENOME}/images.zip"), *_zip("vg", f"{_GENOME}/images2.zip")),
         ),
     ),
 }

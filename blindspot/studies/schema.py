@@ -6,6 +6,7 @@ steps, all derive from these fields and from what their `Axis` says.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import ceil
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -140,6 +141,11 @@ class LlavaStage(Section):
     max_length: Count
     aspect_ratio: Literal["square", "pad"]
     clip: Rate = 1.0
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps; the last batch of an epoch may be smaller, and 0 stands for rows that are not counted."""
+        return ceil((self.data.rows or 0) / self.batch) * self.epochs
 
 
 def _type(field: FieldInfo) -> Any:

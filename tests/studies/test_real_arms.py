@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blindspot.errors import UserError
-from blindspot.studies.arms import expand_arms, find_arm, training_steps
+from blindspot.studies.arms import expand_arms, find_arm
 from blindspot.studies.axes import LANGUAGE_POSITIONS
 from blindspot.studies.compare import compare_arms
 from blindspot.studies.loading import load_study
@@ -52,7 +52,7 @@ def test_the_shipped_studies_have_the_papers_eight_arms(name: str) -> None:
     assert study.recipe == "llava"
     assert study.name == name
     assert families[:8] == ["clip", "siglip", "siglip2", "aimv2"] * 2
-    assert {training_steps(arm.stages["instruct"]) for arm in expand_arms(study)} == {5198}
+    assert {arm.stages["instruct"].steps for arm in expand_arms(study)} == {5198}
 
 
 def test_a_study_of_real_size_extends_a_shipped_one(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_the_paper_as_its_text_states_it() -> None:
     for arm in expand_arms(load_study("paper")):
         first, second = arm.stages["connector"], arm.stages["instruct"]
         assert arm.point.image_size == 256
-        assert (first.batch, first.lr, first.trains, training_steps(first)) == (256, 1e-3, ["connector"], 2181)
+        assert (first.batch, first.lr, first.trains, first.steps) == (256, 1e-3, ["connector"], 2181)
         assert (second.batch, second.lr) == (128, 2e-5)
         assert set(second.trains) == {"connector", "language_model", "encoder"}
 
@@ -77,7 +77,7 @@ def test_the_paper_as_its_code_does_it() -> None:
         arm = arms[name]
         assert arm.point.positions.values == {"scheme": "released_concat", "table": "released"}
         assert arm.point.evaluate_with.name == "learned"
-        assert (arm.stages["connector"].batch, training_steps(arm.stages["connector"])) == (128, 4361)
+        assert (arm.stages["connector"].batch, arm.stages["connector"].steps) == (128, 4361)
     assert arms["aimv2-2d"].point.positions.name == "learned", "the code never uses the converted AIMv2"
 
 
@@ -191,7 +191,7 @@ def test_the_replicate_draws_from_other_seeds(tmp_path: Path) -> None:
 def test_every_row_is_seen_once_an_epoch(rows: int, batch: int, epochs: int) -> None:
     stage = find_arm(load_study("paper"), "clip").stages["instruct"]
     data = stage.data.model_copy(update={"rows": rows})
-    count = training_steps(stage.model_copy(update={"data": data, "batch": batch, "epochs": epochs}))
+    count = stage.model_copy(update={"data": data, "batch": batch, "epochs": epochs}).steps
     assert (count - epochs) * batch < rows * epochs <= count * batch
 
 

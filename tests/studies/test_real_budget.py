@@ -160,7 +160,7 @@ def test_what_is_there_is_found(tmp_path: Path, empty_cache: Path) -> None:
         _cached(empty_cache, name, "config.json", "model.safetensors", "tokenizer.model")
     made = plan(study, gpus=[8], data_root=data)
     assert not made.missing
-    assert made.disk.missing == 0
+    assert made.disk["missing"] == 0
     assert made.next_commands == (
         f"torchrun --nproc-per-node 8 -m blindspot train paper-released --arm clip --data {data}",
     )
