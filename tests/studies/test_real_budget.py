@@ -323,7 +323,6 @@ def test_the_summary_comes_first_and_nothing_is_cut_off(width: int, tmp_path: Pa
 def test_a_plan_needs_neither_torch_nor_network_nor_time() -> None:
     code = """
 import socket, sys, time
-start = time.perf_counter()
 def refuse(*_, **__):
     raise AssertionError("network")
 socket.socket.connect = socket.getaddrinfo = refuse

@@ -3,11 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from blindspot.studies.loading import load_study
 from blindspot.studies.plan import plan_steps
-from blindspot.studies.progress import critical_paths, duration, time_left
+from blindspot.studies.progress import critical_paths, time_left
 from blindspot.studies.step import Step
 
 
@@ -30,14 +28,6 @@ def test_shipped_estimates_scale_with_the_work() -> None:
         return sum(step.estimate for step in plan_steps(study.model_copy(update={"instruct": instruct}), "code"))
 
     assert total(3000) > 2 * total(study.instruct.steps) > 2 * total(1)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (5400, "90 min"), (7500, "2 h 05 min"), (-1, "0 s")],
-)
-def test_durations_read_well(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 def test_without_a_terminal_each_step_is_one_plain_line(tmp_path: Path, run_toy: Callable[..., str]) -> None:
