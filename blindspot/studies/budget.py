@@ -35,7 +35,7 @@ GPUS = KNOWN[:4]
 
 
 @dataclass(frozen=True)
-class Counts:
+class StageCounts:
     """What a stage reads over all epochs: rows, those with an image, and the tokens of images, text and answers."""
 
     samples: int
@@ -109,7 +109,7 @@ def parameters(arm: Arm) -> dict[str, int]:
     }
 
 
-def counts(arm: Arm, stage: LlavaStage) -> Counts:
+def counts(arm: Arm, stage: LlavaStage) -> StageCounts:
     """Samples and tokens of a stage; an error if the study does not say how large its data are."""
     data = stage.data
     if data.rows is None or data.with_image is None or data.text_tokens is None or data.supervised_tokens is None:
@@ -117,7 +117,7 @@ def counts(arm: Arm, stage: LlavaStage) -> Counts:
         raise UserError(f"{data.file}: how large it is is not said; write {stated} under data")
     rows, images = data.rows * stage.epochs, data.with_image * stage.epochs
     text, supervised = data.text_tokens * rows, data.supervised_tokens * rows
-    return Counts(rows, images, images * arm.image_tokens, text, supervised, stage.steps)
+    return StageCounts(rows, images, images * arm.image_tokens, text, supervised, stage.steps)
 
 
 def flops(arm: Arm, stage: LlavaStage) -> Flops:
@@ -174,14 +174,14 @@ class StagePlan:
 
     arm: Arm
     name: str
-    counts: Counts
+    counts: StageCounts
     flops: Flops
     trained: int
     memory: dict[int, Memory]
 
 
 @dataclass(frozen=True)
-class Plan:
+class Budget:
     """What a study will do."""
 
     study: Study
@@ -232,8 +232,8 @@ def plan(
     data_root: Path | None = None,
     mfu: float = 0.4,
     reference: str | None = None,
-) -> Plan:
-    """Plan a study. Reads configs and looks for files; needs no weights, no GPU and no network, and torch only to
+) -> Budget:
+    """Budget a study. Reads configs and looks for files; needs no weights, no GPU and no network, and torch only to
     read the sizes of encoders and language models that are not released ones.
 
     Args:
@@ -263,13 +263,13 @@ def plan(
         "models": sum(2 * sum(parameters(arm).values()) * len(arm.seeds) for arm in arms),  # bf16 weights
         "running": CHECKPOINTS_KEPT * max(12 * stage.trained for stage in stages),  # fp32 weights and two moments
     }
-    return Plan(study, reference or study.name, arms, tuple(stages), wanted, disk, numbers, mfu, data_root)
+    return Budget(study, reference or study.name, arms, tuple(stages), wanted, disk, numbers, mfu, data_root)
 
 
-def as_json(plan: Plan) -> dict[str, Any]:
+def as_json(plan: Budget) -> dict[str, Any]:
     """The plan as plain values. Operations, bytes and hours; ``per_run`` numbers are of one seed."""
 
-    def whole(value: Flops | Memory | Counts) -> dict[str, int]:
+    def whole(value: Flops | Memory | StageCounts) -> dict[str, int]:
         return {name: round(number) for name, number in vars(value).items()}
 
     def hours(operations: float) -> dict[str, float]:

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from blindspot.studies.arms import STAGES, Arm
-from blindspot.studies.budget import GPUS, PACK, Plan, StagePlan, parameters
+from blindspot.studies.budget import GPUS, PACK, Budget, StagePlan, parameters
 from blindspot.terminal import listing
 
 _FIT = {"none": "yes", "full": "recomputing", "no": "no"}
@@ -17,7 +17,7 @@ _TIMED = [gpu for number, gpu in enumerate(GPUS) if gpu.peak not in {other.peak 
 """One GPU of each peak."""
 
 
-def print_plan(plan: Plan, console: Console) -> None:
+def print_plan(plan: Budget, console: Console) -> None:
     """Print the summary and the tables."""
     console.print(_summary(plan))
     sections = [("Arms", _arms(plan)), ("Recipe", _recipe(plan))]
@@ -48,7 +48,7 @@ def print_plan(plan: Plan, console: Console) -> None:
     console.print(Text(notes, style="dim"))
 
 
-def _summary(plan: Plan) -> Group:
+def _summary(plan: Budget) -> Group:
     table = Table.grid(padding=(0, 2))
     study, most, disk = plan.study, max(plan.gpus), plan.disk
     seeds = f"{study.seeds} seed{'s' if study.seeds > 1 else ''}"
@@ -78,7 +78,7 @@ def _summary(plan: Plan) -> Group:
     return Group(Text(f"{study.name}: {study.title}", style="bold"), table)
 
 
-def _missing(plan: Plan) -> Text:
+def _missing(plan: Budget) -> Text:
     if not plan.missing:
         return Text("nothing", style="green")
     kinds = {"checkpoint": "checkpoints", "data": "parts of the data"}
@@ -90,7 +90,7 @@ def _missing(plan: Plan) -> Text:
     return Text(f"{len(plan.missing)} of {len(plan.needs)} things ({parts}){size}{hint}", style="yellow")
 
 
-def _arms(plan: Plan) -> Table:
+def _arms(plan: Budget) -> Table:
     def positions(arm: Arm) -> str:
         point = arm.point
         notes = [f"evaluated with {point.evaluate_with.label}"] * (point.evaluate_with != point.positions)
@@ -105,7 +105,7 @@ def _arms(plan: Plan) -> Table:
     return table
 
 
-def _recipe(plan: Plan) -> Table:
+def _recipe(plan: Budget) -> Table:
     def shown(value: Any) -> str:
         if isinstance(value, list):
             return ", ".join(part.replace("_", " ") for part in value)
@@ -122,7 +122,7 @@ def _recipe(plan: Plan) -> Table:
     return table
 
 
-def _stage(plan: Plan, name: str) -> Table:
+def _stage(plan: Budget, name: str) -> Table:
     heads = ("tokens >", "batch >", "steps >", "trained >", "FLOPs >", "rec. >", "encoder >")
     table = listing("arm !", *heads, *(f"{gpu.name} >" for gpu in _TIMED), padding=(0, 1, 0, 0))
     for stage in plan.stages:
@@ -142,7 +142,7 @@ def _stage(plan: Plan, name: str) -> Table:
     return table
 
 
-def _memory(plan: Plan) -> Table:
+def _memory(plan: Budget) -> Table:
     heads = ("GPUs >", "weights >", "grads >", "fp32 >", "Adam >", "states >", "activ. >", "rec. >")
     table = listing("stage !", *heads, *(f"{gpu.name} !" for gpu in GPUS), padding=(0, 1, 0, 0))
     for name in STAGES:
@@ -159,7 +159,7 @@ def _largest(stages: Iterable[StagePlan], gpus: int) -> StagePlan:
     return max(stages, key=lambda stage: stage.memory[gpus].states)
 
 
-def _needs(plan: Plan) -> Table:
+def _needs(plan: Budget) -> Table:
     table = listing("what", "GB >", "belongs in", "here", padding=(0, 1, 0, 0))
     for need in plan.needs:
         part = f": {need.missing}" if need.missing not in (need.what, "all of it") else ""

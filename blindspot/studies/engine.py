@@ -58,7 +58,7 @@ class StepFailure(Exception):
     """A defect of the program; the message is one line that says where its traceback is."""
 
 
-class Task(NamedTuple):
+class Assignment(NamedTuple):
     """What a worker needs to carry out a step; ``contents`` fingerprints each input folder."""
 
     step: Step
@@ -103,7 +103,7 @@ class Scheduler:
     def complete(self) -> bool:
         return len(self.done) == len(self.steps)
 
-    def start(self, data_path: Path | None = None) -> Task | None:
+    def start(self, data_path: Path | None = None) -> Assignment | None:
         """What to start now: of the steps whose inputs are all settled, the one with the longest path after it."""
         ready = [
             step
@@ -115,7 +115,7 @@ class Scheduler:
         step = max(ready, key=lambda step: self._priority[step.id])
         self._running.add(step.id)
         inputs = {role: self._folders[name] for role, name in step.inputs.items()}
-        return Task(step, self._folders[step.id], inputs, self._contents(step), data_path)
+        return Assignment(step, self._folders[step.id], inputs, self._contents(step), data_path)
 
     def finish(self, step: Step, done: Done) -> None:
         """Record that a step was carried out."""
@@ -180,9 +180,9 @@ def run_steps(
                     match worker.receive(), worker.task:
                         case (UserError() | StepFailure()) as failure, _:
                             raise failure
-                        case Advanced() as advanced, Task(step):
+                        case Advanced() as advanced, Assignment(step):
                             progress.advanced(step, advanced)
-                        case Done() as done, Task(step):
+                        case Done() as done, Assignment(step):
                             worker.task = None
                             scheduler.finish(step, done)
                             progress.finished(step, done, scheduler.done)
@@ -199,7 +199,7 @@ class _Worker:
     """The engine's side of a worker process, and the task that it works on."""
 
     def __init__(self, registry: str, lock: int, log: IO[bytes]) -> None:
-        self.task: Task | None = None
+        self.task: Assignment | None = None
         self.connection, theirs = Pipe()
         search = os.pathsep.join(path for path in sys.path if path)
         # Workers inherit the blocked signal: Ctrl-C is for the engine, which then stops them.
@@ -217,7 +217,7 @@ class _Worker:
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
             theirs.close()
 
-    def start(self, task: Task) -> None:
+    def start(self, task: Assignment) -> None:
         self.task = task
         with suppress(OSError):  # of a process that is gone, which `receive` says
             self.connection.send(task)
@@ -245,7 +245,7 @@ def serve(socket: str, parent: str, registry: str) -> None:
     if os.getppid() != int(parent):
         os._exit(1)
     connection = Connection(int(socket))
-    tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
+    tasks: queue.SimpleQueue[Assignment] = queue.SimpleQueue()
 
     def listen() -> None:
         try:
@@ -270,7 +270,7 @@ def serve(socket: str, parent: str, registry: str) -> None:
         connection.send(carry_out(task, functions[task.step.kind], connection.send))
 
 
-def carry_out(task: Task, function: StepFunction, tell: Callable[[Advanced], object]) -> Outcome:
+def carry_out(task: Assignment, function: StepFunction, tell: Callable[[Advanced], object]) -> Outcome:
     """Carry out a step in this process; ``tell`` hears a few times a second how far it is."""
     name, start, last_report = task.step.id, time.monotonic(), 0.0
 

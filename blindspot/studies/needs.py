@@ -11,7 +11,7 @@ from blindspot.studies.arms import STAGES, Arm
 from blindspot.studies.sizes import local_folder
 
 
-class Source(NamedTuple):
+class Download(NamedTuple):
     """One download: the paths that it leaves in the data folder, its bytes, about, and the shell commands that put it
     there, in which ``{data}`` stands for the data folder."""
 
@@ -36,26 +36,26 @@ def _hub(repository: str, more: str) -> str:
 _PRETRAIN = "LLaVA-Pretrain/images"
 _GENOME = "https://cs.stanford.edu/people/rak248/VG_100K_2"
 _TEXTVQA = "https://dl.fbaipublicfiles.com/textvqa/images/train_val_images.zip"
-SOURCES: dict[str, tuple[Source, ...]] = {
+SOURCES: dict[str, tuple[Download, ...]] = {
     "llava-pretrain": (
-        Source(
+        Download(
             ("LLaVA-Pretrain/blip_laion_cc_sbu_558k.json", _PRETRAIN),
             27.6e9,
             (_hub("liuhaotian/LLaVA-Pretrain", "/LLaVA-Pretrain"), _unzip(f"{_PRETRAIN}.zip", _PRETRAIN)),
         ),
     ),
     "llava-mix665k": (
-        Source(
+        Download(
             ("llava_v1_5_mix665k.json",),
             1.03e9,
             (_hub("liuhaotian/LLaVA-Instruct-150K llava_v1_5_mix665k.json", ""),),
         ),
-        Source(("coco/train2017",), 19e9, _zip("coco", "http://images.cocodataset.org/zips/train2017.zip")),
-        Source(("gqa/images",), 22e9, _zip("gqa", "https://downloads.cs.stanford.edu/nlp/data/gqa/images.zip")),
+        Download(("coco/train2017",), 19e9, _zip("coco", "http://images.cocodataset.org/zips/train2017.zip")),
+        Download(("gqa/images",), 22e9, _zip("gqa", "https://downloads.cs.stanford.edu/nlp/data/gqa/images.zip")),
         # LLaVA's own download script no longer finds every cover (LLaVA issue 1618, pull request 1458).
-        Source(("ocr_vqa/images",), 16e9, (_hub("ej2/llava-ocr-vqa", "/ocr_vqa  # then unpack to images/"),)),
-        Source(("textvqa/train_images",), 7e9, _zip("textvqa", _TEXTVQA)),
-        Source(
+        Download(("ocr_vqa/images",), 16e9, (_hub("ej2/llava-ocr-vqa", "/ocr_vqa  # then unpack to images/"),)),
+        Download(("textvqa/train_images",), 7e9, _zip("textvqa", _TEXTVQA)),
+        Download(
             ("vg/VG_100K", "vg/VG_100K_2"),
             15e9,
             (*_zip("vg", f"{_GENOME}/images.zip"), *_zip("vg", f"{_GENOME}/images2.zip")),
@@ -103,7 +103,7 @@ def needs(arms: Iterable[Arm], data_root: Path | None, stages: Sequence[str] = S
         found.append(Need(name, "checkpoint", where, missing, size.download, fetch))
     trained = [stage for arm in arms for name, stage in arm.own_stages.items() if name in stages]
     root = data_root or Path("DATA")
-    own = [SOURCES.get(stage.data.name, (Source((stage.data.file, stage.data.images), 0, ()),)) for stage in trained]
+    own = [SOURCES.get(stage.data.name, (Download((stage.data.file, stage.data.images), 0, ()),)) for stage in trained]
     for source in dict.fromkeys(source for of_stage in own for source in of_stage):
         unsaid = [path for path in source.paths if data_root is None and not Path(path).is_absolute()]
         absent = [path for path in source.paths if path in unsaid or not _filled(root / path)]

@@ -39,7 +39,7 @@ PARTS = {"connector": "multi_modal_projector", "language_model": "language_model
 
 
 @dataclass(frozen=True)
-class Run:
+class ArmRun:
     """One arm from one seed. Its folders are on a disk that all ranks see."""
 
     arm: Arm
@@ -85,7 +85,7 @@ class Run:
         return refuse_another(self.folders[name], values) and self.product(name).exists()
 
 
-def run_in(arm: Arm, seed: int | None, data_root: Path | None, out: Path, machine: Mapping[str, Any]) -> Run:
+def run_in(arm: Arm, seed: int | None, data_root: Path | None, out: Path, machine: Mapping[str, Any]) -> ArmRun:
     """A run whose stages lie in ``out/ARM-seedN``, from a seed of the arm's, its first by default."""
     seed = arm.seeds[0] if seed is None else seed
     if seed not in arm.seeds:
@@ -97,7 +97,7 @@ def run_in(arm: Arm, seed: int | None, data_root: Path | None, out: Path, machin
         "connector": out / f"{first}-seed{first_seed}/connector",
         "instruct": out / f"{arm.id}-seed{seed}/instruct",
     }
-    return Run(arm, seed, data_root, out / "rows", folders, machine)
+    return ArmRun(arm, seed, data_root, out / "rows", folders, machine)
 
 
 def train_step(context: StepContext) -> None:
@@ -106,7 +106,7 @@ def train_step(context: StepContext) -> None:
     arm = find_arm(load_study(study_folder / "study.yaml"), config["arm"])
     machine = {} if torch.cuda.is_available() else {"precision": "fp32", "workers": 0}
     folders = {name: context.folder, **context.inputs}
-    run = Run(arm, config["seed"], context.data_path, study_folder / "rows", folders, machine)
+    run = ArmRun(arm, config["seed"], context.data_path, study_folder / "rows", folders, machine)
     train_run(run, [name], context.report)
 
 
@@ -128,7 +128,7 @@ def evaluate_step(context: StepContext) -> None:
     write_jsonl(context.folder / ANSWERS, ({**row, **rules.score(row).numbers()} for row in rows))
 
 
-def train_run(run: Run, stages: Sequence[str] = STAGES, report: Report = silent) -> Path:
+def train_run(run: ArmRun, stages: Sequence[str] = STAGES, report: Report = silent) -> Path:
     """Train the stages of a run that are not done yet. Under ``torchrun`` all its processes call this.
 
     A stage that was stopped goes on from its last checkpoint. When it is done its checkpoints are deleted. The model
@@ -161,7 +161,7 @@ def train_run(run: Run, stages: Sequence[str] = STAGES, report: Report = silent)
     return run.product(names[-1])
 
 
-def _train(run: Run, name: str, ranks: Ranks, report: Report) -> None:
+def _train(run: ArmRun, name: str, ranks: Ranks, report: Report) -> None:
     arm, point, stage, folder = run.arm, run.arm.point, run.arm.stages[name], run.folders[name]
     connector = run.product("connector")
     if name == "instruct" and not connector.exists():

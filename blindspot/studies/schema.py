@@ -37,7 +37,7 @@ Id = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Training = Literal["trained", "frozen"]
 
 
-class Recipe(Section):
+class ToyStage(Section):
     """A stage of a miniature: Muon, ``steps`` of ``batch`` samples at the peak learning rate ``lr``."""
 
     recipe: Literal["toy"] = "toy"
@@ -46,19 +46,19 @@ class Recipe(Section):
     lr: Rate
 
 
-class Text(Recipe):
+class TextStage(ToyStage):
     """Text pretraining of the language model; ``about`` is what its text says about place."""
 
     about: Literal["plain", "raster", "mixed"]
 
 
-class Encoder(Recipe):
+class EncoderStage(ToyStage):
     """Encoder pretraining; ``captions`` name objects only, or objects and places, unless an arm says otherwise."""
 
     captions: Literal["objects", "places"]
 
 
-class Instruct(Recipe):
+class InstructStage(ToyStage):
     """Stage 2; whether the ``encoder`` trains too (the paper's text) or is frozen (its public code)."""
 
     encoder: Training
@@ -162,7 +162,7 @@ else:
     )
 
 
-class Changes(Section):
+class RecipeChanges(Section):
     """What an arm does otherwise than the study: keys of `LlavaStage`, by stage."""
 
     connector: StageChanges = StageChanges()
@@ -245,7 +245,7 @@ class Axes(Section):
             same="those of training",
         ),
     ] = UNSAID
-    stages: Annotated[Changes, Axis("the recipe", str, only="llava", crossed=False)] = UNSAID
+    stages: Annotated[RecipeChanges, Axis("the recipe", str, only="llava", crossed=False)] = UNSAID
 
     @property
     def given(self) -> dict[str, Any]:
@@ -301,7 +301,7 @@ else:
     )
 
 
-class Named(Axes):
+class NamedArm(Axes):
     """One arm, by name. ``group`` heads its rows in tables; it is compared with the arms ``against`` it."""
 
     id: Name
@@ -328,7 +328,7 @@ class Arms(Section):
     positions: Values[EncoderSite] | None = None
     base: Axes = Axes()
     cross: Annotated[list[Cross], BeforeValidator(lambda one: [one] if isinstance(one, dict) else one), NONE_BY_DEFAULT]
-    named: Annotated[list[Named], NONE_BY_DEFAULT]
+    named: Annotated[list[NamedArm], NONE_BY_DEFAULT]
     compare: Baselines | None = None
     replicate: Annotated[Replicate, BeforeValidator(lambda of: {"of": of} if isinstance(of, str) else of)] | None = None
 
@@ -392,7 +392,7 @@ class Model(Section):
         return self
 
 
-class Hypothesis(Section):
+class Claim(Section):
     """A claim that the study puts to the test, in a sentence each, by the weighted sum of the scores of some arms."""
 
     id: Id
@@ -440,12 +440,12 @@ class Study(Section):
     seeds: Count
     data: Data = UNSAID
     model: Model = UNSAID
-    text: Text = UNSAID
-    encoder: Encoder = UNSAID
-    connector: Annotated[Annotated[Recipe, Tag("toy")] | Annotated[LlavaStage, Tag("llava")], RECIPES]
-    instruct: Annotated[Annotated[Instruct, Tag("toy")] | Annotated[LlavaStage, Tag("llava")], RECIPES]
+    text: TextStage = UNSAID
+    encoder: EncoderStage = UNSAID
+    connector: Annotated[Annotated[ToyStage, Tag("toy")] | Annotated[LlavaStage, Tag("llava")], RECIPES]
+    instruct: Annotated[Annotated[InstructStage, Tag("toy")] | Annotated[LlavaStage, Tag("llava")], RECIPES]
     benchmarks: Annotated[list[Annotated[str, BeforeValidator(_benchmark)]], NONE_BY_DEFAULT]
-    hypotheses: Annotated[list[Hypothesis], NONE_BY_DEFAULT]
+    hypotheses: Annotated[list[Claim], NONE_BY_DEFAULT]
     diagnose: Annotated[list[Annotated[str, one_of(DIAGNOSTICS)]], NONE_BY_DEFAULT]
     scale: str = "full"
     scales: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
@@ -478,7 +478,7 @@ class Study(Section):
     @property
     def encoder_training(self) -> Training:
         """Whether a miniature's encoders train in stage 2, unless an arm says otherwise."""
-        assert isinstance(self.instruct, Instruct)
+        assert isinstance(self.instruct, InstructStage)
         return self.instruct.encoder
 
     @property

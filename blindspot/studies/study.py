@@ -49,11 +49,7 @@ def run_study(
         registry: ``module:attribute`` of the step functions.
 
     Returns:
-        The run folder, complete.
-
-    Raises:
-        UserError: for anything that the user can act on.
-        StepFailure: for a defect of the program.
+        The run folder, complete. A defect of the program is a `StepFailure`.
     """
     console = console or Console()
     study = load_study(name_or_path, scale, seeds)

@@ -34,7 +34,7 @@ from blindspot.errors import UserError
 from blindspot.model.assemble import position_table
 from blindspot.studies.arms import find_arm
 from blindspot.studies.loading import load_study
-from blindspot.studies.real import Run, run_in, train_run
+from blindspot.studies.real import ArmRun, run_in, train_run
 
 ROOT = Path(__file__).parents[2]
 VISION: dict[str, Any] = {
@@ -103,8 +103,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(root: Path) -> Callable[..., Run]:
-    def make(arm: str, out: Path, seed: int | None = None, **machine: Any) -> Run:
+def run(root: Path) -> Callable[..., ArmRun]:
+    def make(arm: str, out: Path, seed: int | None = None, **machine: Any) -> ArmRun:
         resolved = find_arm(load_study(root / "tiny.yaml"), arm)
         return run_in(resolved, seed, root, out, MACHINE | machine)
 
@@ -112,7 +112,7 @@ def run(root: Path) -> Callable[..., Run]:
 
 
 @pytest.fixture(scope="module")
-def base(run: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(run: Callable[..., ArmRun], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The out folder in which arm `base` is trained."""
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("runs")
@@ -124,7 +124,7 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def test_both_stages_and_what_they_leave(base: Path, run: Callable[..., Run]) -> None:
+def test_both_stages_and_what_they_leave(base: Path, run: Callable[..., ArmRun]) -> None:
     folder = base / "base-seed0"
     assert [len(_rows(folder / stage)) for stage in ("connector", "instruct")] == [3, 3]
     model, processor = blindspot.load(folder / "instruct" / "model")
@@ -140,7 +140,7 @@ def test_both_stages_and_what_they_leave(base: Path, run: Callable[..., Run]) ->
     assert not any(torch.equal(after[f"model.{name}"], tensor) for name, tensor in connector.items())
 
 
-def test_a_stage_that_is_done_is_passed_over(base: Path, run: Callable[..., Run]) -> None:
+def test_a_stage_that_is_done_is_passed_over(base: Path, run: Callable[..., ArmRun]) -> None:
     told: list[Any] = []
     made = train_run(run("base", base), report=lambda *args, **kwargs: told.append(args))
     assert made == base / "base-seed0" / "instruct" / "model" and not told
@@ -148,7 +148,7 @@ def test_a_stage_that_is_done_is_passed_over(base: Path, run: Callable[..., Run]
         train_run(run("base", base, precision="bf16"))
 
 
-def test_a_run_that_was_stopped_has_the_same_bits(base: Path, run: Callable[..., Run], tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_has_the_same_bits(base: Path, run: Callable[..., ArmRun], tmp_path: Path) -> None:
     class Stop(Exception):
         pass
 
@@ -165,7 +165,7 @@ def test_a_run_that_was_stopped_has_the_same_bits(base: Path, run: Callable[...,
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
-def test_seeds_differ_and_are_the_arms_own(base: Path, run: Callable[..., Run], tmp_path: Path) -> None:
+def test_seeds_differ_and_are_the_arms_own(base: Path, run: Callable[..., ArmRun], tmp_path: Path) -> None:
     train_run(run("base", tmp_path, seed=1), ["connector"])
     first, second = (
         load_file(folder / "connector" / "connector.safetensors")
@@ -176,7 +176,7 @@ def test_seeds_differ_and_are_the_arms_own(base: Path, run: Callable[..., Run], 
         run("base", tmp_path, seed=2)
 
 
-def test_an_encoder_that_trains_goes_on_into_stage_2(run: Callable[..., Run], root: Path, tmp_path: Path) -> None:
+def test_an_encoder_that_trains_goes_on_into_stage_2(run: Callable[..., ArmRun], root: Path, tmp_path: Path) -> None:
     arm = run("tuned", tmp_path)
     train_run(arm, ["connector"])
     kept = load_file(arm.folders["connector"] / "encoder.safetensors")
@@ -191,7 +191,7 @@ def test_an_encoder_that_trains_goes_on_into_stage_2(run: Callable[..., Run], ro
     assert not kept[table].any()
 
 
-def test_a_borrowed_connector(base: Path, run: Callable[..., Run], tmp_path: Path) -> None:
+def test_a_borrowed_connector(base: Path, run: Callable[..., ArmRun], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"train it first: --arm base --seed 0 --stage connector"):
         train_run(run("borrowed", tmp_path))
     with pytest.raises(UserError, match="takes its stage 1 from base"):
@@ -206,7 +206,7 @@ def test_a_borrowed_connector(base: Path, run: Callable[..., Run], tmp_path: Pat
 
 
 def test_what_is_trained_with_other_positions_than_it_is_evaluated(
-    run: Callable[..., Run], root: Path, tmp_path: Path
+    run: Callable[..., ArmRun], root: Path, tmp_path: Path
 ) -> None:
     arm = run("released", tmp_path)
     model, processor = blindspot.load(train_run(arm))
@@ -225,7 +225,9 @@ def test_what_is_trained_with_other_positions_than_it_is_evaluated(
         train_run(as_trained)
 
 
-def test_what_is_missing_is_said_before_anything_is_loaded(root: Path, run: Callable[..., Run], tmp_path: Path) -> None:
+def test_what_is_missing_is_said_before_anything_is_loaded(
+    root: Path, run: Callable[..., ArmRun], tmp_path: Path
+) -> None:
     bare = replace(run("base", tmp_path), data_root=None)
     with pytest.raises(UserError, match=r"rows\.json is missing \(name the data folder with --data\)|with --data"):
         train_run(bare)
