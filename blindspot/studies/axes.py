@@ -106,7 +106,10 @@ class Section(BaseModel):
 
 
 def _read(part: Any, key: str, of: Mapping[str, Choice], default: str | None = None) -> BeforeValidator:
-    """Reads a name of ``of``, or the parameters of one whose name is under that ``key``."""
+    """Reads a name of ``of``, or the parameters of one whose name is under that ``key``.
+
+    These are one of the named choices where they are alike, else a choice named after what they change of their own.
+    """
     keys = [one.name for one in fields(part)]
 
     def parse(value: Any) -> Choice:
@@ -123,24 +126,19 @@ def _read(part: Any, key: str, of: Mapping[str, Choice], default: str | None = N
             part.from_dict(values)
         except UserError as error:
             raise refuse(str(error)) from None
-        return _choice(base, values, of)
+        for choice in of.values():
+            if values == choice.values:
+                return choice
+        changed = {name: one for name, one in values.items() if base.values.get(name) != one}
+        parts = [re.sub(r"[^a-z0-9.]+", ".", f"{name}{one}").strip(".") for name, one in changed.items()]
+        label = f"{base.label} ({', '.join(f'{name} {one}' for name, one in changed.items())})"
+        return Choice("-".join([base.name, *parts]), label, values)
 
     return BeforeValidator(parse)
 
 
 def _plain(of: Mapping[str, Choice]) -> PlainSerializer:
     return PlainSerializer(lambda choice: choice and (choice.name if choice.name in of else dict(choice.values)))
-
-
-def _choice(base: Choice, values: dict[str, Any], of: Mapping[str, Choice]) -> Choice:
-    """The choice with these values: one of those that have a name, else one named after what it changes of ``base``."""
-    for choice in of.values():
-        if values == choice.values:
-            return choice
-    changed = {key: value for key, value in values.items() if base.values.get(key) != value}
-    parts = [re.sub(r"[^a-z0-9.]+", ".", f"{key}{value}").strip(".") for key, value in changed.items()]
-    label = f"{base.label} ({', '.join(f'{key} {value}' for key, value in changed.items())})"
-    return Choice("-".join([base.name, *parts]), label, values)
 
 
 EncoderSite = Annotated[Choice, _read(EncoderPositions, "scheme", ENCODER_POSITIONS), _plain(ENCODER_POSITIONS)]

@@ -63,11 +63,14 @@ def compared_pairs(study: Study) -> list[dict[str, Any]]:
     ``kind`` is the axis (with the baseline, where an axis has several): one family of tests. ``first`` and ``second``
     say in words what the sides are. Last comes the replicate against its twin, which differ in their seeds alone.
     """
-    arms = expand_arms(study)
-    by_id = {arm.id: arm for arm in arms}
-    at = {arm.point: arm for arm in arms if not arm.replicate_of}
+    arms = {arm.id: arm for arm in expand_arms(study)}
+    at = {arm.point: arm for arm in arms.values() if not arm.replicate_of}
     pairs: list[dict[str, Any]] = []
     seen: set[frozenset[str]] = set()
+
+    def add(a: Arm, b: Arm, label: str, kind: str, first: str, second: str) -> None:
+        pairs.append({"a": a.id, "b": b.id, "label": label, "kind": kind, "first": first, "second": second})
+
     for axis, baselines in study.arms.baselines.items():
         for value in baselines:
             found = [(arm, at.get(moved(study, arm.point, axis, value))) for arm in at.values()]
@@ -75,27 +78,20 @@ def compared_pairs(study: Study) -> list[dict[str, Any]]:
             seen |= {frozenset((a.id, b.id)) for a, b in sides}
             said = AXES[axis]
             values = {said.label(getattr(a.point, axis)) for a, _ in sides}
+            kind = axis if len(baselines) == 1 else f"{axis} against {value}"
             first = next(iter(values)) if len(values) == 1 else "pretraining" if value == "none" else said.others
-            words = {
-                "kind": axis if len(baselines) == 1 else f"{axis} against {value}",
-                "first": first,
-                "second": said.same if value == "same" else said.label(value),
-            }
-            pairs += [{"a": a.id, "b": b.id, "label": _label(a, b, axis, len(values) == 1), **words} for a, b in sides]
-    for arm in arms:
-        for other in arm.against:
-            axes = _axes_apart(arm, by_id[other])
-            words = {
-                "kind": axes[0] if len(axes) == 1 else "several axes",
-                "first": "the first arm",
-                "second": "the second",
-            }
-            pairs.append({"a": arm.id, "b": other, "label": f"{arm.label} against {by_id[other].label}", **words})
-    for arm in arms:
+            second = said.same if value == "same" else said.label(value)
+            for a, b in sides:
+                add(a, b, _label(a, b, axis, len(values) == 1), kind, first, second)
+    for arm in arms.values():
+        for other in map(arms.__getitem__, arm.against):
+            axes, label = _axes_apart(arm, other), f"{arm.label} against {other.label}"
+            add(arm, other, label, axes[0] if len(axes) == 1 else "several axes", "the first arm", "the second")
+    for arm in arms.values():
         if arm.replicate_of:
-            label = f"{by_id[arm.replicate_of].label.removeprefix('LLaVA-')}, other seed"
-            words = {"kind": "replicate", "first": "the replicate", "second": "the original"}
-            pairs.append({"a": arm.id, "b": arm.replicate_of, "label": label, **words})
+            twin = arms[arm.replicate_of]
+            label = f"{twin.label.removeprefix('LLaVA-')}, other seed"
+            add(arm, twin, label, "replicate", "the replicate", "the original")
     return pairs
 
 

@@ -37,6 +37,7 @@ from blindspot.studies.loading import load_study
 from blindspot.studies.real import ArmRun, run_in, train_run
 
 ROOT = Path(__file__).parents[2]
+Make = Callable[..., ArmRun]
 VISION: dict[str, Any] = {
     "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 24, "patch_size": 8,
     "intermediate_size": 40,
@@ -103,7 +104,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(root: Path) -> Callable[..., ArmRun]:
+def run(root: Path) -> Make:
     def make(arm: str, out: Path, seed: int | None = None, **machine: Any) -> ArmRun:
         resolved = find_arm(load_study(root / "tiny.yaml"), arm)
         return run_in(resolved, seed, root, out, MACHINE | machine)
@@ -112,7 +113,7 @@ def run(root: Path) -> Callable[..., ArmRun]:
 
 
 @pytest.fixture(scope="module")
-def base(run: Callable[..., ArmRun], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(run: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The out folder in which arm `base` is trained."""
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("runs")
@@ -124,7 +125,7 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def test_both_stages_and_what_they_leave(base: Path, run: Callable[..., ArmRun]) -> None:
+def test_both_stages_and_what_they_leave(base: Path, run: Make) -> None:
     folder = base / "base-seed0"
     assert [len(_rows(folder / stage)) for stage in ("connector", "instruct")] == [3, 3]
     model, processor = blindspot.load(folder / "instruct" / "model")
@@ -140,7 +141,7 @@ def test_both_stages_and_what_they_leave(base: Path, run: Callable[..., ArmRun])
     assert not any(torch.equal(after[f"model.{name}"], tensor) for name, tensor in connector.items())
 
 
-def test_a_stage_that_is_done_is_passed_over(base: Path, run: Callable[..., ArmRun]) -> None:
+def test_a_stage_that_is_done_is_passed_over(base: Path, run: Make) -> None:
     told: list[Any] = []
     made = train_run(run("base", base), report=lambda *args, **kwargs: told.append(args))
     assert made == base / "base-seed0" / "instruct" / "model" and not told
@@ -148,7 +149,7 @@ def test_a_stage_that_is_done_is_passed_over(base: Path, run: Callable[..., ArmR
         train_run(run("base", base, precision="bf16"))
 
 
-def test_a_run_that_was_stopped_has_the_same_bits(base: Path, run: Callable[..., ArmRun], tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_has_the_same_bits(base: Path, run: Make, tmp_path: Path) -> None:
     class Stop(Exception):
         pass
 
@@ -165,7 +166,7 @@ def test_a_run_that_was_stopped_has_the_same_bits(base: Path, run: Callable[...,
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
-def test_seeds_differ_and_are_the_arms_own(base: Path, run: Callable[..., ArmRun], tmp_path: Path) -> None:
+def test_seeds_differ_and_are_the_arms_own(base: Path, run: Make, tmp_path: Path) -> None:
     train_run(run("base", tmp_path, seed=1), ["connector"])
     first, second = (
         load_file(folder / "connector" / "connector.safetensors")
@@ -176,7 +177,7 @@ def test_seeds_differ_and_are_the_arms_own(base: Path, run: Callable[..., ArmRun
         run("base", tmp_path, seed=2)
 
 
-def test_an_encoder_that_trains_goes_on_into_stage_2(run: Callable[..., ArmRun], root: Path, tmp_path: Path) -> None:
+def test_an_encoder_that_trains_goes_on_into_stage_2(run: Make, root: Path, tmp_path: Path) -> None:
     arm = run("tuned", tmp_path)
     train_run(arm, ["connector"])
     kept = load_file(arm.folders["connector"] / "encoder.safetensors")
@@ -191,7 +192,7 @@ def test_an_encoder_that_trains_goes_on_into_stage_2(run: Callable[..., ArmRun],
     assert not kept[table].any()
 
 
-def test_a_borrowed_connector(base: Path, run: Callable[..., ArmRun], tmp_path: Path) -> None:
+def test_a_borrowed_connector(base: Path, run: Make, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"train it first: --arm base --seed 0 --stage connector"):
         train_run(run("borrowed", tmp_path))
     with pytest.raises(UserError, match="takes its stage 1 from base"):
@@ -205,9 +206,7 @@ def test_a_borrowed_connector(base: Path, run: Callable[..., ArmRun], tmp_path: 
     assert train_run(again) == tmp_path / "replicate-seed1001" / "instruct" / "model"
 
 
-def test_what_is_trained_with_other_positions_than_it_is_evaluated(
-    run: Callable[..., ArmRun], root: Path, tmp_path: Path
-) -> None:
+def test_what_is_trained_with_other_positions_than_it_is_evaluated(run: Make, root: Path, tmp_path: Path) -> None:
     arm = run("released", tmp_path)
     model, processor = blindspot.load(train_run(arm))
     assert model.config.encoder_positions["scheme"] == "learned" and model.tokens_per_image == 8
@@ -225,9 +224,7 @@ def test_what_is_trained_with_other_positions_than_it_is_evaluated(
         train_run(as_trained)
 
 
-def test_what_is_missing_is_said_before_anything_is_loaded(
-    root: Path, run: Callable[..., ArmRun], tmp_path: Path
-) -> None:
+def test_what_is_missing_is_said_before_anything_is_loaded(root: Path, run: Make, tmp_path: Path) -> None:
     bare = replace(run("base", tmp_path), data_root=None)
     with pytest.raises(UserError, match=r"rows\.json is missing \(name the data folder with --data\)|with --data"):
         train_run(bare)
