@@ -150,18 +150,8 @@ def run_steps(
 ) -> None:
     """Carry out all steps that are not done. The result does not depend on ``workers``.
 
-    Args:
-        scheduler: the steps and what is done of them.
-        workers: processes side by side.
-        lock: descriptor of the run folder's lock, held by workers too: the folder is free when all are gone.
-        progress: told what happens.
-        data_path: the user's data folder.
-        registry: ``module:attribute`` of the step functions by kind.
-
-    Raises:
-        UserError: if a step fails for a reason that the user can act on, or a worker was killed.
-        StepFailure: if a step fails for another reason. Either way the other steps stop where they are and continue
-            on the next call.
+    These hold the run folder's lock, too: the folder is free when all are gone. If a step fails, or a worker is
+    killed, the other steps stop where they are and continue on the next call.
     """
     pool: list[_Worker] = []
     try:

@@ -20,17 +20,18 @@ MOST_BYTES = 256 * 1024
 FIXED_BY_NAME = ("name", "title", "source", "scale", "scales")
 (EXTENDS,) = Study.read_before
 
-_KINDS = {
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "string_type": "text",
-    "list_type": "a list, e.g. [clip, siglip]",
-    "dict_type": "a group of keys",
-    "model_type": "a group of keys",
-    "model_attributes_type": "a group of keys",
-    "finite_number": "a finite number",
+_SHOULD = {
+    **dict.fromkeys(("int_type", "int_from_float"), "should be a whole number"),
+    "float_type": "should be a number",
+    "string_type": "should be text",
+    "list_type": "should be a list, e.g. [clip, siglip]",
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "should be a group of keys"),
+    "finite_number": "should be a finite number",
+    "greater_than_equal": "should be at least {ge}",
+    "greater_than": "should be more than {gt:g}",
+    "string_pattern_mismatch": 'use lower-case letters, digits, "-" and "_" (it names the run folder)',
 }
+"""What to write instead, by pydantic's name for the mistake."""
 
 
 def shipped_studies() -> list[str]:
@@ -191,15 +192,9 @@ def _explain(error: ValidationError) -> str:
     if kind == "literal_error":
         valid = re.findall("'([^']*)'", context["expected"])
         return f'{key}: "{value}": unknown; {did_you_mean(value, valid)}'
-    if kind in _KINDS:
+    if kind in _SHOULD:
         shown = f'"{value}"' if isinstance(value, str) else value
-        return f"{key}: {shown}: should be {_KINDS[kind]}"
-    if kind == "greater_than_equal":
-        return f"{key}: {value}: should be at least {context['ge']}"
-    if kind == "greater_than":
-        return f"{key}: {value}: should be more than {context['gt']:g}"
+        return f"{key}: {shown}: {_SHOULD[kind].format(**context)}"
     if kind == "too_short":
         return f"{key}: is empty; give at least one"
-    if kind == "string_pattern_mismatch":
-        return f'{key}: "{value}": use lower-case letters, digits, "-" and "_" (it names the run folder)'
     return f"{key}: {problem['msg']}"

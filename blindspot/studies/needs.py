@@ -83,12 +83,9 @@ class Need:
 
 
 def needs(arms: Iterable[Arm], data_root: Path | None, stages: Sequence[str] = STAGES) -> list[Need]:
-    """What some arms need, each thing once: the language models, the encoders, then the data.
+    """What some arms need, each thing once: the language models, the encoders, then the data of some stages.
 
-    Args:
-        arms: the arms.
-        data_root: the data folder; None leaves unsaid where it is, and everything in it is missing.
-        stages: whose data count.
+    Without a ``data_root`` everything in it is missing.
     """
     arms, found = list(arms), list[Need]()
     languages = {arm.point.language_model: arm.language_size for arm in arms}

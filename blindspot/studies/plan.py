@@ -39,10 +39,8 @@ def plan_steps(study: Study, code: str, data: str | None = None) -> list[Step]:
     for the text step, which belongs to the setting and is the one of the same seed index. Models of real size begin at
     their checkpoints, with the connector.
 
-    Args:
-        study: what to plan.
-        code: version of the code and libraries, part of every key.
-        data: fingerprint of the user's data folder, for studies of real data.
+    Every key holds ``code``, the version of code and libraries; that of the data step the fingerprint of the ``data``
+    that the user has.
     """
     arms = expand_arms(study)
     plan = _Plan(study, code)
