@@ -64,20 +64,21 @@ class ArmRun:
     def facts(self, name: str) -> dict[str, Any]:
         """What else tells a stage's run from others: plain values."""
         point, stage = self.arm.point, self.arm.stages[name]
-        facts: dict[str, Any] = {"study": self.arm.study.name, "arm": self.arm.id, "stage": name}
-        for axis in ("encoder", "language_model", "image_size"):
-            facts[axis] = getattr(point, axis)
-        facts["encoder_positions"] = EncoderPositions(**point.positions.values).to_dict()
-        facts["language_positions"] = LanguagePositions(**point.language_positions.values).to_dict()
-        facts["connector"] = ConnectorSpec.from_dict(point.connector.values).to_dict()
-        for axis in ("drop_first_patch", "connector_from"):
-            facts[axis] = getattr(point, axis)
-        facts["data"] = stage.data.file
-        for key in ("template", "max_length", "aspect_ratio"):
-            facts[key] = getattr(stage, key)
+        encoder = {"encoder_positions": point.positions}
         if name == "instruct":
-            facts["evaluate_with"] = EncoderPositions(**point.evaluate_with.values).to_dict()
-        return facts
+            encoder["evaluate_with"] = point.evaluate_with
+        axes = ("encoder", "language_model", "image_size", "drop_first_patch", "connector_from")
+        return {
+            "study": self.arm.study.name,
+            "arm": self.arm.id,
+            "stage": name,
+            **{axis: getattr(point, axis) for axis in axes},
+            **{key: EncoderPositions(**one.values).to_dict() for key, one in encoder.items()},
+            "language_positions": LanguagePositions(**point.language_positions.values).to_dict(),
+            "connector": ConnectorSpec.from_dict(point.connector.values).to_dict(),
+            "data": stage.data.file,
+            **{key: getattr(stage, key) for key in ("template", "max_length", "aspect_ratio")},
+        }
 
     def finished(self, name: str) -> bool:
         """Whether a stage is done already; an error if a run of another recipe is in its folder."""
