@@ -63,10 +63,8 @@ def data(context: StepContext) -> None:
 def text(context: StepContext) -> None:
     """Pretrain the language model on text."""
     corpus, config = Corpus(context.inputs["data"]), context.step.config
-    language = _language(config, corpus)
     rows = corpus.text(config["text"]["about"])
-    model = train_text(language, rows, _run(context, "text"))
-    save_weights(model, context.folder / LANGUAGE)
+    save_weights(train_text(_language(config, corpus), rows, _run(context, "text")), context.folder / LANGUAGE)
 
 
 def encoder(context: StepContext) -> None:
@@ -156,9 +154,8 @@ STEPS: dict[str, StepFunction] = {
 
 
 def _run(context: StepContext, stage: str) -> Run:
-    recipe = context.step.config[stage]
-    steps = Recipe(recipe["steps"], recipe["batch"], recipe["lr"])
-    return Run(steps, context.step.config["seed"], context.folder, partial(context.report, phase=stage))
+    recipe = Recipe(*(context.step.config[stage][key] for key in ("steps", "batch", "lr")))
+    return Run(recipe, context.step.config["seed"], context.folder, partial(context.report, phase=stage))
 
 
 def _tower(config: Config) -> TowerShape:
@@ -166,15 +163,8 @@ def _tower(config: Config) -> TowerShape:
 
 
 def _language(config: Config, corpus: Corpus) -> LlamaConfig:
-    model, words = config["model"], corpus.words
-    shape = LanguageShape(
-        width=model["width"],
-        layers=model["language_layers"],
-        heads=model["heads"],
-        mlp_width=model["mlp"],
-        rotary_base=model["rotary_base"],
-        vocabulary=words.count,
-    )
+    words, keys = corpus.words, ("width", "language_layers", "heads", "mlp", "rotary_base")
+    shape = LanguageShape(*(config["model"][key] for key in keys), vocabulary=words.count)
     return shape.config(words.pad, words.begin, words.end)
 
 
