@@ -78,9 +78,13 @@ class LocalAnswerer:
         self._config, self._ends = config, frozenset(ends)
         self._arguments = {**adapter.generation, "pad_token_id": self._pad, "eos_token_id": ends or None}
 
-    @cached_property
+    @property
     def identity(self) -> dict[str, Any]:
         """The model, its weights' hash, how it is asked and how it computes."""
+        return self._identity
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
         model = self._model
         return {
             "answerer": "local",
