@@ -173,9 +173,7 @@ class Adapter:
 
     Attributes:
         name: here, and of its prompt profile in `blindspot.evaluation.prompts`.
-        title: as people write it.
         model_types: values of ``model_type`` in ``config.json``.
-        checkpoints: Hugging Face ids, the study's first.
         names: pattern of the last part of a checkpoint's name in small letters, by which servers call it too;
             None: of any other.
         dtype: that its evaluation is published with.
@@ -186,7 +184,8 @@ class Adapter:
             ``padded`` to; the whole, ``resized`` to a size that it counts in; or what the image ``processor`` says.
         bounds: what the image processor is told beyond the checkpoint's own settings.
         generation: keyword arguments of ``generate``, the longest answer excepted: that is the prompt's.
-        shares_prefix: whether what precedes the question can be computed once for all questions about a picture.
+        no_prefix: why what precedes the question cannot be computed once for all questions about a picture; None: it
+            can, as far as is known.
         nested: whether its processor takes a list of pictures for each text, or all of them in one list.
         template: a prompt that is not whole to the text that the model continues.
         picture: a picture in a whole prompt, mark and what surrounds it; None: the processor's mark.
@@ -196,9 +195,7 @@ class Adapter:
     """
 
     name: str
-    title: str
     model_types: tuple[str, ...]
-    checkpoints: tuple[str, ...]
     names: str | None
     dtype: str
     boxes: str | None = "llava-normalised"
@@ -206,7 +203,7 @@ class Adapter:
     sees: Literal["whole", "padded", "resized", "processor"] = "whole"
     bounds: Mapping[str, Any] = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=lambda: dict(GREEDY))
-    shares_prefix: bool = True
+    no_prefix: str | None = None
     nested: bool = False
     template: Template = _chat
     picture: str | None = None
@@ -246,10 +243,8 @@ ADAPTERS: dict[str, Adapter] = {
     adapter.name: adapter
     for adapter in (
         Adapter(
-            name="llava",
-            title="LLaVA-1.5 and variants",
+            name="llava",  # LLaVA-1.5 and variants
             model_types=("blindspot", "llava", "llava_llama"),
-            checkpoints=("llava-hf/llava-1.5-7b-hf", "liuhaotian/llava-v1.5-7b"),
             names=r"\bllava[-_]?v?1[._-]5(?!b)",
             dtype="float16",
             sees="processor",
@@ -258,32 +253,22 @@ ADAPTERS: dict[str, Adapter] = {
         ),
         Adapter(
             name="llava_next",
-            title="LLaVA-NeXT",
             model_types=("llava_next",),
-            checkpoints=(
-                "llava-hf/llava-v1.6-vicuna-7b-hf",
-                "llava-hf/llava-v1.6-mistral-7b-hf",
-                "llava-hf/llama3-llava-next-8b-hf",
-            ),
             names=r"\bllava[-_]?(v?1[._-]6|next(?![-_](video|interleave)))",
             dtype="float16",
             sees="padded",  # its boxes come from LLaVA-1.5's data, as OneVision's do (LLaVA's issues 606 and 1158)
         ),
         Adapter(
             name="llava_onevision",
-            title="LLaVA-OneVision",
             model_types=("llava_onevision",),
-            checkpoints=("llava-hf/llava-onevision-qwen2-7b-ov-hf", "llava-hf/llava-onevision-qwen2-7b-si-hf"),
             names=r"\bllava[-_]?onevision(?![-_]1[._]5)",
             dtype="float16",
             sees="padded",
             template=partial(_chat, one_text=True),  # VLMEvalKit's; its own moves pictures between words to the front
         ),
         Adapter(
-            name="qwen2_5_vl",
-            title="Qwen2.5-VL",  # and Qwen2-VL, which is asked alike
+            name="qwen2_5_vl",  # and Qwen2-VL, which is asked alike
             model_types=("qwen2_5_vl", "qwen2_vl"),
-            checkpoints=("Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2.5-VL-3B-Instruct"),
             names=r"\bqwen[-_]?2([._-]5)?[-_]?vl",
             dtype="bfloat16",
             boxes="qwen-pixels-json",
@@ -293,19 +278,15 @@ ADAPTERS: dict[str, Adapter] = {
             picture="<|vision_start|><|image_pad|><|vision_end|>",
         ),
         Adapter(
-            name="smolvlm",
-            title="SmolVLM2",  # with SmolVLM and Idefics3, which share template and processor
+            name="smolvlm",  # with SmolVLM and Idefics3, which share template and processor
             model_types=("smolvlm", "idefics3"),
-            checkpoints=("HuggingFaceTB/SmolVLM2-2.2B-Instruct", "HuggingFaceTB/SmolVLM2-500M-Video-Instruct"),
             names=r"\b(smolvlm|idefics3)",
             dtype="float32",
             nested=True,
         ),
         Adapter(
             name="gemma3",
-            title="Gemma 3",
             model_types=("gemma3",),
-            checkpoints=("google/gemma-3-4b-it", "google/gemma-3-12b-it"),
             names=r"\bgemma[-_]?3(?![nb\d]|[-_:](1b|270m))",
             dtype="bfloat16",
             boxes="gemma-1000-yx",
@@ -314,46 +295,29 @@ ADAPTERS: dict[str, Adapter] = {
         ),
         Adapter(
             name="paligemma",
-            title="PaliGemma 2",
             model_types=("paligemma",),
-            checkpoints=(
-                "google/paligemma2-3b-mix-448",
-                "google/paligemma2-10b-mix-448",
-                "google/paligemma-3b-mix-448",
-            ),
             names=r"\bpaligemma",
             dtype="bfloat16",
             boxes="paligemma-loc",
             box_prompt="detect {phrase}",
-            shares_prefix=False,
+            no_prefix="PaliGemma 2 reads a picture in the light of the question",
             nested=True,
             template=_pictures_then_words("{}"),
             encode=_paligemma_inputs,
         ),
         Adapter(
             name="molmo",
-            title="Molmo",
             model_types=("molmo",),
-            checkpoints=("allenai/Molmo-7B-D-0924", "allenai/Molmo-7B-O-0924"),
             names=r"\bmolmoe?[-_]\d+b",
             dtype="bfloat16",
             boxes="molmo-points",
             box_prompt="Point to {phrase}.",
             bounds={"max_crops": 36},
-            shares_prefix=False,
             template=_pictures_then_words(" User: {} Assistant:"),
             encode=_molmo_inputs,
             generate=_molmo_generate,
         ),
-        Adapter(
-            name="generic",
-            title="any chat model",
-            model_types=(),
-            checkpoints=(),
-            names=None,
-            dtype="auto",
-            boxes=None,
-        ),
+        Adapter(name="generic", model_types=(), names=None, dtype="auto", boxes=None),  # any chat model
     )
 }
 """By name."""

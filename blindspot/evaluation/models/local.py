@@ -225,8 +225,8 @@ class LocalAnswerer:
             return "as asked for"
         if adapter.generate is not None:
             return "it has code of its own to generate"
-        if not adapter.shares_prefix:
-            return f"{adapter.title} reads a picture in the light of the question"
+        if adapter.no_prefix is not None:
+            return adapter.no_prefix
         if model.config.is_encoder_decoder:
             return "it has an encoder of text"
         if getattr(model, "_is_stateful", False):
