@@ -6,7 +6,7 @@ turn gets exactly the logits that it would get in a sequence of its own, but the
 conversations are documents that are all prefix.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -116,13 +116,10 @@ class Micro:
 
     def to(self, device: torch.device) -> "Micro":
         """A copy on ``device``."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        return self.each(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def pin_memory(self) -> "Micro":
-        """A copy in memory that a GPU reads while it computes; torch's loader calls this."""
-        return self._each(Tensor.pin_memory)
-
-    def _each(self, change: Any) -> "Micro":
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Micro":
+        """A copy with every tensor changed."""
         tensors = {name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **tensors, pixels={name: change(tensor) for name, tensor in self.pixels.items()})
 
@@ -132,10 +129,8 @@ def lay_out(prefix: Sequence[int], turns: Sequence[tuple[Sequence[int], Sequence
 
     Args:
         prefix: ids of the prefix.
-        turns: for each turn the ids of its prompt and of its answer. The answer is supervised.
-
-    Raises:
-        ValueError: if an answer would follow on nothing of its own: no prompt, and not right behind the prefix.
+        turns: for each turn the ids of its prompt and of its answer. The answer is supervised, and must follow on
+            something of its own: a prompt, or right behind the prefix.
     """
     if any(not prompt and (number or not prefix) for number, (prompt, _) in enumerate(turns)):
         raise ValueError("a turn without a prompt must be the first, behind a prefix: nothing else predicts its answer")
@@ -169,14 +164,7 @@ def join_rows(parts: Sequence[Rows]) -> Rows:
 
 
 def with_image_tokens(rows: Rows, image: int, stored: int, wanted: int) -> Rows:
-    """The same rows for a model whose images take another number of tokens; turns move along behind the prefix.
-
-    Args:
-        rows: rows whose images are ``stored`` placeholders each.
-        image: id of the placeholder.
-        stored: placeholders an image has.
-        wanted: placeholders an image gets.
-    """
+    """The same rows for a model whose images take ``wanted`` tokens ``image``, not ``stored``; turns move along."""
     if stored == wanted:
         return rows
     placeholder_t = rows.tokens == image
@@ -194,15 +182,9 @@ def with_image_tokens(rows: Rows, image: int, stored: int, wanted: int) -> Rows:
 
 
 def pack(rows: Rows, chosen: np.ndarray, pad: int, pixels: dict[str, Tensor] | None = None) -> Micro:
-    """The ``chosen`` rows, padded on the right to the longest.
+    """The ``chosen`` rows with the ``pixels`` of their images, padded on the right to the longest with ``pad``.
 
     Padding sees the prefix, so that no query is without a key; nothing sees padding.
-
-    Args:
-        rows: where they are.
-        chosen: their numbers.
-        pad: id of padding.
-        pixels: of their images, as the model takes them.
     """
     starts, lengths = rows.starts[chosen], rows.starts[chosen + 1] - rows.starts[chosen]
     columns = np.arange(lengths.max())
@@ -233,14 +215,10 @@ def collate(
     multiple: int = 1,
     filler: Sample | None = None,
 ) -> Micro:
-    """Samples as tensors.
+    """Samples, each with its name, as tensors: ``packed`` side by side in one row, or one in each row.
 
-    Args:
-        samples: with the name of each.
-        pictures: of all of them, in reading order; those of ``filler`` last.
-        packed: side by side in one row, or one in each row.
-        multiple: the row is filled up to a multiple of this with a document that means nothing.
-        filler: goes behind them.
+    ``filler`` goes behind them, and a packed row is filled up to a ``multiple`` with a document that means nothing.
+    ``pictures`` are those of all, in reading order; rows of patches are padded to the most.
     """
     samples = samples if filler is None else [*samples, ("", filler)]
     ids = [torch.tensor(sample.ids) for _, sample in samples]
@@ -252,34 +230,28 @@ def collate(
         labels.append(torch.full((short,), IGNORE))
         names.append("")
     lengths = tuple(map(len, ids))
-    positions = [torch.arange(length) for length in lengths]
-    documents = [torch.full((length,), number) for number, length in enumerate(lengths)]
 
     def join(parts: list[Tensor], padding: int) -> Tensor:
         return torch.cat(parts)[None] if packed else pad_sequence(parts, batch_first=True, padding_value=padding)
 
-    labels_t, document_bl = join(labels, IGNORE).flatten(), join(documents, -1)
+    labels_t = join(labels, IGNORE).flatten()
+    document_bl = join([torch.full((length,), number) for number, length in enumerate(lengths)], -1)
     supervised_n = (labels_t != IGNORE).nonzero()[:, 0]  # found here, where no GPU has to be waited for
+    pixels: dict[str, Tensor] = {}
+    for name in ("pixel_values", "spatial_shapes"):
+        tensors = [picture[name] for picture in pictures if name in picture]
+        if tensors:
+            pixels[name] = pad_sequence(tensors, batch_first=True) if tensors[0].ndim == 2 else torch.stack(tensors)
     return Micro(
         ids_bl=join(ids, 0),
-        positions_bl=join(positions, 0),
+        positions_bl=join([torch.arange(length) for length in lengths], 0),
         document_bl=document_bl,
         turn_bl=None,
         predictor_n=supervised_n - 1,
         label_n=labels_t[supervised_n],
         owner_n=document_bl.flatten()[supervised_n],
         lengths=lengths,
-        pixels=stack(pictures),
+        pixels=pixels,
         names=tuple(names),
         blank=filler is not None,
     )
-
-
-def stack(pictures: Sequence[Picture]) -> dict[str, Tensor]:
-    """Pictures as one batch; rows of patches are padded to the most."""
-    stacked: dict[str, Tensor] = {}
-    for name in ("pixel_values", "spatial_shapes"):
-        tensors = [picture[name] for picture in pictures if name in picture]
-        if tensors:
-            stacked[name] = pad_sequence(tensors, batch_first=True) if tensors[0].ndim == 2 else torch.stack(tensors)
-    return stacked

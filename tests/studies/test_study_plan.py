@@ -157,7 +157,7 @@ WITHOUT_A_NUMBER = {
     "benchmarks/sources/table.py",
     "errors.py",
     "files.py",
-    "meeting.py",
+    "rendezvous.py",
     "studies/relatives.py",
     "studies/step.py",
     "training/__init__.py",

@@ -15,8 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from blindspot.encoders import ENCODERS, TowerShape
 from blindspot.model.build import build_variant
 from blindspot.positions import EncoderPositions
-from blindspot.training.attention import seen_keys
-from blindspot.training.loss import AnswerLoss
+from blindspot.training.loss import AnswerLoss, seen_keys
 from blindspot.training.packing import (
     PREFIX,
     Micro,

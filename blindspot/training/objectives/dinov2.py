@@ -16,18 +16,17 @@ from torch import Tensor, nn
 
 from blindspot.encoders import normed_tokens
 from blindspot.training.objectives.base import (
+    CENTRE_MOMENTUM,
     GLOBAL_SIDE,
     LOCAL_SIDE,
-    Objective,
-    full_precision,
-    random_views,
-)
-from blindspot.training.objectives.distillation import (
-    CENTRE_MOMENTUM,
     PROTOTYPES,
+    Objective,
     PrototypeHead,
     cross_entropies,
+    follow,
+    full_precision,
     masked_patches,
+    random_views,
 )
 
 GLOBAL_VIEWS = 2
@@ -142,12 +141,9 @@ class Dinov2Objective(Objective):
         loss = parts["dino"] + parts["ibot"] + KOLEO_WEIGHT * parts["koleo"]
         return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
 
-    @torch.no_grad()
     def after_step(self, step: int) -> None:
-        momentum = teacher_momentum(step, self.total_steps)
         student = [*self.tower.parameters(), *self.head.parameters()]
-        for mine, theirs in zip(self.teacher.parameters(), student, strict=True):
-            mine.lerp_(theirs, 1 - momentum)
+        follow(self.teacher.parameters(), student, teacher_momentum(step, self.total_steps))
 
     def _read(self, tower: nn.Module, views_vchw: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled views (views, width), and their patches (views, patches, width)."""

@@ -11,9 +11,7 @@ from transformers.models.siglip.modeling_siglip import SiglipMultiheadAttentionP
 
 from blindspot.encoders import TowerShape, normed_tokens
 from blindspot.encoders.siglip import SIGLIP
-from blindspot.training.objectives.base import CaptionShape, Objective, full_precision
-
-TEXT_LAYERS = 2
+from blindspot.training.objectives.base import CaptionShape, Objective, full_precision, text_tower
 
 
 def siglip_loss(image_be: Tensor, text_be: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
@@ -45,27 +43,12 @@ class SigmoidMatching(nn.Module):
 
     def __init__(self, shape: TowerShape, captions: CaptionShape) -> None:
         super().__init__()
-        config = SiglipTextConfig(
-            vocab_size=captions.vocab_size,
-            hidden_size=shape.width,
-            intermediate_size=2 * shape.width,
-            num_hidden_layers=TEXT_LAYERS,
-            num_attention_heads=shape.heads,
-            max_position_embeddings=captions.length,
-            pad_token_id=captions.pad_id,
-            bos_token_id=None,
-            eos_token_id=captions.eos_id,
-        )
-        config._attn_implementation = "eager"
-        self.text_tower = SiglipTextModel(config)
+        self.text_tower = text_tower(SiglipTextModel, SiglipTextConfig, shape, captions)
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
         self.bias = nn.Parameter(torch.tensor(-10.0))
 
     def forward(self, image_bd: Tensor, captions_bl: Tensor) -> Tensor:
-        """Loss of pooled images (batch, width) against captions padded to the full length.
-
-        The text tower sees padding and pools the last position, as SigLIP's own does.
-        """
+        """The text tower sees padding and pools the last position, as SigLIP's own does."""
         text_bd = self.text_tower(input_ids=captions_bl).pooler_output
         with full_precision(image_bd):
             return siglip_loss(image_bd.float(), text_bd.float(), self.log_scale.exp(), self.bias)
@@ -79,6 +62,5 @@ class SiglipObjective(Objective):
         self.matching = SigmoidMatching(self.shape, self.captions)
 
     def forward(self, pixels_bchw: Tensor, captions_bl: Tensor, step: int) -> dict[str, Tensor]:
-        tokens_bnd = normed_tokens(self.tower, self.encoder, pixels_bchw)
-        loss = self.matching(self.pool(tokens_bnd), captions_bl)
+        loss = self.matching(self.pool(normed_tokens(self.tower, self.encoder, pixels_bchw)), captions_bl)
         return {"loss": loss, "sigmoid": loss.detach()}

@@ -18,8 +18,8 @@ from blindspot.errors import UserError
 from blindspot.model.conversation import from_llava, v1
 from blindspot.model.encoding import encode
 from blindspot.model.tokenizer import word_tokenizer
-from blindspot.training.llava import LlavaRows
 from blindspot.training.llava.check import as_table, check, usable
+from blindspot.training.llava.rows import LlavaRows
 
 
 class Damaged(NamedTuple):

@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from blindspot.errors import UserError
-from blindspot.training.llava import open_picture
-from blindspot.training.llava.pictures import EscapeError, inspect_picture, picture_path
+from blindspot.training.llava.pictures import EscapeError, inspect_picture, open_picture, picture_path
 
 
 def noise(width: int, height: int) -> Image.Image:

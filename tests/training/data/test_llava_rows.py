@@ -13,8 +13,8 @@ import pytest
 
 from blindspot.errors import UserError
 from blindspot.model.conversation import RowError, from_llava
-from blindspot.training.llava import LlavaRows, index, index_rows
-from blindspot.training.llava.index import BATCH, ROWS
+from blindspot.training.llava import rows as index
+from blindspot.training.llava.rows import BATCH, ROWS, LlavaRows, index_rows
 
 
 def turns(*values: str) -> list[dict[str, str]]:
@@ -88,8 +88,7 @@ def test_ids_and_images(indexed: Callable[..., LlavaRows]) -> None:
     assert [row.images for row in rows] == [
         ("coco/train2017/1.jpg",), ("vg/VG_100K/2.jpg",), (), (), ("a.png", "b.png"), ()
     ]  # fmt: skip
-    assert indexed_rows.lengths().words_r.tolist() == [6, 3, 7, 3, 5, 2]
-    assert indexed_rows.lengths().pictures_r.tolist() == [1, 1, 0, 0, 2, 0]
+    assert [values.tolist() for values in indexed_rows.lengths()] == [[6, 3, 7, 3, 5, 2], [1, 1, 0, 0, 2, 0]]
 
 
 def test_a_row_that_cannot_be_trained_on_says_why_and_moves_no_other(indexed: Callable[..., LlavaRows]) -> None:
@@ -197,7 +196,7 @@ def test_a_large_set_is_indexed_fast_and_read_from_the_mapped_file(tmp_path: Pat
     rows = LlavaRows(tmp_path / "index")
     assert len(rows) == 20_001
     allocated = pa.total_allocated_bytes()
-    batches = list(rows._batches())
+    batches = list(rows.batches())
     assert [batch.num_rows for batch in batches] == [BATCH] * 20 + [1]
     assert pa.total_allocated_bytes() == allocated, "batches were copied, not mapped"
     for number in (0, 999, 1000, 19_999):

@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from blindspot.errors import UserError
-from blindspot.training.llava import stream
-from blindspot.training.llava.stream import json_values
+from blindspot.training.llava import rows
+from blindspot.training.llava.rows import json_values
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
     ['"', "\\", '\\"]},{[', "\U0001f600", "é\n"]
@@ -120,7 +120,7 @@ def test_no_more_is_read_than_a_row_needs() -> None:
 
 
 def test_a_row_without_end_is_refused_before_memory_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "MOST_CHARACTERS", 5000)
+    monkeypatch.setattr(rows, "MOST_CHARACTERS", 5000)
     drawn = 0
 
     def open_string() -> Iterator[bytes]:

@@ -16,9 +16,9 @@ from blindspot.model.encoding import IGNORE
 from blindspot.model.formats.llava_original import padded
 from blindspot.model.tokenizer import word_tokenizer, words_of
 from blindspot.positions import LanguagePositions
-from blindspot.training.llava import LlavaRows, index_rows
+from blindspot.training.llava.rows import LlavaRows, index_rows
 from blindspot.training.llava.samples import LlavaSamples
-from blindspot.training.parts import load_connector, save_connector
+from blindspot.training.parts import load_parts, save_parts
 from blindspot.training.variant import train_arm
 
 
@@ -117,20 +117,20 @@ def test_a_connector_goes_where_it_fits(tmp_path: Path) -> None:
     for parameter in giver.model.multi_modal_projector.parameters():
         parameter.data.fill_(0.25)
     path = tmp_path / "connector.safetensors"
-    save_connector(giver.state_dict(), giver.config, path)
-    load_connector(taker, path)
+    save_parts(giver.state_dict(), giver.config, (), tmp_path)
+    load_parts(taker, path)
     assert all((parameter == 0.25).all() for parameter in taker.model.multi_modal_projector.parameters())
     with pytest.raises(UserError, match=r"its connector is .*mlp.*, the model's is .*linear"):
-        load_connector(toy_variant(connector=ConnectorSpec("linear")), path)
+        load_parts(toy_variant(connector=ConnectorSpec("linear")), path)
     with pytest.raises(UserError, match="its row breaks is False, the model's is True"):
-        load_connector(toy_variant(language=LanguagePositions("row_break")), path)
+        load_parts(toy_variant(language=LanguagePositions("row_break")), path)
     with pytest.raises(UserError, match="width of the encoder is 32"):
         wide = toy_variant()
         wide.config.vision_config.hidden_size = 64
-        load_connector(wide, path)
+        load_parts(wide, path)
     path.write_bytes(b"nothing")
     with pytest.raises(UserError, match="cannot read the connector"):
-        load_connector(taker, path)
+        load_parts(taker, path)
 
 
 def test_what_does_not_go_together_is_refused(data: tuple[Path, Path], tmp_path: Path) -> None:
