@@ -124,7 +124,6 @@ def train_stage(
     Its ``processor`` becomes the one that fits what it has learned: it pads pictures if they were padded, and writes
     conversations in the template. Bytes of the rows, template and length are added to the ``facts``.
     """
-    refuse_long(config, material.max_length)
     tokenizer = processor.tokenizer
     templates = {
         "plain": conversation.plain,

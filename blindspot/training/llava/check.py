@@ -206,24 +206,20 @@ def _spread(
 
     With more than one worker, ``work`` and the main module must be importable.
     """
-    jobs, done = [items[start : start + size] for start in range(0, len(items), size)], 0
     context = multiprocessing.get_context("spawn")  # a fork would copy the locks of tokenizers' and torch's threads
     ignore = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)  # the parent's to see to
     pool = None if workers == 1 else ProcessPoolExecutor(workers, context, initializer=ignore)
     try:
-        for results in (pool.map if pool else map)(partial(_each, work), jobs):
-            yield from results
-            done += len(results)
-            report(done, len(items))
+        results = pool.map(work, items, chunksize=size) if pool else map(work, items)
+        for done, result in enumerate(results, start=1):
+            yield result
+            if done % size == 0 or done == len(items):
+                report(done, len(items))
     except BrokenProcessPool as error:
         raise UserError("a worker process died, perhaps for want of memory; use fewer workers") from error
     finally:
         if pool:
             pool.shutdown(cancel_futures=True)
-
-
-def _each(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    return [work(item) for item in items]
 
 
 def _of_rows(

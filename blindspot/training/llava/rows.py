@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from pyarrow.compute import list_value_length
 
 from blindspot.errors import UserError
 from blindspot.files import parse_json, sha256_file, write_via
@@ -71,7 +72,7 @@ class LlavaRows:
     """What `index_rows` wrote to ``folder``, mapped into memory: a row costs the same in a set of any size.
 
     Can be pickled: the copy maps the file again. ``images_root`` is the folder that the rows' image paths are relative
-    to, ``source`` the JSON file that was indexed.
+    to, ``source`` the JSON file that was indexed, ``table`` the whole index.
     """
 
     def __init__(self, folder: Path, images_root: Path | None = None) -> None:
@@ -80,29 +81,26 @@ class LlavaRows:
         if not path.is_file():
             raise UserError(f"no indexed rows in {folder}; index the JSON file first")
         try:
-            self._file = pa.ipc.open_file(pa.memory_map(str(path)))
-            source = _source(self._file.schema)
+            self.table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            source = _source(self.table.schema)
         except (pa.ArrowInvalid, OSError) as error:
             raise UserError(f"{path} is damaged ({error}); delete it and index the JSON file again") from error
         if source is None:
             raise UserError(f"{path} is of another version; index the JSON file again")
         self.source = source
-        batches = self._file.num_record_batches
-        self._count = (batches - 1) * BATCH + self._file.get_batch(batches - 1).num_rows
 
     def __reduce__(self) -> tuple[Any, ...]:
         return LlavaRows, (self.folder, self.images_root)
 
     def __len__(self) -> int:
-        return self._count
+        return self.table.num_rows
 
     def __getitem__(self, number: int) -> Row:
         """Row ``number``, counted from 0; a `RowError` says why it cannot be trained on."""
         number = index(number)
-        if not 0 <= number < self._count:
-            raise IndexError(f"row {number} of {self._count}")
-        batch = self._file.get_batch(number // BATCH)
-        row = {name: batch.column(name)[number % BATCH].as_py() for name in SCHEMA.names}
+        if not 0 <= number < len(self):
+            raise IndexError(f"row {number} of {len(self)}")
+        [row] = self.table.slice(number, 1).to_pylist()
         if row["problem"]:
             raise RowError(row["problem"])
         images = row["images"]
@@ -112,18 +110,12 @@ class LlavaRows:
 
     def lengths(self) -> tuple[np.ndarray, np.ndarray]:
         """For each row the words of its turns as LLaVA counts them, and its pictures; texts are not read."""
-        words = [batch.column("words").to_numpy() for batch in self.batches()]
-        pictures = [batch.column("images").value_lengths().to_numpy() for batch in self.batches()]
-        return np.concatenate(words), np.concatenate(pictures)
+        return self.table["words"].to_numpy(), list_value_length(self.table["images"]).to_numpy()
 
     def column(self, name: str) -> Iterator[Any]:
-        """A column of the index from the first row to the last."""
-        for batch in self.batches():
-            yield from batch.column(name).to_pylist()
-
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """The index, in pieces that are mapped, not copied."""
-        return (self._file.get_batch(number) for number in range(self._file.num_record_batches))
+        """A column of the index from the first row to the last, of which a part at a time is in memory."""
+        for chunk in self.table[name].chunks:
+            yield from chunk.to_pylist()
 
 
 def index_rows(json_path: Path, folder: Path, report: Callable[[int, int], None] = lambda done, total: None) -> None:

@@ -130,33 +130,28 @@ class Preparation:
 
     def __call__(self, picture: Image.Image) -> dict[str, Tensor]:
         """The encoder's input of an RGB picture, without the dimension of the batch."""
-        size = self._size(picture) if self._own else None
-        if size is None:
-            made = self._processor(images=picture, return_tensors="pt")
-            return {name: torch.as_tensor(value)[0] for name, value in made.items() if name != "pixel_attention_mask"}
+        if not self._own:
+            return self._by_processor(picture)
+        square = picture
         if self._pad is not None and picture.width != picture.height:
             side = max(picture.size)
-            canvas = Image.new("RGB", (side, side), self._pad)
-            canvas.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
-            picture = canvas
-        resized = picture.resize((size[1], size[0]), self._resample)
-        if self._crop is not None:
-            top, left = (size[0] - self._crop["height"]) // 2, (size[1] - self._crop["width"]) // 2
-            resized = resized.crop((left, top, left + self._crop["width"], top + self._crop["height"]))
-        pixels_chw = np.stack(
-            [become[np.asarray(one)] for become, one in zip(self._become_c256, resized.split(), strict=True)]
-        )
-        return {"pixel_values": torch.from_numpy(pixels_chw)}
-
-    def _size(self, picture: Image.Image) -> tuple[int, int] | None:
-        """Height and width to resize to; None where the crop would be larger, which transformers fills with black."""
-        wished = self._processor.size
-        if wished["shortest_edge"]:
-            width, height = picture.size if self._pad is None else (max(picture.size),) * 2
-            short = wished["shortest_edge"]
+            square = Image.new("RGB", (side, side), self._pad)
+            square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+        wished, (width, height) = self._processor.size, square.size
+        if short := wished["shortest_edge"]:
             long = int(short * max(width, height) / min(width, height))
-            size = (short, long) if height <= width else (long, short)
+            width, height = (long, short) if height <= width else (short, long)
         else:
-            size = wished["height"], wished["width"]
-        fits = self._crop is None or (size[0] >= self._crop["height"] and size[1] >= self._crop["width"])
-        return size if fits else None
+            width, height = wished["width"], wished["height"]
+        crop = self._crop or {"height": height, "width": width}
+        top, left = (height - crop["height"]) // 2, (width - crop["width"]) // 2
+        if top < 0 or left < 0:  # which transformers fills with black
+            return self._by_processor(picture)
+        resized = square.resize((width, height), self._resample)
+        cut = resized.crop((left, top, left + crop["width"], top + crop["height"]))
+        pixels_chw = [become[np.asarray(one)] for become, one in zip(self._become_c256, cut.split(), strict=True)]
+        return {"pixel_values": torch.from_numpy(np.stack(pixels_chw))}
+
+    def _by_processor(self, picture: Image.Image) -> dict[str, Tensor]:
+        made = self._processor(images=picture, return_tensors="pt")
+        return {name: torch.as_tensor(value)[0] for name, value in made.items() if name != "pixel_attention_mask"}

@@ -15,19 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blindspot.encoders import normed_tokens
-from blindspot.training.objectives.base import (
-    CENTRE_MOMENTUM,
-    GLOBAL_SIDE,
-    LOCAL_SIDE,
-    PROTOTYPES,
-    Objective,
-    PrototypeHead,
-    cross_entropies,
-    follow,
-    full_precision,
-    masked_patches,
-    random_views,
-)
+from blindspot.training.objectives import base
+from blindspot.training.objectives.base import Objective, full_precision
 
 GLOBAL_VIEWS = 2
 LOCAL_VIEWS = 2
@@ -51,7 +40,7 @@ def dino_loss(student_vbk: Tensor, teacher_gbk: Tensor, centre_k: Tensor, temper
     """
     pairs = [(view, crop) for crop in range(len(teacher_gbk)) for view in range(len(student_vbk)) if view != crop]
     views, crops = (list(side) for side in zip(*pairs, strict=True))
-    return cross_entropies(student_vbk[views], teacher_gbk[crops], centre_k, temperature).mean()
+    return base.cross_entropies(student_vbk[views], teacher_gbk[crops], centre_k, temperature).mean()
 
 
 def ibot_loss(student_mk: Tensor, teacher_mk: Tensor, mask_vn: Tensor, centre_k: Tensor, temperature: float) -> Tensor:
@@ -65,7 +54,8 @@ def ibot_loss(student_mk: Tensor, teacher_mk: Tensor, mask_vn: Tensor, centre_k:
         temperature: of the teacher.
     """
     share_vn = mask_vn / mask_vn.sum(dim=1, keepdim=True).clamp(min=1)
-    return (cross_entropies(student_mk, teacher_mk, centre_k, temperature) * share_vn[mask_vn]).sum() / len(mask_vn)
+    loss_m = base.cross_entropies(student_mk, teacher_mk, centre_k, temperature)
+    return (loss_m * share_vn[mask_vn]).sum() / len(mask_vn)
 
 
 def koleo_loss(features_bd: Tensor) -> Tensor:
@@ -103,17 +93,17 @@ class Dinov2Objective(Objective):
     centre_patch_k: Tensor
 
     def build(self) -> None:
-        self.head = PrototypeHead(self.shape.width, unit=True)
+        self.head = base.PrototypeHead(self.shape.width, unit=True)
         self.mask_d = nn.Parameter(torch.randn(self.shape.width) * 0.02)
         self.teacher = nn.ModuleList([copy.deepcopy(self.tower), copy.deepcopy(self.head)])
         self.teacher.requires_grad_(False)
-        self.register_buffer("centre_image_k", torch.zeros(PROTOTYPES))
-        self.register_buffer("centre_patch_k", torch.zeros(PROTOTYPES))
+        self.register_buffer("centre_image_k", torch.zeros(base.PROTOTYPES))
+        self.register_buffer("centre_patch_k", torch.zeros(base.PROTOTYPES))
 
     def forward(self, pixels_bchw: Tensor, captions_bl: Tensor, step: int) -> dict[str, Tensor]:
         batch, patches = len(pixels_bchw), self.shape.grid**2
-        crops = random_views(pixels_bchw, GLOBAL_SIDE, GLOBAL_VIEWS)
-        views = torch.cat([crops, random_views(pixels_bchw, LOCAL_SIDE, LOCAL_VIEWS)])
+        crops = base.random_views(pixels_bchw, base.GLOBAL_SIDE, GLOBAL_VIEWS)
+        views = torch.cat([crops, base.random_views(pixels_bchw, base.LOCAL_SIDE, LOCAL_VIEWS)])
         mask_vn = torch.zeros(len(views), patches, dtype=torch.bool, device=views.device)
         mask_gn = mask_vn[: len(crops)]
         mask_gn.copy_(draw_masks(len(crops), patches, views.device))
@@ -122,7 +112,7 @@ class Dinov2Objective(Objective):
             pooled_gd, tokens_gnd = self._read(teacher_tower, crops)
             teacher_gbk = teacher_head(pooled_gd).unflatten(0, (GLOBAL_VIEWS, batch))
             teacher_mk = teacher_head(tokens_gnd[mask_gn])
-        with masked_patches(self.tower, mask_vn, self.mask_d):
+        with base.masked_patches(self.tower, mask_vn, self.mask_d):
             pooled_vd, tokens_vnd = self._read(self.tower, views)
         student_vbk = self.head(pooled_vd).unflatten(0, (GLOBAL_VIEWS + LOCAL_VIEWS, batch))
         student_mk = self.head(tokens_vnd[: len(crops)][mask_gn])
@@ -135,15 +125,15 @@ class Dinov2Objective(Objective):
                     [koleo_loss(crop_bd.float()) for crop_bd in pooled_vd[: len(crops)].split(batch)]
                 ).sum(),
             }
-            self.centre_image_k.lerp_(teacher_gbk.mean(dim=(0, 1)), 1 - CENTRE_MOMENTUM)
+            self.centre_image_k.lerp_(teacher_gbk.mean(dim=(0, 1)), 1 - base.CENTRE_MOMENTUM)
             if len(teacher_mk):
-                self.centre_patch_k.lerp_(teacher_mk.mean(dim=0), 1 - CENTRE_MOMENTUM)
+                self.centre_patch_k.lerp_(teacher_mk.mean(dim=0), 1 - base.CENTRE_MOMENTUM)
         loss = parts["dino"] + parts["ibot"] + KOLEO_WEIGHT * parts["koleo"]
         return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
 
     def after_step(self, step: int) -> None:
         student = [*self.tower.parameters(), *self.head.parameters()]
-        follow(self.teacher.parameters(), student, teacher_momentum(step, self.total_steps))
+        base.follow(self.teacher.parameters(), student, teacher_momentum(step, self.total_steps))
 
     def _read(self, tower: nn.Module, views_vchw: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled views (views, width), and their patches (views, patches, width)."""

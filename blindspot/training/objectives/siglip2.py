@@ -12,22 +12,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from blindspot.encoders import Encoder, TowerShape, normed_tokens
-from blindspot.training.objectives.base import (
-    CENTRE_MOMENTUM,
-    GLOBAL_SIDE,
-    LOCAL_SIDE,
-    PROTOTYPES,
-    CaptionShape,
-    Objective,
-    PrototypeHead,
-    caption_loss,
-    causal_mask,
-    cross_entropies,
-    follow,
-    full_precision,
-    masked_patches,
-    random_views,
-)
+from blindspot.training.objectives import base
+from blindspot.training.objectives.base import CaptionShape, Objective, caption_loss, causal_mask, full_precision
 from blindspot.training.objectives.siglip import SigmoidMatching, pooling_head
 
 PARALLEL_PROBABILITY = 0.5
@@ -132,12 +118,12 @@ class SelfDistillation(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.mask_d = nn.Parameter(torch.randn(width) * 0.02)
-        self.image_head = PrototypeHead(width)
-        self.patch_head = PrototypeHead(width)
+        self.image_head = base.PrototypeHead(width)
+        self.patch_head = base.PrototypeHead(width)
         self.teacher = nn.ModuleList(copy.deepcopy(module) for module in self._student(tower, pool))
         self.teacher.requires_grad_(False)
-        self.register_buffer("centre_image_k", torch.zeros(PROTOTYPES))
-        self.register_buffer("centre_patch_k", torch.zeros(PROTOTYPES))
+        self.register_buffer("centre_image_k", torch.zeros(base.PROTOTYPES))
+        self.register_buffer("centre_patch_k", torch.zeros(base.PROTOTYPES))
 
     def _student(self, tower: PreTrainedModel, pool: nn.Module) -> tuple[nn.Module, ...]:
         return tower, pool, self.image_head, self.patch_head
@@ -145,13 +131,13 @@ class SelfDistillation(nn.Module):
     def update_teacher(self, tower: PreTrainedModel, pool: nn.Module, momentum: float = TEACHER_MOMENTUM) -> None:
         """Move the teacher towards the student; momentum 0 copies it."""
         student = (parameter for module in self._student(tower, pool) for parameter in module.parameters())
-        follow(self.teacher.parameters(), student, momentum)
+        base.follow(self.teacher.parameters(), student, momentum)
 
     def forward(self, tower: PreTrainedModel, pool: nn.Module, pixels_bchw: Tensor) -> tuple[Tensor, Tensor]:
         """Self-distillation loss and masked-prediction loss, on augmented views of a part of the batch."""
         images = pixels_bchw[: max(1, int(len(pixels_bchw) * IMAGE_FRACTION))]
-        global_views = random_views(images, GLOBAL_SIDE)
-        local_views = random_views(images, LOCAL_SIDE, LOCAL_VIEWS)
+        global_views = base.random_views(images, base.GLOBAL_SIDE)
+        local_views = base.random_views(images, base.LOCAL_SIDE, LOCAL_VIEWS)
         batch, prefix = len(images), self.encoder.prefix_tokens
 
         teacher_tower, teacher_pool, teacher_image_head, teacher_patch_head = self.teacher
@@ -165,7 +151,7 @@ class SelfDistillation(nn.Module):
         chosen_bm = torch.rand(batch, count, device=images.device).argsort(dim=1)[:, : int(count * MASKED_FRACTION)]
         mask_vn = torch.zeros(batch * (1 + LOCAL_VIEWS), count, dtype=torch.bool, device=images.device)
         mask_vn[:batch].scatter_(1, chosen_bm, True)
-        with masked_patches(tower, mask_vn, self.mask_d):
+        with base.masked_patches(tower, mask_vn, self.mask_d):
             student_vnd = normed_tokens(tower, self.encoder, torch.cat([global_views, local_views]))
         student_image_vk = self.image_head(pool(student_vnd[batch:]))
         rows_b1 = torch.arange(batch, device=images.device)[:, None]
@@ -173,11 +159,11 @@ class SelfDistillation(nn.Module):
 
         with full_precision(images):
             teacher_image_vk = teacher_image_bk.repeat(LOCAL_VIEWS, 1)
-            distilled = cross_entropies(student_image_vk, teacher_image_vk, self.centre_image_k).mean()
+            distilled = base.cross_entropies(student_image_vk, teacher_image_vk, self.centre_image_k).mean()
             teacher_patch_bmk = teacher_patch_bnk[rows_b1, chosen_bm]
-            masked = cross_entropies(student_patch_bmk, teacher_patch_bmk, self.centre_patch_k).mean()
-            self.centre_image_k.lerp_(teacher_image_bk.mean(dim=0), 1 - CENTRE_MOMENTUM)
-            self.centre_patch_k.lerp_(teacher_patch_bnk.mean(dim=(0, 1)), 1 - CENTRE_MOMENTUM)
+            masked = base.cross_entropies(student_patch_bmk, teacher_patch_bmk, self.centre_patch_k).mean()
+            self.centre_image_k.lerp_(teacher_image_bk.mean(dim=0), 1 - base.CENTRE_MOMENTUM)
+            self.centre_patch_k.lerp_(teacher_patch_bnk.mean(dim=(0, 1)), 1 - base.CENTRE_MOMENTUM)
         return distilled, masked
 
 

@@ -54,13 +54,6 @@ def test_rows_become_samples(data: tuple[Path, Path], tmp_path: Path) -> None:
         _samples(data, tmp_path, plain)[12]
 
 
-def test_pictures_are_padded_to_squares_with_the_mean(data: tuple[Path, Path], tmp_path: Path) -> None:
-    samples = _samples(data, tmp_path, v1)
-    pixels_chw = samples.pixels(samples[0])[0]["pixel_values"]  # 48 x 24: a quarter above and below is padding
-    assert pixels_chw[:, :6].abs().max() < 0.03
-    assert pixels_chw[:, 12:20].abs().max() > 0.5
-
-
 def test_an_encoder_that_keeps_the_aspect_ratio(data: tuple[Path, Path], tmp_path: Path) -> None:
     index_rows(data[0], tmp_path / "index")
     model, processor = toy_parts("aimv2_native")
