@@ -124,8 +124,8 @@ def fit(
     """Minimise the loss of ``work`` over what of its module trains, from the newest checkpoint in ``folder`` on.
 
     All ranks call this. The log gets a row every ``recipe.log_every`` steps: step, steps, mean loss since the last row,
-    rate, what ``work`` adds; and what ``probe`` measures, without changing the model, every ``probe_every`` steps and
-    at the end. A loss that is no number is an error that names its samples; the state before is saved.
+    rate, what ``work`` adds, and every ``probe_every`` steps and at the end what ``probe`` measures, which must not
+    change the model. A loss that is no number is an error that names its samples; the state before is saved.
     """
     module, optimisers = work.module, work.optimisers(recipe)
     begin(optimisers)
@@ -153,8 +153,7 @@ def fit(
             module.zero_grad()
             work.after_step(step)
             recent[step % recipe.log_every] = loss
-            finished = step + 1
-            last = finished == recipe.steps
+            finished, last = step + 1, step + 1 == recipe.steps
             row: dict[str, Any] = {"step": finished, "steps": recipe.steps}
             if finished % recipe.log_every == 0 or last:
                 mean = float(np.mean(recent[: step % recipe.log_every + 1].numpy()))

@@ -67,63 +67,52 @@ def deal(lengths: Sequence[int], pack_tokens: int, row_batch: int | None, world:
     return chunks + [[]] * (-len(chunks) % world)
 
 
+@dataclass(eq=False)
 class Batches(Dataset[Batch | UserError]):
     """The batches of one rank from a step on.
 
     Every rank reads the texts of the whole global batch, so all deal it alike, and drops the same rows. A picture is
     read by one rank alone. If that fails, the sample stays, with blank pictures and nothing supervised: the number of
     supervised tokens, by which the loss is divided, is counted over all ranks after decoding.
-
-    Args:
-        samples, order, steps: the data set, which of it each step sees, and the steps.
-        pack_tokens: most tokens of a pack; one without pictures grows by those of a blank one.
-        row_batch: samples of a micro-batch, instead of packs of tokens.
-        packed: documents side by side, or one in each row.
-        multiple: packs are filled up to a multiple of this, which GPU kernels like.
-        rank, world, workers: this process, how many there are, and how many processes read for it.
     """
 
-    def __init__(
-        self,
-        samples: Samples,
-        order: Order,
-        steps: range,
-        pack_tokens: int,
-        row_batch: int | None = None,
-        packed: bool = True,
-        multiple: int = 1,
-        rank: int = 0,
-        world: int = 1,
-        workers: int = 0,
-    ) -> None:
-        self._samples, self._order, self._steps = samples, order, steps
-        self._pack_tokens, self._row_batch, self._packed, self._multiple = pack_tokens, row_batch, packed, multiple
-        self._rank, self._world = rank, world
+    samples: Samples
+    order: Order  # which of them each step sees
+    steps: range
+    pack_tokens: int  # most tokens of a pack; one without pictures grows by those of a blank one
+    row_batch: int | None = None  # samples of a micro-batch, instead of packs of tokens
+    packed: bool = True  # documents side by side, or one in each row
+    multiple: int = 1  # packs are filled up to a multiple of this, which GPU kernels like
+    rank: int = 0
+    world: int = 1
+    workers: int = 0  # processes that read for this rank
+
+    def __post_init__(self) -> None:
         # What each worker is at, told through shared memory: its process, its step and its row.
-        self.at_w3 = torch.full((max(workers, 1), 3), IDLE, dtype=torch.long).share_memory_()
+        self.at_w3 = torch.full((max(self.workers, 1), 3), IDLE, dtype=torch.long).share_memory_()
 
     def __len__(self) -> int:
-        return len(self._steps)
+        return len(self.steps)
 
     def __getitem__(self, place: int) -> Batch | UserError:
-        step, worker = self._steps[place], get_worker_info()
+        step, worker = self.steps[place], get_worker_info()
         at_3 = self.at_w3[worker.id if worker else 0]
         at_3[0], at_3[1] = os.getpid(), step
         rows, samples, dropped, unread = [], [], [], []
         try:
-            for row in self._order(step).tolist():
+            for row in self.order(step).tolist():
                 at_3[2] = row
                 try:
-                    sample = self._samples[row]
-                    if self._packed and len(sample.ids) > self._pack_tokens:
+                    sample = self.samples[row]
+                    if self.packed and len(sample.ids) > self.pack_tokens:
                         raise RowError(f"its {len(sample.ids)} tokens are more than a pack holds")
                 except RowError as error:
                     dropped.append({"row": row, "why": str(error)})
                     continue
                 rows.append(row)
                 samples.append(sample)
-            dealt = deal([len(sample.ids) for sample in samples], self._pack_tokens, self._row_batch, self._world)
-            mine = dealt[self._rank :: self._world]
+            dealt = deal([len(sample.ids) for sample in samples], self.pack_tokens, self.row_batch, self.world)
+            mine = dealt[self.rank :: self.world]
             micros = [self._micro([(rows[one], samples[one]) for one in places], at_3, unread) for places in mine]
         except UserError as error:
             return error  # raised again where its line stays one; torch would put a traceback into it
@@ -136,34 +125,26 @@ class Batches(Dataset[Batch | UserError]):
         for row, sample in chosen:
             at_3[2] = row
             try:
-                pictures += self._samples.pixels(sample)
+                pictures += self.samples.pixels(sample)
             except UserError as error:
                 unread.append({"row": row, "why": str(error), "id": sample.id})
-                pictures += self._samples.pixels(sample, blank=True)
+                pictures += self.samples.pixels(sample, blank=True)
                 sample = Sample(sample.id, sample.ids, [IGNORE] * len(sample.ids))
             named.append((f"{sample.id} (row {row})", sample))
-        filler = None if pictures else self._samples.filler
+        filler = None if pictures else self.samples.filler
         if filler is not None:
-            pictures += self._samples.pixels(filler)
-        return collate(named, pictures, self._packed, self._multiple, filler)
+            pictures += self.samples.pixels(filler)
+        return collate(named, pictures, self.packed, self.multiple, filler)
 
 
 @contextmanager
-def batches_ahead(batches: Batches, workers: int, pin: bool) -> Iterator[Iterator[Batch]]:
+def batches_ahead(batches: Batches, pin: bool) -> Iterator[Iterator[Batch]]:
     """The batches in order, made ahead by worker processes while the body of the ``with`` computes.
 
-    Raises:
-        UserError: if a worker process dies, wherever the body is then: which, and on which step and row it was; or what
-            a worker raised.
+    If one of these dies, wherever the body is then, a `UserError` says which, and on which step and row it was.
     """
-    loader = DataLoader(
-        batches,
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=2 if workers else None,
-        pin_memory=pin,
-        worker_init_fn=_start_worker if workers else None,
-    )
+    ahead: dict[str, Any] = {"prefetch_factor": 2, "worker_init_fn": _start_worker} if batches.workers else {}
+    loader = DataLoader(batches, batch_size=None, num_workers=batches.workers, pin_memory=pin, **ahead)
 
     def raised() -> Iterator[Batch]:
         for batch in loader:

@@ -68,7 +68,7 @@ def library_of(name: str) -> Any:
         raise UserError(f"the tracker {name} is not installed ({error}); pip install {name}") from error
 
 
-class Counts(NamedTuple):
+class BatchCounts(NamedTuple):
     """Of a global batch, over all ranks."""
 
     supervised: float  # tokens that are trained on
@@ -93,7 +93,7 @@ class Meter:
         """The step's batch is here: the time since the last step was spent waiting for it."""
         self._waited = time.perf_counter() - self._step_began
 
-    def row(self, finished: int, counts: Counts) -> dict[str, Any]:
+    def row(self, finished: int, counts: BatchCounts) -> dict[str, Any]:
         """The numbers of the step that ends now, after which ``finished`` are done."""
         now = time.perf_counter()
         seconds, self._step_began = now - self._step_began, now

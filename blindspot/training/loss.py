@@ -24,12 +24,10 @@ Way = Literal["documents", "varlen", "mask"]
 
 
 class AnswerLoss(nn.Module):
-    """A variant with its loss as ``forward``: the root of what is sharded, so that the head is gathered with it.
+    """A variant, or a language model, that computes in ``dtype``, with its loss as ``forward``.
 
-    Args:
-        variant: a `BlindspotForConditionalGeneration`, or a language model for documents without pictures.
-        way: how documents of a packed row attend; None if rows are padded.
-        dtype: in what it computes.
+    It is the root of what is sharded, so that the head is gathered with it. ``way`` is how documents of a packed row
+    attend; None if rows are padded.
     """
 
     def __init__(self, variant: Any, way: Way | None, dtype: torch.dtype) -> None:

@@ -59,50 +59,33 @@ class Rows:
 
 @dataclass(frozen=True)
 class Sample:
-    """A conversation to train on.
+    """A conversation to train on."""
 
-    Attributes:
-        id: how its data set calls it.
-        ids: token ids, with a placeholder for every token of every picture.
-        labels: the id where it is supervised, else `IGNORE`; not shifted.
-        pictures: its pictures in reading order, in whatever form `Samples.pixels` takes.
-    """
-
-    id: str
-    ids: Sequence[int]
-    labels: Sequence[int]
-    pictures: tuple[Any, ...] = ()
+    id: str  # how its data set calls it
+    ids: Sequence[int]  # of tokens, with a placeholder for every token of every picture
+    labels: Sequence[int]  # the id where it is supervised, else `IGNORE`; not shifted
+    pictures: tuple[Any, ...] = ()  # in reading order, in whatever form `Samples.pixels` takes
 
 
 @dataclass(frozen=True)
 class Micro:
     """What goes through the model at once: documents side by side in one row, or one in each row, padded.
 
-    Attributes:
-        ids_bl: token ids.
-        positions_bl: positions, from 0 in every document.
-        document_bl: for each token the number of its document, -1 for padding.
-        turn_bl: for each token its turn in the document, or `PREFIX`; None: no document has turns.
-        predictor_n: for each supervised token where the token before it is, counted through the flattened batch.
-        label_n: its id. The first token of a document is never supervised.
-        owner_n: the number of its document.
-        lengths: of the documents.
-        pixels: of all pictures in reading order, as the model takes them.
-        names: of the documents; "" for one that is not the data set's.
-        blank: whether its only picture is a filler's.
+    Of each supervised token the label, the place of the token before it in the flattened batch, and the number of its
+    document. The first token of a document is never supervised.
     """
 
     ids_bl: Tensor
-    positions_bl: Tensor
-    document_bl: Tensor
-    turn_bl: Tensor | None
+    positions_bl: Tensor  # from 0 in every document
+    document_bl: Tensor  # the number of each token's document, -1 for padding
+    turn_bl: Tensor | None  # each token's turn in the document, or `PREFIX`; None: no document has turns
     predictor_n: Tensor
     label_n: Tensor
     owner_n: Tensor
-    lengths: tuple[int, ...]
-    pixels: dict[str, Tensor]
-    names: tuple[str, ...]
-    blank: bool = False
+    lengths: tuple[int, ...]  # of the documents
+    pixels: dict[str, Tensor]  # of all pictures in reading order, as the model takes them
+    names: tuple[str, ...]  # of the documents; "" for one that is not the data set's
+    blank: bool = False  # whether its only picture is a filler's
 
     @property
     def supervised(self) -> int:

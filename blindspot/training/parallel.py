@@ -63,12 +63,8 @@ def place(objective: nn.Module, config: TrainConfig, ranks: Ranks) -> None:
     """Put the objective on this rank's device, in the config's precision, sharded (FSDP2) over all ranks or a group.
 
     A trained weight is kept in float32, a frozen one in the dtype that it is computed in. In bfloat16, a single process
-    is sharded too: gathering is what casts the weights. Calls ``train`` on the objective.
-
-    Args:
-        objective: on the CPU, with a ``variant``; which of its parameters train is settled.
-        config: for precision, recomputation, compilation and the size of a group.
-        ranks: the processes.
+    is sharded too: gathering is what casts the weights. Which parameters of the objective, a module with a ``variant``
+    on the CPU, train is settled before; ``train`` is called on it.
     """
     body: Any = objective.variant.model  # pyright: ignore[reportAttributeAccessIssue]
     gated = list(body.multi_modal_projector.blocks) if body.gated else []

@@ -27,11 +27,9 @@ _CONNECTS = ("model.multi_modal_projector.", "model.image_newline")
 
 
 def freeze(model: Any, parts: Sequence[str]) -> None:
-    """Stop parts from training. A position table that rotary positions replaced is frozen already.
+    """Stop parts from training, of ``vision_tower``, ``multi_modal_projector`` and ``language_model`` (with its head).
 
-    Args:
-        model: a variant.
-        parts: of ``vision_tower``, ``multi_modal_projector`` and ``language_model`` (with its head).
+    A position table that rotary positions replaced is frozen already.
     """
     for part in parts:
         getattr(model.model, part).requires_grad_(False)

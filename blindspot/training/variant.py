@@ -28,7 +28,7 @@ from blindspot.training.flops import costs
 from blindspot.training.llava.rows import LlavaRows, index_rows
 from blindspot.training.llava.samples import LlavaSamples
 from blindspot.training.loading import Batch, Batches, Samples, batches_ahead
-from blindspot.training.log import Counts, Meter
+from blindspot.training.log import BatchCounts, Meter
 from blindspot.training.loss import AnswerLoss, choose_attention
 from blindspot.training.optim import adamw, cosine
 from blindspot.training.order import Order, llava_order, shuffled
@@ -242,7 +242,7 @@ class _Llava(Work):
         return (self._config.seed * 1_000_003 + step) * 4099 + shard
 
     def batches(self, steps: range) -> AbstractContextManager[Iterator[Batch]]:
-        return batches_ahead(self._batches(steps=steps), self._config.workers, self._ranks.device.type == "cuda")
+        return batches_ahead(self._batches(steps=steps), pin=self._ranks.device.type == "cuda")
 
     def terms(self, batch: Batch) -> Iterable[Tensor]:
         self._meter.data_arrived()
@@ -250,14 +250,14 @@ class _Llava(Work):
         if self._ranks.total([len(unread)])[0]:
             unread = [skipped for part in self._ranks.gather(unread) for skipped in part]
         self._skipped, self._seen = batch.dropped + unread, []
-        mine = Counts(
+        mine = BatchCounts(
             supervised=sum(micro.supervised for micro in micros),
             tokens=sum(micro.tokens for micro in micros),
             room=sum(micro.ids_bl.numel() for micro in micros),
             operations=sum(self._costs.of(micro) for micro in micros),
             micros=sum(micro.supervised > 0 for micro in micros),
         )
-        self._counts = Counts(*self._ranks.total(mine))
+        self._counts = BatchCounts(*self._ranks.total(mine))
         for micro, weight in zip(micros, weights(self._config.loss, micros, self._counts), strict=True):
             loss, document_k = self.module(micro.to(self._ranks.device))
             self._seen.append((micro, document_k))
@@ -276,7 +276,7 @@ class _Llava(Work):
         return {"grad_norm": round(norm, 6), **self._meter.row(finished, self._counts), **skipped}
 
 
-def weights(loss: str, micros: list[Micro], counts: Counts) -> list[float]:
+def weights(loss: str, micros: list[Micro], counts: BatchCounts) -> list[float]:
     """What the sum of the losses of each of this rank's micro-batches counts for in the loss of the step."""
     if loss == "tokens":
         return [1 / max(counts.supervised, 1)] * len(micros)

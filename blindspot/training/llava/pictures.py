@@ -45,14 +45,14 @@ def open_picture(root: Path, name: str) -> Image.Image:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-class Finding(NamedTuple):
+class PictureFault(NamedTuple):
     """What is wrong with an image: the kind of fault, and in words why."""
 
     fault: Literal["escaping", "missing", "broken", "misnamed"]
     why: str
 
 
-def inspect_picture(root: Path, name: str) -> Finding | None:
+def inspect_picture(root: Path, name: str) -> PictureFault | None:
     """What is wrong with an image, from its header and its end.
 
     A JPEG or PNG that ends as one should is not decoded: damage in its middle is not found. Any other file is.
@@ -60,10 +60,10 @@ def inspect_picture(root: Path, name: str) -> Finding | None:
     try:
         path = picture_path(root, name)
     except EscapeError as error:
-        return Finding("escaping", str(error))
+        return PictureFault("escaping", str(error))
     try:
         if not path.exists():
-            return Finding("missing", f"no image at {path}")
+            return PictureFault("missing", f"no image at {path}")
         found = _format_if_whole(path)
         if found is None:
             with warnings.catch_warnings(action="ignore"):
@@ -72,11 +72,11 @@ def inspect_picture(root: Path, name: str) -> Finding | None:
                     refuse_elongated(image)
                     found = _SAME.get(str(image.format), str(image.format))
     except UserError as error:
-        return Finding("broken", str(error))
+        return PictureFault("broken", str(error))
     except OSError as error:
-        return Finding("broken", f"cannot read {path}: {error.strerror or error}")
+        return PictureFault("broken", f"cannot read {path}: {error.strerror or error}")
     if Image.registered_extensions().get(path.suffix.lower(), found) != found:
-        return Finding("misnamed", f"{path} is a {found} file by its content")
+        return PictureFault("misnamed", f"{path} is a {found} file by its content")
     return None
 
 

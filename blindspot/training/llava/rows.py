@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from pyarrow.compute import list_value_length
 
 from blindspot.errors import UserError
 from blindspot.files import parse_json, sha256_file, write_via
@@ -50,7 +49,7 @@ SCHEMA = pa.schema(
 _CHUNK = 1 << 20
 
 
-class Source(NamedTuple):
+class Indexed(NamedTuple):
     """The file that an index was made from; ``sha256`` of its bytes."""
 
     path: str
@@ -60,7 +59,7 @@ class Source(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Row:
+class Conversation:
     """A row to train on."""
 
     id: str  # as in the file; "row 17" if it has none
@@ -95,7 +94,7 @@ class LlavaRows:
     def __len__(self) -> int:
         return self.table.num_rows
 
-    def __getitem__(self, number: int) -> Row:
+    def __getitem__(self, number: int) -> Conversation:
         """Row ``number``, counted from 0; a `RowError` says why it cannot be trained on."""
         number = index(number)
         if not 0 <= number < len(self):
@@ -106,11 +105,12 @@ class LlavaRows:
         images = row["images"]
         named = images if row["listed"] else images[0] if images else None
         name = f"row {number}" if row["id"] is None else row["id"]
-        return Row(name, from_llava({"image": named, "conversations": row["conversations"]}), tuple(images))
+        return Conversation(name, from_llava({"image": named, "conversations": row["conversations"]}), tuple(images))
 
     def lengths(self) -> tuple[np.ndarray, np.ndarray]:
         """For each row the words of its turns as LLaVA counts them, and its pictures; texts are not read."""
-        return self.table["words"].to_numpy(), list_value_length(self.table["images"]).to_numpy()
+        pictures = [chunk.value_lengths().to_numpy() for chunk in self.table["images"].chunks]
+        return self.table["words"].to_numpy(), np.concatenate(pictures)
 
     def column(self, name: str) -> Iterator[Any]:
         """A column of the index from the first row to the last, of which a part at a time is in memory."""
@@ -122,13 +122,9 @@ def index_rows(json_path: Path, folder: Path, report: Callable[[int, int], None]
     """Write the rows of a LLaVA JSON file (an array, or one row a line) to ``folder`` for `LlavaRows`.
 
     An index that is there already is kept if it is of the same file: path, size and time of change are the same, or
-    the bytes are. It is replaced only when the new one is whole. Memory does not grow with the number of rows. A row
-    that is JSON but cannot be trained on is no error: it is indexed with its ``problem``.
-
-    Args:
-        json_path: the file. Of each row ``id``, ``image`` and ``conversations`` are read, other fields are ignored.
-        folder: where the index goes.
-        report: told how many bytes of how many are read.
+    the bytes are. It is replaced only when the new one is whole. Memory does not grow with the number of rows. Of each
+    row ``id``, ``image`` and ``conversations`` are read; one that is JSON but cannot be trained on is no error: it is
+    indexed with its ``problem``. ``report`` is told how many bytes of how many are read.
     """
     held = None
     if (folder / ROWS).is_file():
@@ -142,7 +138,7 @@ def index_rows(json_path: Path, folder: Path, report: Callable[[int, int], None]
         now = (str(json_path.resolve()), stat.st_size, stat.st_mtime_ns)
         if held and held[:3] == now:
             return
-        source = Source(*now, sha256_file(json_path))
+        source = Indexed(*now, sha256_file(json_path))
     if held and held.sha256 == source.sha256:
         return
 
@@ -172,10 +168,10 @@ def index_rows(json_path: Path, folder: Path, report: Callable[[int, int], None]
     write_via(folder / ROWS, write)
 
 
-def _source(schema: pa.Schema) -> Source | None:
+def _source(schema: pa.Schema) -> Indexed | None:
     """What an index with this schema was made from; None if it is none, or of another version."""
     metadata = schema.metadata or {}
-    return Source(**parse_json(metadata[b"source"])) if metadata.get(b"format") == FORMAT.encode() else None
+    return Indexed(**parse_json(metadata[b"source"])) if metadata.get(b"format") == FORMAT.encode() else None
 
 
 @contextmanager
@@ -222,12 +218,9 @@ def json_values(chunks: Iterable[bytes], name: str) -> Iterator[Any]:
     """The elements of an array at the top of a JSON text, or all its values if there is no array (JSON Lines).
 
     A window slides over the text, and the standard library's decoder reads values out of it: memory is that of the
-    longest element and of a few chunks. pyarrow reads JSON Lines only, and datasets loads an array whole. What is
-    wrong is a `UserError` that names the row, counted from 0; all rows before it have been yielded.
-
-    Args:
-        chunks: the text as UTF-8, cut anywhere.
-        name: of the file, for errors.
+    longest element and of a few chunks, which are the text as UTF-8, cut anywhere. pyarrow reads JSON Lines only, and
+    datasets loads an array whole. What is wrong is a `UserError` that names the row, counted from 0, of the file
+    ``name``; all rows before it have been yielded.
     """
     window = _Window(chunks)
     row, array = 0, False

@@ -109,10 +109,8 @@ class Preparation:
 
     The numbers are those of transformers' image processors, in less time: these turn a picture into numbers and back
     for every step of theirs. Here Pillow resizes it, as it does there, and what becomes of each of the 256 levels is
-    looked up. A model is asked through the processor itself, so about the very pictures that it was trained on.
-
-    Args:
-        processor: of transformers. One of another class, or that leaves out a step, is called itself.
+    looked up. A model is asked through the processor itself, so about the very pictures that it was trained on. A
+    processor of a class that is not known here, or that leaves out a step, is called itself.
     """
 
     def __init__(self, processor: Any) -> None:

@@ -23,7 +23,7 @@ from blindspot.model.encoding import IGNORE
 from blindspot.positions import EncoderPositions, LanguagePositions
 from blindspot.training import loss
 from blindspot.training.loading import Batches, deal
-from blindspot.training.log import Counts
+from blindspot.training.log import BatchCounts
 from blindspot.training.loss import AnswerLoss, Way, attention_arguments, choose_attention, seen_keys, token_losses
 from blindspot.training.order import Order, shuffled
 from blindspot.training.packing import Micro, Sample, collate
@@ -85,7 +85,7 @@ def _in_micros(
     """Loss and gradients from micro-batches, those of all ranks one after the other."""
     parts = _micros(samples, tokens, **layout)
     micros = [micro for part in parts for micro in part]
-    counts = Counts(sum(micro.supervised for micro in micros), 0, 0, 0, len(micros))
+    counts = BatchCounts(sum(micro.supervised for micro in micros), 0, 0, 0, len(micros))
     weighed = [one for part in parts for one in weights("tokens", part, counts)]
     objective = AnswerLoss(variant, way, torch.float32)
     total = 0.0
