@@ -76,6 +76,7 @@ class BatchCounts(NamedTuple):
     room: float  # tokens that are computed, padding and fillers included
     operations: float  # on floating-point numbers
     micros: float  # micro-batches in which something is supervised
+    unread: float  # samples with a picture that cannot be read
 
 
 class Meter:

@@ -247,17 +247,18 @@ class _Llava(Work):
     def terms(self, batch: Batch) -> Iterable[Tensor]:
         self._meter.data_arrived()
         micros, unread = batch.micros, batch.unread
-        if self._ranks.total([len(unread)])[0]:
-            unread = [skipped for part in self._ranks.gather(unread) for skipped in part]
-        self._skipped, self._seen = batch.dropped + unread, []
         mine = BatchCounts(
             supervised=sum(micro.supervised for micro in micros),
             tokens=sum(micro.tokens for micro in micros),
             room=sum(micro.ids_bl.numel() for micro in micros),
             operations=sum(self._costs.of(micro) for micro in micros),
             micros=sum(micro.supervised > 0 for micro in micros),
+            unread=len(unread),
         )
         self._counts = BatchCounts(*self._ranks.total(mine))
+        if self._counts.unread:
+            unread = [skipped for part in self._ranks.gather(unread) for skipped in part]
+        self._skipped, self._seen = batch.dropped + unread, []
         for micro, weight in zip(micros, weights(self._config.loss, micros, self._counts), strict=True):
             loss, document_k = self.module(micro.to(self._ranks.device))
             self._seen.append((micro, document_k))

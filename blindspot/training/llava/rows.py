@@ -74,7 +74,7 @@ class LlavaRows:
     to, ``source`` the JSON file that was indexed, ``table`` the whole index.
     """
 
-    def __init__(self, folder: Path, images_root: Path | None = None) -> None:
+    def __init__(self, folder: Path, images_root: Path = Path()) -> None:
         self.folder, self.images_root = folder, images_root
         path = folder / ROWS
         if not path.is_file():

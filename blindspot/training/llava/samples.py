@@ -1,7 +1,6 @@
 """LLaVA's rows as samples: a conversation's token ids, and its pictures as the encoder takes them."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,7 @@ _KNOWN = (CLIPImageProcessorPil, LlavaImageProcessorPil, SiglipImageProcessorPil
 class LlavaSamples:
     """Rows of a LLaVA JSON as `loading.Samples`, at most ``max_length`` tokens long, pictures counted.
 
-    The rows have an ``images_root``, unless none has a picture; ``processor`` is the variant's.
+    ``processor`` is the variant's.
     """
 
     def __init__(self, rows: LlavaRows, processor: Any, template: Template, max_length: int = 2048) -> None:
@@ -63,7 +62,7 @@ class LlavaSamples:
             if name is None or blank:
                 picture = Image.new("RGB", self._size(name))
             else:
-                picture = open_picture(self._root, name)
+                picture = open_picture(self._rows.images_root, name)
                 refuse_elongated(picture)
             made.append(self._prepared(picture))
         return made
@@ -85,7 +84,7 @@ class LlavaSamples:
         """Width and height after the turn that EXIF asks for, from the header; `BLANK` where no size matters."""
         if name is None or not self._ragged:
             return BLANK
-        path = picture_path(self._root, name)
+        path = picture_path(self._rows.images_root, name)
         try:
             with Image.open(path, formats=PICTURE_FORMATS) as image:
                 refuse_elongated(image)
@@ -96,12 +95,6 @@ class LlavaSamples:
         except Exception as error:  # Pillow's readers raise anything
             raise UserError(f"{path} has no header that can be read: {error}") from error
         return (height, width) if turned else (width, height)
-
-    @property
-    def _root(self) -> Path:
-        if self._rows.images_root is None:
-            raise UserError("these rows have pictures; name the folder that their paths are relative to")
-        return self._rows.images_root
 
 
 class Preparation:

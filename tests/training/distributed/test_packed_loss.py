@@ -85,7 +85,7 @@ def _in_micros(
     """Loss and gradients from micro-batches, those of all ranks one after the other."""
     parts = _micros(samples, tokens, **layout)
     micros = [micro for part in parts for micro in part]
-    counts = BatchCounts(sum(micro.supervised for micro in micros), 0, 0, 0, len(micros))
+    counts = BatchCounts(sum(micro.supervised for micro in micros), 0, 0, 0, len(micros), 0)
     weighed = [one for part in parts for one in weights("tokens", part, counts)]
     objective = AnswerLoss(variant, way, torch.float32)
     total = 0.0
