@@ -60,12 +60,8 @@ def test_a_text_that_breaks_off_says_in_which_row(escaped: bool) -> None:
         assert values == ROWS[: len(values)]
         assert f"breaks off in row {len(values)} " in error, whole[:end]
     assert read(whole) == (ROWS, "")
-
-
-def test_lines_that_break_off_say_in_which_row() -> None:
     values, error = read("\n".join(map(json.dumps, ROWS))[:-1])
-    assert values == ROWS[:2]
-    assert "file.json breaks off in row 2 " in error
+    assert values == ROWS[:2] and "file.json breaks off in row 2 " in error
 
 
 @pytest.mark.parametrize(
