@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
 
 from blindspot.errors import UserError
-from blindspot.positions.language.config import SCHEMES
+from blindspot.positions.language import SCHEMES
 from blindspot.training.packing import PREFIX, Micro
 
 CHUNK = 1024
