@@ -103,7 +103,13 @@ def train_encoder(
 
 
 def train_variant(
-    model: Any, frozen: tuple[str, ...], rows: Rows, pixels: Pixels | None, run: Run, **probing: Any
+    model: Any,
+    frozen: tuple[str, ...],
+    rows: Rows,
+    pixels: Pixels | None,
+    run: Run,
+    probe: Callable[[], dict[str, Any]] | None = None,
+    probe_every: int = 0,
 ) -> None:
     """Train a model on turns, the mean of the losses of their answers' tokens: both of LLaVA's stages, and text.
 
@@ -113,7 +119,7 @@ def train_variant(
         rows: turns about images, or about scenes in words.
         pixels: indices of rows -> their images, flat; None: there are none.
         run: where and how.
-        probing: ``probe`` and ``probe_every`` of `fit`.
+        probe, probe_every: see `fit`.
     """
     freeze(model, frozen)
     answers = AnswerLoss(model, "mask", torch.float32)
@@ -123,4 +129,4 @@ def train_variant(
         micro = pack(rows, chosen, model.config.pad_token_id, images)
         return answers(micro)[0] / micro.supervised
 
-    run.train(model, len(rows), loss, **probing)
+    run.train(model, len(rows), loss, probe=probe, probe_every=probe_every)
