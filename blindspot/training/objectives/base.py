@@ -119,15 +119,10 @@ def causal_mask(length: int, like: Tensor) -> Tensor:
 
 
 def random_views(pixels_bchw: Tensor, side: tuple[float, float], count: int = 1) -> Tensor:
-    """``count`` random square crops of every image, resized bilinearly to the image's size.
+    """``count`` random square crops of every image, resized bilinearly to its size.
 
-    Args:
-        pixels_bchw: images.
-        side: least and greatest side of a crop, as a fraction of the image's side.
-        count: crops per image.
-
-    Returns:
-        Shape (count * batch, channels, height, width); the crops of image i are rows i, i + batch, ...
+    ``side`` is the least and greatest side of a crop, as a fraction of the image's. Crops of image i are rows i, i +
+    batch, ...
     """
     repeated = pixels_bchw.repeat(count, 1, 1, 1)
     side_n = side[0] + (side[1] - side[0]) * torch.rand(len(repeated), device=pixels_bchw.device)
@@ -179,11 +174,7 @@ def cross_entropies(
 ) -> Tensor:
     """-sum_k softmax((teacher - centre) / temperature)_k log softmax(student / 0.1)_k of every row (Caron et al. 2021).
 
-    Args:
-        student_nk: student's prototype scores.
-        teacher_nk: teacher's scores of the same rows.
-        centre_k: running mean of the teacher's scores, which keeps it from collapsing to one prototype.
-        temperature: of the teacher.
+    The centre is the running mean of the teacher's prototype scores, which keeps it from collapsing to one of them.
     """
     targets_nk = ((teacher_nk - centre_k) / temperature).softmax(dim=-1)
     return -(targets_nk * F.log_softmax(student_nk / STUDENT_TEMPERATURE, dim=-1)).sum(dim=-1)

@@ -16,10 +16,7 @@ MAX_SCALE = 100.0
 def clip_loss(image_be: Tensor, text_be: Tensor, scale: Tensor) -> Tensor:
     """L = (CE(S, diagonal) + CE(S^T, diagonal)) / 2 with S = scale * cosine(image, text).
 
-    Args:
-        image_be: image embeddings, any norm.
-        text_be: text embeddings; row i belongs to image i.
-        scale: exp(t), the inverse temperature.
+    Embeddings have any norm, and row i of both belongs together; the scale is exp(t), the inverse temperature.
     """
     logits_bb = scale * F.normalize(image_be, dim=-1) @ F.normalize(text_be, dim=-1).T
     diagonal_b = torch.arange(len(logits_bb), device=logits_bb.device)

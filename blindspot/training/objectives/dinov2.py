@@ -30,13 +30,9 @@ KOLEO_EPSILON = 1e-8
 
 
 def dino_loss(student_vbk: Tensor, teacher_gbk: Tensor, centre_k: Tensor, temperature: float) -> Tensor:
-    """Mean cross-entropy over all pairs of a student view and a teacher's view that are not the same crop.
+    """Mean cross-entropy over all pairs of a student's view and a teacher's crop that are not the same crop.
 
-    Args:
-        student_vbk: prototype scores of the student's views, the teacher's crops first.
-        teacher_gbk: the teacher's scores of the global crops.
-        centre_k: see `cross_entropies`.
-        temperature: of the teacher.
+    The student's views are the teacher's crops first; see `base.cross_entropies`.
     """
     pairs = [(view, crop) for crop in range(len(teacher_gbk)) for view in range(len(student_vbk)) if view != crop]
     views, crops = (list(side) for side in zip(*pairs, strict=True))
@@ -46,12 +42,7 @@ def dino_loss(student_vbk: Tensor, teacher_gbk: Tensor, centre_k: Tensor, temper
 def ibot_loss(student_mk: Tensor, teacher_mk: Tensor, mask_vn: Tensor, centre_k: Tensor, temperature: float) -> Tensor:
     """Cross-entropy of masked patches, averaged per view and then over all views, those without a mask included.
 
-    Args:
-        student_mk: scores of the masked patches, view by view.
-        teacher_mk: the teacher's, who saw them.
-        mask_vn: true where view v's patch n is masked; has as many true entries as there are rows m.
-        centre_k: see `cross_entropies`.
-        temperature: of the teacher.
+    Rows m are the true entries of the mask, view by view; the teacher saw these patches.
     """
     share_vn = mask_vn / mask_vn.sum(dim=1, keepdim=True).clamp(min=1)
     loss_m = base.cross_entropies(student_mk, teacher_mk, centre_k, temperature)

@@ -17,13 +17,8 @@ from blindspot.training.objectives.base import CaptionShape, Objective, full_pre
 def siglip_loss(image_be: Tensor, text_be: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     """L = -(1/B) sum_ij log sigmoid(y_ij S_ij), S = scale * cosine + bias, y = 1 on the diagonal and -1 off it.
 
-    The sum over all B^2 pairs is divided by B, not by B^2.
-
-    Args:
-        image_be: image embeddings, any norm.
-        text_be: text embeddings; row i belongs to image i.
-        scale: exp(t).
-        bias: b.
+    The sum over all B^2 pairs is divided by B, not by B^2. Embeddings have any norm, and row i of both belongs
+    together; the scale is exp(t).
     """
     logits_bb = scale * F.normalize(image_be, dim=-1) @ F.normalize(text_be, dim=-1).T + bias
     signs_bb = 2 * torch.eye(len(logits_bb), device=logits_bb.device) - 1

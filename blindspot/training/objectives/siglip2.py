@@ -81,12 +81,9 @@ class Captioner(nn.Module):
         return caption_loss(self.logits(image_bnd, captions_bl, parallel_b), captions_bl, self.pad_id)
 
     def logits(self, image_bnd: Tensor, captions_bl: Tensor, parallel_b: Tensor) -> Tensor:
-        """Scores of every caption token, shape (batch, length, vocabulary).
+        """Scores of every caption token, shape (batch, length, vocabulary), from the words before it.
 
-        Args:
-            image_bnd: un-pooled image tokens.
-            captions_bl: captions; word l is predicted from the words before it, or from none of them.
-            parallel_b: true for the examples whose words are all predicted at once.
+        Where ``parallel_b`` is true, the words of an example are all predicted at once, from none of them.
         """
         length = captions_bl.shape[1]
         parallel_b11 = parallel_b[:, None, None]
