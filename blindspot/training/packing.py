@@ -71,21 +71,28 @@ class Sample:
 class Micro:
     """What goes through the model at once: documents side by side in one row, or one in each row, padded.
 
-    Of each supervised token the label, the place of the token before it in the flattened batch, and the number of its
-    document. The first token of a document is never supervised.
+    The first token of a document is never supervised.
     """
 
     ids_bl: Tensor
     positions_bl: Tensor  # from 0 in every document
     document_bl: Tensor  # the number of each token's document, -1 for padding
     turn_bl: Tensor | None  # each token's turn in the document, or `PREFIX`; None: no document has turns
-    predictor_n: Tensor
-    label_n: Tensor
-    owner_n: Tensor
+    predictor_n: Tensor  # of each supervised token the place of the token before it in the flattened batch
+    label_n: Tensor  # its id
+    owner_n: Tensor  # the number of its document
     lengths: tuple[int, ...]  # of the documents
     pixels: dict[str, Tensor]  # of all pictures in reading order, as the model takes them
     names: tuple[str, ...]  # of the documents; "" for one that is not the data set's
     blank: bool = False  # whether its only picture is a filler's
+
+    @classmethod
+    def of(cls, supervised_bl: Tensor, ids_bl: Tensor, document_bl: Tensor, **others: Any) -> "Micro":
+        """With the supervised tokens, found here, where no GPU has to be waited for."""
+        at_n = supervised_bl.flatten().nonzero()[:, 0]
+        label_n, owner_n = ids_bl.flatten()[at_n], document_bl.flatten()[at_n]
+        found = {"predictor_n": at_n - 1, "label_n": label_n, "owner_n": owner_n}
+        return cls(ids_bl=ids_bl, document_bl=document_bl, **found, **others)
 
     @property
     def supervised(self) -> int:
@@ -175,16 +182,12 @@ def pack(rows: Rows, chosen: np.ndarray, pad: int, pixels: dict[str, Tensor] | N
     index_bl = np.where(real_bl, starts[:, None] + columns, 0)
     turns_bl = np.where(real_bl, rows.turns[index_bl], np.iinfo(np.int16).max)
     ids_bl = torch.from_numpy(np.where(real_bl, rows.tokens[index_bl], pad)).long()
-    document_bl = torch.arange(len(chosen))[:, None].expand_as(ids_bl)
-    supervised_n = torch.from_numpy(real_bl & rows.supervised[index_bl]).flatten().nonzero()[:, 0]
-    return Micro(
-        ids_bl=ids_bl,
+    return Micro.of(
+        torch.from_numpy(real_bl & rows.supervised[index_bl]),
+        ids_bl,
+        torch.arange(len(chosen))[:, None].expand_as(ids_bl),
         positions_bl=torch.from_numpy(np.where(real_bl, rows.positions[index_bl], 0)).long(),
-        document_bl=document_bl,
         turn_bl=torch.from_numpy(turns_bl),
-        predictor_n=supervised_n - 1,
-        label_n=ids_bl.flatten()[supervised_n],
-        owner_n=document_bl.flatten()[supervised_n],
         lengths=tuple(lengths.tolist()),
         pixels=pixels or {},
         names=tuple(f"row {row}" for row in chosen),
@@ -217,22 +220,17 @@ def collate(
     def join(parts: list[Tensor], padding: int) -> Tensor:
         return torch.cat(parts)[None] if packed else pad_sequence(parts, batch_first=True, padding_value=padding)
 
-    labels_t = join(labels, IGNORE).flatten()
-    document_bl = join([torch.full((length,), number) for number, length in enumerate(lengths)], -1)
-    supervised_n = (labels_t != IGNORE).nonzero()[:, 0]  # found here, where no GPU has to be waited for
     pixels: dict[str, Tensor] = {}
     for name in ("pixel_values", "spatial_shapes"):
         tensors = [picture[name] for picture in pictures if name in picture]
         if tensors:
             pixels[name] = pad_sequence(tensors, batch_first=True) if tensors[0].ndim == 2 else torch.stack(tensors)
-    return Micro(
-        ids_bl=join(ids, 0),
+    return Micro.of(
+        join(labels, IGNORE) != IGNORE,
+        join(ids, 0),
+        join([torch.full((length,), number) for number, length in enumerate(lengths)], -1),
         positions_bl=join([torch.arange(length) for length in lengths], 0),
-        document_bl=document_bl,
         turn_bl=None,
-        predictor_n=supervised_n - 1,
-        label_n=labels_t[supervised_n],
-        owner_n=document_bl.flatten()[supervised_n],
         lengths=lengths,
         pixels=pixels,
         names=tuple(names),
