@@ -64,7 +64,6 @@ def check(
     template: str = "v1",
     max_length: int = 2048,
     image_tokens: int = 256,
-    index: Path | None = None,
     workers: int | None = None,
     report: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> dict[str, Any]:
@@ -82,7 +81,6 @@ def check(
         template: ``v1`` or ``plain``.
         max_length: tokens that are kept of a row.
         image_tokens: that an image takes.
-        index: a folder for the indexed rows (`index_rows`), kept for training; a temporary one if None.
         workers: processes; by default one per core, for large sets. More than one import the main module anew.
         report: told what is done, and how much of how much.
     """
@@ -92,9 +90,8 @@ def check(
         raise UserError(f"no image folder at {images}")
     measure = Measure(tokenizer, template, max_length, image_tokens)
     with tempfile.TemporaryDirectory(prefix="blindspot-") as temporary:
-        folder = index or Path(temporary)
-        index_rows(json_path, folder, partial(report, "indexing"))
-        rows = LlavaRows(folder, images)
+        index_rows(json_path, Path(temporary), partial(report, "indexing"))
+        rows = LlavaRows(Path(temporary), images)
         workers = workers or (1 if len(rows) <= ALONE else os.cpu_count() or 1)
         measured = _spread(partial(measure, rows), range(len(rows)), 2000, workers, partial(report, "measuring rows"))
         tokens_r, refused = np.empty(len(rows), np.int32), dict[int, str]()
