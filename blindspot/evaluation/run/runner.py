@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from blindspot.benchmarks.base import Benchmark, Collection
 from blindspot.benchmarks.boxes import CONVENTION
@@ -21,11 +21,11 @@ from blindspot.evaluation.run.opening import Opened
 from blindspot.evaluation.run.questions import AS_PUBLISHED, Asking, Condition, share
 from blindspot.files import fingerprint, locked
 from blindspot.question import Question
+from blindspot.rendezvous import Ranks, meet
 
 Report = Callable[[str, int, int], None]
 """Is told the benchmark, how many of this process's questions are answered, also by earlier calls, and of how many."""
 _PATIENCE = timedelta(days=30)  # the first to finish waits for the last, and torchrun ends all if one dies
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def prepare(
     return Evaluation(opened, collections, name, ask, condition, limit, list(found.values()))
 
 
-def _ask(asking: Asking, folder: Path, answerer: Answerer, ranks: "Ranks", report: Report) -> dict[str, str]:
+def _ask(asking: Asking, folder: Path, answerer: Answerer, ranks: Ranks, report: Report) -> dict[str, str]:
     """Ask what is left of a benchmark; returns why questions have no answer, of all processes."""
     ranks.first_does(lambda: answers.mend(folder))
     held = answers.read_parts(folder)
@@ -196,37 +196,6 @@ def why_unanswered(folder: Path, unanswered: Mapping[str, Mapping[str, str]]) ->
     )
 
 
-@dataclass(frozen=True)
-class Ranks:
-    """This process among those of the run under ``torchrun``: its number, and how many there are."""
-
-    rank: int = 0
-    world: int = 1
-
-    def gather(self, value: T) -> list[T]:
-        """What every process has, in the order of ranks; nobody goes on before all are here."""
-        if self.world == 1:
-            return [value]
-        import torch.distributed as dist
-
-        values: list[Any] = [None] * self.world
-        dist.all_gather_object(values, value)
-        return values
-
-    def first_does(self, work: Callable[[], Any]) -> Any:
-        """What ``work`` returns in the first process, for all of them; its `UserError` is that of all."""
-        made: tuple[Any, str | None] = (None, None)
-        if self.rank == 0:
-            try:
-                made = (work(), None)
-            except UserError as error:
-                made = (None, str(error))
-        value, refusal = self.gather(made)[0]
-        if refusal is not None:
-            raise UserError(refusal)
-        return value
-
-
 @contextmanager
 def joined() -> Iterator[Ranks]:
     """Join the processes that ``torchrun`` started; without it, this one is alone. They talk over gloo."""
@@ -234,8 +203,6 @@ def joined() -> Iterator[Ranks]:
         yield Ranks()
         return
     import torch.distributed as dist
-
-    from blindspot.meeting import meet
 
     mine = not dist.is_initialized()
     if mine:
