@@ -20,7 +20,7 @@ from blindspot.studies.loading import load_study
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "blindspot"
 FILES = sorted(PACKAGE.rglob("*.py"))
-FOUNDATION = {"errors", "files", "plots", "question", "text"}
+FOUNDATION = {"errors", "files", "plots", "question", "terminal", "text"}
 HEAVY = {"torch", "transformers", "tokenizers", "safetensors"}
 ROW = re.compile(
     r"\| `(?P<name>\w+)` \| (?P<what>[^|]+) \| (?P<below>[^|]+) \| (?P<heavy>yes|no) \| (?P<lines>[\d,]+) \|"

@@ -80,10 +80,10 @@ def test_the_layout_of_coco_itself_is_found(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"images": []}, "not the instances of COCO"),
-        ({"annotations": [box(1, 7, 47, (1, 2))]}, "not the instances of COCO"),
-        ({"annotations": [box(1, 7, 2, (1, 2, 3, 4))]}, "not the instances of COCO"),
-        ({"categories": None}, "not the instances of COCO"),
+        ({"images": []}, "not as it was published"),
+        ({"annotations": [box(1, 7, 47, (1, 2))]}, "not as it was published"),
+        ({"annotations": [box(1, 7, 2, (1, 2, 3, 4))]}, "not as it was published"),
+        ({"categories": None}, "not as it was published"),
         ({"annotations": []}, "holds no rows"),
     ],
 )

@@ -11,7 +11,7 @@ import numpy as np
 from blindspot.benchmarks.base import Benchmark, Metric, Term
 from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.benchmarks.rows import read_row
-from blindspot.benchmarks.rules.common import Item
+from blindspot.benchmarks.rules import Item
 from blindspot.benchmarks.scoring import HARNESS, Profile, has_thought, is_cut_off, profile
 from blindspot.errors import UserError
 from blindspot.evaluation.items import ABSENT, Labels, Questions

@@ -3,9 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from blindspot.benchmarks.registry import BENCHMARKS
@@ -13,43 +11,18 @@ from blindspot.benchmarks.scoring import HARNESS, KEEP, STRIP
 from blindspot.evaluation.paper import BASELINE, load
 from blindspot.evaluation.scores.answers import MEAN
 from blindspot.evaluation.scores.compare import MAIN
+from blindspot.terminal import Line, pieces
 from blindspot.text import DASH, MINUS, clean, number, p_value, points, signed, span
 
 Found = Mapping[str, Any]
 """What `score`, `compare` or the paper's `report` returned."""
-_LONGEST_LABEL = 34
-"""Longer names of rows are folded; nothing else is."""
 _MOST_OTHERS = 8
 """Metrics of a benchmark outside the paper's tables that are printed; ``scores.json`` holds all."""
 
 
-def print_table(
-    console: Console, headers: Sequence[str], rows: Sequence[Sequence[str | Text]], repeated: int = 1
-) -> None:
-    """Print a table in as few pieces as its columns need, about equally many in each.
-
-    The first column names the rows; so many of the first as are ``repeated`` are in every piece.
-    """
-    columns = [
-        [Text(cell) if isinstance(cell, str) else cell for cell in column]
-        for column in zip(headers, *rows, strict=True)
-    ]
-    widths = [max(line.cell_len for cell in column for line in cell.split(allow_blank=True)) for column in columns]
-    widths[0] = min(widths[0], _LONGEST_LABEL)
-    fixed, free = range(repeated), range(repeated, len(headers))
-    parts = [free]
-    for count in range(1, len(free) + 1):
-        size = -(-len(free) // count)
-        parts = [free[start : start + size] for start in range(0, len(free), size)]
-        if all(sum(widths[place] + 1 for place in (*fixed, *part)) < console.width for part in parts):
-            break
-    for part in parts:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
-        for place in (*fixed, *part):
-            style: Any = {"justify": "right", "no_wrap": True} if place else {"max_width": _LONGEST_LABEL}
-            table.add_column(columns[place][0], overflow="fold", **style)
-        for row in range(1, len(rows) + 1):
-            table.add_row(*(columns[place][row] for place in (*fixed, *part)))
+def print_table(console: Console, headers: Sequence[str], rows: Sequence[Line], repeated: int = 1) -> None:
+    """Print a table in as few pieces as its columns need; see `pieces`."""
+    for table in pieces(headers, rows, console.width, repeated):
         console.print(table)
 
 
