@@ -9,10 +9,10 @@ from pathlib import Path
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from blindspot.evaluation.run.runner import Evaluation, Report
+from blindspot.terminal import listing
 
 SECONDS_BETWEEN_LINES = 60.0
 _TOLD = ("model", "file", "address", "weights_sha256", "sha256", "dtype", "device", "attention")
@@ -37,9 +37,8 @@ def show_plan(console: Console, evaluation: Evaluation, profile: str, folder: Pa
     for name, fact in facts.items():
         if fact is not None:
             console.print(Text.assemble((f"{name:<10}  ", "dim"), fact), soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    for header in ("benchmark", "questions", "pictures", "form", "found at"):
-        table.add_column(header, justify="right" if header in ("questions", "pictures") else "left", overflow="fold")
+    heads = ("benchmark", "questions >", "pictures >", "form", "found at")
+    table = listing(*heads, box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
     for collection, place in zip(evaluation.collections, evaluation.places, strict=True):
         questions, pictures = f"{len(collection.questions):,}", f"{len(collection.images):,}"
         table.add_row(collection.benchmark.name, questions, pictures, collection.form, Text(str(place)))
