@@ -132,17 +132,9 @@ def _difference(first: Answers, later: Answers, profile: str, metric: Metric) ->
     Exact McNemar for a share of independent units; otherwise a permutation of the runs within whole clusters.
     """
     a, b = first.sample(profile, metric), later.sample(profile, metric)
-    row: dict[str, Any] = {
-        "benchmark": first.benchmark.name,
-        "metric": metric.name,
-        "n": int(first.questions.asked(metric.terms).sum()),
-        "units": a.items,
-        "clusters": a.clusters,
-        "scale": metric.scale,
-        "most": metric.most,
-        "a_value": a.value,
-        "b_value": b.value,
-    }
+    row: dict[str, Any] = {"benchmark": first.benchmark.name, "metric": metric.name}
+    row |= {"n": int(first.questions.asked(metric.terms).sum()), "units": a.items, "clusters": a.clusters}
+    row |= {"scale": metric.scale, "most": metric.most, "a_value": a.value, "b_value": b.value}
     if a.clusters == 0:
         return row | dict.fromkeys(("difference", "low", "high", "error", "p", "resolves", "test"))
     found = paired(b, a)
