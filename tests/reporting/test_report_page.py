@@ -17,8 +17,8 @@ from blindspot.errors import UserError
 from blindspot.reporting import write_report
 from blindspot.reporting.run import Column
 from blindspot.scenes.tasks import TASKS
-from blindspot.studies.columns import columns
 from blindspot.studies.loading import load_study
+from blindspot.studies.plan import columns
 from tests.reporting.checker import Checker, mark_done
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
