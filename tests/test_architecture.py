@@ -113,7 +113,7 @@ def test_the_rule_itself_notices_an_offence() -> None:
     scenes, reporting = ROOMS["scenes"], ROOMS["reporting"]
     assert not _allowed("torch.nn", scenes)
     assert not _allowed("blindspot.model.variant", scenes)
-    assert not _allowed("blindspot.evaluation.miniature", reporting)
+    assert not _allowed("blindspot.evaluation.run", reporting)
     assert _allowed("blindspot.evaluation.statistics", reporting)
     assert _allowed("blindspot.question", scenes)
 

@@ -370,6 +370,6 @@ def _pick(answers: Answers, shown: list[RunKey], place: int, column: Column) -> 
         "image": question["image"],
         "prompt": clean(str(question["prompt"]), 2 * LIMIT),
         "answer": clean(str(question["answer"]), LIMIT),
-        "choices": [clean(str(choice), LIMIT) for choice in question.get("choices") or []],
+        "choices": [clean(str(choice), LIMIT) for choice in question["choices"]],
         "answers": replies,
     }

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
 from blindspot.errors import UserError
-from blindspot.evaluation.items import Questions
+from blindspot.evaluation.items import Questions, Term
 from blindspot.evaluation.statistics import Sample
 from blindspot.files import parse_json, read_jsonl, sha256_file
 from blindspot.text import clean
@@ -18,7 +18,7 @@ Text = Annotated[str, AfterValidator(clean)]
 UNLEARNED = 5.0
 """A language model whose loss on text is this many times another seed's is called unlearned."""
 STAGES = {"connector": "stage 1", "instruct": "stage 2"}
-_KEYS = {"id", "benchmark", "prompt", "answer", "image", "raw", "score", "parsed"}  # of a row of answers
+_KEYS = {"id", "benchmark", "prompt", "answer", "images", "raw", "score", "parsed"}  # of a row of answers
 
 
 class Arm(BaseModel):
@@ -64,15 +64,6 @@ class Pair(BaseModel):
     kind: Text
     first: Text = "the first arm"
     second: Text = "the second"
-
-
-class Term(BaseModel):
-    """A mean over units of a column, as `blindspot.benchmarks.base.Term` has it; weights of a column sum to 1."""
-
-    where: dict[str, str] = Field(default_factory=dict)
-    unit: Literal["question", "set"] = "question"
-    weight: float = 1.0
-    value: Literal["score", "partial"] = "score"
 
 
 class Column(BaseModel):
@@ -286,7 +277,9 @@ def load_answers(run: Path, plan: Plan) -> Answers:
             if absent := _KEYS - (row.keys() if isinstance(row, dict) else set()):
                 raise UserError(f"{path}:{number}: no {min(absent)!r} in this row; delete the step's folder and run "
                                 "the study again")  # fmt: skip
-            rows.append(row | {"groups": row.get("groups") or {}})
+            lettered, groups = isinstance(row.get("choices"), dict), row.get("groups") or {}
+            choices = [*row["choices"].values()] if lettered else row.get("choices") or []
+            rows.append(row | {"groups": groups, "choices": choices, "image": next(iter(row["images"]), None)})
         if not answers.questions:
             answers.questions.extend(rows)
             order.update({(row["benchmark"], row["id"]): place for place, row in enumerate(rows)})

@@ -232,7 +232,7 @@ def test_of_pairs_as_the_scenes_write_them_always_yes_gets_none_right(make_run: 
     asked = [asdict(question) for question in questions if question.benchmark in ("mmvp", "vsr")]
     run = make_run(per_column=4, columns=[PAIRS, VSR], arms=CLIP_ARMS[:1], seeds=(0,))
     for path in run.glob("steps/*-evaluate/answers.jsonl"):
-        said = {"image": 0, "raw": "yes", "parsed": True}
+        said = {"raw": "yes", "parsed": True}
         rows = [question | said | {"score": float(question["answer"] == "yes")} for question in asked]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         mark_done(path.parent)
