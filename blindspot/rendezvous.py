@@ -6,9 +6,11 @@ tell attempts apart, for each node counts its own. So the first rank gives every
 those who ask now.
 """
 
+import os
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -76,13 +78,35 @@ class Ranks:
         return found
 
 
-def meet() -> tuple[Any, int, int]:
-    """Store, rank and world size of this process, from the environment that ``torchrun`` gives it."""
-    from torch._C._distributed_c10d import PrefixStore
+@contextmanager
+def join_ranks(backend: str = "gloo", device: Any = None, always: bool = False, **options: Any) -> Iterator[Ranks]:
+    """Join the processes that ``torchrun`` started, which then are a group of torch's; inside another, it is the same.
+
+    Args:
+        backend: how they talk.
+        device: where this one computes.
+        always: be a group also where this process is alone.
+        options: more of `torch.distributed.init_process_group`.
+    """
+    if not always and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Ranks(device=device)
+        return
+    import torch.distributed as dist
+    from torch._C._distributed_c10d import HashStore, PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
-    store, rank, world = next(rendezvous("env://"))
-    return PrefixStore(agree(store, rank, world), store), rank, world
+    mine = not dist.is_initialized()
+    if mine:
+        store, rank, world = HashStore(), 0, 1
+        if "WORLD_SIZE" in os.environ:
+            store, rank, world = next(rendezvous("env://"))
+            store = PrefixStore(agree(store, rank, world), store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, **options)
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size(), device)
+    finally:
+        if mine:
+            dist.destroy_process_group()
 
 
 def agree(store: Any, rank: int, world: int) -> str:

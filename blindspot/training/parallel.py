@@ -11,16 +11,14 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import nn
-from torch._C._distributed_c10d import HashStore
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from blindspot.errors import UserError
-from blindspot.rendezvous import Ranks, meet
+from blindspot.rendezvous import Ranks, join_ranks
 from blindspot.training.config import TrainConfig
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -44,19 +42,9 @@ def joined() -> Iterator[Ranks]:
             raise UserError(f"process {local + 1} on this machine has no GPU; start {torch.cuda.device_count()}")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    mine = not dist.is_initialized()
-    if mine:
-        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        if "WORLD_SIZE" in os.environ:
-            store, rank, world = meet()
-            dist.init_process_group(backend, store=store, rank=rank, world_size=world)
-        else:
-            dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
-    try:
-        yield Ranks(dist.get_rank(), dist.get_world_size(), device)
-    finally:
-        if mine:
-            dist.destroy_process_group()
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    with join_ranks(backend, device, always=True) as ranks:
+        yield ranks
 
 
 def place(objective: nn.Module, config: TrainConfig, ranks: Ranks) -> None:

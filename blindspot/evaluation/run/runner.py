@@ -1,8 +1,7 @@
 """Puts benchmarks to a model and keeps every answer: killed at any moment, the same call goes on."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import partial
@@ -21,7 +20,7 @@ from blindspot.evaluation.run.opening import Opened
 from blindspot.evaluation.run.questions import AS_PUBLISHED, Asking, Condition, share
 from blindspot.files import fingerprint, locked
 from blindspot.question import Question
-from blindspot.rendezvous import Ranks, meet
+from blindspot.rendezvous import Ranks, join_ranks
 
 Report = Callable[[str, int, int], None]
 """Is told the benchmark, how many of this process's questions are answered, also by earlier calls, and of how many."""
@@ -64,7 +63,7 @@ class Evaluation:
         """
         askings = [Asking.of(collection, self.ask, self.condition, self.limit) for collection in self.collections]
         unanswered: dict[str, dict[str, str]] = {}
-        with joined() as ranks, ExitStack() as held:
+        with join_ranks(timeout=_PATIENCE) as ranks, ExitStack() as held:
             ranks.first_does(lambda: held.enter_context(locked(out)))
             ranks.first_does(lambda: self._claim(out, askings))
             for asking in askings:
@@ -194,22 +193,3 @@ def why_unanswered(folder: Path, unanswered: Mapping[str, Mapping[str, str]]) ->
         f"{count:,} {have} no answer ({'. '.join(parts)}). All others are kept; the same command asks these again. "
         f"They are listed in {lists}"
     )
-
-
-@contextmanager
-def joined() -> Iterator[Ranks]:
-    """Join the processes that ``torchrun`` started; without it, this one is alone. They talk over gloo."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield Ranks()
-        return
-    import torch.distributed as dist
-
-    mine = not dist.is_initialized()
-    if mine:
-        store, rank, world = meet()
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=_PATIENCE)
-    try:
-        yield Ranks(dist.get_rank(), dist.get_world_size())
-    finally:
-        if mine:
-            dist.destroy_process_group()
