@@ -17,8 +17,8 @@ from torch.optim import Optimizer
 from blindspot.errors import UserError
 from blindspot.files import new_folder
 from blindspot.model import conversation
-from blindspot.model.chat_template import from_chat_template
-from blindspot.model.formats.llava_original import padded
+from blindspot.model.conversation import from_chat_template
+from blindspot.model.formats.llava import padded
 from blindspot.model.load import load
 from blindspot.model.variant import BlindspotForConditionalGeneration, save
 from blindspot.training.checkpoint import begin_run

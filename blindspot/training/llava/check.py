@@ -188,7 +188,7 @@ class Measure:
 
 @cache
 def _tokenizer(folder: Path) -> Any:
-    from blindspot.model.formats.llava_original import read_tokenizer  # takes torch along
+    from blindspot.model.formats.llava import read_tokenizer  # takes torch along
 
     try:
         return read_tokenizer(folder)

@@ -13,7 +13,7 @@ from blindspot.connectors import ConnectorSpec
 from blindspot.errors import UserError
 from blindspot.model.conversation import RowError, plain, v1
 from blindspot.model.encoding import IGNORE
-from blindspot.model.formats.llava_original import padded
+from blindspot.model.formats.llava import padded
 from blindspot.model.tokenizer import word_tokenizer, words_of
 from blindspot.positions import LanguagePositions
 from blindspot.training.llava.rows import LlavaRows, index_rows
