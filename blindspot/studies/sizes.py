@@ -158,7 +158,7 @@ def _config(name: str, key: str, known: Mapping[str, Any]) -> Any:
         raise UserError(f'{key} "{name}": unknown, and no folder here; {did_you_mean(name, known)}{fetch}')
     from transformers import AutoConfig, PreTrainedConfig
 
-    from blindspot.model.formats.strict import quietly
+    from blindspot.model.formats.folder import quietly
 
     try:
         with quietly():

@@ -19,7 +19,6 @@ RESULT_SOURCES = (
     "encoders",
     "connectors",
     "model",
-    "training/attention.py",
     "training/checkpoint.py",
     "training/config.py",
     "training/fit.py",

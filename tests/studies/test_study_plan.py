@@ -145,7 +145,7 @@ WITHOUT_A_NUMBER = {
     "benchmarks/sources/forms.py",
     "errors.py",
     "files.py",
-    "meeting.py",
+    "rendezvous.py",
     "studies/relatives.py",
     "studies/step.py",
     "training/__init__.py",
