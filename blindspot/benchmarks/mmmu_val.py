@@ -59,30 +59,22 @@ _NUMBERS = (
 _IMAGES = tuple(f"image_{number}" for number in range(1, 8))
 
 
-def _from_tsv(row: Row) -> Question:
-    identifier = row.find("id") or row.text("index")
-    options = row.lettered() if row.find("A") else ()
-    return _question(row, identifier, row.text("category"), options)
-
-
-def _from_hub(row: Row) -> Question:
-    identifier = row.text("id")  # validation_SUBJECT_NUMBER
-    subject = identifier.partition("_")[2].rpartition("_")[0]
-    multiple = row.text("question_type") == "multiple-choice"
-    return _question(row, identifier, subject, tuple(row.strings("options")) if multiple else ())
-
-
-def _question(row: Row, identifier: str, subject: str, options: tuple[str, ...]) -> Question:
+def _question(row: Row) -> Question:
+    if "index" in row.cells:  # VLMEvalKit's TSV
+        identifier, subject = row.find("id") or row.text("index"), row.text("category")
+        options = row.lettered() if row.find("A") else ()
+    else:
+        identifier = row.text("id")  # validation_SUBJECT_NUMBER
+        subject = identifier.partition("_")[2].rpartition("_")[0]
+        options = tuple(row.strings("options")) if row.text("question_type") == "multiple-choice" else ()
     groups: dict[str, Any] = {
         "subject": slug(subject),
         "discipline": _DISCIPLINE.get(slug(subject), "other"),
         "question_type": "multiple-choice" if options else "open",
         "cluster": row.cluster,
     }
-    prompt = row.asked
-    if not options:
-        return Question(identifier, "mmmu_val", "text", prompt, row.text("answer"), (), row.images, groups)
-    return Question(identifier, "mmmu_val", "mcq", prompt, row.letter("answer"), options, row.images, groups)
+    kind, gold = ("mcq", row.letter("answer")) if options else ("text", row.text("answer"))
+    return Question(identifier, "mmmu_val", kind, row.asked, gold, options, row.images, groups)
 
 
 def _vlmevalkit(item: Item, said: bool) -> Scored:
@@ -179,7 +171,7 @@ MMMU_VAL = Benchmark(
             "MMMU_DEV_VAL.tsv",
             "585e8ad75e73f75dcad265dfd0417d64",
             COUNTS,
-            _from_tsv,
+            _question,
             "split",
             "category",
             keep=lambda row: row.text("split") == "validation",
@@ -188,7 +180,7 @@ MMMU_VAL = Benchmark(
             "MMMU/MMMU",
             "validation",
             COUNTS,
-            _from_hub,
+            _question,
             ("id", "question", "options", "answer", "question_type"),
             images=_IMAGES,
         ),

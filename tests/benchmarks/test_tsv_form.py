@@ -96,9 +96,9 @@ def test_a_bad_picture_names_its_row(
         (b"index\timage\tanswer\n", "no column question (columns: index, image, answer)"),
         (b"", "no column index, question, answer, image (columns: none)"),
         (b"index\timage\tquestion\tanswer\n1\t2\t3\n", "row 1: 3 cells, but the header has 4"),
-        (b'index\timage\tquestion\tanswer\n1\t2\t"3\t4\n5\t6\t7\t8\n', "the file ends inside a quoted cell"),
+        (b'index\timage\tquestion\tanswer\n1\t2\t"3\t4\n5\t6\t7\t8\n', "row 1: the file ends inside a quoted cell"),
         (b"index\timage\tquestion\tanswer\n1\t2\t\xff\t4\n", "row 1: not UTF-8 text"),
-        (b"index\timage\tquestion\xff\tanswer\n1\t2\t3\t4\n", "its header is not UTF-8 text"),
+        (b"index\timage\tquestion\xff\tanswer\n1\t2\t3\t4\n", "x.tsv: header: not UTF-8 text"),
     ],
 )
 def test_a_malformed_file_is_refused(tmp_path: Path, refused: Callable[..., str], content: bytes, message: str) -> None:
