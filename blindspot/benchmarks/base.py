@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, Literal, Protocol
@@ -321,7 +322,7 @@ class Benchmark:
         form = {".tsv": "tsv", ".parquet": "hub", ".arrow": "hub"}.get(path.suffix, "original")
         here = [(source, [path]) for source in self.sources if path.is_file() and source.form == form]
         below = ((one, found(one.marks, folder)) for one in self.sources for folder in (path / one.form, path))
-        source, paths = next((each for each in (*here, *below) if each[1]), (None, []))
+        source, paths = next((each for each in chain(here, below) if each[1]), (None, []))
         if source is None:
             expected = "; ".join(f"{source.form}: {' or '.join(source.marks)}" for source in self.sources)
             what = "nothing" if not path.exists() else f"no data of {self.title}"
