@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 VLMEVALKIT = {"vlmevalkit-2025-09": False, "vlmevalkit-2026-08": True}
 """Its profiles; the later one accepts "the answer is B" anywhere."""
@@ -70,6 +71,11 @@ class Scored:
     parsed: bool
     partial: float | None = None
     guess: float = 0.0
+
+    def numbers(self) -> dict[str, Any]:
+        """What a study keeps of it beside the answer."""
+        partial = {} if self.partial is None else {"partial": round(self.partial, 6)}
+        return {"score": round(self.score, 6), "parsed": self.parsed, **partial}
 
 
 Rule = Callable[[Item], Scored]

@@ -17,7 +17,7 @@ from blindspot.diagnostics.probes import targets as targets
 from blindspot.diagnostics.probes.learned_readouts import AttentionPool, Hidden, learn
 from blindspot.diagnostics.probes.ridge import Linear, ridge
 from blindspot.diagnostics.probes.stages import WIDEST, Regions, Shrink, Stage
-from blindspot.positions.encoder.own import table_of
+from blindspot.positions.encoder.attach import table_of
 from blindspot.scenes.render import RGB
 from blindspot.scenes.world import COLOURS, Thing
 from tests.diagnostics.known import WIDTH, random_subject

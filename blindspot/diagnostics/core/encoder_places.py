@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from blindspot.errors import UserError
-from blindspot.positions.encoder.attention import Rotation
-from blindspot.positions.encoder.own import computes, table_of
-from blindspot.positions.encoder.rotary import Tables
+from blindspot.positions.encoder.attach import computes, table_of
+from blindspot.positions.encoder.rotary import Rotation, Tables
 
 Places = Tensor | Literal["zero"]
 

@@ -1,6 +1,7 @@
-"""Tables that are wider than the terminal, in pieces of whole columns."""
+"""Tables on the terminal: lists, and wide tables in pieces of whole columns."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -10,6 +11,21 @@ Line = Sequence[str | Text]
 """The cells of a row."""
 _LONGEST_LABEL = 34
 """Longer names of rows are folded; nothing else is."""
+
+
+def listing(*heads: str, **options: Any) -> Table:
+    """An empty table; heads that end in ``>`` are for numbers, in ``!`` for words that must stay on one line.
+
+    Args:
+        *heads: the mark stands behind a blank.
+        **options: of the table.
+    """
+    table = Table(**{"box": None, "pad_edge": False} | options)
+    for head in heads:
+        right, whole = head.endswith(" >"), head.endswith((" >", " !"))
+        justify = "right" if right else "left"
+        table.add_column(head[:-2] if whole else head, justify=justify, overflow="fold", no_wrap=whole)
+    return table
 
 
 def pieces(headers: Sequence[str], rows: Sequence[Line], width: int, repeated: int = 1) -> Iterator[Table]:
@@ -35,16 +51,12 @@ def pieces(headers: Sequence[str], rows: Sequence[Line], width: int, repeated: i
         if all(sum(widths[place] + 1 for place in (*fixed, *part)) < width for part in parts):
             break
     for part in parts:
-        yield _table([cells[place] for place in (*fixed, *part)])
-
-
-def _table(columns: Sequence[Sequence[Text]]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
-    for place, (header, *_) in enumerate(columns):
-        longest = None if place else _LONGEST_LABEL
-        table.add_column(
-            header, justify="right" if place else "left", overflow="fold", no_wrap=place > 0, max_width=longest
-        )
-    for row in list(zip(*columns, strict=True))[1:]:
-        table.add_row(*row)
-    return table
+        columns = [cells[place] for place in (*fixed, *part)]
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+        for place, (header, *_) in enumerate(columns):
+            longest = None if place else _LONGEST_LABEL
+            justify = "right" if place else "left"
+            table.add_column(header, justify=justify, overflow="fold", no_wrap=place > 0, max_width=longest)
+        for row in list(zip(*columns, strict=True))[1:]:
+            table.add_row(*row)
+        yield table
