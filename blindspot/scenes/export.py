@@ -120,11 +120,33 @@ def _row(name: str, scene: Scene, questions: list[Question]) -> dict[str, Any]:
     }
 
 
+_KINDS_HELD_OUT = ", ".join(f"{colour} {shape}" for colour, shape in sorted(HELD_OUT))
+_FIELDS = f"""## Fields
+
+- `id`: names the picture.
+- `image`: PNG, {CANVAS} x {CANVAS} pixels.
+- `scene`: JSON. `background` is its grey level. Each of `objects` has `colour`, `shape`, the `row` and `column` of its
+  cell (from 0, top left), and its box in pixels: `x`, `y` (top left corner) and `size`. `relations` lists
+  `[subject, relation, object]` by index. One object is left of another if their columns differ by more than their
+  rows; likewise above; an exact diagonal has no relation and is never asked about.
+- `questions`: a list, one in a test split.
+  - `id`: names the question.
+  - `column`: the benchmark that the question is a miniature of; `task`: the template.
+  - `kind`: how the answer reads: `choice`, `yes_no`, `count`, `text` or `boxes` (`x0 y0 x1 y1` in pixels).
+  - `prompt`, `answer`: words separated by single spaces.
+  - `choices`: the allowed answers when they are few and fixed, else empty.
+  - `groups`: JSON, labels to report by. `cluster` names questions that belong together (minimal pairs: both must be
+    right). Where `balanced` is true, the place, colour or shape of a single object says little.
+
+The answers of every task of a test split come equally often. The splits `train` and `test` never show a
+{_KINDS_HELD_OUT}; in the split `compositional` these are what is asked about.
+"""
+
+
 def _card(rows: list[dict[str, Any]], split: str, seed: int) -> str:
     """What the folder holds, as a dataset card."""
     asked = Counter((question["column"], question["task"]) for row in rows for question in row["questions"])
     table = "\n".join(f"| {column} | {task} | {count} |" for (column, task), count in sorted(asked.items()))
-    held_out = ", ".join(f"{colour} {shape}" for colour, shape in sorted(HELD_OUT))
     return f"""---
 license: apache-2.0
 task_categories:
@@ -159,26 +181,7 @@ row["questions"][0]["prompt"], row["questions"][0]["answer"]
 
 Nothing but `datasets` and `pillow` is needed.
 
-## Fields
-
-- `id`: names the picture.
-- `image`: PNG, {CANVAS} x {CANVAS} pixels.
-- `scene`: JSON. `background` is its grey level. Each of `objects` has `colour`, `shape`, the `row` and `column` of its
-  cell (from 0, top left), and its box in pixels: `x`, `y` (top left corner) and `size`. `relations` lists
-  `[subject, relation, object]` by index. One object is left of another if their columns differ by more than their
-  rows; likewise above; an exact diagonal has no relation and is never asked about.
-- `questions`: a list, one in a test split.
-  - `id`: names the question.
-  - `column`: the benchmark that the question is a miniature of; `task`: the template.
-  - `kind`: how the answer reads: `choice`, `yes_no`, `count`, `text` or `boxes` (`x0 y0 x1 y1` in pixels).
-  - `prompt`, `answer`: words separated by single spaces.
-  - `choices`: the allowed answers when they are few and fixed, else empty.
-  - `groups`: JSON, labels to report by. `cluster` names questions that belong together (minimal pairs: both must be
-    right). Where `balanced` is true, the place, colour or shape of a single object says little.
-
-The answers of every task of a test split come equally often. The splits `train` and `test` never show a
-{held_out}; in the split `compositional` these are what is asked about.
-
+{_FIELDS}
 ## Questions
 
 | column | task | questions |
