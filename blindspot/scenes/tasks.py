@@ -46,8 +46,8 @@ class Turn(NamedTuple):
     groups: Mapping[str, Any] = MappingProxyType({})
 
 
-class Item(NamedTuple):
-    """A scene and the question asked about it. Items that `Task.build` returns together are one cluster."""
+class Example(NamedTuple):
+    """A scene and the question asked about it. Examples that `Task.build` returns together are one cluster."""
 
     scene: Scene
     turn: Turn
@@ -79,12 +79,12 @@ class Task:
         """
         raise NotImplementedError
 
-    def build(self, rng: Random, answer: str, split: Split) -> list[Item]:
+    def build(self, rng: Random, answer: str, split: Split) -> list[Example]:
         """Scenes made for a question with this answer: test questions are answer-first, so exactly balanced."""
         while True:
             scene = self.draw(rng, answer, split)
             if (turn := self.ask(rng, scene, answer)) is not None:
-                return [Item(scene, turn)]
+                return [Example(scene, turn)]
 
     def draw(self, rng: Random, answer: str, split: Split) -> Scene:
         """A random scene in which `ask` may find a question with this answer."""
@@ -132,7 +132,7 @@ class SwappedPlaces(YesNo):
     name, column = "swapped_places", "mmvp"
     turns = 0.0
 
-    def build(self, rng: Random, answer: str, split: Split) -> list[Item]:
+    def build(self, rng: Random, answer: str, split: Split) -> list[Example]:
         name, moving = rng.choice(RELATIONS), rng.randrange(2)
         other = "no" if answer == "yes" else "yes"
         table = statement_table(name)
@@ -146,8 +146,8 @@ class SwappedPlaces(YesNo):
         things[moving], things[2] = _moved(things[moving], things[2]), _moved(things[2], things[moving])
         groups = {"relation": name, "balanced": True}
         return [
-            Item(scene, Turn(prompt, answer, self.answers, groups)),
-            Item(Scene(tuple(things), scene.background), Turn(prompt, other, self.answers, groups)),
+            Example(scene, Turn(prompt, answer, self.answers, groups)),
+            Example(Scene(tuple(things), scene.background), Turn(prompt, other, self.answers, groups)),
         ]
 
 
@@ -163,7 +163,7 @@ class SwappedColours(YesNo):
     name, column = "swapped_colours", "mmvp"
     turns = 0.0
 
-    def build(self, rng: Random, answer: str, split: Split) -> list[Item]:
+    def build(self, rng: Random, answer: str, split: Split) -> list[Example]:
         while True:
             scene = draw_distinct(rng, split)
             a, b, *rest = scene.things
@@ -173,8 +173,8 @@ class SwappedColours(YesNo):
         asked = a if answer == "yes" else swapped[0]
         prompt, other = f"any {asked.colour} {asked.shape}", "no" if answer == "yes" else "yes"
         return [
-            Item(scene, Turn(prompt, answer, self.answers, {"balanced": True})),
-            Item(Scene((*swapped, *rest), scene.background), Turn(prompt, other, self.answers, {"balanced": True})),
+            Example(scene, Turn(prompt, answer, self.answers, {"balanced": True})),
+            Example(Scene((*swapped, *rest), scene.background), Turn(prompt, other, self.answers, {"balanced": True})),
         ]
 
 
@@ -196,11 +196,11 @@ class Direction(Task):
         pair = choose_pair(rng, scene, direction_table(), answer)
         return pair and self._phrase(*pair, answer, balanced=False)
 
-    def build(self, rng: Random, answer: str, split: Split) -> list[Item]:
+    def build(self, rng: Random, answer: str, split: Split) -> list[Example]:
         balanced = rng.random() < 0.5
         table = neighbour_table() if balanced else direction_table()
         scene = draw_distinct(rng, split, cells=table.draw(rng, answer))
-        return [Item(scene, self._phrase(scene.things[0], scene.things[1], answer, balanced))]
+        return [Example(scene, self._phrase(scene.things[0], scene.things[1], answer, balanced))]
 
     def _phrase(self, a: Thing, b: Thing, answer: str, balanced: bool) -> Turn:
         groups = {"relation": answer, "balanced": balanced}
@@ -219,10 +219,10 @@ class Statement(YesNo):
         pair = choose_pair(rng, scene, statement_table(name), answer)
         return pair and self._phrase(name, *pair, answer)
 
-    def build(self, rng: Random, answer: str, split: Split) -> list[Item]:
+    def build(self, rng: Random, answer: str, split: Split) -> list[Example]:
         name = rng.choice(RELATIONS)
         scene = draw_distinct(rng, split, cells=statement_table(name).draw(rng, answer))
-        return [Item(scene, self._phrase(name, scene.things[0], scene.things[1], answer))]
+        return [Example(scene, self._phrase(name, scene.things[0], scene.things[1], answer))]
 
     def _phrase(self, name: str, a: Thing, b: Thing, answer: str) -> Turn:
         prompt = f"{a.colour} {PHRASE[name]} {b.colour}"
@@ -316,11 +316,11 @@ class CountKind(Crowd):
     answers = ("0", "1", "2", "3", "4", "5")
     turns = 3.0
 
-    def build(self, rng: Random, answer: str, split: Split) -> list[Item]:
+    def build(self, rng: Random, answer: str, split: Split) -> list[Example]:
         word = rng.choice(COLOURS + SHAPES)
         kinds = [_kind(rng, word, True) for _ in range(int(answer))]
         kinds += [_kind(rng, word, False) for _ in range(rng.randint(1, 4))]
-        return [Item(draw_crowd(rng, kinds), Turn(f"how-many {word}", answer))]
+        return [Example(draw_crowd(rng, kinds), Turn(f"how-many {word}", answer))]
 
 
 class CountCrowd(Crowd):
@@ -329,11 +329,11 @@ class CountCrowd(Crowd):
     name, column = "count_crowd", "countbenchqa"
     answers = tuple(str(n) for n in range(2, 11))
 
-    def build(self, rng: Random, answer: str, split: Split) -> list[Item]:
+    def build(self, rng: Random, answer: str, split: Split) -> list[Example]:
         kind = draw_kind(rng)
         word = rng.choice(kind)
         others = [_kind(rng, word, False) for _ in range(rng.randint(0, 2))]
-        return [Item(draw_crowd(rng, [kind] * int(answer) + others), Turn(f"how-many {word}", answer))]
+        return [Example(draw_crowd(rng, [kind] * int(answer) + others), Turn(f"how-many {word}", answer))]
 
 
 def _kind(rng: Random, word: str, wanted: bool) -> tuple[str, str]:
@@ -496,15 +496,15 @@ class Exists(YesNo):
         kinds = [kind for kind in kinds if kind not in HELD_OUT and kind not in bound]
         return self._phrase(*rng.choice(kinds), answer, hard) if kinds else None
 
-    def build(self, rng: Random, answer: str, split: Split) -> list[Item]:
+    def build(self, rng: Random, answer: str, split: Split) -> list[Example]:
         while True:
             scene = draw_distinct(rng, split if answer == "yes" else "iid")
             if answer == "yes":
-                return [Item(scene, self._phrase(scene.things[0].colour, scene.things[0].shape, answer, True))]
+                return [Example(scene, self._phrase(scene.things[0].colour, scene.things[0].shape, answer, True))]
             crossed = [(a.colour, b.shape) for a, b in ordered_pairs(scene)]
             kinds = [kind for kind in crossed if (kind in HELD_OUT) == (split == "compositional")]
             if kinds:
-                return [Item(scene, self._phrase(*rng.choice(kinds), answer, True))]
+                return [Example(scene, self._phrase(*rng.choice(kinds), answer, True))]
 
     def _phrase(self, colour: str, shape: str, answer: str, balanced: bool) -> Turn:
         return Turn(f"any {colour} {shape}", answer, self.answers, {"balanced": balanced})

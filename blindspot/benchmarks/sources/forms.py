@@ -39,7 +39,7 @@ _CLOSING = re.compile(rb'(?<!")"(?:"")*+(?!")')
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=]{2,}")
 
 
-class Cell(NamedTuple):
+class TsvCell(NamedTuple):
     """A cell as it lies in the file: its first byte's offset, its bytes, and whether quotes stood around it."""
 
     offset: int
@@ -69,13 +69,13 @@ def tsv(
     return Source("tsv", kept, question, None, (url,), {name: md5}, counts, (name,), notes=notes)
 
 
-def cells(lines: Iterable[bytes]) -> Iterator[list[Cell]]:
+def cells(lines: Iterable[bytes]) -> Iterator[list[TsvCell]]:
     """The cells of each row of a tab-separated file, as `csv` and pandas read it, in time proportional to its length.
 
     A cell that begins with a quote ends at the next single one; tabs, line breaks and doubled quotes before it belong
     to the cell. An empty line is no row. A file that ends inside quotes is a ValueError.
     """
-    row: list[Cell] = []
+    row: list[TsvCell] = []
     held: list[bytes] = []  # lines from the beginning of a cell whose quotes are not closed yet
     offset = 0  # of the first of them
     for line in lines:
@@ -88,7 +88,7 @@ def cells(lines: Iterable[bytes]) -> Iterator[list[Cell]]:
             rest = behind if plain is None else plain  # text after a closing quote: csv takes it as part of the cell
             rest = rest if separator == b"\t" else rest.rstrip(b"\r")
             start = offset + match.start(3 if quoted is None else 1)
-            row.append(Cell(start, rest, False) if quoted is None else Cell(start, quoted + rest, True))
+            row.append(TsvCell(start, rest, False) if quoted is None else TsvCell(start, quoted + rest, True))
             end = match.end()
         offset += end
         held = [] if separator != b"\t" else [raw[end:]]
@@ -143,7 +143,7 @@ def read_tsv(path: Path, *needed: str) -> Table:
     return Table(path, found, pictures, digest(found, pictures.keys))
 
 
-def _images(cell: Cell, pictures: Pictures) -> tuple[int, ...] | str:
+def _images(cell: TsvCell, pictures: Pictures) -> tuple[int, ...] | str:
     """Keys of the pictures of a cell, or the index of the row that has them. ValueError: not base64.
 
     Looking at the characters takes a fraction of the time of decoding, which gigabytes are spared until asked for.
