@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, Literal, Protocol
@@ -27,24 +28,15 @@ class Images(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of a published file. What it lacks or has in another form is a UserError that names the row.
+    """A row of a file, numbered from 1: its cells by column, and keys of its pictures.
 
-    Attributes:
-        source: its file or folder.
-        number: of the row in its file, from 1.
-        cells: by column; text in files of text, else what the file's type gives.
-        images: keys of its pictures, in order.
+    What it lacks or has in another form is a UserError that names the row.
     """
 
     source: Path
     number: int
     cells: Mapping[str, Any]
     images: tuple[int, ...] = ()
-
-    @property
-    def place(self) -> str:
-        """File and number, for messages."""
-        return f"{self.source}: row {self.number}"
 
     @property
     def cluster(self) -> str:
@@ -58,8 +50,7 @@ class Row:
         return question if hint is None else f"{hint}\n{question}"
 
     def error(self, what: str) -> UserError:
-        """The message that names this row."""
-        return UserError(f"{self.place}: {what}")
+        return UserError(f"{self.source}: row {self.number}: {what}")
 
     def find(self, *columns: str) -> str | None:
         """The first of the columns that is there and not empty, as it is written."""
@@ -76,8 +67,7 @@ class Row:
 
     def whole(self, *columns: str) -> int:
         """A whole number from 0; ``3.0`` is one."""
-        text = self.text(*columns).strip()
-        match = re.fullmatch(r"([0-9]{1,18})(\.0+)?", text)
+        match = re.fullmatch(r"([0-9]{1,18})(\.0+)?", text := self.text(*columns).strip())
         if match is None:
             raise self.error(f"{columns[0]} is {text[:40]!r}, not a whole number")
         return int(match[1])
@@ -92,8 +82,7 @@ class Row:
 
     def letter(self, column: str) -> str:
         """A gold letter, written ``B``, ``(B)``, ``(b)`` or ``B.``."""
-        text = self.text(column).strip()
-        match = re.fullmatch(r"\(?([A-Za-z])[).]?", text)
+        match = re.fullmatch(r"\(?([A-Za-z])[).]?", text := self.text(column).strip())
         if match is None:
             raise self.error(f"the gold answer {text[:40]!r} is not the letter of an option")
         return match[1].upper()
@@ -120,14 +109,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A published form of a benchmark, read.
-
-    Attributes:
-        source: the file or folder.
-        rows: in the order of the file.
-        images: what ``Row.images`` index.
-        digest: SHA-256 of all cells and pictures.
-    """
+    """A published form of a benchmark, read: ``images`` are what ``Row.images`` index."""
 
     source: Path
     rows: Sequence[Row]
@@ -143,10 +125,8 @@ class Table:
 class Pictures:
     """The pictures of a published form: those written alike share a key, so that a model sees one for all questions.
 
-    Attributes:
-        fetch: the bytes of the image file at a place.
-        places: where the picture of each key is, as ``fetch`` understands it.
-        keys: by hex SHA-256 of the picture's bytes, in a TSV of its base64 text.
+    Keys are by hex SHA-256 of the picture's bytes, in a TSV of its base64 text; ``fetch`` gets a picture's bytes from
+    its place.
     """
 
     fetch: Callable[[Any], bytes]
@@ -154,14 +134,12 @@ class Pictures:
     keys: dict[str, int] = field(default_factory=dict)
 
     def key(self, digest: str, place: Any) -> int:
-        """The key of the picture with this SHA-256, new if that is."""
-        found = self.keys.setdefault(digest, len(self.places))
-        if found == len(self.places):
+        if digest not in self.keys:
+            self.keys[digest] = len(self.places)
             self.places.append(place)
-        return found
+        return self.keys[digest]
 
     def read(self, key: int) -> bytes:
-        """As `Images.read`."""
         return self.fetch(self.places[key])
 
     def __len__(self) -> int:
@@ -344,7 +322,7 @@ class Benchmark:
         form = {".tsv": "tsv", ".parquet": "hub", ".arrow": "hub"}.get(path.suffix, "original")
         here = [(source, [path]) for source in self.sources if path.is_file() and source.form == form]
         below = ((one, found(one.marks, folder)) for one in self.sources for folder in (path / one.form, path))
-        source, paths = next((each for each in (*here, *below) if each[1]), (None, []))
+        source, paths = next((each for each in chain(here, below) if each[1]), (None, []))
         if source is None:
             expected = "; ".join(f"{source.form}: {' or '.join(source.marks)}" for source in self.sources)
             what = "nothing" if not path.exists() else f"no data of {self.title}"
@@ -359,7 +337,7 @@ class Benchmark:
         first: dict[str, Row] = {}
         for row, question in zip(table.rows, questions, strict=True):
             if (before := first.setdefault(question.id, row)) is not row:
-                raise row.error(f"id {question.id!r} is also that of {before.place}; remove one of the two")
+                raise row.error(f"id {question.id!r} is also that of row {before.number}; remove one of the two")
             letters = ascii_uppercase[: len(question.choices)]
             if question.kind == "mcq" and question.answer not in tuple(letters):
                 raise row.error(f"the gold answer {question.answer!r} is not one of the options {', '.join(letters)}")
@@ -373,7 +351,7 @@ class Collection:
 
     Attributes:
         benchmark: which.
-        form: the form that was read: ``tsv`` (VLMEvalKit), ``hub`` (a Hugging Face data set), ``original``.
+        form: ``tsv`` (VLMEvalKit), ``hub`` (a Hugging Face data set) or ``original``.
         questions: in the order of the file.
         images: what ``Question.images`` index.
         notes: what is not as published (counts that differ, known wrong labels), one line each.

@@ -1,8 +1,6 @@
 """Where a model says that something is: answers of every convention as boxes in the picture's own pixels.
 
-Which part of a picture a model sees, and the way from its coordinates back to the picture's pixels; the notations of
-families of models, as data; and from a raw answer to places, which never raises because of an answer and takes time in
-proportion to its length.
+Which part of a picture a model sees, the notations of families of models as data, and from a raw answer to places.
 """
 
 import re
@@ -128,6 +126,7 @@ def shown(numbers: tuple[float, ...]) -> str:
     return " ".join(f"{number:.1f}".removesuffix(".0") for number in numbers)
 
 
+# No pattern takes more time than in proportion to an answer's length.
 _NUMBER = r"([+-]?(?:\d{1,12}+(?:\.\d{0,24}+)?|\.\d{1,24}+))"
 _COMMA, _BLANK = r"\s*+,\s*+", r"\s*+"
 _PAIR = rf"{_NUMBER}{_COMMA}{_NUMBER}"
@@ -153,14 +152,12 @@ class Convention:
 
     Attributes:
         name: what models and rows of answers name it by.
-        about: for people.
         patterns: of four (a box) or two (a point) numbers in an answer; the first counts that occurs.
         side: what the input's right and lower edge are called; None: as many as it has pixels.
         y_first: each pair is y, x.
     """
 
     name: str
-    about: str
     patterns: tuple[re.Pattern[str], ...]
     side: float | None
     y_first: bool = False
@@ -177,16 +174,15 @@ class Convention:
 CONVENTIONS: dict[str, Convention] = {
     convention.name: convention
     for convention in (
-        Convention("llava-normalised", "[x0, y0, x1, y1] from 0 to 1 of the square that is seen", _BRACKETS, 1),
-        Convention("qwen-pixels-json", "JSON, bbox_2d in pixels of the resized picture", _BRACKETS, None),
-        Convention("qwen-1000", "(x0,y0),(x1,y1) from 0 to 1000 of the picture (Qwen2-VL)", _PAIRS, 1000),
-        Convention("gemma-1000-yx", "JSON, box_2d as y0, x0, y1, x1 from 0 to 1000", _BRACKETS, 1000, True),
-        Convention("paligemma-loc", "<loc> tokens y0 x0 y1 x1, 1024 to a side", (_TOKENS,), 1024, True),
-        Convention("molmo-points", 'points, <point x="" y=""> in per cent of the picture', (_ATTRIBUTES,), 100),
-        Convention("canvas", "x0 y0 x1 y1 in pixels of the miniature's input", (_BARE,), None),
+        Convention("llava-normalised", _BRACKETS, 1),  # [x0, y0, x1, y1] from 0 to 1 of the square that is seen
+        Convention("qwen-pixels-json", _BRACKETS, None),  # JSON, bbox_2d in pixels of the resized picture
+        Convention("qwen-1000", _PAIRS, 1000),  # (x0,y0),(x1,y1) from 0 to 1000 of the picture (Qwen2-VL)
+        Convention("gemma-1000-yx", _BRACKETS, 1000, True),  # JSON, box_2d as y0, x0, y1, x1 from 0 to 1000
+        Convention("paligemma-loc", (_TOKENS,), 1024, True),  # <loc> tokens y0 x0 y1 x1, 1024 to a side
+        Convention("molmo-points", (_ATTRIBUTES,), 100),  # points, <point x="" y=""> in per cent of the picture
+        Convention("canvas", (_BARE,), None),  # x0 y0 x1 y1 in pixels of the miniature's input
     )
 }
-"""By name."""
 
 
 ROUNDING = 0.02
@@ -198,11 +194,7 @@ _MOST = 200
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A box or a point, in pixels of the picture.
-
-    Attributes:
-        numbers: ``x0, y0, x1, y1`` or ``x, y``.
-    """
+    """A box or a point, in pixels of the picture: ``x0, y0, x1, y1`` or ``x, y``."""
 
     numbers: tuple[float, ...]
 
@@ -228,12 +220,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """What an answer says.
-
-    Attributes:
-        places: those that can be read, in the order of the answer. The first one is the answer.
-        problems: one line for each that cannot, or for the whole answer.
-    """
+    """What an answer says: places in its order, of which the first counts, and a line for each that can't be read."""
 
     places: tuple[Place, ...]
     problems: tuple[str, ...]

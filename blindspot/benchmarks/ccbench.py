@@ -13,15 +13,11 @@ from blindspot.benchmarks.sources.forms import hub, tsv
 from blindspot.question import Question
 
 COUNTS = {"questions": 2040, "sets": 510}
-CATEGORIES = (
-    "calligraphy_painting",
-    "cultural_relic",
-    "food_clothes",
-    "historical_figure",
-    "scenery_building",
-    "sketch_reasoning",
-    "traditional_show",
+_CATEGORIES = (
+    "calligraphy_painting cultural_relic food_clothes historical_figure scenery_building sketch_reasoning "
+    "traditional_show"
 )
+CATEGORIES = tuple(_CATEGORIES.split())
 _MARKS = ("{}", "{}.", "{},", "{}:", "{})", "{}).", "({})", "({}).", ":{}", ":{},", ":{}.", ":{})", ":{}).")
 PASS = 1_000_000
 """The index of a pass is the question's plus a multiple of this."""

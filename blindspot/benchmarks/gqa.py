@@ -91,14 +91,11 @@ GQA = Benchmark(
             counts=LABELLED,
             marks=marks("testdev", _CONFIGURATION),
         ),
-        Source(
-            "original",
-            original(
-                lambda row: f"{row.get('imageId')}.jpg",
-                "unpack images.zip of cs.stanford.edu/people/dorarad/gqa beside it",
-                lambda value: [{"id": identifier, **row} for identifier, row in value.items()],
-            ),
+        original(
             _question,
+            lambda row: f"{row.get('imageId')}.jpg",
+            "unpack images.zip of cs.stanford.edu/people/dorarad/gqa beside it",
+            lambda value: [{"id": identifier, **row} for identifier, row in value.items()],
             counts=LABELLED,
             marks=("testdev_balanced_questions.json",),
             page="questions1.2.zip and images.zip of cs.stanford.edu/people/dorarad/gqa, unpacked side by side",

@@ -17,16 +17,12 @@ MOST = 2800
 """Points of a perfect model: 200 a category."""
 
 
-def _from_tsv(row: Row) -> Question:
-    return _question(row, row.text("index"), row.find("image_path") or row.cluster)
-
-
-def _from_hub(row: Row) -> Question:
-    picture = row.text("question_id")  # names the picture, so both of its questions have it
-    return _question(row, f"{picture}#{row.number}", picture)
-
-
-def _question(row: Row, identifier: str, picture: str) -> Question:
+def _question(row: Row) -> Question:
+    if "index" in row.cells:  # VLMEvalKit's TSV
+        identifier, picture = row.text("index"), row.find("image_path") or row.cluster
+    else:
+        picture = row.text("question_id")  # names the picture, so both of its questions have it
+        identifier = f"{picture}#{row.number}"
     category = row.text("category")
     if category not in PERCEPTION + COGNITION:
         raise row.error(f"unknown category {category!r}; MME has {', '.join(PERCEPTION + COGNITION)}")
@@ -64,8 +60,8 @@ MME = Benchmark(
     licence="research only, pictures from the authors (unverified)",
     citation="Fu et al., MME, 2023, arxiv.org/abs/2306.13394",
     sources=(
-        tsv("MME.tsv", "b36b43c3f09801f5d368627fb92187c3", COUNTS, _from_tsv, "category"),
-        hub("lmms-lab/MME", "test", COUNTS, _from_hub, ("question_id", "question", "answer", "category")),
+        tsv("MME.tsv", "b36b43c3f09801f5d368627fb92187c3", COUNTS, _question, "category"),
+        hub("lmms-lab/MME", "test", COUNTS, _question, ("question_id", "question", "answer", "category")),
     ),
     metrics=(
         Metric("overall", _points(PERCEPTION + COGNITION, MOST), 75 * 14 / MOST),

@@ -19,7 +19,8 @@ Groups: ``subject``, ``discipline``, ``question_type`` (multiple-choice, open), 
 
 import ast
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, slug
@@ -27,28 +28,21 @@ from blindspot.benchmarks.rules import LMMS_EVAL, NOT_FOUND, OFFICIAL, Item, Sco
 from blindspot.benchmarks.sources.forms import hub, tsv
 from blindspot.question import Question
 
-SUBJECTS = {
-    "art_and_design": ("Art", "Art_Theory", "Design", "Music"),
-    "business": ("Accounting", "Economics", "Finance", "Manage", "Marketing"),
-    "science": ("Biology", "Chemistry", "Geography", "Math", "Physics"),
+_SUBJECTS = {
+    "art_and_design": "Art, Art_Theory, Design, Music",
+    "business": "Accounting, Economics, Finance, Manage, Marketing",
+    "science": "Biology, Chemistry, Geography, Math, Physics",
     "health_and_medicine": (
-        "Basic_Medical_Science",
-        "Clinical_Medicine",
-        "Diagnostics_and_Laboratory_Medicine",
-        "Pharmacy",
-        "Public_Health",
+        "Basic_Medical_Science, Clinical_Medicine, Diagnostics_and_Laboratory_Medicine, Pharmacy, Public_Health"
     ),
-    "humanities_and_social_science": ("History", "Literature", "Psychology", "Sociology"),
+    "humanities_and_social_science": "History, Literature, Psychology, Sociology",
     "tech_and_engineering": (
-        "Agriculture",
-        "Architecture_and_Engineering",
-        "Computer_Science",
-        "Electronics",
-        "Energy_and_Power",
-        "Materials",
-        "Mechanical_Engineering",
+        "Agriculture, Architecture_and_Engineering, Computer_Science, Electronics, Energy_and_Power, Materials, "
+        "Mechanical_Engineering"
     ),
 }
+SUBJECTS = {discipline: tuple(subjects.split(", ")) for discipline, subjects in _SUBJECTS.items()}
+COUNTS = {"questions": 900} | {f"discipline={name}": 30 * len(subjects) for name, subjects in SUBJECTS.items()}
 RANDOM_CHOICE = 0.221
 """What the authors report for random choice on the validation split."""
 
@@ -65,30 +59,22 @@ _NUMBERS = (
 _IMAGES = tuple(f"image_{number}" for number in range(1, 8))
 
 
-def _from_tsv(row: Row) -> Question:
-    identifier = row.find("id") or row.text("index")
-    options = row.lettered() if row.find("A") else ()
-    return _question(row, identifier, row.text("category"), options)
-
-
-def _from_hub(row: Row) -> Question:
-    identifier = row.text("id")  # validation_SUBJECT_NUMBER
-    subject = identifier.partition("_")[2].rpartition("_")[0]
-    multiple = row.text("question_type") == "multiple-choice"
-    return _question(row, identifier, subject, tuple(row.strings("options")) if multiple else ())
-
-
-def _question(row: Row, identifier: str, subject: str, options: tuple[str, ...]) -> Question:
+def _question(row: Row) -> Question:
+    if "index" in row.cells:  # VLMEvalKit's TSV
+        identifier, subject = row.find("id") or row.text("index"), row.text("category")
+        options = row.lettered() if row.find("A") else ()
+    else:
+        identifier = row.text("id")  # validation_SUBJECT_NUMBER
+        subject = identifier.partition("_")[2].rpartition("_")[0]
+        options = tuple(row.strings("options")) if row.text("question_type") == "multiple-choice" else ()
     groups: dict[str, Any] = {
         "subject": slug(subject),
         "discipline": _DISCIPLINE.get(slug(subject), "other"),
         "question_type": "multiple-choice" if options else "open",
         "cluster": row.cluster,
     }
-    prompt = row.asked
-    if not options:
-        return Question(identifier, "mmmu_val", "text", prompt, row.text("answer"), (), row.images, groups)
-    return Question(identifier, "mmmu_val", "mcq", prompt, row.letter("answer"), options, row.images, groups)
+    kind, gold = ("mcq", row.letter("answer")) if options else ("text", row.text("answer"))
+    return Question(identifier, "mmmu_val", kind, row.asked, gold, options, row.images, groups)
 
 
 def _vlmevalkit(item: Item, said: bool) -> Scored:
@@ -100,90 +86,69 @@ def _vlmevalkit(item: Item, said: bool) -> Scored:
 
 def _lmms_eval(item: Item) -> Scored:
     if item.kind == "text":
-        return _open_answer(item, (str(list(item.golds)) if item.golds else item.gold,))
+        return _open_answer(item.raw, (str(list(item.golds)) if item.golds else item.gold,))
     return _chosen(item, (_BRACKETS, "{} ", "{}."), "")
 
 
 def _official(item: Item) -> Scored:
-    return _open_answer(item, _golds(item)) if item.kind == "text" else _chosen(item, (_BRACKETS, _WORD), None)
+    if item.kind != "text":
+        return _chosen(item, (_BRACKETS, _WORD), None)
+    golds = item.golds or (item.gold,)
+    if not item.golds and item.gold.startswith("["):  # the accepted answers as the text of a Python list
+        with suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            golds = tuple(map(str, ast.literal_eval(item.gold)))
+    return _open_answer(item.raw, golds)
 
 
 def _chosen(item: Item, marks: Sequence[str], none: str | None) -> Scored:
-    letter = _choose(item.raw, item.choices, marks)
+    """The option that an answer names last: by letter, as the first of ``marks`` that occurs; else, in more than five
+    words, by its text."""
+    text, letter = item.raw, None
+    for mark in _TRIMMED:
+        text = text.strip(mark)
+    text = f" {text} "
+    lowered = text.lower()
+    for mark in marks:
+        if found := [letter for letter in item.choices if mark.format(letter) in text]:
+            # Letters found by "A " or "A." are put in order by " A ", absent or not: as the harness does it.
+            order = _BRACKETS if mark == _BRACKETS else _WORD
+            letter = max(found, key=lambda letter: text.rfind(order.format(letter)))
+            break
+    else:
+        if len(text.split()) >= _FEWEST_WORDS:
+            found = [letter for letter, option in item.choices.items() if option.lower() in lowered]
+            letter = max(found, key=lambda letter: lowered.rfind(item.choices[letter].lower()), default=None)
     if letter is None:
         return Scored(none, 0.0, False, guess=1 / len(item.choices))
     return Scored(letter, float(letter == item.gold), True)
 
 
-def _choose(raw: str, choices: Mapping[str, str], marks: Sequence[str]) -> str | None:
-    """The option that an answer names last: by letter, as the first of ``marks`` that occurs; else, in more than five
-    words, by its text. None if there is none.
+def _open_answer(raw: str, golds: Sequence[str]) -> Scored:
+    """An open question: right if any key phrase contains a gold text, or any number in it equals a gold number.
 
-    Args:
-        raw: the answer.
-        choices: option texts by letter.
-        marks: what a letter may stand in, e.g. `_BRACKETS`, in order of trust.
+    Key phrases are, of each line, the shortest end behind a cue word, in the last line also behind "="; where there is
+    none, the whole answer.
     """
-    text = raw
-    for mark in _TRIMMED:
-        text = text.strip(mark)
-    text = f" {text} "
-    for mark in marks:
-        found = [letter for letter in choices if mark.format(letter) in text]
-        if found:
-            # Letters found by "A " or "A." are put in order by " A ", absent or not: as the harness does it.
-            places = [text.rfind((_BRACKETS if mark == _BRACKETS else _WORD).format(letter)) for letter in found]
-            return found[places.index(max(places))]
-    if len(text.split()) < _FEWEST_WORDS:
-        return None
-    lowered = text.lower()
-    found = [letter for letter, option in choices.items() if option.lower() in lowered]
-    return max(found, key=lambda letter: lowered.rfind(choices[letter].lower()), default=None)
-
-
-def _open_answer(item: Item, golds: Sequence[str]) -> Scored:
-    """An open question: right if any key phrase contains a gold text, or any number in it equals a gold number."""
-    phrases = _key_phrases(item.raw)
-    numbers = [number for phrase in phrases for pattern in _NUMBERS for number in pattern.findall(phrase)]
-    given = {form for text in (*phrases, *numbers) for form in _forms(text)}
-    wanted = {form for gold in golds for form in _forms(gold)}
-    return Scored(phrases[-1], float(any(_match(form, wanted) for form in given)), bool(item.raw.strip()))
-
-
-def _golds(item: Item) -> tuple[str, ...]:
-    """The accepted answers of an open question, also of one that holds them as the text of a Python list."""
-    if item.golds:
-        return item.golds
-    if item.gold.startswith("["):
-        try:
-            return tuple(map(str, ast.literal_eval(item.gold)))
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            pass
-    return (item.gold,)
-
-
-def _match(form: str | float, wanted: set[str | float]) -> bool:
-    if isinstance(form, str):
-        return any(isinstance(text, str) and text in form for text in wanted)
-    return form in wanted
-
-
-def _key_phrases(raw: str) -> list[str]:
-    """Of each line the shortest end behind a cue word, in the last line also behind "="; else the whole answer."""
     text = raw.strip().strip(".").lower()
-    lines = text.split("\n")
-    found = []
+    lines, phrases = text.split("\n"), []
     for number, line in enumerate(lines, start=1):
-        cues = (*_CUES, "=") if number == len(lines) else _CUES
         shortest = ""
-        for cue in cues:
+        for cue in (*_CUES, "=") if number == len(lines) else _CUES:
             if cue in line:
                 end = line.rpartition(cue)[2].strip()
                 if not shortest or len(end) < len(shortest):
                     shortest = end
         if shortest and shortest not in _TRIMMED:
-            found.append(shortest)
-    return found or [text]
+            phrases.append(shortest)
+    phrases = phrases or [text]
+    numbers = [number for phrase in phrases for pattern in _NUMBERS for number in pattern.findall(phrase)]
+    given = {form for text in (*phrases, *numbers) for form in _forms(text)}
+    wanted = {form for gold in golds for form in _forms(gold)}
+    texts = [form for form in wanted if isinstance(form, str)]
+    right = not wanted.isdisjoint(form for form in given if isinstance(form, float)) or any(
+        part in form for form in given if isinstance(form, str) for part in texts
+    )
+    return Scored(phrases[-1], float(right), bool(raw.strip()))
 
 
 def _forms(text: str) -> list[str | float]:
@@ -196,10 +161,6 @@ def _forms(text: str) -> list[str | float]:
     return [f" {text}", f"{text} "] if len(text) == 1 else [text]
 
 
-COUNTS = {"questions": 900} | {
-    f"discipline={discipline}": 30 * len(subjects) for discipline, subjects in SUBJECTS.items()
-}
-
 MMMU_VAL = Benchmark(
     name="mmmu_val",
     title="MMMU validation",
@@ -210,7 +171,7 @@ MMMU_VAL = Benchmark(
             "MMMU_DEV_VAL.tsv",
             "585e8ad75e73f75dcad265dfd0417d64",
             COUNTS,
-            _from_tsv,
+            _question,
             "split",
             "category",
             keep=lambda row: row.text("split") == "validation",
@@ -219,7 +180,7 @@ MMMU_VAL = Benchmark(
             "MMMU/MMMU",
             "validation",
             COUNTS,
-            _from_hub,
+            _question,
             ("id", "question", "options", "answer", "question_type"),
             images=_IMAGES,
         ),

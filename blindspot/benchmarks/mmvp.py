@@ -8,7 +8,7 @@ text.
 
 import re
 
-from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Term, Wording
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording
 from blindspot.benchmarks.rules import LMMS_EVAL, MCQ, OFFICIAL, Item, Scored, behind_cue
 from blindspot.benchmarks.sources.forms import hub, original, tsv
 from blindspot.question import Question
@@ -26,27 +26,24 @@ _ANYWHERE = (
 _COLUMNS = ("Index", "Question", "Options", "Correct Answer")
 
 
-def _from_tsv(row: Row) -> Question:
-    return _question(row, row.text("index"), row.number, row.asked, row.lettered(), "answer")
+def _question(row: Row) -> Question:
+    if "index" in row.cells:  # VLMEvalKit's TSV
+        identifier, number, prompt, gold = row.text("index"), row.number, row.asked, row.letter("answer")
+        options = row.lettered()
+    else:
+        number = row.whole("Index")
+        identifier, prompt, gold = str(number), row.text("Question"), row.letter("Correct Answer")
+        options = tuple(re.findall(r"\([a-z]\)\s*(.*?)\s*(?=\([a-z]\)|$)", row.text("Options"), re.DOTALL))
+    pair = str((number + 1) // 2)
+    groups = {"set": pair, "cluster": pair}
+    return Question(identifier, "mmvp", "mcq", prompt, gold, options, row.images, groups)
 
 
-def _from_columns(row: Row) -> Question:
-    number = row.whole("Index")
-    options = tuple(re.findall(r"\([a-z]\)\s*(.*?)\s*(?=\([a-z]\)|$)", row.text("Options"), re.DOTALL))
-    return _question(row, str(number), number, row.text("Question"), options, "Correct Answer")
-
-
-def _from_original(row: Row) -> Question:
-    question = _from_columns(row)
+def _original(row: Row) -> Question:
+    question = _question(row)
     if row.whole("Index") in SWAPPED:
         question.groups["known_issue"] = "gold label exchanged with the other picture of its pair"
     return question
-
-
-def _question(row: Row, identifier: str, number: int, prompt: str, options: tuple[str, ...], gold: str) -> Question:
-    pair = str((number + 1) // 2)
-    groups = {"set": pair, "cluster": pair}
-    return Question(identifier, "mmvp", "mcq", prompt, row.letter(gold), options, row.images, groups)
 
 
 def _lmms_eval(item: Item) -> Scored:
@@ -76,18 +73,15 @@ MMVP = Benchmark(
             "MMVP.tsv",
             "8cb732b141a0cba5b42159df2839e557",
             COUNTS,
-            _from_tsv,
+            _question,
             notes=("not verified: whether this file corrects the labels of pairs (99, 100) and (279, 280)",),
         ),
-        hub("lmms-lab-eval/MMVP", "train", COUNTS, _from_columns, _COLUMNS),
-        Source(
-            "original",
-            original(
-                lambda row: f"MMVP Images/{row.get('Index')}.jpg",
-                "they are `MMVP Images/` of huggingface.co/datasets/MMVP/MMVP",
-            ),
-            _from_original,
-            "MMVP/MMVP",
+        hub("lmms-lab-eval/MMVP", "train", COUNTS, _question, _COLUMNS),
+        original(
+            _original,
+            lambda row: f"MMVP Images/{row.get('Index')}.jpg",
+            "they are `MMVP Images/` of huggingface.co/datasets/MMVP/MMVP",
+            repository="MMVP/MMVP",
             counts=COUNTS,
             marks=("Questions.csv",),
             notes=("the gold labels of pairs (99, 100) and (279, 280) are exchanged as published; they are kept so",),

@@ -70,13 +70,10 @@ TALLYQA = Benchmark(
             counts={"questions": 38589},
             marks=(TSV, "TallyQA.tsv"),
         ),
-        Source(
-            "original",
-            original(
-                lambda row: row.get("image"),
-                "they are COCO 2014 (train2014, val2014) and Visual Genome (VG_100K, VG_100K_2), unpacked beside it",
-            ),
+        original(
             _question,
+            lambda row: row.get("image"),
+            "they are COCO 2014 (train2014, val2014) and Visual Genome (VG_100K, VG_100K_2), unpacked beside it",
             counts=LABELLED,
             marks=(TEST,),
             page="test.json of github.com/manoja328/TallyQA_dataset, with COCO 2014 and Visual Genome beside it",

@@ -53,32 +53,25 @@ def _original(paths: Sequence[Path]) -> Table:
     )
 
 
-def _from_tsv(row: Row) -> Question:
-    groups = _groups(row, "category", "l2-category", "task", "split")
-    return _question(row, row.text("index"), row.lettered(), row.letter("answer"), groups)
-
-
-def _from_original(row: Row) -> Question:
-    options, gold = row.strings("choices"), row.strings("labels")
-    if len(gold) != 1 or gold[0] not in options:
-        raise row.error(f"labels {gold} are not one of the choices {options}")
-    letter, groups = chr(ord("A") + options.index(gold[0])), _groups(row, "question_ability", "subtask", "task", "map")
-    return _question(row, str(row.number), tuple(options), letter, groups)
-
-
-def _groups(row: Row, *columns: str) -> dict[str, Any]:
+def _question(row: Row) -> Question:
+    if "labels" not in row.cells:  # VLMEvalKit's TSV
+        identifier, options, gold = row.text("index"), row.lettered(), row.letter("answer")
+        said = ("category", "l2-category", "task", "split")
+    else:
+        identifier, options, labels = str(row.number), tuple(row.strings("choices")), row.strings("labels")
+        if len(labels) != 1 or labels[0] not in options:
+            raise row.error(f"labels {labels} are not one of the choices {list(options)}")
+        gold = chr(ord("A") + options.index(labels[0]))
+        said = ("question_ability", "subtask", "task", "map")
     groups: dict[str, Any] = {}
-    for label in [slug(label) for name in columns if (label := row.find(name))]:
+    for label in [slug(label) for name in said if (label := row.find(name))]:
         if label in _TASK_OF:
             groups.setdefault("task", _TASK_OF[label])
             if label not in TASKS:
                 groups.setdefault("subtask", label)
         elif label in MAPS:
             groups.setdefault("map", label)
-    return groups | {"cluster": row.cluster}
-
-
-def _question(row: Row, identifier: str, options: tuple[str, ...], gold: str, groups: dict[str, Any]) -> Question:
+    groups["cluster"] = row.cluster
     return Question(identifier, "topviewrs", "mcq", row.asked, gold, options, row.images, groups)
 
 
@@ -118,11 +111,11 @@ TOPVIEWRS = Benchmark(
     licence="MIT",
     citation="Li et al., TopViewRS, EMNLP 2024, arxiv.org/abs/2406.02537",
     sources=(
-        tsv("TopViewRS.tsv", "5669bc122457979dd2ac3b69b5dc1622", {"questions": 11384}, _from_tsv),
+        tsv("TopViewRS.tsv", "5669bc122457979dd2ac3b69b5dc1622", {"questions": 11384}, _question),
         Source(
             "original",
             _original,
-            _from_original,
+            _question,
             "chengzu/topviewrs",
             files=("released_*_datasets.json", "data.zip"),
             counts={"questions": 11384, "map=realistic": 5539, "map=semantic": 5845},

@@ -77,15 +77,11 @@ def _tsv(paths: Sequence[Path]) -> Table:
     return table.with_rows(rows)
 
 
-def _from_tsv(row: Row) -> Question:
-    return _question(row, row.text("index"), row.text("question"), row.yes_no("answer"))
-
-
-def _from_original(row: Row) -> Question:
-    return _question(row, str(row.number), ASKED.format(caption=row.text("caption")), row.yes_no("label"))
-
-
-def _question(row: Row, identifier: str, prompt: str, answer: str) -> Question:
+def _question(row: Row) -> Question:
+    if "index" in row.cells:  # VLMEvalKit's TSV
+        identifier, prompt, answer = row.text("index"), row.text("question"), row.yes_no("answer")
+    else:
+        identifier, prompt, answer = str(row.number), ASKED.format(caption=row.text("caption")), row.yes_no("label")
     groups: dict[str, Any] = {"answer": answer, "cluster": row.cluster}
     if relation := row.find("relation"):
         groups |= {"relation": relation, "category": CATEGORY_OF.get(relation, "unallocated")}
@@ -103,21 +99,18 @@ VSR = Benchmark(
         Source(
             "tsv",
             _tsv,
-            _from_tsv,
+            _question,
             "ignoreandfly/vsr_zeroshot_tsv",
             files=(TSV,),
             md5={TSV: "5ff5e49908ac1cfad35c60b92b001aeb"},
             counts=COUNTS,
             marks=(TSV, "VSR-zeroshot.tsv"),
         ),
-        Source(
-            "original",
-            original(
-                lambda row: row.get("image"),
-                "they are COCO 2017 train and val; `blindspot data get vsr --form original` fetches these alone",
-            ),
-            _from_original,
-            "cambridgeltl/vsr_zeroshot",
+        original(
+            _question,
+            lambda row: row.get("image"),
+            "they are COCO 2017 train and val; `blindspot data get vsr --form original` fetches these alone",
+            repository="cambridgeltl/vsr_zeroshot",
             files=(TEST,),
             counts=COUNTS,
             marks=(TEST, f"zeroshot/{TEST}", f"splits/zeroshot/{TEST}"),

@@ -19,8 +19,7 @@ from blindspot.scenes.world import COLOURS, SHAPES, Scene
 View = Callable[[Scene, str], Hashable | None]
 """What a rule sees of a scene and a prompt; None where it does not apply."""
 
-Asked = Turn | Question
-Rule = Callable[[Scene, Asked], str]
+Rule = Callable[[Scene, Turn | Question], str]
 Train = Sequence[tuple[Scene, Sequence[tuple[Task, Turn]]]]
 
 WRONG_AXES: dict[str, tuple[int, ...]] = {
@@ -31,7 +30,6 @@ WRONG_AXES: dict[str, tuple[int, ...]] = {
 """The axes, 0 for rows, that do not answer a question with this word; of a direction, neither does alone."""
 
 NAMES = frozenset(COLOURS + SHAPES)
-BOX_SAMPLE = 1000
 
 
 def baselines(train: Train, scenes: Sequence[Scene], questions: Sequence[Question]) -> dict[str, dict[str, float]]:
@@ -73,18 +71,28 @@ def learn(views: Mapping[str, View], turns: Sequence[tuple[Scene, Turn]]) -> Rul
     """The rule that uses, for every template, the view that answers best.
 
     Views are compared on turns that their answers were not learned from, so that a fine view does not win by chance.
+    Of boxes it gives the one with the highest mean overlap with others.
     """
+
+    def table(view: View, learned: Sequence[tuple[Scene, Turn]]) -> dict[Hashable, str | int]:
+        counts: dict[Hashable, Counter[str | int]] = defaultdict(Counter)
+        for scene, turn in learned:
+            if (seen := view(scene, turn.prompt)) is not None:
+                counts[seen][_code(turn)] += 1
+        return {seen: answers.most_common(1)[0][0] for seen, answers in counts.items()}
+
     half = len(turns) // 2
-    tables = {name: _table(view, turns[:half]) for name, view in views.items()}
+    tables = {name: table(view, turns[:half]) for name, view in views.items()}
     right: dict[str, Counter[str]] = defaultdict(Counter)
     for scene, turn in turns[half:]:
         for name, view in views.items():
             right[template(turn.prompt)][name] += tables[name].get(view(scene, turn.prompt)) == _code(turn)
-    tables = {name: _table(view, turns) for name, view in views.items()}
-    box = _best_box([turn.answer for _, turn in turns if is_box(turn.answer)])
+    tables = {name: table(view, turns) for name, view in views.items()}
+    boxes = [turn.answer for _, turn in turns if _is_box(turn.answer)][:1000]
+    box = boxes[int(_overlaps(boxes, boxes).mean(1).argmax())] if boxes else ""
 
-    def rule(scene: Scene, asked: Asked) -> str:
-        if is_box(asked.answer):
+    def rule(scene: Scene, asked: Turn | Question) -> str:
+        if _is_box(asked.answer):
             return box
         counts = right[template(asked.prompt)]
         best = max(views, key=lambda name: counts[name])
@@ -124,18 +132,18 @@ def _compares(prompt: str) -> bool:
     return len(named(prompt)) + len({*PHRASE.values()}.intersection(prompt.split())) >= 2
 
 
-def _cell(number: int, scene: Scene, prompt: str) -> Hashable | None:
-    words = named(prompt)
-    if not _compares(prompt) or number >= len(words):
-        return None
-    return template(prompt), tuple(thing.cell for thing in scene.things if thing.has(words[number]))
-
-
 @cache
 def _wrong_axes(prompt: str) -> tuple[int, ...]:
     """The axes of cells, 0 for rows, that do not answer a question about two objects; none where it is not one."""
     asked = [axes for word, axes in WRONG_AXES.items() if word in prompt.split()]
     return asked[0] if asked and len(named(prompt)) == 2 else ()
+
+
+def _cell(number: int, scene: Scene, prompt: str) -> Hashable | None:
+    words = named(prompt)
+    if not _compares(prompt) or number >= len(words):
+        return None
+    return template(prompt), tuple(thing.cell for thing in scene.things if thing.has(words[number]))
 
 
 def _along(axis: int, scene: Scene, prompt: str) -> Hashable | None:
@@ -156,23 +164,8 @@ def _code(turn: Turn) -> str | int:
     return turn.choices.index(turn.answer) if listed else turn.answer
 
 
-def _table(view: View, turns: Sequence[tuple[Scene, Turn]]) -> dict[Hashable, str | int]:
-    counts: dict[Hashable, Counter[str | int]] = defaultdict(Counter)
-    for scene, turn in turns:
-        if (seen := view(scene, turn.prompt)) is not None:
-            counts[seen][_code(turn)] += 1
-    return {seen: answers.most_common(1)[0][0] for seen, answers in counts.items()}
-
-
-def is_box(answer: str) -> bool:
-    """Whether an answer is written as a box."""
+def _is_box(answer: str) -> bool:
     return len(answer.split()) == 4
-
-
-def _best_box(boxes: Sequence[str]) -> str:
-    """Of the boxes, the one with the highest mean overlap with all of them."""
-    sample = boxes[:BOX_SAMPLE]
-    return sample[int(_overlaps(sample, sample).mean(1).argmax())] if sample else ""
 
 
 def _overlaps(boxes: Sequence[str], others: Sequence[str]) -> np.ndarray:

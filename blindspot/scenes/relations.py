@@ -45,12 +45,11 @@ class PairTable:
     def __init__(self, answers: tuple[str, ...], weights: np.ndarray) -> None:
         self.answers = answers
         self.weights = weights
-        self._pairs = {
-            answer: [(CELLS[i], CELLS[j], float(table[i, j])) for i, j in zip(*np.nonzero(table), strict=True)]
-            for answer, table in zip(answers, self.weights, strict=True)
+        self.heaviest = float(weights.max())
+        self._weight = {
+            answer: {(CELLS[i], CELLS[j]): float(table[i, j]) for i, j in zip(*np.nonzero(table), strict=True)}
+            for answer, table in zip(answers, weights, strict=True)
         }
-        self.heaviest = float(self.weights.max())
-        self._weight = {answer: {(a, b): w for a, b, w in rows} for answer, rows in self._pairs.items()}
 
     def weight(self, answer: str, subject: Cell, reference: Cell) -> float:
         """Weight of asking about this pair with this answer; 0 where that is never done."""
@@ -58,9 +57,8 @@ class PairTable:
 
     def draw(self, rng: Random, answer: str) -> tuple[Cell, Cell]:
         """Draw a pair of cells that has this answer, by weight."""
-        pairs = self._pairs[answer]
-        drawn = rng.choices(pairs, weights=[weight for _, _, weight in pairs])[0]
-        return drawn[0], drawn[1]
+        pairs = self._weight[answer]
+        return rng.choices(list(pairs), weights=list(pairs.values()))[0]
 
 
 @cache
@@ -69,7 +67,14 @@ def statement_table(name: str) -> PairTable:
 
     One table, turned: what is asked about above is what is asked about left with rows for columns.
     """
-    order = [CELLS.index(_turned_left(cell, name)) for cell in CELLS]
+    last = GRID - 1
+    turned = {
+        "left": lambda row, column: (row, column),
+        "right": lambda row, column: (row, last - column),
+        "above": lambda row, column: (column, row),
+        "below": lambda row, column: (column, last - row),
+    }[name]
+    order = [CELLS.index(turned(*cell)) for cell in CELLS]
     return PairTable(("yes", "no"), _left_weights()[:, order][:, :, order])
 
 
@@ -88,7 +93,11 @@ def neighbour_table() -> PairTable:
     price is that both columns, or both rows, answer three in four; with less than 0.55 for each of the two kinds of
     rule there are no weights.
     """
-    return _level_table(lambda a, b: relation(a, b) if _adjacent(a, b) else None, RELATIONS)
+
+    def adjacent(a: Cell, b: Cell) -> str | None:
+        return relation(a, b) if abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1 else None
+
+    return _level_table(adjacent, RELATIONS)
 
 
 @cache
@@ -151,19 +160,3 @@ def _left_weights() -> np.ndarray:
     weights = (weights + weights[:, ::-1, :, ::-1]) / 2
     weights = (weights + weights.transpose(0, 3, 4, 1, 2)[:, :, ::-1, :, ::-1]) / 2
     return weights.reshape(asked.shape)
-
-
-def _turned_left(cell: Cell, name: str) -> Cell:
-    """The cell after the turn of the grid that makes "<name> of" into "left of"."""
-    row, column = cell
-    last = GRID - 1
-    return {
-        "left": (row, column),
-        "right": (row, last - column),
-        "above": (column, row),
-        "below": (column, last - row),
-    }[name]
-
-
-def _adjacent(a: Cell, b: Cell) -> bool:
-    return abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1

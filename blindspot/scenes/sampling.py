@@ -6,7 +6,7 @@ from itertools import cycle
 from random import Random
 
 from blindspot.question import Question
-from blindspot.scenes.tasks import TASKS, Item, Task, Turn
+from blindspot.scenes.tasks import TASKS, Task, Turn
 from blindspot.scenes.world import Scene, Split, Thing, draw_distinct
 
 CROWD_SHARE = 0.2
@@ -26,38 +26,28 @@ class TrainingWorld:
         self._rng = Random(f"train/{seed}")
         self._asked: Counter[tuple[str, str]] = Counter()
         self._turns = turns
-        self._tasks = {
-            kind: [task for task in TASKS if task.scenes == kind and task.turns] for kind in ("distinct", "crowd")
-        }
 
     def draw(self) -> tuple[Scene, list[tuple[Task, Turn]]]:
         """The next scene and its turns, in random order, none twice."""
         rng = self._rng
-        if rng.random() < CROWD_SHARE:
-            tasks = self._tasks["crowd"]
+        kind = "crowd" if rng.random() < CROWD_SHARE else "distinct"
+        tasks = [task for task in TASKS if task.scenes == kind and task.turns]
+        if kind == "crowd":
             task = rng.choice(tasks)
             scene = task.build(rng, rng.choice(task.answers), "train")[0].scene
         else:
-            tasks = self._tasks["distinct"]
             scene = draw_distinct(rng, "train")
-        weights = [task.turns for task in tasks]
         turns: dict[str, tuple[Task, Turn]] = {}
-        for task in rng.choices(tasks, weights, k=2 * self._turns):
+        for task in rng.choices(tasks, [task.turns for task in tasks], k=2 * self._turns):
             if len(turns) == self._turns:
                 break
-            if (turn := self._ask(task, scene)) is not None:
-                turns.setdefault(turn.prompt, (task, turn))
+            # The answer that was asked for least so far, as far as the scene admits it.
+            for answer in sorted(task.answers, key=lambda answer: (self._asked[task.name, answer], rng.random())):
+                if (turn := task.ask(rng, scene, answer)) is not None:
+                    self._asked[task.name, answer] += 1
+                    turns.setdefault(turn.prompt, (task, turn))
+                    break
         return scene, list(turns.values())
-
-    def _ask(self, task: Task, scene: Scene) -> Turn | None:
-        """Ask for the answer that was asked for least so far, as far as the scene admits it."""
-        order = sorted(task.answers, key=lambda answer: (self._asked[task.name, answer], self._rng.random()))
-        for answer in order:
-            turn = task.ask(self._rng, scene, answer)
-            if turn is not None:
-                self._asked[task.name, answer] += 1
-                return turn
-        return None
 
 
 def test_questions(
@@ -75,7 +65,7 @@ def test_questions(
         Scenes, and questions whose ``images`` index them. ``groups`` has the task, the split, the cluster (scenes that
         belong together) and whether a rule on a single object helps (``balanced`` is False where it may).
     """
-    trained = {_graph(scene) for scene in training}
+    trained = set(map(_picture, training))
     scenes: list[Scene] = []
     questions: list[Question] = []
     for column in dict.fromkeys(task.column for task in TASKS):
@@ -84,34 +74,23 @@ def test_questions(
             share = per_column // len(tasks) + (number < per_column % len(tasks))
             rng = Random(f"{split}/{seed}/{task.name}")
             targets = cycle(task.targets(split))
-            drawn = 0
-            while drawn < share:
+            first = len(scenes)
+            while len(scenes) < first + share:
                 items = task.build(rng, answer := next(targets), split)
-                while any(_graph(item.scene) in trained for item in items):
+                while any(_picture(item.scene) in trained for item in items):
                     items = task.build(rng, answer, split)
-                questions += _questions(task, items, split, len(scenes))
-                scenes += [item.scene for item in items]
-                drawn += len(items)
+                cluster = f"{task.name}/{split}/{len(scenes)}"
+                for scene, turn in items:
+                    own = f"{task.name}/{split}/{len(scenes)}"
+                    labels = {"task": task.name, "split": split, "cluster": cluster, **turn.groups}
+                    images = (len(scenes),)
+                    questions.append(
+                        Question(own, column, task.kind, turn.prompt, turn.answer, turn.choices, images, labels)
+                    )
+                    scenes.append(scene)
     return scenes, questions
 
 
-def _graph(scene: Scene) -> tuple[frozenset[Thing], int]:
-    """What makes two scenes the same picture."""
+def _picture(scene: Scene) -> tuple[frozenset[Thing], int]:
+    """What two scenes that are the same picture share."""
     return frozenset(scene.things), scene.background
-
-
-def _questions(task: Task, items: list[Item], split: Split, first_image: int) -> list[Question]:
-    cluster = f"{task.name}/{split}/{first_image}"
-    return [
-        Question(
-            id=f"{task.name}/{split}/{image}",
-            benchmark=task.column,
-            kind=task.kind,
-            prompt=turn.prompt,
-            answer=turn.answer,
-            choices=turn.choices,
-            images=(image,),
-            groups={"task": task.name, "split": split, "cluster": cluster, **turn.groups},
-        )
-        for image, (_, turn) in enumerate(items, start=first_image)
-    ]

@@ -1,9 +1,10 @@
-"""Scenes in words: what the language model reads before it sees a picture, and the captions encoders learn from."""
+"""Scenes in words: what the language model reads before it sees a picture, the captions encoders learn from, and
+every word that these and the questions use."""
 
 from random import Random
 from typing import Literal, get_args
 
-from blindspot.scenes.world import CELLS, Cell, Scene, Thing
+from blindspot.scenes.world import CANVAS, CELLS, COLOURS, SHAPES, Cell, Scene, Thing
 
 TextStyle = Literal["plain", "raster"]
 CaptionContent = Literal["objects", "places"]
@@ -43,3 +44,13 @@ def place_word(cell: Cell) -> str:
 
 def _name(thing: Thing) -> str:
     return f"{thing.colour} {thing.shape}"
+
+
+_QUESTIONS = (
+    "any shape colour cell box of at how-many objects relative-to way to and or higher lower more-left more-right "
+    "left right left-of right-of left-or-right above below above-or-below north south east west yes no"
+)
+_PLACES = [place_word(cell) for cell in CELLS]
+_NUMBERS = [str(number) for number in range(CANVAS + 1)]
+
+WORDS = (*COLOURS, *SHAPES, *_QUESTIONS.split(), *_PLACES, *_NUMBERS, "empty")

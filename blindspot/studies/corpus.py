@@ -36,8 +36,7 @@ from blindspot.scenes.baselines import baselines
 from blindspot.scenes.render import render
 from blindspot.scenes.sampling import TURNS, TrainingWorld, test_questions
 from blindspot.scenes.tasks import Task, Turn
-from blindspot.scenes.text import CAPTION_CONTENTS, TEXT_STYLES, caption, describe
-from blindspot.scenes.vocabulary import WORDS
+from blindspot.scenes.text import CAPTION_CONTENTS, TEXT_STYLES, WORDS, caption, describe
 from blindspot.scenes.world import CANVAS, Scene
 from blindspot.training.packing import Rows, join, join_rows, lay_out, with_image_tokens
 

@@ -17,6 +17,7 @@ from blindspot.benchmarks.base import Benchmark, Source
 from blindspot.benchmarks.registry import find
 from blindspot.benchmarks.sources import download
 from blindspot.benchmarks.sources.download import UNFINISHED, data_root, fetch, get, locate
+from blindspot.errors import UserError
 
 CONTENT = bytes(range(256)) * 40
 
@@ -104,15 +105,26 @@ def nobody(*_: Any, **__: Any) -> None:
 
 
 class TestFetch:
-    def test_a_broken_download_is_continued(self, tmp_path: Path, server: Server, refused: Callable[..., str]) -> None:
+    @pytest.fixture
+    def attempt(self, tmp_path: Path, server: Server) -> Callable[..., str | bytes]:
+        """Fetch a file: what it holds then, or why not."""
+
+        def call(name: str = "x", report: download.Report | None = None) -> str | bytes:
+            try:
+                fetch(f"{server.url}/{name}", tmp_path / "x", report)
+            except UserError as error:
+                return str(error)
+            return (tmp_path / "x").read_bytes()
+
+        return call
+
+    def test_a_broken_download_is_continued(self, tmp_path: Path, server: Server, attempt: Any) -> None:
         told: list[tuple[str, int, int | None]] = []
         server.limit = 828  # what follows begins with "<", as web pages do
-        message = refused(fetch, f"{server.url}/x", tmp_path / "x")
-        assert "run the same command again to continue" in message
+        assert "run the same command again to continue" in attempt()
         assert not (tmp_path / "x").exists()
         server.limit = None
-        fetch(f"{server.url}/x", tmp_path / "x", lambda *progress: told.append(progress))
-        assert (tmp_path / "x").read_bytes() == CONTENT
+        assert attempt(report=lambda *progress: told.append(progress)) == CONTENT
         assert server.asked == [None, "bytes=828-"]
         assert told[-1] == ("x", len(CONTENT), len(CONTENT))
         assert [path.name for path in tmp_path.iterdir()] == ["x"]
@@ -129,79 +141,60 @@ class TestFetch:
         ],
     )
     def test_a_file_that_has_changed_is_not_mixed(
-        self,
-        tmp_path: Path,
-        server: Server,
-        refused: Callable[..., str],
-        said: dict[str, str],
-        changed: dict[str, str],
-        heeds: bool,
-        goes_on: bool,
+        self, server: Server, attempt: Any, said: Any, changed: Any, heeds: bool, goes_on: bool
     ) -> None:
         server.said, server.limit, server.heeds = said, 1000, heeds
-        refused(fetch, f"{server.url}/x", tmp_path / "x")
+        assert isinstance(attempt(), str)
         server.said, server.limit = changed, None
         if said != changed or not goes_on:  # else the file is what it was
             server.content = bytes(reversed(CONTENT))
         if not heeds:
-            assert "not the one that was begun" in refused(fetch, f"{server.url}/x", tmp_path / "x")
-        fetch(f"{server.url}/x", tmp_path / "x")
-        assert (tmp_path / "x").read_bytes() == server.content
+            assert "not the one that was begun" in attempt()
+        assert attempt() == server.content
         assert server.asked[1] == ("bytes=1000-" if goes_on else None)
 
     @pytest.mark.parametrize("slip", [-500, 500, len(CONTENT)])
-    def test_what_is_sent_from_elsewhere_is_thrown_away(
-        self, tmp_path: Path, server: Server, refused: Callable[..., str], slip: int
-    ) -> None:
+    def test_what_is_sent_from_elsewhere_is_thrown_away(self, server: Server, attempt: Any, slip: int) -> None:
         server.limit = 1000
-        refused(fetch, f"{server.url}/x", tmp_path / "x")
+        assert isinstance(attempt(), str)
         server.limit, server.slip = None, slip
-        assert "not the one that was begun" in refused(fetch, f"{server.url}/x", tmp_path / "x")
-        fetch(f"{server.url}/x", tmp_path / "x")
-        assert (tmp_path / "x").read_bytes() == CONTENT
+        assert "not the one that was begun" in attempt()
+        assert attempt() == CONTENT
 
-    def test_a_server_that_cannot_continue_begins_again(
-        self, tmp_path: Path, server: Server, refused: Callable[..., str]
-    ) -> None:
+    def test_a_server_that_cannot_continue_begins_again(self, server: Server, attempt: Any) -> None:
         server.limit = 1000
-        refused(fetch, f"{server.url}/x", tmp_path / "x")
+        assert isinstance(attempt(), str)
         server.limit, server.ranges = None, False
-        fetch(f"{server.url}/x", tmp_path / "x")
-        assert (tmp_path / "x").read_bytes() == CONTENT
+        assert attempt() == CONTENT
 
     @pytest.mark.parametrize(
         ("kind", "page"), [("text/html; charset=utf-8", b"Please sign in"), ("image/jpeg", b"\n<!DOCTYPE html>gone")]
     )
     def test_a_web_page_is_not_the_file_and_does_no_harm_to_what_is_there(
-        self, tmp_path: Path, server: Server, refused: Callable[..., str], kind: str, page: bytes
+        self, server: Server, attempt: Any, kind: str, page: bytes
     ) -> None:
         server.limit = 1000
-        refused(fetch, f"{server.url}/x", tmp_path / "x")
+        assert isinstance(attempt(), str)
         server.said, server.content = {"Content-Type": kind}, page
-        assert "a web page" in refused(fetch, f"{server.url}/x", tmp_path / "x")
+        assert "a web page" in attempt()
         server.said, server.content, server.limit = {"ETag": '"one"'}, CONTENT, None
-        fetch(f"{server.url}/x", tmp_path / "x")
-        assert (tmp_path / "x").read_bytes() == CONTENT
+        assert attempt() == CONTENT
         assert server.asked[2] == "bytes=1000-"
 
-    def test_two_processes_do_not_write_one_file(
-        self, tmp_path: Path, server: Server, refused: Callable[..., str]
-    ) -> None:
+    def test_two_processes_do_not_write_one_file(self, tmp_path: Path, server: Server, attempt: Any) -> None:
         with (tmp_path / ".x.part").open("ab") as other:
             fcntl.flock(other, fcntl.LOCK_EX)
-            message = refused(fetch, f"{server.url}/x", tmp_path / "x")
-            assert message == f"{tmp_path / 'x'} is being downloaded by another process; wait for it"
+            assert attempt() == f"{tmp_path / 'x'} is being downloaded by another process; wait for it"
             assert server.asked == []
-        fetch(f"{server.url}/x", tmp_path / "x")
-        assert (tmp_path / "x").read_bytes() == CONTENT
+        assert attempt() == CONTENT
 
-    def test_what_is_there_is_not_asked_for(self, tmp_path: Path, server: Server) -> None:
+    def test_what_is_there_is_not_asked_for(self, tmp_path: Path, server: Server, attempt: Any) -> None:
         (tmp_path / "x").write_bytes(b"mine")
-        fetch(f"{server.url}/x", tmp_path / "x")
+        assert attempt() == b"mine"
         assert server.asked == []
 
-    def test_no_server_and_no_file(self, tmp_path: Path, server: Server, refused: Callable[..., str]) -> None:
-        assert "404" in refused(fetch, f"{server.url}/none", tmp_path / "x")
+    def test_no_server_and_no_file(self, tmp_path: Path, attempt: Any, refused: Callable[..., str]) -> None:
+        assert "404" in attempt("none")
         message = refused(fetch, "http://127.0.0.1:9/x", tmp_path / "x")
         assert f"place the file at {tmp_path / 'x'}" in message
 
@@ -288,16 +281,8 @@ class TestGet:
         from blindspot import files
 
         folder = tmp_path / "vsr" / "original"
-        rows = [
-            {
-                "image": f"{n}.jpg",
-                "image_link": f"{server.url}/{n}",
-                "caption": "A is on B.",
-                "label": 1,
-                "relation": "on",
-            }
-            for n in (1, 2)
-        ]
+        one = {"caption": "A is on B.", "label": 1, "relation": "on"}
+        rows = [{**one, "image": f"{n}.jpg", "image_link": f"{server.url}/{n}"} for n in (1, 2)]
         files.write_jsonl(folder / "test.jsonl", rows)
         monkeypatch.setattr(download, "_snapshot", lambda source, folder: None)
         assert get(find("vsr"), tmp_path, "original") == (folder, False)

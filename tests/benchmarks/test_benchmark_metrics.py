@@ -1,6 +1,5 @@
 """Metrics of the benchmarks: the paper's columns and their weights."""
 
-import dataclasses
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from math import isclose
@@ -87,8 +86,3 @@ def test_chance_of_mme_is_two_coins_a_picture() -> None:
     parts = {term.unit: term.weight for term in metric("mme", "category/color").terms}
     assert metric("mme", "category/color").chance == 0.5 * parts["question"] + 0.25 * parts["set"]
     assert isclose(metric("mme", "overall").chance or 0, 0.375)
-
-
-def test_a_benchmark_is_not_changed_by_reading() -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        find("mmvp").name = "x"  # pyright: ignore[reportAttributeAccessIssue]

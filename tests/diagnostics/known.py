@@ -15,7 +15,7 @@ from blindspot.model.build import LanguageShape, build_variant
 from blindspot.model.processor import build_processor
 from blindspot.model.tokenizer import word_tokenizer, words_of
 from blindspot.positions import EncoderPositions, LanguagePositions
-from blindspot.scenes.vocabulary import WORDS
+from blindspot.scenes.text import WORDS
 
 WIDTH = 32
 

@@ -26,8 +26,7 @@ from blindspot.scenes.baselines import (
     template,
 )
 from blindspot.scenes.relations import PHRASE, RELATIONS, relation
-from blindspot.scenes.tasks import TASKS, Task, Turn
-from blindspot.scenes.tasks.base import ordered_pairs
+from blindspot.scenes.tasks import TASKS, Task, Turn, ordered_pairs
 from blindspot.scenes.world import COLOURS, Scene, draw_distinct
 from blindspot.studies.relatives import SCENES
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blindspot.scenes.text import CAPTION_CONTENTS, TEXT_STYLES, caption, describe, place_word
-from blindspot.scenes.vocabulary import WORDS
+from blindspot.scenes.text import CAPTION_CONTENTS, TEXT_STYLES, WORDS, caption, describe, place_word
 from blindspot.scenes.world import CELLS, Scene, draw_crowd, draw_distinct, draw_kind
 
 KNOWN = set(WORDS)

@@ -39,7 +39,7 @@ _CLOSING = re.compile(rb'(?<!")"(?:"")*+(?!")')
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=]{2,}")
 
 
-class Cell(NamedTuple):
+class TsvCell(NamedTuple):
     """A cell as it lies in the file: its first byte's offset, its bytes, and whether quotes stood around it."""
 
     offset: int
@@ -69,13 +69,13 @@ def tsv(
     return Source("tsv", kept, question, None, (url,), {name: md5}, counts, (name,), notes=notes)
 
 
-def cells(lines: Iterable[bytes]) -> Iterator[list[Cell]]:
+def cells(lines: Iterable[bytes]) -> Iterator[list[TsvCell]]:
     """The cells of each row of a tab-separated file, as `csv` and pandas read it, in time proportional to its length.
 
     A cell that begins with a quote ends at the next single one; tabs, line breaks and doubled quotes before it belong
     to the cell. An empty line is no row. A file that ends inside quotes is a ValueError.
     """
-    row: list[Cell] = []
+    row: list[TsvCell] = []
     held: list[bytes] = []  # lines from the beginning of a cell whose quotes are not closed yet
     offset = 0  # of the first of them
     for line in lines:
@@ -88,7 +88,7 @@ def cells(lines: Iterable[bytes]) -> Iterator[list[Cell]]:
             rest = behind if plain is None else plain  # text after a closing quote: csv takes it as part of the cell
             rest = rest if separator == b"\t" else rest.rstrip(b"\r")
             start = offset + match.start(3 if quoted is None else 1)
-            row.append(Cell(start, rest, False) if quoted is None else Cell(start, quoted + rest, True))
+            row.append(TsvCell(start, rest, False) if quoted is None else TsvCell(start, quoted + rest, True))
             end = match.end()
         offset += end
         held = [] if separator != b"\t" else [raw[end:]]
@@ -103,38 +103,33 @@ def cells(lines: Iterable[bytes]) -> Iterator[list[Cell]]:
 def read_tsv(path: Path, *needed: str) -> Table:
     """Read a TSV with the ``needed`` columns and ``index``, ``question``, ``answer`` and ``image``."""
     pictures = Pictures(partial(_decoded, path))
+    header: list[str] = []
     texts: list[dict[str, str]] = []
     images: list[tuple[int, ...] | str] = []
     try:
         with path.open("rb", buffering=2**20) as handle:
             rows = cells(handle)
-            try:
-                header = [cell.text().removeprefix("\ufeff") for cell in next(rows, [])]
-            except UnicodeDecodeError as error:
-                raise UserError(f"{path}: its header is not UTF-8 text; get the file again") from error
+            header = [cell.text().removeprefix("\ufeff") for cell in next(rows, [])]
             columns = ["index", "question", "answer", *needed, "image"]
             if absent := [name for name in columns if name not in header]:
                 raise UserError(
                     f"{path}: no column {', '.join(absent)} (columns: {', '.join(header) or 'none'}); "
                     "expected is VLMEvalKit's TSV of this benchmark"
                 )
-            for number, row in enumerate(rows, start=1):
-                place = f"{path}: row {number}"
+            for row in rows:
                 if len(row) != len(header):
-                    raise UserError(f"{place}: {len(row)} cells, but the header has {len(header)}; get the file again")
+                    raise ValueError(f"{len(row)} cells, but the header has {len(header)}")
                 by_name = dict(zip(header, row, strict=True))
                 cell = by_name.pop("image")
-                try:
-                    texts.append({name: held.text() for name, held in by_name.items()})
-                    images.append(_images(cell, pictures))
-                except UnicodeDecodeError as error:
-                    raise UserError(f"{place}: not UTF-8 text; get the file again") from error
-                except ValueError as error:
-                    raise UserError(f"{place}: its image is not base64 text ({error}); get the file again") from error
+                text = {name: held.text() for name, held in by_name.items()}
+                images.append(_images(cell, pictures))
+                texts.append(text)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
-        raise UserError(f"{path}: {error}; get the file again") from error
+        where = f"row {len(texts) + 1}" if header else "header"
+        what = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
+        raise UserError(f"{path}: {where}: {what}; get the file again") from error
     own = {text["index"]: keys for text, keys in zip(texts, images, strict=True) if isinstance(keys, tuple)}
     followed = [own.get(keys, ()) if isinstance(keys, str) else keys for keys in images]
     if lost := [number for number, keys in enumerate(followed) if not keys]:
@@ -148,7 +143,7 @@ def read_tsv(path: Path, *needed: str) -> Table:
     return Table(path, found, pictures, digest(found, pictures.keys))
 
 
-def _images(cell: Cell, pictures: Pictures) -> tuple[int, ...] | str:
+def _images(cell: TsvCell, pictures: Pictures) -> tuple[int, ...] | str:
     """Keys of the pictures of a cell, or the index of the row that has them. ValueError: not base64.
 
     Looking at the characters takes a fraction of the time of decoding, which gigabytes are spared until asked for.
@@ -162,9 +157,9 @@ def _images(cell: Cell, pictures: Pictures) -> tuple[int, ...] | str:
         rest = text.translate(None, _ALPHABET)
         padding = b"".join(rest.split())
         if padding.strip(b"="):
-            raise ValueError(f"it has the byte {padding.strip(b'=')[:1]!r}")
+            raise ValueError(f"its image is not base64 text (it has the byte {padding.strip(b'=')[:1]!r})")
         if (len(text) - len(rest) + len(padding)) % 4 or not text.rstrip().endswith(padding) or len(padding) > 2:
-            raise ValueError("it is cut off")
+            raise ValueError("its image is not base64 text (it is cut off)")
         keys.append(pictures.key(hashlib.sha256(text).hexdigest(), (cell.offset + begin, end - begin)))
     return tuple(keys)
 
@@ -299,19 +294,23 @@ def _contents(value: Any) -> list[bytes]:
 
 
 def original(
-    picture: Callable[[Mapping[str, Any]], Any], where: str, pick: Callable[[Any], Iterable[Any]] = list
-) -> Callable[[Sequence[Path]], Table]:
-    """How one file of rows is read by `read_rows`, with its pictures as `with_pictures` finds them."""
-    return lambda paths: with_pictures(paths[0], read_rows(paths[0], pick), picture, where)
+    question: Callable[[Row], Question],
+    picture: Callable[[Mapping[str, Any]], Any],
+    where: str,
+    pick: Callable[[Any], Iterable[Any]] = list,
+    **known: Any,
+) -> Source:
+    """One file of rows, read by `read_rows` and `with_pictures`, with what else is ``known`` of the `Source`."""
+    return Source(
+        "original",
+        lambda paths: with_pictures(paths[0], read_rows(paths[0], pick), picture, where),
+        question,
+        **known,
+    )
 
 
 def read_rows(path: Path, pick: Callable[[Any], Iterable[Any]] = list) -> list[dict[str, Any]]:
-    """The rows of a CSV file, of a JSON file, or of a file with one JSON object a line.
-
-    Args:
-        path: the file.
-        pick: from the value of a JSON file to its rows, where it is not simply an array of them.
-    """
+    """The rows of a CSV file, of JSON lines, or of a JSON file, from whose value ``pick`` takes them."""
     try:
         if path.suffix == ".csv":
             with path.open(encoding="utf-8-sig", newline="") as handle:
