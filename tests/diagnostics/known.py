@@ -6,9 +6,8 @@ import torch
 from torch import nn
 
 from blindspot.connectors import ConnectorSpec
-from blindspot.diagnostics.core.attending import attending
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM, Prepared
-from blindspot.diagnostics.core.hooks import Changes, Site
+from blindspot.diagnostics.core.hooks import Changes, Site, attending
 from blindspot.encoders import ENCODERS, TowerShape
 from blindspot.evaluation.adapters import adapter_of
 from blindspot.model.build import LanguageShape, build_variant

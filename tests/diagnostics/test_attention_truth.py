@@ -12,20 +12,20 @@ from torch import Tensor, nn
 
 from blindspot.connectors import ConnectorSpec
 from blindspot.diagnostics.attention.intervention import FORMS, Form, growth, scaled, scaling
-from blindspot.diagnostics.attention.measures import (
+from blindspot.diagnostics.attention.run import (
     auroc,
     enrichment,
     entropy,
     mass,
     object_patches,
     rolled,
+    run,
     sensitivity,
 )
-from blindspot.diagnostics.attention.run import run
 from blindspot.diagnostics.base import Budget, Findings
 from blindspot.diagnostics.core import stimuli as draw
-from blindspot.diagnostics.core.attending import attending
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM
+from blindspot.diagnostics.core.hooks import attending
 from blindspot.errors import UserError
 from blindspot.scenes.render import RGB
 from blindspot.scenes.world import CELL

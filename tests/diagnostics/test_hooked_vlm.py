@@ -12,8 +12,8 @@ import torch
 from blindspot.connectors import ConnectorSpec
 from blindspot.diagnostics.core import stimuli as draw
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM
-from blindspot.diagnostics.core.hooks import Changes, Edit, Site
-from blindspot.diagnostics.core.patch_grid import in_raster_order, raster_order
+from blindspot.diagnostics.core.hooks import Changes, Site
+from blindspot.diagnostics.core.parts import in_raster_order, raster_order
 from blindspot.errors import UserError
 from blindspot.positions import EncoderPositions, LanguagePositions
 from blindspot.scenes.relations import RELATIONS, relation
@@ -91,7 +91,7 @@ def test_an_edit_changes_its_site_and_what_follows_only(subject: HookedVLM) -> N
     prepared = subject.prepare(draw.directions(4, 0, "words"))
     plain = subject.run(prepared, sites(subject))
     for site in (Site("encoder", 1), Site("language", 1)):
-        edited = subject.run(prepared, sites(subject), Changes((Edit(site, lambda states: states + 1),)))
+        edited = subject.run(prepared, sites(subject), Changes([(site, lambda states: states + 1)]))
         order = sites(subject)
         for other in order[: order.index(site)]:
             assert torch.equal(edited.states[other], plain.states[other])

@@ -6,18 +6,18 @@ does depends on the sign of a score, and so on a constant that the softmax does 
 the distance to the picture's highest score instead.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, NamedTuple, get_args
+from itertools import product
+from typing import Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from blindspot.diagnostics.attention.plots import Scaled
-from blindspot.diagnostics.base import Budget, Table, against, share
-from blindspot.diagnostics.core.attending import attending
+from blindspot.diagnostics.base import Budget, Row, Table, against, share
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM, Prepared
+from blindspot.diagnostics.core.hooks import attending
 from blindspot.diagnostics.core.stimuli import answers, directions, statements
 
 Form = Literal["published", "shift-invariant"]
@@ -43,15 +43,6 @@ def growth(scores_bhk: Tensor, image_bk: Tensor, form: Form) -> Tensor:
     return scores_bhk.masked_fill(outside_b1k, 0)
 
 
-class _Way(NamedTuple):
-    method: str
-    form: Form | None
-    alpha: float | None
-
-
-_PLAIN = _Way("none", None, 1.0)
-
-
 @contextmanager
 def scaled(vlm: HookedVLM, prepared: Prepared, alpha_b: Tensor, form: Form) -> Iterator[None]:
     """Let the last token's scores on the picture be scaled in every layer while the block lasts."""
@@ -63,36 +54,26 @@ def scaled(vlm: HookedVLM, prepared: Prepared, alpha_b: Tensor, form: Form) -> I
         yield
 
 
-def scaling(vlm: HookedVLM, budget: Budget, report: Callable[[], None]) -> Table:
+def scaling(vlm: HookedVLM, budget: Budget, step: Callable[[], None]) -> Table:
     """Accuracy under every alpha, and under AdaptVis."""
-    rows: list[Scaled] = []
+    rows: list[Row] = []
     for task, draw in TASKS.items():
         stimuli = draw(budget.stimuli, budget.seed, vlm.speech)
-        parts = [_answered(vlm, prepared) for prepared in vlm.batches(stimuli, budget.batch)]
-        truth_b = answers(stimuli)
-        right = {way: np.concatenate([part[way][0] for part in parts]) == truth_b for way in parts[0]}
-        for way, right_b in right.items():
-            alpha = float(np.concatenate([part[way][1] for part in parts]).mean())
-            rows.append({"task": task, "method": way.method, "form": way.form, "alpha": alpha, **share(right_b),
-                         **against(right_b, right[_PLAIN])})  # fmt: skip
-        report()
+        found: dict[tuple[str, Form | None, float | None], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for prepared in vlm.batches(stimuli, budget.batch):
+            plain = vlm.run(prepared)
+            found["none", None, 1.0].append((plain.choices_b, torch.ones_like(plain.sure_b)))
+            alphas = {("ScalingVis", alpha): torch.full_like(plain.sure_b, alpha) for alpha in ALPHAS}
+            sharper_b = torch.where(plain.sure_b < THRESHOLD, UNSURE, SURE)
+            for form, ((method, alpha), alpha_b) in product(FORMS, [*alphas.items(), (("AdaptVis", None), sharper_b)]):
+                with scaled(vlm, prepared, alpha_b, form):
+                    found[method, form, alpha].append((vlm.run(prepared).choices_b, alpha_b))
+        truth_b, plain_b = answers(stimuli), None
+        for (method, form, _), parts in found.items():
+            chosen_b, alpha_b = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+            right_b = chosen_b == truth_b
+            plain_b = right_b if plain_b is None else plain_b
+            rows.append({"task": task, "method": method, "form": form, "alpha": float(alpha_b.mean()),
+                         **share(right_b), **against(right_b, plain_b)})  # fmt: skip
+        step()
     return Table("scaling", "Accuracy when the last token's attention to the picture is scaled", rows, _NOTES)
-
-
-def _answered(vlm: HookedVLM, prepared: Prepared) -> dict[_Way, tuple[np.ndarray, np.ndarray]]:
-    """The choice of every stimulus and its alpha, both of shape (batch,), for every way of scaling."""
-    plain = vlm.run(prepared)
-    alphas: dict[tuple[str, float | None], Tensor]
-    alphas = {("ScalingVis", alpha): torch.full_like(plain.sure_b, alpha) for alpha in ALPHAS}
-    alphas["AdaptVis", None] = torch.where(plain.sure_b < THRESHOLD, UNSURE, SURE)
-    found = {_PLAIN: (plain.choices_b.cpu().numpy(), np.ones(len(prepared.stimuli)))}
-    for form in FORMS:
-        for (method, alpha), alpha_b in alphas.items():
-            chosen = _scaled_choices(vlm, prepared, alpha_b, form)
-            found[_Way(method, form, alpha)] = (chosen, alpha_b.cpu().numpy())
-    return found
-
-
-def _scaled_choices(vlm: HookedVLM, prepared: Prepared, alpha_b: Tensor, form: Form) -> np.ndarray:
-    with scaled(vlm, prepared, alpha_b, form):
-        return vlm.run(prepared).choices_b.cpu().numpy()
