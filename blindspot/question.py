@@ -1,6 +1,8 @@
 """A question: what every scene task and benchmark produces and every answerer receives."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from string import ascii_uppercase
 from typing import Any, Literal
 
 Kind = Literal["choice", "mcq", "yes_no", "count", "text", "boxes"]
@@ -32,3 +34,24 @@ class Question:
     choices: tuple[str, ...] = ()
     images: tuple[int, ...] = ()
     groups: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def letters(self) -> str:
+        """``ABC...``: one for each of its choices."""
+        return ascii_uppercase[: len(self.choices)]
+
+    def row(self, raw: str, prompt: str, images: Sequence[int], **said: Any) -> dict[str, Any]:
+        """A row of ``answers.jsonl``: the question with its answer.
+
+        Args:
+            raw: the answer as the model gave it.
+            prompt: what was asked.
+            images: keys of the images that were shown.
+            said: what else is known of the answer.
+        """
+        row: dict[str, Any] = {"id": self.id, "benchmark": self.benchmark, "kind": self.kind}
+        if self.choices:
+            lettered = self.kind == "mcq"
+            row["choices"] = dict(zip(self.letters, self.choices, strict=True)) if lettered else list(self.choices)
+        row |= {"answer": self.answer, "raw": raw, **said}
+        return row | {"prompt": prompt, "groups": self.groups, "images": list(images)}

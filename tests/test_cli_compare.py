@@ -9,33 +9,17 @@ from typer.testing import CliRunner
 
 from blindspot.cli import app
 
+from .evaluation.score_rows import pairs, write_run
 
-def _run(folder: Path, right: int, prompts: str) -> Path:
-    (folder / "mmvp").mkdir(parents=True)
-    rows = [
-        {
-            "id": str(place),
-            "benchmark": "mmvp",
-            "kind": "mcq",
-            "choices": {"A": "Open", "B": "Closed"},
-            "answer": "A",
-            "raw": "A" if place < right else "B",
-            "stopped": "end",
-            "prompt": f"{prompts} {place}",
-            "groups": {"set": str(place // 2), "cluster": str(place // 2)},
-            "images": [place],
-        }
-        for place in range(20)
-    ]
-    (folder / "mmvp" / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    (folder / "run.json").write_text(
-        json.dumps({"prompts": prompts, "benchmarks": {"mmvp": {"digest": "d"}}}), encoding="utf-8"
-    )
-    return folder
+
+def _run(folder: Path, right: int, prompts: str) -> str:
+    hits = [place < right for place in range(20)]
+    rows = [row | {"prompt": prompts} for row in pairs(list(zip(hits[::2], hits[1::2], strict=True)))]
+    return str(write_run(folder, rows, prompts=prompts))
 
 
 def test_compare_prints_a_table_and_what_differs(tmp_path: Path) -> None:
-    runs = [str(_run(tmp_path / name, right, name)) for name, right in (("one", 4), ("two", 18))]
+    runs = [_run(tmp_path / name, right, name) for name, right in (("one", 4), ("two", 18))]
     shown = CliRunner().invoke(app, ["compare", *runs, "--all"], env={"COLUMNS": "160"})
     assert shown.exit_code == 0, shown.output
     for expected in ("two minus one", "  pair_accuracy", "+0.700*", "prompts differs", "20 of 20 questions"):
@@ -46,7 +30,7 @@ def test_compare_prints_a_table_and_what_differs(tmp_path: Path) -> None:
 
 
 def test_compare_says_in_one_line_what_is_wrong(tmp_path: Path) -> None:
-    run = str(_run(tmp_path / "one", 4, "p"))
+    run = _run(tmp_path / "one", 4, "p")
     for arguments, said in (
         ([run], "compare needs at least two runs"),
         ([run, str(tmp_path / "absent")], "cannot read"),
@@ -77,7 +61,7 @@ def test_every_number_of_the_paper_stays_on_one_line(width: int) -> None:
 
 
 def test_a_comparison_is_cut_into_tables_that_fit(tmp_path: Path) -> None:
-    runs = [str(_run(tmp_path / name, right, name)) for name, right in (("one", 4), ("two", 18))]
+    runs = [_run(tmp_path / name, right, name) for name, right in (("one", 4), ("two", 18))]
     shown = CliRunner().invoke(app, ["compare", *runs, "--all"], env={"COLUMNS": "80"}).stdout
     assert max(map(len, shown.splitlines())) <= 80
     assert len(re.findall(r"^ mmvp ", shown, re.MULTILINE)) == 2

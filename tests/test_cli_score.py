@@ -136,7 +136,7 @@ def test_rows_that_make_no_metric_get_their_mean_and_are_called_so(
     assert ("mmvp" in "".join(entry["notes"])) == (rows[0].get("benchmark") == "mvp")  # the nearest name
 
 
-def test_json_is_one_object_with_items_in_order_and_nothing_else(answers: Path) -> None:
+def test_json_is_one_object_with_items_in_order_and_nothing_else(tmp_path: Path, answers: Path) -> None:
     result = run(answers, "--json")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.isascii() and result.stdout.count("\n") == 1
@@ -148,6 +148,8 @@ def test_json_is_one_object_with_items_in_order_and_nothing_else(answers: Path) 
         {"extracted": "Yes", "score": 1.0},
         {"extracted": "yes.", "score": 0.0},
     ]
+    groups = json.loads(run(write(tmp_path / "groups.jsonl", GROUPS), "--json").stdout)
+    assert [item["score"] for item in groups["items"]] == [1.0, 0.0], "a circular group is one item"
 
 
 def test_thoughts_are_treated_as_told(tmp_path: Path) -> None:
@@ -158,11 +160,6 @@ def test_thoughts_are_treated_as_told(tmp_path: Path) -> None:
         assert printed["summary"]["benchmarks"]["mmvp"]["metrics"]["overall"]["value"] == float(extracted == "B")
     for profile in PROFILES[0], "all":
         assert "stripped" in run(file, "--profile", profile).stdout
-
-
-def test_a_circular_group_is_one_item(tmp_path: Path) -> None:
-    printed = json.loads(run(write(tmp_path / "answers.jsonl", GROUPS), "--json").stdout)
-    assert [item["score"] for item in printed["items"]] == [1.0, 0.0]
 
 
 def test_the_table_has_intervals_and_chance_and_no_raw_text(tmp_path: Path, answers: Path) -> None:
@@ -191,25 +188,13 @@ def test_all_profiles_stand_side_by_side(answers: Path) -> None:
     assert max(map(len, table.splitlines())) <= 80 and "…" not in table
 
 
-def test_benchmarks_that_a_harness_lacks_are_left_out_and_said_beside_others(answers: Path) -> None:
-    printed = json.loads(run(answers, "--profile", "lmms-eval-0.7.3", "--json").stdout)
-    assert printed["items"][2] == {"extracted": None, "score": None}
-    assert list(printed["summary"]["benchmarks"]) == ["mmvp", "gqa"]
-    assert "vsr: left out" in run(answers, "--profile", "lmms-eval-0.7.3").stdout
-
-
 def test_mistakes_are_one_line_and_status_2(tmp_path: Path, answers: Path) -> None:
     alone = write(tmp_path / "vsr.jsonl", [ROWS[2]])
-    twice = write(tmp_path / "twice.jsonl", [ROWS[0], ROWS[0]])
-    broken = tmp_path / "broken.jsonl"
-    broken.write_text("{}\n{", encoding="utf-8")
     cases = {
         (alone, "--profile", "lmms-eval-0.7.3"): f"{alone}:1: vsr is not defined in lmms-eval-0.7.3; choose another",
         (alone, "--profile", "likelihood"): f"{alone}:1: no likelihood of options, which likelihood reads;",
         (answers, "--profile", "offical"): '--profile: unknown scoring profile "offical"; did you mean "official"?',
         (answers, "--thinking", "srip"): '--thinking: unknown treatment of thoughts "srip"; did you mean "strip"?',
-        (twice,): f"{twice}:2: question '1' is answered twice",
-        (broken,): f"{broken}:1: no 'kind' column",
         (tmp_path / "none.jsonl",): f"cannot read {tmp_path / 'none.jsonl'}: No such file or directory",
     }
     for arguments, message in cases.items():

@@ -1,23 +1,239 @@
 """What a benchmark is: rows of a published form become questions, and scores of questions become numbers."""
 
+import ast
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from string import ascii_uppercase
+from typing import Any, Literal, Protocol
 
-from blindspot.benchmarks.rules.common import Rule
-from blindspot.benchmarks.sources.table import Images, Row, Table
+from blindspot import files
+from blindspot.benchmarks.rules import Rule
 from blindspot.errors import UserError
 from blindspot.question import Question
 
-SUFFIX_FORMS = {".tsv": "tsv", ".parquet": "hub", ".arrow": "hub"}
 
-_HASH = re.compile(r"[0-9a-f]{16,64}")
-_NUMBERED = re.compile(r"(.*)-\d{5}-of-(\d{5})[^/]*")
+class Images(Protocol):
+    """The pictures of a collection, as they were published: nothing is re-encoded."""
 
-__all__ = ["Benchmark", "Collection", "Images", "Metric", "Source", "Term", "Wording"]
+    def read(self, key: int) -> bytes:
+        """The bytes of the image file."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a published file. What it lacks or has in another form is a UserError that names the row.
+
+    Attributes:
+        source: its file or folder.
+        number: of the row in its file, from 1.
+        cells: by column; text in files of text, else what the file's type gives.
+        images: keys of its pictures, in order.
+    """
+
+    source: Path
+    number: int
+    cells: Mapping[str, Any]
+    images: tuple[int, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """File and number, for messages."""
+        return f"{self.source}: row {self.number}"
+
+    @property
+    def cluster(self) -> str:
+        """The label that questions about the same pictures share."""
+        return "-".join(map(str, self.images))
+
+    @property
+    def asked(self) -> str:
+        """The question of a TSV, after its hint where it has one."""
+        hint, question = self.find("hint"), self.text("question")
+        return question if hint is None else f"{hint}\n{question}"
+
+    def error(self, what: str) -> UserError:
+        """The message that names this row."""
+        return UserError(f"{self.place}: {what}")
+
+    def find(self, *columns: str) -> str | None:
+        """The first of the columns that is there and not empty, as it is written."""
+        written = (str(self.cells[column]) for column in columns if self.cells.get(column) is not None)
+        return next((text for text in written if text.strip()), None)
+
+    def text(self, *columns: str) -> str:
+        """Like `find`, but it must be there."""
+        found = self.find(*columns)
+        if found is None:
+            names, there = " or ".join(columns), ", ".join(map(str, self.cells))
+            raise self.error(f"nothing in column {names} (columns: {there}); get the published file again")
+        return found
+
+    def whole(self, *columns: str) -> int:
+        """A whole number from 0; ``3.0`` is one."""
+        text = self.text(*columns).strip()
+        match = re.fullmatch(r"([0-9]{1,18})(\.0+)?", text)
+        if match is None:
+            raise self.error(f"{columns[0]} is {text[:40]!r}, not a whole number")
+        return int(match[1])
+
+    def lettered(self) -> tuple[str, ...]:
+        """The two or more options in columns ``A``, ``B``, ... up to the first empty one, behind which none may be."""
+        options = {letter: option for letter in ascii_uppercase if (option := self.find(letter)) is not None}
+        if len(options) < 2 or "".join(options) != ascii_uppercase[: len(options)]:
+            there = ", ".join(options) or "none"
+            raise self.error(f"options {there}: expected are A, B and so on without a gap")
+        return tuple(options.values())
+
+    def letter(self, column: str) -> str:
+        """A gold letter, written ``B``, ``(B)``, ``(b)`` or ``B.``."""
+        text = self.text(column).strip()
+        match = re.fullmatch(r"\(?([A-Za-z])[).]?", text)
+        if match is None:
+            raise self.error(f"the gold answer {text[:40]!r} is not the letter of an option")
+        return match[1].upper()
+
+    def yes_no(self, column: str) -> str:
+        """``Yes`` or ``No``, however it is written."""
+        text = self.text(column).strip().lower()
+        if text not in ("yes", "1", "true", "no", "0", "false"):
+            raise self.error(f"the gold answer {text[:40]!r} is neither yes nor no")
+        return "Yes" if text in ("yes", "1", "true") else "No"
+
+    def strings(self, column: str) -> list[str]:
+        """A list of texts: a list, or one written as Python or JSON."""
+        value: Any = self.cells.get(column)
+        if isinstance(value, str):
+            try:
+                value = ast.literal_eval(value)
+            except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
+                raise self.error(f"{column} is not a list ({value[:40]!r})") from error
+        if not isinstance(value, list | tuple):
+            raise self.error(f"{column} is not a list")
+        return [str(item) for item in value]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A published form of a benchmark, read.
+
+    Attributes:
+        source: the file or folder.
+        rows: in the order of the file.
+        images: what ``Row.images`` index.
+        digest: SHA-256 of all cells and pictures.
+    """
+
+    source: Path
+    rows: Sequence[Row]
+    images: Images
+    digest: str
+
+    def with_rows(self, rows: Sequence[Row]) -> "Table":
+        """Rows that took something from another file, with these pictures; the digest is of both."""
+        return replace(self, rows=rows, digest=digest(rows, [self.digest]))
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of a published form: those written alike share a key, so that a model sees one for all questions.
+
+    Attributes:
+        fetch: the bytes of the image file at a place.
+        places: where the picture of each key is, as ``fetch`` understands it.
+        keys: by hex SHA-256 of the picture's bytes, in a TSV of its base64 text.
+    """
+
+    fetch: Callable[[Any], bytes]
+    places: list[Any] = field(default_factory=list)
+    keys: dict[str, int] = field(default_factory=dict)
+
+    def key(self, digest: str, place: Any) -> int:
+        """The key of the picture with this SHA-256, new if that is."""
+        found = self.keys.setdefault(digest, len(self.places))
+        if found == len(self.places):
+            self.places.append(place)
+        return found
+
+    def read(self, key: int) -> bytes:
+        """As `Images.read`."""
+        return self.fetch(self.places[key])
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+def digest(rows: Sequence[Row], pictures: Iterable[str]) -> str:
+    """SHA-256 of all cells, of which row has which picture, and of the pictures' own digests."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {str(key): plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        return value if isinstance(value, int | str | None) else str(value)
+
+    return files.fingerprint({"rows": [[plain(row.cells), row.images] for row in rows], "pictures": list(pictures)})
+
+
+def slug(label: str) -> str:
+    """A label as metrics name it: lower case, words joined by one underscore."""
+    return "_".join(re.findall(r"\w+", label.lower().replace("_", " ")))
+
+
+@dataclass(frozen=True)
+class Source:
+    """A form of a benchmark: where it can be had, and how it is read.
+
+    Attributes:
+        form: ``tsv``, ``hub`` or ``original``.
+        table: from the files that the marks found to their rows.
+        question: from a row to a question.
+        repository: Hugging Face data set, or None.
+        files: paths inside the repository (``*`` matches), or URLs; empty: all of it.
+        md5: of single files, by path, where published.
+        counts: numbers in it as published: ``questions``, ``images``, ``sets``, and of questions with a label,
+            e.g. ``complexity=simple``.
+        marks: patterns of paths in a folder; one that matches says that the folder holds this form.
+        page: where a person finds what cannot be downloaded by itself, and how to lay it out.
+        links: pictures that lie elsewhere: from the folder of the form to their URLs by relative path.
+        notes: what is known to be wrong with this form.
+    """
+
+    form: str
+    table: Callable[[Sequence[Path]], Table]
+    question: Callable[[Row], Question]
+    repository: str | None = None
+    files: tuple[str, ...] = ()
+    md5: Mapping[str, str] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    marks: tuple[str, ...] = ()
+    page: str = ""
+    links: Callable[[Path], Mapping[str, str]] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def found(marks: Sequence[str], folder: Path) -> list[Path]:
+    """The files of a folder that match the marks of a form, sorted; of several marks the first that matches.
+
+    Files that are numbered ``-00000-of-00004`` count only if all of them are there. Of versions in the cache of
+    datasets, each in a folder that is named by its hash, the newest counts.
+    """
+    for mark in marks:
+        paths = sorted(path for path in folder.glob(mark) if path.is_file())
+        versions = {path.parent for path in paths if re.fullmatch(r"[0-9a-f]{16,64}", path.parent.name)}
+        newest = {each.parent: each for each in sorted(versions, key=lambda each: each.stat().st_mtime)}
+        paths = [path for path in paths if path.parent not in versions or path.parent in newest.values()]
+        numbered = (re.fullmatch(r"(.*)-\d{5}-of-(\d{5})[^/]*", str(path)) for path in paths)
+        counts = Counter((match[1], int(match[2])) for match in numbered if match)
+        if paths:
+            return paths if all(count == total for (_, total), count in counts.items()) else []
+    return []
 
 
 @dataclass(frozen=True)
@@ -57,38 +273,6 @@ class Metric:
     def most(self) -> float:
         """Its value when everything is right."""
         return sum(term.weight for term in self.terms)
-
-
-@dataclass(frozen=True)
-class Source:
-    """A form of a benchmark: where it can be had, and how it is read.
-
-    Attributes:
-        form: ``tsv``, ``hub`` or ``original``.
-        table: from the files that the marks found to their rows.
-        question: from a row to a question.
-        repository: Hugging Face data set, or None.
-        files: paths inside the repository (``*`` matches), or URLs; empty: all of it.
-        md5: of single files, by path, where published.
-        counts: numbers in it as published: ``questions``, ``images``, ``sets``, and of questions with a label,
-            e.g. ``complexity=simple``.
-        marks: patterns of paths in a folder; one that matches says that the folder holds this form.
-        page: where a person finds what cannot be downloaded by itself, and how to lay it out.
-        links: pictures that lie elsewhere: from the folder of the form to their URLs by relative path.
-        notes: what is known to be wrong with this form.
-    """
-
-    form: str
-    table: Callable[[Sequence[Path]], Table]
-    question: Callable[[Row], Question]
-    repository: str | None = None
-    files: tuple[str, ...] = ()
-    md5: Mapping[str, str] = field(default_factory=dict)
-    counts: Mapping[str, int] = field(default_factory=dict)
-    marks: tuple[str, ...] = ()
-    page: str = ""
-    links: Callable[[Path], Mapping[str, str]] | None = None
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,22 +335,35 @@ class Benchmark:
         return next((size for size, rest in sizes if len(sizes) == 1 and not rest), None)
 
     def read(self, path: Path) -> "Collection":
-        """Read whichever form lies at a path, a folder or a file.
+        """Read whichever form lies at a path.
 
-        Raises:
-            UserError: if there is none, or it is malformed: a missing column or picture, an id that occurs twice, a
-                gold answer that is not among the options.
+        A file is of the form of its suffix. Of a folder with several forms, the one that the benchmark prefers; a form
+        may also lie in a sub-folder of its name. A missing column or picture, an id that occurs twice and a gold answer
+        that is not among the options are refused.
         """
-        source, paths = _choose(self, path)
+        form = {".tsv": "tsv", ".parquet": "hub", ".arrow": "hub"}.get(path.suffix, "original")
+        here = [(source, [path]) for source in self.sources if path.is_file() and source.form == form]
+        below = ((one, found(one.marks, folder)) for one in self.sources for folder in (path / one.form, path))
+        source, paths = next((each for each in (*here, *below) if each[1]), (None, []))
+        if source is None:
+            expected = "; ".join(f"{source.form}: {' or '.join(source.marks)}" for source in self.sources)
+            what = "nothing" if not path.exists() else f"no data of {self.title}"
+            raise UserError(
+                f"{what} at {path}; expected is one of {expected}; "
+                f"get it with `blindspot data get {self.name}` or see `blindspot benchmarks`"
+            )
         table = source.table(paths)
-        questions = tuple(source.question(row) for row in table.rows)
-        _refuse_faults(table, questions)
-        notes = (
-            *source.notes,
-            *_different(source, questions, len(table.images)),
-            *_unlabelled(self, questions),
-            *_unreported(self, questions),
-        )
+        if not table.rows:
+            raise UserError(f"{table.source} holds no rows; get it again")
+        questions = tuple(map(source.question, table.rows))
+        first: dict[str, Row] = {}
+        for row, question in zip(table.rows, questions, strict=True):
+            if (before := first.setdefault(question.id, row)) is not row:
+                raise row.error(f"id {question.id!r} is also that of {before.place}; remove one of the two")
+            letters = ascii_uppercase[: len(question.choices)]
+            if question.kind == "mcq" and question.answer not in tuple(letters):
+                raise row.error(f"the gold answer {question.answer!r} is not one of the options {', '.join(letters)}")
+        notes = (*source.notes, *_notes(self, source, questions, len(table.images)))
         return Collection(self, source.form, questions, table.images, notes, table.digest)
 
 
@@ -191,107 +388,39 @@ class Collection:
     digest: str
 
 
-def found(marks: Sequence[str], folder: Path) -> list[Path]:
-    """The files of a folder that match the marks of a form, sorted; of several marks the first that matches.
+def _notes(benchmark: Benchmark, source: Source, questions: Sequence[Question], images: int) -> list[str]:
+    """What of the published counts the data does not have, and which metrics or labels come short, one line each.
 
-    Files that are numbered ``-00000-of-00004`` count only if all of them are there.
+    Equal pictures count as one. A metric comes short where questions have no label of its name; a label, where no
+    metric asks for it although metrics ask for others of the name, as when a file spells them anew.
     """
-    for mark in marks:
-        if paths := _newest(sorted(path for path in folder.glob(mark) if path.is_file())):
-            return paths if _whole(paths) else []
-    return []
-
-
-def _newest(paths: Sequence[Path]) -> list[Path]:
-    """Without older versions: the cache of datasets keeps each in a folder that is named by its hash."""
-    versions = {path.parent for path in paths if _HASH.fullmatch(path.parent.name)}
-    newest = {folder.parent: folder for folder in sorted(versions, key=lambda folder: folder.stat().st_mtime)}
-    return [path for path in paths if path.parent not in versions or path.parent in newest.values()]
-
-
-def _whole(paths: Sequence[Path]) -> bool:
-    numbered = [(match[1], int(match[2])) for path in paths if (match := _NUMBERED.fullmatch(str(path)))]
-    return all(count == total for (_, total), count in Counter(numbered).items())
-
-
-def _choose(benchmark: Benchmark, path: Path) -> tuple[Source, list[Path]]:
-    """The form that lies at a path, and its files.
-
-    A file is of the form of its suffix. Of a folder with several forms, the one that the benchmark prefers; a form
-    may also lie in a sub-folder of its name.
-
-    Raises:
-        UserError: if there is none; says what was expected.
-    """
-    if path.is_file():
-        form = SUFFIX_FORMS.get(path.suffix, "original")
-        for source in benchmark.sources:
-            if source.form == form:
-                return source, [path]
-    for source in benchmark.sources:
-        for folder in (path / source.form, path):
-            if paths := found(source.marks, folder):
-                return source, paths
-    expected = "; ".join(f"{source.form}: {' or '.join(source.marks)}" for source in benchmark.sources)
-    what = "nothing" if not path.exists() else f"no data of {benchmark.title}"
-    raise UserError(
-        f"{what} at {path}; expected is one of {expected}; "
-        f"get it with `blindspot data get {benchmark.name}` or see `blindspot benchmarks`"
-    )
-
-
-def _different(source: Source, questions: Sequence[Question], images: int) -> list[str]:
-    """What of the published counts the data does not have, one line each. Equal pictures count as one."""
-    labels = Counter(f"{name}={label}" for question in questions for name, label in question.groups.items())
-    sets = {question.groups.get("set") for question in questions} - {None}
-    counted = {"questions": len(questions), "images": images, "sets": len(sets)}
-    return [
-        f"{counted.get(name, labels[name]):,} {name}, published {published:,}"
+    labels = Counter(pair for question in questions for pair in question.groups.items())
+    counts = {f"{name}={label}": count for (name, label), count in labels.items()}
+    counts |= {"questions": len(questions), "images": images, "sets": sum(name == "set" for name, _ in labels)}
+    notes = [
+        f"{counts.get(name, 0):,} {name}, published {published:,}"
         for name, published in source.counts.items()
-        if counted.get(name, labels[name]) != published
+        if counts.get(name, 0) != published
     ]
-
-
-def _unlabelled(benchmark: Benchmark, questions: Sequence[Question]) -> list[str]:
-    """The metrics that not every question of this form can count for, one line for each label that is missing."""
-    carried = Counter(name for question in questions for name in question.groups)
-    wanted = {
-        name: metric.name for metric in reversed(benchmark.metrics) for term in metric.terms for name in term.where
-    }
-    return [
-        f"no question of this form has a label {name!r}: {wanted[name]} and the like are not reported"
-        if name not in carried
-        else f"{len(questions) - carried[name]:,} questions have no label {name!r}: {wanted[name]} and the like are of "
-        f"the other {carried[name]:,}"
-        for name in sorted(wanted)
-        if carried[name] < len(questions)
-    ]
-
-
-def _unreported(benchmark: Benchmark, questions: Sequence[Question]) -> list[str]:
-    """The labels that no metric asks for although it asks for others of the name, as when a file spells them anew."""
-    wanted: dict[str, set[str]] = {}
+    metric_of: dict[str, str] = {}
+    wanted: set[tuple[str, str]] = set()
     for metric in benchmark.metrics:
         for term in metric.terms:
-            for name, label in term.where.items():
-                wanted.setdefault(name, set()).add(label)
-    carried = Counter(pair for question in questions for pair in question.groups.items() if pair[0] in wanted)
-    return [
+            wanted |= term.where.items()
+            metric_of = dict.fromkeys(term.where, metric.name) | metric_of
+    carried = Counter(name for question in questions for name in question.groups)
+    for name in sorted(metric_of):
+        if not carried[name]:
+            notes.append(
+                f"no question of this form has a label {name!r}: {metric_of[name]} and the like are not reported"
+            )
+        elif carried[name] < len(questions):
+            notes.append(
+                f"{len(questions) - carried[name]:,} questions have no label {name!r}: {metric_of[name]} and the like "
+                f"are of the other {carried[name]:,}"
+            )
+    return notes + [
         f"{count:,} questions have the {name} {label!r}, which no metric reports"
-        for (name, label), count in carried.items()
-        if label not in wanted[name]
+        for (name, label), count in labels.items()
+        if name in metric_of and (name, label) not in wanted
     ]
-
-
-def _refuse_faults(table: Table, questions: Sequence[Question]) -> None:
-    if not questions:
-        raise UserError(f"{table.source} holds no rows; get it again")
-    first: dict[str, Row] = {}
-    for row, question in zip(table.rows, questions, strict=True):
-        if (before := first.setdefault(question.id, row)) is not row:
-            raise row.error(f"id {question.id!r} is also that of {before.place}; remove one of the two")
-        letters = [chr(ord("A") + number) for number in range(len(question.choices))]
-        if question.kind == "mcq" and question.answer not in letters:
-            raise row.error(f"the gold answer {question.answer!r} is not one of the options {', '.join(letters)}")
-        if question.kind == "yes_no" and question.answer not in ("Yes", "No"):
-            raise row.error(f"the gold answer {question.answer!r} is neither Yes nor No")

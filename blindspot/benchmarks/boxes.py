@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Self
 
-from blindspot.benchmarks.rules.common import Scored
+from blindspot.benchmarks.rules import Scored
 from blindspot.errors import UserError, one_of
 
 Box = tuple[float, float, float, float]
@@ -64,8 +64,9 @@ class View:
             return cls(picture, (-left, -top, width - left, height - top))
         longest = int(shortest * max(width, height) / min(width, height))
         resized = (shortest, longest) if width <= height else (longest, shortest)
-        x0, x1 = (edge * width / resized[0] - left for edge in _middle(resized[0], crop[0]))
-        y0, y1 = (edge * height / resized[1] - top for edge in _middle(resized[1], crop[1]))
+        starts = [(length - cropped) // 2 for length, cropped in zip(resized, crop, strict=True)]
+        x0, x1 = (edge * width / resized[0] - left for edge in (starts[0], starts[0] + crop[0]))
+        y0, y1 = (edge * height / resized[1] - top for edge in (starts[1], starts[1] + crop[1]))
         return cls(picture, (x0, y0, x1, y1), crop)
 
     def to_picture(self, x: float, y: float, units: tuple[float, float]) -> Point:
@@ -86,11 +87,7 @@ class View:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what ``str`` wrote.
-
-        Raises:
-            UserError: if it is something else.
-        """
+        """Read what ``str`` wrote."""
         match = _VIEW.fullmatch(text)
         try:
             if match is None:
@@ -116,11 +113,7 @@ def iou(a: Box, b: Box) -> float:
 
 
 def spelt(text: str) -> Box:
-    """The box in ``x0 y0 x1 y1`` or ``x0,y0,x1,y1``.
-
-    Raises:
-        UserError: if it is none, or has no area.
-    """
+    """The box in ``x0 y0 x1 y1`` or ``x0,y0,x1,y1``, which must have an area."""
     try:
         x0, y0, x1, y1 = map(float, text.replace(",", " ").split())
     except ValueError:
@@ -133,11 +126,6 @@ def spelt(text: str) -> Box:
 def shown(numbers: tuple[float, ...]) -> str:
     """Pixels for people, to a tenth."""
     return " ".join(f"{number:.1f}".removesuffix(".0") for number in numbers)
-
-
-def _middle(length: int, cropped: int) -> tuple[int, int]:
-    start = (length - cropped) // 2
-    return start, start + cropped
 
 
 _NUMBER = r"([+-]?(?:\d{1,12}+(?:\.\d{0,24}+)?|\.\d{1,24}+))"
@@ -157,20 +145,6 @@ _BRACKETS = (_FOUR, _BARE, _TWO)
 """Four numbers in brackets, wherever they stand: in a sentence, in JSON, in a code fence, in JSON that was cut off.
 Without any: an answer that is nothing but four numbers; without that, pairs in brackets, which are points."""
 _PAIRS = (_CORNERS, *_BRACKETS)
-
-Numbers = tuple[float, ...]
-
-_MOST = 200
-"""Groups that are read; a model that says more repeats itself."""
-
-
-def _read(patterns: Sequence[re.Pattern[str]], text: str) -> list[Numbers]:
-    """What the first of the patterns finds that finds anything."""
-    for pattern in patterns:
-        found = [match.groups() for match in islice(pattern.finditer(text), _MOST)]
-        if found:  # of three groups the first is the number that a point's attributes bear
-            return [tuple(map(float, groups[len(groups) % 2 :])) for groups in found]
-    return []
 
 
 @dataclass(frozen=True)
@@ -192,11 +166,7 @@ class Convention:
     y_first: bool = False
 
     def units(self, view: View) -> tuple[float, float]:
-        """How wide and high the model's input is in this convention.
-
-        Raises:
-            UserError: if it counts pixels and the view does not say how many there are.
-        """
+        """How wide and high the model's input is in this convention."""
         if self.side is not None:
             return self.side, self.side
         if view.input is None:
@@ -222,7 +192,8 @@ CONVENTIONS: dict[str, Convention] = {
 ROUNDING = 0.02
 """By this share of a side a coordinate may lie beyond the edge, and is moved there: models round."""
 
-_HALF = 0.5
+_MOST = 200
+"""Groups of numbers that are read; a model that says more repeats itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +204,7 @@ class Place:
         numbers: ``x0, y0, x1, y1`` or ``x, y``.
     """
 
-    numbers: Numbers
+    numbers: tuple[float, ...]
 
     @property
     def box(self) -> Box | None:
@@ -250,7 +221,7 @@ class Place:
     def hits(self, gold: Box) -> bool:
         """Whether a box overlaps the gold one by at least a half, or a point lies inside it."""
         if self.box is not None:
-            return iou(self.box, gold) >= _HALF
+            return iou(self.box, gold) >= 0.5
         x, y = self.numbers
         return gold[0] <= x < gold[2] and gold[1] <= y < gold[3]
 
@@ -273,49 +244,44 @@ class Located:
 
 
 def locate(raw: str, convention: Convention, view: View) -> Located:
-    """Read an answer.
+    """Read an answer. It never raises because of ``raw``; a convention that counts pixels needs a view that knows them.
 
     Args:
         raw: what the model said.
         convention: of its family.
         view: what it saw of the picture.
-
-    Raises:
-        UserError: if the convention counts pixels that the view does not know; never because of ``raw``.
     """
     units = convention.units(view)
-    groups = _read(convention.patterns, raw)
+    matches = (list(islice(pattern.finditer(raw), _MOST)) for pattern in convention.patterns)
+    # Of an odd number of groups the first is the number that a point's attributes bear.
+    groups = [match.groups()[match.re.groups % 2 :] for match in next(filter(None, matches), [])]
     if not groups:
         return Located((), ("no box and no point in the answer",))
     places: dict[Place, None] = {}
     problems: dict[str, None] = {}
-    for numbers in groups:
+    for numbers in (tuple(map(float, group)) for group in groups):
         pairs = [pair[::-1] if convention.y_first else pair for pair in zip(numbers[::2], numbers[1::2], strict=True)]
-        problem = _problem(pairs, units)
+        inside = [[min(max(value, 0.0), side) for value, side in zip(pair, units, strict=True)] for pair in pairs]
+        problem = _problem(pairs, inside, units)
         if problem is None:
-            places[Place(_mapped(pairs, view, units))] = None
+            places[Place(tuple(edge for x, y in inside for edge in view.to_picture(x, y, units)))] = None
         else:
             problems[problem] = None
     return Located(tuple(places), tuple(problems))
 
 
-def _problem(pairs: list[tuple[float, ...]], units: tuple[float, float]) -> str | None:
+def _problem(pairs: Sequence[Sequence[float]], inside: Sequence[Sequence[float]], units: Point) -> str | None:
+    """What is wrong with the corners of a box, or with a point, as they are said and as they are moved inside."""
     for axis, side in enumerate(units):
-        values = [pair[axis] for pair in pairs]
+        name, values = "xy"[axis], [pair[axis] for pair in pairs]
         wrong = [value for value in values if not -ROUNDING * side <= value <= (1 + ROUNDING) * side]
         if wrong:
-            return f"out of range: {'xy'[axis]} is {wrong[0]:g}, and goes from 0 to {side:g}"
+            return f"out of range: {name} is {wrong[0]:g}, and goes from 0 to {side:g}"
         if values[0] > values[-1]:
-            return f"inverted: {'xy'[axis]}0 is {values[0]:g} and {'xy'[axis]}1 is {values[-1]:g}"
-        inside = [min(max(value, 0.0), side) for value in values]
-        if len(pairs) == 2 and inside[0] == inside[1]:
-            return f"no area: {'xy'[axis]}0 and {'xy'[axis]}1 are {values[0]:g}"
+            return f"inverted: {name}0 is {values[0]:g} and {name}1 is {values[-1]:g}"
+        if len(pairs) == 2 and inside[0][axis] == inside[1][axis]:
+            return f"no area: {name}0 and {name}1 are {values[0]:g}"
     return None
-
-
-def _mapped(pairs: list[tuple[float, ...]], view: View, units: tuple[float, float]) -> Numbers:
-    inside = ([min(max(value, 0.0), side) for value, side in zip(pair, units, strict=True)] for pair in pairs)
-    return tuple(number for x, y in inside for number in view.to_picture(x, y, units))
 
 
 CONVENTION, VIEW = "convention", "view"
@@ -331,9 +297,6 @@ def judge(raw: str, gold: str, convention: str, view: str, where: str = "row") -
         convention: name of the model's convention.
         view: what the model saw of the picture, as `View` writes it.
         where: of the row, for messages.
-
-    Raises:
-        UserError: if the gold box, the convention or the view is malformed.
     """
     one_of(convention, CONVENTIONS, where, "convention of boxes")
     box = spelt(gold)

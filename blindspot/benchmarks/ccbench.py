@@ -7,11 +7,9 @@ Its authors' evaluation is VLMEvalKit. In lmms-eval it is ``mmbench_cn_cc`` with
 may be matched in answers of any length.
 """
 
-from blindspot.benchmarks.base import Benchmark, Metric, Term, Wording
-from blindspot.benchmarks.rules import vlmevalkit
-from blindspot.benchmarks.rules.common import API_FAILED, LMMS_EVAL, OFFICIAL, Item, Scored
-from blindspot.benchmarks.sources import hub, tsv
-from blindspot.benchmarks.sources.table import Row, slug
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, slug
+from blindspot.benchmarks.rules import API_FAILED, LMMS_EVAL, MCQ, OFFICIAL, Item, Scored, by_text, option
+from blindspot.benchmarks.sources.forms import hub, tsv
 from blindspot.question import Question
 
 COUNTS = {"questions": 2040, "sets": 510}
@@ -31,38 +29,30 @@ PASS = 1_000_000
 
 def _question(row: Row) -> Question:
     index = row.whole("index")
-    groups = {
-        "set": str(index % PASS),
-        "cluster": str(index % PASS),
-        "pass": str(index // PASS),
-        "category": slug(row.text("category")),
-    }
+    own = str(index % PASS)
+    groups = {"set": own, "cluster": own, "pass": str(index // PASS), "category": slug(row.text("category"))}
     gold = row.letter("answer")
     return Question(str(index), "ccbench", "mcq", row.asked, gold, row.lettered(), row.images, groups)
 
 
 def _lmms_eval(item: Item) -> Scored:
-    letter = _letter(item.raw) or vlmevalkit.by_text(item.raw.strip().lower(), item.choices)
+    words = item.raw.split()
+    present = set() if API_FAILED in item.raw else set(words)
+    for mark in _MARKS:
+        found = [letter for letter in "ABCDE" if mark.format(letter) in present]
+        # A bare letter beside an "A" in more than three words may be an article.
+        if len(found) == 1 and not (mark == "{}" and "A" in present and len(words) > 3):
+            letter = found[0]
+            break
+    else:
+        letter = by_text(item.raw.strip().lower(), item.choices)
     if letter is None:
         return Scored("", 0.0, False, guess=1 / (len(item.choices) + 1))
     return Scored(letter, float(letter == item.gold), True)
 
 
-def _letter(raw: str) -> str | None:
-    if API_FAILED in raw:
-        return None
-    words = raw.split()
-    present = set(words)
-    for mark in _MARKS:
-        found = [letter for letter in "ABCDE" if mark.format(letter) in present]
-        # A bare letter beside an "A" in more than three words may be an article.
-        if len(found) == 1 and not (mark == "{}" and "A" in present and len(words) > 3):
-            return found[0]
-    return None
-
-
 def _official(item: Item) -> Scored:
-    letter = vlmevalkit.option(item.raw, item.choices)
+    letter = option(item.raw, item.choices)
     return Scored(letter, float(letter == item.gold), letter in item.choices)
 
 
@@ -72,8 +62,8 @@ CCBENCH = Benchmark(
     licence="not stated",
     citation="Liu et al., MMBench, ECCV 2024, arxiv.org/abs/2307.06281",
     sources=(
-        tsv.source("CCBench.tsv", "f5dde47f24dc5a6fb6e595b409b466ac", COUNTS, _question, "category"),
-        hub.source(
+        tsv("CCBench.tsv", "f5dde47f24dc5a6fb6e595b409b466ac", COUNTS, _question, "category"),
+        hub(
             "lmms-lab/MMBench",
             "test",
             COUNTS,
@@ -88,7 +78,7 @@ CCBENCH = Benchmark(
         *(Metric(f"category/{name}", (Term({"category": name}, "set"),), 0.25**4) for name in CATEGORIES),
     ),
     kinds={"mcq": "mcq", "circular_group": "circular"},
-    rules={**vlmevalkit.MCQ, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
+    rules={**MCQ, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
     vlmevalkit="CCBench",
     wording=Wording(lettered=True, smolvlm="mmbench"),
 )

@@ -12,11 +12,9 @@ Of lmms-eval's two tasks ``countbench`` is scored; ``countbenchqa`` shows the mo
 from collections.abc import Sequence
 from pathlib import Path
 
-from blindspot.benchmarks.base import Benchmark, Metric, Source, Term, Wording
-from blindspot.benchmarks.rules import vlmevalkit
-from blindspot.benchmarks.rules.common import LMMS_EVAL, OFFICIAL, Item, Scored, count
-from blindspot.benchmarks.sources import hub, original, tsv
-from blindspot.benchmarks.sources.table import Row, Table
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Table, Term, Wording
+from blindspot.benchmarks.rules import LMMS_EVAL, OFFICIAL, VLMEVALKIT, Item, Scored, count
+from blindspot.benchmarks.sources.forms import hub, pictures_below, read_rows, tsv, with_pictures
 from blindspot.errors import UserError
 from blindspot.question import Question
 
@@ -25,10 +23,10 @@ NUMBERS = range(2, 11)
 
 
 def _original(paths: Sequence[Path]) -> Table:
-    counts, asked = original.read_rows(paths[0]), original.read_rows(paths[0].parent / ASKED)
+    counts, asked = read_rows(paths[0]), read_rows(paths[0].parent / ASKED)
     if len(counts) != len(asked):
         raise UserError(f"{paths[0]}: {len(counts)} rows, but {ASKED} has {len(asked)}; they belong together")
-    of_row = {Path(name).stem: name for name in original.pictures_below(paths[0].parent / "images")}
+    of_row = {Path(name).stem: name for name in pictures_below(paths[0].parent / "images")}
     rows = [
         {"index": number, "question": question.get("question"), "number": count.get("number")}
         for number, (count, question) in enumerate(zip(counts, asked, strict=True))
@@ -39,7 +37,7 @@ def _original(paths: Sequence[Path]) -> Table:
             f"{paths[0]}: no pictures in images/; expected is one file a row, named by its number from 0 "
             "(images/0.jpg), fetched from its image_url"
         )
-    return original.with_pictures(paths[0], rows, lambda row: f"images/{of_row[str(row['index'])]}", "fetch them again")
+    return with_pictures(paths[0], rows, lambda row: f"images/{of_row[str(row['index'])]}", "fetch them again")
 
 
 def _question(row: Row) -> Question:
@@ -60,8 +58,8 @@ COUNTBENCHQA = Benchmark(
     licence="not stated (pictures from the web)",
     citation="Paiss et al., Teaching CLIP to Count to Ten, ICCV 2023; questions: Beyer et al., PaliGemma, 2024",
     sources=(
-        tsv.source("CountBenchQA.tsv", "fc73c8d4ffa665431448753f094d56ff", {"questions": 487}, _question),
-        hub.source("vikhyatk/CountBenchQA", "test", {"questions": 491}, _question, ("question", "number")),
+        tsv("CountBenchQA.tsv", "fc73c8d4ffa665431448753f094d56ff", {"questions": 487}, _question),
+        hub("vikhyatk/CountBenchQA", "test", {"questions": 491}, _question, ("question", "number")),
         Source(
             "original",
             _original,
@@ -77,7 +75,7 @@ COUNTBENCHQA = Benchmark(
         *(Metric(f"number/{n}", (Term({"number": str(n)}),), 1 / len(NUMBERS)) for n in NUMBERS),
     ),
     kinds={"count": "count", "count_substring": "count"},
-    rules={**dict.fromkeys(vlmevalkit.VERSIONS, _vlmevalkit), LMMS_EVAL: count, OFFICIAL: count},
+    rules={**dict.fromkeys(VLMEVALKIT, _vlmevalkit), LMMS_EVAL: count, OFFICIAL: count},
     vlmevalkit="CountBenchQA",
     wording=Wording(suffix=" Note that: answer with a number directly e.g. 3. Do not include any additional text."),
 )

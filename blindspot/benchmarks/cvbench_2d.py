@@ -8,42 +8,27 @@ The rule ``official`` is Cambrian-1's: the first character, behind "answer is" i
 
 import re
 
-from blindspot.benchmarks.base import Benchmark, Metric, Term, Wording
-from blindspot.benchmarks.rules import vlmevalkit
-from blindspot.benchmarks.rules.common import LMMS_EVAL, OFFICIAL, Item, Scored, behind_cue
-from blindspot.benchmarks.sources import hub, tsv
-from blindspot.benchmarks.sources.table import Row, slug
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, slug
+from blindspot.benchmarks.rules import LMMS_EVAL, MCQ, OFFICIAL, Item, Scored, behind_cue
+from blindspot.benchmarks.sources.forms import hub, tsv
 from blindspot.question import Question
 
-_FIRST_LETTER = re.compile(r"[(\s]*([A-Z])", re.IGNORECASE)
 COUNTS = {"questions": 1438, "task=relation": 650, "task=count": 788}
-
-
-def _from_tsv(row: Row) -> Question:
-    return _question(row, row.text("index"), row.lettered())
-
-
-def _from_hub(row: Row) -> Question:
-    return _question(row, row.text("idx"), tuple(row.strings("choices")))
-
-
-def _question(row: Row, identifier: str, options: tuple[str, ...]) -> Question:
-    groups = {
-        "source": slug(row.text("source")),
-        "task": slug(row.text("task")),
-        "cluster": row.cluster,
-    }
-    if prompt := row.find("prompt"):
-        groups["prompt"] = prompt
-    gold = row.letter("answer")
-    return Question(identifier, "cvbench_2d", "mcq", row.asked, gold, options, row.images, groups)
-
-
+_COLUMNS = ("idx", "type", "task", "question", "choices", "answer", "source")
 _COCO, _ADE20K = {"source": "coco"}, {"source": "ade20k"}
 
 
+def _question(row: Row) -> Question:
+    groups = {"source": slug(row.text("source")), "task": slug(row.text("task")), "cluster": row.cluster}
+    if prompt := row.find("prompt"):
+        groups["prompt"] = prompt
+    options = row.lettered() if "index" in row.cells else tuple(row.strings("choices"))
+    identifier, gold = row.text("index", "idx"), row.letter("answer")
+    return Question(identifier, "cvbench_2d", "mcq", row.asked, gold, options, row.images, groups)
+
+
 def _lmms_eval(item: Item) -> Scored:
-    match = _FIRST_LETTER.match(item.raw.strip())
+    match = re.match(r"[(\s]*([A-Z])", item.raw.strip(), re.IGNORECASE)
     letter = match[1].upper() if match else ""
     return Scored(letter, float(letter == item.gold), letter in item.choices)
 
@@ -59,13 +44,13 @@ CVBENCH_2D = Benchmark(
     licence="Apache-2.0 (the data set's card)",
     citation="Tong et al., Cambrian-1, NeurIPS 2024, arxiv.org/abs/2406.16860",
     sources=(
-        tsv.source("CV-Bench-2D.tsv", "a7cff4cc2857cc237ee2b89e62bccb2d", COUNTS, _from_tsv, "source", "task"),
-        hub.source(
+        tsv("CV-Bench-2D.tsv", "a7cff4cc2857cc237ee2b89e62bccb2d", COUNTS, _question, "source", "task"),
+        hub(
             "nyu-visionx/CV-Bench",
             "test",
             COUNTS,
-            _from_hub,
-            ("idx", "type", "task", "question", "choices", "answer", "source"),
+            _question,
+            _COLUMNS,
             ("prompt",),
             keep=lambda row: row["type"] == "2D",
         ),
@@ -79,7 +64,7 @@ CVBENCH_2D = Benchmark(
         Metric("task/relation", (Term({"task": "relation"}),), 0.5),
     ),
     kinds={"mcq": "mcq"},
-    rules={**vlmevalkit.MCQ, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
+    rules={**MCQ, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
     headlines={LMMS_EVAL: "micro"},
     vlmevalkit="CV-Bench-2D",
     wording=Wording(lettered=True, listed=" Select from the following choices."),

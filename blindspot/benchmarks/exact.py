@@ -3,7 +3,7 @@
 import re
 
 from blindspot.benchmarks.boxes import Box, iou
-from blindspot.benchmarks.rules.common import Scored
+from blindspot.benchmarks.rules import Scored
 from blindspot.question import Question
 
 # A longer run of digits is degenerate output, not a count or a coordinate (and int() refuses 4,300 digits).
@@ -20,10 +20,7 @@ def score(question: Question, raw: str) -> Scored:
     Letter case and runs of white space never matter. ``boxes``: four numbers ``x0 y0 x1 y1`` with ``x0 < x1`` and
     ``y0 < y1``; the score is the IoU with the gold box.
 
-    Never raises, whatever ``raw`` is.
-
-    Raises:
-        ValueError: if the gold answer of a ``count`` or ``boxes`` question is malformed, or the question is ``mcq``.
+    Never raises because of ``raw``. A malformed gold answer, or a question of kind ``mcq``, is a ValueError.
     """
     folded, gold = fold(raw), fold(question.answer)
     match question.kind:

@@ -12,47 +12,31 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from blindspot.benchmarks.base import Benchmark, Metric, Source, Term, Wording, found
-from blindspot.benchmarks.rules import vlmevalkit
-from blindspot.benchmarks.rules.common import LMMS_EVAL, OFFICIAL, Item, Scored
-from blindspot.benchmarks.sources import hub, original, tsv
-from blindspot.benchmarks.sources.table import Row, Table, slug
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Table, Term, Wording, found, slug
+from blindspot.benchmarks.rules import LMMS_EVAL, OFFICIAL, TEXT, Item, Scored
+from blindspot.benchmarks.sources.forms import load_hub, marks, original, read_hub, tsv
 from blindspot.errors import UserError
 from blindspot.question import Question
 
-STRUCTURAL = ("choose", "compare", "logical", "query", "verify")
-COUNTS = {
-    "questions": 12578,
-    "images": 398,
-    "type=choose": 1129,
-    "type=compare": 589,
-    "type=logical": 1803,
-    "type=query": 6805,
-    "type=verify": 2252,
-}
-LABELLED = COUNTS | {
-    "semantic=attr": 5186,
-    "semantic=cat": 1149,
-    "semantic=global": 157,
-    "semantic=obj": 778,
-    "semantic=rel": 5308,
-    "spatial=yes": 5952,
-}
+TYPES = {"choose": 1129, "compare": 589, "logical": 1803, "query": 6805, "verify": 2252}
+SEMANTIC = {"attr": 5186, "cat": 1149, "global": 157, "obj": 778, "rel": 5308}
+COUNTS = {"questions": 12578, "images": 398} | {f"type={name}": count for name, count in TYPES.items()}
+LABELLED = COUNTS | {f"semantic={name}": count for name, count in SEMANTIC.items()} | {"spatial=yes": 5952}
 
 _CONFIGURATION = "testdev_balanced_instructions"
 _IMAGES = "testdev_balanced_images"
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
-_COLUMNS = ("id", "imageId", "question", "answer", "types")
 
 
 def _hub(paths: Sequence[Path]) -> Table:
-    questions = hub.load(paths, _COLUMNS).to_pylist()
+    """Questions of one configuration with the pictures of another."""
+    questions = load_hub(paths, ("id", "imageId", "question", "answer", "types")).to_pylist()
     within = paths[0].parent.parts
     root = Path(*within[: within.index(_CONFIGURATION)]) if _CONFIGURATION in within else paths[0].parent
-    of_pictures = found(hub.marks("testdev", _IMAGES), root)
+    of_pictures = found(marks("testdev", _IMAGES), root)
     if not of_pictures:
         raise UserError(f"{root}: the data set's pictures, configuration {_IMAGES}, are not there; get it again")
-    pictures = hub.read(of_pictures, ("id",))
+    pictures = read_hub(of_pictures, ("id",))
     keys = {row.text("id"): row.images for row in pictures.rows}
     if absent := sorted({str(row["imageId"]) for row in questions} - set(keys)):
         raise UserError(
@@ -63,44 +47,27 @@ def _hub(paths: Sequence[Path]) -> Table:
     )
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    value = original.read_json(path)
-    if not isinstance(value, dict) or not original.is_rows(list(value.values())):
-        raise UserError(f"{path}: not an object of questions by id; expected is GQA's testdev_balanced_questions.json")
-    return [{"id": identifier, **row} for identifier, row in value.items()]
-
-
-def _from_tsv(row: Row) -> Question:
-    return _question(row, row.text("index"), {"type": slug(row.text("category")), "cluster": row.cluster})
-
-
-def _labelled(row: Row) -> Question:
-    types: Any = row.cells.get("types")
-    if not isinstance(types, Mapping) or not types.get("structural"):
-        raise row.error("no `types` with `structural`; get the published file again")
-    semantic, detailed = str(types.get("semantic")), str(types.get("detailed"))
-    spatial = semantic == "rel" or detailed.startswith("position")
-    groups = {
-        "type": slug(str(types["structural"])),
-        "semantic": semantic,
-        "detailed": detailed,
-        "spatial": "yes" if spatial else "no",
-        "cluster": row.text("imageId"),
-    }
-    return _question(row, row.text("id"), groups)
-
-
-def _question(row: Row, identifier: str, groups: dict[str, Any]) -> Question:
+def _question(row: Row) -> Question:
+    if "index" in row.cells:  # VLMEvalKit's TSV
+        identifier, groups = row.text("index"), {"type": slug(row.text("category")), "cluster": row.cluster}
+    else:
+        types: Any = row.cells.get("types")
+        if not isinstance(types, Mapping) or not types.get("structural"):
+            raise row.error("no `types` with `structural`; get the published file again")
+        identifier, semantic, detailed = row.text("id"), str(types.get("semantic")), str(types.get("detailed"))
+        groups = {
+            "type": slug(str(types["structural"])),
+            "semantic": semantic,
+            "detailed": detailed,
+            "spatial": "yes" if semantic == "rel" or detailed.startswith("position") else "no",
+            "cluster": row.text("imageId"),
+        }
     return Question(identifier, "gqa", "text", row.text("question"), row.text("answer"), (), row.images, groups)
 
 
 def _lmms_eval(item: Item) -> Scored:
-    answer = _bare(item.raw)
-    return Scored(answer, float(answer == _bare(item.gold)), bool(answer.strip()))
-
-
-def _bare(text: str) -> str:
-    return text.lower().translate(_NO_PUNCTUATION).rstrip("\0")
+    answer, gold = (text.lower().translate(_NO_PUNCTUATION).rstrip("\0") for text in (item.raw, item.gold))
+    return Scored(answer, float(answer == gold), bool(answer.strip()))
 
 
 def _official(item: Item) -> Scored:
@@ -114,24 +81,24 @@ GQA = Benchmark(
     licence="CC-BY-4.0",
     citation="Hudson and Manning, GQA, CVPR 2019, arxiv.org/abs/1902.09506",
     sources=(
-        tsv.source("GQA_TestDev_Balanced.tsv", "99b62f22e224d9b2f32dcbe41359d1c9", COUNTS, _from_tsv, "category"),
+        tsv("GQA_TestDev_Balanced.tsv", "99b62f22e224d9b2f32dcbe41359d1c9", COUNTS, _question, "category"),
         Source(
             "hub",
             _hub,
-            _labelled,
+            _question,
             "lmms-lab/GQA",
             files=(f"{_CONFIGURATION}/*", f"{_IMAGES}/*"),
             counts=LABELLED,
-            marks=hub.marks("testdev", _CONFIGURATION),
+            marks=marks("testdev", _CONFIGURATION),
         ),
         Source(
             "original",
-            original.reader(
+            original(
                 lambda row: f"{row.get('imageId')}.jpg",
                 "unpack images.zip of cs.stanford.edu/people/dorarad/gqa beside it",
-                _rows,
+                lambda value: [{"id": identifier, **row} for identifier, row in value.items()],
             ),
-            _labelled,
+            _question,
             counts=LABELLED,
             marks=("testdev_balanced_questions.json",),
             page="questions1.2.zip and images.zip of cs.stanford.edu/people/dorarad/gqa, unpacked side by side",
@@ -139,15 +106,12 @@ GQA = Benchmark(
     ),
     metrics=(
         Metric("overall", (Term(),), None, 100),
-        *(Metric(name, (Term({"type": name}),), None, 100) for name in STRUCTURAL),
+        *(Metric(name, (Term({"type": name}),), None, 100) for name in TYPES),
         Metric("spatial", (Term({"spatial": "yes"}),), None, 100),
-        *(
-            Metric(f"semantic/{name}", (Term({"semantic": name}),), None, 100)
-            for name in ("attr", "cat", "global", "obj", "rel")
-        ),
+        *(Metric(f"semantic/{name}", (Term({"semantic": name}),), None, 100) for name in SEMANTIC),
     ),
     kinds={"text": "text", "exact": "text"},
-    rules={**vlmevalkit.TEXT, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
+    rules={**TEXT, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
     vlmevalkit="GQA_TestDev_Balanced",
     wording=Wording(suffix="\nAnswer the question using a single word or phrase."),
 )

@@ -3,24 +3,13 @@
 Groups: ``category``, ``part`` (perception, cognition), ``set`` and ``cluster`` (the picture in its category).
 """
 
-from blindspot.benchmarks.base import Benchmark, Metric, Term, Wording
-from blindspot.benchmarks.rules import vlmevalkit
-from blindspot.benchmarks.rules.common import LMMS_EVAL, OFFICIAL, Item, Scored
-from blindspot.benchmarks.sources import hub, tsv
-from blindspot.benchmarks.sources.table import Row
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording
+from blindspot.benchmarks.rules import LMMS_EVAL, OFFICIAL, YES_NO, Item, Scored
+from blindspot.benchmarks.sources.forms import hub, tsv
 from blindspot.question import Question
 
-PERCEPTION = (
-    "existence",
-    "count",
-    "position",
-    "color",
-    "posters",
-    "celebrity",
-    "scene",
-    "landmark",
-    "artwork",
-    "OCR",
+PERCEPTION = tuple(
+    ["existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR"]
 )
 COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
 COUNTS = {"questions": 2374, "images": 1187, "sets": 1187}
@@ -41,13 +30,8 @@ def _question(row: Row, identifier: str, picture: str) -> Question:
     category = row.text("category")
     if category not in PERCEPTION + COGNITION:
         raise row.error(f"unknown category {category!r}; MME has {', '.join(PERCEPTION + COGNITION)}")
-    together = f"{category}/{picture}"
-    groups = {
-        "category": category,
-        "part": "perception" if category in PERCEPTION else "cognition",
-        "set": together,
-        "cluster": together,
-    }
+    part, together = "perception" if category in PERCEPTION else "cognition", f"{category}/{picture}"
+    groups = {"category": category, "part": part, "set": together, "cluster": together}
     gold = row.yes_no("answer")
     return Question(identifier, "mme", "yes_no", row.text("question"), gold, ("Yes", "No"), row.images, groups)
 
@@ -80,8 +64,8 @@ MME = Benchmark(
     licence="research only, pictures from the authors (unverified)",
     citation="Fu et al., MME, 2023, arxiv.org/abs/2306.13394",
     sources=(
-        tsv.source("MME.tsv", "b36b43c3f09801f5d368627fb92187c3", COUNTS, _from_tsv, "category"),
-        hub.source("lmms-lab/MME", "test", COUNTS, _from_hub, ("question_id", "question", "answer", "category")),
+        tsv("MME.tsv", "b36b43c3f09801f5d368627fb92187c3", COUNTS, _from_tsv, "category"),
+        hub("lmms-lab/MME", "test", COUNTS, _from_hub, ("question_id", "question", "answer", "category")),
     ),
     metrics=(
         Metric("overall", _points(PERCEPTION + COGNITION, MOST), 75 * 14 / MOST),
@@ -90,7 +74,7 @@ MME = Benchmark(
         *(Metric(f"category/{name}", _points((name,)), 75) for name in PERCEPTION + COGNITION),
     ),
     kinds={"yes_no": "yes_no"},
-    rules={**vlmevalkit.YES_NO, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
+    rules={**YES_NO, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
     vlmevalkit="MME",
     wording=Wording(smolvlm="brief"),
 )

@@ -22,11 +22,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from blindspot.benchmarks.base import Benchmark, Metric, Term, Wording
-from blindspot.benchmarks.rules import vlmevalkit
-from blindspot.benchmarks.rules.common import LMMS_EVAL, OFFICIAL, Item, Scored
-from blindspot.benchmarks.sources import hub, tsv
-from blindspot.benchmarks.sources.table import Row, slug
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, slug
+from blindspot.benchmarks.rules import LMMS_EVAL, NOT_FOUND, OFFICIAL, Item, Scored, both, mcq, option
+from blindspot.benchmarks.sources.forms import hub, tsv
 from blindspot.question import Question
 
 SUBJECTS = {
@@ -95,8 +93,8 @@ def _question(row: Row, identifier: str, subject: str, options: tuple[str, ...])
 
 def _vlmevalkit(item: Item, said: bool) -> Scored:
     if item.kind == "mcq":
-        return vlmevalkit.mcq(item, said)
-    letter = vlmevalkit.option(item.raw, {"A": item.gold, "B": "Other Answers"}, said) or vlmevalkit.NOT_FOUND
+        return mcq(item, said)
+    letter = option(item.raw, {"A": item.gold, "B": "Other Answers"}, said) or NOT_FOUND
     return Scored(letter, float(letter == "A"), letter in "AB")
 
 
@@ -208,7 +206,7 @@ MMMU_VAL = Benchmark(
     licence="Apache-2.0 (the data set's card)",
     citation="Yue et al., MMMU, CVPR 2024, arxiv.org/abs/2311.16502",
     sources=(
-        tsv.source(
+        tsv(
             "MMMU_DEV_VAL.tsv",
             "585e8ad75e73f75dcad265dfd0417d64",
             COUNTS,
@@ -217,7 +215,7 @@ MMMU_VAL = Benchmark(
             "category",
             keep=lambda row: row.text("split") == "validation",
         ),
-        hub.source(
+        hub(
             "MMMU/MMMU",
             "validation",
             COUNTS,
@@ -232,7 +230,7 @@ MMMU_VAL = Benchmark(
         *(Metric(f"subject/{name}", (Term({"subject": name}),), None) for name in sorted(_DISCIPLINE)),
     ),
     kinds={"mcq": "mcq", "text": "text", "open_as_mcq": "text"},
-    rules={**vlmevalkit.both(_vlmevalkit), LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
+    rules={**both(_vlmevalkit), LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
     vlmevalkit="MMMU_DEV_VAL",
     wording=Wording(lettered=True, named_pictures=True, smolvlm="mmmu"),
 )

@@ -8,11 +8,9 @@ text.
 
 import re
 
-from blindspot.benchmarks.base import Benchmark, Metric, Source, Term, Wording
-from blindspot.benchmarks.rules import vlmevalkit
-from blindspot.benchmarks.rules.common import LMMS_EVAL, OFFICIAL, Item, Scored, behind_cue
-from blindspot.benchmarks.sources import hub, original, tsv
-from blindspot.benchmarks.sources.table import Row
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Term, Wording
+from blindspot.benchmarks.rules import LMMS_EVAL, MCQ, OFFICIAL, Item, Scored, behind_cue
+from blindspot.benchmarks.sources.forms import hub, original, tsv
 from blindspot.question import Question
 
 COUNTS = {"questions": 300, "images": 300, "sets": 150}
@@ -74,17 +72,17 @@ MMVP = Benchmark(
     licence="MIT (of the code; of the data not stated)",
     citation="Tong et al., Eyes Wide Shut?, CVPR 2024, arxiv.org/abs/2401.06209",
     sources=(
-        tsv.source(
+        tsv(
             "MMVP.tsv",
             "8cb732b141a0cba5b42159df2839e557",
             COUNTS,
             _from_tsv,
             notes=("not verified: whether this file corrects the labels of pairs (99, 100) and (279, 280)",),
         ),
-        hub.source("lmms-lab-eval/MMVP", "train", COUNTS, _from_columns, _COLUMNS),
+        hub("lmms-lab-eval/MMVP", "train", COUNTS, _from_columns, _COLUMNS),
         Source(
             "original",
-            original.reader(
+            original(
                 lambda row: f"MMVP Images/{row.get('Index')}.jpg",
                 "they are `MMVP Images/` of huggingface.co/datasets/MMVP/MMVP",
             ),
@@ -100,7 +98,7 @@ MMVP = Benchmark(
         Metric("pair_accuracy", (Term(unit="set"),), 0.25),
     ),
     kinds={"mcq": "mcq"},
-    rules={**vlmevalkit.MCQ, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
+    rules={**MCQ, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
     headlines={"vlmevalkit-2026-08": "pair_accuracy", OFFICIAL: "pair_accuracy"},
     vlmevalkit="MMVP",
     wording=Wording(lettered=True),

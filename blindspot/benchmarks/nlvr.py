@@ -10,19 +10,16 @@ import os
 import re
 import struct
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from blindspot import files
-from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
-from blindspot.benchmarks.rules import vlmevalkit
-from blindspot.benchmarks.rules.common import OFFICIAL, true_or_false
-from blindspot.benchmarks.sources import original
-from blindspot.benchmarks.sources.table import Row, Table
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Table, Term
+from blindspot.benchmarks.rules import OFFICIAL, YES_NO, true_or_false
+from blindspot.benchmarks.sources.forms import with_pictures
 from blindspot.errors import UserError
 from blindspot.question import Question
 
@@ -36,14 +33,9 @@ _EXPECTED = (
     "expected are train, dev and test, each as SPLIT/SPLIT.json with SPLIT/images/ as in the nlvr/ folder of "
     "github.com/lil-lab/nlvr, or as SPLIT.jsonl with one picture a row; clone that repository and name its nlvr/ folder"
 )
-_PICTURE_SIZE = (400, 100)
-_BOX_SIDE = 100
-_BOX_LEFT = (0, 150, 300)
-_GAP_GREY = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
+class Split(NamedTuple):
     """One split: its questions, and the pictures that ``Question.images`` index."""
 
     name: str
@@ -51,8 +43,7 @@ class Split:
     images: tuple[Path, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Nlvr:
+class Nlvr(NamedTuple):
     """The three public splits."""
 
     train: Split
@@ -79,19 +70,12 @@ class _ExampleRow(_Row):
 
     directory: Annotated[str, Field(pattern=r"^\w+$")]
 
-    def pictures(self, folder: Path, split: str) -> dict[int, Path]:
-        images = folder / split / "images" / self.directory
-        return {k: images / f"{split}-{self.identifier}-{k}.png" for k in range(6)}
-
 
 class _PictureRow(_Row):
     """A row of the flat files: one picture, named relative to the folder."""
 
     image: Annotated[str, Field(min_length=1), AfterValidator(_inside)]
     permutation: Annotated[int, Field(ge=0, le=5)]
-
-    def pictures(self, folder: Path, split: str) -> dict[int, Path]:
-        return {self.permutation: folder / self.image}
 
 
 def load(folder: Path) -> Nlvr:
@@ -102,32 +86,57 @@ def load(folder: Path) -> Nlvr:
     set of boxes), ``permutation`` (0-5, the order of the boxes) and ``cluster`` (``n``: one sentence with its up to
     four sets of boxes in all their orders; these are not independent).
 
-    Raises:
-        UserError: if a file is missing or a row is malformed (the file and line are named).
+    Of a row that is malformed the file and the line are named.
     """
-    return Nlvr(*(load_split(folder, name) for name in SPLITS))
+    return Nlvr(*(_load_split(folder, name) for name in SPLITS))
 
 
-def load_split(folder: Path, name: str) -> Split:
-    """One of the splits; as `load`."""
+def _load_split(folder: Path, name: str) -> Split:
     source = _rows_file(folder, name)
-    questions: list[Question] = []
+    questions: dict[str, Question] = {}
     images: list[Path] = []
-    seen: set[str] = set()
-    for number, row in _rows(source):
-        for permutation, image in row.pictures(folder, name).items():
-            key = f"{name}-{row.identifier}-{permutation}"
-            if key in seen:
-                raise UserError(f"{source}:{number}: {key} occurs a second time; remove one of the two rows")
+    for number, held in enumerate(files.read_jsonl(source), start=1):
+        place = f"{source}:{number}"
+        try:
+            row = (_PictureRow if isinstance(held, dict) and "image" in held else _ExampleRow).model_validate(held)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"])) or "row"
+            raise UserError(f"{place}: not an NLVR row, {field}: {first['msg']}; {_EXPECTED}") from error
+        own = f"{name}-{row.identifier}"
+        if isinstance(row, _PictureRow):
+            pictures = {row.permutation: folder / row.image}
+        else:
+            pictures = {k: folder / name / "images" / row.directory / f"{own}-{k}.png" for k in range(6)}
+        for permutation, image in pictures.items():
+            key = f"{own}-{permutation}"
+            if key in questions:
+                raise UserError(f"{place}: {key} occurs a second time; remove one of the two rows")
             if not os.path.isfile(image):  # Path.is_file raises for names too long
-                raise UserError(f"{source}:{number}: its picture {image} is missing; {_EXPECTED}")
-            seen.add(key)
-            questions.append(_read(key, name, row, permutation, len(images)))
+                raise UserError(f"{place}: its picture {image} is missing; {_EXPECTED}")
+            groups = {
+                "cluster": row.identifier.partition("-")[0],
+                "split": name,
+                "sentence": row.sentence,
+                "example": row.identifier,
+                "permutation": permutation,
+            }
+            prompt, choices = normalise(row.sentence), ("true", "false")
+            questions[key] = Question(key, f"nlvr_{name}", "choice", prompt, row.label, choices, (len(images),), groups)
             images.append(image)
     if not questions:
         raise UserError(f"{source} holds no rows; {_EXPECTED}")
     files.refuse_links_out(images, folder)
-    return Split(name, tuple(questions), tuple(images))
+    return Split(name, tuple(questions.values()), tuple(images))
+
+
+def _rows_file(folder: Path, split: str) -> Path:
+    if not folder.is_dir():
+        raise UserError(f"no NLVR folder at {folder}; {_EXPECTED}")
+    for path in (folder / split / f"{split}.json", folder / f"{split}.jsonl"):
+        if path.is_file():
+            return path
+    raise UserError(f"no rows of the {split} split of NLVR in {folder}; {_EXPECTED}")
 
 
 def boxes(path: Path, size: int) -> "np.ndarray":
@@ -142,9 +151,6 @@ def boxes(path: Path, size: int) -> "np.ndarray":
 
     Returns:
         uint8 array of shape (3, size, size, 3), RGB.
-
-    Raises:
-        UserError: if the file cannot be read as a picture, or the picture is laid out in another way.
     """
     import numpy as np
     from PIL import Image
@@ -152,7 +158,7 @@ def boxes(path: Path, size: int) -> "np.ndarray":
     broken = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
     try:
         with Image.open(path, formats=files.PICTURE_FORMATS) as opened:
-            if opened.size != _PICTURE_SIZE:
+            if opened.size != (400, 100):
                 width, height = opened.size
                 raise UserError(f"{path}: {width} x {height} pixels, but an NLVR picture has 400 x 100")
             picture = opened.convert("RGB")
@@ -161,14 +167,12 @@ def boxes(path: Path, size: int) -> "np.ndarray":
             f"cannot read the picture {path} ({error}); copy it again from github.com/lil-lab/nlvr"
         ) from error
     pixels = np.asarray(picture)
-    for left in _BOX_LEFT[1:]:
-        if (pixels[:, left - 50 : left] != _GAP_GREY).any():
-            raise UserError(f"{path}: no grey gap at x = {left - 50} to {left}, so not an NLVR picture of three boxes")
-    resized = [
-        picture.resize((size, size), Image.Resampling.BOX, box=(left, 0, left + _BOX_SIDE, _BOX_SIDE))
-        for left in _BOX_LEFT
-    ]
-    return np.stack([np.asarray(box) for box in resized])
+    for gap in (100, 250):
+        if (pixels[:, gap : gap + 50] != 128).any():
+            raise UserError(f"{path}: no grey gap at x = {gap} to {gap + 50}, so not an NLVR picture of three boxes")
+    sides, by_area = (size, size), Image.Resampling.BOX
+    crops = [picture.resize(sides, by_area, box=(left, 0, left + 100, 100)) for left in (0, 150, 300)]
+    return np.stack([np.asarray(crop) for crop in crops])
 
 
 def majority(split: Split) -> float:
@@ -182,63 +186,20 @@ def normalise(sentence: str) -> str:
 
 
 def fingerprint(folder: Path) -> str:
-    """Hex SHA-256 over the bytes of the row files and the names and bytes of all pictures.
-
-    Raises:
-        UserError: if the folder or a row file is missing.
-    """
+    """Hex SHA-256 over the bytes of the row files and the names and bytes of all pictures."""
     rows = {name: files.sha256_file(_rows_file(folder, name)) for name in SPLITS}
     pictures = {path.relative_to(folder).as_posix(): files.sha256_file(path) for path in folder.rglob("*.png")}
     return files.fingerprint({"rows": rows, "pictures": pictures})
 
 
-def _rows_file(folder: Path, split: str) -> Path:
-    if not folder.is_dir():
-        raise UserError(f"no NLVR folder at {folder}; {_EXPECTED}")
-    for path in (folder / split / f"{split}.json", folder / f"{split}.jsonl"):
-        if path.is_file():
-            return path
-    raise UserError(f"no rows of the {split} split of NLVR in {folder}; {_EXPECTED}")
-
-
-def _rows(source: Path) -> Iterator[tuple[int, _ExampleRow | _PictureRow]]:
-    try:
-        for number, row in enumerate(files.read_jsonl(source), start=1):
-            model = _PictureRow if isinstance(row, dict) and "image" in row else _ExampleRow
-            yield number, model.model_validate(row)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "row"
-        raise UserError(f"{source}:{number}: not an NLVR row, {field}: {first['msg']}; {_EXPECTED}") from error
-
-
-def _read(key: str, split: str, row: _Row, permutation: int, image: int) -> Question:
-    return Question(
-        id=key,
-        benchmark=f"nlvr_{split}",
-        kind="choice",
-        prompt=normalise(row.sentence),
-        answer=row.label,
-        choices=("true", "false"),
-        images=(image,),
-        groups={
-            "cluster": row.identifier.partition("-")[0],
-            "split": split,
-            "sentence": row.sentence,
-            "example": row.identifier,
-            "permutation": permutation,
-        },
-    )
-
-
 def _table(paths: Sequence[Path]) -> Table:
     path = paths[0]
-    test = load_split(path.parent.parent if path.name == "test.json" else path.parent, "test")
+    test = _load_split(path.parent.parent if path.name == "test.json" else path.parent, "test")
     rows = [
         {"id": read.id, "label": read.answer, **read.groups, "image": image.relative_to(path.parent).as_posix()}
         for read, image in zip(test.questions, test.images, strict=True)
     ]
-    return original.with_pictures(path, rows, lambda row: row["image"], "get the folder again")
+    return with_pictures(path, rows, lambda row: row["image"], "get the folder again")
 
 
 def _question(row: Row) -> Question:
@@ -264,6 +225,6 @@ NLVR = Benchmark(
     ),
     metrics=(Metric("overall", (Term(),), 0.5), Metric("all_orders", (Term(unit="set"),), None)),
     kinds={"yes_no": "yes_no"},
-    rules={**vlmevalkit.YES_NO, OFFICIAL: true_or_false},
+    rules={**YES_NO, OFFICIAL: true_or_false},
     vlmevalkit="NLVR",
 )

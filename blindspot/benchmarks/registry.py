@@ -23,21 +23,13 @@ SETS: dict[str, tuple[str, ...]] = {
 
 
 def find(name: str) -> Benchmark:
-    """A benchmark by its name.
-
-    Raises:
-        UserError: if there is none of that name; names the nearest.
-    """
+    """A benchmark by its name."""
     one_of(name, BENCHMARKS, "benchmarks", "benchmark")
     return BENCHMARKS[name]
 
 
 def select(names: str) -> tuple[Benchmark, ...]:
-    """The benchmarks of a comma-separated list of names and of the names of `SETS`, each once.
-
-    Raises:
-        UserError: if one of them is unknown, or none is named.
-    """
+    """The benchmarks of a comma-separated list of names and of the names of `SETS`, each once."""
     wanted: dict[str, Benchmark] = {}
     for name in filter(None, map(str.strip, names.split(","))):
         one_of(name, (*SETS, *BENCHMARKS), "benchmarks", "benchmark or set")

@@ -1,17 +1,16 @@
 """Rows of an answers file: what our own runs write, and what `scored_answers.jsonl` and VLMEvalKit call them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from string import ascii_uppercase
 from typing import Any
 
 from blindspot.benchmarks.registry import BENCHMARKS
-from blindspot.benchmarks.rules.common import Item
+from blindspot.benchmarks.rules import Item
 from blindspot.errors import UserError
 
 _NAMES = {alias: each.name for each in BENCHMARKS.values() for alias in (each.name, each.vlmevalkit or each.name)}
 _LONGEST_SHOWN = 60
 _LONGEST_COUNT = 18
-_FOUR = dict.fromkeys("ABCD", "")
 
 KINDS = {kind: kind for kind in ("mcq", "yes_no", "count", "text")}
 """Of rows of no benchmark that is known here."""
@@ -27,48 +26,52 @@ def read_row(row: Mapping[str, Any], where: str = "row") -> Item:
     ``likelihood`` where asked for. A ``circular_group`` has lists in ``answer`` and ``raw`` and, to match option texts,
     in ``choices``: one entry a pass; without it only letters A to D are matched.
 
-    Raises:
-        UserError: if a column is missing or wrong; it starts with ``where``.
+    A missing or wrong column is a UserError that starts with ``where``.
     """
     if not isinstance(row, Mapping):
         raise UserError(f"{where}: an answer is a JSON object, not {_shown(row)}")
-    benchmark = _benchmark(row.get("benchmark", NO_BENCHMARK), where)
+    named = row.get("benchmark", NO_BENCHMARK)
+    if not (isinstance(named, str) and named.strip()):
+        raise UserError(
+            f"{where}: benchmark must be a name, not {_shown(named)}; leave the column out if there is none"
+        )
+    benchmark = _NAMES.get(named.partition(" ")[0], named[:_LONGEST_SHOWN])
     kinds = BENCHMARKS[benchmark].kinds if benchmark in BENCHMARKS else KINDS
-    given = _column(row, "kind", where)
+    given, answer, raw = (_column(row, name, where) for name in ("kind", "answer", "raw"))
     kind = kinds.get(given) if isinstance(given, str) else None
     if kind is None:
         raise UserError(f"{where}: {benchmark} has no rows of kind {_shown(given)} (one of: {', '.join(kinds)})")
-    answer, raw = _column(row, "answer", where), _column(row, "raw", where)
     if kind == "circular":
-        return Item(
-            benchmark, kind, "", "", passes=_passes(benchmark, answer, raw, row.get("choices"), where), where=where
-        )
+        return Item(benchmark, kind, "", "", passes=_passes(benchmark, row, where), where=where)
     if not isinstance(raw, str):
         raise UserError(f"{where}: raw must be text, not {_shown(raw)}")
     choices = _choices(_column(row, "choices", where), where) if kind == "mcq" else {}
     golds = tuple(map(str, answer)) if kind == "text" and isinstance(answer, list) else ()
     gold = _gold(kind, answer, choices, where)
-    seen = _seen(row.get("groups"), where) if kind == "boxes" else ("", "")
-    likelihood = _likelihood(row.get("likelihood"), where)
+    seen: tuple[Any, Any] = ("", "")
+    if kind == "boxes":
+        groups = row.get("groups")
+        seen = (groups.get("convention"), groups.get("view")) if isinstance(groups, Mapping) else (None, None)
+        if not all(isinstance(label, str) for label in seen):
+            raise UserError(f"{where}: groups of a boxes row need the labels convention and view, as a run writes them")
+    likelihood = row.get("likelihood")
+    if likelihood is not None:
+        values = likelihood.values() if isinstance(likelihood, Mapping) else ()
+        # A value that is not NaN equals itself; isnan() refuses integers beyond floats.
+        if not values or not all(isinstance(value, int | float) and value == value for value in values):
+            raise UserError(f"{where}: likelihood must hold a number for each label, not {_shown(likelihood)}")
     return Item(benchmark, kind, gold, raw, choices, golds, likelihood, seen=seen, where=where)
 
 
-def _benchmark(given: Any, where: str) -> str:
-    if not (isinstance(given, str) and given.strip()):
-        raise UserError(
-            f"{where}: benchmark must be a name, not {_shown(given)}; leave the column out if there is none"
-        )
-    return _NAMES.get(given.partition(" ")[0], given[:_LONGEST_SHOWN])
-
-
-def _passes(benchmark: str, answers: Any, raws: Any, choices: Any, where: str) -> tuple[Item, ...]:
+def _passes(benchmark: str, row: Mapping[str, Any], where: str) -> tuple[Item, ...]:
+    answers, raws, choices = row["answer"], row["raw"], row.get("choices")
     if not (isinstance(answers, list) and isinstance(raws, list) and answers and len(answers) == len(raws)):
         raise UserError(f"{where}: a circular_group needs lists of equal length in answer and raw")
     if choices is not None and not (isinstance(choices, list) and len(choices) == len(raws)):
         raise UserError(f"{where}: choices of a circular_group must be a list with the options of each pass")
     passes = []
     for number, (answer, raw) in enumerate(zip(answers, raws, strict=True)):
-        options = _FOUR if choices is None else _choices(choices[number], where)
+        options = dict.fromkeys("ABCD", "") if choices is None else _choices(choices[number], where)
         if not isinstance(raw, str):
             raise UserError(f"{where}: raw of pass {number + 1} must be text, not {_shown(raw)}")
         passes.append(Item(benchmark, "mcq", _gold("mcq", answer, options, where), raw, options, where=where))
@@ -76,18 +79,17 @@ def _passes(benchmark: str, answers: Any, raws: Any, choices: Any, where: str) -
 
 
 def _choices(given: Any, where: str) -> Mapping[str, str]:
-    if isinstance(given, Mapping):
-        letters, texts = list(given), list(given.values())
-    elif isinstance(given, Sequence) and not isinstance(given, str):
-        letters, texts = list(ascii_uppercase[: len(given)]), list(given)
-    else:
-        letters, texts = [], []
-    whole = len(letters) == len(texts) and all(isinstance(text, str | int | float) for text in texts)
-    if not (texts and whole and all(isinstance(x, str) and len(x) == 1 and x in ascii_uppercase for x in letters)):
+    options = dict(zip(ascii_uppercase, given, strict=False)) if isinstance(given, list | tuple) else given
+    if not (
+        isinstance(options, Mapping)
+        and 0 < len(given) == len(options)
+        and all(isinstance(text, str | int | float) for text in options.values())
+        and all(isinstance(letter, str) and len(letter) == 1 and letter in ascii_uppercase for letter in options)
+    ):
         raise UserError(
             f"{where}: choices must be up to 26 texts, as a list or by letter A, B, ..., not {_shown(given)}"
         )
-    return {letter: str(text) for letter, text in zip(letters, texts, strict=True)}
+    return {letter: str(text) for letter, text in options.items()}
 
 
 def _gold(kind: str, answer: Any, choices: Mapping[str, str], where: str) -> str:
@@ -96,33 +98,11 @@ def _gold(kind: str, answer: Any, choices: Mapping[str, str], where: str) -> str
     gold = str(answer)
     if kind == "mcq" and gold not in choices:
         raise UserError(f"{where}: the gold letter {_shown(answer)} is not among the options {', '.join(choices)}")
-    if kind == "yes_no":
-        if gold.lower() not in ("yes", "no"):
-            raise UserError(f"{where}: the gold answer of a yes_no row is Yes or No, not {_shown(answer)}")
-        return gold.capitalize()
+    if kind == "yes_no" and gold.lower() not in ("yes", "no"):
+        raise UserError(f"{where}: the gold answer of a yes_no row is Yes or No, not {_shown(answer)}")
     if kind == "count" and not (gold.isascii() and gold.isdecimal() and len(gold) <= _LONGEST_COUNT):
         raise UserError(f"{where}: the gold answer of a count row is a whole number, not {_shown(answer)}")
-    return gold
-
-
-def _seen(groups: Any, where: str) -> tuple[str, str]:
-    held = groups if isinstance(groups, Mapping) else {}
-    convention, view = held.get("convention"), held.get("view")
-    if not (isinstance(convention, str) and isinstance(view, str)):
-        raise UserError(f"{where}: groups of a boxes row need the labels convention and view, as a run writes them")
-    return convention, view
-
-
-def _likelihood(given: Any, where: str) -> Mapping[str, float] | None:
-    if given is None:
-        return None
-    numbers = isinstance(given, Mapping) and all(
-        isinstance(value, int | float) and value == value  # not NaN; isnan() refuses integers beyond floats
-        for value in given.values()
-    )
-    if not (given and numbers):
-        raise UserError(f"{where}: likelihood must hold a number for each label, not {_shown(given)}")
-    return given
+    return gold.capitalize() if kind == "yes_no" else gold
 
 
 def _column(row: Mapping[str, Any], name: str, where: str) -> Any:

@@ -10,8 +10,17 @@ from typing import Any, Literal
 
 from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.benchmarks.rows import KINDS, read_row
-from blindspot.benchmarks.rules import vlmevalkit
-from blindspot.benchmarks.rules.common import LIKELIHOOD, LMMS_EVAL, OFFICIAL, Item, Rule, Scored, likeliest
+from blindspot.benchmarks.rules import (
+    BY_KIND,
+    LIKELIHOOD,
+    LMMS_EVAL,
+    OFFICIAL,
+    VLMEVALKIT,
+    Item,
+    Rule,
+    Scored,
+    likeliest,
+)
 from blindspot.errors import UserError, one_of
 
 __all__ = ["DEFAULT", "PROFILES", "Profile", "Scored", "profile"]
@@ -45,69 +54,54 @@ class Profile:
     def score(self, row: Mapping[str, Any]) -> Scored:
         """Score one row of an answers file. Equal rows score equally; no text in ``raw`` makes it raise.
 
-        Raises:
-            UserError: if the row is malformed (`rows.read_row`) or not defined in this profile.
+        A row that is malformed (`rows.read_row`) or not defined in this profile is a UserError.
         """
         return self.judge(read_row(row))
 
     def judge(self, item: Item) -> Scored:
-        """Score a row that has been read.
-
-        Raises:
-            UserError: if it is not defined in this profile.
-        """
+        """Score a row that has been read. CircularEval: right is what is right in every rotation of its options."""
         if problem := self.why_not(item):
             raise UserError(f"{item.where}: {problem}")
-        rule = self.rules[_key(item)]
-        said = [rule(self._said(each)) for each in item.passes or (item,)]
-        return _circular(said) if item.passes else said[0]
+        rule = self.rules[item.benchmark if item.benchmark in BENCHMARKS else item.kind]
+        passes = []
+        for each in item.passes or (item,):
+            raw = without_thoughts(each.raw, self.thoughts)
+            passes.append(rule(each if raw is each.raw else replace(each, raw=raw)))
+        if not item.passes:
+            return passes[0]
+        right = prod(each.score for each in passes)
+        return Scored(
+            " ".join(str(each.extracted or "-") for each in passes),
+            right,
+            all(each.parsed for each in passes),
+            guess=prod(each.score + each.guess for each in passes) - right,
+        )
 
     def why_not(self, item: Item) -> str | None:
         """Why this profile has no score for a row; None if it has one."""
-        if _key(item) not in self.rules:
+        if (item.benchmark if item.benchmark in BENCHMARKS else item.kind) not in self.rules:
             return f"{item.benchmark} is not defined in {self.name}; choose another --profile"
         if self.needs_likelihood and not item.likelihood:
             return f"no likelihood of options, which {self.name} reads; evaluate with it or choose another --profile"
         return None
 
-    def _said(self, item: Item) -> Item:
-        raw = without_thoughts(item.raw, self.thoughts)
-        return item if raw is item.raw else replace(item, raw=raw)
 
-
-def _key(item: Item) -> str:
-    return item.benchmark if item.benchmark in BENCHMARKS else item.kind
-
-
-def _circular(passes: list[Scored]) -> Scored:
-    """CircularEval: a question is right if it is right in every rotation of its options."""
-    right = prod(each.score for each in passes)
-    return Scored(
-        " ".join(str(each.extracted or "-") for each in passes),
-        right,
-        all(each.parsed for each in passes),
-        guess=prod(each.score + each.guess for each in passes) - right,
-    )
-
-
-def _profile(name: str, others: Mapping[str, Rule] | None = None, thoughts: Thoughts = "keep") -> Profile:
-    own = {benchmark.name: benchmark.rules[name] for benchmark in BENCHMARKS.values() if name in benchmark.rules}
-    return Profile(name, {**(others or {}), **own}, needs_likelihood=name == LIKELIHOOD, thoughts=thoughts)
-
-
-def _vlmevalkit(version: str) -> Profile:
-    rules = {"mcq": vlmevalkit.MCQ, "yes_no": vlmevalkit.YES_NO, "count": vlmevalkit.COUNT, "text": vlmevalkit.TEXT}
-    return _profile(version, {kind: rule[version] for kind, rule in rules.items()})
-
+_OTHERS: dict[str, dict[str, Rule]] = {
+    **{version: {kind: rules[version] for kind, rules in BY_KIND.items()} for version in VLMEVALKIT},
+    LMMS_EVAL: {},
+    OFFICIAL: {},
+    LIKELIHOOD: dict.fromkeys((*BENCHMARKS, *KINDS), likeliest),
+}
+"""Rules of kinds and benchmarks without any of their own, by profile."""
 
 _BY_NAME = {
-    each.name: each
-    for each in (
-        *map(_vlmevalkit, vlmevalkit.VERSIONS),
-        _profile(LMMS_EVAL, thoughts="closed"),
-        _profile(OFFICIAL),
-        _profile(LIKELIHOOD, dict.fromkeys((*BENCHMARKS, *KINDS), likeliest)),
+    name: Profile(
+        name,
+        {**others, **{each.name: each.rules[name] for each in BENCHMARKS.values() if name in each.rules}},
+        needs_likelihood=name == LIKELIHOOD,
+        thoughts="closed" if name == LMMS_EVAL else "keep",
     )
+    for name, others in _OTHERS.items()
 }
 
 PROFILES = tuple(_BY_NAME)
@@ -117,11 +111,7 @@ DEFAULT = PROFILES[0]
 
 
 def profile(name: str, thinking: str = HARNESS) -> Profile:
-    """The profile of that name, with thoughts treated as told: one of `THINKING`.
-
-    Raises:
-        UserError: if there is none; it names the nearest one and all of them.
-    """
+    """The profile of that name, with thoughts treated as told: one of `THINKING`."""
     one_of(name, PROFILES, "--profile", "scoring profile")
     one_of(thinking, THINKING, "--thinking", "treatment of thoughts")
     found = _BY_NAME[name]

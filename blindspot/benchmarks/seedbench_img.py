@@ -6,15 +6,9 @@ Its script ranks the likelihoods of options (profile ``likelihood``); the rule `
 letter and no more. In lmms-eval it is one task over images and videos, whose rule is applied to the images.
 """
 
-from pathlib import Path
-from typing import Any
-
-from blindspot.benchmarks.base import Benchmark, Metric, Source, Term, Wording
-from blindspot.benchmarks.rules import vlmevalkit
-from blindspot.benchmarks.rules.common import LMMS_EVAL, OFFICIAL, Item, Scored
-from blindspot.benchmarks.sources import hub, original, tsv
-from blindspot.benchmarks.sources.table import Row, slug
-from blindspot.errors import UserError
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Term, Wording, slug
+from blindspot.benchmarks.rules import LMMS_EVAL, MCQ, OFFICIAL, Item, Scored
+from blindspot.benchmarks.sources.forms import hub, original, tsv
 from blindspot.question import Question
 
 DIMENSIONS = (
@@ -36,13 +30,6 @@ COUNTS = {"questions": 14233, "dimension=instance_location": 978, "dimension=ins
 
 _CHOICES = ("choice_a", "choice_b", "choice_c", "choice_d")
 _COLUMNS = ("question_id", "question", "answer", "question_type_id", *_CHOICES)
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    value = original.read_json(path)
-    if not isinstance(value, dict) or not original.is_rows(value.get("questions")):
-        raise UserError(f"{path}: no list `questions`; expected is SEED-Bench.json of AILab-CVC/SEED-Bench")
-    return [row for row in value["questions"] if row.get("data_type") == "image"]
 
 
 def _from_tsv(row: Row) -> Question:
@@ -80,10 +67,8 @@ SEEDBENCH_IMG = Benchmark(
     licence="CC-BY-NC-4.0 (the data set's card; the repository says Apache-2.0)",
     citation="Li et al., SEED-Bench, CVPR 2024, arxiv.org/abs/2307.16125",
     sources=(
-        tsv.source(
-            "SEEDBench_IMG.tsv", "68017231464752261a2526d6ca3a10c0", {"questions": 14232}, _from_tsv, "category"
-        ),
-        hub.source(
+        tsv("SEEDBench_IMG.tsv", "68017231464752261a2526d6ca3a10c0", {"questions": 14232}, _from_tsv, "category"),
+        hub(
             "lmms-lab/SEED-Bench",
             "test",
             COUNTS,
@@ -93,10 +78,10 @@ SEEDBENCH_IMG = Benchmark(
         ),
         Source(
             "original",
-            original.reader(
+            original(
                 lambda row: row.get("data_id"),
                 "unpack SEED-Bench-image.zip of huggingface.co/datasets/AILab-CVC/SEED-Bench beside it",
-                _rows,
+                lambda value: [row for row in value["questions"] if row.get("data_type") == "image"],
             ),
             _from_columns,
             "AILab-CVC/SEED-Bench",
@@ -110,7 +95,7 @@ SEEDBENCH_IMG = Benchmark(
         *(Metric(f"dimension/{name}", (Term({"dimension": name}),), 0.25) for name in DIMENSIONS),
     ),
     kinds={"mcq": "mcq"},
-    rules={**vlmevalkit.MCQ, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
+    rules={**MCQ, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
     vlmevalkit="SEEDBench_IMG",
     wording=Wording(lettered=True, smolvlm="letter"),
 )

@@ -12,11 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blindspot.benchmarks.base import Benchmark, Metric, Source, Term, Wording
-from blindspot.benchmarks.rules import vlmevalkit
-from blindspot.benchmarks.rules.common import OFFICIAL, count
-from blindspot.benchmarks.sources import original, tsv
-from blindspot.benchmarks.sources.table import Row, Table
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Table, Term, Wording
+from blindspot.benchmarks.rules import COUNT, OFFICIAL, count
+from blindspot.benchmarks.sources.forms import original, read_rows, read_tsv
 from blindspot.question import Question
 
 TEST = "test.json"
@@ -25,28 +23,25 @@ LABELLED = {"questions": 38589, "complexity=simple": 22991, "complexity=complex"
 
 
 def _tsv(paths: Sequence[Path]) -> Table:
-    table = tsv.read(paths[0])
+    """The rows with ``issimple``: of the same place if all questions agree, else of question and answer if unique."""
+    table = read_tsv(paths[0])
     beside = paths[0].parent / TEST
     if not beside.is_file() or any("issimple" in row.cells for row in table.rows):
         return table
-    return table.with_rows(_with_labels(table.rows, original.read_rows(beside)))
-
-
-def _with_labels(rows: Sequence[Row], labels: Sequence[dict[str, Any]]) -> list[Row]:
-    """The rows with ``issimple``: of the same place if all questions agree, else of question and answer if unique."""
-    asked = [(row.text("question").strip(), str(row.whole("answer"))) for row in rows]
+    labels = read_rows(beside)
+    asked = [(row.text("question").strip(), str(row.whole("answer"))) for row in table.rows]
     known = [(str(label.get("question")).strip(), str(label.get("answer"))) for label in labels]
     simple = [str(label.get("issimple")) for label in labels]
-    if asked == known:
-        return [_labelled(row, each) for row, each in zip(rows, simple, strict=True)]
     said: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for key, each in zip(known, simple, strict=True):
         said[key].add(each)
-    return [_labelled(row, *said[key]) if len(said[key]) == 1 else row for row, key in zip(rows, asked, strict=True)]
-
-
-def _labelled(row: Row, simple: str) -> Row:
-    return replace(row, cells={**row.cells, "issimple": simple})
+    found = [{each} for each in simple] if asked == known else [said[key] for key in asked]
+    return table.with_rows(
+        [
+            replace(row, cells={**row.cells, "issimple": next(iter(each))}) if len(each) == 1 else row
+            for row, each in zip(table.rows, found, strict=True)
+        ]
+    )
 
 
 def _question(row: Row) -> Question:
@@ -55,8 +50,8 @@ def _question(row: Row) -> Question:
         groups["complexity"] = "simple" if row.yes_no("issimple") == "Yes" else "complex"
     if source := row.find("data_source"):
         groups["data_source"] = source
-    identifier, count = row.text("question_id", "index"), str(row.whole("answer"))
-    return Question(identifier, "tallyqa", "count", row.text("question"), count, (), row.images, groups)
+    identifier, number = row.text("question_id", "index"), str(row.whole("answer"))
+    return Question(identifier, "tallyqa", "count", row.text("question"), number, (), row.images, groups)
 
 
 TALLYQA = Benchmark(
@@ -77,7 +72,7 @@ TALLYQA = Benchmark(
         ),
         Source(
             "original",
-            original.reader(
+            original(
                 lambda row: row.get("image"),
                 "they are COCO 2014 (train2014, val2014) and Visual Genome (VG_100K, VG_100K_2), unpacked beside it",
             ),
@@ -92,7 +87,7 @@ TALLYQA = Benchmark(
         *(Metric(name, (Term({"complexity": name}),), None) for name in ("simple", "complex")),
     ),
     kinds={"count": "count"},
-    rules={**vlmevalkit.COUNT, OFFICIAL: count},
+    rules={**COUNT, OFFICIAL: count},
     vlmevalkit="TallyQA",
     wording=Wording(suffix="\nAnswer the question using a single number."),
 )

@@ -12,12 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blindspot.benchmarks.base import Benchmark, Metric, Source, Term, Wording
-from blindspot.benchmarks.rules import vlmevalkit
-from blindspot.benchmarks.rules.common import LIKELIHOOD, OFFICIAL, Item, Scored, likeliest, overlap
-from blindspot.benchmarks.sources import original, tsv
-from blindspot.benchmarks.sources.table import Row, Table, slug
-from blindspot.errors import UserError
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Table, Term, Wording, slug
+from blindspot.benchmarks.rules import LIKELIHOOD, NOT_FOUND, OFFICIAL, Item, Scored, both, likeliest, option
+from blindspot.benchmarks.sources.forms import read_rows, tsv, with_pictures
 from blindspot.question import Question
 
 TASKS = {
@@ -41,13 +38,14 @@ def _original(paths: Sequence[Path]) -> Table:
     folder = paths[0].parent
     rows: list[dict[str, Any]] = []
     for kind in MAPS:
-        path = folder / ROWS.format(kind)
-        if path.is_file():
-            value = original.read_json(path)
-            if not isinstance(value, dict) or not all(map(original.is_rows, value.values())):
-                raise UserError(f"{path}: not an object of lists by task; get it from chengzu/topviewrs again")
-            rows += [{"task": task, "map": kind, **row} for task, part in value.items() for row in part]
-    return original.with_pictures(
+        if (path := folder / ROWS.format(kind)).is_file():
+            rows += read_rows(
+                path,
+                lambda value, kind=kind: [
+                    {"task": task, "map": kind, **row} for task, part in value.items() for row in part
+                ],
+            )
+    return with_pictures(
         folder / ROWS.format("*"),
         rows,
         lambda row: row.get("map_path") or row.get("image_path"),
@@ -64,20 +62,20 @@ def _from_original(row: Row) -> Question:
     options, gold = row.strings("choices"), row.strings("labels")
     if len(gold) != 1 or gold[0] not in options:
         raise row.error(f"labels {gold} are not one of the choices {options}")
-    letter = chr(ord("A") + options.index(gold[0]))
-    return _question(
-        row, str(row.number), tuple(options), letter, _groups(row, "question_ability", "subtask", "task", "map")
-    )
+    letter, groups = chr(ord("A") + options.index(gold[0])), _groups(row, "question_ability", "subtask", "task", "map")
+    return _question(row, str(row.number), tuple(options), letter, groups)
 
 
 def _groups(row: Row, *columns: str) -> dict[str, Any]:
-    labels = [slug(label) for name in columns if (label := row.find(name))]
-    found = {
-        "task": [_TASK_OF[label] for label in labels if label in _TASK_OF],
-        "subtask": [label for label in labels if label in _TASK_OF and label not in TASKS],
-        "map": [label for label in labels if label in MAPS],
-    }
-    return {name: values[0] for name, values in found.items() if values} | {"cluster": row.cluster}
+    groups: dict[str, Any] = {}
+    for label in [slug(label) for name in columns if (label := row.find(name))]:
+        if label in _TASK_OF:
+            groups.setdefault("task", _TASK_OF[label])
+            if label not in TASKS:
+                groups.setdefault("subtask", label)
+        elif label in MAPS:
+            groups.setdefault("map", label)
+    return groups | {"cluster": row.cluster}
 
 
 def _question(row: Row, identifier: str, options: tuple[str, ...], gold: str, groups: dict[str, Any]) -> Question:
@@ -85,20 +83,17 @@ def _question(row: Row, identifier: str, options: tuple[str, ...], gold: str, gr
 
 
 def _vlmevalkit(item: Item, said: bool) -> Scored:
-    letter = vlmevalkit.option(item.raw, item.choices, said)
-    match = _match(item, _logged(item.raw)) if letter else 0.0
-    return Scored(letter or vlmevalkit.NOT_FOUND, float(letter == item.gold), letter in item.choices, partial=match)
-
-
-def _logged(raw: str) -> str:
+    letter, raw = option(item.raw, item.choices, said), item.raw
     if "[" in raw and "]" in raw:
-        return raw[raw.index("[") + 1 : raw.index("]")]
-    words = raw.rstrip(". ").rsplit(maxsplit=1)
-    return words[-1] if words else ""
+        logged = raw[raw.index("[") + 1 : raw.index("]")]
+    else:
+        logged = (raw.rstrip(". ").rsplit(maxsplit=1) or [""])[-1]
+    match = _match(item, logged) if letter else 0.0
+    return Scored(letter or NOT_FOUND, float(letter == item.gold), letter in item.choices, partial=match)
 
 
 def _official(item: Item) -> Scored:
-    letter = vlmevalkit.option(item.raw, item.choices)
+    letter = option(item.raw, item.choices)
     if letter is None or letter not in item.choices:
         return Scored(None, 0.0, False, partial=0.0)
     return Scored(letter, float(letter == item.gold), True, partial=_match(item, letter))
@@ -110,7 +105,11 @@ def _likeliest(item: Item) -> Scored:
 
 
 def _match(item: Item, letter: str) -> float:
-    return overlap(item.choices[letter], item.choices[item.gold]) if letter in item.choices else 0.0
+    """Words that an option has in common with the gold one by the larger number of words, whatever their case."""
+    if letter not in item.choices:
+        return 0.0
+    a, b = (set(item.choices[each].lower().split()) for each in (letter, item.gold))
+    return len(a & b) / max(len(a), len(b), 1)
 
 
 TOPVIEWRS = Benchmark(
@@ -119,7 +118,7 @@ TOPVIEWRS = Benchmark(
     licence="MIT",
     citation="Li et al., TopViewRS, EMNLP 2024, arxiv.org/abs/2406.02537",
     sources=(
-        tsv.source("TopViewRS.tsv", "5669bc122457979dd2ac3b69b5dc1622", {"questions": 11384}, _from_tsv),
+        tsv("TopViewRS.tsv", "5669bc122457979dd2ac3b69b5dc1622", {"questions": 11384}, _from_tsv),
         Source(
             "original",
             _original,
@@ -139,14 +138,10 @@ TOPVIEWRS = Benchmark(
         Metric("partial_match", (Term(value="partial"),), None),
         *(Metric(f"map/{name}", (Term({"map": name}),), 0.25) for name in MAPS),
         *(Metric(f"task/{name}", (Term({"task": name}),), 0.25) for name in TASKS),
-        *(
-            Metric(f"subtask/{name}", (Term({"subtask": name}),), 0.25)
-            for subtasks in TASKS.values()
-            for name in subtasks
-        ),
+        *(Metric(f"subtask/{name}", (Term({"subtask": name}),), 0.25) for names in TASKS.values() for name in names),
     ),
     kinds={"mcq": "mcq"},
-    rules={**vlmevalkit.both(_vlmevalkit), OFFICIAL: _official, LIKELIHOOD: _likeliest},
+    rules={**both(_vlmevalkit), OFFICIAL: _official, LIKELIHOOD: _likeliest},
     vlmevalkit="TopViewRS",
     wording=Wording(lettered=True),
 )

@@ -6,17 +6,15 @@ picture). A TSV has relations only if the original ``test.jsonl`` lies beside it
 Its script reads a classifier: for the rule ``official`` the first word must be true or yes, false or no.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from blindspot import files
-from blindspot.benchmarks.base import Benchmark, Metric, Source, Term
-from blindspot.benchmarks.rules import vlmevalkit
-from blindspot.benchmarks.rules.common import OFFICIAL, true_or_false
-from blindspot.benchmarks.sources import original, tsv
-from blindspot.benchmarks.sources.table import Row, Table
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Table, Term
+from blindspot.benchmarks.rules import OFFICIAL, YES_NO, true_or_false
+from blindspot.benchmarks.sources.forms import original, read_rows, read_tsv
 from blindspot.errors import UserError
 from blindspot.question import Question
 
@@ -56,46 +54,38 @@ CATEGORY_OF = {relation: category for category, relations in CATEGORIES.items() 
 
 
 def links(folder: Path) -> dict[str, str]:
-    """The URL of every picture, by the path that it is to have below the folder.
-
-    Raises:
-        UserError: if the rows are not there, or name a path outside of the folder.
-    """
-    rows = original.read_rows(folder / TEST)
+    """The URL of every picture, by the path that it is to have below the folder."""
+    rows = read_rows(folder / TEST)
     if outside := [row["image"] for row in rows if not files.inside(str(row.get("image")))]:
         raise UserError(f"{folder / TEST}: the picture {outside[0]!r} lies outside of the folder; get the file again")
     return {f"images/{row['image']}": str(row["image_link"]) for row in rows if "image" in row and "image_link" in row}
 
 
 def _tsv(paths: Sequence[Path]) -> Table:
-    table = tsv.read(paths[0])
+    """The rows, each with the relation of the longest caption that its question quotes."""
+    table = read_tsv(paths[0])
     beside = paths[0].parent / TEST
     if not beside.is_file():
         return table
-    captions = {str(row.get("caption")): row for row in original.read_rows(beside)}
-    return table.with_rows([_with_labels(row, captions) for row in table.rows])
-
-
-def _with_labels(row: Row, captions: Mapping[str, Mapping[str, Any]]) -> Row:
-    """The row with the relation of the longest caption that its question quotes."""
-    question = row.text("question")
-    quoted = max((caption for caption in captions if caption.rstrip(". ") in question), key=len, default=None)
-    if quoted is None:
-        return row
-    labels = {"caption": quoted, "relation": captions[quoted].get("relation")}
-    return replace(row, cells={**row.cells, **labels})
+    relations = {str(row.get("caption")): row.get("relation") for row in read_rows(beside)}
+    rows = []
+    for row in table.rows:
+        question = row.text("question")
+        quoted = max((caption for caption in relations if caption.rstrip(". ") in question), key=len, default=None)
+        labels = {} if quoted is None else {"caption": quoted, "relation": relations[quoted]}
+        rows.append(replace(row, cells={**row.cells, **labels}))
+    return table.with_rows(rows)
 
 
 def _from_tsv(row: Row) -> Question:
-    return _question(row, row.text("index"), row.text("question"), "answer")
+    return _question(row, row.text("index"), row.text("question"), row.yes_no("answer"))
 
 
 def _from_original(row: Row) -> Question:
-    return _question(row, str(row.number), ASKED.format(caption=row.text("caption")), "label")
+    return _question(row, str(row.number), ASKED.format(caption=row.text("caption")), row.yes_no("label"))
 
 
-def _question(row: Row, identifier: str, prompt: str, gold: str) -> Question:
-    answer = row.yes_no(gold)
+def _question(row: Row, identifier: str, prompt: str, answer: str) -> Question:
     groups: dict[str, Any] = {"answer": answer, "cluster": row.cluster}
     if relation := row.find("relation"):
         groups |= {"relation": relation, "category": CATEGORY_OF.get(relation, "unallocated")}
@@ -122,7 +112,7 @@ VSR = Benchmark(
         ),
         Source(
             "original",
-            original.reader(
+            original(
                 lambda row: row.get("image"),
                 "they are COCO 2017 train and val; `blindspot data get vsr --form original` fetches these alone",
             ),
@@ -140,6 +130,6 @@ VSR = Benchmark(
         *(Metric(f"relation/{name}", (Term({"relation": name}),), 0.5, 100) for name in sorted(CATEGORY_OF)),
     ),
     kinds={"yes_no": "yes_no"},
-    rules={**vlmevalkit.YES_NO, OFFICIAL: true_or_false},
+    rules={**YES_NO, OFFICIAL: true_or_false},
     vlmevalkit="VSR-zeroshot",
 )

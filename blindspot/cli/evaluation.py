@@ -3,6 +3,8 @@
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +18,8 @@ from blindspot.text import clean
 
 if TYPE_CHECKING:
     from blindspot.evaluation.base import Asked
-    from blindspot.evaluation.run import Condition, Opened, Outcome
+    from blindspot.evaluation.run.opening import Opened
+    from blindspot.evaluation.run.runner import Evaluation
 
 _CHECKED = 64
 """Questions of each benchmark that ``--check-batch`` asks twice."""
@@ -134,72 +137,57 @@ def evaluate(
     from blindspot.benchmarks.registry import select
     from blindspot.benchmarks.scoring import profile as scoring_profile
     from blindspot.benchmarks.sources.download import data_root
-    from blindspot.evaluation import prompts as prompt_profiles
-    from blindspot.evaluation import run
-    from blindspot.evaluation.boxes import asking_for_boxes, with_form
+    from blindspot.evaluation.prompts import PROFILES
+    from blindspot.evaluation.run.folder import default_folder
+    from blindspot.evaluation.run.opening import open_model
+    from blindspot.evaluation.run.questions import Condition
+    from blindspot.evaluation.run.runner import prepare, why_unanswered
+    from blindspot.evaluation.run.terminal import bars, show_plan
 
     rules = scoring_profile(profile, thinking).rules
-    one_of(prompts, ("auto", *prompt_profiles.PROFILES), "--prompts", "prompt profile")
+    one_of(prompts, ("auto", *PROFILES), "--prompts", "prompt profile")
     if boxes is not None:
         one_of(boxes, CONVENTIONS, "--boxes", "convention")
-    condition = run.Condition(blind, swap_options, likelihood)
+    condition = Condition(blind, swap_options, likelihood)
     if profile == "likelihood" and not likelihood:
         raise UserError("--profile likelihood reads likelihoods, which are only asked for with --likelihood")
     chosen = select(benchmarks)
     if not any(benchmark.name in rules for benchmark in chosen):
         raise UserError(f"none of --benchmarks {benchmarks} is defined in {profile}; choose another --profile")
-    folder = out or run.default_folder(served or model, prompts, condition, limit)
+
+    folder = out or default_folder(served or model, prompts, condition, limit)
     first = os.environ.get("RANK", "0") == "0"
     console = Console(stderr=as_json, quiet=not first)
-    with console.status("reading the benchmarks"):
-        places, collections = run.open_data(chosen, data_root(data))
-    with console.status("opening the model"):
-        if recorded and adapter:
-            raise UserError("--adapter says how a model is asked, and recorded answers are there already")
-        if recorded:
-            opened = run.open_recorded(Path(model), chosen, boxes)
-        elif model.startswith(("http://", "https://")):
-            settings = {"key_env": key_env, "concurrency": concurrency, "per_minute": rate}
-            opened = run.open_api(model, served, settings, adapter, boxes)
-        else:
-            opened = run.open_local(model, dtype, device, batch, trust_remote_code, adapter, boxes)
-        name = opened.prompts if prompts == "auto" else prompts
-        ask = asking_for_boxes(prompt_profiles.profile(name))
-        collections = [with_form(collection, opened.form) for collection in collections]
+    server = {"key_env": key_env, "concurrency": concurrency, "per_minute": rate}
+    local = {"dtype": dtype, "device": device, "batch": batch, "trust_remote_code": trust_remote_code}
+    opening = partial(open_model, model, chosen, recorded, served, adapter, boxes, server, local)
+    with console.status("reading the benchmarks, opening the model"):
+        evaluation = prepare(chosen, data_root(data), opening, prompts, condition, limit)
     if show_prompts or check_batch:
-        for collection in collections:
-            asked = run.preview(collection, ask, condition, show_prompts or _CHECKED)
-            _show_prompts(console, opened, asked) if show_prompts else _check_batch(console, opened, asked)
+        show = _show_prompts if show_prompts else _check_batch
+        for asked in evaluation.preview(show_prompts or _CHECKED):
+            show(console, evaluation.opened, asked)
         return
     if first:
         with console.status("hashing the weights"):
-            facts = _facts(opened, name, profile, condition, limit, folder)
-        run.show_plan(console, facts, collections, places)
-    with run.Bars(console) as bars:
-        outcome = run.evaluate(
-            opened.answerer,
-            collections,
-            folder,
-            prompts=ask,
-            prompt_profile=name,
-            adapter=opened.adapter,
-            condition=condition,
-            limit=limit,
-            report=bars,
-        )
+            facts = _facts(evaluation, profile, folder)
+        show_plan(console, facts, evaluation)
+    with bars(console) as report:
+        unanswered = evaluation.run(folder, report)
     if first:
-        _print_scores(outcome, profile, thinking, as_json)
+        _print_scores(folder, profile, thinking, as_json)
+        if unanswered:
+            raise UserError(why_unanswered(folder, unanswered))
 
 
-def _facts(
-    opened: "Opened", prompts: str, profile: str, condition: "Condition", limit: int | None, folder: Path
-) -> dict[str, str]:
+def _facts(evaluation: "Evaluation", profile: str, folder: Path) -> dict[str, str]:
+    opened, limit = evaluation.opened, evaluation.limit
     told = {name: str(value) for name, value in opened.answerer.identity.items() if name in _TOLD}
-    changes = [f"{name} {value}" for name, value in condition.to_dict().items() if value]
+    changes = [f"{name} {value}" for name, value in asdict(evaluation.condition).items() if value]
     return {
         "model": ", ".join(value[:12] if name.endswith("sha256") else value for name, value in told.items()),
         **({"asked as": opened.adapter} if opened.adapter else {}),
-        "prompts": prompts,
+        "prompts": evaluation.prompts,
         "scored as": profile,
         "departs": ", ".join(changes) or "nothing",
         **({"limit": f"{limit:,} questions of each benchmark, drawn by a fixed seed"} if limit else {}),
@@ -225,19 +213,16 @@ def _check_batch(console: Console, opened: "Opened", asked: Sequence["Asked"]) -
     console.print(f"{len(asked)} questions: {len(differing) or 'none'} answered otherwise one by one", highlight=False)
 
 
-def _print_scores(outcome: "Outcome", profile: str, thinking: str, as_json: bool) -> None:
-    from blindspot.evaluation import run
+def _print_scores(folder: Path, profile: str, thinking: str, as_json: bool) -> None:
     from blindspot.evaluation.scores.report import score_run
-    from blindspot.evaluation.scores.show import as_table
+    from blindspot.evaluation.scores.show import print_scores
 
-    if run.anything_finished(outcome.folder):
-        scores = score_run(outcome.folder, profile, thinking)
+    if any(folder.glob("*/answers.jsonl")):
+        scores = score_run(folder, profile, thinking)
         if as_json:
             print(json.dumps(scores, indent=1, ensure_ascii=False))
         else:
-            as_table(scores, Console())
-    if outcome.unanswered:
-        raise UserError(run.why_unanswered(outcome.folder, outcome.unanswered))
+            print_scores(scores, Console())
 
 
 def score(
@@ -270,9 +255,9 @@ def score(
       [cyan]blindspot score runs/eval/llava --profile all[/cyan]
     """
     from blindspot.benchmarks.scoring import DEFAULT, PROFILES
+    from blindspot.evaluation.scores.answers import scored_rows
     from blindspot.evaluation.scores.report import score as score_answers
-    from blindspot.evaluation.scores.runs import scored_rows
-    from blindspot.evaluation.scores.show import as_table
+    from blindspot.evaluation.scores.show import print_scores
 
     every = profile == "all"
     scores = score_answers(answers, DEFAULT if every else profile, thinking)
@@ -282,7 +267,7 @@ def score(
         # ASCII, as answers may hold what a terminal cannot show.
         print(json.dumps({"summary": scores, "items": items}, allow_nan=False))
     else:
-        as_table(scores, Console(), profiles_only=every)
+        print_scores(scores, Console(), profiles_only=every)
 
 
 def compare(
@@ -310,7 +295,7 @@ def compare(
       [cyan]blindspot compare a/gqa/answers.jsonl b/gqa/answers.jsonl --profile official --json[/cyan]
     """
     from blindspot.evaluation.scores.compare import compare as compare_runs
-    from blindspot.evaluation.scores.compare_show import print_comparison
+    from blindspot.evaluation.scores.show import print_comparison
 
     found = compare_runs(runs, profile)
     if as_json:
@@ -330,14 +315,14 @@ def paper(as_json: Json = False) -> None:
       [cyan]blindspot paper[/cyan]
       [cyan]blindspot paper --json[/cyan]
     """
-    from blindspot.evaluation.paper.report import report
-    from blindspot.evaluation.paper.show import print_report
+    from blindspot.evaluation.paper import report
+    from blindspot.evaluation.scores.show import print_paper
 
     found = report()
     if as_json:
         print(json.dumps(found, indent=1))
     else:
-        print_report(found, Console())
+        print_paper(found, Console())
 
 
 def serve(

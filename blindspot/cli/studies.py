@@ -167,7 +167,7 @@ def _other_page(run: Path) -> Path:
 def _report(run: Path, console: Console, checked: bool = False) -> None:
     """Make the report of a run and print it; of one whose steps were just checked, only if it is not what it was."""
     from blindspot.reporting import collect, print_tables, write_report
-    from blindspot.reporting.report import keep_report, kept_report
+    from blindspot.reporting.page import keep_report, kept_report
 
     results, page = kept_report(run) if checked else None, run / "report" / "index.html"
     if results is None:

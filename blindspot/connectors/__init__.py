@@ -1,19 +1,145 @@
-"""Connectors: what turns patch features into tokens of the language model. One file each.
+"""Connectors: what turns patch features into tokens of the language model; their sizes and arithmetic need no torch."""
 
-Adding one means a file beside this one and a line in `RULES` (`spec.py`: where it is, its sizes and what it gives).
-`ConnectorSpec` and its arithmetic need no torch; `build` imports it.
-"""
-
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from importlib import import_module
-from typing import TYPE_CHECKING
+from math import isqrt
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from blindspot.connectors.spec import RULES, ConnectorSpec, Grid, output_grid, output_tokens
+from blindspot.errors import UserError, one_of
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import LlavaConfig
 
-__all__ = ["RULES", "ConnectorSpec", "Grid", "build", "output_grid", "output_tokens"]
+Grid = tuple[int, int]
+
+
+class Rule(NamedTuple):
+    """What a connector takes and gives.
+
+    Attributes:
+        implementation: its module in this folder and the class in it, which takes a spec and a config.
+        defaults: its own fields with their defaults; None may stay None.
+        output: (spec, grid of patches) -> grid of its tokens; None where its tokens have no place in the image.
+    """
+
+    implementation: str
+    defaults: Mapping[str, int | None]
+    output: Callable[["ConnectorSpec", Grid], Grid] | None
+
+
+def _same(spec: "ConnectorSpec", grid: Grid) -> Grid:
+    return grid
+
+
+def _pooled(spec: "ConnectorSpec", grid: Grid) -> Grid:
+    factor = spec.size("factor")
+    return -(-grid[0] // factor), -(-grid[1] // factor)
+
+
+def _square(spec: "ConnectorSpec", grid: Grid) -> Grid:
+    side = isqrt(spec.size("tokens"))
+    return side, side
+
+
+RULES: dict[str, Rule] = {
+    "mlp": Rule("linear.Mlp", {}, _same),
+    "linear": Rule("linear.Linear", {}, _same),
+    "average_pooling": Rule("pooling.AveragePooling", {"factor": 2}, _pooled),
+    "attention_pooling": Rule("pooling.AttentionPooling", {"factor": 2}, _pooled),
+    "c_abstractor": Rule("pooling.CAbstractor", {"tokens": 144, "depth": 3}, _square),
+    "qformer": Rule("queries.QFormer", {"tokens": 32, "depth": 12}, None),
+    "resampler": Rule("queries.Resampler", {"tokens": 64, "depth": 6}, None),
+    "gated_cross_attention": Rule("gated_cross_attention.GatedCrossAttention", {"tokens": None, "every": 4}, None),
+}
+
+
+@dataclass(frozen=True)
+class ConnectorSpec:
+    """A connector and its sizes. Fields that are left out take the connector's own defaults, as published.
+
+    Attributes:
+        name: a key of `RULES`.
+        tokens: tokens per image (``c_abstractor``: a square number; ``qformer`` and ``resampler``: learned queries;
+            ``gated_cross_attention``: latents of a resampler in front of it, or None for every patch).
+        factor: patches along each side that become one token (the pooling connectors).
+        depth: blocks (``c_abstractor``: in each of its two stages).
+        every: a block in front of every so many layers of the language model (``gated_cross_attention``).
+    """
+
+    name: str = "mlp"
+    tokens: int | None = None
+    factor: int | None = None
+    depth: int | None = None
+    every: int | None = None
+
+    def __post_init__(self) -> None:
+        one_of(self.name, RULES, "connector", "name")
+        rule = RULES[self.name]
+        for key in ("tokens", "factor", "depth", "every"):
+            value = getattr(self, key)
+            if key not in rule.defaults:
+                if value is not None:
+                    raise UserError(
+                        f"connector {self.name} has no {key!r}; it takes {', '.join(rule.defaults) or 'no sizes'}"
+                    )
+                continue
+            value = rule.defaults[key] if value is None else value
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise UserError(f"connector {self.name}: {key} must be a positive integer, got {value!r}")
+            object.__setattr__(self, key, value)
+        if rule.output is _square and isqrt(self.size("tokens")) ** 2 != self.tokens:
+            raise UserError(f"connector {self.name}: tokens must be a square number such as 144, got {self.tokens}")
+
+    def size(self, key: str) -> int:
+        """One of the connector's own sizes, which its defaults have filled in."""
+        value = getattr(self, key)
+        assert value is not None, f"connector {self.name} has no {key}"
+        return value
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-serialisable form that `from_dict` reads back: the name and the connector's own sizes."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ConnectorSpec":
+        """Read `to_dict`'s form; absent keys take their defaults."""
+        if not isinstance(values, Mapping):
+            raise UserError(f"connector: expected a name and sizes, such as {{name: mlp}}, got {values!r}")
+        for key in values:
+            one_of(key, [field.name for field in fields(cls)], "connector", "key")
+        return cls(**values)
+
+
+def output_grid(spec: ConnectorSpec, grid: Grid) -> Grid | None:
+    """Rows and columns of the tokens that an image becomes, in raster order.
+
+    Pooling by a factor f gives ceil(rows / f) by ceil(columns / f) tokens, for any grid: no patch is dropped. Token
+    (i, j) of R by C pools the patch rows floor(i h / R) up to ceil((i + 1) h / R), and columns alike (the windows of
+    adaptive pooling: equal where f divides the side, else some share a row or a column). ``c_abstractor`` always
+    gives a square; where a side of the image has fewer patches than that, they are repeated.
+
+    Args:
+        spec: the connector.
+        grid: rows and columns of patches.
+
+    Returns:
+        None where the tokens have no place in the image (learned queries), or none but a placeholder enters the
+        sequence (``gated_cross_attention``).
+    """
+    if min(grid) < 1:
+        raise UserError(f"connector {spec.name}: a grid of {grid[0]} x {grid[1]} patches has nothing to connect")
+    output = RULES[spec.name].output
+    return output(spec, grid) if output else None
+
+
+def output_tokens(spec: ConnectorSpec, grid: Grid) -> int:
+    """Tokens of the language model that an image of this grid takes."""
+    output = output_grid(spec, grid)
+    if output:
+        return output[0] * output[1]
+    return 1 if spec.name == "gated_cross_attention" else spec.size("tokens")
 
 
 def build(spec: ConnectorSpec, config: "LlavaConfig") -> "nn.Module":

@@ -2,22 +2,92 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import LlavaConfig, PreTrainedModel
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.idefics.perceiver import IdeficsPerceiverResampler
 
-from blindspot.connectors.base import language_width
-from blindspot.connectors.image_tokens import Visible, collect, look
+from blindspot.connectors import ConnectorSpec, Grid
 from blindspot.connectors.linear import Linear
-from blindspot.connectors.resampler import Resampler
-from blindspot.connectors.spec import ConnectorSpec, Grid
+from blindspot.connectors.queries import Resampler
 from blindspot.errors import UserError
+
+
+class Visible(NamedTuple):
+    """The images of a batch, as tokens at the width of the language model, and what one forward pass sees of them.
+
+    Attributes:
+        given: the object that the images came in.
+        tokens_mnd: tokens of every image, padded to the longest.
+        real_mn: False at padding; None: nothing is padded.
+        kept: keys and values of each block, filled during inference for later steps of decoding.
+        images_br: the images of each row.
+        mask_b1lk: which of its row's image tokens (k = r * n) each token looks at; None: all of them.
+        sighted_bl1: tokens with an image before them; a block leaves the others as they are.
+    """
+
+    given: object
+    tokens_mnd: Tensor
+    real_mn: Tensor | None
+    kept: dict[int, tuple[Tensor, Tensor]]
+    images_br: Tensor
+    mask_b1lk: Tensor | None
+    sighted_bl1: Tensor
+
+
+def last_image(image_bl: Tensor) -> Tensor:
+    """For each token the index of the last image up to it in its row, counted over the batch in reading order.
+
+    Args:
+        image_bl: True at image placeholders.
+
+    Returns:
+        Same shape, long; -1 where the row has had no image yet. A placeholder sees its own image.
+    """
+    seen_bl = image_bl.long().cumsum(1)
+    earlier_b1 = seen_bl[:, -1:].cumsum(0) - seen_bl[:, -1:]
+    return torch.where(seen_bl > 0, earlier_b1 + seen_bl - 1, -1)
+
+
+def look(media: Tensor | Sequence[Tensor], last_image_bl: Tensor, before: Visible | None = None) -> Visible:
+    """What each token sees, given the index of its image or -1.
+
+    The images of a row follow each other, so a row is given those from its first to its last. A token without an
+    image is masked as if it saw its row's first, because attention over nothing is not a number.
+
+    Args:
+        media: images of shape (m, n, d), or a sequence of (n, d) that may differ in n.
+        last_image_bl: see `last_image`.
+        before: what the step before saw; of the same object a step of one token goes on with its keys and values.
+    """
+    real_mn, kept = None, {}
+    if before is not None and before.given is media and last_image_bl.shape[1] == 1:
+        tokens_mnd, real_mn, kept = before.tokens_mnd, before.real_mn, before.kept
+    elif isinstance(media, Tensor):
+        tokens_mnd = media
+    else:
+        tokens_mnd = pad_sequence(list(media), batch_first=True)
+        lengths_m1 = torch.tensor([[len(image)] for image in media], device=tokens_mnd.device)
+        if len({len(image) for image in media}) > 1:
+            real_mn = torch.arange(tokens_mnd.shape[1], device=tokens_mnd.device) < lengths_m1
+    sighted_bl, highest = last_image_bl >= 0, last_image_bl.max()
+    first_b1 = last_image_bl.where(sighted_bl, highest).amin(1, keepdim=True)
+    which_bl = (last_image_bl - first_b1).clamp(min=0)
+    index_r = torch.arange(int(which_bl.max()) + 1, device=which_bl.device)
+    images_br = (first_b1 + index_r).clamp(max=highest)
+    mask_b1lk = None
+    if len(index_r) > 1 or real_mn is not None:
+        mask_blrn = (which_bl[..., None] == index_r)[..., None].expand(-1, -1, -1, tokens_mnd.shape[1])
+        if real_mn is not None:
+            mask_blrn = mask_blrn & real_mn[images_br][:, None]
+        mask_b1lk = mask_blrn.flatten(2)[:, None]
+    return Visible(media, tokens_mnd, real_mn, kept, images_br, mask_b1lk, sighted_bl[..., None])
 
 
 class GatedBlock(GradientCheckpointingLayer):
@@ -26,10 +96,10 @@ class GatedBlock(GradientCheckpointingLayer):
     Both gates start at 0, so a new block gives back x to the bit. Heads are those of the language model.
     """
 
-    def __init__(self, config: LlavaConfig, index: int) -> None:
+    def __init__(self, config: Any, index: int) -> None:
         super().__init__()
-        text: Any = config.text_config
-        width = language_width(config)
+        text = config.text_config
+        width = text.hidden_size
         self.index = index
         self.head_dim = getattr(text, "head_dim", None) or width // text.num_attention_heads
         inner = text.num_attention_heads * self.head_dim
@@ -49,23 +119,18 @@ class GatedBlock(GradientCheckpointingLayer):
 
     def forward(self, x_bld: Tensor, seen: Visible) -> Tensor:
         query_bhld = self._heads(self.query(self.attention_norm(x_bld)))
+        keys_values = seen.kept.get(self.index) if not torch.is_grad_enabled() else None
+        if keys_values is None:
+            keys_values = self._heads(self.key(seen.tokens_mnd)), self._heads(self.value(seen.tokens_mnd))
+            if not torch.is_grad_enabled():
+                seen.kept[self.index] = keys_values
         key_bhkd, value_bhkd = (
-            states_mhnd[seen.images_br].transpose(1, 2).flatten(2, 3) for states_mhnd in self._keys_values(seen)
+            states_mhnd[seen.images_br].transpose(1, 2).flatten(2, 3) for states_mhnd in keys_values
         )
         attended_bhld = F.scaled_dot_product_attention(query_bhld, key_bhkd, value_bhkd, attn_mask=seen.mask_b1lk)
         y_bld = x_bld + self.attention_gate.tanh() * self.output(attended_bhld.transpose(1, 2).flatten(2))
         y_bld = y_bld + self.mlp_gate.tanh() * self.mlp(y_bld)
         return torch.where(seen.sighted_bl1, y_bld, x_bld)
-
-    def _keys_values(self, seen: Visible) -> tuple[Tensor, Tensor]:
-        media, kept = seen.media.tokens_mnd, seen.media.kept
-        inference = not torch.is_grad_enabled()
-        if inference and self.index in kept:
-            return kept[self.index]
-        keys_values = self._heads(self.key(media)), self._heads(self.value(media))
-        if inference:
-            kept[self.index] = keys_values
-        return keys_values
 
     def _heads(self, states_bnc: Tensor) -> Tensor:
         return states_bnc.unflatten(2, (-1, self.head_dim)).transpose(1, 2)
@@ -87,15 +152,15 @@ class GatedCrossAttention(nn.Module):
     shallowest model has a block.
     """
 
-    def __init__(self, spec: ConnectorSpec, config: LlavaConfig) -> None:
+    def __init__(self, spec: ConnectorSpec, config: Any) -> None:
         super().__init__()
-        text: Any = config.text_config
         self.every = spec.size("every")
-        resampler = ConnectorSpec("resampler", tokens=spec.tokens) if spec.tokens else None
-        self.media = Resampler(resampler, config) if resampler else Linear(ConnectorSpec("linear"), config)
-        self.blocks = nn.ModuleList(
-            GatedBlock(config, index) for index in range(len(range(0, text.num_hidden_layers, self.every)))
-        )
+        if spec.tokens:
+            self.media = Resampler(ConnectorSpec("resampler", tokens=spec.tokens), config)
+        else:
+            self.media = Linear(ConnectorSpec("linear"), config)
+        places = range(0, config.text_config.num_hidden_layers, self.every)
+        self.blocks = nn.ModuleList(GatedBlock(config, index) for index in range(len(places)))
         self._hooks: list[Any] = []
         self._seen: Visible | None = None
 
@@ -110,9 +175,6 @@ class GatedCrossAttention(nn.Module):
 
         Args:
             language_model: a decoder of transformers with ``layers`` (Llama, Qwen, Gemma, ... without the head).
-
-        Raises:
-            UserError: if it has no such layers, or not as many as the config says.
         """
         layers = getattr(language_model, "layers", None)
         name = type(language_model).__name__
@@ -139,15 +201,11 @@ class GatedCrossAttention(nn.Module):
             media: every image of the batch in one list: shape (images, tokens, width), or a sequence of (tokens,
                 width) where images differ in tokens. None: the language model runs as if it had no blocks.
             last_image_bl: for each token that the language model is about to read, the index in ``media`` of the
-                image that it sees, -1 for none; see `image_tokens.last_image`.
+                image that it sees, -1 for none; see `last_image`.
         """
         before, self._seen = self._seen, None
-        if media is None or last_image_bl is None or not bool((last_image_bl >= 0).any()):
-            return
-        if before is not None and before.media.given is media and last_image_bl.shape[1] == 1:
-            self._seen = look(before.media, last_image_bl)
-        else:
-            self._seen = look(collect(media), last_image_bl)
+        if media is not None and last_image_bl is not None and bool((last_image_bl >= 0).any()):
+            self._seen = look(media, last_image_bl, before)
 
     def _before(self, index: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The hook: the hidden states are the layer's first argument, by place or by name."""

@@ -1,19 +1,31 @@
-"""One linear map, the connector of the first LLaVA."""
+"""Connectors that make each patch a token: the maps of the first LLaVA and of LLaVA-1.5."""
+
+from typing import Any
 
 from torch import Tensor, nn
-from transformers import LlavaConfig
+from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
-from blindspot.connectors.base import language_width, visual_width
-from blindspot.connectors.spec import ConnectorSpec, Grid
+from blindspot.connectors import ConnectorSpec, Grid
 
 
 class Linear(nn.Module):
-    """Every patch becomes a token."""
+    """One linear map."""
 
-    def __init__(self, spec: ConnectorSpec, config: LlavaConfig) -> None:
+    def __init__(self, spec: ConnectorSpec, config: Any) -> None:
         super().__init__()
         bias = config.multimodal_projector_bias
-        self.linear = nn.Linear(visual_width(config), language_width(config), bias=bias)
+        self.linear = nn.Linear(config.vision_config.hidden_size, config.text_config.hidden_size, bias=bias)
 
     def forward(self, features_bnd: Tensor, grid: Grid | None = None) -> Tensor:
         return self.linear(features_bnd)
+
+
+class Mlp(LlavaMultiModalProjector):
+    """Two linear maps with a GELU between them: transformers' own projector, with its names of weights."""
+
+    def __init__(self, spec: ConnectorSpec, config: Any) -> None:
+        super().__init__(config)
+        self.spec = spec
+
+    def forward(self, features_bnd: Tensor, grid: Grid | None = None) -> Tensor:
+        return super().forward(features_bnd)

@@ -1,19 +1,15 @@
-"""Image encoder families: one file each, one line each in the registry. Plain data: torch comes with a tower."""
+"""Image encoder families: one file and one line in the registry each. Plain data: torch comes with a tower."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from blindspot.encoders.aimv2 import AIMV2
-from blindspot.encoders.aimv2_native import AIMV2_NATIVE
+from blindspot.encoders.aimv2 import AIMV2, AIMV2_NATIVE
 from blindspot.encoders.base import Checkpoint, Encoder, TowerShape
 from blindspot.encoders.clip import CLIP
-from blindspot.encoders.dinov2 import DINOV2
-from blindspot.encoders.dinov3 import DINOV3
+from blindspot.encoders.dino import DINOV2, DINOV3
 from blindspot.encoders.features import build_tower, features, grid_of, native_grid, normalise_pixels, normed_tokens
-from blindspot.encoders.siglip import SIGLIP
-from blindspot.encoders.siglip2 import SIGLIP2
-from blindspot.encoders.siglip2_naflex import SIGLIP2_NAFLEX
+from blindspot.encoders.siglip import SIGLIP, SIGLIP2, SIGLIP2_NAFLEX
 from blindspot.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,9 +46,6 @@ def detect(vision_config: PreTrainedConfig) -> Encoder:
 
     Fixed SigLIP2 has SigLIP's class and configuration, and is reported as SigLIP: they differ in weights and in the
     interpolation of their image processor, not in how a tower is read.
-
-    Raises:
-        UserError: if no family has this ``model_type``.
     """
     for encoder in ENCODERS.values():
         native = getattr(vision_config, "is_native", encoder.variable_resolution)

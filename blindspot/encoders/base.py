@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from blindspot.encoders.images import Images
-
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -21,21 +19,19 @@ VIT_BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 
 VIT_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
 VIT_SO400M = {"hidden_size": 1152, "num_hidden_layers": 27, "num_attention_heads": 16, "intermediate_size": 4304}
 
+Triple = tuple[float, float, float]
+
+CLIP_MEAN: Triple = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD: Triple = (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
+IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+HALF: Triple = (0.5, 0.5, 0.5)
+
 
 @dataclass(frozen=True)
 class TowerShape:
-    """Size of an image encoder.
-
-    Attributes:
-        width: channels of a token.
-        layers: transformer blocks.
-        heads: attention heads; ``width / heads`` channels each.
-        mlp_width: hidden channels of the MLP (of each branch, where it is gated).
-        image_size: side of the square input, in pixels.
-        patch_size: side of a square patch, in pixels.
-
-    Raises:
-        ValueError: if the patches do not tile the image, or the heads do not divide the width.
+    """Size of an image encoder: channels of a token, blocks, heads, hidden channels of the MLP (of each branch, where
+    it is gated), and the sides in pixels of the square input and of a patch.
     """
 
     width: int
@@ -100,6 +96,45 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class Images:
+    """A family's preprocessing.
+
+    Attributes:
+        fit: how a picture of any shape becomes the encoder's input. ``crop``: the shorter side is resized and the
+            centre cut out; ``warp``: both sides are resized, whatever that does to the aspect ratio; ``bound``: aspect
+            ratio kept, resized to the most patches that fit; ``native``: not resized at all.
+        mean: per-channel mean that is subtracted (pixels in 0..1).
+        std: per-channel deviation that is divided by.
+        resample: interpolation of the resizing.
+        margin: ``crop`` only: shorter side of the resized picture over the side of the crop.
+        most_patches: where the aspect ratio is kept: the most patches that a picture becomes.
+    """
+
+    fit: Literal["crop", "warp", "bound", "native"]
+    mean: Triple
+    std: Triple
+    resample: Literal["bicubic", "bilinear"] = "bicubic"
+    margin: float = 1.0
+    most_patches: int = 0
+
+    @property
+    def resizing(self) -> str:
+        """How a picture becomes the input, as a phrase."""
+        side = "shorter side to the crop" if self.margin == 1 else f"shorter side to {self.margin:.2f} of the crop"
+        return {
+            "crop": f"{side}, centre cropped, {self.resample}",
+            "warp": f"warped to a square, {self.resample}",
+            "bound": f"aspect ratio kept, filling at most {self.most_patches} patches, {self.resample}",
+            "native": f"not resized up to {self.most_patches} patches, sides cut to whole patches",
+        }[self.fit]
+
+    @property
+    def normalisation(self) -> str:
+        """Mean and deviation, as a phrase."""
+        return {CLIP_MEAN: "CLIP mean and std", IMAGENET_MEAN: "ImageNet mean and std", HALF: "0.5, 0.5"}[self.mean]
+
+
+@dataclass(frozen=True)
 class Encoder:
     """One family of image encoders.
 
@@ -134,14 +169,14 @@ class Encoder:
     model_classes: Mapping[str, str] = field(hash=False)
     cls_token: bool
     embed: Embed
-    blocks: str
-    final_norm: str
-    norm: Literal["LayerNorm", "RMSNorm"]
-    table: Literal["learned", "computed", "rotary"]
-    table_at: str
-    other_sizes: str
     images: Images
     checkpoints: tuple[Checkpoint, ...]
+    blocks: str = "encoder.layers"
+    final_norm: str = "post_layernorm"
+    norm: Literal["LayerNorm", "RMSNorm"] = "LayerNorm"
+    table: Literal["learned", "computed", "rotary"] = "learned"
+    table_at: str = "embeddings.position_embedding"
+    other_sizes: str = "resized bicubically"
     arguments: Callable[[TowerShape], dict[str, Any]] = lambda shape: shape.arguments
     registers: int = 0
     variable_resolution: bool = False
@@ -179,14 +214,36 @@ class Encoder:
         return "default" if self.prefix_tokens else "full"
 
     def image_processor(self, size: int | None = None, patch_size: int | None = None) -> BaseImageProcessor:
-        """transformers' image processor that does what the family's released one does.
+        """transformers' image processor that does what the family's released one does, without torchvision.
+
+        It saves and loads like any other: ``AutoImageProcessor.from_pretrained`` reads what it wrote.
 
         Args:
             size: side of the square input in pixels. Where the aspect ratio is kept, an image becomes at most as many
                 patches as such a square. By default that of the first checkpoint.
-            patch_size: side of a patch in pixels; by default that of the first checkpoint.
+            patch_size: side of a patch in pixels, used only there; by default that of the first checkpoint.
         """
-        released: Any = self.checkpoints[0]
-        patch = patch_size or released.config().patch_size
-        most = (size // patch) ** 2 if size else self.images.most_patches
-        return self.images.processor(size or released.size, patch, most)
+        from PIL.Image import Resampling
+        from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+        from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+        from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
+
+        from blindspot.encoders.variable_resolution import NativeImageProcessor
+
+        released, images = self.checkpoints[0], self.images
+        common: dict[str, Any] = {
+            "image_mean": list(images.mean),
+            "image_std": list(images.std),
+            "resample": Resampling[images.resample.upper()].value,
+            "do_convert_rgb": True,
+        }
+        if images.fit in ("bound", "native"):
+            patch: int = patch_size or released.arguments["patch_size"]
+            most = (size // patch) ** 2 if size else images.most_patches
+            kept = Siglip2ImageProcessorPil if images.fit == "bound" else NativeImageProcessor
+            return kept(patch_size=patch, max_num_patches=most, **common)
+        side = size or released.size
+        square = {"height": side, "width": side}
+        if images.fit == "warp":
+            return SiglipImageProcessorPil(size=square, **common)
+        return CLIPImageProcessorPil(size={"shortest_edge": round(side * images.margin)}, crop_size=square, **common)

@@ -39,10 +39,8 @@ def describe(encoder: Encoder, config: PreTrainedConfig, size: int | None = None
         size: side in pixels of the square input; by default the one of the config.
 
     Returns:
-        Keys: family, label, transformers_class, width, layers, heads, head_dim, mlp ("gelu 4096"), patch, size,
-        tokens (patch tokens at ``size``), tokens_at (the same at each of `SIZES`), prefix_tokens, cls_token, registers,
-        norm, table, table_at, table_grid, other_sizes, aspect_ratio, resizing, normalisation, mean, std,
-        feature_layer, blocks_mparams, tower_mparams, gflop.
+        Among others ``mlp`` ("gelu 4096"), ``tokens`` (patch tokens at ``size``) and ``tokens_at`` (at each of
+        `SIZES`).
     """
     with torch.device("meta"):
         tower: nn.Module = AutoModel.from_config(config)
@@ -85,8 +83,8 @@ def describe(encoder: Encoder, config: PreTrainedConfig, size: int | None = None
         "mean": list(encoder.images.mean),
         "std": list(encoder.images.std),
         "feature_layer": f"-2 is block {layers - 1} of {layers}, -1 block {layers}, both before {encoder.final_norm}",
-        "blocks_mparams": _millions(blocks),
-        "tower_mparams": _millions(tower),
+        "blocks_mparams": round(sum(weight.numel() for weight in blocks.parameters()) / 1e6, 2),
+        "tower_mparams": round(sum(weight.numel() for weight in tower.parameters()) / 1e6, 2),
         "gflop": round(operations / 1e9, 1),
     }
 
@@ -100,11 +98,16 @@ def difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
         a: a row of `rows`, or what `describe` returns.
         b: likewise.
     """
-    return [
-        f"{words}: {_say(a[key])} against {_say(b[key])}"
-        for key, words in _COMPARED.items()
-        if a[key] != b[key] and not (key in _FOLLOWS and a[_FOLLOWS[key]] != b[_FOLLOWS[key]])
-    ]
+
+    def say(value: Any) -> str:
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        return " x ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+    differ = [key for key in _COMPARED if a[key] != b[key]]
+    if "table" in differ and "table_grid" in differ:  # which the other one states already
+        differ.remove("table_grid")
+    return [f"{_COMPARED[key]}: {say(a[key])} against {say(b[key])}" for key in differ]
 
 
 _COMPARED = {
@@ -125,8 +128,6 @@ _COMPARED = {
     "resizing": "resizing of pictures",
     "normalisation": "normalisation of pixels",
 }
-_FOLLOWS = {"table_grid": "table"}
-"""Differences that another one already states."""
 
 
 def as_table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -168,29 +169,14 @@ def as_conventions() -> Table:
     for title in ("family", "before the patches", "norm", "positions", "at other sizes", "images"):
         table.add_column(title, overflow="fold")
     for encoder in ENCODERS.values():
+        counts = sorted({encoder.prefix_tokens_in(one.config()) - encoder.cls_token for one in encoder.checkpoints})
+        prefix = ["CLS"] * encoder.cls_token + [f"{' or '.join(map(str, counts))} registers"] * (counts != [0])
         table.add_row(
             encoder.name,
-            _prefix(encoder),
+            ", ".join(prefix) or "nothing",
             f"{encoder.norm}; features before {encoder.final_norm}",
             f"{encoder.table}: {encoder.table_at}",
             encoder.other_sizes,
             f"{encoder.images.resizing}; {encoder.images.normalisation}",
         )
     return table
-
-
-def _millions(module: nn.Module) -> float:
-    return round(sum(parameter.numel() for parameter in module.parameters()) / 1e6, 2)
-
-
-def _prefix(encoder: Encoder) -> str:
-    counts = {encoder.prefix_tokens_in(checkpoint.config()) - encoder.cls_token for checkpoint in encoder.checkpoints}
-    registers = " or ".join(str(count) for count in sorted(counts))
-    parts = ["CLS"] * encoder.cls_token + [f"{registers} registers"] * (counts != {0})
-    return ", ".join(parts) or "nothing"
-
-
-def _say(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return " x ".join(map(str, value)) if isinstance(value, list) else str(value)

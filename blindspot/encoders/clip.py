@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from blindspot.encoders.base import VIT_LARGE, Checkpoint, Encoder
-from blindspot.encoders.images import CLIP_MEAN, CLIP_STD, Images
+from blindspot.encoders.base import CLIP_MEAN, CLIP_STD, VIT_LARGE, Checkpoint, Encoder, Images, Role
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,35 +19,20 @@ def _embed(tower: Any, pixels_bchw: Tensor, grids_n2: Tensor | None) -> tuple[Te
     return tower.pre_layrnorm(tower.embeddings(pixels_bchw, interpolate_pos_encoding=True)), {}
 
 
+def _checkpoint(name: str, size: int, role: Role) -> Checkpoint:
+    arguments = {**VIT_LARGE, "image_size": size, "patch_size": 14, "projection_dim": 768}
+    return Checkpoint(f"openai/{name}", "clip_vision_model", arguments, size, (role,), 1.71e9)
+
+
 CLIP = Encoder(
     name="clip",
     label="CLIP",
     model_classes={"clip_vision_model": "CLIPVisionModel"},
     cls_token=True,
     embed=_embed,
-    blocks="encoder.layers",
-    final_norm="post_layernorm",
-    norm="LayerNorm",
-    table="learned",
-    table_at="embeddings.position_embedding",
-    other_sizes="resized bicubically",
     images=Images("crop", CLIP_MEAN, CLIP_STD),
     checkpoints=(
-        Checkpoint(
-            "openai/clip-vit-large-patch14-336",
-            "clip_vision_model",
-            {**VIT_LARGE, "image_size": 336, "patch_size": 14, "projection_dim": 768},
-            336,
-            ("public code",),
-            1.71e9,
-        ),
-        Checkpoint(
-            "openai/clip-vit-large-patch14",
-            "clip_vision_model",
-            {**VIT_LARGE, "image_size": 224, "patch_size": 14, "projection_dim": 768},
-            224,
-            ("matched",),
-            1.71e9,
-        ),
+        _checkpoint("clip-vit-large-patch14-336", 336, "public code"),
+        _checkpoint("clip-vit-large-patch14", 224, "matched"),
     ),
 )

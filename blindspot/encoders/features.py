@@ -61,10 +61,6 @@ def features(
     Returns:
         Shape (n, patches, width), patches in raster order. Of images of several sizes, patches is the largest's number;
         what stands behind a smaller image's own is finite and means nothing.
-
-    Raises:
-        UserError: if the tower has no such layer.
-        ValueError: if pixels and grids do not fit together.
     """
     count = len(tower.get_submodule(encoder.blocks))  # pyright: ignore[reportArgumentType]
     if not -count - 1 <= layer <= count:
@@ -116,12 +112,7 @@ def _run(
 
 
 def grid_of(encoder: Encoder, vision_config: PreTrainedConfig, pixel_values: Tensor) -> Grid:
-    """Rows and columns of patches of images that all have one size; pixels beyond whole patches do not count.
-
-    Raises:
-        ValueError: if ``pixel_values`` are rows of patches, whose grids come with the batch.
-        UserError: if the images are smaller than a patch.
-    """
+    """Rows and columns of patches of images that all have one size; pixels beyond whole patches do not count."""
     if pixel_values.ndim != 4:
         raise ValueError(f"{encoder.label}: pixels of shape (n, 3, height, width), got {tuple(pixel_values.shape)}")
     height, width = pixel_values.shape[-2:]
@@ -143,6 +134,8 @@ def normalise_pixels(encoder: Encoder, pixels_bchw: Tensor) -> Tensor:
     """Pixels in 0..1 -> the family's input range."""
     import torch
 
-    mean_c11 = torch.tensor(encoder.images.mean, dtype=pixels_bchw.dtype, device=pixels_bchw.device).view(3, 1, 1)
-    std_c11 = torch.tensor(encoder.images.std, dtype=pixels_bchw.dtype, device=pixels_bchw.device).view(3, 1, 1)
+    mean_c11, std_c11 = (
+        torch.tensor(values, dtype=pixels_bchw.dtype, device=pixels_bchw.device).view(3, 1, 1)
+        for values in (encoder.images.mean, encoder.images.std)
+    )
     return (pixels_bchw - mean_c11) / std_c11

@@ -5,7 +5,7 @@ the image processor with transformers.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,21 +21,7 @@ from transformers.models.siglip2.image_processing_pil_siglip2 import (
 )
 
 
-class VariableBatch(NamedTuple):
-    """A batch that is ready for the tower.
-
-    Attributes:
-        patches_bnp: values of each patch in the order row, column, colour; padding is zero.
-        grids_b2: rows and columns of each image.
-        mask_bn: true where there is a patch.
-    """
-
-    patches_bnp: Tensor
-    grids_b2: Tensor
-    mask_bn: Tensor
-
-
-def pack(pixel_values: Tensor, grids_n2: Tensor | None, patch_size: int) -> VariableBatch:
+def pack(pixel_values: Tensor, grids_n2: Tensor | None, patch_size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Cut a batch to its largest image and clear its padding, whatever was in it.
 
     Args:
@@ -43,8 +29,9 @@ def pack(pixel_values: Tensor, grids_n2: Tensor | None, patch_size: int) -> Vari
         grids_n2: rows and columns of each image (transformers' ``spatial_shapes``); None for ordinary pixels.
         patch_size: side of a patch in pixels.
 
-    Raises:
-        ValueError: if patches come without grids, ordinary pixels with them, or a grid has more patches than there are.
+    Returns:
+        Values of each patch in the order row, column, colour, with zeros as padding; rows and columns of each image,
+        shape (b, 2); and where there is a patch, shape (b, n).
     """
     if (pixel_values.ndim == 3) != (grids_n2 is not None):
         raise ValueError("rows of patches need the grid of each image, and ordinary pixels must come without")
@@ -58,7 +45,7 @@ def pack(pixel_values: Tensor, grids_n2: Tensor | None, patch_size: int) -> Vari
     if most > patches_bnp.shape[1]:
         raise ValueError(f"an image has {most} patches by its grid, and the batch holds {patches_bnp.shape[1]}")
     mask_bn = torch.arange(most, device=patches_bnp.device) < counts_b[:, None]
-    return VariableBatch(patches_bnp[:, :most].masked_fill(~mask_bn[..., None], 0), grids_b2, mask_bn)
+    return patches_bnp[:, :most].masked_fill(~mask_bn[..., None], 0), grids_b2, mask_bn
 
 
 def patchify(pixels_bchw: Tensor, patch_size: int) -> tuple[Tensor, tuple[int, int]]:

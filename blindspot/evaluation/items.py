@@ -6,28 +6,18 @@ Suffixes: ``q`` questions, ``i`` scored items.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from blindspot.benchmarks.base import Term
 from blindspot.evaluation.statistics import Sample
 
+__all__ = ["ABSENT", "Labels", "Questions", "Term"]
+
 ABSENT = -1
-
-
-class Term(Protocol):
-    """A mean over items, as `blindspot.benchmarks.base.Term` has it."""
-
-    @property
-    def where(self) -> Mapping[str, str]: ...
-    @property
-    def unit(self) -> Literal["question", "set"]: ...
-    @property
-    def weight(self) -> float: ...
-    @property
-    def value(self) -> Literal["score", "partial"]: ...
 
 
 @dataclass(frozen=True)
@@ -123,22 +113,23 @@ class Questions:
             score_q: between 0 and 1.
             partial_q: partial matches; NaN where there is none.
         """
-        parts = [self._items(term, score_q if term.value == "score" else partial_q) for term in terms]
-        values_i, cluster_i = (np.concatenate(each) for each in zip(*parts, strict=True))
-        term_i = np.repeat(np.arange(len(parts)), [len(part_i) for part_i, _ in parts])
-        return Sample.of(values_i, cluster_i, term_i, [term.weight for term in terms])
-
-    def _items(self, term: Term, value_q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Value and cluster of each item of a term."""
-        chosen_q = self.asked([term]) & ~np.isnan(value_q)
-        if term.unit == "question":
-            return value_q[chosen_q], self.cluster_q[chosen_q]
-        set_q = self.set_rows(chosen_q)
-        value_i = np.ones(int(set_q.max(initial=-1)) + 1)
-        cluster_i = np.empty(len(value_i), dtype=np.int64)
-        np.minimum.at(value_i, set_q, (value_q[chosen_q] >= 1).astype(float))
-        cluster_i[set_q] = self.cluster_q[chosen_q]
-        return value_i, cluster_i
+        values: list[np.ndarray] = []
+        clusters: list[np.ndarray] = []
+        for term in terms:
+            value_q = score_q if term.value == "score" else partial_q
+            chosen_q = self.asked([term]) & ~np.isnan(value_q)
+            value_i, cluster_i = value_q[chosen_q], self.cluster_q[chosen_q]
+            if term.unit == "set":
+                set_q = self.set_rows(chosen_q)
+                value_i, right_q = np.ones(int(set_q.max(initial=-1)) + 1), (value_i >= 1).astype(float)
+                np.minimum.at(value_i, set_q, right_q)
+                cluster_q, cluster_i = cluster_i, np.empty(len(value_i), dtype=np.int64)
+                cluster_i[set_q] = cluster_q
+            values.append(value_i)
+            clusters.append(cluster_i)
+        term_i = np.repeat(np.arange(len(values)), [len(value_i) for value_i in values])
+        weights = [term.weight for term in terms]
+        return Sample.of(np.concatenate(values), np.concatenate(clusters), term_i, weights)
 
     def _numbers(self, group: str) -> np.ndarray:
         """A number for each question: of its label, or of its own where it has none."""

@@ -48,10 +48,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Noise:
-    """Variance of a score between runs of one configuration, pooled over configurations.
+    """Variance of a score between runs of one configuration, pooled over configurations; `run_noise` estimates it.
 
     Attributes:
-        variance: pooled variance; None without any configuration that ran twice.
+        variance: None without any configuration that ran twice.
         df: degrees of freedom, the sum over configurations of runs - 1.
         runs: runs in the configurations that ran at least twice.
     """
@@ -68,28 +68,28 @@ class Noise:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of two means with its test.
+    """A difference of two means, or a weighted sum of several, with its test; None where that cannot be computed.
 
     Attributes:
-        value: mean of the first minus mean of the second.
-        low, high: interval of confidence ``CONFIDENCE`` from ``error`` and ``df``.
+        value: mean of the first minus mean of the second, or the sum.
+        p_questions: two-sided p value against the sample of questions alone.
+        p: two-sided p value of ``value / error``; without noise, ``p_questions``.
         error: standard error, of questions and (with ``noise_included``) of runs.
         error_questions: standard error from the sample of questions alone.
         df: degrees of freedom of the t distribution.
-        p: two-sided p value of ``value / error``; without noise, ``p_questions``.
-        p_questions: two-sided p value against the sample of questions alone.
+        low, high: interval of confidence ``CONFIDENCE`` from ``error`` and ``df``.
         noise_included: whether ``error`` holds run-to-run noise.
     """
 
     value: float | None
-    low: float | None
-    high: float | None
-    error: float | None
-    error_questions: float | None
-    df: float | None
-    p: float | None
-    p_questions: float | None
-    noise_included: bool
+    p_questions: float | None = None
+    p: float | None = None
+    error: float | None = None
+    error_questions: float | None = None
+    df: float | None = None
+    low: float | None = None
+    high: float | None = None
+    noise_included: bool = False
 
 
 UNKNOWN = Noise(None, 0, 0)
@@ -159,31 +159,9 @@ def run_noise(configurations: Sequence[Sequence[float]]) -> Noise:
 def resampled_sums(table_cj: np.ndarray) -> np.ndarray:
     """Column sums of ``RESAMPLES`` tables, each of as many rows drawn with replacement, shape ``(RESAMPLES, j)``."""
     rows_kj, count_k = np.unique(table_cj, axis=0, return_counts=True)
-    rng = np.random.default_rng([0, 0])
-    share_k = count_k / count_k.sum()
+    rng, share_k = np.random.default_rng([0, 0]), count_k / count_k.sum()
     blocks = [rng.multinomial(len(table_cj), share_k, size=size) @ rows_kj for size in _blocks(RESAMPLES, len(count_k))]
     return np.concatenate(blocks)
-
-
-def sign_flip_p(difference_c: np.ndarray) -> float | None:
-    """Two-sided p value of the sum of differences when the two sides are swapped at random in whole clusters.
-
-    Monte Carlo with ``PERMUTATIONS`` draws, the observed one counted (Phipson and Smyth 2010). None for fewer than two
-    clusters.
-    """
-    if len(difference_c) < 2:
-        return None
-    digits_c = np.round(np.abs(difference_c), 15)
-    size_k, count_k = np.unique(digits_c[digits_c > 0], return_counts=True)
-    if len(size_k) == 0:
-        return 1.0
-    observed = abs(float(difference_c.sum())) - 1e-9 * float(size_k @ count_k)
-    rng = np.random.default_rng([0, 1])
-    extreme = 0
-    for size in _blocks(PERMUTATIONS, len(count_k)):
-        kept_rk = rng.binomial(count_k, 0.5, size=(size, len(count_k)))
-        extreme += int((np.abs((2 * kept_rk - count_k) @ size_k) >= observed).sum())
-    return (extreme + 1) / (PERMUTATIONS + 1)
 
 
 def _blocks(total: int, width: int) -> Iterator[int]:
@@ -306,8 +284,24 @@ class Sample:
         return self.most * float(np.sqrt((square - mean**2) / n))
 
     def sign_flip_p(self) -> float | None:
-        """As `sign_flip_p`, of values that are differences."""
-        return sign_flip_p(self._share_c)
+        """Two-sided p value of values that are differences, when their sides are swapped at random in whole clusters.
+
+        Monte Carlo with ``PERMUTATIONS`` draws, the observed one counted (Phipson and Smyth 2010). None for fewer than
+        two clusters.
+        """
+        if self.clusters < 2:
+            return None
+        digits_c = np.round(np.abs(self._share_c), 15)
+        size_k, count_k = np.unique(digits_c[digits_c > 0], return_counts=True)
+        if len(size_k) == 0:
+            return 1.0
+        observed = abs(float(self._share_c.sum())) - 1e-9 * float(size_k @ count_k)
+        rng = np.random.default_rng([0, 1])
+        extreme = 0
+        for size in _blocks(PERMUTATIONS, len(count_k)):
+            kept_rk = rng.binomial(count_k, 0.5, size=(size, len(count_k)))
+            extreme += int((np.abs((2 * kept_rk - count_k) @ size_k) >= observed).sum())
+        return (extreme + 1) / (PERMUTATIONS + 1)
 
     @cached_property
     def _share_c(self) -> np.ndarray:
@@ -381,47 +375,26 @@ def difference(
         most: the largest difference that there can be.
     """
     if value is None or error_questions is None or num_clusters < 2:
-        return Difference(value, None, None, None, None, None, None, p_questions, False)
-    from_questions, from_runs = error_questions**2, 0.0
-    if noise.variance is not None:
-        from_runs = noise.variance * (1 / runs[0] + 1 / runs[1])
+        return Difference(value, p_questions, p_questions)
+    from_questions = error_questions**2
+    from_runs = 0.0 if noise.variance is None else noise.variance * (1 / runs[0] + 1 / runs[1])
     squared = from_questions + from_runs
     df = squared**2 / (from_questions**2 / (num_clusters - 1) + (from_runs**2 / noise.df if noise.df else 0.0))
     error = float(np.sqrt(squared))
-    half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, df)) * error
-    p = p_questions if noise.variance is None else float(2 * scipy.stats.t.sf(abs(value) / error, df))
-    low, high = max(value - half, -most), min(value + half, most)
-    return Difference(value, low, high, error, error_questions, df, p, p_questions, noise.variance is not None)
+    low, high, p = _t_test(value, error, df, most)
+    known = noise.variance is not None
+    return Difference(value, p_questions, p if known else p_questions, error, error_questions, df, low, high, known)
 
 
 def noise_band(noise: Noise, runs: tuple[int, int]) -> float | None:
     """Half-width of the range that holds ``CONFIDENCE`` of the differences between two sets of runs of one arm."""
     if noise.variance is None:
         return None
-    return float(
-        scipy.stats.t.ppf((1 + CONFIDENCE) / 2, noise.df) * np.sqrt(noise.variance * (1 / runs[0] + 1 / runs[1]))
-    )
+    error = np.sqrt(noise.variance * (1 / runs[0] + 1 / runs[1]))
+    return float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, noise.df) * error)
 
 
-@dataclass(frozen=True)
-class Contrast:
-    """A weighted sum of means with its test.
-
-    Attributes:
-        value: the sum, averaged over seeds.
-        low, high: interval of confidence ``CONFIDENCE``; None where noise is unknown.
-        p: two-sided p value of the sum being zero; None where noise is unknown.
-        df: degrees of freedom.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    p: float | None
-    df: int | None
-
-
-def contrast(values_s: Sequence[float], error_questions: float | None, bound: float) -> Contrast:
+def contrast(values_s: Sequence[float], error_questions: float | None, bound: float) -> Difference:
     """Test a weighted sum of arms' scores that was taken at each seed apart.
 
     error^2 = error_questions^2 + variance of the sum between seeds / seeds; a two-sided t test with seeds - 1 degrees
@@ -439,9 +412,14 @@ def contrast(values_s: Sequence[float], error_questions: float | None, bound: fl
     """
     value, seeds = float(np.mean(values_s)), len(values_s)
     if error_questions is None or seeds < 2:
-        return Contrast(value, None, None, None, None)
-    df = seeds - 1
+        return Difference(value)
     error = float(np.sqrt(error_questions**2 + np.var(values_s, ddof=1) / seeds))
+    low, high, p = _t_test(value, error, seeds - 1, bound)
+    return Difference(value, None, p, error, error_questions, seeds - 1, low, high, True)
+
+
+def _t_test(value: float, error: float, df: float, most: float) -> tuple[float, float, float]:
+    """Ends of the interval within what there can be, and the two-sided p value."""
     half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, df)) * error
     p = float(2 * scipy.stats.t.sf(abs(value) / error, df)) if error else float(value == 0)
-    return Contrast(value, max(value - half, -bound), min(value + half, bound), p, df)
+    return max(value - half, -most), min(value + half, most), p

@@ -11,15 +11,13 @@ from transformers.models.llava.modeling_llava import LlavaModel, LlavaModelOutpu
 from transformers.utils.generic import ModelOutput
 
 from blindspot import connectors
-from blindspot.connectors.gated_cross_attention import initialise
-from blindspot.connectors.image_tokens import last_image
+from blindspot.connectors.gated_cross_attention import initialise, last_image
 from blindspot.encoders import features, grid_of
 from blindspot.model.config import BlindspotConfig, Parts
 from blindspot.positions import Grid, LanguagePositions
 from blindspot.positions.encoder.attach import attach
 from blindspot.positions.language import SCHEMES
-from blindspot.positions.language.masking import mask
-from blindspot.positions.language.position_ids import place
+from blindspot.positions.language.position_ids import mask, place
 from blindspot.positions.language.rotation import install
 
 

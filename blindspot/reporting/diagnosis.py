@@ -1,7 +1,7 @@
 """Diagnoses: what diagnostics left in a folder, its page, and what those of a study say of its arms."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -17,15 +17,14 @@ from blindspot.files import parse_json, write_text
 from blindspot.plots import Figure
 from blindspot.reporting.drawing import write_figures
 from blindspot.reporting.page import render
-from blindspot.reporting.plan import Plan, as_made
-from blindspot.reporting.text import DASH, MINUS, clean
+from blindspot.reporting.run import Plan, as_made
+from blindspot.text import DASH, MINUS, clean
 
 HEADLINE = "mirrored or flipped"
 """The move of ``counterfactuals`` that the table of arms shows."""
 _AGAIN = "delete the file and run blindspot diagnose again"
 _MOST_SENTENCES = 8
 _MOST_ROWS = 400
-Found = list[tuple[str, dict[str, Tables]]]
 
 
 class _File(BaseModel):
@@ -41,12 +40,28 @@ def load_diagnosis(folder: Path) -> dict[str, Tables]:
     """The tables of every diagnostic that is done, by name, in the order of `DIAGNOSTICS`.
 
     Args:
-        folder: what ``blindspot diagnose`` wrote, or the folder of a study's step.
-
-    Raises:
-        UserError: if a file is damaged; it is named.
+        folder: what ``blindspot diagnose`` wrote, or the folder of a study's step. A damaged file is refused by name.
     """
-    return {name: _tables(path) for name in DIAGNOSTICS if (path := folder / f"{name}.json").exists()}
+    found: dict[str, Tables] = {}
+    for name in DIAGNOSTICS:
+        path = folder / f"{name}.json"
+        if not path.exists():
+            continue
+        try:
+            tables = _File.model_validate(parse_json(path.read_text(encoding="utf-8"))).tables
+            for table in tables:
+                if kind := plots_of(name).ROWS.get(table.name):
+                    checker = TypeAdapter(kind)
+                    for row in table.rows:
+                        checker.validate_python(row)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise UserError(f"{path}: {clean(where, 80)}: {clean(first['msg'], 120)}; {_AGAIN}") from error
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read {path}: {clean(str(error), 120)}; {_AGAIN}") from error
+        found[name] = {table.name: table for table in tables}
+    return found
 
 
 def write_diagnosis(folder: Path) -> tuple[Path, list[str]]:
@@ -57,26 +72,34 @@ def write_diagnosis(folder: Path) -> tuple[Path, list[str]]:
 
     Returns:
         The page, and its main sentences.
-
-    Raises:
-        UserError: if nothing was diagnosed, a file is damaged, or one cannot be written.
     """
     found = load_diagnosis(folder)
     if not found:
         raise UserError(f"{folder} holds no diagnosis; run blindspot diagnose MODEL --out {folder}")
-    sections, sentences = [], []
+    sections, sentences, left_out = [], [], []
     for name, tables in found.items():
         figures, shown = _figures(folder, name, tables)
         said = [sentence for figure in figures for sentence in figure.says]
         sentences = said + sentences if name == "behaviour" else sentences + said
         spelled = [_spelled(table) for table in tables.values()]
         sections.append({"name": name, "question": DIAGNOSTICS[name], "figures": shown, "tables": spelled})
-    sentences = sentences[:_MOST_SENTENCES] + [f"{name} is left out: {why}" for name, why in _left_out(found)]
-    of = _diagnosed(folder)
+        notes = [note for table in tables.values() for note in table.notes]
+        if notes and not any(table.rows for table in tables.values()):
+            left_out.append(f"{name} is left out: {notes[0]}")
+    sentences = sentences[:_MOST_SENTENCES] + left_out
+    of: dict[str, Any] = {"model": clean(folder.resolve().name), "stimuli": None, "seed": None}
+    if (path := folder / "diagnosis.json").exists():
+        try:
+            said = parse_json(path.read_text(encoding="utf-8"))
+            of = {key: plain(said[key]) for key in of}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged; {_AGAIN}") from error
+    model = str(of["model"])
+    is_id = model.count("/") == 1 and not model.startswith((".", "/"))  # of Hugging Face; else a folder
     page = render(
         "diagnosis.html.j2",
         of=of,
-        name=_name(of["model"]),
+        name=model if is_id else model.rstrip("/").rsplit("/", 1)[-1],
         sections=sections,
         sentences=sentences,
         missing=[name for name in DIAGNOSTICS if name not in found],
@@ -85,18 +108,18 @@ def write_diagnosis(folder: Path) -> tuple[Path, list[str]]:
     return folder / "index.html", sentences
 
 
-def load_arms(run: Path, plan: Plan) -> Found:
-    """Label of the arm and tables by diagnostic, of every diagnosis of the study that is done.
-
-    Raises:
-        UserError: if a file is damaged or not as its step made it.
-    """
+def load_arms(run: Path, plan: Plan) -> list[tuple[str, dict[str, Tables]]]:
+    """Label of the arm and tables by diagnostic, of every diagnosis of the study that is done."""
     labels = {arm.id: arm.label for arm in plan.arms}
-    steps = [step for step in plan.steps if step.kind == "diagnose" and (run / step.folder / "done.json").exists()]
-    for path in (run / step.folder / f"{name}.json" for step in steps for name in DIAGNOSTICS):
-        if path.exists():
-            as_made(path)
-    return [(labels.get(step.arm or "", step.id), load_diagnosis(run / step.folder)) for step in steps]
+    found = []
+    for step in plan.steps:
+        folder = run / step.folder
+        if step.kind == "diagnose" and (folder / "done.json").exists():
+            for path in (folder / f"{name}.json" for name in DIAGNOSTICS):
+                if path.exists():
+                    as_made(path)
+            found.append((labels.get(step.arm or "", step.id), load_diagnosis(folder)))
+    return found
 
 
 def follows(found: Sequence[tuple[str, Mapping[str, Tables]]]) -> list[dict[str, Any]]:
@@ -116,85 +139,36 @@ def follows(found: Sequence[tuple[str, Mapping[str, Tables]]]) -> list[dict[str,
     ]
 
 
-def _tables(path: Path) -> Tables:
-    try:
-        tables = _File.model_validate(parse_json(path.read_text(encoding="utf-8"))).tables
-        for table in tables:
-            if kind := plots_of(path.stem).ROWS.get(table.name):
-                checker = TypeAdapter(kind)
-                for row in table.rows:
-                    checker.validate_python(row)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UserError(f"{path}: {clean(where, 80)}: {clean(first['msg'], 120)}; {_AGAIN}") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {clean(str(error), 120)}; {_AGAIN}") from error
-    return {table.name: table for table in tables}
-
-
-def _pictures(folder: Path, name: str) -> Pictures:
-    """The pictures of a diagnostic by name; none if it has left none."""
-    path = folder / f"{name}.npz"
-    if not path.exists():
-        return {}
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
-    except (OSError, ValueError, BadZipFile, EOFError, AttributeError) as error:
-        raise UserError(f"cannot read {path}: {clean(str(error), 120)}; delete it and {name}.json, and run "
-                        "blindspot diagnose again") from error  # fmt: skip
-
-
-def _diagnosed(folder: Path) -> dict[str, Any]:
-    """What ``diagnosis.json`` says was diagnosed: ``model``, ``stimuli``, ``seed``; the folder's name without it."""
-    path = folder / "diagnosis.json"
-    if not path.exists():
-        return {"model": clean(folder.resolve().name), "stimuli": None, "seed": None}
-    try:
-        said = parse_json(path.read_text(encoding="utf-8"))
-        return {key: plain(said[key]) for key in ("model", "stimuli", "seed")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged; {_AGAIN}") from error
-
-
-def _left_out(found: Mapping[str, Tables]) -> Iterator[tuple[str, str]]:
-    """Diagnostics that have no numbers, and why."""
-    for name, tables in found.items():
-        notes = [note for table in tables.values() for note in table.notes]
-        if notes and not any(table.rows for table in tables.values()):
-            yield name, notes[0]
-
-
 def _figures(folder: Path, name: str, tables: Tables) -> tuple[list[Figure], list[dict[str, Any]]]:
     """The figures of a diagnostic, and what the page shows of each."""
-    pictures = _pictures(folder, name)
-    filled = {key: table for key, table in tables.items() if table.rows}
+    path = folder / f"{name}.npz"
+    pictures: Pictures = {}
+    if path.exists():
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                pictures = {key: arrays[key] for key in arrays.files}
+        except (OSError, ValueError, BadZipFile, EOFError, AttributeError) as error:
+            raise UserError(f"cannot read {path}: {clean(str(error), 120)}; delete it and {name}.json, and run "
+                            "blindspot diagnose again") from error  # fmt: skip
     try:
-        figures = list(plots_of(name).draw(filled, pictures))
+        figures = list(plots_of(name).draw({key: table for key, table in tables.items() if table.rows}, pictures))
         return figures, list(write_figures(figures, folder / "figures").values())
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(f"{folder / name}.json does not hold the rows that its figures need ({type(error).__name__}: "
                         f"{clean(str(error), 120)}); {_AGAIN}") from error  # fmt: skip
 
 
-def _name(model: Any) -> str:
-    """A Hugging Face id as it is, of a folder its own name."""
-    text = str(model)
-    return text if text.count("/") == 1 and not text.startswith((".", "/")) else text.rstrip("/").rsplit("/", 1)[-1]
-
-
 def _spelled(table: Table) -> dict[str, Any]:
     """A table for the page: keys, and rows as text."""
+
+    def text(value: Any) -> str:
+        if value is None:
+            return DASH
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        return f"{value:.3g}".replace("-", MINUS) if isinstance(value, float) else str(value)
+
     keys = list(dict.fromkeys(key for row in table.rows for key in row))
-    rows = [[_text(row.get(key)) for key in keys] for row in table.rows[:_MOST_ROWS]]
+    rows = [[text(row.get(key)) for key in keys] for row in table.rows[:_MOST_ROWS]]
     return {"name": table.name, "title": table.title, "notes": table.notes, "keys": keys, "rows": rows,
             "left_out": max(0, len(table.rows) - _MOST_ROWS)}  # fmt: skip
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return DASH
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.3g}".replace("-", MINUS) if isinstance(value, float) else str(value)

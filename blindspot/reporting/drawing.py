@@ -29,15 +29,12 @@ from blindspot.plots import (
     Figure,
     Forest,
     Heat,
-    Key,
     Lines,
-    Note,
     Number,
     Panel,
     Pictures,
-    Series,
 )
-from blindspot.reporting.text import as_csv
+from blindspot.reporting.tables import as_csv
 from blindspot.text import DASH, MINUS
 
 _RC: dict[Any, Any] = {
@@ -64,7 +61,6 @@ _DEPTH = LinearSegmentedColormap.from_list("depth", ["#FFFFFF", "#9CC9E5", HUES[
 """White to dark blue, for 0 to 1."""
 _DIVIDED = LinearSegmentedColormap.from_list("divided", [HUES[1], "#FFFFFF", HUES[0]])
 """Vermilion to blue, for -1 to 1."""
-_DASHES: dict[str, Any] = {"dashed": (0, (4, 3))}
 _TITLE, _SUBTITLE = 0.24, 0.17  # inches a line
 _PIXELS_AN_INCH = 72
 _MOST_WRITTEN, _MOST_COLUMNS = 160, 24
@@ -76,27 +72,20 @@ def write_figures(figures: Iterable[Figure], folder: Path) -> dict[str, dict[str
     Returns:
         By name what ``figure.html.j2`` shows: a picture without title and subtitle, which the page writes as text.
     """
+    shown = {}
     with mpl.rc_context(_RC):
-        return {figure.name: _write(figure, folder) for figure in figures}
-
-
-def _write(figure: Figure, folder: Path) -> dict[str, Any]:
-    write_text(folder / f"{figure.name}.csv", as_csv(figure.rows))
-    canvas, head = _drawn(figure)
-    svg = save(canvas, folder, figure.name).read_text(encoding="utf-8")
-    wide, high = (_PIXELS_AN_INCH * inches for inches in (figure.width, figure.height))
-    box = f'viewBox="0 {_PIXELS_AN_INCH * head:.2f} {wide:.2f} {high:.2f}" width="{wide:.2f}pt" height="{high:.2f}pt"'
-    tag = re.search(r"<svg\b[^>]*>", svg)
-    if tag is not None:
-        kept = re.sub(r'\s(?:width|height|viewBox)="[^"]*"', "", tag[0])
-        svg = svg.replace(tag[0], kept.replace("<svg", f"<svg {box}", 1), 1)
-    return {
-        "name": figure.name,
-        "title": figure.title,
-        "subtitle": figure.subtitle,
-        "source": data_uri(svg.encode(), "svg+xml"),
-        "width": figure.width,
-    }
+        for figure in figures:
+            write_text(folder / f"{figure.name}.csv", as_csv(figure.rows))
+            canvas, head = _drawn(figure)
+            svg = save(canvas, folder, figure.name).read_text(encoding="utf-8")
+            top, wide, high = (f"{_PIXELS_AN_INCH * inches:.2f}" for inches in (head, figure.width, figure.height))
+            if tag := re.search(r"<svg\b[^>]*>", svg):
+                kept = re.sub(r'\s(?:width|height|viewBox)="[^"]*"', "", tag[0])
+                box = f'<svg viewBox="0 {top} {wide} {high}" width="{wide}pt" height="{high}pt"'
+                svg = svg.replace(tag[0], kept.replace("<svg", box, 1), 1)
+            said = {"name": figure.name, "title": figure.title, "subtitle": figure.subtitle, "width": figure.width}
+            shown[figure.name] = said | {"source": data_uri(svg.encode(), "svg+xml")}
+    return shown
 
 
 def data_uri(content: bytes, kind: str) -> str:
@@ -140,9 +129,16 @@ def _drawn(figure: Figure) -> tuple[Canvas, float]:
                     axes.set_axis_off()
                 else:
                     _panel(axes, panel, first=panels[0], lowest=line == down - 1)
-    if figure.legend:
-        canvas.legend(handles=[_handle(key) for key in figure.legend], loc="outside lower left", frameon=False,
-                      ncols=figure.legend_columns, fontsize=8.8, columnspacing=1.4, handlelength=1.8)  # fmt: skip
+    handles = [
+        Patch(edgecolor=key.colour, facecolor=key.face or key.colour, label=key.label)
+        if key.dash == NONE and not key.mark
+        else Line2D([], [], color=key.colour, linestyle=_dash(key.dash), marker=key.mark, markersize=key.size,
+                    markerfacecolor=key.face or key.colour, label=key.label)
+        for key in figure.legend
+    ]  # fmt: skip
+    if handles:
+        canvas.legend(handles=handles, loc="outside lower left", frameon=False, ncols=figure.legend_columns,
+                      fontsize=8.8, columnspacing=1.4, handlelength=1.8)  # fmt: skip
     engine = canvas.get_layout_engine()
     assert engine is not None
     engine.set(rect=(0, 0, 1, 1 - head / height), w_pad=0.1, h_pad=0.06)  # pyright: ignore[reportCallIssue]
@@ -151,15 +147,8 @@ def _drawn(figure: Figure) -> tuple[Canvas, float]:
     return canvas, head
 
 
-def _handle(key: Key) -> Line2D | Patch:
-    if key.dash == NONE and not key.mark:
-        return Patch(edgecolor=key.colour, facecolor=key.face or key.colour, label=key.label)
-    return Line2D([], [], color=key.colour, linestyle=_dash(key.dash), marker=key.mark, markersize=key.size,
-                  markerfacecolor=key.face or key.colour, label=key.label)  # fmt: skip
-
-
 def _dash(dash: str) -> Any:
-    return _DASHES.get(dash, dash)
+    return (0, (4, 3)) if dash == "dashed" else dash
 
 
 def _panel(axes: Axes, panel: Panel, first: Panel | None, lowest: bool) -> None:
@@ -186,13 +175,23 @@ def _panel(axes: Axes, panel: Panel, first: Panel | None, lowest: bool) -> None:
         else:
             axes.fill_between(area.x, *area.y, color=area.colour, alpha=area.alpha, linewidth=0, zorder=0)
     for series in panel.series:
-        _series(axes, series)
+        if len(series.low):
+            axes.fill_between(series.x, _numbers(series.low), _numbers(series.high), color=series.colour,
+                              alpha=series.shade, linewidth=0, zorder=0 if series.shade > 0.5 else None)  # fmt: skip
+        axes.plot(series.x, _numbers(series.y), color=series.colour, linestyle=_dash(series.dash),
+                  linewidth=series.width, marker=series.mark, markersize=series.size, alpha=series.alpha,
+                  markeredgecolor=series.edge or series.colour,
+                  markerfacecolor="none" if series.hollow else series.colour)  # fmt: skip
     for rule in panel.rules:
         draw = axes.axhline if rule.axis == "y" else axes.axvline
         above = 2 if isinstance(panel, Heat | Bars) else 0.6  # grids are at 0.5, points at 2
         draw(rule.at, color=rule.colour, linewidth=rule.width, linestyle=_dash(rule.dash), zorder=above)
     for note in [*panel.notes, *(panel.below if lowest else ())]:
-        _note(axes, note)
+        across, up = ("axes fraction" if share else "data" for share in (note.across, note.up))
+        axes.annotate(note.words, (note.x, note.y), xycoords=(across, up), xytext=note.shift,
+                      textcoords="offset points", ha=note.align[0], va=note.align[1], color=note.colour,
+                      fontsize=note.size, fontweight="bold" if note.bold else "normal",
+                      annotation_clip=False)  # fmt: skip
     _scales(axes, panel)
     if panel.title:
         axes.set_title(panel.title, loc="center" if panel.centred else "left", fontsize=panel.title_size,
@@ -229,16 +228,6 @@ def _scales(axes: Axes, panel: Panel) -> None:
 
 def _numbers(values: Sequence[Number]) -> np.ndarray:
     return np.array([np.nan if value is None else float(value) for value in values])
-
-
-def _series(axes: Axes, series: Series) -> None:
-    if len(series.low):
-        axes.fill_between(series.x, _numbers(series.low), _numbers(series.high), color=series.colour,
-                          alpha=series.shade, linewidth=0, zorder=0 if series.shade > 0.5 else None)  # fmt: skip
-    axes.plot(series.x, _numbers(series.y), color=series.colour, linestyle=_dash(series.dash), linewidth=series.width,
-              marker=series.mark, markersize=series.size, alpha=series.alpha,
-              markeredgecolor=series.edge or series.colour,
-              markerfacecolor="none" if series.hollow else series.colour)  # fmt: skip
 
 
 def _estimates(axes: Axes, panel: Forest) -> None:
@@ -314,10 +303,3 @@ def _framed(axes: Axes) -> None:
     axes.set_yticks([])
     axes.spines[:].set_visible(True)
     axes.spines[:].set_edgecolor(LIGHT)
-
-
-def _note(axes: Axes, note: Note) -> None:
-    where: tuple[str, str] = tuple("axes fraction" if share else "data" for share in (note.across, note.up))  # pyright: ignore[reportAssignmentType]
-    axes.annotate(note.words, (note.x, note.y), xycoords=where, xytext=note.shift, textcoords="offset points",
-                  ha=note.align[0], va=note.align[1], color=note.colour, fontsize=note.size,
-                  fontweight="bold" if note.bold else "normal", annotation_clip=False)  # fmt: skip

@@ -1,140 +1,152 @@
-"""Self-contained HTML pages, all from one base; that of a study, from ``results.json``, figures and test images."""
+"""The page of a study, from ``results.json``, figures and test images; all pages are of one base and self-contained."""
 
 import io
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
 
 from blindspot.errors import UserError
-from blindspot.reporting.drawing import data_uri
-from blindspot.reporting.figures import hues
-from blindspot.reporting.findings import asked_on, stage_name
-from blindspot.reporting.plan import Plan, as_made
-from blindspot.reporting.tables import (
-    arms_of,
-    columns_of,
-    difference_table,
-    part_difference_table,
-    part_score_table,
-    score_table,
-)
-from blindspot.reporting.text import clean, points, signed
+from blindspot.files import fingerprint, parse_json, sha256_file, write_json, write_text
+from blindspot.reporting.results import VERSION, collect
+from blindspot.reporting.run import Plan, as_made, load_plan, stage_name
+from blindspot.reporting.tables import arms_of, asked_on, columns_of, tables_of, write_tables
+from blindspot.text import clean, points, signed
 
+PACKAGE = Path(__file__).parents[1]
+MADE = Path("report") / "made.json"
+"""Fingerprint of the code, of what a report was made from and of what it consists of."""
+LIBRARIES = ("matplotlib", "numpy", "scipy", "statsmodels")
 _DRAWN_WIDTH = 256
 _MOST_COMPARED = 3
 
 
+def write_report(run: Path) -> Path:
+    """Write ``tables/``, ``report/figures/`` and ``report/index.html`` from ``results.json``; returns the page.
+
+    Collects the results first where ``results.json`` is missing or of another version. What draws is loaded here.
+    """
+    from blindspot.diagnostics.registry import plots_of
+    from blindspot.reporting.diagnosis import follows, load_arms
+    from blindspot.reporting.drawing import write_figures
+    from blindspot.reporting.figures import hues, study_figures
+
+    results, plan = _stored(run) or collect(run), load_plan(run)
+    images_nhwc = _images(run, plan)
+    write_tables(run, results)
+    diagnosed = load_arms(run, plan)
+    of_arms = plots_of("probes").of_arms(diagnosed)
+    figures = write_figures([*study_figures(results), *([of_arms] if of_arms else [])], run / "report" / "figures")
+    followed, arms = follows(diagnosed), arms_of(results)
+    columns = {column.id: column for column in columns_of(results)}
+    scenes = [pick | {"picture": _picture(images_nhwc, pick["image"])} for pick in results["gallery"]]
+    boxes = [pick | {"picture": _picture(images_nhwc, pick["image"])} for pick in results["localisation"]]
+    compared = list(dict.fromkeys(f"{pair['first']} with {pair['second']}" for pair in results["pairs"]
+                                  if pair["kind"] != "replicate"))  # fmt: skip
+    if len(compared) > _MOST_COMPARED:
+        compared = [*compared[:_MOST_COMPARED], f"{len(compared) - _MOST_COMPARED} more"]
+    opening = next((pick for pick in scenes if pick["picture"] and columns[pick["column"]].english), None)
+    if opening:  # with the first right answer and the first wrong one; with the first two if there is no such pair
+        answers = opening["answers"]
+        pair = [next((one for one in answers if (one["score"] == 1) == right), None) for right in (True, False)]
+        opening = opening | {"answers": pair if all(pair) else answers[:2]}
+    html = render(
+        "page.html.j2",
+        results=results,
+        columns=columns,
+        relatives=asked_on(list(columns.values())),
+        compared=compared,
+        opening=opening,
+        arms={arm.id: arm for arm in arms},
+        hues=hues(arms),
+        stages=[
+            {"id": stage, "name": stage_name(stage), "tables": tables_of(results, stage)}
+            for stage in reversed(results["stages"])
+        ],
+        figures=figures,
+        follows=followed,
+        factors=list(dict.fromkeys(factor for row in followed for factor in row["shares"])),
+        scenes=[pick for pick in scenes if pick["picture"]],
+        boxes=[pick for pick in boxes if pick["picture"]],
+    )
+    page = run / "report" / "index.html"
+    write_text(page, html)
+    return page
+
+
+def kept_report(run: Path) -> dict[str, Any] | None:
+    """The results of a run whose report needs no remaking; None if its steps, its files or the code have changed."""
+    try:
+        made = parse_json((run / MADE).read_text(encoding="utf-8"))
+        return _stored(run) if made == _made(run) else None
+    except (OSError, ValueError):
+        return None
+
+
+def keep_report(run: Path) -> None:
+    """Record that the report of a run was just made, from new results."""
+    write_json(run / MADE, _made(run))
+
+
 def render(template: str, **values: Any) -> str:
     """A template of this folder as HTML. Everything that came from a model, a question or a study is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     # For every extension: the templates end in .j2.
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     tied = {"tied": lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")}
-    environment.filters |= {"points": points, "signed": signed} | tied
+    environment.filters |= {"points": points, "signed": signed, "rectangle": _rectangle} | tied
     return environment.get_template(template).render(**values)
 
 
-class Images:
-    """The test images of a run, read one at a time.
-
-    Raises:
-        UserError: if they cannot be read.
-    """
-
-    def __init__(self, run: Path, plan: Plan) -> None:
-        self._images_nhwc = np.empty((0, 1, 1, 3), np.uint8)
-        if not plan.data:  # pictures of published benchmarks stay where they are
-            return
-        path = run / plan.data.get("test", "") / "test_images.npy"
-        try:
-            self._images_nhwc = np.load(as_made(path), mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"cannot read the test images {path}: {clean(str(error), 120)}; run the study again"
-            ) from error
-
-    def picture(self, number: Any) -> dict[str, Any] | None:
-        """A data URI with the size to draw it at, or None where a question has no such image."""
-        if not isinstance(number, int) or not 0 <= number < len(self._images_nhwc):
-            return None
-        image_hwc = np.ascontiguousarray(self._images_nhwc[number])
-        buffer = io.BytesIO()
-        Image.fromarray(image_hwc).save(buffer, format="PNG", optimize=True)
-        height, width = image_hwc.shape[:2]
-        return {
-            "source": data_uri(buffer.getvalue(), "png"),
-            "width": _DRAWN_WIDTH,
-            "height": round(_DRAWN_WIDTH * height / width),
-        }
-
-
-def render_page(
-    images: Images, results: dict[str, Any], figures: dict[str, dict[str, Any]], follows: list[dict[str, Any]]
-) -> str:
-    """The page as HTML. Everything that came from a model, a question or a study is escaped.
-
-    Args:
-        images: the test images that questions name by number.
-        results: ``results.json``.
-        figures: from ``write_figures``, by name.
-        follows: what answers follow, arm by arm, where the study was diagnosed.
-    """
-    arms, columns = arms_of(results), columns_of(results)
-    columns_by = {column.id: column for column in columns}
-    scenes = [pick | {"picture": images.picture(pick["image"])} for pick in results["gallery"]]
-    opening = [pick for pick in scenes if pick["picture"] and columns_by[pick["column"]].english]
-    boxes = [pick | {"picture": images.picture(pick["image"])} for pick in results["localisation"]]
-    for pick in boxes:
-        pick["rectangle"] = _rectangle(pick["box"], pick["units"])
-        pick["answers"] = [
-            answer | {"rectangle": _rectangle(answer["box"], pick["units"])} for answer in pick["answers"]
-        ]
-    return render(
-        "page.html.j2",
-        results=results,
-        columns=columns_by,
-        relatives=asked_on(columns),
-        compared=_compared(results["pairs"]),
-        opening=opening[0] | {"answers": _two_sides(opening[0]["answers"])} if opening else None,
-        arms={arm.id: arm for arm in arms},
-        hues=hues(arms),
-        stages=[_stage(results, stage) for stage in reversed(results["stages"])],
-        figures=figures,
-        follows=follows,
-        factors=list(dict.fromkeys(factor for row in follows for factor in row["shares"])),
-        scenes=[pick for pick in scenes if pick["picture"]],
-        boxes=[pick for pick in boxes if pick["picture"]],
-    )
-
-
-def _two_sides(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The first right answer and the first wrong one; the first two if there is no such pair."""
-    pair = [next((one for one in answers if (one["score"] == 1) == right), None) for right in (True, False)]
-    return [one for one in pair if one] if all(pair) else answers[:2]
-
-
-def _compared(pairs: list[dict[str, Any]]) -> list[str]:
-    """What the study compares, in words; of many comparisons the first."""
-    found = list(
-        dict.fromkeys(f"{pair['first']} with {pair['second']}" for pair in pairs if pair["kind"] != "replicate")
-    )
-    return found if len(found) <= _MOST_COMPARED else [*found[:_MOST_COMPARED], f"{len(found) - _MOST_COMPARED} more"]
-
-
-def _stage(results: dict[str, Any], stage: str) -> dict[str, Any]:
-    return {
-        "id": stage,
-        "name": stage_name(stage),
-        "scores": score_table(results, stage, "iid"),
-        "compositional": score_table(results, stage, "compositional"),
-        "parts": part_score_table(results, stage),
-        "differences": difference_table(results, stage),
-        "part_differences": part_difference_table(results, stage),
+def _made(run: Path) -> dict[str, Any]:
+    patterns = ("plan.json", "results.json", "steps/*/done.json", "tables/*", "report/**/*")
+    parts = [(run, pattern) for pattern in patterns] + [(PACKAGE, "**/*.py"), (PACKAGE, "**/*.j2")]
+    checksums = {
+        f"{path.relative_to(root)}": sha256_file(path)
+        for root, pattern in parts  # the engine holds the files of each step against its done.json
+        for path in root.glob(pattern)
+        if path.is_file() and path != run / MADE
     }
+    return {"fingerprint": fingerprint([checksums, {name: version(name) for name in LIBRARIES}])}
+
+
+def _stored(run: Path) -> dict[str, Any] | None:
+    try:
+        results = parse_json((run / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return results if isinstance(results, dict) and results.get("version") == VERSION else None
+
+
+def _images(run: Path, plan: Plan) -> np.ndarray:
+    """The test images that questions name by number, read when they are looked at."""
+    if not plan.data:  # pictures of published benchmarks stay where they are
+        return np.empty((0, 1, 1, 3), np.uint8)
+    path = run / plan.data.get("test", "") / "test_images.npy"
+    try:
+        return np.load(as_made(path), mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the test images {path}: {clean(str(error), 120)}; run the study again") from error
+
+
+def _picture(images_nhwc: np.ndarray, number: Any) -> dict[str, Any] | None:
+    """A data URI with the size to draw it at, or None where a question has no such image."""
+    from PIL import Image
+
+    from blindspot.reporting.drawing import data_uri
+
+    if not isinstance(number, int) or not 0 <= number < len(images_nhwc):
+        return None
+    image_hwc = np.ascontiguousarray(images_nhwc[number])
+    buffer = io.BytesIO()
+    Image.fromarray(image_hwc).save(buffer, format="PNG", optimize=True)
+    high, wide = image_hwc.shape[:2]
+    uri = data_uri(buffer.getvalue(), "png")
+    return {"source": uri, "width": _DRAWN_WIDTH, "height": round(_DRAWN_WIDTH * high / wide)}
 
 
 def _rectangle(box: list[float] | None, units: float) -> dict[str, float] | None:

@@ -1,15 +1,39 @@
-"""Tables as data, laid out like the paper's; HTML, LaTeX and the terminal print the same ones."""
+"""Tables as data, laid out like the paper's, and what prints them: the page, LaTeX, CSV files and the terminal."""
 
-from collections.abc import Iterator
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
+from textwrap import fill
 from typing import Any
 
-from blindspot.evaluation.statistics import ALPHA
-from blindspot.reporting.plan import Arm, Column
-from blindspot.reporting.text import DASH, points, signed, span
+from rich import box
+from rich.console import Console
+from rich.text import Text
 
-SIGNIFICANT, QUESTIONS_ONLY = "*", "†"
+from blindspot.evaluation.statistics import ALPHA
+from blindspot.files import write_text
+from blindspot.reporting.run import Arm, Column, stage_name
+from blindspot.terminal import listing, pieces
+from blindspot.text import DASH, MINUS, points, signed, span
+
+PARTS = "parts"
+"""Instead of a split: the columns that have parts, part by part."""
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    MINUS: r"$-$",
+    DASH: "--",
+    "±": r"$\pm$",
+    **{mark: "\\" + mark for mark in "&%$#_{}"},
+}
+_MARKS = {"*": "$^{*}$", "†": r"$^{\dagger}$"}
+_NARROW = 8  # letters of a heading on the terminal that need not be broken
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -44,129 +68,77 @@ class Table:
         return [(paper, len(list(group))) for paper, group in groupby(self.columns, key=lambda column: column.paper)]
 
 
-def columns_of(results: dict[str, Any]) -> list[Column]:
-    """The columns of ``results.json``."""
-    return [Column.model_validate(column) for column in results["columns"]]
-
-
-def arms_of(results: dict[str, Any]) -> list[Arm]:
+def arms_of(results: Row) -> list[Arm]:
     """The arms of ``results.json``."""
     return [Arm.model_validate(arm) for arm in results["arms"]]
 
 
-def scores_at(results: dict[str, Any], stage: str, split: str = "iid") -> dict[tuple[str, str], Any]:
-    """Scores over all seeds, by arm and column."""
-    return {
-        (row["arm"], row["column"]): row
-        for row in results["scores"]
-        if (row["stage"], row["split"], row["seed"]) == (stage, split, None)
-    }
-
-
-def differences_at(results: dict[str, Any], stage: str) -> dict[tuple[str, str, str], Any]:
-    """Differences in the main split, by both arms and column."""
-    return {
-        (row["a"], row["b"], row["column"]): row
-        for row in results["differences"]
-        if (row["stage"], row["split"]) == (stage, "iid")
-    }
-
-
-def score_table(results: dict[str, Any], stage: str, split: str) -> Table | None:
-    """Arms by columns, over all seeds; best arm marked (replicates do not compete); None without any score."""
-    rows = scores_at(results, stage, split)
-    if not rows:
-        return None
-    columns = columns_of(results)
-    references = _reference_rows(results, columns, stage if split == "iid" else None)
-    return _scores(results, columns, rows, list(references))
-
-
-def part_score_table(results: dict[str, Any], stage: str) -> Table | None:
-    """As `score_table`, for the columns that have parts, part by part."""
-    columns = _part_columns(results)
-    rows = {
-        (row["arm"], f"{row['column']}/{row['split']}"): row
-        for row in results["scores"]
-        if (row["stage"], row["seed"]) == (stage, None)
-    }
-    if not any(column.id == name for column in columns for _, name in rows):
-        return None
-    chance = TableRow("chance", [Cell(points(column.chance)) for column in columns])
-    return _scores(results, columns, rows, [chance])
-
-
-def _scores(
-    results: dict[str, Any], columns: list[Column], rows: dict[tuple[str, str], Any], references: list[TableRow]
-) -> Table:
-    arms = arms_of(results)
-    competing = {arm.id for arm in arms if arm.replicate_of is None}
-    best: dict[str, float] = {}
-    for (arm, column), row in rows.items():
-        if arm in competing:
-            best[column] = max(row["score"], best.get(column, 0.0))
-
-    def row_of(arm: Arm) -> TableRow:
-        cells = []
-        for column in columns:
-            row = rows.get((arm.id, column.id))
-            marked = row is not None and arm.id in competing and row["score"] == best[column.id]
-            cells.append(_score_cell(row, marked) if row else Cell(DASH))
-        return TableRow(arm.label, cells)
-
-    blocks = []
-    for block in dict.fromkeys(arm.block for arm in arms):
-        members = [arm for arm in arms if arm.block == block and arm.replicate_of is None]
-        if members:
-            blocks.append((block or "Arms", [row_of(arm) for arm in members]))
-    replicates = [row_of(arm) for arm in arms if arm.replicate_of is not None]
-    if replicates:
-        blocks.append(("Replicate: same configuration, other seeds", replicates))
-    blocks.append(("For scale", references))
-    return Table(columns, blocks)
-
-
-def _part_columns(results: dict[str, Any]) -> list[Column]:
-    """One column a part, under the name of the column that it belongs to."""
+def columns_of(results: Row, split: str = "iid") -> list[Column]:
+    """The columns of ``results.json``; of `PARTS` one a part, under the name of the column that it belongs to."""
+    columns = [Column.model_validate(column) for column in results["columns"]]
+    if split != PARTS:
+        return columns
     return [
         column.model_copy(update={"id": f"{column.id}/{part}", "label": part, "paper": column.name, "baselines": {}})
-        for column in columns_of(results)
+        for column in columns
         for part in column.parts
     ]
 
 
-def difference_table(results: dict[str, Any], stage: str) -> Table | None:
+def asked_on(columns: Sequence[Column]) -> str:
+    """What headings say of scores on columns that only resemble the benchmarks they are named after."""
+    return " on drawn relatives of the benchmarks" if any(column.relative for column in columns) else ""
+
+
+def rows_at(rows: Sequence[Row], stage: str, split: str = "iid") -> dict[tuple[str, ...], Row]:
+    """Scores over all seeds by arm and column, or differences by both arms and column."""
+    return {
+        (*(row[key] for key in ("arm", "a", "b") if key in row),
+         f"{row['column']}/{row['split']}" if split == PARTS else row["column"]): row
+        for row in rows
+        if row["stage"] == stage and split in (PARTS, row["split"]) and row.get("seed") is None
+    }  # fmt: skip
+
+
+def score_table(results: Row, stage: str, split: str = "iid") -> Table | None:
+    """Arms by columns, over all seeds; best arm marked (replicates do not compete); None without any score."""
+    rows, columns, arms = rows_at(results["scores"], stage, split), columns_of(results, split), arms_of(results)
+    if not {column.id for column in columns} & {column for _, column in rows}:
+        return None
+    competing = {arm.id for arm in arms if arm.replicate_of is None}
+    best: dict[str, float] = defaultdict(float)
+    for (arm, column), row in rows.items():
+        if arm in competing:
+            best[column] = max(row["score"], best[column])
+    blocks: dict[str, list[TableRow]] = defaultdict(list)
+    for arm in sorted(arms, key=lambda arm: arm.id not in competing):
+        cells = []
+        for column in columns:
+            row = rows.get((arm.id, column.id))
+            marked = row is not None and arm.id in competing and row["score"] == best[column.id]
+            cells.append(Cell(points(row["score"]), span(row["low"], row["high"]), marked) if row else Cell(DASH))
+        title = (arm.block or "Arms") if arm.id in competing else "Replicate: same configuration, other seeds"
+        blocks[title].append(TableRow(arm.label, cells))
+    rules = dict.fromkeys(name for column in columns for name in column.baselines)
+    scale = [(name, [column.baselines.get(name) for column in columns]) for name in rules]
+    scale.append(("chance", [column.chance for column in columns]))
+    if split == "iid":
+        noise = {row["column"]: row["deviation"] for row in results["noise"] if row["stage"] == stage}
+        worst: dict[str, float] = {}
+        for (_, column), row in rows.items():
+            worst[column] = max(worst.get(column, 0.0), row["parse_failures"])
+        for name, found in (("seed noise", noise), ("unreadable", worst)):
+            if any(value is not None for value in found.values()):
+                scale.append((name, [found.get(column.id) for column in columns]))
+    references = [TableRow(name, [Cell(points(value)) for value in values]) for name, values in scale]
+    return Table(columns, [*blocks.items(), ("For scale", references)])
+
+
+def difference_table(results: Row, stage: str, split: str = "iid") -> Table | None:
     """Pairs by columns: difference, interval and mark; None without any difference."""
-    found = differences_at(results, stage)
-    if not found:
+    found, columns = rows_at(results["differences"], stage, split), columns_of(results, split)
+    if not {column.id for column in columns} & {column for *_, column in found}:
         return None
-    columns = columns_of(results)
-    blocks = _differences(results, columns, found)
-    bands = {row["column"]: row["band"] for row in results["noise"] if row["stage"] == stage}
-    if any(band is not None for band in bands.values()):
-        cells = [
-            Cell(DASH) if bands.get(column.id) is None else Cell("±" + points(bands[column.id])) for column in columns
-        ]
-        blocks.append(("For scale", [TableRow("noise band", cells)]))
-    return Table(columns, blocks)
-
-
-def part_difference_table(results: dict[str, Any], stage: str) -> Table | None:
-    """As `difference_table`, for the columns that have parts, part by part."""
-    columns = _part_columns(results)
-    found = {
-        (row["a"], row["b"], f"{row['column']}/{row['split']}"): row
-        for row in results["differences"]
-        if row["stage"] == stage
-    }
-    if not any(column.id == name for column in columns for _, _, name in found):
-        return None
-    return Table(columns, _differences(results, columns, found))
-
-
-def _differences(
-    results: dict[str, Any], columns: list[Column], found: dict[tuple[str, str, str], Any]
-) -> list[tuple[str, list[TableRow]]]:
     blocks = []
     for kind in dict.fromkeys(pair["kind"] for pair in results["pairs"]):
         pairs = [pair for pair in results["pairs"] if pair["kind"] == kind]
@@ -178,35 +150,152 @@ def _differences(
         if kind == "replicate":
             title = "Replicate minus original: what differs by seed alone"
         blocks.append((title[:1].upper() + title[1:], lines))
-    return blocks
+    bands = {row["column"]: row["band"] for row in results["noise"] if row["stage"] == stage and split == row["split"]}
+    if any(band is not None for band in bands.values()):
+        known = [bands.get(column.id) for column in columns]
+        cells = [Cell(DASH if band is None else f"±{points(band)}") for band in known]
+        blocks.append(("For scale", [TableRow("noise band", cells)]))
+    return Table(columns, blocks)
 
 
-def _score_cell(row: dict[str, Any], best: bool) -> Cell:
-    return Cell(points(row["score"]), span(row["low"], row["high"]), best=best)
-
-
-def _difference_cell(row: dict[str, Any]) -> Cell:
+def _difference_cell(row: Row) -> Cell:
+    """``*`` survives Holm's correction; ``†`` only a test on the questions alone, uncorrected, sees it."""
     questions = row["p_questions"] is not None and row["p_questions"] < ALPHA
-    mark = SIGNIFICANT if row["significant"] else QUESTIONS_ONLY if questions else ""
+    mark = "*" if row["significant"] else "†" if questions else ""
     small = "" if row["low"] is None else f"{signed(row['low'])}, {signed(row['high'])}"
     sign = 0 if not row["significant"] else 1 if row["difference"] > 0 else -1
     return Cell(signed(row["difference"]), small, mark=mark, sign=sign)
 
 
-def _reference_rows(results: dict[str, Any], columns: list[Column], stage: str | None) -> Iterator[TableRow]:
-    for name in dict.fromkeys(name for column in columns for name in column.baselines):
-        yield TableRow(name, [Cell(points(column.baselines.get(name))) for column in columns])
-    yield TableRow("chance", [Cell(points(column.chance)) for column in columns])
-    noise = {row["column"]: row["deviation"] for row in results["noise"] if row["stage"] == stage}
-    if any(value is not None for value in noise.values()):
-        yield TableRow("seed noise", [Cell(points(noise.get(column.id))) for column in columns])
-    failures = _failures(results, stage or "", columns)
-    if any(value is not None for value in failures):
-        yield TableRow("unreadable", [Cell(points(value)) for value in failures])
+def tables_of(results: Row, stage: str) -> dict[str, Table]:
+    """All tables of a stage that there are numbers for, by kind and what they are about."""
+    tables = {
+        "scores": score_table(results, stage),
+        "scores_compositional": score_table(results, stage, "compositional"),
+        "scores_parts": score_table(results, stage, PARTS),
+        "differences": difference_table(results, stage),
+        "differences_parts": difference_table(results, stage, PARTS),
+    }
+    return {name: table for name, table in tables.items() if table}
 
 
-def _failures(results: dict[str, Any], stage: str, columns: list[Column]) -> list[float | None]:
-    worst: dict[str, float] = {}
-    for (_, column), row in scores_at(results, stage).items():
-        worst[column] = max(worst.get(column, 0.0), row["parse_failures"])
-    return [worst.get(column.id) for column in columns]
+def write_tables(run: Path, results: Row) -> None:
+    """Write ``tables/*.csv`` (one tidy row per number) and ``tables/*.tex`` of a run folder."""
+    texts = {f"{name}.csv": as_csv(results[name]) for name in ("noise", "hypotheses")}
+    for stage in results["stages"]:
+        for name in ("scores", "differences"):
+            rows = [row for row in results[name] if row["stage"] == stage]
+            tidy = [{key: value for key, value in row.items() if key != "seeds"} for row in rows]
+            texts[f"{name}_{stage}.csv"] = as_csv(tidy)
+        for name, table in tables_of(results, stage).items():
+            kind, *about = name.split("_")
+            texts[f"{'_'.join([kind, stage, *about])}.tex"] = booktabs(table)
+    for name, text in texts.items():
+        if text:
+            write_text(run / "tables" / name, text)
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows under the keys of all of them; empty where there are none.
+
+    An apostrophe is put before a text that a spreadsheet would take for a formula.
+    """
+
+    def safe(value: Any) -> Any:
+        if not (isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))):
+            return value
+        try:
+            float(value)
+        except ValueError:
+            return f"'{value}"
+        return value
+
+    if not rows:
+        return ""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(safe, keys))
+    writer.writerows([safe(row.get(key)) for key in keys] for row in rows)
+    return text.getvalue()
+
+
+def latex(text: str) -> str:
+    """``text`` with LaTeX's special characters escaped."""
+    return "".join(_LATEX.get(mark, mark) for mark in text)
+
+
+def booktabs(table: Table) -> str:
+    r"""A ``tabular`` for ``\usepackage{booktabs}``; each interval stands under its number in tiny print."""
+    width = len(table.columns) + 1
+    lines = [rf"\begin{{tabular}}{{l{'c' * (width - 1)}}}", r"\toprule"]
+    groups, rules, start = [""], [], 2
+    for paper, number in table.header:
+        groups.append(rf"\multicolumn{{{number}}}{{c}}{{{latex(paper)}}}")
+        rules.append(rf"\cmidrule(lr){{{start}-{start + number - 1}}}")
+        start += number
+    lines += [" & ".join(groups) + r" \\", "".join(rules)]
+    lines.append(" & ".join(["", *(latex(column.label) for column in table.columns)]) + r" \\")
+    for title, rows in table.blocks:
+        lines += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\emph{{{latex(title)}}}}} \\"]
+        for row in rows:
+            cells = [latex(row.label)]
+            for cell in row.cells:
+                number = rf"\textbf{{{latex(cell.text)}}}" if cell.best else latex(cell.text)
+                cells.append(number + _MARKS.get(cell.mark, ""))
+            lines.append(" & ".join(cells) + r" \\")
+            if any(cell.small for cell in row.cells):
+                small = [rf"{{\tiny {latex(cell.small)}}}" if cell.small else "" for cell in row.cells]
+                lines.append(" & ".join(["", *small]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def print_tables(results: Row, console: Console) -> None:
+    """Print scores and differences, last stage first, then what was found.
+
+    The tables stand on their side (the paper's columns are rows) and are cut into as many pieces as the console's width
+    asks for; a console that takes them whole also gets the intervals.
+    """
+    if not results["meaningful"]:
+        console.print(Text(f"Scale {results['scale']}: these numbers mean nothing.", style="bold red"))
+    for stage in reversed(results["stages"]):
+        name = stage_name(stage)
+        if table := score_table(results, stage):
+            _print(table, f"Scores{asked_on(table.columns)} after {name}, in points; best in bold", console)
+        if table := difference_table(results, stage):
+            title = f"Differences after {name}, in points; * survives Holm, † only a test on questions alone"
+            _print(table, title, console)
+    if results["hypotheses"]:
+        title = "The explanations, tested; effects in points"
+        heads = ("explanation", "effect", "95 %", "Holm's p", "verdict")
+        claims = listing(*heads, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=True)
+        for row in results["hypotheses"]:
+            interval = "" if row["low"] is None else f"{signed(row['low'])} to {signed(row['high'])}"
+            p_holm = "" if row["p_holm"] is None else f"{row['p_holm']:.3f}"
+            claims.add_row(*map(Text, (row["claim"], signed(row["effect"]), interval, p_holm, row["verdict"])))
+        console.print(claims)
+    console.print(Text(results["findings"]["text"]))
+    for note in results["notes"]:
+        console.print(Text(f"Note: {note}", style="dim"))
+
+
+def _print(table: Table, title: str, console: Console) -> None:
+    console.print(Text(title, style="bold"))
+    lines = [line for _, lines in table.blocks for line in lines]
+    names = (line.label.removeprefix("LLaVA-").replace("-", " ") for line in lines)
+    headers = ["", *(fill(name, _NARROW, break_long_words=False) for name in names)]
+    made = []
+    for intervals in (True, False):
+        rows: list[list[str | Text]] = []
+        before = None
+        for number, column in enumerate(table.columns):
+            rows.append([f"  {column.label}" if column.paper == before else column.name])
+            before = column.paper
+            for cell in (line.cells[number] for line in lines):
+                text = Text(cell.text + cell.mark, style="bold" if cell.best or cell.sign else "")
+                rows[-1].append(text.append(f" {cell.small}" * (intervals and bool(cell.small)), style="dim"))
+        made = list(pieces(headers, rows, console.width))
+        if len(made) == 1:
+            break
+    for piece in made:
+        console.print(piece)

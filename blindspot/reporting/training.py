@@ -13,7 +13,8 @@ from blindspot.files import parse_json, write_text
 from blindspot.plots import HUES, Figure, Key, Lines, Panel, Series, stroke
 from blindspot.reporting.drawing import write_figures
 from blindspot.reporting.page import render
-from blindspot.reporting.text import as_csv, clean
+from blindspot.reporting.tables import as_csv
+from blindspot.text import clean
 
 LOG, RECORD = "log.jsonl", "run.json"
 DRAWN_POINTS = 400
@@ -52,21 +53,10 @@ class Step(BaseModel):
     seconds_left: float = Field(exclude=True)
     skipped: list[LeftOut] = Field(default_factory=list, exclude=True)
 
-    @property
-    def room(self) -> float:
-        """Tokens that the step computed, padding included."""
-        return self.tokens / (1 - self.padding) if self.padding < 1 else 0.0
-
 
 @dataclass(frozen=True)
 class Trained:
-    """One log.
-
-    Attributes:
-        name: its folder below the run folder.
-        record: ``run.json``.
-        rows: of the log.
-    """
+    """One log: its folder below the run folder, ``run.json``, and its rows."""
 
     name: str
     record: dict[str, Any]
@@ -87,6 +77,7 @@ class Trained:
         """Numbers of the whole run."""
         rows, last = self.rows, self.rows[-1]
         seconds = sum(row.seconds for row in rows)
+        computed = sum(row.tokens / (1 - row.padding) if row.padding < 1 else 0.0 for row in rows)
         mfu = [row.mfu for row in rows if row.mfu is not None]
         return {
             "name": self.name,
@@ -95,7 +86,7 @@ class Trained:
             "loss": self.loss,
             "tokens_per_second": median(row.tokens_per_second for row in rows),
             "supervised_per_second": sum(row.supervised_tokens for row in rows) / seconds,
-            "padding": 1 - sum(row.tokens for row in rows) / max(sum(row.room for row in rows), 1),
+            "padding": 1 - sum(row.tokens for row in rows) / max(computed, 1),
             "waiting": sum(row.data_seconds for row in rows) / seconds,
             "mfu": median(mfu) if mfu else None,
             "memory_gib": max(row.memory_gib for row in rows),
@@ -107,45 +98,46 @@ class Trained:
 
 def is_training_run(run: Path) -> bool:
     """Whether ``run`` is what ``blindspot train`` writes: a stage's folder, an arm's, or that of a study's arms."""
-    return bool(_records(run))
+    return bool(_folders(run))
 
 
 def write_training_page(run: Path) -> Path:
-    """Write ``report/index.html``, ``report/curves.csv`` and ``report/figures/training.svg`` (``.pdf``, ``.csv``).
+    """Write ``report/index.html``, which is returned, ``curves.csv`` and ``figures/training.svg`` (``.pdf``, ``.csv``).
 
     Runs that are still going on are shown as far as they are.
-
-    Args:
-        run: see `is_training_run`.
-
-    Returns:
-        The page.
-
-    Raises:
-        UserError: if there is no log with a row, or a file cannot be written.
     """
-    trained = [one for path in _records(run) if (one := _read(run, path)).rows]
+    trained = [one for folder in _folders(run) if (one := _read(run, folder)).rows]
     if not trained:
         raise UserError(f"{run} has no training log with a step in it ({LOG} beside {RECORD}); train something first")
     folder = run / "report"
     rows = [{"run": one.name} | row.model_dump() for one in trained for row in one.rows]
     write_text(folder / "curves.csv", as_csv(rows))
-    figures = write_figures([_figure(trained)], folder / "figures")
+    recipes = []
+    for one in trained:
+        said = {key: one.record.get(key) for key in _RECIPE}
+        lists = {key: ", ".join(map(str, value)) for key, value in said.items() if isinstance(value, list)}
+        texts = {key: "" if value is None else clean(str(value), 120) for key, value in (said | lists).items()}
+        recipes.append({"name": one.name} | texts)
+    skipped = [
+        {"name": one.name, "row": row.row, "id": clean(str(row.id), 60), "why": clean(row.why, 200)}
+        for one in trained
+        for row in one.skipped[:_SHOWN_ROWS]
+    ]
     page = render(
         "training.html.j2",
         title=clean(run.resolve().name),
         runs=[one.summary() for one in trained],
-        recipes=[{"name": one.name, **{key: _plain(one.record.get(key)) for key in _RECIPE}} for one in trained],
+        recipes=recipes,
         recipe_keys=_RECIPE,
-        drawn=figures["training"],
+        drawn=write_figures([_figure(trained)], folder / "figures")["training"],
         hues=[HUES[number % len(HUES)] for number in range(len(trained))],
-        skipped=[{"name": one.name, **_said(row)} for one in trained for row in one.skipped[:_SHOWN_ROWS]],
+        skipped=skipped,
     )
     write_text(folder / "index.html", page)
     return folder / "index.html"
 
 
-def _records(run: Path) -> list[Path]:
+def _folders(run: Path) -> list[Path]:
     folders = [run, *sorted(run.glob("*")), *sorted(run.glob("*/*"))]
     return [folder for folder in folders if (folder / LOG).is_file() and (folder / RECORD).is_file()]
 
@@ -166,8 +158,7 @@ def _read(run: Path, folder: Path) -> Trained:
             raise UserError(f"{folder / LOG}:{number}: {where}: {first['msg']}; train it again") from error
         except ValueError:  # being written, or cut off by a kill
             break
-    name = str(folder.relative_to(run))
-    return Trained(clean(run.resolve().name if name == "." else name), record, rows)
+    return Trained(clean(run.resolve().name if folder == run else str(folder.relative_to(run))), record, rows)
 
 
 def _figure(trained: Sequence[Trained]) -> Figure:
@@ -179,41 +170,24 @@ def _figure(trained: Sequence[Trained]) -> Figure:
             steps, values = [row.step for row in one.rows], [getattr(row, key) for row in one.rows]
             if len(values) <= DRAWN_POINTS:
                 series.append(Series(steps, values, alpha=0.3, width=0.8, **stroke(which)))
-            thinned = _thinned(steps, values)
-            series.append(Series(*thinned, width=1.5, **stroke(which)))
-            behind += [{"run": one.name, "what": words, "step": x, "mean": y} for x, y in zip(*thinned, strict=True)]
+            # Means of at least ten neighbours, or as many as make DRAWN_POINTS; of fewer where there are few rows.
+            size = max(-(-len(values) // DRAWN_POINTS), min(10, max(1, len(values) // 10)))
+            parts = [slice(start, start + size) for start in range(0, len(values), size)]
+            thinned = [(fmean(steps[part]), fmean(values[part])) for part in parts]
+            series.append(Series([x for x, _ in thinned], [y for _, y in thinned], width=1.5, **stroke(which)))
+            behind += [{"run": one.name, "what": words, "step": x, "mean": y} for x, y in thinned]
         last = number == len(_PANELS) - 1
         panels.append([Lines(series=series, y_label=words, y_limits=(0 if number == 1 else None, None), grid="y",
                              log=last, x_label="optimiser step" if last else "")])  # fmt: skip
-    legend = [Key(one.name, **stroke(number)) for number, one in enumerate(trained)]
-    return Figure("training", _title(trained), "Light: each step; dark: mean of neighbouring steps.", panels, behind,
-                  6.7, share="x", legend=legend, legend_columns=3)  # fmt: skip
-
-
-def _title(trained: Sequence[Trained]) -> str:
+    fell = "fell" if all(one.loss < one.rows[0].loss for one in trained) else "went"
+    moves = [f"from {one.rows[0].loss:.2f} to {one.loss:.2f}" for one in trained]
+    if len(trained) > 1:
+        moves = [f"{move} ({one.name})" for move, one in zip(moves, trained, strict=True)]
+    title = f"Loss {fell} {' and '.join(moves)}"
     if len(trained) > _MOST_TOLD:
         low, high = (pick(trained, key=lambda one: one.loss) for pick in (min, max))
         ends = f"lowest in {low.name} ({low.loss:.2f}), highest in {high.name} ({high.loss:.2f})"
-        return f"Of {len(trained)} runs, loss is {ends}"
-    moves = [f"from {one.rows[0].loss:.2f} to {one.loss:.2f}" for one in trained]
-    fell = "fell" if all(one.loss < one.rows[0].loss for one in trained) else "went"
-    if len(trained) == 1:
-        return f"Loss {fell} {moves[0]}"
-    return f"Loss {fell} " + " and ".join(f"{move} ({one.name})" for move, one in zip(moves, trained, strict=True))
-
-
-def _thinned(steps: Sequence[int], values: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Means of at least ten, or as many as make `DRAWN_POINTS`, neighbours; fewer where there are few rows."""
-    size = max(-(-len(values) // DRAWN_POINTS), min(10, max(1, len(values) // 10)))
-    parts = [slice(start, start + size) for start in range(0, len(values), size)]
-    return [fmean(steps[part]) for part in parts], [fmean(values[part]) for part in parts]
-
-
-def _plain(value: Any) -> str:
-    if value is None:
-        return ""
-    return clean(", ".join(map(str, value)) if isinstance(value, list) else str(value), 120)
-
-
-def _said(one: LeftOut) -> dict[str, Any]:
-    return {"row": one.row, "id": clean(str(one.id), 60), "why": clean(one.why, 200)}
+        title = f"Of {len(trained)} runs, loss is {ends}"
+    legend = [Key(one.name, **stroke(number)) for number, one in enumerate(trained)]
+    return Figure("training", title, "Light: each step; dark: mean of neighbouring steps.", panels, behind, 6.7,
+                  share="x", legend=legend, legend_columns=3)  # fmt: skip

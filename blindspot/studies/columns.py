@@ -14,9 +14,9 @@ def columns(study: Study) -> list[dict[str, Any]]:
             {"metric": "accuracy", "relative": study.source == "scenes", **column} for column in RELATIVES[study.source]
         ]
     from blindspot.benchmarks.registry import select
-    from blindspot.evaluation.paper import numbers
+    from blindspot.evaluation.paper import load
 
-    paper = {column.key for column in numbers.load().columns}
+    paper = {column.key for column in load().columns}
     found: list[dict[str, Any]] = []
     for benchmark in select(study.asked):
         for metric in benchmark.metrics:

@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 
 from blindspot.benchmarks.registry import select
-from blindspot.benchmarks.scoring import Scored, profile
+from blindspot.benchmarks.scoring import profile
 from blindspot.benchmarks.sources.download import data_root
 from blindspot.connectors import ConnectorSpec
 from blindspot.errors import UserError
-from blindspot.evaluation import run as evaluation
-from blindspot.evaluation.boxes import asking_for_boxes, with_form
-from blindspot.evaluation.prompts import profile as prompt_profile
-from blindspot.evaluation.run.answers import ANSWERS
+from blindspot.evaluation.run.folder import ANSWERS
+from blindspot.evaluation.run.opening import open_local
+from blindspot.evaluation.run.runner import prepare, why_unanswered
 from blindspot.files import CHECKPOINTS, read_jsonl, write_jsonl
 from blindspot.model.assemble import assemble, position_table
 from blindspot.positions import EncoderPositions, LanguagePositions
@@ -134,46 +133,20 @@ def train_step(context: StepContext) -> None:
 
 def evaluate_step(context: StepContext) -> None:
     """Put the study's benchmarks to the model of the instruct stage; what is answered is not asked again."""
-    names = context.step.config["benchmarks"]
-    benchmarks = select(",".join(names))
-    opened = evaluation.open_local(str(context.inputs["instruct"] / MODEL))
-    _, found = evaluation.open_data(benchmarks, data_root(context.data_path))
-    collections = [with_form(collection, opened.form) for collection in found]
-    total = sum(len(collection.questions) for collection in collections)
+    rules, benchmarks = profile(context.step.config["profile"]), select(",".join(context.step.config["benchmarks"]))
+    model = str(context.inputs["instruct"] / MODEL)
+    evaluation = prepare(benchmarks, data_root(context.data_path), partial(open_local, model))
+    total = sum(len(collection.questions) for collection in evaluation.collections)
     answered: dict[str, int] = {}
 
     def report(benchmark: str, done: int, of: int) -> None:
         answered[benchmark] = done
         context.report(sum(answered.values()), total, phase=benchmark)
 
-    outcome = evaluation.evaluate(
-        opened.answerer,
-        collections,
-        context.folder,
-        prompts=asking_for_boxes(prompt_profile(opened.prompts)),
-        prompt_profile=opened.prompts,
-        report=report,
-    )
-    if outcome.unanswered:
-        raise UserError(evaluation.why_unanswered(outcome.folder, outcome.unanswered))
-    rules = profile(context.step.config["profile"])
-    rows = [row for one in benchmarks for row in read_jsonl(context.folder / one.name / ANSWERS)]
-    write_jsonl(context.folder / ANSWERS, (_flat(row, rules.score(row)) for row in rows))
-
-
-def _flat(row: dict[str, Any], scored: Scored) -> dict[str, Any]:
-    """A row of an evaluation as a row of a study."""
-    images = row.pop("images", None) or [None]
-    numbers = {"score": round(scored.score, 6), "parsed": scored.parsed}
-    if scored.partial is not None:
-        numbers["partial"] = round(scored.partial, 6)
-    choices = row.get("choices") or {}
-    return {
-        **row,
-        "choices": [*choices.values()] if isinstance(choices, dict) else choices,
-        "image": images[0],
-        **numbers,
-    }
+    if unanswered := evaluation.run(context.folder, report):
+        raise UserError(why_unanswered(context.folder, unanswered))
+    rows = (row for one in benchmarks for row in read_jsonl(context.folder / one.name / ANSWERS))
+    write_jsonl(context.folder / ANSWERS, ({**row, **rules.score(row).numbers()} for row in rows))
 
 
 def _of_step(context: StepContext, folders: Mapping[str, Path]) -> Run:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -13,11 +14,11 @@ from blindspot.benchmarks.exact import score
 from blindspot.connectors import ConnectorSpec
 from blindspot.encoders import ENCODERS, Encoder, TowerShape, build_tower
 from blindspot.errors import UserError
-from blindspot.evaluation.miniature import MiniatureAnswerer
 from blindspot.files import write_jsonl
 from blindspot.model.build import LanguageShape, build_variant
 from blindspot.model.config import Parts
 from blindspot.model.processor import build_processor
+from blindspot.model.tokenizer import IMAGE
 from blindspot.model.variant import BlindspotForConditionalGeneration, save
 from blindspot.positions import EncoderPositions, LanguagePositions
 from blindspot.question import Question
@@ -37,6 +38,10 @@ CONNECTOR = "connector.safetensors"
 MODEL = "model"
 PRETRAINED = ("vision_tower", "language_model")
 PROBES = 4
+TOGETHER = 256
+"""Questions that are answered at a time."""
+LONGEST_ANSWER = 6
+"""Tokens."""
 
 Config = Mapping[str, Any]
 
@@ -231,40 +236,38 @@ def _row_pixels(corpus: Corpus, family: Encoder) -> Callable[[np.ndarray], Tenso
     return lambda chosen: to_pixels(corpus.images[corpus.row_images[chosen].reshape(-1)], family)
 
 
+@torch.no_grad()
 def _answers(
-    model: BlindspotForConditionalGeneration,
+    model: Any,
     corpus: Corpus,
     family: Encoder,
     questions: list[Question],
     report: Callable[[int, int], None] = lambda step, steps: None,
 ) -> list[dict[str, Any]]:
-    """One row a question, column by column: answers of one column are equally long, so batches stop early."""
-    answer = MiniatureAnswerer(model, corpus.tokenizer)
+    """Greedy answers and their scores, a row of ``answers.jsonl`` for each question.
+
+    They are asked column by column: answers of one column are equally long, so batches stop early.
+    """
+    model.eval()
     by_task: dict[str, list[Question]] = defaultdict(list)
     for question in questions:
         by_task[question.groups.get("task", question.benchmark)].append(question)
     rows: list[dict[str, Any]] = []
-    for asked in by_task.values():
-        images_nkhwc = corpus.test_images[[question.images[0] for question in asked]]
-        pixels = to_pixels(images_nkhwc.reshape(-1, *images_nkhwc.shape[2:]), family)
-        raw = answer([question.prompt for question in asked], pixels.unflatten(0, images_nkhwc.shape[:2]))
-        rows += [_answer_row(question, text) for question, text in zip(asked, raw, strict=True)]
+    for column in by_task.values():
+        for start in range(0, len(column), TOGETHER):
+            asked = column[start : start + TOGETHER]
+            images_nkhwc = corpus.test_images[[question.images[0] for question in asked]]
+            image = IMAGE * (model.config.image_seq_length * images_nkhwc.shape[1])
+            inputs = corpus.tokenizer([f"{image} {one.prompt}" for one in asked], padding=True, return_tensors="pt")
+            generated = model.generate(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                pixel_values=to_pixels(images_nkhwc.reshape(-1, *images_nkhwc.shape[2:]), family),
+                max_new_tokens=LONGEST_ANSWER,
+                do_sample=False,
+            )
+            said = corpus.tokenizer.batch_decode(generated[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+            for question, raw in zip(asked, said, strict=True):
+                rows.append({**question.row(raw, question.prompt, question.images), **score(question, raw).numbers()})
         report(len(rows), len(questions))
     return rows
-
-
-def _answer_row(question: Question, raw: str) -> dict[str, Any]:
-    scored = score(question, raw)
-    return {
-        "id": question.id,
-        "benchmark": question.benchmark,
-        "kind": question.kind,
-        "prompt": question.prompt,
-        "answer": question.answer,
-        "choices": list(question.choices),
-        "image": question.images[0],
-        "groups": question.groups,
-        "raw": raw,
-        "score": round(scored.score, 6),
-        "parsed": scored.parsed,
-    }

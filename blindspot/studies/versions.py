@@ -32,7 +32,6 @@ RESULT_SOURCES = (
     "training/parallel.py",
     "training/parts.py",
     "training/stages.py",
-    "evaluation/miniature.py",
     "studies/corpus.py",
     "studies/probe.py",
     "studies/sources.py",

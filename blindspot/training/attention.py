@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from transformers import AttentionInterface
 
 from blindspot.errors import UserError
-from blindspot.positions.language.config import SCHEMES
+from blindspot.positions.language import SCHEMES
 from blindspot.training.packing import PREFIX, Micro
 
 Way = Literal["documents", "varlen", "mask"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from blindspot.benchmarks.boxes import Box, iou
 from blindspot.benchmarks.exact import score
-from blindspot.benchmarks.rules.common import Scored
+from blindspot.benchmarks.rules import Scored
 from blindspot.question import Question
 
 WRONG = Scored(None, 0.0, True)

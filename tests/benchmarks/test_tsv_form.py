@@ -1,6 +1,8 @@
 """VLMEvalKit's TSV, held against pandas, which writes and reads it there."""
 
+import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from blindspot.benchmarks.sources import tsv
+from blindspot.benchmarks.sources import forms
+from blindspot.benchmarks.sources.forms import cells, read_tsv
 
 CELL = st.text(st.characters(codec="utf-8", exclude_characters="\r\x00"), max_size=12) | st.sampled_from(
     ['"', '""', 'say "no"', "a\tb", "line\nbreak\n", "左边", "יש", "None", "  x ", "'", "\u2028"]
@@ -23,20 +26,20 @@ TABLE = st.integers(1, 4).flatmap(lambda width: st.lists(st.lists(CELL, min_size
 @example(table=[['"'], ["\n\n"]], end="\n")
 def test_cells_come_back_as_pandas_wrote_them(table: list[list[str]], end: str) -> None:
     written = pd.DataFrame(table).to_csv(sep="\t", index=False, header=False, lineterminator=end)
-    assert [[cell.text() for cell in row] for row in tsv.cells(written.encode())] == table
+    assert [[cell.text() for cell in row] for row in cells(io.BytesIO(written.encode()))] == table
 
 
 @settings(max_examples=50, deadline=None)
 @given(table=TABLE)
 def test_offsets_point_at_the_bytes_of_each_cell(table: list[list[str]]) -> None:
     written = pd.DataFrame(table).to_csv(sep="\t", index=False, header=False).encode()
-    for row in tsv.cells(written):
+    for row in cells(io.BytesIO(written)):
         for cell in row:
             assert written[cell.offset : cell.offset + len(cell.raw)] == cell.raw
 
 
 def test_a_quote_inside_a_cell_is_text() -> None:
-    rows = [[cell.text() for cell in row] for row in tsv.cells(b'5" wide\ta "b" c\n\n"x"y\tz')]
+    rows = [[cell.text() for cell in row] for row in cells(io.BytesIO(b'5" wide\ta "b" c\n\n"x"y\tz'))]
     assert rows == [['5" wide', 'a "b" c'], ["xy", "z"]]
 
 
@@ -55,7 +58,7 @@ def test_pictures_are_the_published_bytes_whatever_the_cell_looks_like(tmp_path:
         {"index": 6, "image": "r" * 64, "question": "of a later row", "answer": "A"},
         {"index": "r" * 64, "image": published.text64(second), "question": "repeated", "answer": "A"},
     ]
-    table = tsv.read(published.tsv(tmp_path / "x.tsv", rows))
+    table = read_tsv(published.tsv(tmp_path / "x.tsv", rows))
     seen = [[table.images.read(key) for key in row.images] for row in table.rows]
     assert seen == [[first], [first], [second, third], [second, third], [second, third], [fourth], [second], [second]]
     assert len(table.images) == 4
@@ -66,7 +69,7 @@ def test_the_digest_sees_text_and_pictures(tmp_path: Path, published: Any) -> No
     def digest(question: str, number: int) -> str:
         image = published.text64(published.picture(number))
         row = {"index": 0, "image": image, "question": question, "answer": "A"}
-        return tsv.read(published.tsv(tmp_path / "x.tsv", [row])).digest
+        return read_tsv(published.tsv(tmp_path / "x.tsv", [row])).digest
 
     assert digest("q", 1) == digest("q", 1)
     assert len({digest("q", 1), digest("r", 1), digest("q", 2)}) == 3
@@ -86,7 +89,7 @@ def test_a_bad_picture_names_its_row(
 ) -> None:
     good = {"index": 0, "image": published.text64(published.picture(0)), "question": "q", "answer": "A"}
     path = published.tsv(tmp_path / "x.tsv", [good, {**good, "index": 1, **change}])
-    assert message in refused(tsv.read, path)
+    assert message in refused(read_tsv, path)
 
 
 @pytest.mark.parametrize(
@@ -103,17 +106,32 @@ def test_a_bad_picture_names_its_row(
 def test_a_malformed_file_is_refused(tmp_path: Path, refused: Callable[..., str], content: bytes, message: str) -> None:
     path = tmp_path / "x.tsv"
     path.write_bytes(content)
-    assert message in refused(tsv.read, path)
+    assert message in refused(read_tsv, path)
 
 
 def test_a_missing_file_and_one_that_changed_are_refused(
     tmp_path: Path, published: Any, refused: Callable[..., str]
 ) -> None:
-    assert "cannot read" in refused(tsv.read, tmp_path / "none.tsv")
+    assert "cannot read" in refused(read_tsv, tmp_path / "none.tsv")
     image = published.text64(published.picture(0))
     path = published.tsv(tmp_path / "x.tsv", [{"index": 0, "image": image, "question": "q", "answer": "A"}])
-    images = tsv.read(path).images
+    images = read_tsv(path).images
     path.write_text("something else entirely, with spaces and !", encoding="utf-8")
     assert "changed while it was in use" in refused(images.read, 0)
     path.unlink()
     assert "cannot read" in refused(images.read, 0)
+
+
+def test_a_file_that_is_cut_short_while_it_is_read_is_refused(
+    tmp_path: Path, published: Any, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"index": 0, "image": "A" * 2_000_000, "question": "q", "answer": "A"}
+    path = published.tsv(tmp_path / "x.tsv", [row, {**row, "index": 1}, {**row, "index": 2}])
+    looked_at = forms._images
+
+    def cut(*arguments: Any) -> Any:
+        os.truncate(path, 5_000_000)
+        return looked_at(*arguments)
+
+    monkeypatch.setattr(forms, "_images", cut)
+    assert "x.tsv: row 3: 2 cells, but the header has 4" in refused(read_tsv, path)

@@ -147,8 +147,8 @@ def test_the_mlp_is_that_of_llava(held: Held) -> None:
 def test_the_position_table_of_c_abstractor_is_interpolated_bilinearly(connectors: dict[str, Any]) -> None:
     connector = connectors["c_abstractor"]
     table_dhw = connector.positions.weight.detach().T.reshape(WIDTH, *NATIVE)
-    assert torch.equal(connector._positions(NATIVE)[0], table_dhw)
-    assert torch.allclose(connector._positions((2, 4))[0], table_dhw.view(WIDTH, 2, 2, 4).mean(2), atol=1e-6)
+    assert torch.equal(connector.position_map(NATIVE)[0], table_dhw)
+    assert torch.allclose(connector.position_map((2, 4))[0], table_dhw.view(WIDTH, 2, 2, 4).mean(2), atol=1e-6)
 
 
 def test_the_qformer_looks_at_the_image_in_every_second_layer(held: Held) -> None:

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from blindspot.connectors import ConnectorSpec
-from blindspot.connectors.image_tokens import collect, last_image, look
+from blindspot.connectors.gated_cross_attention import last_image, look
 from blindspot.errors import UserError
 
 GRID, IMAGE = (2, 3), 3
@@ -117,10 +117,10 @@ def test_a_token_sees_the_last_image_before_it(pair: Pair) -> None:
     last_bl = torch.tensor([[-1, 0, 0, 1, 1, 1], [-1, -1, -1, 2, 2, 2]])
     media_mnd = torch.randn(3, 5, 48)
     with torch.no_grad():
-        together = block(x_bld, look(collect(media_mnd), last_bl))
+        together = block(x_bld, look(media_mnd, last_bl))
         for row, token in ((0, 1), (0, 4), (1, 3)):
             own = media_mnd[last_bl[row, token]][None]
-            alone = block(x_bld[row, token][None, None], look(collect(own), torch.zeros(1, 1, dtype=torch.long)))
+            alone = block(x_bld[row, token][None, None], look(own, torch.zeros(1, 1, dtype=torch.long)))
             assert torch.allclose(together[row, token], alone[0, 0], atol=1e-6)
     assert torch.equal(together[last_bl < 0], x_bld[last_bl < 0])
 
@@ -136,7 +136,7 @@ def test_one_block_by_hand(pair: Pair) -> None:
         heads.append(weights_ln @ value_nc[:, part])
     y_ld = x_ld + torch.tanh(torch.tensor(0.7)) * block.output(torch.cat(heads, dim=-1))
     z_ld = y_ld + torch.tanh(torch.tensor(-0.4)) * block.mlp(y_ld)
-    got = block(x_ld[None], look(collect(media_nd[None]), torch.zeros(1, 4, dtype=torch.long)))
+    got = block(x_ld[None], look(media_nd[None], torch.zeros(1, 4, dtype=torch.long)))
     assert torch.allclose(got[0], z_ld, atol=1e-5)
 
 
@@ -204,7 +204,7 @@ def test_cached_decoding_and_beams_agree_with_one_pass(pair: Pair) -> None:
         cache.batch_select_indices(torch.tensor(beams))
         for token in range(6, 9):
             pair.connector.set_images(media, last_bl[beams, token : token + 1])
-            assert pair.connector._seen.media.kept, "keys and values of the media are computed once"
+            assert pair.connector._seen.kept, "keys and values of the media are computed once"
             step = pair.language(ids_bl[beams, token : token + 1], past_key_values=cache).logits
             assert torch.allclose(step[:, 0], whole[beams, token], atol=1e-5)
 
@@ -230,10 +230,10 @@ def test_keys_kept_in_inference_do_not_cut_gradients(pair: Pair) -> None:
 
 def test_a_row_is_given_its_own_images_only() -> None:
     last_bl = torch.tensor([[0, 0, 0], [-1, 1, 2], [-1, -1, -1], [3, 3, 3]])
-    seen = look(collect(torch.randn(4, 5, 48)), last_bl)
+    seen = look(torch.randn(4, 5, 48), last_bl)
     assert seen.images_br[:2].tolist() == [[0, 1], [1, 2]]
     assert seen.mask_b1lk is not None and seen.mask_b1lk.shape == (4, 1, 3, 10)
-    one_each = look(collect(torch.randn(4, 5, 48)), last_bl[[0, 3]])
+    one_each = look(torch.randn(4, 5, 48), last_bl[[0, 3]])
     assert one_each.mask_b1lk is None and one_each.images_br.tolist() == [[0], [3]]
 
 

@@ -14,7 +14,7 @@ from blindspot.diagnostics.probes import fits, targets
 from blindspot.diagnostics.probes import run as probes
 from blindspot.diagnostics.probes.fits import AttentionPool, HiddenLayer, LinearMap, learn, ridge
 from blindspot.diagnostics.probes.stages import WIDEST, ProbedStage, Regions, Shrink
-from blindspot.positions.encoder.own import table_of
+from blindspot.positions.encoder.attach import table_of
 from blindspot.scenes.render import RGB
 from blindspot.scenes.world import COLOURS, Thing
 from tests.diagnostics.known import WIDTH, random_subject

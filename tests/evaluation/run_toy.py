@@ -8,13 +8,15 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from blindspot.benchmarks.base import Benchmark, Collection
 from blindspot.errors import UserError
 from blindspot.evaluation.base import PICTURE, Asked, Prompt, Reply
-from blindspot.evaluation.run import Outcome, evaluate
+from blindspot.evaluation.run.opening import Opened
+from blindspot.evaluation.run.runner import Evaluation
 from blindspot.question import Question
 
 PICTURES, EACH = 8, 5
@@ -95,14 +97,19 @@ def collection(name: str, missing: frozenset[int] = frozenset(), digest: str = "
     return Collection(benchmark(name), "tsv", questions, Pictures(missing), ("a note",), digest)
 
 
-def run(out: Path, answerer: Slow) -> Outcome:
-    return evaluate(answerer, [collection("one"), collection("two")], out, prompts=prompts, prompt_profile="toy")
+def evaluation(answerer: Slow, *collections: Collection, **changed: Any) -> Evaluation:
+    opened = Opened(answerer, "toy")
+    return Evaluation(**{"opened": opened, "collections": collections, "prompts": "toy", "ask": prompts, **changed})
+
+
+def run(out: Path, answerer: Slow) -> dict[str, dict[str, str]]:
+    """Why questions of two benchmarks have no answer."""
+    return evaluation(answerer, collection("one"), collection("two")).run(out)
 
 
 if __name__ == "__main__":
     out, log, seconds, *failing = sys.argv[1:]
     try:
-        outcome = run(Path(out), Slow(Path(log), float(seconds), frozenset(failing)))
+        print(run(Path(out), Slow(Path(log), float(seconds), frozenset(failing))))
     except UserError as error:
         sys.exit(str(error))
-    print({name: dict(errors) for name, errors in outcome.unanswered.items()})

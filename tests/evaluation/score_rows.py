@@ -2,40 +2,45 @@
 
 import random
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from blindspot.benchmarks.scoring import DEFAULT, profile
 from blindspot.evaluation.scores.answers import Answers, collect
-from blindspot.evaluation.scores.metrics import metric_row
+from blindspot.evaluation.scores.report import metric_row
 from blindspot.files import write_json, write_jsonl
 
 Row = dict[str, Any]
 
 
+def _row(kind: str, name: str, number: int, gold: str, raw: str, **groups: str) -> Row:
+    return {
+        "id": f"{name}-{number}",
+        "benchmark": name,
+        "kind": kind,
+        "answer": gold,
+        "raw": raw,
+        "stopped": "end",
+        "prompt": f"question {number}",
+        "groups": groups,
+        "images": [number],
+    }
+
+
+yes_no, text, count = (partial(_row, kind) for kind in ("yes_no", "text", "count"))
+
+
 def mcq(name: str, number: int, gold: str, raw: str, **groups: str) -> Row:
     """A question with two options."""
-    choices = {"A": "Open", "B": "Closed"}
-    return _row(name, number, gold, raw, groups) | {"kind": "mcq", "choices": choices}
-
-
-def yes_no(name: str, number: int, gold: str, raw: str, **groups: str) -> Row:
-    return _row(name, number, gold, raw, groups) | {"kind": "yes_no"}
-
-
-def text(name: str, number: int, gold: str, raw: str, **groups: str) -> Row:
-    return _row(name, number, gold, raw, groups) | {"kind": "text"}
-
-
-def count(name: str, number: int, gold: str, raw: str, **groups: str) -> Row:
-    return _row(name, number, gold, raw, groups) | {"kind": "count"}
+    return _row("mcq", name, number, gold, raw, **groups) | {"choices": {"A": "Open", "B": "Closed"}}
 
 
 def box(number: int, raw: str, picture: str = "200x100", gold: str = "20 20 100 100") -> Row:
     """A question for a box, of a model that sees the whole picture and answers in shares of its sides."""
     edges = " ".join(f"{float(edge)}" for edge in (0, 0, *picture.split("x")))
     groups = {"cluster": str(number), "convention": "llava-normalised", "view": f"{picture} at {edges}"}
-    return _row("coco_boxes", number, gold, raw, groups) | {"kind": "boxes"}
+    return _row("boxes", "coco_boxes", number, gold, raw, **groups)
 
 
 def answers_of(rows: Iterable[Row], names: Sequence[str] = (DEFAULT,)) -> Answers:
@@ -93,16 +98,3 @@ def write_run(folder: Path, rows: Iterable[Row], **info: Any) -> Path:
     }
     write_json(folder / "run.json", said | info)
     return folder
-
-
-def _row(name: str, number: int, gold: str, raw: str, groups: dict[str, str]) -> Row:
-    return {
-        "id": f"{name}-{number}",
-        "benchmark": name,
-        "answer": gold,
-        "raw": raw,
-        "stopped": "end",
-        "prompt": f"question {number}",
-        "groups": groups,
-        "images": [number],
-    }

@@ -14,10 +14,11 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 from blindspot.benchmarks.boxes import CONVENTIONS, View, judge, spelt
 from blindspot.benchmarks.coco_boxes import COCO_BOXES
 from blindspot.errors import UserError
-from blindspot.evaluation import run
 from blindspot.evaluation.base import PICTURE, Asked, Reply
 from blindspot.evaluation.boxes import Form, asking_for_boxes, with_form
 from blindspot.evaluation.prompts import profile
+from blindspot.evaluation.run.opening import Opened
+from blindspot.evaluation.run.runner import Evaluation
 from blindspot.files import read_jsonl
 
 PHOTOS = Path("/work/shared/data/photos")
@@ -52,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_what_asks_a_server_or_a_file_loads_no_torch() -> None:
-    modules = "blindspot.evaluation.run, blindspot.evaluation.models.api, blindspot.evaluation.models.recorded"
+    modules = "blindspot.evaluation.run.runner, blindspot.evaluation.models.api, blindspot.evaluation.models.recorded"
     code = f"import sys, {modules}; assert not {{'torch', 'transformers'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -79,10 +80,10 @@ def test_the_layout_of_coco_itself_is_found(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"images": []}, "not the instances of COCO"),
-        ({"annotations": [box(1, 7, 47, (1, 2))]}, "not the instances of COCO"),
-        ({"annotations": [box(1, 7, 2, (1, 2, 3, 4))]}, "not the instances of COCO"),
-        ({"categories": None}, "not the instances of COCO"),
+        ({"images": []}, "not as it was published"),
+        ({"annotations": [box(1, 7, 47, (1, 2))]}, "not as it was published"),
+        ({"annotations": [box(1, 7, 2, (1, 2, 3, 4))]}, "not as it was published"),
+        ({"categories": None}, "not as it was published"),
         ({"annotations": []}, "holds no rows"),
     ],
 )
@@ -153,7 +154,7 @@ def test_a_run_keeps_all_that_a_score_needs(folder: Path, tmp_path: Path) -> Non
     gold = {one.id: (one.answer, one.groups["view"]) for one in collection.questions}
     out = tmp_path / "run"
     ask = asking_for_boxes(profile("llava"))
-    run.evaluate(Oracle(gold), [collection], out, prompts=ask, prompt_profile="llava")
+    Evaluation(Opened(Oracle(gold), "llava"), [collection], "llava", ask).run(out)
     rows = list(read_jsonl(out / "coco_boxes" / "answers.jsonl"))
     scores = [judge(row["raw"], row["answer"], row["groups"]["convention"], row["groups"]["view"]) for row in rows]
     assert [scored.score for scored in scores] == [1.0, 0.0, 1.0]

@@ -13,13 +13,12 @@ from typing import Any
 
 import pytest
 
-from blindspot import files
 from blindspot.errors import UserError
 from blindspot.evaluation.base import PICTURE, Asked, Reply
-from blindspot.evaluation.run import Condition, evaluate, preview
-from blindspot.evaluation.run.ranks import Ranks
+from blindspot.evaluation.run.questions import Condition
+from blindspot.evaluation.run.runner import Ranks
 
-from .run_toy import Slow, collection, prompts, run
+from .run_toy import Slow, collection, evaluation, prompts, run
 
 TOY = Path(__file__).with_name("run_toy.py")
 FILES = ("run.json", "one/answers.jsonl", "two/answers.jsonl")
@@ -42,7 +41,7 @@ def held(out: Path) -> dict[str, bytes]:
 @pytest.fixture
 def whole(tmp_path: Path) -> dict[str, bytes]:
     """The files of a run that nothing disturbed."""
-    assert not run(tmp_path / "whole", Slow(tmp_path / "whole.log")).unanswered
+    assert not run(tmp_path / "whole", Slow(tmp_path / "whole.log"))
     return held(tmp_path / "whole")
 
 
@@ -65,17 +64,16 @@ def test_a_run_leaves_its_identity_and_every_answer_in_order(tmp_path: Path, who
     }
 
 
-def test_a_complete_run_asks_nothing_again(tmp_path: Path, whole: dict[str, bytes]) -> None:
-    before = (tmp_path / "whole.log").read_text()
-    assert not run(tmp_path / "whole", Slow(tmp_path / "whole.log")).unanswered
-    assert (tmp_path / "whole.log").read_text() == before
-    assert held(tmp_path / "whole") == whole
-
-
-def test_killed_at_the_very_end_it_leaves_nothing_more_than_others(tmp_path: Path, whole: dict[str, bytes]) -> None:
-    for name in ("answers.part.jsonl", "answers.part-1.jsonl", "errors.jsonl", ".answers.jsonl.k3x"):
-        (tmp_path / "whole/one" / name).write_text("{}\n")  # the answers are in place, what they were made from is too
-    assert not run(tmp_path / "whole", Slow(tmp_path / "whole.log")).unanswered
+@pytest.mark.parametrize(
+    "left", ["", "answers.part.jsonl", "answers.part-1.jsonl", "errors.jsonl", ".answers.jsonl.k3x"]
+)
+def test_a_complete_run_asks_nothing_again_even_if_killed_at_its_very_end(
+    tmp_path: Path, whole: dict[str, bytes], left: str
+) -> None:
+    if left:
+        (tmp_path / "whole/one" / left).write_text("{}\n")  # the answers are in place, what they were made from is too
+    assert not run(tmp_path / "whole", Slow(tmp_path / "again.log"))
+    assert not (tmp_path / "again.log").exists()
     assert held(tmp_path / "whole") == whole
 
 
@@ -103,24 +101,22 @@ def test_killed_again_and_again_it_ends_with_the_same_files_and_asks_nothing_twi
 
 def test_what_failed_is_listed_and_asked_again_alone(tmp_path: Path, whole: dict[str, bytes]) -> None:
     out, log = tmp_path / "failed", tmp_path / "failed.log"
-    outcome = run(out, Slow(log, failing=frozenset({"q7", "q9"})))
-    assert outcome.unanswered == {name: dict.fromkeys(("q7", "q9"), "it is out of order") for name in ("one", "two")}
+    unanswered = run(out, Slow(log, failing=frozenset({"q7", "q9"})))
+    assert unanswered == {name: dict.fromkeys(("q7", "q9"), "it is out of order") for name in ("one", "two")}
     assert not (out / "one/answers.jsonl").exists()
     assert json.loads((out / "one/errors.jsonl").read_text().splitlines()[0])["error"] == "it is out of order"
     log.unlink()
-    assert not run(out, Slow(log)).unanswered
+    assert not run(out, Slow(log))
     assert sorted(log.read_text().splitlines()) == ["asked 2", "asked 2", "q7", "q7", "q9", "q9"]
     assert held(out) == whole
 
 
 def test_a_missing_picture_costs_its_questions_only(tmp_path: Path) -> None:
-    def go(missing: frozenset[int]) -> dict[str, dict[str, str]]:
-        toys = [collection("one", missing)]
-        outcome = evaluate(Slow(tmp_path / "log"), toys, tmp_path / "run", prompts=prompts, prompt_profile="toy")
-        return {name: dict(errors) for name, errors in outcome.unanswered.items()}
+    def go(*missing: int) -> dict[str, dict[str, str]]:
+        return evaluation(Slow(tmp_path / "log"), collection("one", frozenset(missing))).run(tmp_path / "run")
 
-    assert go(frozenset({3})) == {"one": {f"q{n}": "picture 3 is missing" for n in range(3, 40, 8)}}
-    assert go(frozenset()) == {}
+    assert go(3) == {"one": {f"q{n}": "picture 3 is missing" for n in range(3, 40, 8)}}
+    assert go() == {}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("-inf"), "high"])
@@ -130,13 +126,10 @@ def test_a_likelihood_that_is_no_number_is_an_error_of_its_question(tmp_path: Pa
             for reply in super().answer(asked):
                 yield replace(reply, likelihood={"A": -1.0, "B": value}) if reply.id == "q3" else reply
 
-    def go(answerer: Slow) -> dict[str, dict[str, str]]:
-        toys = [collection("one")]
-        outcome = evaluate(answerer, toys, tmp_path / "run", prompts=prompts, prompt_profile="toy")
-        return {name: dict(errors) for name, errors in outcome.unanswered.items()}
-
-    assert go(Overflowing(tmp_path / "log")) == {"one": {"q3": f"the likelihood of 'B' is {value}"}}
-    assert go(Slow(tmp_path / "log")) == {}
+    found = [
+        evaluation(kind(tmp_path / "log"), collection("one")).run(tmp_path / "run") for kind in (Overflowing, Slow)
+    ]
+    assert found == [{"one": {"q3": f"the likelihood of 'B' is {value}"}}, {}]
 
 
 @pytest.mark.parametrize("spoilt", ["twice", "unasked", "silent"])
@@ -152,67 +145,43 @@ def test_an_answerer_that_breaks_its_word_spoils_nothing(tmp_path: Path, spoilt:
 
     out = tmp_path / "run"
     if spoilt == "silent":
-        assert list(run(out, Liar(tmp_path / "log")).unanswered["one"].values()) == ["the answerer gave no reply"]
+        assert list(run(out, Liar(tmp_path / "log"))["one"].values()) == ["the answerer gave no reply"]
     else:
         with pytest.raises(RuntimeError, match="twice, or without being asked"):
             run(out, Liar(tmp_path / "log"))
-    assert not run(out, Slow(tmp_path / "log")).unanswered
+    assert not run(out, Slow(tmp_path / "log"))
 
 
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
         ({"answerer": "another"}, r'answerer\.model is "slow" there, "another" now'),
-        ({"prompt_profile": "paper"}, r'prompts is "toy" there, "paper" now'),
+        ({"prompts": "paper"}, r'prompts is "toy" there, "paper" now'),
         ({"condition": Condition(blind="grey")}, r'condition\.blind is null there, "grey" now'),
         ({"limit": 3}, r"limit is null there, 3 now"),
         ({"digest": "d2"}, r'one\.digest is "d1" there, "d2" now'),
-        ({"prompts": lambda question: prompts(question)}, None),
+        ({"ask": lambda question: replace(prompts(question), system="Be brief.")}, r"one\.asked is "),
+        ({"ask": lambda question: prompts(question)}, None),
     ],
 )
 def test_another_run_is_refused_in_the_same_folder(
     tmp_path: Path, whole: dict[str, bytes], changed: dict, said: str | None
 ) -> None:
-    toys = [collection("one", digest=changed.pop("digest", "d1"))]
-    answerer = Slow(tmp_path / "log", name=changed.pop("answerer", "slow"))
-    arguments = {"prompts": prompts, "prompt_profile": "toy", **changed}
+    toy = collection("one", digest=changed.pop("digest", "d1"))
+    other = evaluation(Slow(tmp_path / "log", name=changed.pop("answerer", "slow")), toy, **changed)
     if said is None:
-        assert not evaluate(answerer, toys, tmp_path / "whole", **arguments).unanswered
+        assert not other.run(tmp_path / "whole")
     else:
         with pytest.raises(UserError, match=f"holds another run .*{said}"):
-            evaluate(answerer, toys, tmp_path / "whole", **arguments)
+            other.run(tmp_path / "whole")
     assert not (tmp_path / "log").exists()
     assert held(tmp_path / "whole") == whole
 
 
-def test_prompts_that_changed_under_the_same_name_are_noticed(tmp_path: Path, whole: dict[str, bytes]) -> None:
-    with pytest.raises(UserError, match=r"holds another run \(one\.asked is "):
-        evaluate(
-            Slow(tmp_path / "log"),
-            [collection("one")],
-            tmp_path / "whole",
-            prompts=lambda question: replace(prompts(question), system="Be brief."),
-            prompt_profile="toy",
-        )
-
-
-def test_the_second_process_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "SECONDS_TO_WAIT", 0.1)
-    first = start(tmp_path / "run", tmp_path / "log", 0.05)
-    while not (tmp_path / "log").exists():
-        time.sleep(0.01)
-    with pytest.raises(UserError, match=rf"in use by another blindspot \(process {first.pid}\)"):
-        run(tmp_path / "run", Slow(tmp_path / "other.log"))
-    first.kill()
-    first.wait()
-
-
 def test_conditions_reach_the_answerer_and_the_file(tmp_path: Path) -> None:
     def raw(name: str, condition: Condition) -> list[dict]:
-        toys = [collection("one")]
-        out = tmp_path / name
-        evaluate(Slow(tmp_path / "log"), toys, out, prompts=prompts, prompt_profile="toy", condition=condition)
-        return [json.loads(line) for line in (out / "one/answers.jsonl").read_text().splitlines()]
+        evaluation(Slow(tmp_path / "log"), collection("one"), condition=condition).run(tmp_path / name)
+        return [json.loads(line) for line in (tmp_path / name / "one/answers.jsonl").read_text().splitlines()]
 
     plain, swapped = raw("plain", Condition()), raw("swapped", Condition(swap=True))
     assert (swapped[3]["choices"], swapped[3]["answer"]) == ({"A": "above", "B": "right", "C": "left"}, "B")
@@ -241,7 +210,7 @@ def test_two_processes_share_the_questions_and_leave_the_same_files(tmp_path: Pa
     }
     logs = [(tmp_path / f"{rank}.log").read_text() for rank in range(2)]
     assert [log.count("asked 20") for log in logs] == [2, 2]
-    assert not run(out, Slow(tmp_path / "last.log")).unanswered  # one process takes over from two
+    assert not run(out, Slow(tmp_path / "last.log"))  # one process takes over from two
     assert held(out) == whole
 
 
@@ -257,7 +226,7 @@ class Dying(Slow):
                 os.kill(os.getpid(), signal.SIGKILL)
             yield reply
 
-assert not run(Path(sys.argv[1]), Dying(Path(sys.argv[1]).with_suffix(".log"))).unanswered
+assert not run(Path(sys.argv[1]), Dying(Path(sys.argv[1]).with_suffix(".log")))
 """
 
 
@@ -297,18 +266,11 @@ def test_a_refusal_of_the_first_process_is_that_of_all() -> None:
 
 
 def test_a_preview_is_what_would_be_asked(tmp_path: Path) -> None:
-    toy = collection("one")
-    shown = preview(toy, prompts, Condition(swap=True), most=2)
+    slow, toy = Slow(tmp_path / "log"), collection("one")
+    (shown,) = evaluation(slow, toy, condition=Condition(swap=True)).preview(most=2)
     assert [one.prompt.content for one in shown] == [
         (PICTURE, "Question 0? above right left"),
         (PICTURE, "Question 1?"),
     ]
     with pytest.raises(UserError, match="one, question q1: picture 1 is missing"):
-        preview(collection("one", frozenset({1})), prompts, most=2)
-
-
-def test_ids_that_are_not_unique_are_refused(tmp_path: Path) -> None:
-    toy = collection("one")
-    twins = replace(toy, questions=(*toy.questions, toy.questions[4]))
-    with pytest.raises(UserError, match="two questions with the id 'q4'"):
-        evaluate(Slow(tmp_path / "log"), [twins], tmp_path / "run", prompts=prompts, prompt_profile="toy")
+        list(evaluation(slow, collection("one", frozenset({1}))).preview(most=2))

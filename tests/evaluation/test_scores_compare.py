@@ -1,7 +1,6 @@
 """Runs against each other: tests checked against scipy and statsmodels, and nothing left out in silence."""
 
 import io
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ from statsmodels.stats.multitest import multipletests
 
 from blindspot.errors import UserError
 from blindspot.evaluation.scores.compare import compare
-from blindspot.evaluation.scores.compare_show import print_comparison
-from blindspot.evaluation.statistics import holm
+from blindspot.evaluation.scores.show import print_comparison
 
-from .score_rows import Row, box, count, mcq, pairs, random_gqa, write_run, yes_no
+from .score_rows import Row, box, count, mcq, pairs, random_gqa, write_run
 
 
 def _counts(hits: list[bool]) -> list[Row]:
@@ -68,14 +66,6 @@ def test_overlaps_are_compared_where_both_runs_gave_a_box(tmp_path: Path) -> Non
     later = write_run(tmp_path / "b", [box(n, raw) for n, raw in enumerate((right, point, right, right))])
     row = _row(compare([first, later]), "coco_boxes", "iou")
     assert (row["clusters"], row["a_value"], row["b_value"]) == (2, 0.5, 1.0)
-
-
-def test_a_benchmark_that_a_harness_lacks_is_left_out_and_said(tmp_path: Path) -> None:
-    rows = [*pairs([(True, False)] * 3), yes_no("vsr", 0, "Yes", "Yes")]
-    runs = [write_run(tmp_path / name, rows) for name in "ab"]
-    found = compare(runs, "lmms-eval-0.7.3")
-    assert {row["benchmark"] for row in found["comparisons"]} == {"mmvp"}
-    assert [note.partition(", as ")[0] for note in found["notes"]] == ["a: vsr: left out", "b: vsr: left out"]
 
 
 def test_holm_runs_over_all_overall_scores_shown(tmp_path: Path) -> None:
@@ -180,16 +170,6 @@ def test_turning_a_pair_round_turns_the_sign(tmp_path_factory: pytest.TempPathFa
         if ours["difference"] is not None:
             assert ours["difference"] == -theirs["difference"] and ours["low"] == pytest.approx(-theirs["high"])
             assert ours["low"] <= ours["difference"] <= ours["high"]
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.one_of(st.none(), st.floats(0, 1)), max_size=20))
-def test_holm_keeps_the_order_and_never_helps(p_values: list[float | None]) -> None:
-    adjusted = holm(p_values)
-    known = sorted((p, q) for p, q in zip(p_values, adjusted, strict=True) if p is not None and q is not None)
-    assert [q is None for q in adjusted] == [p is None for p in p_values]
-    assert all(p <= q <= 1 for p, q in known)
-    assert all(first[1] <= second[1] for first, second in pairwise(known))
 
 
 def test_a_metric_says_how_many_questions_it_rests_on(tmp_path: Path) -> None:

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from blindspot.benchmarks.scoring import PROFILES
 from blindspot.errors import UserError
 from blindspot.evaluation.paper import load
 from blindspot.evaluation.scores.report import score, score_run
-from blindspot.evaluation.scores.show import as_table
+from blindspot.evaluation.scores.show import print_scores
 
 from .score_rows import Row, box, count, mcq, pairs, random_gqa, text, write_run, yes_no
 
@@ -20,7 +19,7 @@ HOSTILE = "\x1b[31mred\x1b]0;x\x07 [bold]b[/bold] \u202egnp \ud800"
 
 def _shown(scores: dict, width: int = 160, profiles_only: bool = False) -> str:
     console = Console(file=io.StringIO(), width=width, force_terminal=False)
-    as_table(scores, console, profiles_only)
+    print_scores(scores, console, profiles_only)
     return console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -50,16 +49,6 @@ def test_the_same_answers_give_the_same_bytes(tmp_path: Path) -> None:
     before = (folder / "scores.json").read_bytes()
     assert score_run(folder) == first == json.loads(before)
     assert (folder / "scores.json").read_bytes() == before
-
-
-def test_all_profiles_stand_side_by_side(tmp_path: Path) -> None:
-    rows = [text("gqa", n, "left", raw, type="query") for n, raw in enumerate(("left", "Left.", "on the left"))]
-    scores = score(write_run(tmp_path / "run", rows))
-    sides = scores["benchmarks"]["gqa"]["profiles"]
-    assert list(sides) == [name for name in PROFILES if name != "likelihood"]
-    assert sides["vlmevalkit-2025-09"]["metrics"]["overall"] == pytest.approx(1 / 3)
-    assert sides["lmms-eval-0.7.3"]["metrics"]["overall"] == pytest.approx(2 / 3)
-    assert "33.3*" in _shown(scores) and "66.7*" in _shown(scores)
 
 
 def test_likelihoods_are_a_profile_where_every_row_has_them(tmp_path: Path) -> None:
@@ -145,19 +134,6 @@ def test_the_score_without_thoughts_stands_beside_and_the_cut_off_ones_are_count
     (line,) = [line.split() for line in _shown(scores).splitlines() if "\N{EN DASH}1.000" in line and "coco" in line]
     assert line[:3] == ["coco_boxes", "1.000", "0.500"]
     assert (folder / "coco_boxes" / "answers.jsonl").read_bytes() == before
-
-
-@pytest.mark.parametrize(("thinking", "value"), [("strip", 0.5), ("keep", 1.0)])
-def test_thoughts_are_scored_as_told_and_nothing_stands_beside(tmp_path: Path, thinking: str, value: float) -> None:
-    scores = score(_thinking(tmp_path / "run"), thinking=thinking)
-    metric = scores["benchmarks"]["coco_boxes"]["metrics"]["overall"]
-    assert scores["thinking"] == thinking and metric["value"] == value and "stripped" not in metric
-    assert f"--thinking {thinking}" in _shown(scores) and "stripped" not in _shown(scores)
-
-
-def test_answers_without_thoughts_are_said_nothing_of(tmp_path: Path) -> None:
-    shown = _shown(score(write_run(tmp_path / "run", pairs([(True, True)]))))
-    assert "stripped" not in shown and "thought" not in shown
 
 
 def test_what_a_harness_would_draw_is_told_apart(tmp_path: Path) -> None:

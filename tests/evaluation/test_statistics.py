@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from blindspot.evaluation.statistics import (
-    Contrast,
+    Difference,
     Noise,
     Sample,
     chance_corrected,
@@ -239,7 +239,7 @@ def test_what_a_seed_does_to_all_arms_is_no_noise() -> None:
 
 @pytest.mark.parametrize(("values", "error"), [([0.2], 0.02), ([0.2, 0.3], None)])
 def test_one_seed_or_one_cluster_leaves_noise_unknown(values: list[float], error: float | None) -> None:
-    assert contrast(values, error, 1) == Contrast(float(np.mean(values)), None, None, None, None)
+    assert contrast(values, error, 1) == Difference(float(np.mean(values)))
 
 
 def test_intervals_stay_within_what_a_contrast_can_be() -> None:

@@ -8,7 +8,6 @@ import pytest
 from rich.console import Console
 
 from blindspot.positions import properties
-from blindspot.positions.encoder.properties import encoder_rows
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +24,7 @@ def test_rows_are_json_and_of_both_sites(rows: list[dict[str, Any]]) -> None:
 
 
 def test_measuring_again_gives_the_same_numbers(rows: list[dict[str, Any]]) -> None:
-    assert encoder_rows() == [row for row in rows if row["site"] == "encoder"]
+    assert properties.encoder_rows() == [row for row in rows if row["site"] == "encoder"]
 
 
 def test_published_numbers_are_measured(rows: list[dict[str, Any]]) -> None:

@@ -80,7 +80,7 @@ def _questions(rng: np.random.Generator, columns: list[dict[str, Any]], per_colu
                     "prompt": "Where is the <b>red</b> square?" if boxes else "Is the red square left of the circle?",
                     "answer": f"{x} {y} {x + 4} {y + 4}" if boxes else "left",
                     "choices": [] if boxes else ["left", "right"],
-                    "image": scene % 64,
+                    "images": [scene % 64],
                     "groups": {
                         "cluster": f"{column['id']}-{scene}",
                         "split": "compositional" if scene % 5 == 4 else "iid",

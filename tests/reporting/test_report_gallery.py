@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blindspot.reporting.gallery import BOXES, SCENES, read_box
-from blindspot.reporting.text import LIMIT
+from blindspot.reporting.results import BOXES, LIMIT, SCENES, read_box
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from blindspot.plots import Forest
 from blindspot.reporting import collect, figures, write_report
-from blindspot.reporting.tables import difference_table, part_difference_table, part_score_table, score_table
+from blindspot.reporting.tables import PARTS, difference_table, score_table
 from tests.reporting.checker import mark_done
 
 SIDES = {"left/right": {"relation": ["left", "right"]}, "above/below": {"relation": ["above", "below"]}}
@@ -77,7 +77,7 @@ def test_parts_of_a_column_are_scored_and_compared_apart(results: Row) -> None:
 def test_parts_stay_out_of_the_main_tables_and_their_corrections(results: Row) -> None:
     count = next(count for count in results["findings"]["counts"] if count["kind"] == "x")
     assert count["tests"] == 5 * 2
-    main, parts = difference_table(results, "instruct"), part_difference_table(results, "instruct")
+    main, parts = difference_table(results, "instruct"), difference_table(results, "instruct", PARTS)
     assert main is not None and [column.id for column in main.columns] == ["vsr", "gqa_query"]
     assert parts is not None and [column.label for column in parts.columns] == list(SIDES)
     assert [title for title, _ in parts.blocks] == ["X minus the rest", "Y minus the rest"]
@@ -89,7 +89,7 @@ def test_parts_stay_out_of_the_main_tables_and_their_corrections(results: Row) -
 
 
 def test_arms_stand_in_their_groups(results: Row) -> None:
-    scores, parts = score_table(results, "instruct", "iid"), part_score_table(results, "instruct")
+    scores, parts = score_table(results, "instruct", "iid"), score_table(results, "instruct", PARTS)
     assert scores is not None and parts is not None
     assert [title for title, _ in scores.blocks] == ["Group 0", "Group 1", "Group 2", "For scale"]
     assert parts.blocks[0][1][3].cells[1].text == "100.0"

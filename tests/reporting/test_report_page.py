@@ -15,7 +15,7 @@ import pytest
 
 from blindspot.errors import UserError
 from blindspot.reporting import write_report
-from blindspot.reporting.plan import Column
+from blindspot.reporting.run import Column
 from blindspot.scenes.tasks import TASKS
 from blindspot.studies.columns import columns
 from blindspot.studies.loading import load_study

@@ -14,7 +14,6 @@ def test_always_answering_yes_gets_no_pair_right(tmp_path: Path) -> None:
     rows = [
         {
             **asdict(question),
-            "image": question.images[0],
             "raw": "yes",
             "score": float(question.answer == "yes"),
             "parsed": True,

@@ -10,9 +10,8 @@ import pytest
 from rich.console import Console
 
 from blindspot.reporting import print_tables
-from blindspot.reporting.export import booktabs, write_tables
-from blindspot.reporting.tables import Table, difference_table, score_table
-from blindspot.reporting.text import MINUS
+from blindspot.reporting.tables import Table, booktabs, difference_table, score_table, write_tables
+from blindspot.text import MINUS
 
 Row = dict[str, Any]
 

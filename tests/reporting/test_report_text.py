@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blindspot.reporting.text import DASH, MINUS, as_csv, clean, latex, points, signed, span
+from blindspot.reporting.tables import as_csv, latex
+from blindspot.text import DASH, MINUS, clean, points, signed, span
 
 ANYTHING = st.text(st.characters(exclude_categories=()), max_size=300)
 

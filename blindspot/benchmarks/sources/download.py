@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -51,8 +50,25 @@ def locate(benchmark: Benchmark, root: Path, form: str | None = None) -> Path | 
     return None
 
 
+def _cached(source: Source) -> Iterator[Path]:
+    """Folders of the caches of huggingface_hub and of datasets that may hold a repository."""
+    from huggingface_hub import constants
+
+    def letters(name: str) -> str:  # case and marks differ between the cache of datasets and the hub
+        return re.sub(r"[\W_]", "", name.lower())
+
+    if source.repository is not None:
+        hub = Path(constants.HF_HUB_CACHE) / f"datasets--{source.repository.replace('/', '--')}" / "snapshots"
+        yield from sorted(hub.glob("*"), key=lambda path: path.stat().st_mtime, reverse=True)
+        datasets = Path(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME) / "datasets")
+        own = letters(source.repository)
+        yield from (folder for folder in sorted(datasets.glob("*___*")) if letters(folder.name) == own)
+
+
 def get(benchmark: Benchmark, root: Path, form: str | None = None, report: Report | None = None) -> tuple[Path, bool]:
     """Download a form of a benchmark to ``root/NAME/FORM``; what is there already is not downloaded again.
+
+    A message says what to place where if the form cannot be downloaded, the network fails, or a checksum differs.
 
     Args:
         benchmark: which.
@@ -62,59 +78,47 @@ def get(benchmark: Benchmark, root: Path, form: str | None = None, report: Repor
 
     Returns:
         Where it is, and whether it was there before.
-
-    Raises:
-        UserError: if the form is unknown or cannot be downloaded, the network fails, or a checksum differs; says what
-            to place where.
     """
-    place = locate(benchmark, root, form)
-    source = _source(benchmark, root, form)
+    forms = {source.form: source for source in benchmark.sources}
+    if form not in (None, *forms):
+        raise UserError(f"--form {form}: {benchmark.name} is not published so; one of: {', '.join(forms)}")
+    begun = [each for each in benchmark.sources if (root / benchmark.name / each.form / UNFINISHED).exists()]
+    downloadable = [each for each in benchmark.sources if each.repository or _urls(each)]
+    source = forms[form] if form else [*begun, *downloadable, *benchmark.sources][0]
     folder = root / benchmark.name / source.form
+    place = locate(benchmark, root, form)
     if place is not None and not (place / UNFINISHED).exists() and not (place == folder and _links(source, folder)):
         return place, True
-    if not _downloadable(source):
+    if source not in downloadable:
         raise UserError(
             f"{benchmark.name} {source.form} cannot be downloaded by itself; place {source.page} in {folder}"
         )
-    with _unfinished(folder):
-        if source.repository:
-            _snapshot(source, folder)
-        for url in _urls(source):
-            fetch(url, folder / PurePosixPath(url).name, report)
-        _verify(source, folder)
-        _fetch_links(source, folder, report)
-    return folder, False
-
-
-def _source(benchmark: Benchmark, root: Path, form: str | None) -> Source:
-    forms = {source.form: source for source in benchmark.sources}
-    if form is None:
-        begun = [source for source in benchmark.sources if (root / benchmark.name / source.form / UNFINISHED).exists()]
-        return next(iter([*begun, *filter(_downloadable, benchmark.sources), benchmark.sources[0]]))
-    if form not in forms:
-        raise UserError(f"--form {form}: {benchmark.name} is not published so; one of: {', '.join(forms)}")
-    return forms[form]
-
-
-def _downloadable(source: Source) -> bool:
-    return bool(source.repository or _urls(source))
-
-
-def _urls(source: Source) -> list[str]:
-    return [name for name in source.files if "://" in name]
-
-
-@contextmanager
-def _unfinished(folder: Path) -> Iterator[None]:
-    """Mark a folder while it is being filled: one that was given up halfway is not taken for whole."""
     mark = folder / UNFINISHED
     try:
         folder.mkdir(parents=True, exist_ok=True)
         mark.touch()
-        yield
+        if source.repository:
+            _snapshot(source, folder)
+        for url in _urls(source):
+            fetch(url, folder / PurePosixPath(url).name, report)
+        for name, published in source.md5.items():
+            with (folder / name).open("rb") as handle:
+                own = hashlib.file_digest(handle, "md5").hexdigest()
+            if own != published:
+                (folder / name).unlink()
+                raise UserError(
+                    f"{folder / name}: md5 {own}, published {published}; the file was removed, get it again, or place "
+                    "a copy of which you know better there by hand"
+                )
+        _fetch_links(source, folder, report)
         mark.unlink()
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror or error}; choose another --data") from error
+    return folder, False
+
+
+def _urls(source: Source) -> list[str]:
+    return [name for name in source.files if "://" in name]
 
 
 def _snapshot(source: Source, folder: Path) -> None:
@@ -141,34 +145,15 @@ def _snapshot(source: Source, folder: Path) -> None:
         ) from error
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
-def _verify(source: Source, folder: Path) -> None:
-    for name, published in source.md5.items():
-        path = folder / name
-        with path.open("rb") as handle:
-            own = hashlib.file_digest(handle, "md5").hexdigest()
-        if own != published:
-            path.unlink()
-            raise UserError(
-                f"{path}: md5 {own}, published {published}; the file was removed, get it again, or place "
-                "a copy of which you know better there by hand"
-            )
-
-
 def _links(source: Source, folder: Path) -> Mapping[str, str]:
     """The linked pictures that are not there yet."""
-    if source.links is None:
-        return {}
-    return {path: url for path, url in source.links(folder).items() if not (folder / path).is_file()}
+    linked = source.links(folder) if source.links else {}
+    return {path: url for path, url in linked.items() if not (folder / path).is_file()}
 
 
 def _fetch_links(source: Source, folder: Path, report: Report | None) -> None:
-    absent = _links(source, folder)
     with ThreadPoolExecutor(THREADS) as pool:
-        futures = [pool.submit(fetch, url, folder / path) for path, url in absent.items()]
+        futures = [pool.submit(fetch, url, folder / path) for path, url in _links(source, folder).items()]
         try:
             for done, future in enumerate(futures, start=1):
                 future.result()
@@ -179,32 +164,15 @@ def _fetch_links(source: Source, folder: Path, report: Report | None) -> None:
             raise
 
 
-def _cached(source: Source) -> Iterator[Path]:
-    """Folders of the caches of huggingface_hub and of datasets that may hold a repository."""
-    from huggingface_hub import constants
-
-    if source.repository is None:
-        return
-    hub = Path(constants.HF_HUB_CACHE) / f"datasets--{source.repository.replace('/', '--')}" / "snapshots"
-    yield from sorted(hub.glob("*"), key=lambda path: path.stat().st_mtime, reverse=True)
-    datasets = Path(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME) / "datasets")
-    own = _letters(source.repository)
-    yield from (folder for folder in sorted(datasets.glob("*___*")) if _letters(folder.name) == own)
-
-
-def _letters(name: str) -> str:
-    """A name without case and marks, in which the cache of datasets differs from the hub."""
-    return re.sub(r"[\W_]", "", name.lower())
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def fetch(url: str, path: Path, report: Report | None = None) -> None:
     """Download a file, unless it is there; an earlier attempt's ``.part`` is continued.
 
-    It is continued only if the server says which version it sends (kept as ``.version``), and still has that one.
-
-    Raises:
-        UserError: if the server cannot be reached, refuses, sends a web page or another version, or stops before the
-            end (says where to place the file), or another process is downloading it.
+    It is continued only if the server says which version it sends (kept as ``.version``), and still has that one. A
+    web page in its place, another version and an end before the end are refused; the message says where to place it.
     """
     if path.is_file():
         return

@@ -13,9 +13,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 from blindspot.errors import UserError
-from blindspot.positions.encoder.attention import Rotation
-from blindspot.positions.encoder.own import computes, table_of
-from blindspot.positions.encoder.rotary import Tables
+from blindspot.positions.encoder.attach import computes, table_of
+from blindspot.positions.encoder.rotary import Rotation, Tables
 
 ATTENDING = "blindspot_attending"
 Part = Literal["encoder", "language"]

@@ -1,23 +1,25 @@
-"""The run folder: what it holds the answers of, and the refusal of anything else in it."""
+"""The run folder: what it holds the answers of, and answers as they come, which outlive any kill."""
 
 import json
 import platform
 import re
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from blindspot.errors import UserError
-from blindspot.evaluation.run.conditions import Condition
-from blindspot.files import parse_json, write_json
+from blindspot.evaluation.base import Reply
+from blindspot.evaluation.run.questions import Asking, Condition
+from blindspot.files import fingerprint, parse_json, read_jsonl, write_json, write_jsonl, write_text
 
-RUN = "run.json"
-
-_PACKAGES = {"blindspot": "spatial-blindspot"} | {
-    name: name for name in ("torch", "transformers", "tokenizers", "pillow")
-}
-_MOST_NAMED = 3
+RUN, ANSWERS, ERRORS = "run.json", "answers.jsonl", "errors.jsonl"
+_PARTS = "answers.part*.jsonl"
+_CHECKSUM = "sha256"
+_PACKAGES = ("spatial-blindspot", "torch", "transformers", "tokenizers", "pillow")
 _LAYOUT = ("runs", "models", "instruct", "model")
 """Folders on the way from a study to a model of its, which say nothing of either."""
 _TOLD_ONLY = ("answerer.adapter", "answerer.pictures")
@@ -25,22 +27,27 @@ _TOLD_ONLY = ("answerer.adapter", "answerer.pictures")
 question, and may come out otherwise the next time."""
 
 
+def default_folder(model: str, prompts: str, condition: Condition, limit: int | None) -> Path:
+    """``runs/eval/`` and a name of its own for every model, prompt profile, condition and limit."""
+    stem = re.sub(r"^https?://", "", model).rstrip("/").removesuffix(".jsonl")
+    parts = stem.split("/")
+    told = [part for part in parts if part not in _LAYOUT] if len(parts) > 2 else parts
+    words = [re.sub(r"[^\w.-]+", "-", "-".join(told[-2:])).strip("-.") or "model"]
+    words += [] if prompts == "auto" else [f"prompts-{prompts}"]
+    words += [f"{name}-{value}" if value is not True else name for name, value in asdict(condition).items() if value]
+    words += [] if limit is None else [f"limit-{limit}"]
+    return Path("runs") / "eval" / "-".join(words)
+
+
 def claim(out: Path, identity: Mapping[str, Any], finished: bool) -> None:
-    """Make the folder that of a run, or find that it is already; its benchmarks may become more.
+    """Make the folder that of a run with this ``run.json``, or find that it is already; its benchmarks may become more.
 
-    Args:
-        out: the run folder.
-        identity: of the run, as `run.json` holds it; ``benchmarks`` by name.
-        finished: every benchmark has all its answers, so that the libraries' versions no longer matter.
-
-    Raises:
-        UserError: if it holds another run; says what differs.
+    Once all of them are ``finished``, the libraries' versions do not matter.
     """
-    path = out / RUN
-    if not path.exists():
-        write_json(path, identity)
+    held = read_run(out, "choose another --out")
+    if held is None:
+        write_json(out / RUN, identity)
         return
-    held = _read(path)
     theirs, ours = dict(held), dict(identity)
     their_benchmarks, our_benchmarks = theirs.pop("benchmarks", {}), ours.pop("benchmarks")
     if finished:
@@ -52,41 +59,22 @@ def claim(out: Path, identity: Mapping[str, Any], finished: bool) -> None:
     )
     lines = [f"{name} is {short(a)} there, {short(b)} now" for name, a, b in differing if name not in _TOLD_ONLY]
     if lines:
-        raise UserError(f"{out} holds another run ({'; '.join(lines[:_MOST_NAMED])}); choose another --out")
+        raise UserError(f"{out} holds another run ({'; '.join(lines[:3])}); choose another --out")
     if len(shared) < len(our_benchmarks):
-        write_json(path, held | {"benchmarks": their_benchmarks | our_benchmarks})
+        write_json(out / RUN, held | {"benchmarks": their_benchmarks | our_benchmarks})
 
 
-def versions() -> dict[str, str]:
-    """Of what answers depend on."""
-    found = {"python": platform.python_version()}
-    for name, package in _PACKAGES.items():
-        try:
-            found[name] = version(package)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
-def default_folder(model: str, prompts: str, condition: Condition, limit: int | None) -> Path:
-    """``runs/eval/`` and a name of its own for every model, prompt profile, condition and limit."""
-    stem = re.sub(r"^https?://", "", model).rstrip("/").removesuffix(".jsonl")
-    parts = stem.split("/")
-    told = [part for part in parts if part not in _LAYOUT] if len(parts) > 2 else parts
-    words = [re.sub(r"[^\w.-]+", "-", "-".join(told[-2:])).strip("-.") or "model"]
-    words += [] if prompts == "auto" else [f"prompts-{prompts}"]
-    words += [f"{name}-{value}" if value is not True else name for name, value in condition.to_dict().items() if value]
-    words += [] if limit is None else [f"limit-{limit}"]
-    return Path("runs") / "eval" / "-".join(words)
-
-
-def _read(path: Path) -> dict[str, Any]:
+def read_run(out: Path, otherwise: str) -> dict[str, Any] | None:
+    """What ``run.json`` says, None where there is none; ``otherwise``: what to do but remove it, if it is no such."""
+    path = out / RUN
+    if not path.is_file():
+        return None
     try:
         held = parse_json(path.read_text(encoding="utf-8"))
-        if not isinstance(held, dict) or not isinstance(held.get("benchmarks"), dict):
-            raise ValueError("no run of evaluate")
+        if not isinstance(held, dict) or not isinstance(held.get("benchmarks", {}), dict):
+            raise ValueError("not the run.json of an evaluation")
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}; remove it or choose another --out") from error
+        raise UserError(f"cannot read {path}: {error}; remove it or {otherwise}") from error
     return held
 
 
@@ -103,3 +91,122 @@ def short(value: Any) -> str:
     """A JSON value in a few words."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:56]}..."
+
+
+def versions() -> dict[str, str]:
+    """Of what answers depend on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package.removeprefix("spatial-")] = version(package)
+        except PackageNotFoundError:
+            found[package.removeprefix("spatial-")] = "not installed"
+    return found
+
+
+@contextmanager
+def part(folder: Path, rank: int) -> Iterator[Callable[[Reply], None]]:
+    """Yields what adds an answer to those of the process ``rank``, each line with its checksum. `mend` comes before."""
+    path = folder / ("answers.part.jsonl" if rank == 0 else f"answers.part-{rank}.jsonl")
+    with _writing(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+
+    def write(reply: Reply) -> None:
+        row: dict[str, Any] = {"id": reply.id, "raw": reply.raw, "stopped": reply.stopped}
+        if reply.likelihood is not None:
+            row["likelihood"] = dict(reply.likelihood)
+        with _writing(path):
+            file.write(json.dumps(row | {_CHECKSUM: fingerprint(row)}).encode() + b"\n")
+            file.flush()
+
+    try:
+        yield write
+    finally:
+        with _writing(path):  # what a full disk did not take is tried once more
+            file.close()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot write {path}: {reason}; free the disk, then the same command continues") from error
+
+
+def mend(folder: Path) -> None:
+    """Remove lines that are no answers any more, so that they are asked again; says so, but of one a kill cut off."""
+    for path in folder.glob(_PARTS):
+        lines = _lines(path)
+        kept = b"".join(filter(_reply, lines))
+        lost = [number for number, line in enumerate(lines, start=1) if _reply(line) is None and line.endswith(b"\n")]
+        if len(kept) < sum(map(len, lines)):
+            write_text(path, kept.decode())
+        if lost:
+            print(f"{path}:{lost[0]}: damaged, {len(lost)} lines in all; these are asked again", file=sys.stderr)
+
+
+def read_parts(folder: Path) -> dict[str, Reply]:
+    """What any process has answered so far, by question; a line that is cut off or damaged does not count."""
+    replies: dict[str, Reply] = {}
+    for path in sorted(folder.glob(_PARTS)):
+        for reply in filter(None, map(_reply, _lines(path))):
+            replies.setdefault(reply.id, reply)
+    return replies
+
+
+def _lines(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _reply(line: bytes) -> Reply | None:
+    """The answer in a line that is as `part` wrote it."""
+    try:
+        row = parse_json(line)
+        checksum = row.pop(_CHECKSUM)
+        if line.endswith(b"\n") and checksum == fingerprint(row):
+            return Reply(row["id"], row["raw"], row["stopped"], row.get("likelihood"))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    return None
+
+
+def finish(folder: Path, asking: Asking, errors: Mapping[str, str]) -> None:
+    """Write the answers to all questions in their order and remove the parts; where some have none, write why."""
+    if errors:
+        write_jsonl(folder / ERRORS, ({"id": name, "error": error} for name, error in errors.items()))
+        return
+    replies = read_parts(folder)
+    rows = []
+    for question in asking.questions:
+        reply = replies[question.id]
+        said = {} if reply.likelihood is None else {"likelihood": dict(reply.likelihood)}
+        prompt = str(asking.prompt(question))
+        rows.append(question.row(reply.raw, prompt, asking.shown(question), stopped=reply.stopped, **said))
+    write_jsonl(folder / ANSWERS, rows)
+    tidy(folder)
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a benchmark without all its answers needs, and what a kill left of writing them."""
+    for path in (folder / ERRORS, *folder.glob(_PARTS), *folder.glob(f".{ANSWERS}.*")):
+        path.unlink(missing_ok=True)
+
+
+def finished(folder: Path, asking: Asking) -> bool:
+    """Whether the answers to all of its questions are there; answers to others are refused."""
+    path = folder / ANSWERS
+    if not path.is_file():
+        return False
+    held = [row.get("id") if isinstance(row, dict) else None for row in read_jsonl(path)]
+    if held != [question.id for question in asking.questions]:
+        raise UserError(
+            f"{path} does not hold one answer to each of the {len(asking.questions)} questions, as this run wrote it; "
+            "remove it and run again, or choose another --out"
+        )
+    return True

@@ -1,4 +1,4 @@
-"""From what a user names to data and an answerer: a model on this machine, a server, a file of answers."""
+"""From what a user names to a model: one on this machine, a server, a file of answers."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blindspot.benchmarks.base import Benchmark, Collection
-from blindspot.benchmarks.sources.download import UNFINISHED, locate
+from blindspot.benchmarks.base import Benchmark
 from blindspot.errors import UserError, one_of
 from blindspot.evaluation.adapters import ADAPTERS, recognise
 from blindspot.evaluation.base import Answerer, Asked, Prompt
@@ -18,10 +17,10 @@ DTYPES = ("auto", "bfloat16", "float16", "float32")
 
 @dataclass(frozen=True)
 class Opened:
-    """An answerer, and how it is asked.
+    """What is asked, and how.
 
     Attributes:
-        answerer: what is asked.
+        answerer: it.
         prompts: the prompt profile that ``auto`` means.
         render: a prompt as the model gets it.
         adapter: the family that it is asked as, and how that was known.
@@ -31,34 +30,46 @@ class Opened:
 
     answerer: Answerer
     prompts: str
-    render: Callable[[Prompt], str]
+    render: Callable[[Prompt], str] = str
     adapter: str | None = None
     form: Form | None = None
     check_batch: Callable[[Sequence[Asked]], list[str]] | None = None
 
 
-def open_data(benchmarks: Sequence[Benchmark], root: Path) -> tuple[list[Path], list[Collection]]:
-    """Find and read benchmarks on this disk.
+def open_model(
+    model: str,
+    benchmarks: Sequence[Benchmark],
+    recorded: bool,
+    served: str | None,
+    adapter: str | None,
+    boxes: str | None,
+    server: Mapping[str, Any],
+    local: Mapping[str, Any],
+) -> Opened:
+    """What `blindspot evaluate` is told: a file of answers to one benchmark, the address of a server, or a model here.
 
-    Returns:
-        Where each lies, and its questions.
-
-    Raises:
-        UserError: if one is not there, not whole or malformed.
+    A model ``served`` under the name of a family is asked as that family is, any other by the plain question.
+    ``server`` are arguments of `ApiAnswerer`, ``local`` of `open_local`; ``boxes`` is the convention of its boxes.
     """
-    places = {benchmark.name: locate(benchmark, root) for benchmark in benchmarks}
-    missing = [name for name, place in places.items() if place is None]
-    if missing:
-        first = missing[0]
-        raise UserError(
-            f"{', '.join(missing)} not found in {root / first}, {root} or the caches of Hugging Face; get it with "
-            f"`blindspot data get {first}`, say where it is with --data, or choose other --benchmarks"
-        )
-    found = [place for place in places.values() if place is not None]
-    for name, place in zip(places, found, strict=True):
-        if (place / UNFINISHED).exists():
-            raise UserError(f"{place} is not whole; go on with `blindspot data get {name}`")
-    return found, [benchmark.read(place) for benchmark, place in zip(benchmarks, found, strict=True)]
+    if recorded:
+        if adapter:
+            raise UserError("--adapter says how a model is asked, and recorded answers are there already")
+        if len(benchmarks) != 1:  # whose questions may have the same ids
+            names = ", ".join(benchmark.name for benchmark in benchmarks)
+            raise UserError(f"recorded answers are to one benchmark; say to which with --benchmarks (now {names})")
+        from blindspot.evaluation.models.recorded import RecordedAnswerer
+
+        form = told(boxes, ADAPTERS["generic"]) if boxes else None
+        return Opened(RecordedAnswerer(Path(model), benchmarks[0].name), "plain", form=form)
+    if model.startswith(("http://", "https://")):
+        if served is None:
+            raise UserError(f"{model} may serve several models; name one with --model")
+        from blindspot.evaluation.models.api import ApiAnswerer
+
+        family, known = recognise(adapter, name=served)
+        form = told(boxes, family) if boxes else None
+        return Opened(ApiAnswerer(model, served, **server), family.prompts, adapter=known, form=form)
+    return open_local(model, adapter=adapter, boxes=boxes, **local)
 
 
 def open_local(
@@ -70,20 +81,17 @@ def open_local(
     adapter: str | None = None,
     boxes: str | None = None,
 ) -> Opened:
-    """Open a model on this machine; under ``torchrun`` each process has a GPU of its own.
+    """Open a model on this machine, a folder of any format or a Hugging Face id.
 
     Args:
-        model: a folder of any format, or a Hugging Face id.
+        model: which.
         dtype: of the weights; ``auto``: on a GPU the one that the family's evaluation is published with, else the
             checkpoint's.
-        device: as torch names it; None: a GPU if there is one.
+        device: as torch names it; None: a GPU if there is one, under ``torchrun`` each process one of its own.
         batch: most questions at a time.
         trust_remote_code: whether code that the checkpoint brings along may run.
         adapter: the family that it is asked as, if not the one of its ``model_type``.
         boxes: the convention that it answers in, if not its family's.
-
-    Raises:
-        UserError: if it cannot be opened, or there are more processes on this machine than GPUs.
     """
     one_of(dtype, DTYPES, "--dtype", "type of weights")
     import torch
@@ -94,7 +102,17 @@ def open_local(
 
     load.quiet()
     folder = find(model, trust_remote_code)
-    where = _device(device)
+    if device is None:
+        device = "mps" if torch.backends.mps.is_available() else "cpu"
+        if torch.cuda.is_available():
+            local = int(os.environ.get("LOCAL_RANK", "0"))
+            if local >= torch.cuda.device_count():
+                raise UserError(f"process {local + 1} on this machine has no GPU; start {torch.cuda.device_count()}")
+            device = f"cuda:{local}"
+    try:
+        where = torch.device(device)
+    except RuntimeError as error:
+        raise UserError(f"--device {device}: torch knows no such device; use cpu, cuda, cuda:1 or mps") from error
     family, known = recognise(adapter, str(read_json(folder / "config.json").get("model_type")))
     kind = family.dtype if dtype == "auto" and where.type == "cuda" else dtype
     opened, processor = load.load(folder, trust_remote_code, kind if kind == "auto" else getattr(torch, kind))
@@ -107,68 +125,3 @@ def open_local(
         form_of(opened, processor, family, boxes),
         lambda asked: check_batch(answerer, asked),
     )
-
-
-def open_api(
-    address: str, model: str | None, settings: Mapping[str, Any], adapter: str | None = None, boxes: str | None = None
-) -> Opened:
-    """Ask a server. A model whose name is one of a family is asked as that family is, any other by the plain question.
-
-    Args:
-        address: ends in ``/v1`` as a rule.
-        model: its name there.
-        settings: further arguments of `ApiAnswerer`.
-        adapter: the family that it is asked as, whatever its name.
-        boxes: the convention that it answers in.
-
-    Raises:
-        UserError: if no model is named, or the address, the key or the adapter cannot be used.
-    """
-    if model is None:
-        raise UserError(f"{address} may serve several models; name one with --model")
-    from blindspot.evaluation.models.api import ApiAnswerer
-
-    family, known = recognise(adapter, name=model)
-    return Opened(
-        ApiAnswerer(address, model, **settings), family.prompts, str, known, told(boxes, family) if boxes else None
-    )
-
-
-def open_recorded(path: Path, benchmarks: Sequence[Benchmark], boxes: str | None = None) -> Opened:
-    """Give answers to one benchmark that a file holds.
-
-    Args:
-        path: of the file.
-        benchmarks: the one.
-        boxes: the convention of its boxes.
-
-    Raises:
-        UserError: if it cannot be read, or several benchmarks are asked: their questions have the same ids.
-    """
-    if len(benchmarks) != 1:
-        names = ", ".join(benchmark.name for benchmark in benchmarks)
-        raise UserError(f"recorded answers are to one benchmark; say to which with --benchmarks (now {names})")
-    from blindspot.evaluation.models.recorded import RecordedAnswerer
-
-    return Opened(
-        RecordedAnswerer(path, benchmarks[0].name),
-        "plain",
-        str,
-        form=told(boxes, ADAPTERS["generic"]) if boxes else None,
-    )
-
-
-def _device(named: str | None) -> Any:
-    import torch
-
-    try:
-        if named is not None:
-            return torch.device(named)
-    except RuntimeError as error:
-        raise UserError(f"--device {named}: torch knows no such device; use cpu, cuda, cuda:1 or mps") from error
-    if torch.cuda.is_available():
-        local = int(os.environ.get("LOCAL_RANK", "0"))
-        if local >= torch.cuda.device_count():
-            raise UserError(f"process {local + 1} on this machine has no GPU; start {torch.cuda.device_count()}")
-        return torch.device("cuda", local)
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -1,221 +1,248 @@
-"""Puts benchmarks to an answerer and keeps every answer: killed at any moment, the same call goes on."""
+"""Puts benchmarks to a model and keeps every answer: killed at any moment, the same call goes on."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from blindspot.benchmarks.base import Collection
+from blindspot.benchmarks.base import Benchmark, Collection
 from blindspot.benchmarks.boxes import CONVENTION
+from blindspot.benchmarks.sources.download import UNFINISHED, locate
 from blindspot.errors import UserError
-from blindspot.evaluation.base import Answerer, Asked, Prompt, Reply
-from blindspot.evaluation.prompts import Profile
-from blindspot.evaluation.run import answers
-from blindspot.evaluation.run.asking import Asking, drawn, share
-from blindspot.evaluation.run.conditions import AS_PUBLISHED, Condition
-from blindspot.evaluation.run.folder import claim, versions
-from blindspot.evaluation.run.ranks import Ranks, joined
+from blindspot.evaluation.base import Answerer, Asked, Reply
+from blindspot.evaluation.boxes import asking_for_boxes, with_form
+from blindspot.evaluation.prompts import Profile, profile
+from blindspot.evaluation.run import folder as answers
+from blindspot.evaluation.run.opening import Opened
+from blindspot.evaluation.run.questions import AS_PUBLISHED, Asking, Condition, share
 from blindspot.files import fingerprint, locked
 from blindspot.question import Question
 
 Report = Callable[[str, int, int], None]
+"""Is told the benchmark, how many of this process's questions are answered, also by earlier calls, and of how many."""
+_PATIENCE = timedelta(days=30)  # the first to finish waits for the last, and torchrun ends all if one dies
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a run left.
+class Evaluation:
+    """A model and the benchmarks that are put to it, found at ``places``, by ``ask``, which the profile ``prompts`` is.
 
-    Attributes:
-        folder: the run folder.
-        unanswered: why questions have no answer, by benchmark and question; empty: the run is complete.
+    Of each benchmark at least ``limit`` questions are asked, drawn by a fixed seed in whole sets; None: all.
     """
 
-    folder: Path
-    unanswered: Mapping[str, Mapping[str, str]]
+    opened: Opened
+    collections: Sequence[Collection]
+    prompts: str
+    ask: Profile
+    condition: Condition = AS_PUBLISHED
+    limit: int | None = None
+    places: Sequence[Path] = ()
 
+    def preview(self, most: int = 3) -> Iterator[list[Asked]]:
+        """The first questions of each benchmark as the model would get them."""
+        for collection in self.collections:
+            asking = Asking.of(collection, self.ask, self.condition, None)
 
-@dataclass(frozen=True)
-class _Task:
-    """One benchmark of a run."""
+            def failed(question: Question, why: str, name: str = asking.name) -> None:
+                raise UserError(f"{name}, question {question.id}: {why}")
 
-    collection: Collection
-    asking: Asking
-    questions: tuple[Question, ...]
-    folder: Path
+            yield [asked for portion in asking.portions(asking.questions[:most], (), failed) for asked in portion]
 
-    @property
-    def name(self) -> str:
-        return self.collection.benchmark.name
+    def run(self, out: Path, report: Report = lambda benchmark, answered, total: None) -> dict[str, dict[str, str]]:
+        """Ask every question that has no answer yet in the run folder, which must be on a disk that all processes see.
 
-    def record(self) -> dict[str, Any]:
-        """What its answers depend on, besides the model."""
-        asked = [(one.id, str(self.asking.prompt(one)), one.images) for one in self.questions]
-        boxes = {one.groups[CONVENTION] for one in self.questions if CONVENTION in one.groups}
-        return {
-            "form": self.collection.form,
-            "digest": self.collection.digest,
-            "questions": len(self.questions),
-            "asked": fingerprint(asked),
-            "notes": list(self.collection.notes),
-            **({"boxes": boxes.pop()} if boxes else {}),
+        Under ``torchrun`` each process asks its share of the pictures, and the first one puts the answers together.
+        A folder that is in use or holds another run is refused; what was answered is kept whatever happens.
+
+        Returns:
+            Why questions have no answer, by benchmark and question; empty: the run is complete.
+        """
+        askings = [Asking.of(collection, self.ask, self.condition, self.limit) for collection in self.collections]
+        unanswered: dict[str, dict[str, str]] = {}
+        with joined() as ranks, ExitStack() as held:
+            ranks.first_does(lambda: held.enter_context(locked(out)))
+            ranks.first_does(lambda: self._claim(out, askings))
+            for asking in askings:
+                folder = out / asking.name
+                if answers.finished(folder, asking):
+                    ranks.first_does(partial(answers.tidy, folder))
+                elif errors := _ask(asking, folder, self.opened.answerer, ranks, report):
+                    unanswered[asking.name] = errors
+        return unanswered
+
+    def _claim(self, out: Path, askings: Sequence[Asking]) -> None:
+        benchmarks: dict[str, Any] = {}
+        for asking in askings:
+            boxes = {one.groups[CONVENTION] for one in asking.questions if CONVENTION in one.groups}
+            benchmarks[asking.name] = {
+                "form": asking.collection.form,
+                "digest": asking.collection.digest,
+                "questions": len(asking.questions),
+                "asked": fingerprint([(one.id, str(asking.prompt(one)), one.images) for one in asking.questions]),
+                "notes": list(asking.collection.notes),
+                **({"boxes": boxes.pop()} if boxes else {}),
+            }
+        told = {} if self.opened.adapter is None else {"adapter": self.opened.adapter}
+        identity = {
+            "answerer": {**self.opened.answerer.identity, **told},
+            "prompts": self.prompts,
+            "condition": asdict(self.condition),
+            "limit": self.limit,
+            "versions": answers.versions(),
+            "benchmarks": benchmarks,
         }
+        answers.claim(out, identity, all((out / name / answers.ANSWERS).is_file() for name in benchmarks))
 
 
-def evaluate(
-    answerer: Answerer,
-    collections: Sequence[Collection],
-    out: Path,
-    *,
-    prompts: Profile,
-    prompt_profile: str,
-    adapter: str | None = None,
+def prepare(
+    benchmarks: Sequence[Benchmark],
+    data: Path,
+    open_model: Callable[[], Opened],
+    prompts: str = "auto",
     condition: Condition = AS_PUBLISHED,
     limit: int | None = None,
-    report: Report | None = None,
-) -> Outcome:
-    """Ask every question that has no answer yet.
-
-    Under ``torchrun`` each process asks its share of the pictures, and the first one puts the answers together.
+) -> Evaluation:
+    """Read benchmarks and open what is asked, for `blindspot evaluate` and for any study's evaluation.
 
     Args:
-        answerer: what is asked.
-        collections: the benchmarks.
-        out: run folder, on a disk that all processes see.
-        prompts: makes the prompts.
-        prompt_profile: its name.
-        adapter: the model's family, and how it was known; told, but no part of what a run is.
+        benchmarks: which.
+        data: the folder of all benchmarks, which is read before the model is opened: that takes its time.
+        open_model: opens what is asked; questions for boxes are put in its own form.
+        prompts: a prompt profile's name; ``auto``: that of the model's family.
         condition: how the run departs from the benchmarks.
-        limit: only so many questions of each benchmark, drawn by a fixed seed, whole sets; None: all.
-        report: told ``(benchmark, answered, all)`` of this process, also what earlier calls answered.
-
-    Raises:
-        UserError: if the folder is in use, holds another run or cannot be written, or the answerer cannot go on. What
-            was answered is kept.
+        limit: only so many questions of each benchmark; None: all.
     """
-    tasks = [_task(collection, out, prompts, condition, limit) for collection in collections]
-    settings = {"prompts": prompt_profile, "condition": condition.to_dict(), "limit": limit}
-    with joined() as ranks, _held(ranks, out):
-        ranks.first_does(lambda: _claim(out, tasks, answerer, adapter, settings))
-        unanswered: dict[str, Mapping[str, str]] = {}
-        for task in tasks:
-            if answers.finished(task.folder, task.questions):
-                ranks.first_does(lambda task=task: answers.tidy(task.folder))
-                continue
-            errors = _ask(task, answerer, ranks, report or _silent)
-            if errors:
-                unanswered[task.name] = errors
-    return Outcome(out, unanswered)
+    places = {benchmark.name: locate(benchmark, data) for benchmark in benchmarks}
+    found = {name: place for name, place in places.items() if place is not None}
+    if missing := [name for name in places if name not in found]:
+        raise UserError(
+            f"{', '.join(missing)} not found in {data / missing[0]}, {data} or the caches of Hugging Face; get it with "
+            f"`blindspot data get {missing[0]}`, say where it is with --data, or choose other --benchmarks"
+        )
+    for name, place in found.items():
+        if (place / UNFINISHED).exists():
+            raise UserError(f"{place} is not whole; go on with `blindspot data get {name}`")
+    collections = [benchmark.read(found[benchmark.name]) for benchmark in benchmarks]
+    opened = open_model()
+    name = opened.prompts if prompts == "auto" else prompts
+    collections = [with_form(collection, opened.form) for collection in collections]
+    ask = asking_for_boxes(profile(name))
+    return Evaluation(opened, collections, name, ask, condition, limit, list(found.values()))
 
 
-def preview(
-    collection: Collection, prompts: Profile, condition: Condition = AS_PUBLISHED, most: int = 3
-) -> list[Asked]:
-    """The first questions as an answerer would get them.
-
-    Raises:
-        UserError: if a picture cannot be read.
-    """
-    task = _task(collection, Path(), prompts, condition, limit=None)
-
-    def failed(question: Question, why: str) -> None:
-        raise UserError(f"{task.name}, question {question.id}: {why}")
-
-    return [asked for portion in task.asking.portions(task.questions[:most], (), failed) for asked in portion]
-
-
-def _task(collection: Collection, out: Path, prompts: Profile, condition: Condition, limit: int | None) -> _Task:
-    benchmark = collection.benchmark
-    _refuse_twins(benchmark.name, collection.questions)
-    built: dict[str, Prompt] = {}
-
-    def prompt(question: Question) -> Prompt:
-        if question.id not in built:
-            built[question.id] = prompts(question)
-        return built[question.id]
-
-    asking = Asking(benchmark, condition.images(collection.images), prompt, condition.likelihood)
-    questions = drawn(condition.questions(collection.questions), limit)
-    return _Task(collection, asking, questions, out / benchmark.name)
-
-
-def _claim(
-    out: Path, tasks: Sequence[_Task], answerer: Answerer, adapter: str | None, settings: Mapping[str, Any]
-) -> None:
-    told = {} if adapter is None else {"adapter": adapter}
-    identity = {
-        "answerer": {**answerer.identity, **told},
-        **settings,
-        "versions": versions(),
-        "benchmarks": {task.name: task.record() for task in tasks},
-    }
-    claim(out, identity, all((task.folder / answers.ANSWERS).is_file() for task in tasks))
-
-
-def _refuse_twins(name: str, questions: Sequence[Question]) -> None:
-    seen: set[str] = set()
-    for question in questions:
-        if question.id in seen:
-            raise UserError(f"{name} has two questions with the id {question.id!r}; number its rows anew")
-        seen.add(question.id)
-
-
-def _ask(task: _Task, answerer: Answerer, ranks: Ranks, report: Report) -> dict[str, str]:
+def _ask(asking: Asking, folder: Path, answerer: Answerer, ranks: "Ranks", report: Report) -> dict[str, str]:
     """Ask what is left of a benchmark; returns why questions have no answer, of all processes."""
-    ranks.first_does(lambda: answers.mend(task.folder))
-    held = answers.read_parts(task.folder)
-    mine = share(task.questions, ranks.rank, ranks.world)
+    ranks.first_does(lambda: answers.mend(folder))
+    held = answers.read_parts(folder)
+    mine = share(asking.questions, ranks.rank, ranks.world)
     answered = sum(question.id in held for question in mine)
-    report(task.name, answered, len(mine))
+    report(asking.name, answered, len(mine))
     errors: dict[str, str] = {}
-    with answers.Part(task.folder, ranks.rank) as part:
-        for portion in task.asking.portions(mine, held, lambda question, why: errors.update({question.id: why})):
+    with answers.part(folder, ranks.rank) as write:
+        for portion in asking.portions(mine, held, lambda question, why: errors.update({question.id: why})):
             for reply in _replies(answerer, portion):
                 if reply.error is not None:
                     errors[reply.id] = reply.error
                     continue
-                part.write(reply)
+                write(reply)
                 answered += 1
-                report(task.name, answered, len(mine))
+                report(asking.name, answered, len(mine))
     everybodys = {name: why for theirs in ranks.gather(errors) for name, why in theirs.items()}
-    errors = {question.id: everybodys[question.id] for question in task.questions if question.id in everybodys}
-    ranks.first_does(lambda: _close(task, errors))
+    errors = {question.id: everybodys[question.id] for question in asking.questions if question.id in everybodys}
+    ranks.first_does(lambda: answers.finish(folder, asking, errors))
     return errors
 
 
 def _replies(answerer: Answerer, portion: Sequence[Asked]) -> Iterator[Reply]:
-    """One reply for each question, whatever the answerer does."""
+    """One reply for each question, whatever the answerer does; none with likelihoods that no file could hold."""
     waiting = dict.fromkeys(asked.id for asked in portion)
     for reply in answerer.answer(portion):
         if reply.id not in waiting:
             raise RuntimeError(f"the answerer answered {reply.id!r} twice, or without being asked")
         del waiting[reply.id]
-        yield _finite(reply)
+        for label, value in (reply.likelihood or {}).items():
+            if not (isinstance(value, int | float) and abs(value) < float("inf")):
+                reply = Reply(reply.id, "", error=f"the likelihood of {label!r} is {value}")
+                break
+        yield reply
     yield from (Reply(name, "", error="the answerer gave no reply") for name in waiting)
 
 
-def _finite(reply: Reply) -> Reply:
-    """The reply, or an error in place of likelihoods that overflowed: no file could hold them."""
-    for label, value in (reply.likelihood or {}).items():
-        if not (isinstance(value, int | float) and abs(value) < float("inf")):
-            return Reply(reply.id, "", error=f"the likelihood of {label!r} is {value}")
-    return reply
+def why_unanswered(folder: Path, unanswered: Mapping[str, Mapping[str, str]]) -> str:
+    """One line about the questions that have no answer: how many, why, and what to do."""
+
+    def first(texts: Sequence[str], separator: str, more: str) -> str:
+        left = len(texts) - 3
+        return separator.join(texts[:3]) + (more.format(left) if left > 0 else "")
+
+    parts = []
+    for benchmark, errors in unanswered.items():
+        reasons: dict[str, list[str]] = {}
+        for question, why in errors.items():
+            reasons.setdefault(why, []).append(question)
+        named = [f"{first(questions, ', ', ' and {:,} more')}: {why}" for why, questions in reasons.items()]
+        parts.append(f"{benchmark}: {first(named, '; ', '; {} other reasons')}")
+    count = sum(map(len, unanswered.values()))
+    have = "question has" if count == 1 else "questions have"
+    lists = ", ".join(str(folder / benchmark / answers.ERRORS) for benchmark in unanswered)
+    return (
+        f"{count:,} {have} no answer ({'. '.join(parts)}). All others are kept; the same command asks these again. "
+        f"They are listed in {lists}"
+    )
 
 
-def _close(task: _Task, errors: Mapping[str, str]) -> None:
-    if errors:
-        answers.write_errors(task.folder, errors)
-    else:
-        answers.finish(task.folder, task.questions, task.asking.prompt, answers.read_parts(task.folder))
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those of the run under ``torchrun``: its number, and how many there are."""
+
+    rank: int = 0
+    world: int = 1
+
+    def gather(self, value: T) -> list[T]:
+        """What every process has, in the order of ranks; nobody goes on before all are here."""
+        if self.world == 1:
+            return [value]
+        import torch.distributed as dist
+
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+    def first_does(self, work: Callable[[], Any]) -> Any:
+        """What ``work`` returns in the first process, for all of them; its `UserError` is that of all."""
+        made: tuple[Any, str | None] = (None, None)
+        if self.rank == 0:
+            try:
+                made = (work(), None)
+            except UserError as error:
+                made = (None, str(error))
+        value, refusal = self.gather(made)[0]
+        if refusal is not None:
+            raise UserError(refusal)
+        return value
 
 
 @contextmanager
-def _held(ranks: Ranks, out: Path) -> Iterator[None]:
-    """Hold the run folder, for all processes of the run."""
-    with ExitStack() as stack:
-        ranks.first_does(lambda: stack.enter_context(locked(out)))
-        yield
+def joined() -> Iterator[Ranks]:
+    """Join the processes that ``torchrun`` started; without it, this one is alone. They talk over gloo."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Ranks()
+        return
+    import torch.distributed as dist
 
+    from blindspot.meeting import meet
 
-def _silent(benchmark: str, answered: int, total: int) -> None:
-    pass
+    mine = not dist.is_initialized()
+    if mine:
+        store, rank, world = meet()
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=_PATIENCE)
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size())
+    finally:
+        if mine:
+            dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""The scores of a run on the terminal, beside the paper's."""
+"""Scores, comparisons and the paper's numbers on the terminal, in tables that fit it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,45 +10,43 @@ from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.benchmarks.scoring import HARNESS, KEEP, STRIP
 from blindspot.evaluation.paper import BASELINE, load
 from blindspot.evaluation.scores.answers import MEAN
-from blindspot.evaluation.scores.pieces import Line, pieces
-from blindspot.text import DASH, clean, number, points, span
+from blindspot.evaluation.scores.compare import MAIN
+from blindspot.terminal import Line, pieces
+from blindspot.text import DASH, MINUS, clean, number, p_value, points, signed, span
 
-Scores = Mapping[str, Any]
-Lines = tuple[Sequence[str], Sequence[Line]]
-"""Headers of a table and its rows."""
+Found = Mapping[str, Any]
+"""What `score`, `compare` or the paper's `report` returned."""
 _MOST_OTHERS = 8
 """Metrics of a benchmark outside the paper's tables that are printed; ``scores.json`` holds all."""
 
 
-def as_table(scores: Scores, console: Console, profiles_only: bool = False) -> None:
+def print_table(console: Console, headers: Sequence[str], rows: Sequence[Line], repeated: int = 1) -> None:
+    """Print a table in as few pieces as its columns need; see `pieces`."""
+    for table in pieces(headers, rows, console.width, repeated):
+        console.print(table)
+
+
+def print_scores(scores: Found, console: Console, profiles_only: bool = False) -> None:
     """Print what `score` returned: scores beside the paper's baseline, then habits, then all profiles side by side."""
-    paper = load().row(BASELINE)
     if not profiles_only:
         name, profile = clean(str(scores["run"]["name"])), clean(str(scores["profile"]))
         _heading(console, f"{name}, scored as {profile}, beside the paper's {BASELINE}")
-        _print(*_score_table(scores, paper), console)
-        if missing := _missing(scores):
-            console.print(_text(missing, "dim"))
+        _print_metrics(scores, console)
+        main = (column.benchmark for column in load().columns if column.metric == "overall")
+        if absent := [name for name in main if name not in scores["benchmarks"]]:
+            _dim(console, f"Not in this run: {', '.join(absent)}.")
         _heading(console, "What the numbers rest on")
-        _print(*_basis_table(scores), console)
-        console.print(_text(_resolves(scores["method"]), "dim"))
+        _print_basis(scores, console)
         _heading(console, "How the answers look")
-        _print(*_habit_table(scores), console)
+        _print_habits(scores, console)
     _heading(console, "The same answers under every scoring profile")
-    _print(*profile_table(scores, paper), console)
-    console.print(_text(PROFILES_DIFFER, "dim"))
+    _print_profiles(scores, console)
     for line in _notes(scores):
-        console.print(_text(f"Note: {line}", "dim"))
+        _dim(console, f"Note: {line}")
 
 
-PROFILES_DIFFER = (
-    "One set of answers, different rules of reading them; * marks what that harness prints as the score. The paper's "
-    "GQA of 33 % for LLaVA-1.5, against 62 % elsewhere, is what a prompt and a comparison of strings can do."
-)
-
-
-def shown_metrics(scores: Scores, others: int = 0) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Benchmark, metric and row of every line.
+def _shown(scores: Found, others: int = 0) -> Iterator[tuple[str, str, str, Found]]:
+    """Label, benchmark, metric and row of every line.
 
     All of the paper's columns, what a harness prints as the score, the mean where there is none, and the first
     ``others`` of the rest.
@@ -58,50 +56,26 @@ def shown_metrics(scores: Scores, others: int = 0) -> Iterator[tuple[str, str, M
         metrics = entry["metrics"]
         headlines = {MEAN.name, *(side["headline"] for side in entry["profiles"].values())}
         main = [name for name in metrics if (benchmark, name) in columns or name in headlines]
-        first = [name for name in main if metrics[name]["n"]]
         rest = [name for name, found in metrics.items() if name not in main and found["value"] is not None]
-        for name in first + rest[:others]:
-            yield benchmark, name, metrics[name]
+        for place, name in enumerate([*(name for name in main if metrics[name]["n"]), *rest[:others]]):
+            label = "" if name == "overall" else name
+            if name == MEAN.name:
+                known = "incomplete: " if benchmark in BENCHMARKS else ""
+                label = f"{known}mean of {entry['questions']} rows"
+            yield f"  {clean(name)}" if place else clean(f"{benchmark} {label}"), benchmark, name, metrics[name]
 
 
-def profile_table(scores: Scores, paper: Mapping[tuple[str, str], str]) -> Lines:
-    """Metrics by profiles, the paper's row last."""
-    profiles = _profiles(scores)
-    headers = ("", *(name.replace("-20", "\n20").replace("-0.", "\n0.") for name in profiles), "paper")
-    lines: list[Line] = []
-    previous = ""
-    for benchmark, metric, found in shown_metrics(scores):
-        sides = scores["benchmarks"][benchmark]["profiles"]
-        cells = []
-        for name in profiles:
-            side = sides.get(name)
-            mark = "*" if side and side["headline"] == metric else ""
-            cells.append(f"{number(side['metrics'][metric], found['scale'], found['most'])}{mark}" if side else DASH)
-        label = _label(scores, benchmark, metric, previous)
-        lines.append([label, *cells, paper.get((benchmark, metric), "")])
-        if "stripped" in found:
-            without = (sides[name]["stripped"][metric] if name in sides else None for name in profiles)
-            shown = (number(value, found["scale"], found["most"]) for value in without)
-            lines.append([_text("  stripped", "dim"), *(_text(value, "dim") for value in shown), ""])
-        if metric in ("overall", MEAN.name):
-            shares = (points(sides[name]["unparsed"]) if name in sides else DASH for name in profiles)
-            lines.append([_text("  unreadable, %", "dim"), *(_text(share, "dim") for share in shares), ""])
-        previous = benchmark
-    return headers, lines
-
-
-def _score_table(scores: Scores, paper: Mapping[tuple[str, str], str]) -> Lines:
-    rows = list(shown_metrics(scores, _MOST_OTHERS))
-    stripped = any("stripped" in found for _, _, found in rows)
-    headers = ("", "score", *(["stripped"] if stripped else ()), "95 %", "paper", "chance", "corrected", "n")
-    lines: list[Line] = []
-    previous = ""
-    for benchmark, metric, found in rows:
+def _print_metrics(scores: Found, console: Console) -> None:
+    paper = load().row(BASELINE)
+    shown = list(_shown(scores, _MOST_OTHERS))
+    stripped = any("stripped" in found for *_, found in shown)
+    lines: list[list[str | Text]] = []
+    for label, benchmark, metric, found in shown:
         on = found["scale"], found["most"]
         lines.append(
             [
-                _label(scores, benchmark, metric, previous),
-                _text(number(found["value"], *on) + ("~" if found["missing_terms"] and found["n"] else ""), "bold"),
+                label,
+                Text(number(found["value"], *on) + ("~" if found["missing_terms"] and found["n"] else ""), "bold"),
                 *([number(found["stripped"], *on) if "stripped" in found else ""] if stripped else ()),
                 span(found["low"], found["high"], *on),
                 paper.get((benchmark, metric), ""),
@@ -110,119 +84,202 @@ def _score_table(scores: Scores, paper: Mapping[tuple[str, str], str]) -> Lines:
                 str(found["n"]),
             ]
         )
-        previous = benchmark
-    return headers, lines
+    headers = ("", "score", *(["stripped"] if stripped else ()), "95 %", "paper", "chance", "corrected", "n")
+    print_table(console, headers, lines)
 
 
-def _basis_table(scores: Scores) -> Lines:
-    headers = ("", "clusters", "interval", "SE", "resolves", "constant")
-    lines: list[Line] = []
-    previous = ""
-    for benchmark, metric, found in shown_metrics(scores):
+def _print_basis(scores: Found, console: Console) -> None:
+    lines = []
+    for label, _, _, found in _shown(scores):
         on = found["scale"], found["most"]
-        constant = DASH if found["constant"] is None else f"{number(found['constant'], *on)}"
         answer = "" if found["constant_answer"] is None else f" ({clean(found['constant_answer'], 12)})"
-        lines.append(
-            [
-                _label(scores, benchmark, metric, previous),
-                str(found["clusters"]),
-                found["interval"],
-                number(found["error"], *on),
-                number(found["resolves"], *on),
-                constant + answer,
-            ]
-        )
-        previous = benchmark
-    return headers, lines
+        numbers = [number(found[name], *on) for name in ("error", "resolves", "constant")]
+        lines.append([label, str(found["clusters"]), found["interval"], *numbers[:2], numbers[2] + answer])
+    print_table(console, ("", "clusters", "interval", "SE", "resolves", "constant"), lines)
+    method = scores["method"]
+    _dim(
+        console,
+        f"resolves: smallest true difference to another model that a paired test finds with {method['power']:.0%} "
+        f"power at {method['alpha']}, if the two models' scores of a cluster correlate by {method['correlation']}; "
+        "constant: what the best answer that is always the same would score.",
+    )
 
 
-def _habit_table(scores: Scores) -> Lines:
-    headers = ("", "unreadable\n%", "cut off\n%", "yes, %\n(right)", "letters, %\n(right)", "precision\nrecall\nF1")
-    lines: list[Line] = []
+def _print_habits(scores: Found, console: Console) -> None:
+    lines = []
     for benchmark, entry in scores["benchmarks"].items():
         habits = entry["habits"]
         yes = f"{points(habits['yes_rate'])} ({points(habits['yes_gold'])})" if "yes_rate" in habits else ""
         detection = "\n".join(number(habits[name]) for name in ("precision", "recall", "f1")) if yes else ""
-        lines.append(
-            [
-                clean(benchmark),
-                points(habits["unparsed"]),
-                points(habits["cut_off"]),
-                yes,
-                _letters(habits.get("letters", {}), habits.get("letters_gold", {})),
-                detection,
-            ]
+        letters, gold = habits.get("letters", {}), habits.get("letters_gold", {})
+        said, right = sum(letters.values()), sum(gold.values())
+        shares = "\n".join(
+            f"{clean(name, 10)} {100 * letters.get(name, 0) / said:.0f}"
+            + (f" ({100 * gold[name] / right:.0f})" if name in gold else "")
+            for name in sorted({*letters, *gold}, key=lambda name: (len(name) > 1, name))
         )
-    return headers, lines
+        lines.append([clean(benchmark), points(habits["unparsed"]), points(habits["cut_off"]), yes, shares, detection])
+    headers = ("", "unreadable\n%", "cut off\n%", "yes, %\n(right)", "letters, %\n(right)", "precision\nrecall\nF1")
+    print_table(console, headers, lines)
 
 
-def _letters(letters: Mapping[str, int], gold: Mapping[str, int]) -> str:
-    total, right = sum(letters.values()), sum(gold.values())
-    names = sorted({*letters, *gold}, key=lambda name: (len(name) > 1, name))
-    return "\n".join(
-        f"{clean(name, 10)} {100 * letters.get(name, 0) / total:.0f}"
-        + (f" ({100 * gold[name] / right:.0f})" if name in gold else "")
-        for name in names
+def _print_profiles(scores: Found, console: Console) -> None:
+    """Metrics by profiles, the paper's row last."""
+    paper = load().row(BASELINE)
+    profiles = list(dict.fromkeys(name for entry in scores["benchmarks"].values() for name in entry["profiles"]))
+    lines: list[list[str | Text]] = []
+    for label, benchmark, metric, found in _shown(scores):
+        sides, on = scores["benchmarks"][benchmark]["profiles"], (found["scale"], found["most"])
+        there = [sides.get(name) for name in profiles]
+        marks = ["*" if side and side["headline"] == metric else "" for side in there]
+        values = [number(side["metrics"][metric], *on) if side else DASH for side in there]
+        cells = [value + mark for value, mark in zip(values, marks, strict=True)]
+        lines.append([label, *cells, paper.get((benchmark, metric), "")])
+        if "stripped" in found:
+            without = [number(side["stripped"][metric] if side else None, *on) for side in there]
+            lines.append([Text(cell, "dim") for cell in ("  stripped", *without, "")])
+        if metric in MAIN:
+            shares = [points(side["unparsed"]) if side else DASH for side in there]
+            lines.append([Text(cell, "dim") for cell in ("  unreadable, %", *shares, "")])
+    headers = ("", *(name.replace("-20", "\n20").replace("-0.", "\n0.") for name in profiles), "paper")
+    print_table(console, headers, lines)
+    _dim(
+        console,
+        "One set of answers, different rules of reading them; * marks what that harness prints as the score. The "
+        "paper's GQA of 33 % for LLaVA-1.5, against 62 % elsewhere, is what a prompt and a comparison of strings can "
+        "do.",
     )
 
 
-def _profiles(scores: Scores) -> list[str]:
-    return list(dict.fromkeys(name for entry in scores["benchmarks"].values() for name in entry["profiles"]))
-
-
-def _label(scores: Scores, benchmark: str, metric: str, previous: str) -> str:
-    name = "" if metric == "overall" else metric
-    if metric == MEAN.name:
-        known = "incomplete: " if benchmark in BENCHMARKS else ""
-        name = f"{known}mean of {scores['benchmarks'][benchmark]['questions']} rows"
-    return f"  {clean(metric)}" if benchmark == previous else clean(f"{benchmark} {name}")
-
-
-def _missing(scores: Scores) -> str:
-    absent = [column.benchmark for column in load().main_columns() if column.benchmark not in scores["benchmarks"]]
-    return f"Not in this run: {', '.join(absent)}." if absent else ""
-
-
-def _resolves(method: Mapping[str, Any]) -> str:
-    return (
-        f"resolves: smallest true difference to another model that a paired test finds with {method['power']:.0%} "
-        f"power at {method['alpha']}, if the two models' scores of a cluster correlate by {method['correlation']}; "
-        "constant: what the best answer that is always the same would score."
-    )
-
-
-def _thinking(scores: Scores) -> str:
-    """One line on thoughts in answers; empty where there are none."""
+def _notes(scores: Found) -> Iterator[str]:
     shares = {name: entry["thinking"] for name, entry in scores["benchmarks"].items() if entry["thinking"]["answers"]}
-    if not shares:
-        return ""
-    held = (f"{clean(n)} {points(s['answers'])} % ({points(s['cut_off'])} % never end)" for n, s in shares.items())
-    treated = {
-        HARNESS: "scored as each harness does it; stripped: without them",
-        STRIP: "taken off before scoring, as --thinking strip says",
-        KEEP: "left in the answers, as --thinking keep says",
-    }
-    return f"Answers that hold a thought: {', '.join(held)}; {treated[scores['thinking']]}."
-
-
-def _notes(scores: Scores) -> Iterator[str]:
-    if line := _thinking(scores):
-        yield line
-    yield from (clean(note) for note in scores["notes"])
+    if shares:
+        held = (f"{clean(n)} {points(s['answers'])} % ({points(s['cut_off'])} % never end)" for n, s in shares.items())
+        treated = {
+            HARNESS: "scored as each harness does it; stripped: without them",
+            STRIP: "taken off before scoring, as --thinking strip says",
+            KEEP: "left in the answers, as --thinking keep says",
+        }
+        yield f"Answers that hold a thought: {', '.join(held)}; {treated[scores['thinking']]}."
+    yield from map(clean, scores["notes"])
     for benchmark, entry in scores["benchmarks"].items():
         yield from (clean(f"{benchmark}: {note}") for note in entry["notes"])
-    if any(found["missing_terms"] and found["n"] for _, _, found in shown_metrics(scores)):
+    if any(found["missing_terms"] and found["n"] for *_, found in _shown(scores)):
         yield "~ marks a mean over the parts that have questions."
 
 
-def _print(headers: Sequence[str], lines: Sequence[Line], console: Console) -> None:
-    for table in pieces(headers, lines, console.width):
-        console.print(table)
+def print_comparison(found: Found, console: Console, details: bool = False) -> None:
+    """Print what `compare` returned; ``details``: every metric, not only ``overall``."""
+    headers = ("", "first", "later", "difference", "95 %", "Holm", "p", "resolves", "n", "test")
+    for name in dict.fromkeys(row["b"] for row in found["comparisons"]):
+        rows = [
+            row
+            for row in found["comparisons"]
+            if row["b"] == name and (row["metric"] in MAIN or (details and row["n"] > 0))
+        ]
+        title = f"{clean(name)} minus {clean(rows[0]['a'] if rows else found['runs'][0]['name'])}"
+        _heading(console, f"{title}, scored as {clean(found['profile'])}")
+        lines, previous = [], ""
+        for row in rows:
+            on, main = (row["scale"], row["most"]), row["metric"] in MAIN
+            label = row["benchmark"] if main else f"{row['benchmark']} {row['metric']}"
+            significant = row["significant"]
+            lines.append(
+                [
+                    clean(f"  {row['metric']}" if row["benchmark"] == previous else label),
+                    number(row["a_value"], *on),
+                    number(row["b_value"], *on),
+                    Text(signed(row["difference"], *on) + "*" * significant, "bold" if significant else ""),
+                    span(row["low"], row["high"], *on),
+                    p_value(row["p_holm"]) if main else "",
+                    p_value(row["p"]),
+                    number(row["resolves"], *on),
+                    str(row["n"]),
+                    DASH if row["p"] is None else row["test"],
+                ]
+            )
+            previous = row["benchmark"]
+        print_table(console, headers, lines)
+    family, method = found["family"], found["method"]
+    _dim(
+        console,
+        f"* survives Holm's correction at {method['alpha']} over {family['tests']} tests: {MAIN[0]} of "
+        f"{', '.join(map(clean, family['benchmarks']))}, of every pair of runs shown."
+        + (" Other metrics are not corrected." if details else ""),
+    )
+    _dim(
+        console,
+        f"resolves: smallest true difference found with {method['power']:.0%} power. Intervals and p hold the sample "
+        "of questions, not training: two trainings of one model differ too.",
+    )
+    for note in found["notes"]:
+        console.print(Text(f"Note: {clean(note)}", "yellow"))
+
+
+def print_paper(found: Found, console: Console) -> None:
+    """Print what the paper's `report` returned."""
+    rows = {(row["model"], row["benchmark"], row["metric"]): row for row in found["scores"]}
+    models = {
+        role: list(dict.fromkeys(row["model"] for row in found["scores"] if row["role"] == role))
+        for role in ("variant", "frontier")
+    }
+    order = list(dict.fromkeys(column["benchmark"] for column in found["columns"]))
+    _dim(console, f"{found['source']}.")
+    for role, title in (("variant", "LLaVA variants"), ("frontier", "Frontier models")):
+        lines = []
+        for column in sorted(found["columns"], key=lambda column: order.index(column["benchmark"])):
+            own = [rows[model, column["benchmark"], column["metric"]] for model in models[role]]
+            half = max((row["high"] - row["low"]) / 2 for row in own)
+            cells = (str(column["n"]), number(column["chance"], column["scale"]), number(half, column["scale"]))
+            lines.append([_column_label(column), *cells, *(row["printed"] for row in own)])
+        _heading(console, f"{title}: as printed; ± is the widest half of a row's 95 % intervals")
+        print_table(console, ("", "n", "chance", "±", *map(_short, models[role])), lines, repeated=4)
+    _heading(console, "LLaVA variants: share of the way from chance to everything right")
+    corrected = [
+        [
+            _column_label(column),
+            *(number(rows[m, column["benchmark"], column["metric"]]["chance_corrected"]) for m in models["variant"]),
+        ]
+        for column in found["columns"]
+        if column["chance"] is not None
+    ]
+    print_table(console, ("", *map(_short, models["variant"])), corrected)
+    _heading(console, f"Differences; * beyond the noise of the questions, Holm over {len(found['differences'])} tests")
+    differences: dict[str, dict[str, str | Text]] = {}
+    for row in found["differences"]:
+        pair = f"{_short(row['variant'])}\n{MINUS} {_short(row['baseline'])}"
+        text = signed(row["difference"], row["scale"]) + ("*" if row["significant"] else " ")
+        cell = Text(text, "bold" if row["significant"] else "")
+        differences.setdefault(row["benchmark"], {"": row["benchmark"]})[pair] = cell
+    print_table(console, [*next(iter(differences.values()))], [[*line.values()] for line in differences.values()])
+    _heading(console, "What follows")
+    odd = [
+        f"{row['model']} {row['benchmark']} {row['metric']} {row['printed']}"
+        + (" (last digit)" if row["fits"] == "nearly" else "")
+        for row in found["unfitting"]
+    ]
+    whole = (
+        f"Of {found['checked']} cells with digits enough to tell, {found['checked'] - len(odd)} are k of n questions"
+    )
+    for line in (*found["findings"], f"{whole}; these are not: {', '.join(odd)}."):
+        console.print(Text(f"- {line}"))
+    for line in found["notes"]:
+        _dim(console, f"Note: {line}")
+
+
+def _column_label(column: Found) -> str:
+    return column["benchmark"] if column["metric"] == "overall" else f"  {column['metric']}"
+
+
+def _short(model: str) -> str:
+    """A model's name, narrow."""
+    name = "CLIP" if model == BASELINE else model.removeprefix("LLaVA-")
+    return "CLIP\n2D-RoPE" if name == "2D-RoPE" else name.replace("-2D-RoPE", "\n2D-RoPE").replace("-4b", "\n4b")
 
 
 def _heading(console: Console, text: str) -> None:
-    console.print(_text(text, "bold"))
+    console.print(Text(text, "bold"))
 
 
-def _text(text: str, style: str = "") -> Text:
-    return Text(text, style=style)
+def _dim(console: Console, text: str) -> None:
+    console.print(Text(text, "dim"))

@@ -1,15 +1,15 @@
-"""Attaching positions to a tower, and telling it which patches it will see."""
+"""Attaching positions to a tower: its own table or computed positions give way, and the scheme's take their place."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from blindspot.errors import UserError
-from blindspot.positions.encoder import attention, learned, own, sincos
-from blindspot.positions.encoder.config import EncoderPositions
-from blindspot.positions.encoder.patch_grid import PatchGrid
-from blindspot.positions.encoder.scheme import Grid
+from blindspot.positions.encoder import SCHEMES, EncoderPositions, Grid, rotary
+from blindspot.positions.encoder.schemes import sincos_table
 
 
 def attach(tower: PreTrainedModel, positions: EncoderPositions, grid: Grid | int, prefix_tokens: int) -> None:
@@ -25,42 +25,34 @@ def attach(tower: PreTrainedModel, positions: EncoderPositions, grid: Grid | int
             whoever trains it.
         grid: patches of an image: rows and columns, or the side of a square. `set_grids` changes it.
         prefix_tokens: tokens before the patches (CLS, registers), which are never rotated.
-
-    Raises:
-        UserError: if this family cannot have the positions.
-        ValueError: if the tower has no recognisable attention, or a head dimension that the scheme cannot use.
     """
-    frequencies = attention.remove(tower)
-    own.restore(tower)
-    rule = positions.rule
-    if positions.table != "keep":
-        _drop_own(tower, positions)
-    elif rule.rotates and own.turns(tower):
-        own.silence(tower)  # DINOv3 would turn twice
-    if rule.table is not None:
-        table = own.table_of(tower)
-        assert table is not None  # _drop_own found it
-        side = own.table_side(table)
-        own.write_table(table, rule.table(side, side, table.shape[-1], positions.base))
+    frequencies = rotary.remove(tower)
+    for module in tower.modules():
+        if "own_positions_off" in vars(module):
+            handle: Any = module.own_positions_off
+            handle.remove()
+            del module.own_positions_off
+    rule, computing = positions.rule, _computing(tower)
+    table = None if positions.table == "keep" else table_of(tower)
+    if positions.table != "keep" and table is None and (rule.table is not None or not computing):
+        name = type(tower).__name__
+        if rule.table is not None:
+            raise UserError(
+                f"encoder positions: {positions.scheme} needs a position table to stand in, and {name} has none"
+            )
+        raise UserError(f"encoder positions: {name} has no position table that Blindspot knows; use table 'keep'")
+    if table is not None:
+        write_table(table, table.new_zeros(0, table.shape[-1]))
+        table.requires_grad_(False)
+        if rule.table is not None:
+            side = table_side(table)
+            write_table(table, rule.table(side, side, table.shape[-1], positions.base))
+    elif positions.table != "keep" or (rule.rotates and turns(tower)):  # DINOv3 would turn twice
+        for module, without in computing:
+            module.own_positions_off = module.register_forward_hook(without)
     if rule.rotates:
         square = (grid, grid) if isinstance(grid, int) else grid
-        attention.install(tower, PatchGrid(positions, square, prefix_tokens), frequencies)
-
-
-def _drop_own(tower: PreTrainedModel, positions: EncoderPositions) -> None:
-    table = own.table_of(tower)
-    name = type(tower).__name__
-    if table is not None:
-        own.write_table(table, table.new_zeros(0, table.shape[-1]))
-        table.requires_grad_(False)
-    elif positions.rule.table is not None:
-        raise UserError(
-            f"encoder positions: {positions.scheme} needs a position table to stand in, and {name} has none"
-        )
-    elif own.computes(tower):
-        own.silence(tower)
-    else:
-        raise UserError(f"encoder positions: {name} has no position table that Blindspot knows; use table 'keep'")
+        rotary.install(tower, rotary.PatchGrid(positions, square, prefix_tokens), frequencies)
 
 
 def set_grids(tower: nn.Module, grids: Sequence[Grid]) -> None:
@@ -73,11 +65,8 @@ def set_grids(tower: nn.Module, grids: Sequence[Grid]) -> None:
         tower: a tower, or a model that holds one.
         grids: rows and columns: one for the whole batch, or one per image. In a batch of several sizes, images are
             padded at the end to as many patches as the attention mask covers.
-
-    Raises:
-        ValueError: if ``grids`` is empty or holds an empty grid.
     """
-    places = attention.patch_grid_of(tower)
+    places = rotary.patch_grid_of(tower)
     if places is not None:
         places.set(grids)
 
@@ -94,15 +83,86 @@ def start_table(tower: PreTrainedModel, grid: Grid | int, prefix_tokens: int) ->
         tower: a transformers image encoder.
         grid: patches of an image of the size that the tower is built for.
         prefix_tokens: tokens before the patches.
-
-    Raises:
-        ValueError: if the table is not for that many patches.
     """
-    table = own.table_of(tower)
+    table = table_of(tower)
     if table is None:
         return
     height, width = (grid, grid) if isinstance(grid, int) else grid
     rows = table.shape[-2] - height * width
     if rows not in (0, min(prefix_tokens, 1)):
         raise ValueError(f"a table of {table.shape[-2]} rows is not for {height} x {width} patches")
-    own.write_table(table, sincos.table(height, width, table.shape[-1], learned.SCHEME.base))
+    write_table(table, sincos_table(height, width, table.shape[-1], SCHEMES["learned"].base))
+
+
+def table_of(tower: nn.Module) -> nn.Parameter | None:
+    """The learned position table, or None: an embedding (CLIP, SigLIP, SigLIP2, AIMv2) or a parameter (DINOv2).
+
+    Returns:
+        Shape (rows, width) or (1, rows, width), a row for CLS first where the family has one.
+    """
+    found: list[nn.Parameter] = []
+    for module in tower.modules():
+        embedding = getattr(module, "position_embedding", None)
+        table = getattr(
+            module, "position_embeddings", embedding.weight if isinstance(embedding, nn.Embedding) else None
+        )
+        if isinstance(table, nn.Parameter):
+            found.append(table)
+    if len(found) > 1:
+        raise ValueError(f"{type(tower).__name__}: expected one learned position table, found {len(found)}")
+    return found[0] if found else None
+
+
+def write_table(table: nn.Parameter, values_nd: Tensor) -> None:
+    """Write the rows of the patches; rows before them (CLS) become zero."""
+    with torch.no_grad():
+        rows_nd = table.view(-1, table.shape[-1])
+        rows_nd[: len(rows_nd) - len(values_nd)] = 0
+        rows_nd[len(rows_nd) - len(values_nd) :] = values_nd.to(rows_nd.device)
+
+
+def table_side(table: nn.Parameter) -> int:
+    """Rows and columns of the square grid that the table was made for, with at most one token before it."""
+    rows = table.shape[-2]
+    for patches in (rows, rows - 1):
+        side = round(patches**0.5)
+        if side**2 == patches:
+            return side
+    raise ValueError(f"a position table of {rows} rows belongs to no square grid")
+
+
+def computes(tower: nn.Module) -> bool:
+    """Whether the family computes positions (DINOv3 turns its patches, AIMv2-native adds sines)."""
+    return bool(_computing(tower))
+
+
+def turns(tower: nn.Module) -> bool:
+    """Whether the family turns queries and keys by itself (DINOv3)."""
+    return any(without is _no_turn for _, without in _computing(tower))
+
+
+def silenced(tower: nn.Module) -> bool:
+    """Whether the computed positions are off: whoever embeds patches for the tower must then add no positions."""
+    return any("own_positions_off" in vars(module) for module in tower.modules())
+
+
+def _computing(tower: nn.Module) -> list[tuple[Any, Callable[..., Any]]]:
+    """The modules that compute positions, and for each the hook that switches it off."""
+    found: list[tuple[Any, Callable[..., Any]]] = []
+    for module in tower.modules():
+        rope = getattr(module, "rope_embeddings", None)
+        if isinstance(rope, nn.Module):
+            found.append((rope, _no_turn))
+        if hasattr(module, "patch_embed") and hasattr(module, "rms_norm") and not hasattr(module, "position_embedding"):
+            found.append((module, _no_sines))
+    return found
+
+
+def _no_turn(module: nn.Module, args: Any, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    cos, sin = output
+    return torch.ones_like(cos), torch.zeros_like(sin)
+
+
+def _no_sines(module: Any, args: Any, output: Tensor) -> Tensor:
+    # The sum cannot be undone exactly, so the patches are embedded once more: a thousandth of the tower's work.
+    return module.rms_norm(module.patch_embed(*args).flatten(2).transpose(1, 2))

@@ -1,4 +1,4 @@
-"""From ordinary positions to a scheme's: where every token of a batch with images is."""
+"""From ordinary positions to a scheme's: where every token of a batch with images is, and which others it sees."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from blindspot.errors import UserError
-from blindspot.positions.language.config import SCHEMES, LanguagePositions
-from blindspot.positions.language.scheme import Layout
+from blindspot.positions.language import SCHEMES, LanguagePositions
+from blindspot.positions.language.schemes import Layout
 
 Grid = tuple[int, int]
 
@@ -62,17 +62,14 @@ def place(positions: LanguagePositions, logical_bl: Tensor, image_bl: Tensor, gr
             cache's delta added. Positions of padding don't matter.
         image_bl: whether a token is an image's, shape (batch, length).
         grids: rows and columns of every image, in reading order over the batch. Unordered tokens count as one row.
-
-    Raises:
-        UserError: if image tokens and grids don't fit each other.
     """
     batch, length = logical_bl.shape
     device = logical_bl.device
     layouts = [_layout(positions, *grid) for grid in grids]
-    dtype = _layout(positions, 1, 1).offsets_an.dtype
+    one = _layout(positions, 1, 1)
+    axes, dtype = one.offsets_an.shape[0], one.offsets_an.dtype
     if dtype.is_floating_point and device.type == "mps":
         dtype = torch.float32
-    axes = _layout(positions, 1, 1).offsets_an.shape[0]
     logical_bl = logical_bl.to(torch.promote_types(dtype, logical_bl.dtype))
     spans = find_spans(positions, image_bl, grids)
     begin_k, row_k = logical_bl.flatten()[spans.first_k], spans.first_k // length
@@ -87,9 +84,8 @@ def place(positions: LanguagePositions, logical_bl: Tensor, image_bl: Tensor, gr
     ids_bl = logical_bl.index_add(0, row_k, moved_kl)
 
     offsets_at = torch.cat([layout.offsets_an for layout in layouts] or [torch.empty(axes, 0)], dim=1)
-    from_zero = _layout(positions, 1, 1).from_zero
     start_t = ids_bl.flatten()[spans.first_k].repeat_interleave(spans.counts_k, output_size=offsets_at.shape[1])
-    start_at = torch.stack([torch.zeros_like(start_t) if axis in from_zero else start_t for axis in range(axes)])
+    start_at = torch.stack([torch.zeros_like(start_t) if axis in one.from_zero else start_t for axis in range(axes)])
     ids_abl = ids_bl.expand(axes, batch, length).clone()
     ids_abl.view(axes, -1)[:, spans.token_t] = start_at + offsets_at.to(device, start_at.dtype)
 
@@ -101,12 +97,61 @@ def place(positions: LanguagePositions, logical_bl: Tensor, image_bl: Tensor, gr
     return Placement(ids_abl, delta_b)
 
 
-def find_spans(positions: LanguagePositions, image_bl: Tensor, grids: Sequence[Grid]) -> Spans:
-    """Divide the image tokens of a batch among its images.
+def mask(
+    positions: LanguagePositions,
+    image_bl: Tensor,
+    grids: Sequence[Grid],
+    attention_mask: Tensor | None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor | None:
+    """What the language model is to take as its attention mask.
 
-    Raises:
-        UserError: if there are more or fewer than the grids ask for, or those of one image don't lie side by side.
+    Only ``concentric`` changes it: inside an image a token sees the tokens of rings up to its own, in both directions.
+    Everything else, from text to other images, stays as it was.
+
+    Args:
+        positions: the scheme.
+        image_bl: whether a query token is an image's, shape (batch, length).
+        grids: rows and columns of every image, in reading order over the batch.
+        attention_mask: what the model would take otherwise: None, (batch, keys) with 0 for padding, or
+            (batch, 1, length, keys), added to scores or boolean. The queries are the last ``length`` keys.
+        dtype: dtype of the hidden states, for a mask that is made here.
+
+    Returns:
+        ``attention_mask`` itself where the scheme changes nothing, else a mask of shape (batch, 1, length, keys) to be
+        added to scores, or a boolean one if the argument was.
     """
+    rings = SCHEMES[positions.scheme].rings
+    if rings is None or not grids:
+        return attention_mask
+    length = image_bl.shape[1]
+    spans = find_spans(positions, image_bl, grids)
+    image_bl, ring_bl = torch.full_like(image_bl, -1, dtype=torch.long), torch.zeros_like(image_bl, dtype=torch.long)
+    number_k = torch.arange(len(grids), device=image_bl.device)
+    image_bl.view(-1)[spans.token_t] = number_k.repeat_interleave(spans.counts_k)
+    ring_bl.view(-1)[spans.token_t] = torch.cat([rings(*grid) for grid in grids]).to(image_bl.device)
+    together_b1ll = ((image_bl[:, :, None] == image_bl[:, None]) & (image_bl[:, :, None] >= 0))[:, None]
+    sees_b1ll = (ring_bl[:, None] <= ring_bl[:, :, None])[:, None]
+
+    if attention_mask is not None and attention_mask.ndim == 4:
+        mask_b1lm = attention_mask
+    else:
+        kept_bm = torch.ones_like(image_bl) if attention_mask is None else attention_mask
+        causal_lm = torch.ones(length, kept_bm.shape[1], dtype=torch.bool, device=image_bl.device)
+        seen_blm = causal_lm.tril(kept_bm.shape[1] - length) & kept_bm.bool()[:, None]
+        # Padding that sees nothing would come out of sdpa as NaN, and reach everything through its keys.
+        seen_blm |= ~seen_blm.any(dim=-1, keepdim=True)
+        zeros_blm = torch.zeros(seen_blm.shape, dtype=dtype, device=image_bl.device)
+        mask_b1lm = zeros_blm.masked_fill_(~seen_blm, torch.finfo(dtype).min)[:, None]
+    # Everything that is masked already is as low as this, or lower.
+    shown, hidden = (True, False) if mask_b1lm.dtype == torch.bool else (0.0, torch.finfo(mask_b1lm.dtype).min)
+    queries_b1ll = mask_b1lm[..., -length:].masked_fill(together_b1ll & sees_b1ll, shown)
+    queries_b1ll = queries_b1ll.masked_fill(together_b1ll & ~sees_b1ll, hidden)
+    return torch.cat([mask_b1lm[..., :-length], queries_b1ll], dim=-1)
+
+
+def find_spans(positions: LanguagePositions, image_bl: Tensor, grids: Sequence[Grid]) -> Spans:
+    """Divide the image tokens of a batch among its images."""
     device, length = image_bl.device, image_bl.shape[1]
     counts = [tokens_per_image(positions, grid) for grid in grids]
     token_t = image_bl.flatten().nonzero()[:, 0]

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from blindspot.errors import UserError
-from blindspot.positions.language.config import SCHEMES, LanguagePositions
-from blindspot.positions.language.scheme import Scheme
+from blindspot.positions.language import SCHEMES, LanguagePositions
 
 # What lies between projection and rotation differs between models: nothing, or a norm over each head called q_norm.
 KNOWN_PER_HEAD = ("gemma", "gemma2", "llama", "mistral", "qwen2", "qwen3", "smollm3")
@@ -34,12 +33,8 @@ class MultiAxisRotary(nn.Module):
         super().__init__()
         self.inner = inner
         self.positions = positions
+        self.scheme = SCHEMES[positions.scheme]
         self.handles: list[Any] = []
-
-    @property
-    def scheme(self) -> Scheme:
-        """The scheme that is applied."""
-        return SCHEMES[self.positions.scheme]
 
     def forward(self, x: Tensor, position_ids: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Cosines and sines of positions.
@@ -86,21 +81,27 @@ def install(language_model: nn.Module, positions: LanguagePositions) -> None:
     Args:
         language_model: a decoder (LlamaModel, ...) or a causal language model around one.
         positions: the scheme.
-
-    Raises:
-        UserError: if the model can't apply the scheme; says why.
     """
     remove(language_model)
     if positions.scheme == "rope1d":
         return
-    decoder = _decoder(language_model, positions)
+    candidates = (language_model, getattr(language_model, "model", None))
+    decoder: Any = next((one for one in candidates if hasattr(one, "rotary_emb") and hasattr(one, "layers")), None)
+    if decoder is None:
+        raise UserError(
+            f"language positions {positions.scheme!r} need a language model with rotary positions in one module of its "
+            f"own, as Llama has; {type(language_model).__name__} has none"
+        )
     rotary = MultiAxisRotary(decoder.rotary_emb, positions)
     _refuse_if_unfit(decoder, rotary)
     rotary.handles.append(decoder.register_forward_pre_hook(_demand_mask, with_kwargs=True))
     for module in (layer.self_attn for layer in decoder.layers if hasattr(layer, "self_attn")):
         rotary.handles.append(module.register_forward_pre_hook(_forget_positions, with_kwargs=True))
-        if rotary.scheme.per_head:
-            rotary.handles += _turn_heads(module)
+        if rotary.scheme.per_head and getattr(module, "use_rope", True):  # SmolLM3 has layers without positions
+            rotary.handles.append(module.register_forward_pre_hook(_take_over, with_kwargs=True))
+            for source in _sources(module):
+                source.turns_heads = True
+                rotary.handles.append(source.register_forward_hook(_turn))
     decoder.rotary_emb = rotary
 
 
@@ -125,9 +126,6 @@ def angles(positions: LanguagePositions, ids_abl: Tensor, inv_freq: Tensor, kv_h
 
     Returns:
         Shape (batch, length, D/2), or (batch, heads, length, D/2) if heads turn differently.
-
-    Raises:
-        UserError: if pairs or heads can't be handed out as ``positions`` asks.
     """
     scheme = SCHEMES[positions.scheme]
     all_ablp = ids_abl[..., None].to(inv_freq.dtype) * inv_freq
@@ -137,16 +135,6 @@ def angles(positions: LanguagePositions, ids_abl: Tensor, inv_freq: Tensor, kv_h
         return all_ablp[list(scheme.axes_of(kv_heads, positions))].transpose(0, 1)
     axis_p = torch.tensor(scheme.axes_of(len(inv_freq), positions), device=ids_abl.device)
     return all_ablp.gather(0, axis_p.expand(1, *all_ablp.shape[1:]))[0]
-
-
-def _decoder(language_model: nn.Module, positions: LanguagePositions) -> Any:
-    for candidate in (language_model, getattr(language_model, "model", None)):
-        if hasattr(candidate, "rotary_emb") and hasattr(candidate, "layers"):
-            return candidate
-    raise UserError(
-        f"language positions {positions.scheme!r} need a language model with rotary positions in one module of its "
-        f"own, as Llama has; {type(language_model).__name__} has none"
-    )
 
 
 def _refuse_if_unfit(decoder: Any, rotary: MultiAxisRotary) -> None:
@@ -165,21 +153,18 @@ def _refuse_if_unfit(decoder: Any, rotary: MultiAxisRotary) -> None:
                 f"{', '.join(KNOWN_PER_HEAD)}, not for {config.model_type!r}; use another scheme, such as 'mrope'"
             )
         scheme.axes_of(config.num_key_value_heads, rotary.positions)
-    for cos_c in _probe(rotary.inner):
+    inner: Any = rotary.inner
+    with torch.device("cpu"):  # cosines at position 1 for each kind of layer, from a copy: it may be without storage
+        copied = type(inner)(inner.config)
+        kinds = [(kind,) for kind in getattr(copied, "layer_types", ())] or [()]
+        probes = [copied(torch.zeros(1), torch.ones(1, 1), *kind)[0][0, 0] for kind in kinds]
+    for cos_c in probes:
         if not torch.equal(*cos_c.chunk(2)):
             raise UserError(
                 f"language positions {name!r} need rotary pairs of channels k and k + D/2; {kind} pairs them otherwise"
             )
         if not scheme.per_head:
             scheme.axes_of(len(cos_c) // 2, rotary.positions)
-
-
-def _probe(inner: Any) -> list[Tensor]:
-    """Cosines at position 1 for each kind of layer, from a copy made on the CPU: ``inner`` may be without storage."""
-    with torch.device("cpu"):
-        copied = type(inner)(inner.config)
-        kinds = [(kind,) for kind in getattr(copied, "layer_types", ())] or [()]
-        return [copied(torch.zeros(1), torch.ones(1, 1), *kind)[0][0, 0] for kind in kinds]
 
 
 def _choose(x_ablc: Tensor, axis_p: tuple[int, ...]) -> Tensor:
@@ -202,17 +187,6 @@ def _demand_mask(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
 def _forget_positions(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     # They are in the cosines already; flash attention would take repeated ones for the borders of packed documents.
     return args, kwargs | {"position_ids": None}
-
-
-def _turn_heads(module: Any) -> list[Any]:
-    """Make one attention module turn every head by its own angles; returns the handles that undo it."""
-    if not getattr(module, "use_rope", True):  # SmolLM3 has layers without positions
-        return []
-    handles = [module.register_forward_pre_hook(_take_over, with_kwargs=True)]
-    for source in _sources(module):
-        source.turns_heads = True
-        handles.append(source.register_forward_hook(_turn))
-    return handles
 
 
 def _sources(module: Any) -> list[Any]:

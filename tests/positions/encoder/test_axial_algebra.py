@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from blindspot.positions.encoder import axial
 from blindspot.positions.encoder.rotary import rotate, tables_of
+from blindspot.positions.encoder.schemes import axial_angles
 
 head_dims = st.sampled_from([4, 8, 16, 32, 64])
 grids = st.integers(2, 9)
@@ -18,7 +18,7 @@ seeds = st.integers(0, 2**31)
 
 def rotated(x_d: Tensor, grid: int, base: float) -> Tensor:
     """One vector at every place of the grid, shape (grid, grid, D)."""
-    tables = tables_of(axial.angles(grid, grid, len(x_d), base))
+    tables = tables_of(axial_angles(grid, grid, len(x_d), base))
     return rotate(x_d.expand(1, 1, grid * grid, -1), tables).view(grid, grid, -1)
 
 
@@ -74,14 +74,14 @@ def test_swapping_the_axes_is_a_permutation_of_channels(dim: int, grid: int, bas
 
 @given(head_dims, st.integers(2, 24), bases)
 def test_no_two_places_share_a_rotation(dim: int, grid: int, base: float) -> None:
-    tables = tables_of(axial.angles(grid, grid, dim, base))
+    tables = tables_of(axial_angles(grid, grid, dim, base))
     codes_nc = torch.cat([tables.cos, tables.sin], dim=1)
     distances_nn = torch.cdist(codes_nc, codes_nc) + 9 * torch.eye(grid * grid)
     assert distances_nn.min() > 1e-3
 
 
 def test_prefix_tokens_are_not_rotated() -> None:
-    tables = tables_of(axial.angles(4, 4, 8, 100.0), heads=2, prefix_tokens=2)
+    tables = tables_of(axial_angles(4, 4, 8, 100.0), heads=2, prefix_tokens=2)
     x_bhnd = torch.randn(3, 2, 18, 8, dtype=torch.float64)
     turned_bhnd = rotate(x_bhnd, tables)
     assert torch.equal(turned_bhnd[:, :, :2], x_bhnd[:, :, :2])
@@ -91,4 +91,4 @@ def test_prefix_tokens_are_not_rotated() -> None:
 
 def test_head_dimensions_that_are_no_multiple_of_four_are_refused() -> None:
     with pytest.raises(ValueError, match="multiple of 4, got 6"):
-        axial.angles(4, 4, 6, 100.0)
+        axial_angles(4, 4, 6, 100.0)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blindspot.errors import UserError
-from blindspot.positions.encoder import SCHEMES, TABLES, EncoderPositions, axial
+from blindspot.positions.encoder import SCHEMES, TABLES, EncoderPositions
+from blindspot.positions.encoder.schemes import axial_angles
 
 AXIAL = EncoderPositions("axial", 100.0, "replace")
 
@@ -25,7 +26,7 @@ def test_configuration_survives_json(data: st.DataObject, scheme: str, base: flo
 def test_configurations_written_before_there_were_conventions_mean_the_same() -> None:
     old = EncoderPositions.from_dict({"scheme": "axial", "base": 100.0, "table": "replace"})
     assert old == AXIAL
-    assert (old.convention, old.rule.angles) == ("rope_vit", axial.angles)
+    assert (old.convention, old.rule.angles) == ("rope_vit", axial_angles)
     assert EncoderPositions.from_dict({"scheme": "learned", "base": 100.0, "table": "keep"}) == EncoderPositions()
 
 

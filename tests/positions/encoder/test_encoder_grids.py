@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from transformers import Siglip2VisionConfig, Siglip2VisionModel
 
-from blindspot.positions.encoder import EncoderPositions, axial
+from blindspot.positions.encoder import EncoderPositions
 from blindspot.positions.encoder.attach import attach, set_grids
-from blindspot.positions.encoder.attention import attention_modules, patch_grid_of
-from blindspot.positions.encoder.rotary import rotate, tables_of
+from blindspot.positions.encoder.rotary import attention_modules, patch_grid_of, rotate, tables_of
+from blindspot.positions.encoder.schemes import axial_angles
 
 SCHEMES = {
     "axial": EncoderPositions("axial", table="replace"),
@@ -110,7 +110,7 @@ def test_attach_takes_a_grid_that_is_not_square() -> None:
     attach(tower, SCHEMES["axial"], (2, 8), 0)
     x_bhnd = torch.randn(1, 2, 16, 16)
     tables = attention_modules(tower)[0].rotation.tables(x_bhnd, False)
-    by_hand = tables_of(axial.angles(2, 8, 16, 100.0).float(), heads=2)
+    by_hand = tables_of(axial_angles(2, 8, 16, 100.0).float(), heads=2)
     torch.testing.assert_close(rotate(x_bhnd, tables), rotate(x_bhnd, by_hand))
 
 

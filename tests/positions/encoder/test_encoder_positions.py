@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from blindspot.encoders import ENCODERS, TowerShape, build_tower, normed_tokens
 from blindspot.encoders import features as patch_features
-from blindspot.positions.encoder import SCHEMES, EncoderPositions, Scheme, axial, own
-from blindspot.positions.encoder.attach import attach
-from blindspot.positions.encoder.attention import attention_modules
+from blindspot.positions.encoder import SCHEMES, EncoderPositions, Scheme
+from blindspot.positions.encoder.attach import attach, computes, table_of
+from blindspot.positions.encoder.rotary import attention_modules
+from blindspot.positions.encoder.schemes import axial_angles
 
 SHAPE = TowerShape(width=32, layers=2, heads=2, mlp_width=64, image_size=32, patch_size=8)
 LEARNED = EncoderPositions()
@@ -74,7 +75,7 @@ def test_attention_turns_both_queries_and_keys_as_complex_numbers(family: str, a
     """The definition, in complex numbers: score = Re(q e^(i a_q) conj(k e^(i a_k))) / sqrt(D), CLS at angle 0."""
     prefix = ENCODERS[family].prefix_tokens
     module = attention_modules(tower_of(family, AXIAL, attention))[0]
-    angles_np = torch.cat([torch.zeros(prefix, 8), axial.angles(4, 4, 16, 100.0)])
+    angles_np = torch.cat([torch.zeros(prefix, 8), axial_angles(4, 4, 16, 100.0)])
     x_bnd = torch.randn(2, prefix + 16, 32, generator=torch.Generator().manual_seed(4))
     own_turn = {"position_embeddings": (torch.ones(16, 16), torch.zeros(16, 16))} if family == "dinov3" else {}
     with torch.no_grad():
@@ -129,7 +130,7 @@ def test_attaching_again_is_harmless(family: str) -> None:
     assert copied.config._attn_implementation == "eager"
     assert torch.equal(features(tower, family, pixels()), before)
     # A table that was replaced stays zero; what a family computes comes back.
-    expected = LEARNED if own.computes(tower) else NOWHERE
+    expected = LEARNED if computes(tower) else NOWHERE
     assert torch.equal(features(copied, family, pixels()), features(tower_of(family, expected), family, pixels()))
 
 
@@ -159,8 +160,8 @@ def test_weights_loaded_into_a_fresh_tower_give_the_same_bits(family: str) -> No
 def test_the_replaced_table_is_zero_and_frozen(family: str) -> None:
     tower = tower_of(family, AXIAL)
     frozen = [p for p in tower.parameters() if not p.requires_grad]
-    table = own.table_of(tower)
-    assert len(frozen) == (0 if own.computes(tower) else 1)
+    table = table_of(tower)
+    assert len(frozen) == (0 if computes(tower) else 1)
     assert all(p is table and not p.any() for p in frozen)
     kept = tower_of(family, EncoderPositions("axial", 100.0, "keep"))
     assert all(parameter.requires_grad for parameter in kept.parameters())

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from blindspot.positions.encoder import EncoderPositions, axial, mixed
+from blindspot.positions.encoder import EncoderPositions
 from blindspot.positions.encoder.attach import attach
-from blindspot.positions.encoder.attention import attention_modules
-from blindspot.positions.encoder.rotary import rotate, tables_of
+from blindspot.positions.encoder.rotary import attention_modules, rotate, tables_of
+from blindspot.positions.encoder.schemes import axis_frequencies, mixed_frequencies
 
 MIXED = EncoderPositions("mixed", table="replace")
 
@@ -46,9 +46,9 @@ def features(tower: Any) -> Tensor:
 
 @given(st.integers(1, 4), st.sampled_from([4, 8, 32]), st.sampled_from([10.0, 100.0]))
 def test_heads_start_as_axial_in_a_turned_frame(heads: int, dim: int, base: float) -> None:
-    row_hp, column_hp = mixed.initial_frequencies(heads, dim, base)
+    row_hp, column_hp = mixed_frequencies(heads, dim, base)
     lengths_hp = torch.hypot(row_hp, column_hp)
-    expected_p = axial.axis_frequencies(dim, base).float().repeat(2)
+    expected_p = axis_frequencies(dim, base).float().repeat(2)
     torch.testing.assert_close(lengths_hp, expected_p.expand(heads, -1))
     phi_hp = torch.atan2(row_hp, column_hp)
     first_hm, second_hm = phi_hp.chunk(2, dim=1)
@@ -59,7 +59,7 @@ def test_heads_start_as_axial_in_a_turned_frame(heads: int, dim: int, base: floa
 def test_axial_frequencies_make_it_axial() -> None:
     tower = tower_of(EncoderPositions("mixed", base=100.0))
     plain = tower_of(EncoderPositions("axial"))
-    frequencies_m = axial.axis_frequencies(16, 100.0).float()
+    frequencies_m = axis_frequencies(16, 100.0).float()
     zero_m = torch.zeros(4)
     axial_ap = torch.stack([torch.cat([frequencies_m, zero_m]), torch.cat([zero_m, frequencies_m])])
     with torch.no_grad():
@@ -135,4 +135,4 @@ def test_angles_stay_precise_under_autocast_and_in_bfloat16() -> None:
 
 def test_head_dimensions_are_checked() -> None:
     with pytest.raises(ValueError, match="multiple of 4, got 6"):
-        mixed.initial_frequencies(2, 6, 10.0)
+        mixed_frequencies(2, 6, 10.0)

@@ -18,9 +18,9 @@ from transformers import (
 
 from blindspot.encoders import ENCODERS, TowerShape, build_tower, features
 from blindspot.errors import UserError
-from blindspot.positions.encoder import EncoderPositions, own, sincos
-from blindspot.positions.encoder.attach import attach, start_table
-from blindspot.positions.encoder.own import silenced
+from blindspot.positions.encoder import EncoderPositions
+from blindspot.positions.encoder.attach import attach, computes, silenced, start_table, table_of, table_side, turns
+from blindspot.positions.encoder.schemes import sincos_table
 
 SHAPE = TowerShape(width=32, layers=2, heads=2, mlp_width=64, image_size=32, patch_size=8)
 NOWHERE = EncoderPositions("learned", table="replace")
@@ -50,10 +50,10 @@ def run(tower: Any, family: str, order_n: Tensor | None = None) -> Tensor:
 @pytest.mark.parametrize("family", ENCODERS)
 def test_families_say_themselves_where_their_positions_are(family: str) -> None:
     encoder, tower = ENCODERS[family], tower_of(family, EncoderPositions())
-    table = own.table_of(tower)
+    table = table_of(tower)
     assert (table is not None) == (encoder.table == "learned")
-    assert own.computes(tower) == (encoder.table != "learned")
-    assert own.turns(tower) == (encoder.table == "rotary")
+    assert computes(tower) == (encoder.table != "learned")
+    assert turns(tower) == (encoder.table == "rotary")
     if table is not None:
         assert any(table is p for p in tower.get_submodule(encoder.table_at.rpartition(".")[0]).parameters())
 
@@ -69,11 +69,11 @@ def registered() -> PreTrainedModel:
 def test_tables_are_started_with_a_zero_row_for_cls(family: str) -> None:
     tower = tower_of(family, EncoderPositions())
     start_table(tower, 4, ENCODERS[family].prefix_tokens)
-    table = own.table_of(tower)
+    table = table_of(tower)
     assert table is not None
     rows_nd = table.view(-1, 32)
     assert not rows_nd[:-16].any()
-    assert torch.equal(rows_nd[-16:], sincos.table(4, 4, 32, 100.0))
+    assert torch.equal(rows_nd[-16:], sincos_table(4, 4, 32, 100.0))
     with pytest.raises(ValueError, match="not for 3 x 4 patches"):
         start_table(tower, (3, 4), ENCODERS[family].prefix_tokens)
 
@@ -81,7 +81,7 @@ def test_tables_are_started_with_a_zero_row_for_cls(family: str) -> None:
 def test_registers_have_no_row_in_the_table_and_are_not_turned() -> None:
     tower = registered()
     start_table(tower, 4, 4)
-    table = own.table_of(tower)
+    table = table_of(tower)
     assert table is not None and table.shape == (1, 17, 32)
     attach(tower, EncoderPositions("axial", table="replace"), 4, 4)
     assert not table.any() and not table.requires_grad
@@ -93,13 +93,13 @@ def test_registers_have_no_row_in_the_table_and_are_not_turned() -> None:
 def test_sincos_stands_in_the_table_and_is_frozen(family: str) -> None:
     positions = EncoderPositions("sincos", 50.0, "replace")
     tower = tower_of(family, positions)
-    table = own.table_of(tower)
+    table = table_of(tower)
     assert table is not None and not table.requires_grad
     rows_nd = table.view(-1, 32)
-    assert torch.equal(rows_nd[-16:], sincos.table(4, 4, 32, 50.0)) and not rows_nd[:-16].any()
+    assert torch.equal(rows_nd[-16:], sincos_table(4, 4, 32, 50.0)) and not rows_nd[:-16].any()
     before_bnd = run(tower, family)
     half = copy.deepcopy(tower).bfloat16()
-    half_nd = own.table_of(half)
+    half_nd = table_of(half)
     assert half_nd is not None
     written_nd = half_nd.clone()
     attach(half, positions, 4, ENCODERS[family].prefix_tokens)
@@ -174,9 +174,9 @@ def test_towers_that_are_not_known_are_refused() -> None:
     config.patch_size = 4
     two = nn.ModuleList([CLIPVisionModel(config), CLIPVisionModel(config)])
     with pytest.raises(ValueError, match="expected one learned position table, found 2"):
-        own.table_of(two)
+        table_of(two)
     small = Dinov2Config(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, image_size=8, patch_size=4)
-    table = own.table_of(Dinov2Model(small))
-    assert table is not None and own.table_side(table) == 2
+    table = table_of(Dinov2Model(small))
+    assert table is not None and table_side(table) == 2
     with pytest.raises(ValueError, match="belongs to no square grid"):
-        own.table_side(nn.Parameter(torch.zeros(7, 8)))
+        table_side(nn.Parameter(torch.zeros(7, 8)))

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from blindspot.errors import UserError
 from blindspot.positions.language import SCHEMES, LanguagePositions, check
-from blindspot.positions.language.mhrope import allocate as head_axes
-from blindspot.positions.language.mrope import allocate, chunked_axes, interleaved_axes
 from blindspot.positions.language.rotation import angles
+from blindspot.positions.language.schemes import chunked_axes, interleaved_axes, mhrope_axes, mrope_axes
 
 
 @st.composite
@@ -74,11 +73,11 @@ def test_sections_of_the_published_models() -> None:
     assert chunked_axes(32, None) == (0,) * 8 + (1,) * 12 + (2,) * 12
     assert interleaved_axes(64, None) == interleaved_axes(64, (24, 20, 20)) == (0, 1, 2) * 20 + (0,) * 4
     assert interleaved_axes(16, None) == (0, 1, 2) * 5 + (0,)
-    assert allocate(16, None, False, columns_first=True) == (0,) * 4 + (2,) * 6 + (1,) * 6
-    assert allocate(16, (4, 5, 7), False, columns_first=True) == (0,) * 4 + (2,) * 7 + (1,) * 5
-    assert head_axes(8, None) == (0, 0, 1, 1, 1, 2, 2, 2)
-    assert head_axes(4, None) == (0, 0, 1, 2)
-    assert head_axes(2, None) == (1, 2)
+    assert mrope_axes(16, None, False, columns_first=True) == (0,) * 4 + (2,) * 6 + (1,) * 6
+    assert mrope_axes(16, (4, 5, 7), False, columns_first=True) == (0,) * 4 + (2,) * 7 + (1,) * 5
+    assert mhrope_axes(8, None) == (0, 0, 1, 1, 1, 2, 2, 2)
+    assert mhrope_axes(4, None) == (0, 0, 1, 2)
+    assert mhrope_axes(2, None) == (1, 2)
 
 
 @given(st.integers(4, 128))
@@ -96,8 +95,8 @@ def test_every_axis_gets_pairs(pairs: int) -> None:
         (lambda: chunked_axes(64, (16, 24, 23)), r"sections \[16, 24, 23\] add up to 63, .* has 64 rotary pairs"),
         (lambda: chunked_axes(2, None), "2 rotary pairs .* too few"),
         (lambda: interleaved_axes(64, (16, 24, 24)), r"\[16, 24, 24\] don't fit 64 .*; \[22, 21, 21\] would"),
-        (lambda: head_axes(1, None), "1 key-value head .* can't be shared"),
-        (lambda: head_axes(8, (2, 3, 2)), "add up to 7, .* has 8 key-value heads"),
+        (lambda: mhrope_axes(1, None), "1 key-value head .* can't be shared"),
+        (lambda: mhrope_axes(8, (2, 3, 2)), "add up to 7, .* has 8 key-value heads"),
     ],
 )
 def test_sections_that_do_not_fit(call: Any, message: str) -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from blindspot.positions.language import SCHEMES, LanguagePositions
-from blindspot.positions.language.circle import angles as circle_angles
 from blindspot.positions.language.position_ids import place, tokens_per_image
+from blindspot.positions.language.schemes import circle_angles
 
 EVERY = [
     LanguagePositions(),

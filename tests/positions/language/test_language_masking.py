@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from blindspot.positions.language import LanguagePositions
-from blindspot.positions.language.masking import mask
+from blindspot.positions.language.position_ids import mask
 
 CONCENTRIC = LanguagePositions("concentric")
 

@@ -30,8 +30,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from blindspot.errors import UserError
 from blindspot.positions.language import LanguagePositions
-from blindspot.positions.language.masking import mask
-from blindspot.positions.language.position_ids import place, tokens_per_image
+from blindspot.positions.language.position_ids import mask, place, tokens_per_image
 from blindspot.positions.language.rotation import angles, install, remove
 
 SCHEMES = [

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from blindspot.positions.language.properties import language_rows
+from blindspot.positions.properties import language_rows
 
 
 @pytest.fixture(scope="module")

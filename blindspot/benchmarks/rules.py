@@ -1,0 +1,219 @@
+"""Items and their scores, and the scoring rules that benchmarks share; what is a benchmark's own stands in its file.
+
+VLMEvalKit's are those without a judge, as the paper's numbers were made (2025-09), and a year later (2026-08). They
+are kept as they are, quirks included: lower-case letters do not count, a word such as "unopened" matches the option
+"open", "25" is no count. What happens to a score file on the way through a spreadsheet ("None" becomes a blank) is not.
+Where the specification leaves a rule open:
+
+- Only the first 32 full stops of an answer are dropped before yes and no are looked for, as the harness passes a flag
+  where its library takes a number of replacements.
+- NLVR is no data set of VLMEvalKit; its yes and no are scored as all others there. So are rows of benchmarks that are
+  not known here: by their kind, counts as TallyQA's and texts as GQA's.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+VLMEVALKIT = {"vlmevalkit-2025-09": False, "vlmevalkit-2026-08": True}
+"""Its profiles; the later one accepts "the answer is B" anywhere."""
+
+LMMS_EVAL, OFFICIAL, LIKELIHOOD = "lmms-eval-0.7.3", "official", "likelihood"
+"""Names of the other profiles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A row of an answers file that is well formed.
+
+    Attributes:
+        benchmark: our name of it; another benchmark's as it stands in the row.
+        kind: ``mcq``, ``yes_no``, ``count``, ``text``, ``boxes`` or ``circular``.
+        gold: a letter, ``Yes`` or ``No``, decimal digits, or a text; of ``circular`` empty.
+        raw: the answer; of ``circular`` empty.
+        choices: option texts by letter; empty texts where a circular group came without them.
+        golds: accepted texts, where there are several (MMMU).
+        likelihood: log-probability by label, if the row has it.
+        passes: of ``circular``, the rotated questions.
+        seen: of ``boxes``, the convention of the answer and what the model saw of the picture.
+        where: of the row, for messages.
+    """
+
+    benchmark: str
+    kind: str
+    gold: str
+    raw: str
+    choices: Mapping[str, str] = field(default_factory=dict)
+    golds: tuple[str, ...] = ()
+    likelihood: Mapping[str, float] | None = None
+    passes: tuple["Item", ...] = ()
+    seen: tuple[str, str] = ("", "")
+    where: str = "row"
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The score of one raw answer.
+
+    Attributes:
+        extracted: what the harness took for the answer: a letter, ``Yes``, an int for counts, a text; where it found
+            none, its own word for that (``Z``, ``Unknown``, ``other``, empty) or None.
+        score: 0 to 1.
+        parsed: whether an answer of the form that the question asks for was found. False implies ``score == 0``.
+        partial: partial match, where the benchmark has it (TopViewRS).
+        guess: what the harness would add on average by drawing a random option, having found none. Not in ``score``.
+    """
+
+    extracted: str | int | None
+    score: float
+    parsed: bool
+    partial: float | None = None
+    guess: float = 0.0
+
+    def numbers(self) -> dict[str, Any]:
+        """What a study keeps of it beside the answer."""
+        partial = {} if self.partial is None else {"partial": round(self.partial, 6)}
+        return {"score": round(self.score, 6), "parsed": self.parsed, **partial}
+
+
+Rule = Callable[[Item], Scored]
+
+_WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+)
+UP_TO_TWENTY = {word: number for number, word in enumerate(_WORDS.split())}
+
+
+def behind_cue(raw: str) -> str:
+    """What stands behind the last "answer is" or "answer:", in lower case, as Cambrian-1's scripts cut it."""
+    text = raw.lower().strip()
+    for cue in ("answer is", "answer:"):
+        text = text.rpartition(cue)[2]
+    return text.strip()
+
+
+def true_or_false(item: Item) -> Scored:
+    """The first word must be true or yes, false or no."""
+    words = item.raw.split(maxsplit=1)
+    first = words[0].strip(".,;:!\"'").lower() if words else ""
+    said = {"true": "Yes", "yes": "Yes", "false": "No", "no": "No"}.get(first)
+    return Scored(said, float(said == item.gold), said is not None)
+
+
+def count(item: Item) -> Scored:
+    """The whole answer as digits: a number word up to twenty becomes digits, and "none" is 0."""
+    word = item.raw.strip().lower()
+    number = 0 if word == "none" else UP_TO_TWENTY.get(word)
+    answer = word if number is None else str(number)
+    return Scored(answer, float(answer == item.gold), answer.isdecimal())
+
+
+def likeliest(item: Item) -> Scored:
+    """The option that the model finds likeliest: no generation, no parsing, so no answer is lost to its form.
+
+    Labels are compared without regard to case; of equally likely ones the first in the row counts.
+    """
+    likelihood = item.likelihood or {}
+    label = max(likelihood, key=likelihood.__getitem__)
+    return Scored(label, float(label.strip().lower() == item.gold.strip().lower()), True)
+
+
+API_FAILED = "Failed to obtain answer via API"
+NOT_FOUND = "Z"
+_REFUSALS = (
+    "Sorry, I can't help with images of people yet.",
+    "I can't process this file.",
+    "I'm sorry, but without the image provided",
+    "Cannot determine the answer",
+)
+_BLANKED = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
+_NEAR_THE_END = 4
+_SAID = re.compile(r"answer\s+is\s+\**([a-d])", re.IGNORECASE)
+_COUNT = re.compile(rf"\b(?:1?[0-9]|20|{'|'.join(UP_TO_TWENTY)})\b")
+_DIGIT_GROUPS = re.compile(r"\d,\d")
+_STOP = re.compile(r"\.(?!\d)")
+_MOST_STOPS = 32
+
+
+def option(raw: str, choices: Mapping[str, str], said: bool = False) -> str | None:
+    """The option letter that VLMEvalKit infers, ``Z`` for a refusal, None where it would ask a judge.
+
+    A letter that stands alone, near the end; else the only option whose text occurs in an answer that is not long.
+
+    Args:
+        raw: the answer.
+        choices: option texts by letter.
+        said: accept "the answer is B" anywhere.
+    """
+    if API_FAILED not in raw:
+        if any(refusal in raw for refusal in _REFUSALS):
+            return NOT_FOUND
+        words = raw.translate(_BLANKED).split()
+        letters = choices.keys() & set(words)
+        if len(letters) == 1:
+            (letter,) = letters
+            if words.index(letter) >= len(words) - _NEAR_THE_END:
+                return letter
+        elif not letters and NOT_FOUND in words:
+            return NOT_FOUND
+        match = _SAID.search(raw) if said else None
+        if match and match[1].upper() in choices:
+            return match[1].upper()
+    lowered, longest = raw.lower(), 2 * sum(map(len, choices.values()))
+    return by_text(lowered, choices) if len(lowered) <= longest else None
+
+
+def by_text(lowered: str, choices: Mapping[str, str]) -> str | None:
+    """The only option whose text occurs in an answer in lower case."""
+    found = [letter for letter, text in choices.items() if text and text.lower() in lowered]
+    return found[0] if len(found) == 1 else None
+
+
+def both(rule: Callable[..., Scored]) -> dict[str, Rule]:
+    """VLMEvalKit's rule by version, told whether "the answer is B" counts."""
+    return {version: partial(rule, said=said) for version, said in VLMEVALKIT.items()}
+
+
+def mcq(item: Item, said: bool) -> Scored:
+    """VLMEvalKit's multiple choice."""
+    letter = option(item.raw, item.choices, said) or NOT_FOUND
+    return Scored(letter, float(letter == item.gold), letter in item.choices)
+
+
+def _yes_no(item: Item) -> Scored:
+    """By the VQA challenge's punctuation rule: a mark that touches a blank anywhere vanishes, any other separates."""
+    lowered = item.raw.lower()
+    text = lowered
+    grouped = _DIGIT_GROUPS.search(lowered) is not None
+    for mark in ';/[]"{}()=+\\_-><@`,?!':
+        if mark in lowered:
+            vanishes = grouped or f"{mark} " in lowered or f" {mark}" in lowered
+            text = text.replace(mark, "" if vanishes else " ")
+    words = set(_STOP.sub("", text, count=_MOST_STOPS).split())
+    found = [word for word in ("yes", "no") if word in words]
+    said = found[0].capitalize() if len(found) == 1 else "Unknown"
+    return Scored(said, float(said == item.gold), len(found) == 1)
+
+
+def _leftmost_count(item: Item) -> Scored:
+    match = _COUNT.search(item.raw.lower())
+    if match is None:
+        return Scored(None, 0.0, False)
+    number = UP_TO_TWENTY[match[0]] if match[0] in UP_TO_TWENTY else int(match[0])
+    return Scored(number, float(number == int(item.gold)), True)
+
+
+def _exact(item: Item) -> Scored:
+    answer = item.raw.strip().lower()
+    return Scored(answer, float(answer == item.gold.strip().lower()), bool(answer))
+
+
+MCQ = both(mcq)
+YES_NO: dict[str, Rule] = dict.fromkeys(VLMEVALKIT, _yes_no)
+COUNT: dict[str, Rule] = dict.fromkeys(VLMEVALKIT, _leftmost_count)
+TEXT: dict[str, Rule] = dict.fromkeys(VLMEVALKIT, _exact)
+BY_KIND = {"mcq": MCQ, "yes_no": YES_NO, "count": COUNT, "text": TEXT}
+"""VLMEvalKit's rules, by the kind of a row and by version."""
