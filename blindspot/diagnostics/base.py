@@ -1,6 +1,6 @@
 """What a diagnostic is given and what it returns: budgets, tables of typed rows, and shares with their intervals."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from math import isfinite
@@ -30,8 +30,8 @@ _typed: Any = TypedDict
 
 
 def columns(**kinds: Any) -> Any:
-    """The type of a table's rows: these columns, and those of `VALUE`."""
-    return _typed("Row", {**kinds, **VALUE})
+    """The type of a table's rows: the columns of `VALUE`, and these."""
+    return _typed("Row", {**VALUE, **kinds})
 
 
 def plain(value: Any) -> Any:
@@ -97,23 +97,23 @@ def steps(report: Report, of: int) -> Callable[[], None]:
     return lambda: report(next(done), of)
 
 
-def estimate(value: float | None, low: float | None, high: float | None, n: int) -> dict[str, Any]:
-    """The columns of `VALUE`."""
-    value, low, high = (None if number is None else float(number) for number in (value, low, high))
+def estimate(value: float | None, ends: Iterable[float | None] | np.ndarray, n: int) -> dict[str, Any]:
+    """The columns of `VALUE`; the ends are the interval's."""
+    value, low, high = (None if number is None else float(number) for number in (value, *ends))
     return {"value": value, "low": low, "high": high, "n": n}
 
 
 def share(right_b: np.ndarray) -> dict[str, Any]:
     """How often something is true, with its Wilson interval; None of nothing."""
     interval = wilson(float(right_b.sum()), len(right_b))
-    return estimate(right_b.mean() if len(right_b) else None, interval.low, interval.high, len(right_b))
+    return estimate(right_b.mean() if len(right_b) else None, (interval.low, interval.high), len(right_b))
 
 
 def sampled(values_i: np.ndarray, cluster_i: np.ndarray | None = None) -> dict[str, Any]:
     """The mean of values with the interval of `Sample`; n is clusters, by default each value is one by itself."""
     sample = Sample.of(values_i, cluster_i)
     interval = sample.estimate().interval
-    return estimate(values_i.mean(), interval.low, interval.high, sample.clusters)
+    return estimate(values_i.mean(), (interval.low, interval.high), sample.clusters)
 
 
 def resampled(values_bs: np.ndarray) -> np.ndarray:

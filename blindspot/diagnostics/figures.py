@@ -81,7 +81,7 @@ def sure(row: Row, value: str = "value", low: str = "low") -> bool:
     return row[value] is not None and row[low] is not None and row[low] > 0
 
 
-def noticeable(row: Row) -> bool:
+def clear(row: Row) -> bool:
     """Whether a difference is sure, and large enough for a title."""
     return sure(row) and row["value"] >= NOTICEABLE
 
@@ -98,10 +98,8 @@ def examples(
 ) -> tuple[list[list[Pictures | None]], float]:
     """Panels of example pictures with the model's answers, and their height.
 
-    Args:
-        heads: of the columns.
-        lines: what each is about, and rows with ``picture``, ``drawn``, ``answer`` and ``right``; None stays empty.
-        images: shape (pictures, versions, height, width, 3).
+    Each line has what it is about, and rows with the columns of `base.SHOWN`; None stays empty. Images have shape
+    (pictures, versions, height, width, 3).
     """
     panels: list[list[Pictures | None]] = [[None] * len(rows) for _, rows in lines]
     for down, (words, rows) in enumerate(lines):

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from blindspot.diagnostics.attention.intervention import FORMS, Form, growth, scaled, scaling
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from blindspot.connectors import ConnectorSpec
-from blindspot.diagnostics.attention.intervention import FORMS, Form, growth, scaled, scaling
 from blindspot.diagnostics.attention.run import (
     auroc,
     enrichment,
@@ -29,7 +29,7 @@ from blindspot.diagnostics.core.hooks import attending
 from blindspot.errors import UserError
 from blindspot.scenes.render import RGB
 from blindspot.scenes.world import CELL
-from tests.diagnostics.known import random_subject
+from tests.diagnostics.known import random_subject, rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BUDGET = Budget(stimuli=32, batch=8)
@@ -71,11 +71,6 @@ def looking_subject() -> HookedVLM:
 @pytest.fixture(scope="module")
 def found() -> Findings:
     return run(looking_subject(), BUDGET, lambda done, of: None)
-
-
-def rows(found: Findings, name: str, **labels: Any) -> list[dict[str, Any]]:
-    [table] = [table for table in found.tables if table.name == name]
-    return [row for row in table.rows if all(row[key] == value for key, value in labels.items())]
 
 
 @pytest.mark.parametrize("query", ["subject", "reference"])
@@ -216,24 +211,6 @@ def test_scaling_multiplies_the_last_row_on_the_picture_in_every_layer() -> None
         twice = torch.where(prepared.image_bt[:, None], 2 * scores, scores)
         assert torch.allclose(weights[:, :, -1], twice.softmax(dim=-1), atol=1e-5)
     assert torch.equal(changed[0][0][:, :, :-1], plain[0][0][:, :, :-1])
-
-
-def test_in_a_model_too_only_the_published_form_sees_a_constant() -> None:
-    """The same constant on every key moves every score of a query alike: the model stays as it was."""
-    subject = random_subject(spread=0.5, layers=1)
-    subject.roles.rotary[0].inv_freq.zero_()  # pyright: ignore
-    module: Any = subject.model.model.language_model.layers[0].self_attn
-    before = {form: answers_under(subject, 1.5, form) for form in FORMS}
-    plain = subject.run(subject.prepare(draw.directions(8, 0, "words"))).logits_bk
-    hook = module.k_proj.register_forward_hook(lambda _, __, keys: keys + 3)
-    try:
-        same = subject.run(subject.prepare(draw.directions(8, 0, "words"))).logits_bk
-        after = {form: answers_under(subject, 1.5, form) for form in FORMS}
-    finally:
-        hook.remove()
-    assert torch.allclose(same, plain, atol=1e-4)
-    assert torch.allclose(after["shift-invariant"], before["shift-invariant"], atol=1e-4)
-    assert not torch.allclose(after["published"], before["published"], atol=1e-2)
 
 
 def test_a_reader_without_a_grid_is_measured_without_objects() -> None:

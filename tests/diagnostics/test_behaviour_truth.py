@@ -13,7 +13,7 @@ from blindspot.diagnostics.core import stimuli as draw
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM, Prepared, Trace
 from blindspot.diagnostics.core.stimuli import Stimulus
 from blindspot.scenes.relations import RELATIONS
-from tests.diagnostics.known import random_subject
+from tests.diagnostics.known import random_subject, rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BUDGET = Budget(stimuli=64)
@@ -48,11 +48,6 @@ def behaviour(answer: Answer) -> Findings:
     holder: Any = subject
     holder.prepare, holder.run = prepare, answered
     return run(subject, BUDGET, lambda done, of: None)
-
-
-def rows(found: Findings, name: str, **labels: Any) -> list[dict[str, Any]]:
-    [table] = [table for table in found.tables if table.name == name]
-    return [row for row in table.rows if all(row[key] == value for key, value in labels.items())]
 
 
 def values(found: Findings, name: str, key: str, **labels: Any) -> dict[Any, float]:

@@ -2,27 +2,34 @@
 
 Looking at an object is mass (its share of the attention on the picture), enrichment (mass over its share of the
 picture's area) and AUROC (attention against the object's box). How sharply and how much the picture is looked at is
-entropy and share. All of it is correlation; what attention does to answers, `intervention` measures.
+entropy and share. All of it is correlation.
+
+What attention does to answers, AdaptVis and ScalingVis show (arXiv 2503.01773): scores of the last query on the
+picture's tokens are multiplied by alpha in every layer. ScalingVis: one alpha. AdaptVis: a small alpha where the model
+is unsure, a large one where it is sure. What multiplying does depends on the sign of a score, and so on a constant that
+the softmax does not see; the shift-invariant form scales the distance to the picture's highest score instead.
 
 Suffixes: ``b`` stimuli, ``l`` layers, ``h`` heads, ``q`` queries, ``p`` pairs of a query and an object, ``k`` keys,
 ``n`` the picture's tokens.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import product
 from math import log
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from blindspot.diagnostics.attention.intervention import FORMS, TASKS, growth, scaling
-from blindspot.diagnostics.base import Budget, Findings, Report, Row, Table, bounds, estimate, resampled, steps
+from blindspot.diagnostics import base
+from blindspot.diagnostics.base import Budget, Findings, Report, Row, Table, against, share
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM, Prepared
 from blindspot.diagnostics.core.hooks import attending
 from blindspot.diagnostics.core.parts import Grid
-from blindspot.diagnostics.core.stimuli import Stimulus, answers, directions
+from blindspot.diagnostics.core.stimuli import Stimulus, answers, directions, statements
 from blindspot.model.variant import BlindspotForConditionalGeneration
 from blindspot.scenes.world import CANVAS
 
@@ -39,6 +46,18 @@ PAIRS = (
     ("reference", "other"),
 )
 """Whose attention is held against which object; ``asked`` is subject and reference, ``other`` all the rest."""
+Form = Literal["published", "shift-invariant"]
+FORMS: tuple[Form, ...] = get_args(Form)
+ALPHAS = (0.5, 0.8, 1.2, 1.5, 2.0)
+UNSURE, SURE, THRESHOLD = 0.5, 1.5, 0.4
+"""AdaptVis as its authors run it on pictures of two objects."""
+TASKS = {"direction": directions, "statement": statements}
+_SCALING = (
+    "Intervals: Wilson; differences to the model as it is are paired, with McNemar's exact p.",
+    f"AdaptVis: alpha {UNSURE} where the likeliest first token has a probability below {THRESHOLD}, else {SURE}; the "
+    "row says the mean.",
+    "Published: scores times alpha. Shift-invariant: distance to the picture's highest score times alpha.",
+)
 MEASURES = ("mass", "enrichment", "auroc")
 _TINY = 1e-30
 _STIMULI = "Intervals: bootstrap over stimuli."
@@ -53,7 +72,7 @@ def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
             [Table("shares", _SHARES, [], ("Pictures reach this model by cross-attention, not as tokens.",))]
         )
     stimuli = directions(budget.stimuli, budget.seed, vlm.speech)
-    step = steps(report, -(-len(stimuli) // budget.batch) + len(TASKS))
+    step = base.steps(report, -(-len(stimuli) // budget.batch) + len(TASKS))
     grid = vlm.image_grid
     grid = grid if grid is not None and grid[0] * grid[1] >= 4 else None
     found = look(vlm, stimuli, budget.batch, grid, step)
@@ -87,19 +106,12 @@ def look(
 ) -> dict[str, np.ndarray]:
     """Ask stimuli that mention a subject and a reference, and measure attention as it is computed.
 
-    Args:
-        vlm: the model.
-        stimuli: the questions.
-        batch: at a time.
-        grid: of the picture's tokens; None if they have no place, and then no stimulus has an object.
-        step: called after each batch.
-
-    Returns:
-        ``has_bp``: whether the stimulus has the object. ``mass``, ``enrichment``, ``auroc``: shape (b, l, h, p).
-        ``share``, ``behind``, ``entropy``: share on the picture, the same without what is before it, entropy within it;
-        (b, l, h, q). ``even_bq``, ``even_behind_bq``: both shares if attention were even. ``growth``: derivative of the
-        share by alpha, (b, l, h, forms). ``rollout``: from the last token, (b, l, p, measures). ``maps``: attention
-        within the picture, mean over heads, of the first `SHOWN` stimuli, (b, l, q, n). ``chosen_b``: the answer.
+    Without a grid the picture's tokens have no place, and no stimulus has an object. What is found: ``has_bp``: whether
+    the stimulus has the object. ``mass``, ``enrichment``, ``auroc``: shape (b, l, h, p). ``share``, ``behind``,
+    ``entropy``: share on the picture, the same without what is before it, entropy within it; (b, l, h, q). ``even_bq``,
+    ``even_behind_bq``: both shares if attention were even. ``growth``: derivative of the share by alpha, (b, l, h,
+    forms). ``rollout``: from the last token, (b, l, p, measures). ``maps``: attention within the picture, mean over
+    heads, of the first `SHOWN` stimuli, (b, l, q, n). ``chosen_b``: the answer.
     """
     parts: list[dict[str, np.ndarray]] = []
     for number, prepared in enumerate(vlm.batches(stimuli, batch)):
@@ -168,12 +180,7 @@ def _object_patches(stimuli: Sequence[Stimulus], grid: Grid) -> np.ndarray:
 
 
 def object_patches(box: tuple[int, int, int, int], grid: Grid) -> np.ndarray:
-    """Which patches an object lies on: at least half of the patch, or as much as of any; shape (patches,), boolean.
-
-    Args:
-        box: ``x0, y0, x1, y1`` in pixels of the drawn world.
-        grid: rows and columns of patches.
-    """
+    """Which patches a box in pixels lies on: at least half of the patch, or as much as of any; shape (patches,)."""
     shares = []
     for start, stop, count in ((box[1], box[3], grid[0]), (box[0], box[2], grid[1])):
         edges = np.arange(count + 1) * CANVAS / count
@@ -230,10 +237,7 @@ def sensitivity(weights_bhk: Tensor, image_bk: Tensor, change_bhk: Tensor) -> Te
 
 
 def rolled(weights_bhtt: Tensor, before_btn: Tensor) -> Tensor:
-    """How much of each of the picture's tokens is in every token above a layer, from the same below it.
-
-    Attention rollout (Abnar and Zuidema 2020): the mean of heads and the identity, half each.
-    """
+    """One layer of attention rollout (Abnar and Zuidema 2020), shape (b, tokens, n): mean of heads and identity."""
     return (weights_bhtt.mean(dim=1) @ before_btn + before_btn) / 2
 
 
@@ -286,9 +290,9 @@ def _rollout(found: dict[str, np.ndarray]) -> list[Row]:
 def _means(values_bxl: np.ndarray) -> list[list[Row]]:
     """Mean over stimuli and its interval, for each entry of the other two axes."""
     count, first, second = values_bxl.shape
-    ends_exl = bounds(resampled(values_bxl.reshape(count, -1))).reshape(2, first, second)
+    ends_exl = base.bounds(base.resampled(values_bxl.reshape(count, -1))).reshape(2, first, second)
     mean_xl = values_bxl.mean(axis=0, dtype=float)
-    return [[estimate(mean_xl[x, y], *ends_exl[:, x, y], count) for y in range(second)] for x in range(first)]
+    return [[base.estimate(mean_xl[x, y], ends_exl[:, x, y], count) for y in range(second)] for x in range(first)]
 
 
 def _pictures(vlm: HookedVLM, stimuli: list[Stimulus], found: dict[str, np.ndarray], grid: Grid) -> dict[str, Any]:
@@ -313,3 +317,48 @@ def _pictures(vlm: HookedVLM, stimuli: list[Stimulus], found: dict[str, np.ndarr
         "given": np.array([stimulus.choices[chosen] for stimulus, chosen in zip(shown, chosen_b, strict=True)]),
         "right": chosen_b == answers(shown),
     }
+
+
+def growth(scores_bhk: Tensor, image_bk: Tensor, form: Form) -> Tensor:
+    """Derivative of the last query's scores by alpha at alpha 1, shape (batch, heads, keys); 0 outside the picture."""
+    outside_b1k = ~image_bk[:, None]
+    if form == "shift-invariant":
+        highest = scores_bhk.masked_fill(outside_b1k, float("-inf")).amax(dim=-1, keepdim=True)
+        scores_bhk = scores_bhk - highest
+    return scores_bhk.masked_fill(outside_b1k, 0)
+
+
+@contextmanager
+def scaled(vlm: HookedVLM, prepared: Prepared, alpha_b: Tensor, form: Form) -> Iterator[None]:
+    """Let the last token's scores on the picture be scaled in every layer while the block lasts."""
+
+    def add(_: int, scores_bhk: Tensor) -> Tensor:
+        return (alpha_b.to(scores_bhk.device)[:, None, None] - 1) * growth(scores_bhk, prepared.image_bt, form)
+
+    with attending(vlm.roles.layers, add=add):
+        yield
+
+
+def scaling(vlm: HookedVLM, budget: Budget, step: Callable[[], None]) -> Table:
+    """Accuracy under every alpha, and under AdaptVis."""
+    rows: list[Row] = []
+    for task, draw in TASKS.items():
+        stimuli = draw(budget.stimuli, budget.seed, vlm.speech)
+        found: dict[tuple[str, Form | None, float | None], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for prepared in vlm.batches(stimuli, budget.batch):
+            plain = vlm.run(prepared)
+            found["none", None, 1.0].append((plain.choices_b, torch.ones_like(plain.sure_b)))
+            alphas = {("ScalingVis", alpha): torch.full_like(plain.sure_b, alpha) for alpha in ALPHAS}
+            sharper_b = torch.where(plain.sure_b < THRESHOLD, UNSURE, SURE)
+            for form, ((method, alpha), alpha_b) in product(FORMS, [*alphas.items(), (("AdaptVis", None), sharper_b)]):
+                with scaled(vlm, prepared, alpha_b, form):
+                    found[method, form, alpha].append((vlm.run(prepared).choices_b, alpha_b))
+        truth_b, plain_b = answers(stimuli), None
+        for (method, form, _), parts in found.items():
+            chosen_b, alpha_b = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+            right_b = chosen_b == truth_b
+            plain_b = right_b if plain_b is None else plain_b
+            rows.append({"task": task, "method": method, "form": form, "alpha": float(alpha_b.mean()),
+                         **share(right_b), **against(right_b, plain_b)})  # fmt: skip
+        step()
+    return Table("scaling", "Accuracy when the last token's attention to the picture is scaled", rows, _SCALING)

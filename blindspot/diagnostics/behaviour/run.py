@@ -5,8 +5,6 @@ without objects, the same for all), drawn anew as noise, or exchanged for anothe
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from random import Random
 
 import numpy as np
@@ -34,32 +32,19 @@ Cells = tuple[str, str, np.ndarray, list[Row]]
 """Task, role of an object, the index of its cell in every stimulus (-1: not there), and accuracy by cell."""
 
 
-@dataclass(frozen=True)
 class Answered:
-    """Stimuli of one task, and the logits of their choices, shape (stimuli, choices)."""
+    """Stimuli of one task, and the logits of their choices, shape (stimuli, choices).
 
-    stimuli: list[Stimulus]
-    logits_bk: np.ndarray
+    ``beyond_b``: right or wrong beyond how often the model is right where the answer is the same, 0 if it says but one.
+    """
 
-    @cached_property
-    def chosen_b(self) -> np.ndarray:
-        return self.logits_bk.argmax(axis=1)
-
-    @cached_property
-    def truth_b(self) -> np.ndarray:
-        return answers(self.stimuli)
-
-    @cached_property
-    def right_b(self) -> np.ndarray:
-        return self.chosen_b == self.truth_b
-
-    @cached_property
-    def beyond_b(self) -> np.ndarray:
-        """Right or wrong beyond how often the model is right where the answer is the same: 0 if it always says one."""
-        found_b = self.right_b.astype(float)
+    def __init__(self, stimuli: list[Stimulus], logits_bk: np.ndarray) -> None:
+        self.stimuli, self.logits_bk = stimuli, logits_bk
+        self.chosen_b, self.truth_b = logits_bk.argmax(axis=1), answers(stimuli)
+        self.right_b = self.chosen_b == self.truth_b
+        self.beyond_b = self.right_b.astype(float)
         for truth in np.unique(self.truth_b):
-            found_b[self.truth_b == truth] -= self.right_b[self.truth_b == truth].mean()
-        return found_b
+            self.beyond_b[self.truth_b == truth] -= self.right_b[self.truth_b == truth].mean()
 
 
 def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:

@@ -53,12 +53,7 @@ def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
 
 
 def coherence(features_bnd: Tensor, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Mean cosine of neighbouring and of distant patches of every picture, each of shape (pictures,).
-
-    Args:
-        features_bnd: features of patches in raster order.
-        grid: their rows and columns.
-    """
+    """Mean cosine of neighbouring and of distant patches, in raster order, of every picture; each (pictures,)."""
     centred = features_bnd.float() - features_bnd.float().mean(dim=(0, 1))
     unit_bnd = nn.functional.normalize(centred, dim=-1)
     cosine_bnn = unit_bnd @ unit_bnd.mT

@@ -11,15 +11,7 @@ import numpy as np
 from blindspot.diagnostics.base import Budget, Findings, Report, Row, Table, sampled, steps
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM
 from blindspot.diagnostics.core.rearrangements import SYMMETRIES, answer_map, rearranged
-from blindspot.diagnostics.core.stimuli import (
-    Speech,
-    Stimulus,
-    answers,
-    direction,
-    directions,
-    statement,
-    statements,
-)
+from blindspot.diagnostics.core.stimuli import Speech, Stimulus, answers, direction, directions, statement, statements
 from blindspot.scenes.relations import RELATIONS
 from blindspot.scenes.world import Scene
 

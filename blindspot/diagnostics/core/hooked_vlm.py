@@ -13,17 +13,8 @@ from PIL import Image
 from tokenizers.models import WordLevel
 from torch import Tensor, nn
 
-from blindspot.diagnostics.core.hooks import (
-    NOTHING,
-    Change,
-    Changes,
-    Part,
-    Site,
-    added_scores,
-    encoder_placed,
-    on_state,
-    placed,
-)
+from blindspot.diagnostics.core import hooks
+from blindspot.diagnostics.core.hooks import NOTHING, Change, Changes, Part, Site
 from blindspot.diagnostics.core.parts import Grid, PatchOrder, find_roles, in_raster_order, raster_order
 from blindspot.diagnostics.core.stimuli import Speech, Stimulus, covered, directions
 from blindspot.errors import UserError
@@ -123,12 +114,9 @@ class _Seen(Exception):
 
 
 class HookedVLM:
-    """A model and its processor, with the roles of its modules; one whose parts cannot be told apart is refused.
+    """A variant, or an image-text model of transformers, with its processor and the roles of its modules.
 
-    Args:
-        model: a variant, or an image-text model of transformers.
-        processor: its own.
-        family: how it is asked.
+    One whose parts cannot be told apart is refused.
     """
 
     def __init__(self, model: Any, processor: Any, family: Adapter) -> None:
@@ -153,11 +141,9 @@ class HookedVLM:
     @property
     def tower(self) -> nn.Module:
         """The image encoder: the largest module that holds its blocks and none of the language model's."""
-        holders = [
-            module
-            for module in self.model.modules()
-            if self.roles.tower_blocks[0] in (held := list(module.modules())) and self.roles.layers[0] not in held
-        ]
+        inside, outside = self.roles.tower_blocks[0], self.roles.layers[0]
+        families = ((module, set(module.modules())) for module in self.model.modules())
+        holders = [module for module, held in families if inside in held and outside not in held]
         return max(holders, key=lambda module: sum(parameter.numel() for parameter in module.parameters()))
 
     def sites(self, part: Part) -> list[Site]:
@@ -194,13 +180,9 @@ class HookedVLM:
         return in_raster_order(lambda pictures: self._tokens(pictures, Site("language", 0)), self.side)
 
     def prepare(self, stimuli: Sequence[Stimulus], pictures: Sequence[Any] | None = None) -> Prepared:
-        """Stimuli as input.
+        """Stimuli with equally many choices each, as input; with other pictures, (side, side, 3) uint8, if given.
 
         Choices that the tokenizer does not tell apart, and mentions that it splits beyond finding, are refused.
-
-        Args:
-            stimuli: with equally many choices each.
-            pictures: instead of their own, as (side, side, 3) uint8 arrays.
         """
         shown = [stimulus.image(self.side) for stimulus in stimuli] if pictures is None else pictures
         texts = [self.family.render(self.processor, Prompt((PICTURE, stimulus.prompt))) for stimulus in stimuli]
@@ -228,25 +210,19 @@ class HookedVLM:
 
     @torch.no_grad()
     def run(self, prepared: Prepared, read: Iterable[Site] = (), changes: Changes = NOTHING) -> Trace:
-        """Ask the stimuli.
-
-        Args:
-            prepared: the input.
-            read: sites whose states are wanted.
-            changes: what is to be different.
-        """
+        """Ask the stimuli, read the states at some sites, with something changed."""
         states: dict[Site, Tensor] = {}
         with ExitStack() as stack:
             for site, change in changes.edits:
                 stack.enter_context(self._at(site, change))
             if changes.language_places is not None:
-                stack.enter_context(placed(self.roles.rotary, changes.language_places))
+                stack.enter_context(hooks.placed(self.roles.rotary, changes.language_places))
             if changes.encoder_places is not None:
                 patches = self.patches.patches
                 of = len(patches), int(patches.min())
-                stack.enter_context(encoder_placed(self.model, *of, changes.encoder_places))
+                stack.enter_context(hooks.encoder_placed(self.model, *of, changes.encoder_places))
             for layer, scores in changes.scores.items():
-                stack.enter_context(added_scores(self.roles.layers[layer], scores))
+                stack.enter_context(hooks.added_scores(self.roles.layers[layer], scores))
             for site in read:
                 stack.enter_context(self._at(site, lambda seen, site=site: states.update({site: seen.detach()})))
             output = self.model(**prepared.inputs, use_cache=False, **self._last_logits)
@@ -257,10 +233,7 @@ class HookedVLM:
     def state(self, prepared: Prepared, site: Site, raw: bool = False) -> Tensor:
         """States at one site, as in a `Trace`; the model runs no further than there.
 
-        Args:
-            prepared: the input.
-            site: where.
-            raw: all tokens of the encoder, as they come, instead of its patches in raster order.
+        Raw: all tokens of the encoder, as they come, instead of its patches in raster order.
         """
         found: list[Tensor] = []
 
@@ -342,4 +315,4 @@ class HookedVLM:
             return rows_bnd.reshape(tokens.shape)
 
         blocks = self._blocks(site.part)
-        return on_state(blocks[min(site.layer, len(blocks) - 1)], site.layer < len(blocks), changed)
+        return hooks.on_state(blocks[min(site.layer, len(blocks) - 1)], site.layer < len(blocks), changed)

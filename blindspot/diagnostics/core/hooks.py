@@ -114,12 +114,7 @@ def encoder_placed(model: nn.Module, patches: int, prefix: int, places: Places) 
     """Give every patch of the image encoder the position of another one, or none, and change nothing else.
 
     Both sources of positions change together: a learned table, and rotation of queries and keys by Blindspot's schemes.
-
-    Args:
-        model: with one image encoder.
-        patches: of a picture.
-        prefix: tokens before them.
-        places: whose position each patch has, shape (patches,), or ``zero``.
+    A picture has so many patches, behind so many prefix tokens; places are as in `Changes`.
     """
     table = table_of(model)
     rotations: list[Any] = [module for module in model.modules() if isinstance(module, Rotation)]

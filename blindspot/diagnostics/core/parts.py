@@ -49,11 +49,7 @@ def find_roles(model: Any, inputs: dict[str, Tensor]) -> Roles:
     """Run the model once and see which modules play which part.
 
     The language model's blocks are the longest list that takes one vector of its width for each token; the encoder's
-    those that run first, before them. A model without either is refused.
-
-    Args:
-        model: an image-text model of transformers, or a variant.
-        inputs: of one prompt with a picture.
+    those that run first, before them. A model without either is refused. Inputs are of one prompt with a picture.
     """
     calls: list[tuple[nn.Module, Tensor | None, Any]] = []
 
@@ -111,11 +107,9 @@ def _is_rotary(gave: Any, length: int) -> bool:
 
 
 def raster_order(states: Callable[[Sequence[np.ndarray]], Tensor], side: int) -> PatchOrder:
-    """Find out which token is on which patch of a square picture; tokens that stand for no patch each are refused.
+    """Find out which token is on which patch; tokens that stand for no patch each are refused.
 
-    Args:
-        states: states of square pictures, shape (pictures, tokens, width).
-        side: of the pictures in pixels.
+    ``states`` takes square pictures of so many pixels a side and gives states of shape (pictures, tokens, width).
     """
     number_n, seen_n, prefix, grid = _numbers(states, side)
     order = torch.full((grid * grid,), -1)

@@ -55,12 +55,9 @@ def directions(count: int, seed: int, speech: Speech) -> list[Stimulus]:
 
     Cells follow `scenes.relations.direction_table`, which keeps what one object's place says small.
     """
-    rng = Random(f"diagnostics/directions/{seed}")
-    found = []
-    for number in range(count):
-        cells = direction_table().draw(rng, RELATIONS[number % 4])
-        found.append(direction(draw_distinct(rng, "train", cells), speech))
-    return found
+    rng, table = Random(f"diagnostics/directions/{seed}"), direction_table()
+    cells = (table.draw(rng, RELATIONS[number % 4]) for number in range(count))
+    return [direction(draw_distinct(rng, "train", pair), speech) for pair in cells]
 
 
 def statements(count: int, seed: int, speech: Speech) -> list[Stimulus]:
@@ -141,13 +138,7 @@ def answers(stimuli: Sequence[Stimulus]) -> np.ndarray:
 
 
 def patch_pixels(stimuli: Sequence[Stimulus], side: int, grid: tuple[int, int]) -> Tensor:
-    """The pixels of every patch, shape (stimuli, patches, pixels), 0 to 255: whole pixels, so a rest is cut off.
-
-    Args:
-        stimuli: whose pictures.
-        side: of a picture.
-        grid: rows and columns of patches.
-    """
+    """The pixels of every patch, shape (stimuli, patches, pixels), 0 to 255: whole pixels, so a rest is cut off."""
     (rows, columns), count = grid, len(stimuli)
     high, wide = side // rows, side // columns
     images = np.stack([stimulus.image(side)[: high * rows, : wide * columns] for stimulus in stimuli])

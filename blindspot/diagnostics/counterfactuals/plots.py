@@ -6,17 +6,7 @@ from typing import NotRequired
 import numpy as np
 
 from blindspot.diagnostics.base import SHOWN, Number, Pictures, Row, Tables, columns
-from blindspot.diagnostics.figures import (
-    distinct,
-    examples,
-    guesses,
-    having,
-    listed,
-    mean,
-    percent,
-    percent_span,
-    whole,
-)
+from blindspot.diagnostics.figures import distinct, examples, guesses, having, listed, mean, percent, percent_span
 from blindspot.plots import GREY, HUES, INK, LIGHT, NONE, Bar, Bars, Figure, Heat, Key, Note, Series, matrix
 
 _ARRANGED = {"content": str, "ids": str, "encoder": str}
@@ -115,7 +105,7 @@ def _factorial(rows: Sequence[Row]) -> Figure:
         f"{percent(share)} with encoder positions {said.get(encoder, encoder)}" for encoder, share in means.items()
     )
     if len(usual) > 1:
-        spread = f"from {whole(100 * min(usual))} to {percent(max(usual))}"
+        spread = f"from {percent(min(usual)).removesuffix(' %')} to {percent(max(usual))}"
         title += f"; {spread} over sets of language ids" if max(usual) > min(usual) else "; language ids change nothing"
     subtitle = (
         "Percent answered as the picture says, for every content (rows), set of language-model ids (columns) and "

@@ -146,12 +146,7 @@ def ask(
 
 
 def language_places(prepared: Prepared, order_n: Tensor) -> Tensor:
-    """Whose place each token has if the picture's n-th token has that of its ``order_n[n]``-th, shape (batch, tokens).
-
-    Args:
-        prepared: the input.
-        order_n: one number for each of a picture's tokens.
-    """
+    """Whose place each token has if the picture's n-th has that of its ``order_n[n]``-th, shape (batch, tokens)."""
     batch, length = prepared.image_bt.shape
     device = prepared.image_bt.device
     places_bt = torch.arange(length, device=device).repeat(batch, 1)

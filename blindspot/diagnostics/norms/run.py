@@ -68,7 +68,7 @@ def _norms(vlm: HookedVLM, budget: Budget) -> list[Row]:
     for site in sites:
         norms_b2 = torch.cat(found[site]).numpy()
         drawn_r2, (image, text) = resampled(norms_b2), (norms_b2[:, k].mean() for k in (0, 1))
-        row = estimate(image / text, *bounds(drawn_r2[:, 0] / drawn_r2[:, 1]), len(norms_b2))
+        row = estimate(image / text, bounds(drawn_r2[:, 0] / drawn_r2[:, 1]), len(norms_b2))
         rows.append({"layer": site.layer, **row, "image": float(image), "text": float(text)})
     return rows
 
@@ -101,7 +101,7 @@ def matched(prepared: Prepared) -> Change:
 def index(plain_b: np.ndarray, permuted_b: np.ndarray) -> Row:
     """The permutation sensitivity index of right answers."""
     if not plain_b.any():
-        return estimate(None, None, None, len(plain_b))
+        return estimate(None, (None, None), len(plain_b))
     drawn_r2 = resampled(np.stack([plain_b, permuted_b], axis=1).astype(float))
     plain_r, permuted_r = drawn_r2[drawn_r2[:, 0] > 0].T  # of a few stimuli some draws have none that is right
-    return estimate(1 - permuted_b.mean() / plain_b.mean(), *bounds(1 - permuted_r / plain_r), len(plain_b))
+    return estimate(1 - permuted_b.mean() / plain_b.mean(), bounds(1 - permuted_r / plain_r), len(plain_b))

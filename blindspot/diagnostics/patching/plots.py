@@ -6,7 +6,7 @@ from math import isqrt
 import numpy as np
 
 from blindspot.diagnostics.base import Number, Pictures, Row, Table, Tables, columns
-from blindspot.diagnostics.figures import EMPTY, distinct, having, highest, known, noticeable, percent, ratio, whole
+from blindspot.diagnostics.figures import EMPTY, clear, distinct, having, highest, known, percent, ratio, whole
 from blindspot.plots import GREY, HUES, INK, NAVY, WIDTH, Bar, Bars, Figure, Heat, Key, Lines, Note, Rule, Series
 
 ROWS = {
@@ -74,7 +74,7 @@ def _knockout(rows: Sequence[Row]) -> Figure:
     parts = [window for window in windows if window != every] or windows
     single = [row for row in known(rows) if (int(row["first"]), int(row["last"])) in parts]
     title = "No clear cost of hiding any tokens from others" if single else "What hiding tokens from others costs"
-    worst = highest(row for row in single if noticeable(row))
+    worst = highest(row for row in single if clear(row))
     if worst is not None:
         first, last = worst["first"], worst["last"]
         where = f"layer {first}" if first == last else f"layers {first} to {last}"

@@ -115,15 +115,7 @@ def usable(vlm: HookedVLM, stimuli: Sequence[Stimulus], batch: int) -> tuple[lis
 def patch(
     vlm: HookedVLM, giving: Prepared, taking: Prepared, site: Site, groups: dict[str, Tensor]
 ) -> Iterator[tuple[str, Trace]]:
-    """Run ``taking`` with the states of ``giving`` at a site, for one group of tokens after the other.
-
-    Args:
-        vlm: the model.
-        giving: pictures A.
-        taking: pictures B with the same questions.
-        site: where states are replaced.
-        groups: which tokens, each of shape (batch, tokens).
-    """
+    """Run ``taking`` (pictures B) with the states of ``giving`` (A) at a site, one group of tokens after the other."""
     states_btd = vlm.state(giving, site)
     for name, mask_bt in groups.items():
 
@@ -162,7 +154,7 @@ def recoveries(vlm: HookedVLM, pairs: Sequence[Pair], batch: int, report: Report
     ends_2s = bounds(drawn_rs / drawn_rs[:, :1])
     return [
         {"part": site.part, "layer": site.layer, "group": name,
-         **estimate(means_s[s] / means_s[0], *ends_2s[:, s], len(pairs)),
+         **estimate(means_s[s] / means_s[0], ends_2s[:, s], len(pairs)),
          "flipped": float(flipped_q.mean()), "tokens": float(tokens_q.mean())}
         for s, ((site, name), (_, flipped_q, tokens_q)) in enumerate(joined.items(), start=1)
     ]  # fmt: skip
@@ -175,11 +167,7 @@ def _lead(trace: Trace, ends_b2: Tensor) -> np.ndarray:
 
 
 def windows(layers: int) -> list[range]:
-    """Layers in at most `MOST_WINDOWS` runs of one length (the last may be shorter), and all of them if there are two.
-
-    Args:
-        layers: of the language model.
-    """
+    """Layers in at most `MOST_WINDOWS` runs of one length (the last may be shorter), and all if there are two runs."""
     width = -(-layers // MOST_WINDOWS)
     parts = [range(start, min(start + width, layers)) for start in range(0, layers, width)]
     return [*parts, range(layers)] if len(parts) > 1 else parts

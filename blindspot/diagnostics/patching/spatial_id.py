@@ -117,23 +117,19 @@ def _adjusted(points_l2: np.ndarray) -> np.ndarray:
 
 
 def maps(ids: Ids, seed: int) -> tuple[list[Row], np.ndarray]:
-    """The lattice of every kind of token and site, with jackknife intervals over scenes; and all points.
-
-    Returns:
-        Rows of a table; and for each the points, shape (rows, places, 2).
-    """
+    """The lattice of every kind of token and site, with jackknife intervals over scenes; points (rows, places, 2)."""
     rows: list[Row] = []
     points = []
     for (token, site), deviations_sld in ids.items():
         whole, scenes = lattice(deviations_sld.mean(axis=0), seed), len(deviations_sld)
-        low = high = None
+        ends = None, None
         if whole is not None and scenes > 1:
             without_sld = deviations_sld.sum(axis=0) - deviations_sld
             scores_s = _adjusted(np.stack([_components(left_ld) for left_ld in without_sld]))
             error = float(np.sqrt((scenes - 1) * scores_s.var()))
             half = float(stats.t.ppf(0.975, scenes - 1)) * error
-            low, high = whole.score - half, min(whole.score + half, 1.0)
-        rows.append({"token": token, "layer": site.layer, **estimate(whole and whole.score, low, high, scenes),
+            ends = whole.score - half, min(whole.score + half, 1.0)
+        rows.append({"token": token, "layer": site.layer, **estimate(whole and whole.score, ends, scenes),
                      "chance": whole and whole.chance, "share": whole and whole.share})  # fmt: skip
         points.append(np.zeros((len(CELLS), 2)) if whole is None else whole.points)
     return rows, np.stack(points).astype(np.float32)

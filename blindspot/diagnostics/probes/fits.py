@@ -33,11 +33,6 @@ def ridge(x_nd: np.ndarray, targets: Sequence[np.ndarray], fold_n: np.ndarray) -
 
     Channels are standardised. One eigendecomposition a fold serves all strengths and targets; where there are more
     channels than rows, features are first turned into the space that the rows span, which changes no prediction.
-
-    Args:
-        x_nd: features, shape (rows, width).
-        targets: each of shape (rows, outputs).
-        fold_n: the fold of every row; rows that belong together share one.
     """
     mean_d, scale_d = _standard(x_nd)
     z_nr = z_nd = (x_nd - mean_d) * scale_d
@@ -75,10 +70,7 @@ def _standard(x_nd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _solved(z_nr: np.ndarray) -> tuple[np.ndarray, np.ndarray, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
-    """Mean and eigenvectors of features, and what gives weights along these for a centred target and strengths.
-
-    The weights have shape (strengths, rank, outputs).
-    """
+    """Mean and eigenvectors of features, and what weighs these for a centred target, (strengths, rank, outputs)."""
     mean_r = z_nr.mean(axis=0)
     centred_nr = z_nr - mean_r
     value_r, vector_rr = np.linalg.eigh(centred_nr.T @ centred_nr)
@@ -133,18 +125,8 @@ def learn(
 ) -> list[np.ndarray]:
     """Fit a read-out to squared error and predict, as it was at the step that predicts fold 0 best.
 
-    Several targets are fitted at once, each with weights of its own.
-
-    Args:
-        make: the read-out, from width, outputs and number of targets.
-        x_nrd: features, shape (rows, tokens, width).
-        targets: each of shape (rows, outputs), all alike.
-        fold_n: the fold of every row; fold 0 is not fitted on.
-        asked_mrd: features to predict from.
-        seed: of the first weights.
-
-    Returns:
-        Predictions for each target, shape (asked rows, outputs).
+    Fold 0 is not fitted on. Several targets of one shape are fitted at once, each with weights of its own; ``make``
+    takes width, outputs and number of targets. Predictions for each target have shape (asked rows, outputs).
     """
     mean_d, scale_d = _standard(x_nrd.reshape(-1, x_nrd.shape[-1]))
     x_nrd, asked_mrd = ((states - mean_d) * scale_d for states in (x_nrd, asked_mrd))

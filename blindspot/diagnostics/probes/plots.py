@@ -8,19 +8,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from blindspot.diagnostics.base import Number, Pictures, Row, Table, Tables, columns
-from blindspot.diagnostics.figures import (
-    NOTICEABLE,
-    distinct,
-    guesses,
-    having,
-    highest,
-    known,
-    listed,
-    noticeable,
-    percent,
-    ratio,
-    sure,
-)
+from blindspot.diagnostics.figures import NOTICEABLE, clear, guesses, having, highest, known, listed, percent, ratio
 from blindspot.plots import GREY, HUES, INK, LIGHT, NONE, Area, Figure, Key, Lines, Note, Rule, Series, stroke
 
 ROWS = {
@@ -57,7 +45,8 @@ def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
     """The stage figure, and a panel for each target with its controls."""
     if "stages" in tables:
         stages = tables["stages"]
-        targets = sorted(distinct(stages.rows, "target"), key=lambda name: (*TARGETS, name).index(name))
+        named = dict.fromkeys(str(row["target"]) for row in stages.rows)
+        targets = sorted(named, key=lambda name: (*TARGETS, name).index(name))
         best = {target: found for target in targets if (found := best_rows(stages, target))}
         if best:
             yield _overview(best, tables)
@@ -182,7 +171,7 @@ def _point(best: Best, tables: Tables, gaps: Mapping[str, Row]) -> tuple[str, li
         said.insert(0, f"{titles[0]} ({', '.join(percent(gaps[target]['model']) for target in guessed)}): what is "
                        "read of a guessed target shows nothing about use.")  # fmt: skip
     worst = highest(row for row in (tables["drops"].rows if "drops" in tables else [])
-                    if noticeable(row) and _beats_random(_at_stage(best, row["target"], row["from"])))  # fmt: skip
+                    if clear(row) and _beats_random(_at_stage(best, row["target"], row["from"])))  # fmt: skip
     if worst is not None:
         target, ends = str(worst["target"]), (str(worst["from"]), str(worst["to"]))
         before, after = (_scored(target, _at_stage(best, target, end).get("value")) for end in ends)
@@ -196,9 +185,8 @@ def _point(best: Best, tables: Tables, gaps: Mapping[str, Row]) -> tuple[str, li
         titles.append("no clear loss of what can be read on the way to the answer")
         said.append("No clear loss of what can be read on the way to the answer.")
     judged = [row for target, row in gaps.items() if target not in guessed]
-    there = [row for row in judged if sure(row) and _beats_random(_at_stage(best, row["target"], row["stage"]))]
-    unused = highest(there)
-    if unused is not None and unused["value"] >= NOTICEABLE:
+    there = [row for row in judged if clear(row) and _beats_random(_at_stage(best, row["target"], row["stage"]))]
+    if (unused := highest(there)) is not None:
         what, read, answered = unused["target"], percent(unused["probe"]), percent(unused["model"])
         titles.append(f"{what} is there ({read}) but not answered ({answered})")
         said.append(f"There but not used: {what} can be read from the last token in {read} of pictures, the model "
@@ -211,7 +199,7 @@ def _point(best: Best, tables: Tables, gaps: Mapping[str, Row]) -> tuple[str, li
 
 def _beats_random(row: Row) -> bool:
     """Whether a read-out does better than with random labels and than chance, at its own stage."""
-    return row.get("selectivity") is not None and row["selectivity"] >= NOTICEABLE
+    return (row.get("selectivity") or 0.0) >= NOTICEABLE
 
 
 def _at_stage(best: Best, target: Any, label: Any) -> Row:

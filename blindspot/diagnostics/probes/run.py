@@ -199,17 +199,17 @@ class Scores:
 
     def row(self, at: int) -> Row:
         """Score of one outcome: Wilson where every picture is right or wrong, else bootstrap."""
-        value, (low, high), lost_s = float(self.value_o[at]), bounds(self._drawn_ro[:, at]), self.lost_so[:, at]
+        value, ends, lost_s = float(self.value_o[at]), bounds(self._drawn_ro[:, at]), self.lost_so[:, at]
         single = bool((self.stake_so[:, at] == 1).all()) and is_binary(lost_s)
         if self.classes and (single or np.ptp(lost_s) == 0):
             interval = wilson(value * self.n, self.n)
-            low, high = interval.low, interval.high
-        return estimate(value, low, high, self.n)
+            ends = interval.low, interval.high
+        return estimate(value, ends, self.n)
 
     def difference(self, first: int, second: int) -> Row:
         """Score of one outcome minus that of another, with a paired bootstrap."""
-        low, high = bounds(self._drawn_ro[:, first] - self._drawn_ro[:, second])
-        return estimate(self.value_o[first] - self.value_o[second], low, high, self.n)
+        ends = bounds(self._drawn_ro[:, first] - self._drawn_ro[:, second])
+        return estimate(self.value_o[first] - self.value_o[second], ends, self.n)
 
     def best(self, probes: Sequence[Probe]) -> dict[str, int]:
         """The best probe of every stage, by label, in order."""

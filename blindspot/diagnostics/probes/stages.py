@@ -91,12 +91,12 @@ def stages_of(vlm: HookedVLM) -> list[ProbedStage]:
     image = Regions.of(int(vlm.prepare(directions(1, 0, vlm.speech)).image_bt.sum()), vlm.image_grid)
     language = vlm.sites("language")
     listed: list[tuple[str, Tokens, Site | None, Regions]] = [("pixels", "image", None, patches)]
-    for site in vlm.sites("encoder") if vlm.encoder_grid else []:
-        listed.append((f"encoder {site.layer}", "image", site, patches))
-    listed += [(f"language {s.layer} (image)" if s.layer else "connector", "image", s, image) for s in language]
-    listed += [(f"language {s.layer} (word)", "word", s, image) for s in language]
-    listed += [(f"language {s.layer} (last)", "last", s, image) for s in language]
-    return [ProbedStage(label, order, *rest) for order, (label, *rest) in enumerate(listed)]
+    encoder = vlm.sites("encoder") if vlm.encoder_grid else []
+    listed.extend((f"encoder {s.layer}", "image", s, patches) for s in encoder)
+    listed.extend((f"language {s.layer} (image)" if s.layer else "connector", "image", s, image) for s in language)
+    listed.extend((f"language {s.layer} (word)", "word", s, image) for s in language)
+    listed.extend((f"language {s.layer} (last)", "last", s, image) for s in language)
+    return [ProbedStage(name, order, tokens, site, of) for order, (name, tokens, site, of) in enumerate(listed)]
 
 
 @dataclass
@@ -124,15 +124,7 @@ def _random(width: int, seed: int) -> Tensor:
 def read(
     vlm: HookedVLM, stages: Sequence[ProbedStage], stimuli: list[Stimulus], budget: Budget, told: Callable[[], None]
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """States at every stage, shape (stimuli, regions or 1, width), and the choices that the model prefers.
-
-    Args:
-        vlm: the model.
-        stages: to read.
-        stimuli: with one question.
-        budget: batch size, and the seed of projections.
-        told: is called after every batch.
-    """
+    """States at every stage, shape (stimuli, regions or 1, width), and the choices that the model prefers."""
     shrinks = [Shrink(budget.seed) for _ in stages]
     parts: list[list[np.ndarray]] = [[] for _ in stages]
     choices = []

@@ -161,12 +161,6 @@ def control(truth_uk: np.ndarray, contents: Sequence[Hashable], trained_u: np.nd
     """A control task (Hewitt and Liang 2019): all units of one content have the truth of one training unit.
 
     These are taken at equal steps through the training units in order of truth, so that labels are as even as there.
-
-    Args:
-        truth_uk: truth, shape (units, outputs).
-        contents: of every unit.
-        trained_u: whether a unit is trained on.
-        seed: of the draw.
     """
     rng = np.random.default_rng([seed, len(truth_uk)])
     trained = np.nonzero(trained_u)[0]
