@@ -81,11 +81,7 @@ class Prepared:
         found["all image"] = (image_bt.cumsum(dim=1) > 0) & ~behind_bt
         for role, at_b in sorted(self.mentions.items()):
             found[f"{role} word"] = index_t == at_b.to(index_t.device)[:, None]
-        return found | {
-            "words": behind_bt & ~last_bt,
-            "last token": last_bt,
-            "everything": torch.ones_like(image_bt),
-        }
+        return found | {"words": behind_bt & ~last_bt, "last token": last_bt, "everything": torch.ones_like(image_bt)}
 
 
 @dataclass

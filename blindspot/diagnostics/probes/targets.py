@@ -172,11 +172,7 @@ def control(truth_uk: np.ndarray, contents: Sequence[Hashable], trained_u: np.nd
 
 
 def _scene(
-    rng: Random,
-    colours: tuple[str, ...],
-    shapes: tuple[str, ...],
-    cells: Sequence[Cell] = (),
-    count: int | None = None,
+    rng: Random, colours: tuple[str, ...], shapes: tuple[str, ...], cells: Sequence[Cell] = (), count: int | None = None
 ) -> Scene:
     """A scene whose first objects have these colours, shapes and cells; `NEW` occurs only if it is among the shapes."""
     count = count or rng.randint(2, 5)
