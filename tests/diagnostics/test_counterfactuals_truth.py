@@ -106,22 +106,16 @@ def test_what_a_model_lacks_moves_no_answer() -> None:
 
 
 @pytest.mark.parametrize("move", MOVES)
-def test_in_one_layer_content_and_ids_move_alike(move: str) -> None:
+@pytest.mark.parametrize(
+    ("label", "positions"),
+    [("ids", {"positions": BARE}), ("encoder", {"language_positions": LanguagePositions("bapa")})],
+)
+def test_in_one_layer_content_and_its_only_label_move_alike(label: str, positions: dict[str, Any], move: str) -> None:
     """Without encoder positions an id is all that a token has of a place, so moving both is moving neither."""
-    start, both, content, ids = _answers(
-        random_subject(BARE, layers=1, spread=0.7), Arrangement(), Arrangement(content=move, ids=move),
-        Arrangement(content=move), Arrangement(ids=move),
-    )  # fmt: skip
-    assert start == both != content == ids
-
-
-@pytest.mark.parametrize("move", MOVES)
-def test_in_one_layer_with_one_id_content_and_encoder_positions_move_alike(move: str) -> None:
-    start, both, content, encoder = _answers(
-        random_subject(language_positions=LanguagePositions("bapa"), layers=1, spread=0.7), Arrangement(),
-        Arrangement(content=move, encoder=move), Arrangement(content=move), Arrangement(encoder=move),
-    )  # fmt: skip
-    assert start == both != content == encoder
+    alone, both = Arrangement(content=move), Arrangement(content=move, **{label: move})
+    arranged = (Arrangement(), both, alone, Arrangement(**{label: move}))
+    start, both, content, moved = _answers(random_subject(layers=1, spread=0.7, **positions), *arranged)
+    assert start == both != content == moved
 
 
 def test_a_factor_that_cannot_be_moved_is_left_out_and_said() -> None:

@@ -157,5 +157,5 @@ def _numbers(states: Callable[[Sequence[np.ndarray]], Tensor], side: int) -> tup
     bits = max(1, (grid * grid - 1).bit_length())
     shown_knd = states([np.where((numbers_hw[..., None] >> bit) & 1, white, black) for bit in range(bits)]).float()
     to_black, to_white = ((shown_knd - end_nd).norm(dim=-1) for end_nd in ends_2nd)
-    number_n = ((to_white < to_black).long() << torch.arange(bits, device=to_white.device)[:, None]).sum(dim=0)
-    return number_n, (ends_2nd[1] - ends_2nd[0]).norm(dim=-1) > 0, prefix, grid
+    number_n = ((to_white < to_black).long().cpu() << torch.arange(bits)[:, None]).sum(dim=0)
+    return number_n, (ends_2nd[1] - ends_2nd[0]).norm(dim=-1).cpu() > 0, prefix, grid
