@@ -18,7 +18,6 @@ EMPTY: Row = {"value": None, "low": None, "high": None}
 
 
 def having(rows: Iterable[Row], **labels: Any) -> list[Row]:
-    """The rows with these labels."""
     return [row for row in rows if all(row[key] == label for key, label in labels.items())]
 
 

@@ -31,7 +31,6 @@ _LAYERS = "layer of the language model"
 
 
 def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
-    """Looking at objects by layer, maps over pictures, share of the picture, and scaling."""
     if "objects" in tables:
         yield _objects(tables["objects"].rows)
     if {"images", "maps", "queries", "layers", "boxes"} <= set(pictures):

@@ -66,7 +66,6 @@ _LAYERS = "Layer 0 is the language model's first."
 
 
 def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
-    """Where every layer looks, how much of it is the picture, and accuracy when that is scaled."""
     if isinstance(vlm.model, BlindspotForConditionalGeneration) and vlm.model.model.gated:
         return Findings(
             [Table("shares", _SHARES, [], ("Pictures reach this model by cross-attention, not as tokens.",))]
@@ -242,7 +241,6 @@ def rolled(weights_bhtt: Tensor, before_btn: Tensor) -> Tensor:
 
 
 def _objects(found: dict[str, np.ndarray]) -> list[Row]:
-    """Rows of every pair, layer, measure and choice of heads."""
     rows: list[Row] = []
     half = len(found["has_bp"]) // 2
     for pair, (query, target) in enumerate(PAIRS):
@@ -340,7 +338,6 @@ def scaled(vlm: HookedVLM, prepared: Prepared, alpha_b: Tensor, form: Form) -> I
 
 
 def scaling(vlm: HookedVLM, budget: Budget, step: Callable[[], None]) -> Table:
-    """Accuracy under every alpha, and under AdaptVis."""
     rows: list[Row] = []
     for task, draw in TASKS.items():
         stimuli = draw(budget.stimuli, budget.seed, vlm.speech)

@@ -31,7 +31,6 @@ _FACTORS = {
 
 
 def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
-    """With and without the picture, by cell, by distance and size, counts, and the two axes."""
     for name, one in (("conditions", _conditions), ("axes", _axes), ("factors", _factors), ("counts", _counts)):
         if name in tables:
             yield one(tables[name].rows)

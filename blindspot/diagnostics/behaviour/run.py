@@ -48,7 +48,6 @@ class Answered:
 
 
 def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
-    """Accuracy by place, distance, margin, size and number, by axis and by condition; counts and answers given."""
     step = steps(report, len(TASKS) + 1)
 
     def ask(stimuli: list[Stimulus], pictures: Sequence[np.ndarray] | None = None) -> Answered:
@@ -129,7 +128,6 @@ def _by_cell(asked: Mapping[str, Answered]) -> list[Cells]:
 
 
 def _cell_tables(asked: Mapping[str, Answered], cells: list[Cells]) -> tuple[Table, Table]:
-    """Accuracy by the cell of each object, and how much cells differ."""
     rows: list[Row] = []
     spread: list[Row] = []
     for task, role, cell_b, found in cells:
@@ -150,7 +148,6 @@ def _cell_tables(asked: Mapping[str, Answered], cells: list[Cells]) -> tuple[Tab
 
 
 def _factors(asked: Mapping[str, Answered]) -> list[Row]:
-    """Accuracy by distance, margin, size and number of objects."""
 
     def apart(stimulus: Stimulus) -> list[int]:
         pairs = zip(stimulus.subject.cell, stimulus.reference.cell, strict=True)
@@ -174,7 +171,6 @@ def _factors(asked: Mapping[str, Answered]) -> list[Row]:
 
 
 def _axes(given: Answered, turned: Answered) -> list[Row]:
-    """Left and right against above and below, on the same objects with rows and columns exchanged."""
 
     def right_of_two(asked: Answered) -> np.ndarray:
         """Whether the right one of left and right, or of above and below, has the higher logit."""
@@ -199,7 +195,6 @@ def _axes(given: Answered, turned: Answered) -> list[Row]:
 
 
 def _counts(asked: Answered) -> list[Row]:
-    """How often each number is taken for each."""
     return [
         {"truth": int(truth), "answer": int(answer), **share((asked.chosen_b == a)[asked.truth_b == t])}
         for t, truth in enumerate(NUMBERS)
@@ -208,7 +203,6 @@ def _counts(asked: Answered) -> list[Row]:
 
 
 def _given(asked: Mapping[str, Answered]) -> list[Row]:
-    """Which answers are given, whatever is right, and how often each is given where it is right."""
     rows: list[Row] = []
     for task, found in asked.items():
         for number, choice in enumerate(found.stimuli[0].choices):

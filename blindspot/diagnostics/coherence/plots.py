@@ -10,7 +10,6 @@ ROWS = {"coherence": columns(encoder=str, layer=int | None, near=Number, far=Num
 
 
 def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
-    """Coherence by layer: trained, with shuffled weights, and of the pixels."""
     rows = tables["coherence"].rows if "coherence" in tables else []
     layers = sorted(known(known(rows, "layer")), key=lambda row: row["layer"])
     trained, shuffled = having(layers, encoder="trained"), having(layers, encoder="shuffled")

@@ -27,7 +27,6 @@ _NOTES = (
 
 
 def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
-    """Coherence at every layer of the encoder, trained and with shuffled weights, and of the pixels."""
     stimuli = directions(budget.stimuli, budget.seed, vlm.speech)
     grid = vlm.patches.grid
     rows: list[Row] = []

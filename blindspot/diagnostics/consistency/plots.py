@@ -19,7 +19,6 @@ CHANCE = 0.25
 
 
 def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
-    """Symmetries, sets of questions, and the eight versions of example pictures."""
     if "symmetries" in tables:
         yield _symmetries(tables["symmetries"].rows)
     if "together" in tables:

@@ -36,7 +36,6 @@ Ask = Callable[[list[Stimulus]], np.ndarray]
 
 
 def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
-    """Accuracy and agreement under every symmetry, and how answers that belong together fit."""
     step = steps(report, len(SYMMETRIES) + 2 + 2 * len(RELATIONS))
 
     def ask(stimuli: list[Stimulus]) -> np.ndarray:

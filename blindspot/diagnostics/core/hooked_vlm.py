@@ -101,7 +101,6 @@ class Trace:
 
     @property
     def choices_b(self) -> Tensor:
-        """Index of the choice that the model prefers."""
         return self.logits_bk.argmax(dim=1)
 
 
@@ -143,7 +142,6 @@ class HookedVLM:
         return max(holders, key=lambda module: sum(parameter.numel() for parameter in module.parameters()))
 
     def sites(self, part: Part) -> list[Site]:
-        """All sites of a part, in the order of the pipeline."""
         return [Site(part, layer) for layer in range(len(self._blocks(part)) + 1)]
 
     def some_sites(self, part: Part) -> list[Site]:

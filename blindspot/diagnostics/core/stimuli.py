@@ -116,13 +116,11 @@ def statement(scene: Scene, name: str, speech: Speech) -> Stimulus:
 
 
 def number_of(scene: Scene, speech: Speech) -> Stimulus:
-    """The question how many objects a scene has."""
     prompt = "how-many objects" if speech == "words" else "How many objects are there? Answer with one number."
     return Stimulus(scene, prompt, NUMBERS, str(len(scene.things)), {})
 
 
 def presence(scene: Scene, colour: str, shape: str, speech: Speech) -> Stimulus:
-    """The question whether a scene shows a shape in a colour."""
     name, answer = f"{colour} {shape}", "yes" if (colour, shape) in {t[:2] for t in scene.things} else "no"
     prompt = f"any {name}" if speech == "words" else f"Is there a {name}? Answer with one word: yes or no."
     return Stimulus(scene, prompt, ("yes", "no"), answer, {"subject": name})

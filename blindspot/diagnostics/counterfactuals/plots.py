@@ -28,7 +28,6 @@ _MOST_EXAMPLES = 4
 
 
 def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
-    """Shares, the full factorial, and example pictures."""
     if "shares" in tables:
         yield _shares(tables["shares"].rows)
     if "factorial" in tables:

@@ -68,7 +68,6 @@ Answers = dict[Arrangement, np.ndarray]
 
 
 def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
-    """Shares of answers that follow each factor, accuracy for every combination, and examples."""
     stimuli = directions(budget.stimuli, budget.seed, vlm.speech)
     fewer = stimuli[: max(1, len(stimuli) // 4)]
     moves, blocked = moves_of(budget.seed), obstacles(vlm)

@@ -15,7 +15,6 @@ _NORMS = {"as they are": HUES[0], "matched": HUES[1]}
 
 
 def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
-    """Norm ratio by layer beside the permutation index by task."""
     ratios = known(tables["norms"].rows) if "norms" in tables else []
     indices = tables["permutation"].rows if "permutation" in tables else []
     if not ratios and not indices:

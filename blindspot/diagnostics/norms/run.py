@@ -21,7 +21,6 @@ ENTRY = Site("language", 0)
 
 
 def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
-    """Norms at every layer of the language model, and accuracy under permutation and matched norms for every task."""
     step, permute = steps(report, len(TASKS) + 1), partial(permuted, seed=budget.seed)
     norms = _norms(vlm, budget)
     step()
@@ -99,7 +98,6 @@ def matched(prepared: Prepared) -> Change:
 
 
 def index(plain_b: np.ndarray, permuted_b: np.ndarray) -> Row:
-    """The permutation sensitivity index of right answers."""
     if not plain_b.any():
         return estimate(None, (None, None), len(plain_b))
     drawn_r2 = resampled(np.stack([plain_b, permuted_b], axis=1).astype(float))

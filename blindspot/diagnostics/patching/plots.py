@@ -25,7 +25,6 @@ _LATTICE = 0.5
 
 
 def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
-    """Recovery by layer and tokens, what hiding tokens costs, maps of places, and steering by them."""
     if "patching" in tables:
         yield _recovery(tables["patching"])
     if "knockout" in tables:

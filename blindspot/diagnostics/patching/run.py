@@ -43,7 +43,6 @@ Pair = tuple[Stimulus, Stimulus]
 
 
 def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
-    """All four parts on questions where the subject lies relative to the reference."""
 
     def stage(number: int) -> Report:
         return lambda done, of: report(number * 1000 + 1000 * done // of, 4000)
@@ -174,7 +173,6 @@ def windows(layers: int) -> list[range]:
 
 
 def question_groups(vlm: HookedVLM, prepared: Prepared) -> dict[str, Tensor]:
-    """Groups of tokens, and everything behind the picture."""
     groups = prepared.token_groups(vlm.image_grid)
     return {**groups, QUESTION: groups["words"] | groups["last token"]}
 

@@ -93,7 +93,6 @@ class AttentionPool(nn.Module):
         self.bias_t1k = nn.Parameter(torch.zeros(targets, 1, outputs))
 
     def forward(self, x_nrd: Tensor) -> Tensor:
-        """Outputs of shape (targets, rows, outputs)."""
         weight_tnr = (x_nrd @ self.query_td.T).permute(2, 0, 1).softmax(dim=-1)
         pooled_tnd = torch.einsum("tnr,nrd->tnd", weight_tnr, x_nrd)
         return pooled_tnd @ self.read_tdk + self.bias_t1k
@@ -110,7 +109,6 @@ class HiddenLayer(nn.Module):
         self.outer_t1k = nn.Parameter(torch.zeros(targets, 1, outputs))
 
     def forward(self, x_nrd: Tensor) -> Tensor:
-        """Outputs of shape (targets, rows, outputs)."""
         hidden_tnh = nn.functional.gelu(x_nrd[:, 0] @ self.inner_tdh + self.inner_t1h)
         return hidden_tnh @ self.outer_thk + self.outer_t1k
 

@@ -42,7 +42,6 @@ Best = dict[str, dict[StagePlace, Row]]
 
 
 def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
-    """The stage figure, and a panel for each target with its controls."""
     if "stages" in tables:
         stages = tables["stages"]
         named = dict.fromkeys(str(row["target"]) for row in stages.rows)
@@ -82,7 +81,6 @@ def relative(value: float | None, chance: float | None) -> float:
 
 
 def _scored(target: str, value: float | None) -> str:
-    """A score as it is written: R2 of position, else a share."""
     return f"{R2} {ratio(value)}" if target == "position" else percent(value)
 
 
@@ -203,7 +201,6 @@ def _beats_random(row: Row) -> bool:
 
 
 def _at_stage(best: Best, target: Any, label: Any) -> Row:
-    """The best row of a target at a stage; empty if there is none."""
     return next((row for stage, row in best.get(str(target), {}).items() if stage.label == label), {})
 
 
@@ -226,7 +223,6 @@ def _read(best: Best) -> list[str]:
 
 
 def _spoken(label: str) -> str:
-    """A stage as it is said in a sentence."""
     found = _LABEL.fullmatch(label)
     return f"{_TOKENS[found[3]]} of language layer {found[2]}" if found and found[3] else label
 

@@ -79,7 +79,6 @@ class _Units(NamedTuple):
 
 
 def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
-    """Scores of all read-outs at all stages, what each stage loses, and what the model leaves unused."""
     drawn = [draw(budget, vlm.speech) for draw in SETS]
     stages = [[stage for stage in stages_of(vlm) if stage.tokens != "word" or "subject" in of.stimuli[0].mentions]
               for of in drawn]  # fmt: skip
@@ -212,7 +211,6 @@ class Scores:
         return estimate(self.value_o[first] - self.value_o[second], ends, self.n)
 
     def best(self, probes: Sequence[Probe]) -> dict[str, int]:
-        """The best probe of every stage, by label, in order."""
         found: dict[str, int] = {}
         for at, probe in enumerate(probes):
             label = probe.stage.label

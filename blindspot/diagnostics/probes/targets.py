@@ -77,7 +77,6 @@ def places(budget: Budget, speech: Speech) -> Set:
 
 
 def relations(budget: Budget, speech: Speech) -> Set:
-    """Where the red object is relative to the green one."""
 
     def draw(rng: Random, new: bool, number: int) -> Stimulus:
         cells = direction_table().draw(rng, RELATIONS[number % 4])
