@@ -1,7 +1,8 @@
 """What a diagnostic is given and what it returns: budgets, tables of typed rows, and shares with their intervals."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from math import isfinite
 from typing import Annotated, Any
 
@@ -19,55 +20,31 @@ Number = Annotated[float, Field(strict=True)] | None
 Text = Annotated[str, AfterValidator(clean)]
 Row = Mapping[str, Any]
 
-
-class Value(TypedDict):
-    """What every row has: a number, its 95 % interval, and the units that the interval is over."""
-
-    value: Number
-    low: Number
-    high: Number
-    n: int | None
-
-
-class Against(TypedDict):
-    """A paired difference to a condition of the same table, and its p."""
-
-    difference: Number
-    difference_low: Number
-    difference_high: Number
-    p: Number
+VALUE = {"value": Number, "low": Number, "high": Number, "n": int | None}
+"""What every row has: a number, its 95 % interval, and the units that the interval is over."""
+AGAINST = {"difference": Number, "difference_low": Number, "difference_high": Number, "p": Number}
+"""A paired difference to a condition of the same table, and its p."""
+SHOWN = {"picture": int, "drawn": int, "prompt": str, "answer": str, "right": str | None}
+"""An example picture of the array ``examples``, and what was said about it."""
+_typed: Any = TypedDict
 
 
-Between = TypedDict("Between", {"from": str, "to": str})
-"""What a row is about that stands between two things."""
-
-
-class Accuracy(Value):
-    task: str
-    condition: str
-
-
-class Shown(TypedDict):
-    """An example picture of the array ``examples``, and what was said about it."""
-
-    picture: int
-    drawn: int
-    prompt: str
-    answer: str
-    right: str | None
-
-
-def _row(row: Row) -> Row:
-    return {clean(str(key), 60): plain(value) for key, value in row.items()}
+def columns(**kinds: Any) -> Any:
+    """The type of a table's rows: the columns of `VALUE`, and these."""
+    return _typed("Row", {**VALUE, **kinds})
 
 
 def plain(value: Any) -> Any:
     """A number, a truth value, a line of text, or None, also for numbers that are not finite."""
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, int):
         return value
     if isinstance(value, float):
         return value if isfinite(value) else None
     return clean(str(value), 300)
+
+
+def _row(row: Row) -> Row:
+    return {clean(str(key), 60): plain(value) for key, value in row.items()}
 
 
 @dataclass(frozen=True)
@@ -93,12 +70,7 @@ Pictures = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Findings:
-    """All that a diagnostic found out about one model.
-
-    Attributes:
-        tables: its numbers.
-        pictures: arrays that figures draw (attention maps, example images), by name; small.
-    """
+    """All that a diagnostic found out about one model: its tables, and small arrays that figures draw, by name."""
 
     tables: list[Table]
     pictures: dict[str, Any] = field(default_factory=dict)
@@ -119,15 +91,32 @@ class Budget:
     seed: int = 0
 
 
-def share(right_b: np.ndarray) -> Value:
+def steps(report: Report, of: int) -> Callable[[], None]:
+    """What reports one more step, of so many, whenever it is called."""
+    done = count(1)
+    return lambda: report(next(done), of)
+
+
+def estimate(value: float | None, ends: Iterable[float | None] | np.ndarray, n: int) -> dict[str, Any]:
+    """The columns of `VALUE`; the ends are the interval's."""
+    value, low, high = (None if number is None else float(number) for number in (value, *ends))
+    return {"value": value, "low": low, "high": high, "n": n}
+
+
+def share(right_b: np.ndarray) -> dict[str, Any]:
     """How often something is true, with its Wilson interval; None of nothing."""
-    count = len(right_b)
-    interval = wilson(float(right_b.sum()), count)
-    value = float(right_b.mean()) if count else None
-    return {"value": value, "low": interval.low, "high": interval.high, "n": count}
+    interval = wilson(float(right_b.sum()), len(right_b))
+    return estimate(right_b.mean() if len(right_b) else None, (interval.low, interval.high), len(right_b))
 
 
-def resampled_means(values_bs: np.ndarray) -> np.ndarray:
+def sampled(values_i: np.ndarray, cluster_i: np.ndarray | None = None) -> dict[str, Any]:
+    """The mean of values with the interval of `Sample`; n is clusters, by default each value is one by itself."""
+    sample = Sample.of(values_i, cluster_i)
+    interval = sample.estimate().interval
+    return estimate(values_i.mean(), (interval.low, interval.high), sample.clusters)
+
+
+def resampled(values_bs: np.ndarray) -> np.ndarray:
     """Means of several series under a bootstrap of their stimuli, shape (replicates, series)."""
     return resampled_sums(values_bs) / len(values_bs)
 
@@ -137,7 +126,7 @@ def bounds(drawn_rs: np.ndarray) -> np.ndarray:
     return np.quantile(drawn_rs, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2), axis=0)
 
 
-def against(first_b: np.ndarray, second_b: np.ndarray) -> Against:
+def against(first_b: np.ndarray, second_b: np.ndarray) -> dict[str, Any]:
     """Paired difference of two shares of the same stimuli, its interval from a bootstrap's error, and McNemar's p."""
     found = paired(Sample.of(first_b), Sample.of(second_b))
     return {"difference": found.value, "difference_low": found.low, "difference_high": found.high, "p": found.p}

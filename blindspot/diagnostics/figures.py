@@ -1,7 +1,8 @@
-"""What figures of diagnostics share: how numbers are said, from when on titles may speak of them, example pictures."""
+"""What figures of diagnostics share: rows by their labels, how numbers are said, example pictures."""
 
 from collections.abc import Iterable, Sequence
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,25 @@ NOTICEABLE = 0.05
 """The least difference of shares or R2 that a title speaks of."""
 EMPTY: Row = {"value": None, "low": None, "high": None}
 """A row of what was not measured."""
-_RIGHT, _WRONG = "#006B4E", HUES[1]
+
+
+def having(rows: Iterable[Row], **labels: Any) -> list[Row]:
+    return [row for row in rows if all(row[key] == label for key, label in labels.items())]
+
+
+def known(rows: Iterable[Row], key: str = "value") -> list[Row]:
+    """The rows that have a number."""
+    return [row for row in rows if row[key] is not None]
+
+
+def highest(rows: Iterable[Row]) -> Row | None:
+    """The row with the largest number; None if none has one."""
+    return max(known(rows), key=lambda row: row["value"], default=None)
+
+
+def distinct(rows: Iterable[Row], key: str) -> list[str]:
+    """What stands under a key, each once, as text."""
+    return list(dict.fromkeys(str(row[key]) for row in rows))
 
 
 def ratio(value: float | None) -> str:
@@ -41,18 +60,13 @@ def whole(value: float) -> str:
 
 def mean(values: Iterable[float | None]) -> float | None:
     """The mean of the numbers that there are; None if there are none."""
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
+    found = [value for value in values if value is not None]
+    return fmean(found) if found else None
 
 
 def listed(words: list[str]) -> str:
     """``a, b and c``."""
     return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
-
-
-def distinct(rows: Iterable[Row], key: str) -> list[str]:
-    """What stands under a key, each once, as text."""
-    return list(dict.fromkeys(str(row[key]) for row in rows))
 
 
 def guesses(right: float, asked: float, chance: float | None) -> bool:
@@ -61,15 +75,21 @@ def guesses(right: float, asked: float, chance: float | None) -> bool:
     return low is not None and chance is not None and low <= chance
 
 
-def sure(row: Row) -> bool:
+def sure(row: Row, value: str = "value", low: str = "low") -> bool:
     """Whether a row's interval lies above zero."""
-    return row["value"] is not None and row["low"] is not None and row["low"] > 0
+    return row[value] is not None and row[low] is not None and row[low] > 0
+
+
+def clear(row: Row) -> bool:
+    """Whether a difference is sure, and large enough for a title."""
+    return sure(row) and row["value"] >= NOTICEABLE
 
 
 def verdict(said: str, right: str) -> tuple[str, str]:
     """An answer with whether it is right, and the colour to write it in."""
-    words = f"{said} \N{CHECK MARK}" if said == right else f"{said} \N{BALLOT X} ({right})"
-    return clean(words, 40), _RIGHT if said == right else _WRONG
+    if said == right:
+        return clean(f"{said} \N{CHECK MARK}", 40), "#006B4E"
+    return clean(f"{said} \N{BALLOT X} ({right})", 40), HUES[1]
 
 
 def examples(
@@ -77,23 +97,19 @@ def examples(
 ) -> tuple[list[list[Pictures | None]], float]:
     """Panels of example pictures with the model's answers, and their height.
 
-    Args:
-        heads: of the columns.
-        lines: what each is about, and rows with ``picture``, ``drawn``, ``answer`` and ``right``; None stays empty.
-        images: shape (pictures, versions, height, width, 3).
+    Each line has what it is about, and rows with the columns of `base.SHOWN`; None stays empty. Images have shape
+    (pictures, versions, height, width, 3).
     """
-    panels: list[list[Pictures | None]] = []
-    for words, rows in lines:
-        panels.append([])
+    panels: list[list[Pictures | None]] = [[None] * len(rows) for _, rows in lines]
+    for down, (words, rows) in enumerate(lines):
         for across, row in enumerate(rows):
-            if row is None:
-                panels[-1].append(None)
-                continue
-            caption, colour = verdict(str(row["answer"]), str(row["right"]))
-            head = Note(heads[across], 0.5, 1, True, True, (0, 24), ("center", "bottom"), size=8.8, bold=True)
-            panels[-1].append(Pictures(
-                image_hwc=images[int(row["picture"]), int(row["drawn"])], caption=caption, colour=colour, light=True,
-                title=clean(words, 100) if across == 0 else "", title_size=8.8, notes=[head] * (len(panels) == 1),
-            ))  # fmt: skip
+            if row is not None:
+                caption, colour = verdict(str(row["answer"]), str(row["right"]))
+                head = Note(heads[across], 0.5, 1, True, True, (0, 24), ("center", "bottom"), size=8.8, bold=True)
+                panels[down][across] = Pictures(
+                    image_hwc=images[int(row["picture"]), int(row["drawn"])], caption=caption, colour=colour,
+                    title=clean(words, 100) if across == 0 else "", title_size=8.8, light=True,
+                    notes=[head] * (down == 0),
+                )  # fmt: skip
     side = (WIDTH - 0.3 - 0.12 * (len(heads) - 1)) / len(heads)
     return panels, len(lines) * (side + 0.56) + 0.45

@@ -1,13 +1,14 @@
 """Opening a model and carrying out diagnostics on it one after the other, each kept as soon as it is done."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from blindspot.diagnostics.base import Budget, Findings, Report, Table
+from blindspot.diagnostics.base import Budget, Findings, Table
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM
 from blindspot.diagnostics.registry import run_of
 from blindspot.errors import UserError
@@ -15,9 +16,7 @@ from blindspot.evaluation.adapters import adapter_of
 from blindspot.files import write_json, write_via
 from blindspot.model.formats.folder import read_json
 from blindspot.model.load import load
-
-DIGITS = 6
-Told = Callable[[str, int, int], None]
+from blindspot.text import DIGITS
 
 
 def open_vlm(model: Path | str, device: str = "cpu") -> HookedVLM:
@@ -26,9 +25,6 @@ def open_vlm(model: Path | str, device: str = "cpu") -> HookedVLM:
     Args:
         model: any that `blindspot.load` opens.
         device: where it runs; ``auto`` is a GPU if there is one.
-
-    Raises:
-        UserError: if it cannot be opened, its parts cannot be told apart, or it does not fit on the device.
     """
     opened, processor = load(model)
     if device == "auto":
@@ -43,15 +39,14 @@ def open_vlm(model: Path | str, device: str = "cpu") -> HookedVLM:
 def claim(folder: Path, model: str, weights: str, names: Sequence[str], budget: Budget) -> list[str]:
     """Say in ``folder/diagnosis.json`` what is diagnosed there, and which of the names are left to do.
 
+    A folder that holds another diagnosis is refused.
+
     Args:
         folder: of the diagnosis.
         model: its path or id.
         weights: their hash: a model that is trained again behind the same path is another one.
         names: of `registry.DIAGNOSTICS`.
         budget: how much each may look at.
-
-    Raises:
-        UserError: if the folder holds another diagnosis, or its record is damaged.
     """
     path = folder / "diagnosis.json"
     wanted = {"model": model, "weights": weights, "stimuli": budget.stimuli, "seed": budget.seed}
@@ -65,7 +60,9 @@ def claim(folder: Path, model: str, weights: str, names: Sequence[str], budget: 
     return [name for name in names if not (folder / f"{name}.json").exists()]
 
 
-def diagnose(vlm: HookedVLM, names: Sequence[str], budget: Budget, folder: Path, told: Told) -> None:
+def diagnose(
+    vlm: HookedVLM, names: Sequence[str], budget: Budget, folder: Path, told: Callable[[str, int, int], None]
+) -> None:
     """Run diagnostics, and leave ``<name>.json`` (tables) and ``<name>.npz`` (pictures) of each in ``folder``.
 
     One that has left its file there is not repeated. One that the model does not allow leaves an empty table, whose
@@ -77,39 +74,27 @@ def diagnose(vlm: HookedVLM, names: Sequence[str], budget: Budget, folder: Path,
         budget: how much each may look at.
         folder: where to write.
         told: the name of the diagnostic, how far it is, and of how much.
-
-    Raises:
-        UserError: if a file cannot be written.
     """
     for name in names:
-        if not (folder / f"{name}.json").exists():
-            told(name, 0, 1)
-            _write(folder, name, _found(vlm, name, budget, lambda done, of, name=name: told(name, done, of)))
+        if (folder / f"{name}.json").exists():
+            continue
+        told(name, 0, 1)
+        try:
+            found: Findings = run_of(name)(vlm, budget, partial(told, name))
+        except UserError as error:
+            found = Findings([Table(name, "Left out", [], (str(error),))])
+        write_via(folder / f"{name}.npz", partial(_save, found.pictures))
+        tables = [{"name": t.name, "title": t.title, "notes": t.notes, "rows": t.rows} for t in found.tables]
+        write_json(folder / f"{name}.json", {"diagnostic": name, "tables": _rounded(tables)})
 
 
-def _found(vlm: HookedVLM, name: str, budget: Budget, report: Report) -> Findings:
-    try:
-        return run_of(name)(vlm, budget, report)
-    except UserError as error:
-        return Findings([Table(name, "Left out", [], (str(error),))])
-
-
-def _write(folder: Path, name: str, found: Findings) -> None:
-    arrays = {key: np.asarray(value) for key, value in found.pictures.items()}
-    write_via(folder / f"{name}.npz", lambda temporary: _save(temporary, arrays))
-    tables = [
-        {"name": table.name, "title": table.title, "notes": list(table.notes), "rows": list(table.rows)}
-        for table in found.tables
-    ]
-    write_json(folder / f"{name}.json", {"diagnostic": name, "tables": _rounded(tables)})
-
-
-def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _save(arrays: dict[str, Any], path: Path) -> None:
     with path.open("wb") as handle:
-        np.savez_compressed(handle, allow_pickle=False, **arrays)  # pyright: ignore[reportArgumentType]
+        np.savez_compressed(handle, allow_pickle=False, **arrays)
 
 
 def _rounded(value: Any) -> Any:
+    """A JSON value of what may hold numpy's numbers, and None for what is not finite."""
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

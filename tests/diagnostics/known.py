@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from blindspot.connectors import ConnectorSpec
-from blindspot.diagnostics.core.attending import attending
+from blindspot.diagnostics.base import Findings
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM, Prepared
-from blindspot.diagnostics.core.hooks import Changes, Site
+from blindspot.diagnostics.core.hooks import Changes, Site, attending
 from blindspot.encoders import ENCODERS, TowerShape
 from blindspot.evaluation.adapters import adapter_of
 from blindspot.model.build import LanguageShape, build_variant
@@ -52,6 +52,12 @@ def random_subject(
         if parameter.requires_grad and parameter.ndim > 1:
             nn.init.normal_(parameter, std=spread)
     return HookedVLM(model.eval(), build_processor(model.config, tokenizer), adapter_of(model.config.model_type))
+
+
+def rows(found: Findings, name: str, **labels: Any) -> list[dict[str, Any]]:
+    """The rows of a table that have these labels."""
+    [table] = [table for table in found.tables if table.name == name]
+    return [dict(row) for row in table.rows if all(row[key] == value for key, value in labels.items())]
 
 
 def sites(subject: HookedVLM) -> list[Site]:

@@ -11,25 +11,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from blindspot.connectors import ConnectorSpec
-from blindspot.diagnostics.attention.intervention import FORMS, Form, growth, scaled, scaling
-from blindspot.diagnostics.attention.measures import (
-    auroc,
-    enrichment,
-    entropy,
-    mass,
-    object_patches,
-    rolled,
-    sensitivity,
-)
-from blindspot.diagnostics.attention.run import run
+from blindspot.diagnostics.attention import run as measured
+from blindspot.diagnostics.attention.run import FORMS, Form, growth, run, scaled, scaling
 from blindspot.diagnostics.base import Budget, Findings
 from blindspot.diagnostics.core import stimuli as draw
-from blindspot.diagnostics.core.attending import attending
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM
+from blindspot.diagnostics.core.hooks import attending
 from blindspot.errors import UserError
 from blindspot.scenes.render import RGB
 from blindspot.scenes.world import CELL
-from tests.diagnostics.known import random_subject
+from tests.diagnostics.known import random_subject, rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BUDGET = Budget(stimuli=32, batch=8)
@@ -73,11 +64,6 @@ def found() -> Findings:
     return run(looking_subject(), BUDGET, lambda done, of: None)
 
 
-def rows(found: Findings, name: str, **labels: Any) -> list[dict[str, Any]]:
-    [table] = [table for table in found.tables if table.name == name]
-    return [row for row in table.rows if all(row[key] == value for key, value in labels.items())]
-
-
 @pytest.mark.parametrize("query", ["subject", "reference"])
 def test_a_head_that_looks_at_the_object_has_all_there_is(found: Findings, query: str) -> None:
     wanted = {"mass": 1, "enrichment": 16, "auroc": 1}
@@ -116,9 +102,9 @@ def test_reports_reach_their_end_and_every_row_is_whole(found: Findings) -> None
 
 
 def test_an_object_lies_on_the_patches_that_it_covers() -> None:
-    assert object_patches((8, 16, 14, 22), (4, 4)).nonzero()[0].tolist() == [2 * 4 + 1]
-    assert object_patches((8, 16, 16, 24), (8, 8)).nonzero()[0].tolist() == [34, 35, 42, 43]
-    assert object_patches((9, 9, 15, 15), (2, 2)).nonzero()[0].tolist() == [0]
+    assert measured.object_patches((8, 16, 14, 22), (4, 4)).nonzero()[0].tolist() == [2 * 4 + 1]
+    assert measured.object_patches((8, 16, 16, 24), (8, 8)).nonzero()[0].tolist() == [34, 35, 42, 43]
+    assert measured.object_patches((9, 9, 15, 15), (2, 2)).nonzero()[0].tolist() == [0]
 
 
 def attention(seed: int, *shape: int) -> Tensor:
@@ -129,17 +115,17 @@ def test_measures_agree_with_their_definitions() -> None:
     image = attention(0, 2, 3, 1, 12).round(decimals=2)  # with ties
     on_object = torch.zeros(2, 1, 12, dtype=torch.bool)
     on_object[0, 0, :2], on_object[1, 0, 5:9] = True, True
-    shares = mass(image, on_object)
+    shares = measured.mass(image, on_object)
     for b in range(2):
         inside, outside = image[b, :, 0][:, on_object[b, 0]], image[b, :, 0][:, ~on_object[b, 0]]
         beaten = (inside[..., None] > outside[:, None]).double() + 0.5 * (inside[..., None] == outside[:, None])
-        assert torch.allclose(auroc(image, on_object)[b, :, 0].double(), beaten.mean(dim=(1, 2)))
+        assert torch.allclose(measured.auroc(image, on_object)[b, :, 0].double(), beaten.mean(dim=(1, 2)))
         assert torch.allclose(shares[b, :, 0], inside.sum(-1) / (inside.sum(-1) + outside.sum(-1)))
-    assert torch.allclose(enrichment(shares, on_object)[:, 0, 0] * torch.tensor([2, 4]) / 12, shares[:, 0, 0])
+    assert torch.allclose(measured.enrichment(shares, on_object)[:, 0, 0] * torch.tensor([2, 4]) / 12, shares[:, 0, 0])
     even = torch.full((1, 1, 1, 12), 0.01)
-    assert entropy(even).item() == pytest.approx(1)
-    assert entropy(even * nn.functional.one_hot(torch.tensor(3), 12)).item() == 0
-    assert auroc(even, on_object[:1]).item() == 0.5
+    assert measured.entropy(even).item() == pytest.approx(1)
+    assert measured.entropy(even * nn.functional.one_hot(torch.tensor(3), 12)).item() == 0
+    assert measured.auroc(even, on_object[:1]).item() == 0.5
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -151,7 +137,7 @@ def test_the_derivative_of_the_share_is_that_of_autograd(form: Form) -> None:
     alpha = torch.ones(2, 3, 1, dtype=torch.double, requires_grad=True)
     share = ((scores + (alpha - 1) * change).softmax(dim=-1) * image[:, None]).sum(dim=-1)
     [expected] = torch.autograd.grad(share.sum(), alpha)
-    assert torch.allclose(sensitivity(scores.softmax(dim=-1), image, change), expected[..., 0], atol=1e-12)
+    assert torch.allclose(measured.sensitivity(scores.softmax(dim=-1), image, change), expected[..., 0], atol=1e-12)
 
 
 @settings(max_examples=30, deadline=None)
@@ -173,7 +159,7 @@ def test_rollout_of_one_layer_and_of_two() -> None:
     first, second = attention(2, 1, 2, 5, 5), attention(3, 1, 2, 5, 5)
     start = torch.eye(5).double()[None]
     half = [(layer.mean(dim=1) + torch.eye(5)) / 2 for layer in (first, second)]
-    assert torch.allclose(rolled(second, rolled(first, start)), half[1] @ half[0])
+    assert torch.allclose(measured.rolled(second, measured.rolled(first, start)), half[1] @ half[0])
 
 
 def answers_under(subject: HookedVLM, alpha: float, form: Form) -> Tensor:
@@ -216,24 +202,6 @@ def test_scaling_multiplies_the_last_row_on_the_picture_in_every_layer() -> None
         twice = torch.where(prepared.image_bt[:, None], 2 * scores, scores)
         assert torch.allclose(weights[:, :, -1], twice.softmax(dim=-1), atol=1e-5)
     assert torch.equal(changed[0][0][:, :, :-1], plain[0][0][:, :, :-1])
-
-
-def test_in_a_model_too_only_the_published_form_sees_a_constant() -> None:
-    """The same constant on every key moves every score of a query alike: the model stays as it was."""
-    subject = random_subject(spread=0.5, layers=1)
-    subject.roles.rotary[0].inv_freq.zero_()  # pyright: ignore
-    module: Any = subject.model.model.language_model.layers[0].self_attn
-    before = {form: answers_under(subject, 1.5, form) for form in FORMS}
-    plain = subject.run(subject.prepare(draw.directions(8, 0, "words"))).logits_bk
-    hook = module.k_proj.register_forward_hook(lambda _, __, keys: keys + 3)
-    try:
-        same = subject.run(subject.prepare(draw.directions(8, 0, "words"))).logits_bk
-        after = {form: answers_under(subject, 1.5, form) for form in FORMS}
-    finally:
-        hook.remove()
-    assert torch.allclose(same, plain, atol=1e-4)
-    assert torch.allclose(after["shift-invariant"], before["shift-invariant"], atol=1e-4)
-    assert not torch.allclose(after["published"], before["published"], atol=1e-2)
 
 
 def test_a_reader_without_a_grid_is_measured_without_objects() -> None:

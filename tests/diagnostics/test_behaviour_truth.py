@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from blindspot.diagnostics.base import Budget, Findings
-from blindspot.diagnostics.behaviour.run import _mismatched, _transposed, run
+from blindspot.diagnostics.behaviour.run import run, shown, transposed
 from blindspot.diagnostics.core import stimuli as draw
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM, Prepared, Trace
 from blindspot.diagnostics.core.stimuli import Stimulus
 from blindspot.scenes.relations import RELATIONS
-from tests.diagnostics.known import random_subject
+from tests.diagnostics.known import random_subject, rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BUDGET = Budget(stimuli=64)
@@ -42,20 +42,12 @@ def behaviour(answer: Answer) -> Findings:
     def answered(prepared: Prepared) -> Trace:
         seen = prepared.inputs["own"].tolist()
         chosen = [answer(stimulus, own) for stimulus, own in zip(prepared.stimuli, seen, strict=True)]
-        return Trace(
-            torch.nn.functional.one_hot(torch.tensor(chosen), prepared.choice_ids_bk.shape[1]).float(),
-            {},
-            torch.ones(()),
-        )
+        logits_bk = torch.nn.functional.one_hot(torch.tensor(chosen), prepared.choice_ids_bk.shape[1]).float()
+        return Trace(logits_bk, {}, torch.ones(()))
 
     holder: Any = subject
     holder.prepare, holder.run = prepare, answered
     return run(subject, BUDGET, lambda done, of: None)
-
-
-def rows(found: Findings, name: str, **labels: Any) -> list[dict[str, Any]]:
-    [table] = [table for table in found.tables if table.name == name]
-    return [row for row in table.rows if all(row[key] == value for key, value in labels.items())]
 
 
 def values(found: Findings, name: str, key: str, **labels: Any) -> dict[Any, float]:
@@ -79,8 +71,8 @@ def one_column() -> Findings:
 def test_an_answerer_that_errs_in_one_column_gives_that_map(one_column: Findings, task: str) -> None:
     for row in rows(one_column, "cells", task=task, object="subject"):
         assert row["n"] == 0 or row["value"] == (row["column"] != 2)
-    shown = one_column.pictures[f"{task} subject"]
-    assert np.array_equal(np.isnan(shown) | (shown == (np.arange(4) != 2)), np.ones((4, 4), dtype=bool))
+    picture = one_column.pictures[f"{task} subject"]
+    assert np.array_equal(np.isnan(picture) | (picture == (np.arange(4) != 2)), np.ones((4, 4), dtype=bool))
     [spread] = rows(one_column, "spread", task=task, object="subject")
     assert spread["value"] == 1 and spread["p"] == 0.001
 
@@ -132,11 +124,11 @@ def test_a_preferred_answer_is_not_taken_for_a_place_a_distance_or_an_axis() -> 
 def test_transposed_pictures_ask_about_the_other_axis_and_back() -> None:
     turned = {"left": "above", "above": "left", "right": "below", "below": "right"}
     for stimulus in draw.directions(16, 0, "words"):
-        other = _transposed(stimulus, "words")
+        other = transposed(stimulus, "words")
         assert other.answer == turned[stimulus.answer]
         assert other.mentions == stimulus.mentions
         assert [thing.size for thing in other.scene.things] == [thing.size for thing in stimulus.scene.things]
-        assert _transposed(other, "words").answer == stimulus.answer
+        assert transposed(other, "words").answer == stimulus.answer
 
 
 def test_counts_that_are_one_too_many_are_confused_with_the_next() -> None:
@@ -163,9 +155,9 @@ def test_far_and_large_objects_can_be_told_from_near_and_small() -> None:
 def test_every_picture_is_shown_once_at_another_question() -> None:
     stimuli = draw.directions(24, 0, "words")
     own = [stimulus.image(32) for stimulus in stimuli]
-    shown = _mismatched(stimuli, 32, 0)
-    assert not any(np.array_equal(a, b) for a, b in zip(own, shown, strict=True))
-    assert sorted(picture.tobytes() for picture in own) == sorted(picture.tobytes() for picture in shown)
+    other = shown("mismatched", stimuli, 32, 0)
+    assert not any(np.array_equal(a, b) for a, b in zip(own, other, strict=True))
+    assert sorted(picture.tobytes() for picture in own) == sorted(picture.tobytes() for picture in other)
 
 
 def test_a_real_reader_of_random_weights_is_near_chance() -> None:

@@ -9,6 +9,7 @@ from blindspot.diagnostics.base import Budget, Findings
 from blindspot.diagnostics.consistency.run import run
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM
 from blindspot.diagnostics.core.rearrangements import SYMMETRIES, answer_map
+from tests.diagnostics.known import rows
 from tests.diagnostics.wired_reader import wired_subject
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -21,8 +22,8 @@ def _run(subject: HookedVLM) -> Findings:
     return found
 
 
-def _by(found: Findings, table: int, label: str) -> dict[tuple[str, str], dict[str, Any]]:
-    return {(row[label], row["measure"]): row for row in found.tables[table].rows}
+def _by(found: Findings, table: str, label: str) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(row[label], row["measure"]): row for row in rows(found, table)}
 
 
 def test_answers_turn_as_the_square_does() -> None:
@@ -43,17 +44,17 @@ def test_answers_turn_as_the_square_does() -> None:
 @pytest.mark.parametrize("route", ["ids", "encoder"])
 def test_who_knows_places_is_consistent_in_everything(route: Any) -> None:
     found = _run(wired_subject(down=route, across=route))
-    for table, label in ((0, "symmetry"), (1, "set")):
+    for table, label in (("symmetries", "symmetry"), ("together", "set")):
         for key, row in _by(found, table, label).items():
             assert (row["value"], row["n"]) == (1, 16), key
             assert row["low"] < 1 <= row["high"]
-    assert all(row["value"] == 1 for row in found.tables[2].rows)
+    assert all(row["value"] == 1 for row in rows(found, "flips"))
 
 
 def test_who_never_looks_says_one_thing() -> None:
     """Always "left", and yes to everything: right in a quarter, never consistent where answers must turn."""
     found = _run(wired_subject(down="nothing", across="nothing", always_yes=True))
-    alone, sets = _by(found, 0, "symmetry"), _by(found, 1, "set")
+    alone, sets = _by(found, "symmetries", "symmetry"), _by(found, "together", "set")
     assert alone["all", "accuracy"]["value"] == 0.25
     assert alone["flipped", "agreement"]["value"] == 1
     for name in set(SYMMETRIES) - {"original", "flipped"}:
@@ -67,14 +68,14 @@ def test_who_never_looks_says_one_thing() -> None:
 
 
 def test_who_never_affirms_contradicts_itself_only_by_denying_all() -> None:
-    sets = _by(_run(wired_subject(down="nothing", across="nothing")), 1, "set")
+    sets = _by(_run(wired_subject(down="nothing", across="nothing")), "together", "set")
     assert (sets["inverse statements", "fit"]["value"], sets["opposite statements", "fit"]["value"]) == (1, 1)
     assert (sets["four statements", "fit"]["value"], sets["four statements", "all right"]["value"]) == (0, 0)
 
 
 def test_who_knows_rows_only_is_right_in_half_and_in_no_whole_set() -> None:
     found = _run(wired_subject(down="ids", across="nothing"))
-    alone, sets = _by(found, 0, "symmetry"), _by(found, 1, "set")
+    alone, sets = _by(found, "symmetries", "symmetry"), _by(found, "together", "set")
     assert 0.5 <= alone["all", "accuracy"]["value"] <= 0.75  # "left" where the rows are equal
     assert sets["eight symmetries", "all right"]["value"] == 0
     assert sets["four turns", "fit"]["value"] < 0.2
@@ -87,7 +88,7 @@ def test_example_pictures_are_the_eight_of_a_scene() -> None:
     assert shown.shape == (2, 8, 128, 128, 3)
     mean_centre = [_centre(picture) for picture in shown[0]]
     assert np.allclose(mean_centre[0], mean_centre[4] * (1, -1), atol=0.15), "mirrored: columns change sign"
-    assert [row["symmetry"] for row in found.tables[2].rows] == list(SYMMETRIES) * 2
+    assert [row["symmetry"] for row in rows(found, "flips")] == list(SYMMETRIES) * 2
 
 
 def _centre(picture: np.ndarray) -> np.ndarray:

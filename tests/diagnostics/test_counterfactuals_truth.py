@@ -10,8 +10,16 @@ from blindspot.diagnostics.base import Budget, Findings
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM
 from blindspot.diagnostics.core.rearrangements import SYMMETRIES, claimed, order, rearranged, shuffle
 from blindspot.diagnostics.core.stimuli import directions
-from blindspot.diagnostics.counterfactuals.answers import MOVES, Condition, Counterfactuals
-from blindspot.diagnostics.counterfactuals.run import EXAMPLES, _accuracy, run
+from blindspot.diagnostics.counterfactuals.run import (
+    EXAMPLES,
+    MOVES,
+    Arrangement,
+    accuracy,
+    ask,
+    claims,
+    moves_of,
+    run,
+)
 from blindspot.positions import EncoderPositions, LanguagePositions
 from blindspot.scenes.render import render
 from blindspot.scenes.world import CELLS, Scene
@@ -78,42 +86,36 @@ def test_a_model_without_any_place_follows_nothing() -> None:
         assert row["n"] == 0 or (row["value"], row["unchanged"], row["elsewhere"]) in ((0, 1, 1), (0, 1, None))
 
 
-def _answers(subject: HookedVLM, *conditions: Condition) -> list[list[int]]:
-    asked, stimuli = Counterfactuals(subject, 0), directions(64, 0, subject.speech)
-    given = asked.answers(stimuli, conditions, Budget(), lambda done, of: None)
-    return [given[condition].tolist() for condition in conditions]
+def _answers(subject: HookedVLM, *arranged: Arrangement) -> list[list[int]]:
+    stimuli = directions(64, 0, subject.speech)
+    given = ask(subject, stimuli, list(arranged), moves_of(0), Budget(), lambda done, of: None)
+    return [given[one].tolist() for one in arranged]
 
 
 def test_what_a_model_lacks_moves_no_answer() -> None:
     bare = _answers(
-        random_subject(BARE, spread=0.5), Condition(), Condition(encoder="mirrored"), Condition(encoder="zero"),
-        Condition(ids="mirrored"),
+        random_subject(BARE, spread=0.5), Arrangement(), Arrangement(encoder="mirrored"), Arrangement(encoder="zero"),
+        Arrangement(ids="mirrored"),
     )  # fmt: skip
     assert bare[0] == bare[1] == bare[2] != bare[3]
     shared = _answers(
-        random_subject(language_positions=LanguagePositions("bapa"), spread=0.5), Condition(),
-        Condition(ids="transposed"), Condition(ids="constant"), Condition(encoder="shuffled"),
+        random_subject(language_positions=LanguagePositions("bapa"), spread=0.5), Arrangement(),
+        Arrangement(ids="transposed"), Arrangement(ids="constant"), Arrangement(encoder="shuffled"),
     )  # fmt: skip
     assert shared[0] == shared[1] == shared[2] != shared[3]
 
 
 @pytest.mark.parametrize("move", MOVES)
-def test_in_one_layer_content_and_ids_move_alike(move: str) -> None:
+@pytest.mark.parametrize(
+    ("label", "positions"),
+    [("ids", {"positions": BARE}), ("encoder", {"language_positions": LanguagePositions("bapa")})],
+)
+def test_in_one_layer_content_and_its_only_label_move_alike(label: str, positions: dict[str, Any], move: str) -> None:
     """Without encoder positions an id is all that a token has of a place, so moving both is moving neither."""
-    start, both, content, ids = _answers(
-        random_subject(BARE, layers=1, spread=0.7), Condition(), Condition(content=move, ids=move),
-        Condition(content=move), Condition(ids=move),
-    )  # fmt: skip
-    assert start == both != content == ids
-
-
-@pytest.mark.parametrize("move", MOVES)
-def test_in_one_layer_with_one_id_content_and_encoder_positions_move_alike(move: str) -> None:
-    start, both, content, encoder = _answers(
-        random_subject(language_positions=LanguagePositions("bapa"), layers=1, spread=0.7), Condition(),
-        Condition(content=move, encoder=move), Condition(content=move), Condition(encoder=move),
-    )  # fmt: skip
-    assert start == both != content == encoder
+    alone, both = Arrangement(content=move), Arrangement(content=move, **{label: move})
+    arranged = (Arrangement(), both, alone, Arrangement(**{label: move}))
+    start, both, content, moved = _answers(random_subject(layers=1, spread=0.7, **positions), *arranged)
+    assert start == both != content == moved
 
 
 def test_a_factor_that_cannot_be_moved_is_left_out_and_said() -> None:
@@ -129,9 +131,9 @@ def test_a_factor_that_cannot_be_moved_is_left_out_and_said() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_pictures_that_all_come_to_lie_on_a_diagonal_have_no_accuracy() -> None:
-    asked = Counterfactuals(random_subject(), 0)
-    lost = [s for s in directions(64, 0, "words") if asked.claims([s], "shuffled")[0] < 0]
-    [row] = _accuracy(asked, lost, {Condition(content="shuffled"): np.zeros(len(lost))})
+    moves = moves_of(0)
+    lost = [s for s in directions(64, 0, "words") if claims([s], moves["shuffled"])[0] < 0]
+    [row] = accuracy(lost, {Arrangement(content="shuffled"): np.zeros(len(lost))}, moves)
     assert (row["value"], row["low"], row["n"], row["by ids"]) == (None, None, 0, None)
 
 

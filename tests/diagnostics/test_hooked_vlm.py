@@ -12,10 +12,10 @@ import torch
 from blindspot.connectors import ConnectorSpec
 from blindspot.diagnostics.core import stimuli as draw
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM
-from blindspot.diagnostics.core.hooks import Changes, Edit, Site
-from blindspot.diagnostics.core.patch_grid import in_raster_order, raster_order
+from blindspot.diagnostics.core.hooks import Changes, Site
+from blindspot.diagnostics.core.parts import in_raster_order, raster_order
 from blindspot.errors import UserError
-from blindspot.positions import EncoderPositions, LanguagePositions
+from blindspot.positions import EncoderPositions
 from blindspot.scenes.relations import RELATIONS, relation
 from tests.diagnostics.known import image_span, random_subject, sites, weights
 
@@ -44,6 +44,8 @@ def test_a_connector_deeper_than_the_encoder_is_not_taken_for_it() -> None:
     found = random_subject(connector=ConnectorSpec(name="qformer", tokens=4, depth=5))
     assert found.tower is found.model.model.vision_tower
     assert (len(found.roles.tower_blocks), found.patches.grid, found.image_grid) == (2, (4, 4), None)
+    for name in ("gated_cross_attention", "resampler"):
+        assert random_subject(connector=ConnectorSpec(name=name, tokens=4)).image_grid is None
 
 
 def test_states_are_those_of_transformers(subject: HookedVLM) -> None:
@@ -91,7 +93,7 @@ def test_an_edit_changes_its_site_and_what_follows_only(subject: HookedVLM) -> N
     prepared = subject.prepare(draw.directions(4, 0, "words"))
     plain = subject.run(prepared, sites(subject))
     for site in (Site("encoder", 1), Site("language", 1)):
-        edited = subject.run(prepared, sites(subject), Changes((Edit(site, lambda states: states + 1),)))
+        edited = subject.run(prepared, sites(subject), Changes([(site, lambda states: states + 1)]))
         order = sites(subject)
         for other in order[: order.index(site)]:
             assert torch.equal(edited.states[other], plain.states[other])
@@ -202,22 +204,6 @@ def test_tokens_that_have_looked_around_are_still_recognised() -> None:
     assert in_raster_order(after_the_encoder, 64) == (8, 8)
     assert in_raster_order(lambda pictures: after_the_encoder(pictures).flip(1), 64) is None
     assert in_raster_order(lambda pictures: after_the_encoder(pictures)[:, :40], 64) is None
-
-
-def test_row_breaks_lie_on_no_grid_and_gated_pictures_on_none() -> None:
-    gated = random_subject(connector=ConnectorSpec(name="gated_cross_attention"))
-    assert gated.image_grid is None
-    resampled = random_subject(connector=ConnectorSpec(name="resampler", tokens=4))
-    assert resampled.image_grid is None
-
-
-def test_positions_of_the_language_model_other_than_1d(subject: HookedVLM) -> None:
-    other = random_subject(language_positions=LanguagePositions("bapa"), layers=1)
-    prepared = other.prepare(draw.directions(4, 0, "words"))
-    places = torch.arange(prepared.image_bt.shape[1]).repeat(4, 1)
-    places[:, image_span(prepared)] = places[:, image_span(prepared)].flip(1)
-    same = other.run(prepared, changes=Changes(language_places=places)).logits_bk
-    assert torch.equal(same, other.run(prepared).logits_bk)  # they all have one place
 
 
 def test_an_answer_begins_behind_a_space_only_where_the_prompt_ends_in_a_word(subject: HookedVLM) -> None:

@@ -10,8 +10,7 @@ from blindspot.connectors import ConnectorSpec
 from blindspot.diagnostics.base import Budget
 from blindspot.diagnostics.core import stimuli as draw
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM
-from blindspot.diagnostics.core.hooks import Changes, Site
-from blindspot.diagnostics.norms.run import _index, _matched, _permuted, run
+from blindspot.diagnostics.norms.run import ENTRY, index, matched, permuted, run
 from blindspot.positions import LanguagePositions
 from tests.diagnostics.known import image_span, random_subject
 
@@ -49,32 +48,23 @@ def test_a_reader_without_order_has_index_zero(options: dict[str, Any]) -> None:
         assert row["value"] in (0.0, None)
 
 
-def test_a_reader_with_order_notices() -> None:
-    subject = random_subject(spread=0.5)
-    prepared = subject.prepare(draw.directions(16, 0, "words"))
-    plain = subject.run(prepared).logits_bk
-    assert not torch.allclose(subject.run(prepared, changes=Changes((_permuted(prepared, 0),))).logits_bk, plain)
-
-
 def test_the_permutation_moves_image_tokens_alone_and_keeps_them_all() -> None:
     subject = random_subject()
     prepared = subject.prepare(draw.directions(4, 0, "words"))
-    entry, span = Site("language", 0), image_span(prepared)
-    plain = subject.run(prepared, [entry]).states[entry]
-    moved = _permuted(prepared, 0).change(plain)
+    span, plain = image_span(prepared), subject.run(prepared, [ENTRY]).states[ENTRY]
+    moved = permuted(prepared, 0)(plain)
     outside = [t for t in range(plain.shape[1]) if not span.start <= t < span.stop]
     assert torch.equal(moved[:, outside], plain[:, outside])
     assert not torch.equal(moved[:, span], plain[:, span])
     assert torch.equal(moved[:, span].sort(dim=1).values, plain[:, span].sort(dim=1).values)
     alone = subject.prepare(prepared.stimuli[1:2])
-    assert torch.equal(_permuted(alone, 0).change(plain[1:2]), moved[1:2])  # whatever batch it is in
+    assert torch.equal(permuted(alone, 0)(plain[1:2]), moved[1:2])  # whatever batch it is in
 
 
 def test_matching_gives_image_tokens_the_norm_of_text() -> None:
     subject = random_subject()
     prepared = subject.prepare(draw.directions(4, 0, "words"))
-    entry = Site("language", 0)
-    norms = _matched(prepared).change(subject.run(prepared, [entry]).states[entry]).norm(dim=-1)
+    norms = matched(prepared)(subject.run(prepared, [ENTRY]).states[ENTRY]).norm(dim=-1)
     text = norms[:, image_span(prepared).stop :].mean(dim=1)
     assert torch.allclose(norms[:, image_span(prepared)], text[:, None].expand(-1, 16), rtol=1e-4)
 
@@ -82,7 +72,7 @@ def test_matching_gives_image_tokens_the_norm_of_text() -> None:
 def test_the_index_of_few_right_answers_has_an_interval_of_its_own_size() -> None:
     """A resample without any right answer has no index."""
     right, none = np.arange(16) < 2, np.zeros(16, dtype=bool)
-    assert _index(right, none) == {"value": 1, "low": 1, "high": 1, "n": 16}
-    found = _index(right, ~right)
+    assert index(right, none) == {"value": 1, "low": 1, "high": 1, "n": 16}
+    found = index(right, ~right)
     assert found["value"] == 1 - 14 / 2 and -16 < found["low"] < found["value"] < found["high"] <= 1
-    assert _index(none, right)["value"] is None
+    assert index(none, right)["value"] is None

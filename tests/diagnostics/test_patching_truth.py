@@ -11,12 +11,19 @@ from blindspot.diagnostics.base import Budget, Findings
 from blindspot.diagnostics.core import stimuli as draw
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM
 from blindspot.diagnostics.core.hooks import Changes, Site
-from blindspot.diagnostics.core.token_groups import covered, language_groups
-from blindspot.diagnostics.patching.exchange import exchanged, patch, recoveries, usable
-from blindspot.diagnostics.patching.knockout import QUESTION, drops, hidden, question_groups, windows
-from blindspot.diagnostics.patching.run import run
-from blindspot.diagnostics.patching.spatial_id import PLACES_L2, deviations, lattice, maps, tour
-from blindspot.diagnostics.patching.steering import steered, targets
+from blindspot.diagnostics.patching.run import (
+    QUESTION,
+    drops,
+    exchanged,
+    hidden,
+    patch,
+    question_groups,
+    recoveries,
+    run,
+    usable,
+    windows,
+)
+from blindspot.diagnostics.patching.spatial_id import PLACES_L2, deviations, lattice, maps, steered, targets, tour
 from blindspot.scenes.relations import relation
 from blindspot.scenes.render import RGB
 from blindspot.scenes.world import CELLS, Thing
@@ -208,7 +215,8 @@ def test_hidden_pictures_are_as_good_as_any_other() -> None:
     stimuli = draw.directions(16, 0, "words")
     noise = list(np.random.default_rng(0).integers(0, 255, (16, 32, 32, 3), dtype=np.uint8))
     seen, other = subject.prepare(stimuli), subject.prepare(stimuli, noise)
-    scores = hidden(seen, question_groups(subject, seen), "all image", QUESTION)
+    groups = question_groups(subject, seen)
+    scores = hidden(groups["all image"], groups[QUESTION])
     blind = Changes(scores={0: scores, 1: scores})
     assert torch.equal(subject.run(seen, changes=blind).logits_bk, subject.run(other, changes=blind).logits_bk)
     assert not torch.equal(subject.run(seen).logits_bk, subject.run(other).logits_bk)
@@ -229,21 +237,21 @@ def test_hiding_closes_what_it_names_and_keeps_every_row_open() -> None:
     subject = random_subject(spread=0.5)
     prepared = subject.prepare(draw.directions(4, 0, "words"))
     groups = question_groups(subject, prepared)
-    scores = hidden(prepared, groups, "all image", QUESTION)
+    scores = hidden(groups["all image"], groups[QUESTION])
     seen = weights(subject, prepared, Changes(scores={1: scores}))[1]
     closed = scores.expand_as(seen) < 0
     assert seen[closed].max() == 0 and torch.allclose(seen.sum(-1), torch.ones(()))
     assert int(closed[0, 0].sum()) == 16 * 3
-    assert hidden(prepared, groups, "words", "words")[0, 0].diagonal().min() == 0
+    assert hidden(groups["words"], groups["words"])[0, 0].diagonal().min() == 0
 
 
 def test_groups_are_tokens_where_the_objects_stand() -> None:
     thing = Thing("red", "square", 1, 2, 7, 17, 8)
-    assert covered([thing], (4, 4)).nonzero()[:, 1].tolist() == [6]
-    assert covered([thing], (8, 8)).nonzero()[:, 1].tolist() == [20, 21, 28, 29]
+    assert draw.covered([thing], (4, 4)).nonzero()[:, 1].tolist() == [6]
+    assert draw.covered([thing], (8, 8)).nonzero()[:, 1].tolist() == [20, 21, 28, 29]
     subject = random_subject()
     prepared = subject.prepare(draw.directions(8, 0, "words"))
-    groups = language_groups(prepared, subject.image_grid)
+    groups = prepared.token_groups(subject.image_grid)
     both = groups["subject's patches"] ^ groups["reference's patches"]
     assert torch.equal(both ^ groups["other patches"], groups["all image"])
     for row, stimulus in enumerate(prepared.stimuli):
@@ -251,10 +259,10 @@ def test_groups_are_tokens_where_the_objects_stand() -> None:
         assert groups["subject's patches"][row].nonzero()[:, 0].tolist() == [place]
     assert groups["words"].sum(dim=1).tolist() == [2] * 8
     assert not (groups["words"] & (groups["all image"] | groups["last token"])).any()
-    assert "subject's patches" not in language_groups(prepared, None)
+    assert "subject's patches" not in prepared.token_groups(None)
     span = image_span(prepared)
     prepared.image_bt[:, span.start + 5] = False  # a mark between two tiles
-    cut = language_groups(prepared, None)
+    cut = prepared.token_groups(None)
     assert torch.equal(cut["all image"], groups["all image"]) and torch.equal(cut["words"], groups["words"])
 
 
@@ -302,7 +310,7 @@ def test_the_tour_visits_every_place_with_all_else_at_random() -> None:
 
 def test_random_words_have_no_map_before_they_look() -> None:
     subject = random_subject(spread=0.5)
-    ids = deviations(subject, 4, 32, 0, lambda done, of: None)
+    ids = deviations(subject, 4, Budget(), lambda done, of: None)
     rows, points = maps(ids, 0)
     assert only(rows, token="subject word", layer=0)["value"] is None
     assert points.shape == (len(rows), 16, 2)
@@ -312,13 +320,13 @@ def test_random_words_have_no_map_before_they_look() -> None:
 def test_steering_by_nothing_and_too_late_changes_nothing() -> None:
     subject = random_subject(spread=0.5)
     prepared = subject.prepare(draw.directions(8, 0, "words"))
-    word = language_groups(prepared, subject.image_grid)["subject word"]
+    word = prepared.token_groups(subject.image_grid)["subject word"]
     plain, push = subject.run(prepared).logits_bk, np.full((8, 32), 3.0)
-    zero = steered(prepared, Site("language", 1), word, 0 * push)
+    zero = steered(Site("language", 1), word, 0 * push)
     assert torch.equal(subject.run(prepared, changes=zero).logits_bk, plain)
-    late = steered(prepared, Site("language", 2), word, push)
+    late = steered(Site("language", 2), word, push)
     assert torch.equal(subject.run(prepared, changes=late).logits_bk, plain)
-    early = subject.run(prepared, [Site("language", 2)], steered(prepared, Site("language", 1), word, push))
+    early = subject.run(prepared, [Site("language", 2)], steered(Site("language", 1), word, push))
     assert not torch.equal(early.logits_bk, plain)
 
 

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from blindspot.diagnostics.base import Budget
-from blindspot.diagnostics.coherence import run as coherence
+from blindspot.diagnostics.coherence.run import run as coherence
 from blindspot.diagnostics.core import stimuli as draw
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM
 from blindspot.diagnostics.core.hooks import Changes, placed
-from blindspot.diagnostics.counterfactuals.answers import language_places
+from blindspot.diagnostics.counterfactuals.run import language_places
 from blindspot.diagnostics.run import open_vlm
 from blindspot.errors import UserError
 from tests.evaluation.tiny_families import checkpoint
@@ -58,4 +58,4 @@ def test_a_picture_cut_in_tiles_has_no_coherence(opened: Opened) -> None:
     subject = opened("llava_next")
     assert subject.encoder_grid is None
     with pytest.raises(UserError, match="tokens"):
-        coherence.run(subject, Budget(stimuli=16), lambda done, of: None)
+        coherence(subject, Budget(stimuli=16), lambda done, of: None)

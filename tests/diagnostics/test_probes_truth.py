@@ -10,13 +10,10 @@ from torch import Tensor, nn
 
 from blindspot.diagnostics.base import Budget
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM
-from blindspot.diagnostics.probes import learned_readouts
-from blindspot.diagnostics.probes import readouts as probe_readouts
+from blindspot.diagnostics.probes import fits, targets
 from blindspot.diagnostics.probes import run as probes
-from blindspot.diagnostics.probes import targets as targets
-from blindspot.diagnostics.probes.learned_readouts import AttentionPool, Hidden, learn
-from blindspot.diagnostics.probes.ridge import Linear, ridge
-from blindspot.diagnostics.probes.stages import WIDEST, Regions, Shrink, Stage
+from blindspot.diagnostics.probes.fits import AttentionPool, HiddenLayer, LinearMap, learn, ridge
+from blindspot.diagnostics.probes.stages import WIDEST, ProbedStage, Regions, Shrink
 from blindspot.positions.encoder.attach import table_of
 from blindspot.scenes.render import RGB
 from blindspot.scenes.world import COLOURS, Thing
@@ -26,6 +23,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 BUDGET = Budget(stimuli=64, batch=56)
 Rows = list[dict[str, Any]]
 Draw = Callable[..., targets.Set]
+LAST = ProbedStage("language 0 (last)", 0, "last", None, Regions.of(1, None))
 
 
 @pytest.fixture
@@ -33,7 +31,7 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> Callable[[HookedVLM, Draw], dict[
     """Tables of the diagnostic on one of its sets."""
 
     def run(subject: HookedVLM, draw: Draw) -> dict[str, Rows]:
-        monkeypatch.setattr(probes, "sets", lambda budget, speech: [lambda: draw(budget, speech)])
+        monkeypatch.setattr(probes, "SETS", (draw,))
         return {table.name: table.rows for table in probes.run(subject, BUDGET, lambda done, of: None).tables}
 
     return run
@@ -114,7 +112,7 @@ def red_at(pixels_bchw: Tensor, subject: HookedVLM) -> Tensor:
 def test_a_language_model_that_copies_loses_nothing_and_moves_nothing(
     tables: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(learned_readouts, "STEPS", 20)
+    monkeypatch.setattr(fits, "STEPS", 20)
     subject = random_subject()
     with torch.no_grad():
         for layer in subject.model.model.language_model.layers:
@@ -156,12 +154,11 @@ def synthetic(seed: int, of_content: bool) -> tuple[np.ndarray, targets.Set]:
 @pytest.mark.parametrize("of_content", [True, False])
 def test_a_random_label_task_has_no_selectivity(of_content: bool) -> None:
     """Labels of contents are learned, but random ones as well; and what the states do not show is not learned."""
-    stage = Stage("language 0 (last)", 0, "last", None)
     for seed in range(3):
         states, drawn = synthetic(seed, of_content)
-        found = [probes._Probe(stage, read) for read in probe_readouts.readouts(
-            stage, states, Regions.of(1, None), drawn.targets[0], drawn, seed)]  # fmt: skip
-        rows = probes._rows(found, drawn.targets[0], drawn)
+        (target,) = drawn.targets
+        found = list(probes.readouts(LAST, states, target, drawn, seed))
+        rows = [row for part in ("test", "new") for row in probes.scored(found, target, drawn, part)]
         assert len(rows) == 4
         for row in rows:
             if not row["held_out"]:
@@ -172,8 +169,8 @@ def test_a_random_label_task_has_no_selectivity(of_content: bool) -> None:
 
 @pytest.mark.parametrize("speech", ["words", "english"])
 def test_what_is_held_out_is_in_no_training_picture(speech: Any) -> None:
-    for draw in targets.sets(BUDGET, speech):
-        drawn = draw()
+    for draw in targets.SETS:
+        drawn = draw(BUDGET, speech)
         scenes = [[stimulus.scene for stimulus, at in zip(drawn.stimuli, drawn.part_s, strict=True) if at == part]
                   for part in range(3)]  # fmt: skip
         shown = [{thing.shape for scene in part for thing in scene.things} for part in scenes]
@@ -189,20 +186,19 @@ def test_probes_are_fitted_on_training_pictures_alone(monkeypatch: pytest.Monkey
     fitted: list[set[int]] = []
     folds: list[np.ndarray] = []
 
-    def spy(x_nd: np.ndarray, labels: Sequence[np.ndarray], fold_n: np.ndarray) -> list[Linear]:
+    def spy(x_nd: np.ndarray, labels: Sequence[np.ndarray], fold_n: np.ndarray) -> list[LinearMap]:
         fitted.append(set(x_nd[:, 0].round().astype(int)))
         folds.append(fold_n)
         return ridge(x_nd, labels, fold_n)
 
-    monkeypatch.setattr(probe_readouts, "ridge", spy)
+    monkeypatch.setattr(probes, "ridge", spy)
     drawn = targets.relations(BUDGET, "words")
     count = len(drawn.stimuli)
     states = np.concatenate([np.arange(count)[:, None], np.random.default_rng(0).normal(size=(count, 3))], axis=1)
-    stage = Stage("language 0 (last)", 0, "last", None)
-    list(probe_readouts.readouts(stage, states[:, None], Regions.of(1, None), drawn.targets[0], drawn, 0))
+    list(probes.readouts(LAST, states[:, None], drawn.targets[0], drawn, 0))
     assert fitted == [set(np.nonzero(drawn.part_s == 0)[0])]
     answer = drawn.targets[0].truth_uk[drawn.part_s == 0].argmax(axis=1)
-    for fold in range(probe_readouts.FOLDS):
+    for fold in range(probes.FOLDS):
         assert set(answer[folds[0] == fold]) == set(range(4)), "answers take turns, and folds must not follow them"
 
 
@@ -230,7 +226,7 @@ def test_learned_readouts_find_what_linear_ones_cannot() -> None:
     assert lost[0] < 0.35 and 0.9 < lost[1] < 1.3
     x_n1d = rng.normal(size=(400, 1, 4)).astype(np.float32)
     product = x_n1d[:, 0, :1] * x_n1d[:, 0, 1:2]
-    (told,) = learn(Hidden, x_n1d[:300], [product[:300]], np.arange(300) % 4, x_n1d[300:], 0)
+    (told,) = learn(HiddenLayer, x_n1d[:300], [product[:300]], np.arange(300) % 4, x_n1d[300:], 0)
     assert np.square(told - product[300:]).sum() / np.square(product[300:]).sum() < 0.5
 
 
@@ -242,8 +238,9 @@ def test_regions_know_their_places(side: int) -> None:
     shown_brd = regions.mean(torch.from_numpy(own).float()[None])
     assert torch.allclose(shown_brd[0], torch.eye(regions.count))
     cells = np.array([(0, 0), (0, 3), (3, 0), (3, 3)])
-    touched = regions.touched([Thing("red", "square", r, c, 4, 8 * c + 2, 8 * r + 2) for r, c in cells.tolist()])
-    assert touched[np.arange(4), regions.at(cells)].all()
+    things = [Thing("red", "square", r, c, 4, 8 * c + 2, 8 * r + 2) for r, c in cells.tolist()]
+    touched = regions.touched(things, (side, side))
+    assert touched[np.arange(4), regions.at(cells, (side, side))].all()
     assert touched.sum(axis=1).max() <= (1 if side in (2, 4, 8) else 4)
 
 

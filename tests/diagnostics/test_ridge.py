@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blindspot.diagnostics.probes.ridge import STRENGTHS, ridge
+from blindspot.diagnostics.probes.fits import STRENGTHS, ridge
 
 
 def folds(rows: int) -> np.ndarray:

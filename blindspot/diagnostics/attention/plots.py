@@ -4,48 +4,19 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from blindspot.diagnostics.base import Against, Number, Pictures, Row, Tables, Value
-from blindspot.diagnostics.figures import distinct, percent, ratio, sure, verdict
+from blindspot.diagnostics.base import AGAINST, Number, Pictures, Row, Tables, columns
+from blindspot.diagnostics.figures import distinct, having, highest, known, percent, ratio, sure, verdict
 from blindspot.plots import GREY, HUES, INK, NONE, WIDTH, Figure, Key, Lines, Panel, Rule, Series
 from blindspot.plots import Pictures as Picture
 from blindspot.text import clean
 
-
-class Looked(Value):
-    query: str
-    object: str
-    measure: str
-    layer: int
-    heads: str
-    head: int | None
-
-
-class Share(Value):
-    query: str
-    measure: str
-    layer: int
-    even: Number
-
-
-class Rollout(Value):
-    object: str
-    measure: str
-    layer: int
-
-
-class Sensitivity(Value):
-    form: str
-    layer: int
-
-
-class Scaled(Value, Against):
-    task: str
-    method: str
-    form: str | None
-    alpha: Number
-
-
-ROWS = {"objects": Looked, "shares": Share, "rollout": Rollout, "sensitivity": Sensitivity, "scaling": Scaled}
+ROWS = {
+    "objects": columns(query=str, object=str, measure=str, layer=int, heads=str, head=int | None),
+    "shares": columns(query=str, measure=str, layer=int, even=Number),
+    "rollout": columns(object=str, measure=str, layer=int),
+    "sensitivity": columns(form=str, layer=int),
+    "scaling": columns(task=str, method=str, form=str | None, alpha=Number, **AGAINST),
+}
 _LOOKS = {
     ("last", "asked"): ("last token on both objects", HUES[0]),
     ("subject", "subject"): ("subject's word on the subject", HUES[1]),
@@ -60,7 +31,6 @@ _LAYERS = "layer of the language model"
 
 
 def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
-    """Looking at objects by layer, maps over pictures, share of the picture, and scaling."""
     if "objects" in tables:
         yield _objects(tables["objects"].rows)
     if {"images", "maps", "queries", "layers", "boxes"} <= set(pictures):
@@ -72,22 +42,18 @@ def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
 
 
 def _objects(rows: Sequence[Row]) -> Figure:
-    means = [
-        row for row in rows if (row["measure"], row["heads"]) == ("enrichment", "mean") and row["value"] is not None
-    ]
-    asked = [row for row in means if (row["query"], row["object"]) in _LOOKS and row["object"] != "other"]
-    top = max(asked, key=lambda row: row["value"], default=None)
+    means = known(having(rows, measure="enrichment", heads="mean"))
+    top = highest(row for row in means if (row["query"], row["object"]) in _LOOKS and row["object"] != "other")
     title, said = "How much attention lies on objects", ()
     if top is not None:
         look = _LOOKS[top["query"], top["object"]][0].replace(" on ", " looks at ")
-        auroc = next((row["value"] for row in rows if row["measure"] == "auroc" and row["heads"] == "mean"
-                      and all(row[key] == top[key] for key in ("query", "object", "layer"))), None)  # fmt: skip
-        much = f"{top['value']:.1f} times as much as even attention would (AUROC {ratio(auroc)})"
-        title = f"In layer {top['layer']} the {look} {much}"
-        other = max((row["value"] for row in means if row["object"] == "other"
-                     and all(row[key] == top[key] for key in ("query", "layer"))), default=None)  # fmt: skip
-        if other is not None and (top["low"] is None or top["low"] <= other):
-            title += f", but at other objects no less ({other:.1f})"
+        at = {key: top[key] for key in ("query", "layer")}
+        auroc = next(iter(having(rows, measure="auroc", heads="mean", object=top["object"], **at)), {"value": None})
+        title = (f"In layer {top['layer']} the {look} {top['value']:.1f} times as much as even attention would "
+                 f"(AUROC {ratio(auroc['value'])})")  # fmt: skip
+        other = highest(having(means, object="other", **at))
+        if other is not None and (top["low"] is None or top["low"] <= other["value"]):
+            title += f", but at other objects no less ({other['value']:.1f})"
         if top["value"] < 1.2:
             much = f"at most {ratio(top['value'])} times even attention"
             title = f"No layer looks at the objects that are asked about: {much}"
@@ -98,16 +64,14 @@ def _objects(rows: Sequence[Row]) -> Figure:
         "head."
     )
     panels = []
-    for measure, even in (("enrichment", 1.0), ("auroc", 0.5)):
+    for measure, words, even in (("enrichment", "enrichment", 1.0), ("auroc", "AUROC", 0.5)):
         series = []
         for (query, target), (_, colour) in _LOOKS.items():
             for heads, dash, width in (("mean", "solid", _THICK[query]), ("best", "dashed", 1)):
-                own = [row for row in rows if (row["query"], row["object"], row["measure"], row["heads"])
-                       == (query, target, measure, heads)]  # fmt: skip
+                own = having(rows, query=query, object=target, measure=measure, heads=heads)
                 if own and not (heads == "best" and target == "other"):
                     series.append(Series.of([row["layer"] for row in own], own, colour, dash=dash, width=width))
-        panels.append(Lines(series=series, rules=[Rule(even)], whole=9, grid="y", x_label=_LAYERS,
-                            title="enrichment" if measure == "enrichment" else "AUROC"))  # fmt: skip
+        panels.append(Lines(series=series, rules=[Rule(even)], whole=9, grid="y", x_label=_LAYERS, title=words))
     legend = [Key(name, colour, mark="o") for name, colour in _LOOKS.values()]
     return Figure("attention", title, subtitle, [panels], rows, 3.4, legend=legend, legend_columns=2, says=said)
 
@@ -116,25 +80,29 @@ def _maps(pictures: Pictures) -> Figure:
     images, maps, boxes = pictures["images"], pictures["maps"], pictures["boxes"]
     queries, layer = [str(query) for query in pictures["queries"]], int(pictures["layers"][-1])
     shown = min(_MOST_PICTURES, len(images))
-    hits = {
-        query: sum(_on_object(maps[n, -1, k], boxes[k], query) for k in range(len(images)))
+    hits = [
+        f"{sum(_on_object(maps[n, -1, k], boxes[k], query) for k in range(len(images)))} of {len(images)} for "
+        f"{_WORDS.get(query, query)}"
         for n, query in enumerate(queries)
-    }
-    spoken = ", ".join(f"{hits[query]} of {len(images)} for {_WORDS.get(query, query)}" for query in queries)
-    title = f"In layer {layer} the patch that gets most attention lies on the object in {spoken}"
-    some = f" The first {shown} pictures." if shown < len(images) else ""
+    ]
+    title = f"In layer {layer} the patch that gets most attention lies on the object in {', '.join(hits)}"
     subtitle = (
         "Attention within the picture from three tokens (darker: more; mean over heads). Blue frame: the subject, "
         "orange: the reference. Left: question, the model's answer."
-    ) + some
+    ) + (f" The first {shown} pictures." if shown < len(images) else "")
     panels: list[list[Panel]] = []
-    for number in range(shown):
-        framed = list(zip(boxes[number].tolist(), (HUES[0], HUES[4]), strict=False))
-        caption, colour = _caption(pictures, number)
-        panels.append([Picture(image_hwc=images[number], boxes=framed, caption=caption, colour=colour)])
+    for k in range(shown):
+        framed = list(zip(boxes[k].tolist(), (HUES[0], HUES[4]), strict=False))
+        caption, colour = "", INK
+        if {"prompts", "given", "answers"} <= set(pictures):
+            said, colour = verdict(str(pictures["given"][k]), str(pictures["answers"][k]))
+            caption = f"{clean(str(pictures['prompts'][k]), 32)}\n{said}"
+        panels.append([Picture(image_hwc=images[k], boxes=framed, caption=caption, colour=colour)])
+        grey = images[k].astype(float).mean(axis=2, keepdims=True).repeat(3, axis=2)
+        pale = (255 - 0.25 * (255 - grey)).astype(np.uint8)
         for n, query in enumerate(queries):
-            head = f"from {_WORDS.get(query, query)}" if number == 0 else ""
-            panels[-1].append(Picture(image_hwc=_pale(images[number]), boxes=framed, weights_hw=maps[n, -1, number],
+            head = f"from {_WORDS.get(query, query)}" if k == 0 else ""
+            panels[-1].append(Picture(image_hwc=pale, boxes=framed, weights_hw=maps[n, -1, k],
                                       title=head, title_size=9, light=True, centred=True))  # fmt: skip
     rows = [
         {"picture": k, "query": query, "layer": layer_at, "row": down, "column": across, "value": float(value)}
@@ -157,25 +125,11 @@ def _on_object(map_hw: np.ndarray, boxes: np.ndarray, query: str) -> bool:
                for x0, y0, x1, y1 in wanted)  # fmt: skip
 
 
-def _caption(pictures: Pictures, number: int) -> tuple[str, str]:
-    """What was asked and said about a picture, and the colour to write it in."""
-    if not {"prompts", "given", "answers"} <= set(pictures):
-        return "", INK
-    said, colour = verdict(str(pictures["given"][number]), str(pictures["answers"][number]))
-    return f"{clean(str(pictures['prompts'][number]), 32)}\n{said}", colour
-
-
-def _pale(image_hwc: np.ndarray) -> np.ndarray:
-    grey = image_hwc.astype(float).mean(axis=2, keepdims=True).repeat(3, axis=2)
-    return (255 - 0.25 * (255 - grey)).astype(np.uint8)
-
-
 def _shares(rows: Sequence[Row]) -> Figure:
-    last = [row for row in rows if row["query"] == "last" and row["measure"] == "share" and row["value"] is not None]
+    last = known(having(rows, query="last", measure="share"))
     title = "Attention on the picture"
     if last:
-        top = max(last, key=lambda row: row["value"])
-        low = min(last, key=lambda row: row["value"])
+        low, top = (pick(last, key=lambda row: row["value"]) for pick in (min, max))
         title = (f"The last token spends {percent(low['value'])} (layer {low['layer']}) to {percent(top['value'])} "
                  f"(layer {top['layer']}) of its attention on the picture; even attention would be "
                  f"{percent(top['even'])}")  # fmt: skip
@@ -187,11 +141,9 @@ def _shares(rows: Sequence[Row]) -> Figure:
     for measure in distinct(rows, "measure"):
         series, rules = [], []
         for query, colour in hues.items():
-            own = [row for row in rows if (row["query"], row["measure"]) == (query, measure)]
-            if own:
+            if own := having(rows, query=query, measure=measure):
                 series.append(Series.of([row["layer"] for row in own], own, colour, width=_THICK[query]))
-            if own and own[0]["even"] is not None:
-                rules.append(Rule(own[0]["even"], colour=colour, dash="dotted"))
+                rules += [Rule(row["even"], colour=colour, dash="dotted") for row in known(own[:1], "even")]
         panels.append(Lines(series=series, rules=rules, y_limits=(0, 1.03), whole=9, grid="y", x_label=_LAYERS,
                             title=measure))  # fmt: skip
     legend = [Key(f"from {words}", hues[query], mark="o") for query, words in _WORDS.items()]
@@ -199,10 +151,9 @@ def _shares(rows: Sequence[Row]) -> Figure:
 
 
 def _scaling(rows: Sequence[Row]) -> Figure:
-    plain = {str(row["task"]): row for row in rows if row["method"] == "none"}
-    changed = [row for row in rows if row["method"] != "none" and row["difference"] is not None]
+    changed = [row for row in known(rows, "difference") if row["method"] != "none"]
     loss = min(changed, key=lambda row: row["difference"], default=None)
-    clear = [row for row in changed if sure({"value": row["difference"], "low": row["difference_low"]})]
+    clear = [row for row in changed if sure(row, "difference", "difference_low")]
     if clear:
         gain = max(clear, key=lambda row: row["difference"])
         title = (f"Scaling attention to the picture helps most by {100 * gain['difference']:+.0f} points "
@@ -219,20 +170,15 @@ def _scaling(rows: Sequence[Row]) -> Figure:
     forms = dict(zip(dict.fromkeys(str(row["form"]) for row in rows if row["form"]), HUES, strict=False))
     panels = []
     for task in distinct(rows, "task"):
-        series, alphas = [], []
+        plain, series, alphas = having(rows, task=task, method="none")[-1:], [], []
         for form, colour in forms.items():
-            of = [row for row in rows if (row["task"], row["form"]) == (task, form)]
-            own = [row for row in of if row["method"] == "ScalingVis"]
-            own = sorted([*own, *([{**plain[task], "alpha": 1.0}] if task in plain else [])], key=lambda r: r["alpha"])
+            own = having(rows, task=task, form=form, method="ScalingVis")
+            own = sorted([*own, *({**row, "alpha": 1.0} for row in plain)], key=lambda row: row["alpha"])
             alphas += [row["alpha"] for row in own]
             series.append(Series.of([row["alpha"] for row in own], own, colour, 100))
-            series += [
-                Series([max(alphas, default=2) + 0.3], [100 * row["value"]], colour, mark="D", size=7)
-                for row in of
-                if row["method"] == "AdaptVis" and row["value"] is not None
-            ]
-        known = task in plain and plain[task]["value"] is not None
-        rules = [Rule(100 * plain[task]["value"])] if known else []
+            series += [Series([max(alphas, default=2) + 0.3], [100 * row["value"]], colour, mark="D", size=7)
+                       for row in known(having(rows, task=task, form=form, method="AdaptVis"))]  # fmt: skip
+        rules = [Rule(100 * row["value"]) for row in known(plain)]
         panels.append(Lines(series=series, rules=rules, y_limits=(0, 103), grid="y", x_label="alpha",
                             title=f"{task}, percent right"))  # fmt: skip
     legend = [*(Key(form, colour, mark="o") for form, colour in forms.items()), Key("AdaptVis", GREY, NONE, "D")]
@@ -240,5 +186,5 @@ def _scaling(rows: Sequence[Row]) -> Figure:
 
 
 def _way(row: Row) -> str:
-    how: Sequence[str] = [str(row["method"]), *([str(row["form"])] if row["form"] else [])]
-    return ", ".join(how) + (f", alpha {row['alpha']:g}" if row["alpha"] is not None else "")
+    how = ", ".join(str(row[key]) for key in ("method", "form") if row[key])
+    return how + (f", alpha {row['alpha']:g}" if row["alpha"] is not None else "")

@@ -1,69 +1,27 @@
 """How answers depend on place, distance, size, number, and on there being a picture at all."""
 
 from collections.abc import Iterator, Sequence
-from itertools import product
+from itertools import combinations
 from typing import NotRequired
 
 import numpy as np
 
-from blindspot.diagnostics.base import Accuracy, Against, Number, Pictures, Row, Tables, Value
-from blindspot.diagnostics.figures import EMPTY, distinct, listed, percent, percent_span, whole
+from blindspot.diagnostics.base import AGAINST, Number, Pictures, Row, Tables, columns
+from blindspot.diagnostics.figures import EMPTY, distinct, having, known, listed, percent, percent_span, whole
 from blindspot.evaluation.statistics import ALPHA
 from blindspot.plots import HUES, INK, WIDTH, Bar, Bars, Figure, Heat, Key, Lines, Rule, Series, matrix
 
-
-class Beyond(Value):
-    """Accuracy, and by how much it is above that on the same right answers anywhere."""
-
-    beyond: Number
-    beyond_low: Number
-    beyond_high: Number
-
-
-class Condition(Accuracy, Against):
-    chance: Number
-
-
-class Cell(Beyond):
-    task: str
-    object: str
-    row: int
-    column: int
-
-
-class Spread(Value):
-    task: str
-    object: str
-    cells: int
-    deviation: Number
-    p: Number
-
-
-class Factor(Beyond):
-    task: str
-    factor: str
-    level: int
-
-
-class Axis(Value):
-    measure: str
-    axis: str
-    p: NotRequired[Number]
-
-
-class Count(Value):
-    truth: int
-    answer: int
-
-
-class Given(Value):
-    task: str
-    answer: str
-    measure: str
-
-
-ROWS = {"conditions": Condition, "cells": Cell, "spread": Spread, "factors": Factor, "axes": Axis, "counts": Count,
-        "answers": Given}  # fmt: skip
+_BEYOND = {"beyond": Number, "beyond_low": Number, "beyond_high": Number}
+"""By how much accuracy is above that on the same right answers anywhere."""
+ROWS = {
+    "conditions": columns(task=str, condition=str, chance=Number, **AGAINST),
+    "cells": columns(task=str, object=str, row=int, column=int, **_BEYOND),
+    "spread": columns(task=str, object=str, cells=int, deviation=Number, p=Number),
+    "factors": columns(task=str, factor=str, level=int, **_BEYOND),
+    "axes": columns(measure=str, axis=str, p=NotRequired[Number]),
+    "counts": columns(truth=int, answer=int),
+    "answers": columns(task=str, answer=str, measure=str),
+}
 _FACTORS = {
     "distance": "distance, cells",
     "margin": "margin, cells",
@@ -73,7 +31,6 @@ _FACTORS = {
 
 
 def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
-    """With and without the picture, by cell, by distance and size, counts, and the two axes."""
     for name, one in (("conditions", _conditions), ("axes", _axes), ("factors", _factors), ("counts", _counts)):
         if name in tables:
             yield one(tables[name].rows)
@@ -89,15 +46,12 @@ def _conditions(rows: Sequence[Row]) -> Figure:
                 and row["low"] <= row["chance"]]  # fmt: skip
     opening = "Answered right" if len(guessing) < len(plain) else "No task is answered better than by guessing"
     marks = {task: ", no better than guessing" for task in guessing if len(guessing) < len(plain)}
-    scores = [f"{task} {percent(row['value'])}{marks.get(task, '')}" for task, row in plain.items()]
-    known = [
-        row for row in rows if row["condition"] == "blind" and row["low"] is not None and row["chance"] is not None
-    ]
-    guessed = [str(row["task"]) for row in known if row["low"] > row["chance"]]
     ending = ""
-    if known:
-        ending = f"; blind, {listed(guessed)} above chance" if guessed else "; blind, no task is clearly above chance"
-    title = f"{opening}: {', '.join(scores)}{ending}"
+    if blind := known(known(having(rows, condition="blind"), "low"), "chance"):
+        above = [str(row["task"]) for row in blind if row["low"] > row["chance"]]
+        ending = f"; blind, {listed(above)} above chance" if above else "; blind, no task is clearly above chance"
+    scores = [f"{task} {percent(row['value'])}{marks.get(task, '')}" for task, row in plain.items()]
+    spans = [f"{task} {percent_span(row)}{marks.get(task, '')}" for task, row in plain.items()]
     subtitle = (
         "Percent right as it is, with the picture empty (blind), replaced by noise, or by another question's; "
         "with 95 % interval. Dashed: chance."
@@ -106,51 +60,47 @@ def _conditions(rows: Sequence[Row]) -> Figure:
     for task in tasks:
         shown = [own.get((task, condition), EMPTY) for condition in conditions]
         bars = [Bar.of(place, row, HUES[5] if place else HUES[0]) for place, row in enumerate(shown)]
-        chance = next((row["chance"] for row in shown if row.get("chance") is not None), None)
-        rules = [] if chance is None else [Rule(100 * chance, "x", INK, width=1.1)]
+        chances = [row["chance"] for row in shown if row.get("chance") is not None]
+        rules = [Rule(100 * chance, "x", INK, width=1.1) for chance in chances[:1]]
         panels.append(Bars(names=conditions, bars=bars, rules=rules, x_limits=(0, 118), x_ticks=(0, 50, 100),
                            title=task))  # fmt: skip
-    spans = [f"{task} {percent_span(row)}{marks.get(task, '')}" for task, row in plain.items()]
-    said = (f"{opening}: {', '.join(spans)}{ending}.",)
+    title, said = f"{opening}: {', '.join(scores)}{ending}", (f"{opening}: {', '.join(spans)}{ending}.",)
     return Figure("conditions", title, subtitle, [panels], rows, 1.85, says=said)
 
 
 def _cells(rows: Sequence[Row], spread: Sequence[Row]) -> Figure:
     maps = list(dict.fromkeys((str(row["task"]), str(row["object"])) for row in rows))
-    tested = {(str(row["task"]), str(row["object"])): row["p"] for row in spread if row["p"] is not None}
+    tested = {(str(row["task"]), str(row["object"])): row["p"] for row in known(spread, "p")}
     uneven = [row for row in rows if tested.get((row["task"], row["object"]), 1.0) < ALPHA / max(len(tested), 1)]
     kinds = ["value", "beyond"] if any(row.get("beyond") is not None for row in rows) else ["value"]
     title = f"{'There is no sign that accuracy depends' if tested else 'Accuracy, depending'} on where objects are"
     far = max(uneven, key=lambda row: abs(row[kinds[-1]] or 0.0), default=None)
     if far is not None:
-        p = _p(tested[far["task"], far["object"]])
-        title = f"Place matters most for {far['task']}: {_there(far, kinds[-1])} (p {p})"
+        where = f"with the {far['object']} in row {int(far['row']) + 1}, column {int(far['column']) + 1}"
+        much = f"{percent(far['value'])} right"
+        if kinds[-1] == "beyond":
+            more = "more" if far["beyond"] > 0 else "less"
+            much = f"{whole(100 * abs(far['beyond']))} points {more} than elsewhere"
+        title = f"Place matters most for {far['task']}: {much} {where} (p {_p(tested[far['task'], far['object']])})"
     high, wide = (1 + max(int(row[key]) for row in rows) for key in ("row", "column"))
     subtitle = (
         "Percent right by the cell of the object, the top of the picture on top (dash: never asked). Below: points "
         "above or below the same right answers anywhere, so that a preferred answer does not count. p: of cells being "
         "alike, to be held against 5 % over the number of maps."
     )
-    panels: list[list[Heat]] = [[] for _ in kinds]
-    for (line, kind), (task, role) in product(enumerate(kinds), maps):
-        values_hw = np.full((high, wide), np.nan)
-        for row in rows:
-            if (row["task"], row["object"]) == (task, role) and row[kind] is not None:
+    panels: list[list[Heat]] = []
+    for kind in kinds:
+        panels.append([])
+        for task, role in maps:
+            values_hw = np.full((high, wide), np.nan)
+            for row in known(having(rows, task=task, object=role), kind):
                 values_hw[int(row["row"]), int(row["column"])] = row[kind]
-        p = f" (p {_p(tested[task, role])})" if (task, role) in tested else ""
-        head, limits = (f"{task},\n{role}{p}", (0.0, 1.0)) if kind == "value" else ("", (-0.5, 0.5))
-        panels[line].append(Heat(values_hw=values_hw, names=[""] * high, columns=[""] * wide, limits=limits,
-                                 title=head, title_size=8.5, light=True))  # fmt: skip
+            p = f" (p {_p(tested[task, role])})" if (task, role) in tested else ""
+            head, limits = (f"{task},\n{role}{p}", (0.0, 1.0)) if kind == "value" else ("", (-0.5, 0.5))
+            panels[-1].append(Heat(values_hw=values_hw, names=[""] * high, columns=[""] * wide, limits=limits,
+                                   title=head, title_size=8.5, light=True))  # fmt: skip
     side = (WIDTH - 0.6 - 0.2 * (len(maps) - 1)) / max(len(maps), 3)
     return Figure("cells", title, subtitle, panels, rows, len(kinds) * (side * high / wide + 0.15) + 0.6)
-
-
-def _there(row: Row, kind: str) -> str:
-    where = f"with the {row['object']} in row {int(row['row']) + 1}, column {int(row['column']) + 1}"
-    if kind == "value":
-        return f"{percent(row['value'])} right {where}"
-    points = whole(100 * abs(row["beyond"]))
-    return f"{points} points {'more' if row['beyond'] > 0 else 'less'} than elsewhere {where}"
 
 
 def _p(value: float) -> str:
@@ -160,14 +110,13 @@ def _p(value: float) -> str:
 def _axes(rows: Sequence[Row]) -> Figure:
     """Both axes; the title is about the last measure, which leaves out that an axis may be preferred."""
     shown = [row for row in rows if row["axis"] != "difference"]
-    gap = [row for row in rows if row["axis"] == "difference" and None not in (row["value"], row["low"], row["high"])]
+    gap = [row for row in having(rows, axis="difference") if None not in (row["value"], row["low"], row["high"])]
     title = "Left and right against above and below"
     if gap:
-        better, worse = (
-            ("Left and right", "above and below") if gap[-1]["value"] > 0 else ("Above and below", "left and right")
-        )
         title = "No clear difference between left and right and above and below"
         if gap[-1]["low"] > 0 or gap[-1]["high"] < 0:
+            left = gap[-1]["value"] > 0
+            better, worse = ("Left and right", "above and below") if left else ("Above and below", "left and right")
             title = f"{better} are answered better than {worse}, by {whole(100 * abs(gap[-1]['value']))} points"
     subtitle = (
         "Percent right, with 95 % interval, on the same objects with rows and columns exchanged. Of two: only the "
@@ -183,14 +132,12 @@ def _axes(rows: Sequence[Row]) -> Figure:
 
 
 def _factors(rows: Sequence[Row]) -> Figure:
-    factors = [factor for factor in _FACTORS if any(row["factor"] == factor for row in rows)]
-    tasks = distinct(rows, "task")
-    runs = {(task, factor): sorted((row for row in rows if (row["task"], row["factor"]) == (task, factor)
-                                    and row["value"] is not None), key=lambda row: row["level"])
-            for task in tasks for factor in factors}  # fmt: skip
+    factors = [factor for factor in _FACTORS if having(rows, factor=factor)]
+    hues = {task: HUES[number % len(HUES)] for number, task in enumerate(distinct(rows, "task"))}
+    runs = {(task, factor): sorted(known(having(rows, task=task, factor=factor)), key=lambda row: row["level"])
+            for task in hues for factor in factors}  # fmt: skip
     title = "Neither distance nor margin, size or number of objects matters beyond chance"
-    changes = [(_apart(own[at], own[to]), own[at], own[to]) for own in runs.values() for at in range(len(own))
-               for to in range(at + 1, len(own))]  # fmt: skip
+    changes = [(_apart(*pair), *pair) for own in runs.values() for pair in combinations(own, 2)]
     apart, low, high = max(changes, key=lambda change: change[0], default=(0.0, {}, {}))
     if apart > 0:
         title = (f"{str(low['factor']).capitalize()} matters most: {low['task']} {percent(low['value'])} right at "
@@ -199,7 +146,6 @@ def _factors(rows: Sequence[Row]) -> Figure:
         "Percent right with 95 % interval. Distance: cells along the axis that decides; margin: that less cells "
         "along the other; size: of the smaller object."
     )
-    hues = {task: HUES[number % len(HUES)] for number, task in enumerate(tasks)}
     panels = [
         Lines(series=[Series.of([row["level"] for row in runs[task, factor]], runs[task, factor], hue, 100)
                       for task, hue in hues.items() if runs[task, factor]],

@@ -13,13 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from blindspot.diagnostics.base import Budget, Findings, Report, Table
-from blindspot.diagnostics.coherence.plots import CoherenceRow
+from blindspot.diagnostics.base import Budget, Findings, Report, Row, Table, sampled
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM
-from blindspot.diagnostics.core.hooks import Site
-from blindspot.diagnostics.core.patch_grid import Grid
-from blindspot.diagnostics.core.stimuli import Stimulus, directions, patch_pixels
-from blindspot.evaluation.statistics import Sample
+from blindspot.diagnostics.core.parts import Grid
+from blindspot.diagnostics.core.stimuli import directions, patch_pixels
 
 FARTHEST = 5
 _NOTES = (
@@ -30,29 +27,32 @@ _NOTES = (
 
 
 def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
-    """Coherence at every layer of the encoder, trained and with shuffled weights, and of the pixels."""
     stimuli = directions(budget.stimuli, budget.seed, vlm.speech)
     grid = vlm.patches.grid
-    sites = vlm.sites("encoder")
-    pixels = torch.from_numpy(patch_pixels(stimuli, vlm.side, grid)).float()
-    rows = [_row("pixels", None, pixels, grid)]
-    rows += [_row("trained", site.layer, states, grid) for site, states in _states(vlm, stimuli, sites, budget)]
+    rows: list[Row] = []
+
+    def add(encoder: str, layer: int | None, features_bnd: Tensor) -> None:
+        near_b, far_b = coherence(features_bnd, grid)
+        rows.append({"encoder": encoder, "layer": layer, **sampled(near_b - far_b), "near": float(near_b.mean()),
+                     "far": float(far_b.mean())})  # fmt: skip
+
+    def add_layers(encoder: str) -> None:
+        for site in vlm.sites("encoder"):  # one by one, so that no more than one site is held
+            states = (vlm.state(prepared, site) for prepared in vlm.batches(stimuli, budget.batch))
+            add(encoder, site.layer, torch.cat([states_bnd.float().cpu() for states_bnd in states]))
+
+    add("pixels", None, patch_pixels(stimuli, vlm.side, grid))
+    add_layers("trained")
     report(1, 2)
     with shuffled(vlm.tower, budget.seed):
-        random = list(_states(vlm, stimuli, sites, budget))
-    rows += [_row("shuffled", site.layer, states, grid) for site, states in random]
+        add_layers("shuffled")
     report(2, 2)
     title = f"Cosine of neighbours minus cosine of patches at least {_far(grid)} apart, by encoder layer"
     return Findings([Table("coherence", title, rows, _NOTES)])
 
 
 def coherence(features_bnd: Tensor, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Mean cosine of neighbouring and of distant patches of every picture, each of shape (pictures,).
-
-    Args:
-        features_bnd: features of patches in raster order.
-        grid: their rows and columns.
-    """
+    """Mean cosine of neighbouring and of distant patches, in raster order, of every picture; each (pictures,)."""
     centred = features_bnd.float() - features_bnd.float().mean(dim=(0, 1))
     unit_bnd = nn.functional.normalize(centred, dim=-1)
     cosine_bnn = unit_bnd @ unit_bnd.mT
@@ -62,40 +62,21 @@ def coherence(features_bnd: Tensor, grid: Grid) -> tuple[np.ndarray, np.ndarray]
     return near, far
 
 
+def _far(grid: Grid) -> int:
+    return min(FARTHEST, max(grid) - 1)
+
+
 @contextmanager
 def shuffled(module: nn.Module, seed: int) -> Iterator[None]:
     """Let every weight tensor hold its entries in random order while the block lasts."""
-    kept = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    weights = [parameter.detach() for parameter in module.parameters()]
+    kept = [weight.clone() for weight in weights]
     generator = torch.Generator().manual_seed(seed)
     try:
-        with torch.no_grad():
-            for parameter in module.parameters():
-                order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
-                parameter.copy_(parameter.flatten()[order].view_as(parameter))
+        for weight in weights:
+            order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
+            weight.copy_(weight.flatten()[order].view_as(weight))
         yield
     finally:
-        with torch.no_grad():
-            for name, parameter in module.named_parameters():
-                parameter.copy_(kept[name])
-
-
-def _states(
-    vlm: HookedVLM, stimuli: list[Stimulus], sites: list[Site], budget: Budget
-) -> Iterator[tuple[Site, Tensor]]:
-    """States of all stimuli, site by site, so that no more than one site is held."""
-    for site in sites:
-        states = (vlm.state(prepared, site) for prepared in vlm.batches(stimuli, budget.batch))
-        yield site, torch.cat([states_bnd.float().cpu() for states_bnd in states])
-
-
-def _row(encoder: str, layer: int | None, features_bnd: Tensor, grid: Grid) -> CoherenceRow:
-    near_b, far_b = coherence(features_bnd, grid)
-    difference_b = near_b - far_b
-    interval = Sample.of(difference_b).estimate().interval
-    value, near, far = (float(values_b.mean()) for values_b in (difference_b, near_b, far_b))
-    return {"encoder": encoder, "layer": layer, "value": value, "low": interval.low, "high": interval.high,
-            "n": len(difference_b), "near": near, "far": far}  # fmt: skip
-
-
-def _far(grid: Grid) -> int:
-    return min(FARTHEST, max(grid) - 1)
+        for weight, before in zip(weights, kept, strict=True):
+            weight.copy_(before)

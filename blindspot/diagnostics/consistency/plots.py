@@ -5,33 +5,20 @@ from typing import Any
 
 import numpy as np
 
-from blindspot.diagnostics.base import Number, Pictures, Row, Shown, Tables, Value
-from blindspot.diagnostics.figures import distinct, examples, percent, percent_span
+from blindspot.diagnostics.base import SHOWN, Number, Pictures, Row, Tables, columns
+from blindspot.diagnostics.figures import distinct, examples, having, known, percent, percent_span
 from blindspot.plots import GREY, HUES, Estimate, Figure, Forest, Key, Series, scaled
 
-
-class Turned(Value, Shown):
-    symmetry: str
-
-
-class Symmetry(Value):
-    symmetry: str
-    measure: str
-
-
-class Together(Value):
-    set: str
-    measure: str
-    guess: Number
-
-
-ROWS = {"symmetries": Symmetry, "together": Together, "flips": Turned}
+ROWS = {
+    "symmetries": columns(symmetry=str, measure=str),
+    "together": columns(set=str, measure=str, guess=Number),
+    "flips": columns(symmetry=str, **SHOWN),
+}
 CHANCE = 0.25
 """Of one in four directions."""
 
 
 def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
-    """Symmetries, sets of questions, and the eight versions of example pictures."""
     if "symmetries" in tables:
         yield _symmetries(tables["symmetries"].rows)
     if "together" in tables:
@@ -41,7 +28,7 @@ def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
 
 
 def _symmetries(rows: Sequence[Row]) -> Figure:
-    agree = {str(row["symmetry"]): row for row in rows if row["measure"] == "agreement" and row["value"] is not None}
+    agree = {str(row["symmetry"]): row for row in known(having(rows, measure="agreement"))}
     whole = agree.pop("all", None)
     title, said = "Accuracy under the symmetries of the square", ()
     if agree and whole:
@@ -56,22 +43,22 @@ def _symmetries(rows: Sequence[Row]) -> Figure:
         "Left and right become what the symmetry makes of them. Agreement: with the turned answer to the picture "
         "as drawn, right or not. Chance: 25 %."
     )
-    measures = {"accuracy": HUES[0], "agreement": HUES[1]}
-    return Figure("symmetries", title, subtitle, says=said, **_pairs(rows, "symmetry", measures, lambda row: CHANCE))
+    hues = {"accuracy": HUES[0], "agreement": HUES[1]}
+    return Figure("symmetries", title, subtitle, says=said, **_pairs(rows, "symmetry", hues, lambda row: CHANCE))
 
 
 def _together(rows: Sequence[Row]) -> Figure:
-    right = {str(row["set"]): row for row in rows if row["measure"] == "all right" and row["value"] is not None}
+    right = {str(row["set"]): row["value"] for row in known(having(rows, measure="all right"))}
     title = "Sets of questions that belong together"
     if right:
-        low, high = (pick(right, key=lambda name: right[name]["value"]) for pick in (min, max))
-        title = (f"Sets of questions are all answered right in {percent(right[low]['value'])} ({low}) to "
-                 f"{percent(right[high]['value'])} ({high})")  # fmt: skip
+        low, high = (pick(right, key=lambda name: right[name]) for pick in (min, max))
+        title = (f"Sets of questions are all answered right in {percent(right[low])} ({low}) to "
+                 f"{percent(right[high])} ({high})")  # fmt: skip
     subtitle = (
         "Answers of a set may fit each other without being right. Grey ticks: what answers drawn at random reach."
     )
-    measures = {"fit": HUES[1], "all right": HUES[0]}
-    return Figure("together", title, subtitle, **_pairs(rows, "set", measures, lambda row: row["guess"]))
+    hues = {"fit": HUES[1], "all right": HUES[0]}
+    return Figure("together", title, subtitle, **_pairs(rows, "set", hues, lambda row: row["guess"]))
 
 
 def _pairs(rows: Sequence[Row], key: str, hues: dict[str, str], guess: Callable[[Row], Number]) -> dict[str, Any]:
@@ -93,10 +80,10 @@ def _pairs(rows: Sequence[Row], key: str, hues: dict[str, str], guess: Callable[
 def _turned(rows: Sequence[Row], images: np.ndarray) -> Figure:
     names = distinct(rows, "symmetry")
     found: list[tuple[str, list[Row | None]]] = []
-    for number in dict.fromkeys(int(row["picture"]) for row in rows):
-        own = {str(row["symmetry"]): row for row in rows if row["picture"] == number}
+    for number in dict.fromkeys(row["picture"] for row in rows):
+        own = {str(row["symmetry"]): row for row in having(rows, picture=number)}
         line = [own.get(name) for name in names]
-        found.append((next((str(row["prompt"]) for row in line if row), ""), line))
+        found.append((next(str(row["prompt"]) for row in line if row), line))
     right = sum(row["answer"] == row["right"] for row in rows)
     title = f"Of these {len(rows)} versions of {len(found)} pictures, {right} are answered right"
     heads = [name.replace("turned ", "by ").replace("anti-", "anti-\n") for name in names]

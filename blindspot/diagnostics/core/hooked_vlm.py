@@ -1,11 +1,11 @@
 """A model under diagnosis: asked about stimuli, read at every site, changed where a diagnostic says so."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import signature
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +13,10 @@ from PIL import Image
 from tokenizers.models import WordLevel
 from torch import Tensor, nn
 
-from blindspot.diagnostics.core.encoder_places import changed
-from blindspot.diagnostics.core.hooks import NOTHING, Changes, Edit, Part, Site, added_scores, on_state, placed
-from blindspot.diagnostics.core.patch_grid import Grid, Order, in_raster_order, raster_order
-from blindspot.diagnostics.core.roles import Roles, find_roles
-from blindspot.diagnostics.core.stimuli import Speech, Stimulus, directions
+from blindspot.diagnostics.core import hooks
+from blindspot.diagnostics.core.hooks import NOTHING, Change, Changes, Part, Site
+from blindspot.diagnostics.core.parts import Grid, PatchOrder, find_roles, in_raster_order, raster_order
+from blindspot.diagnostics.core.stimuli import Speech, Stimulus, covered, directions
 from blindspot.errors import UserError
 from blindspot.evaluation.adapters import Adapter
 from blindspot.evaluation.base import PICTURE, Prompt
@@ -52,6 +51,38 @@ class Prepared:
         index_t = torch.arange(self.image_bt.shape[1], device=self.image_bt.device)
         return index_t > (self.image_bt * index_t).amax(dim=1, keepdim=True)
 
+    def patch_groups(self, grid: Grid) -> dict[str, Tensor]:
+        """Patches of the two objects that are asked about, and the others; each of shape (batch, patches)."""
+        device = self.image_bt.device
+        subject_bn = covered([stimulus.subject for stimulus in self.stimuli], grid).to(device)
+        reference_bn = covered([stimulus.reference for stimulus in self.stimuli], grid).to(device)
+        both_bn = subject_bn | reference_bn
+        return {
+            "subject's patches": subject_bn,
+            "reference's patches": reference_bn,
+            "both objects' patches": both_bn,
+            "other patches": ~both_bn,
+        }
+
+    def token_groups(self, grid: Grid | None) -> dict[str, Tensor]:
+        """Tokens of the language model in groups, each of shape (batch, tokens).
+
+        ``all image`` includes what stands between the picture's tokens (marks of rows and tiles, which have seen them);
+        ``words`` are all tokens between the picture and the last token; the word of an object is the last token of its
+        name. A grid of None leaves out what needs places.
+        """
+        image_bt, behind_bt = self.image_bt, self.behind_bt
+        index_t = torch.arange(image_bt.shape[1], device=image_bt.device)
+        last_bt = (index_t == len(index_t) - 1).expand_as(image_bt)
+        found = {}
+        for name, mask_bn in ({} if grid is None else self.patch_groups(grid)).items():
+            found[name] = torch.zeros_like(image_bt)
+            found[name][image_bt] = mask_bn.flatten()
+        found["all image"] = (image_bt.cumsum(dim=1) > 0) & ~behind_bt
+        for role, at_b in sorted(self.mentions.items()):
+            found[f"{role} word"] = index_t == at_b.to(index_t.device)[:, None]
+        return found | {"words": behind_bt & ~last_bt, "last token": last_bt, "everything": torch.ones_like(image_bt)}
+
 
 @dataclass
 class Trace:
@@ -70,7 +101,6 @@ class Trace:
 
     @property
     def choices_b(self) -> Tensor:
-        """Index of the choice that the model prefers."""
         return self.logits_bk.argmax(dim=1)
 
 
@@ -78,20 +108,10 @@ class _Seen(Exception):
     """What was wanted has been seen."""
 
 
-def _stop(_: Tensor) -> Tensor:
-    raise _Seen
-
-
 class HookedVLM:
-    """A model and its processor, with the roles of its modules.
+    """A variant, or an image-text model of transformers, with its processor and the roles of its modules.
 
-    Args:
-        model: a variant, or an image-text model of transformers.
-        processor: its own.
-        family: how it is asked.
-
-    Raises:
-        UserError: if the parts of the model cannot be told apart.
+    One whose parts cannot be told apart is refused.
     """
 
     def __init__(self, model: Any, processor: Any, family: Adapter) -> None:
@@ -100,11 +120,10 @@ class HookedVLM:
         self.tokenizer = processor.tokenizer
         closed = isinstance(getattr(self.tokenizer.backend_tokenizer, "model", None), WordLevel)
         self.speech: Speech = "words" if closed else "english"
-        self.roles: Roles = find_roles(model, self.prepare(directions(1, 0, self.speech)).inputs)
+        self.roles = find_roles(model, self.prepare(directions(1, 0, self.speech)).inputs)
         known = signature(model.forward).parameters  # logits of all tokens may take more memory than all else
         self._last_logits = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
-        attention = getattr(model.config, "_attn_implementation", None)
-        if attention not in (None, "eager"):
+        if getattr(model.config, "_attn_implementation", None) not in (None, "eager"):
             model.set_attn_implementation({"text_config": "eager"})
 
     @cached_property
@@ -117,15 +136,12 @@ class HookedVLM:
     @property
     def tower(self) -> nn.Module:
         """The image encoder: the largest module that holds its blocks and none of the language model's."""
-        holders = [
-            module
-            for module in self.model.modules()
-            if self.roles.tower_blocks[0] in (held := list(module.modules())) and self.roles.layers[0] not in held
-        ]
+        inside, outside = self.roles.tower_blocks[0], self.roles.layers[0]
+        families = ((module, set(module.modules())) for module in self.model.modules())
+        holders = [module for module, held in families if inside in held and outside not in held]
         return max(holders, key=lambda module: sum(parameter.numel() for parameter in module.parameters()))
 
     def sites(self, part: Part) -> list[Site]:
-        """All sites of a part, in the order of the pipeline."""
         return [Site(part, layer) for layer in range(len(self._blocks(part)) + 1)]
 
     def some_sites(self, part: Part) -> list[Site]:
@@ -135,12 +151,8 @@ class HookedVLM:
         return [sites[index] for index in chosen]
 
     @cached_property
-    def patches(self) -> Order:
-        """Which of the tower's tokens are its patches.
-
-        Raises:
-            UserError: if tokens cannot be matched to places.
-        """
+    def patches(self) -> PatchOrder:
+        """Which of the tower's tokens are its patches; a tower whose tokens cannot be matched to places is refused."""
         return raster_order(lambda pictures: self._tokens(pictures, Site("encoder", 0)), self.side)
 
     @cached_property
@@ -162,57 +174,51 @@ class HookedVLM:
         return in_raster_order(lambda pictures: self._tokens(pictures, Site("language", 0)), self.side)
 
     def prepare(self, stimuli: Sequence[Stimulus], pictures: Sequence[Any] | None = None) -> Prepared:
-        """Stimuli as input.
+        """Stimuli with equally many choices each, as input; with other pictures, (side, side, 3) uint8, if given.
 
-        Args:
-            stimuli: with equally many choices each.
-            pictures: instead of their own, as (side, side, 3) uint8 arrays.
-
-        Raises:
-            UserError: if the model's tokenizer does not tell the choices apart, or splits a mention beyond finding.
+        Choices that the tokenizer does not tell apart, and mentions that it splits beyond finding, are refused.
         """
         shown = [stimulus.image(self.side) for stimulus in stimuli] if pictures is None else pictures
-        prompts = [Prompt((PICTURE, stimulus.prompt)) for stimulus in stimuli]
-        texts = [self.family.render(self.processor, prompt) for prompt in prompts]
-        inputs = self.family.inputs(self.processor, texts, [[Image.fromarray(picture)] for picture in shown])
-        device = next(self.model.parameters()).device
-        inputs = {name: value.to(device) for name, value in inputs.items() if isinstance(value, Tensor)}
-        dtype = next(self.model.parameters()).dtype
-        inputs = {name: value.to(dtype) if value.is_floating_point() else value for name, value in inputs.items()}
+        texts = [self.family.render(self.processor, Prompt((PICTURE, stimulus.prompt))) for stimulus in stimuli]
+        made = self.family.inputs(self.processor, texts, [[Image.fromarray(picture)] for picture in shown])
+        weight: Tensor = next(self.model.parameters())
+        inputs = {
+            name: value.to(weight.device, weight.dtype if value.is_floating_point() else None)
+            for name, value in made.items()
+            if isinstance(value, Tensor)
+        }
         ids_bt = inputs["input_ids"]
         image_bt = ids_bt == self._image_token
         if not image_bt.any(dim=1).all():
             raise UserError("the picture takes no token in the language model; this model cannot be diagnosed")
-        roles = stimuli[0].mentions if stimuli else {}
+        choices = []
+        for stimulus, text in zip(stimuli, texts, strict=True):
+            choices.append([self._first_token(text, choice) for choice in stimulus.choices])
+            if len(set(choices[-1])) < len(choices[-1]):
+                raise UserError(f"this tokenizer begins several of {', '.join(stimulus.choices)} with one token")
         mentions = {
-            role: torch.tensor(
-                [self._find(row, stimulus.mentions[role]) for row, stimulus in zip(ids_bt, stimuli, strict=True)]
-            )
-            for role in roles
+            role: torch.tensor([self._find(ids, s.mentions[role]) for ids, s in zip(ids_bt, stimuli, strict=True)])
+            for role in (stimuli[0].mentions if stimuli else {})
         }
-        return Prepared(list(stimuli), inputs, image_bt, self._choices(stimuli, texts).to(device), mentions)
+        return Prepared(list(stimuli), inputs, image_bt, torch.tensor(choices).to(weight.device), mentions)
 
     @torch.no_grad()
     def run(self, prepared: Prepared, read: Iterable[Site] = (), changes: Changes = NOTHING) -> Trace:
-        """Ask the stimuli.
-
-        Args:
-            prepared: the input.
-            read: sites whose states are wanted.
-            changes: what is to be different.
-        """
+        """Ask the stimuli, read the states at some sites, with something changed."""
         states: dict[Site, Tensor] = {}
         with ExitStack() as stack:
-            for edit in changes.edits:
-                stack.enter_context(self._edited(edit))
+            for site, change in changes.edits:
+                stack.enter_context(self._at(site, change))
             if changes.language_places is not None:
-                stack.enter_context(placed(self.roles.rotary, changes.language_places))
+                stack.enter_context(hooks.placed(self.roles.rotary, changes.language_places))
             if changes.encoder_places is not None:
-                stack.enter_context(self._encoder_placed(changes.encoder_places))
+                patches = self.patches.patches
+                of = len(patches), int(patches.min())
+                stack.enter_context(hooks.encoder_placed(self.model, *of, changes.encoder_places))
             for layer, scores in changes.scores.items():
-                stack.enter_context(added_scores(self.roles.layers[layer], scores))
+                stack.enter_context(hooks.added_scores(self.roles.layers[layer], scores))
             for site in read:
-                stack.enter_context(self._read(site, states, raw=False))
+                stack.enter_context(self._at(site, lambda seen, site=site: states.update({site: seen.detach()})))
             output = self.model(**prepared.inputs, use_cache=False, **self._last_logits)
         logits_bv = output.logits[:, -1].float()
         return Trace(logits_bv.gather(1, prepared.choice_ids_bk), states, logits_bv.softmax(dim=-1).amax(dim=-1))
@@ -221,15 +227,17 @@ class HookedVLM:
     def state(self, prepared: Prepared, site: Site, raw: bool = False) -> Tensor:
         """States at one site, as in a `Trace`; the model runs no further than there.
 
-        Args:
-            prepared: the input.
-            site: where.
-            raw: all tokens of the encoder, as they come, instead of its patches in raster order.
+        Raw: all tokens of the encoder, as they come, instead of its patches in raster order.
         """
-        states: dict[Site, Tensor] = {}
-        with suppress(_Seen), self._read(site, states, raw), on_state(*self._hooked(site), _stop):
+        found: list[Tensor] = []
+
+        def see(states: Tensor) -> None:
+            found.append(states.detach())
+            raise _Seen
+
+        with suppress(_Seen), self._at(site, see, raw):
             self.model(**prepared.inputs, use_cache=False)
-        return states[site]
+        return found[0]
 
     def batches(
         self, stimuli: Sequence[Stimulus], size: int, pictures: Sequence[Any] | None = None
@@ -248,21 +256,10 @@ class HookedVLM:
 
     @property
     def _image_token(self) -> int:
-        config = self.model.config
         for name in ("image_token_id", "image_token_index"):
-            if isinstance(getattr(config, name, None), int):
-                return getattr(config, name)
+            if isinstance(found := getattr(self.model.config, name, None), int):
+                return found
         raise UserError(f"{type(self.model).__name__} says no image_token_id in its config")
-
-    def _choices(self, stimuli: Sequence[Stimulus], texts: Sequence[str]) -> Tensor:
-        """First token of each choice as it would follow the prompt."""
-        rows = []
-        for stimulus, text in zip(stimuli, texts, strict=True):
-            firsts = [self._first_token(text, choice) for choice in stimulus.choices]
-            if len(set(firsts)) < len(firsts):
-                raise UserError(f"this tokenizer begins several of {', '.join(stimulus.choices)} with one token")
-            rows.append(firsts)
-        return torch.tensor(rows)
 
     def _first_token(self, text: str, word: str) -> int:
         """The token that begins ``word`` behind a prompt, with a space between them if the prompt ends in a word.
@@ -277,7 +274,7 @@ class HookedVLM:
     def _find(self, row_t: Tensor, words: str) -> int:
         """Index of the last token of the first place where ``words`` stand behind the picture."""
         ids = row_t.tolist()
-        start = len(ids) - ids[::-1].index(self._image_token) if self._image_token in ids else 0
+        start = len(ids) - ids[::-1].index(self._image_token)
         for text in (f" {words}", words):
             wanted = self.tokenizer.encode(text, add_special_tokens=False)
             for at in range(start, len(ids) - len(wanted) + 1):
@@ -289,48 +286,27 @@ class HookedVLM:
         """States of pictures at a site, every token that stands for a part of a picture, in the model's own order."""
         prepared = self.prepare(directions(1, 0, self.speech) * len(pictures), pictures)
         tokens_btd = self.state(prepared, site, raw=True)
-        if site.part == "language":
-            return tokens_btd[prepared.image_bt].view(len(pictures), -1, tokens_btd.shape[-1])
-        return tokens_btd.reshape(len(pictures), -1, tokens_btd.shape[-1])
-
-    def _hooked(self, site: Site) -> tuple[nn.Module, bool]:
-        """The module whose input (or, behind the last block, output) is the site's state."""
-        blocks = self._blocks(site.part)
-        return (blocks[site.layer], True) if site.layer < len(blocks) else (blocks[-1], False)
+        tokens = tokens_btd[prepared.image_bt] if site.part == "language" else tokens_btd
+        return tokens.reshape(len(pictures), -1, tokens.shape[-1])
 
     def _blocks(self, part: Part) -> tuple[nn.Module, ...]:
         return self.roles.tower_blocks if part == "encoder" else self.roles.layers
 
-    @contextmanager
-    def _read(self, site: Site, states: dict[Site, Tensor], raw: bool) -> Iterator[None]:
+    def _at(self, site: Site, change: Change, raw: bool = False) -> AbstractContextManager[None]:
+        """Let a function see the states at a site, as in a `Trace`, and replace them if it gives others."""
         order = None if raw or site.part == "language" else self.patches
 
-        def keep(tokens: Tensor) -> Tensor:
-            held = tokens.detach()
-            if order is not None:
-                held = held.reshape(-1, order.tokens, held.shape[-1])[:, order.patches]
-            states[site] = held
-            return tokens
-
-        with on_state(*self._hooked(site), keep):
-            yield
-
-    @contextmanager
-    def _edited(self, edit: Edit) -> Iterator[None]:
-        order = self.patches if edit.site.part == "encoder" else None
-
-        def change(tokens: Tensor) -> Tensor:
+        def changed(tokens: Tensor) -> Tensor:
             if order is None:
-                return edit.change(tokens)
-            rows_bnd = tokens.reshape(-1, order.tokens, tokens.shape[-1]).clone()
-            rows_bnd[:, order.patches] = edit.change(rows_bnd[:, order.patches])
+                given = change(tokens)
+                return tokens if given is None else given
+            rows_bnd = tokens.reshape(-1, order.tokens, tokens.shape[-1])
+            given = change(rows_bnd[:, order.patches])
+            if given is None:
+                return tokens
+            rows_bnd = rows_bnd.clone()
+            rows_bnd[:, order.patches] = given
             return rows_bnd.reshape(tokens.shape)
 
-        with on_state(*self._hooked(edit.site), change):
-            yield
-
-    @contextmanager
-    def _encoder_placed(self, places: Tensor | Literal["zero"]) -> Iterator[None]:
-        patches = self.patches.patches
-        with changed(self.model, len(patches), int(patches.min()), places):
-            yield
+        blocks = self._blocks(site.part)
+        return hooks.on_state(blocks[min(site.layer, len(blocks) - 1)], site.layer < len(blocks), changed)

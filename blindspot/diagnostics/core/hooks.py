@@ -1,16 +1,26 @@
 """What a diagnostic changes in a run, and the hooks that do it."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import eager_mask
 
 from blindspot.errors import UserError
+from blindspot.positions.encoder.attach import computes, table_of
+from blindspot.positions.encoder.rotary import Rotation, Tables
 
+ATTENDING = "blindspot_attending"
 Part = Literal["encoder", "language"]
+Change = Callable[[Tensor], Tensor | None]
+"""From and to states of shape (batch, tokens, width); None leaves them as they are."""
+Places = Tensor | Literal["zero"]
 
 
 class Site(NamedTuple):
@@ -25,28 +35,20 @@ class Site(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Edit:
-    """A change to the states at a site: a function from and to a tensor of shape (batch, tokens, width)."""
-
-    site: Site
-    change: Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
 class Changes:
     """Everything that is to be different in a run.
 
     Attributes:
-        edits: of states.
+        edits: of states, each at its site.
         language_places: whose place each token has in the language model, shape (batch, tokens): token t is rotated as
             token ``language_places[b, t]`` would be. Content and causal order stay.
         encoder_places: whose position each patch has in the encoder, shape (patches,), or ``zero`` for no positions.
         scores: added to attention scores of a language-model layer, by layer; shape (batch, 1, tokens, tokens).
     """
 
-    edits: tuple[Edit, ...] = ()
+    edits: Sequence[tuple[Site, Change]] = ()
     language_places: Tensor | None = None
-    encoder_places: Tensor | Literal["zero"] | None = None
+    encoder_places: Places | None = None
     scores: Mapping[int, Tensor] = field(default_factory=dict)
 
 
@@ -77,7 +79,9 @@ def placed(rotary: Sequence[nn.Module], places_bt: Tensor) -> Iterator[None]:
     """Let every token be rotated as another one: ``rotary`` modules give the other's (cos, sin)."""
 
     def turn(_: nn.Module, __: Any, gave: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
-        return tuple(_gathered(part, places_bt) for part in gave)
+        """The last dimensions are rows (or 1), tokens and channels."""
+        angles = (part.expand(*part.shape[:-3], len(places_bt), *part.shape[-2:]) for part in gave)
+        return tuple(part.gather(-2, places_bt[..., None].expand(part.shape)) for part in angles)
 
     with ExitStack() as stack:
         for module in rotary:
@@ -87,15 +91,11 @@ def placed(rotary: Sequence[nn.Module], places_bt: Tensor) -> Iterator[None]:
 
 @contextmanager
 def added_scores(layer: nn.Module, scores_b1tt: Tensor) -> Iterator[None]:
-    """Add to the attention mask that a language-model block is given.
-
-    Raises:
-        UserError: while it runs, if the block is given no mask of scores, as one of linear attention.
-    """
+    """Add to the attention mask that a language-model block is given."""
 
     def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         mask = kwargs.get("attention_mask")
-        if mask is None or mask.ndim != 4:
+        if mask is None or mask.ndim != 4:  # as of linear attention
             raise UserError("this model has layers without attention scores, from which nothing can be hidden")
         if mask.dtype == torch.bool:
             mask = torch.zeros_like(mask, dtype=scores_b1tt.dtype).masked_fill(~mask, float("-inf"))
@@ -109,7 +109,113 @@ def added_scores(layer: nn.Module, scores_b1tt: Tensor) -> Iterator[None]:
         hook.remove()
 
 
-def _gathered(angles: Tensor, places_bt: Tensor) -> Tensor:
-    """``angles``, whose last dimensions are rows (or 1), tokens and channels, with every token's taken from another."""
-    angles = angles.expand(*angles.shape[:-3], len(places_bt), *angles.shape[-2:])
-    return angles.gather(-2, places_bt[..., None].expand(angles.shape))
+@contextmanager
+def encoder_placed(model: nn.Module, patches: int, prefix: int, places: Places) -> Iterator[None]:
+    """Give every patch of the image encoder the position of another one, or none, and change nothing else.
+
+    Both sources of positions change together: a learned table, and rotation of queries and keys by Blindspot's schemes.
+    A picture has so many patches, behind so many prefix tokens; places are as in `Changes`.
+    """
+    table = table_of(model)
+    rotations: list[Any] = [module for module in model.modules() if isinstance(module, Rotation)]
+    if computes(model) or (table is None and not rotations):
+        raise UserError("this image encoder computes its positions in a way that cannot be changed from outside")
+    if table is not None and table.shape[-2] not in (patches, patches + prefix):
+        raise UserError(f"the position table has {table.shape[-2]} rows, and a picture has {patches} patches")
+
+    def moved(ordinary: Callable[..., Tables], query_bhnd: Tensor, masked: bool) -> Tables:
+        made = ordinary(query_bhnd, masked)
+        if isinstance(places, str):
+            return made._replace(cos=torch.ones_like(made.cos), sin=torch.zeros_like(made.sin))
+        rest = torch.arange(prefix + patches, made.cos.shape[-2])
+        order = torch.cat([torch.arange(prefix), places.cpu() + prefix, rest]).to(made.cos.device)
+        return made._replace(cos=made.cos[..., order, :], sin=made.sin[..., order, :])
+
+    kept = None if table is None else table.detach().clone()
+    if table is not None:
+        rows_nd = table.detach().view(-1, table.shape[-1])[-patches:]
+        rows_nd.copy_(torch.zeros_like(rows_nd) if isinstance(places, str) else rows_nd[places.to(rows_nd.device)])
+    for rotation in rotations:
+        rotation.tables = partial(moved, rotation.tables)
+    try:
+        yield
+    finally:
+        for rotation in rotations:
+            del rotation.tables
+        if table is not None and kept is not None:
+            table.detach().copy_(kept)
+
+
+@contextmanager
+def attending(
+    layers: Sequence[nn.Module],
+    see: Callable[[int, Tensor, Tensor], None] | None = None,
+    add: Callable[[int, Tensor], Tensor] | None = None,
+) -> Iterator[None]:
+    """Watch and change attention, layer by layer as it is computed, while the block lasts.
+
+    Nothing is kept here, so a whole model's attention need not fit into memory. The model's own eager attention goes on
+    doing the work. A layer that computes its attention by itself, so there is nothing to stand between, is refused.
+
+    Args:
+        layers: blocks of the language model.
+        see: is given the layer, its weights of shape (batch, heads, queries, keys), and the scores of the last query
+            before the mask and the softmax, of shape (batch, heads, keys).
+        add: is given the layer and the last query's scores; what it returns is added to them.
+    """
+    watched: list[Any] = []
+    configs: dict[int, Any] = {}
+    called: set[int] = set()
+    for number, layer in enumerate(layers):
+        modules: Any = layer.modules()
+        for module in modules:
+            config = getattr(module, "config", None)
+            if hasattr(config, "_attn_implementation") and hasattr(_home(module), "eager_attention_forward"):
+                module.blindspot_watch = number, see, add, called
+                watched.append(module)
+                configs[id(config)] = config
+    before = {key: config._attn_implementation for key, config in configs.items()}
+    try:
+        for config in configs.values():
+            config._attn_implementation = ATTENDING
+        yield
+        if len(called) < len(layers):
+            raise UserError("this model computes attention in a way of its own, which cannot be watched or changed")
+    finally:
+        for key, config in configs.items():
+            config._attn_implementation = before[key]
+        for module in watched:
+            del module.blindspot_watch
+
+
+def _home(module: nn.Module) -> Any:
+    return sys.modules[type(module).__module__]
+
+
+def _attend(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, Tensor]:
+    """What transformers calls for attention while `attending` lasts."""
+    layer, see, add, called = module.blindspot_watch
+    eager = _home(module).eager_attention_forward
+    if query.shape[2] != key.shape[2]:  # cross-attention
+        return eager(module, query, key, value, attention_mask, **kwargs)
+    called.add(layer)
+    keys_bhkd = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
+    scores_bhk = torch.einsum("bhd,bhkd->bhk", query[:, :, -1].float(), keys_bhkd.float())
+    scaling, softcap = kwargs.get("scaling"), kwargs.get("softcap")
+    scores_bhk = scores_bhk * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    if softcap is not None:
+        scores_bhk = softcap * torch.tanh(scores_bhk / softcap)
+    if add is not None:
+        added_bhqk = query.new_zeros(*query.shape[:3], key.shape[2])
+        added_bhqk[:, :, -1] = add(layer, scores_bhk).to(query.dtype)
+        attention_mask = added_bhqk if attention_mask is None else attention_mask + added_bhqk
+    output, weights_bhqk = eager(module, query, key, value, attention_mask, **kwargs)
+    if see is not None:
+        see(layer, weights_bhqk.float(), scores_bhk)
+    return output, weights_bhqk
+
+
+AttentionInterface.register(ATTENDING, _attend)
+AttentionMaskInterface.register(ATTENDING, eager_mask)

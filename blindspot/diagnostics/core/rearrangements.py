@@ -77,8 +77,7 @@ def claimed(scene: Scene, *moves: Rearrangement) -> str | None:
 
 def answer_map(move: Rearrangement) -> dict[str, str]:
     """What each relation becomes under a symmetry of the square."""
-    middle, around = (1, 1), ((1, 0), (1, 2), (0, 1), (2, 1))
-    pairs = ((relation(cell, middle), relation(move(cell, 3), middle)) for cell in around)
+    pairs = ((relation(cell, (1, 1)), relation(move(cell, 3), (1, 1))) for cell in ((1, 0), (1, 2), (0, 1), (2, 1)))
     return {before: after for before, after in pairs if before is not None and after is not None}
 
 

@@ -6,6 +6,8 @@ from random import Random
 from typing import Literal
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from blindspot.scenes.relations import PHRASE, RELATIONS, direction_table, relation, statement_table
 from blindspot.scenes.render import render
@@ -45,8 +47,6 @@ class Stimulus:
 
     def image(self, side: int) -> np.ndarray:
         """The picture, ``uint8`` of shape (side, side, 3); ``side`` is a multiple of `scenes.world.CANVAS`."""
-        if side % CANVAS:
-            raise ValueError(f"side {side} is not a multiple of {CANVAS}")
         return render(self.scene, side // CANVAS)
 
 
@@ -55,12 +55,9 @@ def directions(count: int, seed: int, speech: Speech) -> list[Stimulus]:
 
     Cells follow `scenes.relations.direction_table`, which keeps what one object's place says small.
     """
-    rng = Random(f"diagnostics/directions/{seed}")
-    found = []
-    for number in range(count):
-        cells = direction_table().draw(rng, RELATIONS[number % 4])
-        found.append(direction(draw_distinct(rng, "train", cells), speech))
-    return found
+    rng, table = Random(f"diagnostics/directions/{seed}"), direction_table()
+    cells = (table.draw(rng, RELATIONS[number % 4]) for number in range(count))
+    return [direction(draw_distinct(rng, "train", pair), speech) for pair in cells]
 
 
 def statements(count: int, seed: int, speech: Speech) -> list[Stimulus]:
@@ -73,50 +70,10 @@ def statements(count: int, seed: int, speech: Speech) -> list[Stimulus]:
     return found
 
 
-def direction(scene: Scene, speech: Speech) -> Stimulus:
-    """The question where ``things[0]`` of a scene lies relative to ``things[1]``.
-
-    Raises:
-        ValueError: if they lie on a diagonal, so that it has no answer.
-    """
-    subject, reference = scene.things[:2]
-    answer = relation(subject.cell, reference.cell)
-    if answer is None:
-        raise ValueError(f"cells {subject.cell} and {reference.cell} lie on a diagonal")
-    a, b = _name(subject, speech), _name(reference, speech)
-    if speech == "words":
-        phrase = "relative-to"
-        prompt = f"{a} {phrase} {b}"
-    else:
-        phrase = "relative to"
-        prompt = f"Where is the {a} {phrase} the {b}? Answer with one word: left, right, above or below."
-    return Stimulus(scene, prompt, RELATIONS, answer, {"subject": a, "reference": b, "relation": phrase})
-
-
-def statement(scene: Scene, name: str, speech: Speech) -> Stimulus:
-    """The question whether ``things[0]`` of a scene is in relation ``name`` to ``things[1]``."""
-    subject, reference = scene.things[:2]
-    answer = "yes" if relation(subject.cell, reference.cell) == name else "no"
-    a, b = _name(subject, speech), _name(reference, speech)
-    if speech == "words":
-        phrase = PHRASE[name]
-        prompt = f"{a} {phrase} {b}"
-    else:
-        phrase = {"left": "to the left of", "right": "to the right of"}.get(name, name)
-        prompt = f"Is the {a} {phrase} the {b}? Answer with one word: yes or no."
-    return Stimulus(scene, prompt, ("yes", "no"), answer, {"subject": a, "reference": b, "relation": phrase})
-
-
 def counts(count: int, seed: int, speech: Speech) -> list[Stimulus]:
     """How many objects: 2 to 5 equally often."""
     rng = Random(f"diagnostics/counts/{seed}")
     return [number_of(draw_distinct(rng, "train", count=2 + number % 4), speech) for number in range(count)]
-
-
-def number_of(scene: Scene, speech: Speech) -> Stimulus:
-    """The question how many objects a scene has."""
-    prompt = "how-many objects" if speech == "words" else "How many objects are there? Answer with one number."
-    return Stimulus(scene, prompt, NUMBERS, str(len(scene.things)), {})
 
 
 def existence(count: int, seed: int, speech: Speech) -> list[Stimulus]:
@@ -130,29 +87,47 @@ def existence(count: int, seed: int, speech: Speech) -> list[Stimulus]:
     return found
 
 
+TASKS = {"direction": directions, "statement": statements, "count": counts, "existence": existence}
+"""What a model is asked, by name: functions of the number of stimuli, the seed and the speech."""
+
+
+def direction(scene: Scene, speech: Speech) -> Stimulus:
+    """The question where ``things[0]`` of a scene lies relative to ``things[1]``: never on a diagonal."""
+    answer = relation(scene.things[0].cell, scene.things[1].cell)
+    if answer is None:
+        raise ValueError(f"the first two of {scene.things} lie on a diagonal")
+    a, b = _names(scene, speech)
+    phrase, prompt = "relative-to", f"{a} relative-to {b}"
+    if speech == "english":
+        phrase = "relative to"
+        prompt = f"Where is the {a} {phrase} the {b}? Answer with one word: left, right, above or below."
+    return Stimulus(scene, prompt, RELATIONS, answer, {"subject": a, "reference": b, "relation": phrase})
+
+
+def statement(scene: Scene, name: str, speech: Speech) -> Stimulus:
+    """The question whether ``things[0]`` of a scene is in relation ``name`` to ``things[1]``."""
+    answer = "yes" if relation(scene.things[0].cell, scene.things[1].cell) == name else "no"
+    a, b = _names(scene, speech)
+    phrase, prompt = PHRASE[name], f"{a} {PHRASE[name]} {b}"
+    if speech == "english":
+        phrase = {"left": "to the left of", "right": "to the right of"}.get(name, name)
+        prompt = f"Is the {a} {phrase} the {b}? Answer with one word: yes or no."
+    return Stimulus(scene, prompt, ("yes", "no"), answer, {"subject": a, "reference": b, "relation": phrase})
+
+
+def number_of(scene: Scene, speech: Speech) -> Stimulus:
+    prompt = "how-many objects" if speech == "words" else "How many objects are there? Answer with one number."
+    return Stimulus(scene, prompt, NUMBERS, str(len(scene.things)), {})
+
+
 def presence(scene: Scene, colour: str, shape: str, speech: Speech) -> Stimulus:
-    """The question whether a scene shows a shape in a colour."""
     name, answer = f"{colour} {shape}", "yes" if (colour, shape) in {t[:2] for t in scene.things} else "no"
     prompt = f"any {name}" if speech == "words" else f"Is there a {name}? Answer with one word: yes or no."
     return Stimulus(scene, prompt, ("yes", "no"), answer, {"subject": name})
 
 
-TASKS = {"direction": directions, "statement": statements, "count": counts, "existence": existence}
-"""What a model is asked, by name: functions of the number of stimuli, the seed and the speech."""
-
-
-def patch_pixels(stimuli: Sequence[Stimulus], side: int, grid: tuple[int, int]) -> np.ndarray:
-    """The pixels of every patch, ``uint8`` of shape (stimuli, patches, pixels): whole pixels, so a rest is cut off.
-
-    Args:
-        stimuli: whose pictures.
-        side: of a picture.
-        grid: rows and columns of patches.
-    """
-    (rows, columns), count = grid, len(stimuli)
-    high, wide = side // rows, side // columns
-    images = np.stack([stimulus.image(side)[: high * rows, : wide * columns] for stimulus in stimuli])
-    return images.reshape(count, rows, high, columns, wide, 3).swapaxes(2, 3).reshape(count, rows * columns, -1)
+def _names(scene: Scene, speech: Speech) -> list[str]:
+    return [thing.colour if speech == "words" else f"{thing.colour} {thing.shape}" for thing in scene.things[:2]]
 
 
 def answers(stimuli: Sequence[Stimulus]) -> np.ndarray:
@@ -160,5 +135,20 @@ def answers(stimuli: Sequence[Stimulus]) -> np.ndarray:
     return np.array([stimulus.choices.index(stimulus.answer) for stimulus in stimuli])
 
 
-def _name(thing: Thing, speech: Speech) -> str:
-    return thing.colour if speech == "words" else f"{thing.colour} {thing.shape}"
+def patch_pixels(stimuli: Sequence[Stimulus], side: int, grid: tuple[int, int]) -> Tensor:
+    """The pixels of every patch, shape (stimuli, patches, pixels), 0 to 255: whole pixels, so a rest is cut off."""
+    (rows, columns), count = grid, len(stimuli)
+    high, wide = side // rows, side // columns
+    images = np.stack([stimulus.image(side)[: high * rows, : wide * columns] for stimulus in stimuli])
+    patches = images.reshape(count, rows, high, columns, wide, 3).swapaxes(2, 3).reshape(count, rows * columns, -1)
+    return torch.from_numpy(patches).float()
+
+
+def covered(things: Sequence[Thing], grid: tuple[int, int]) -> Tensor:
+    """Whether a patch overlaps the box of the thing in its picture, shape (pictures, patches), in raster order."""
+    rows, columns = grid
+    top_h, left_w = torch.arange(rows) * CANVAS / rows, torch.arange(columns) * CANVAS / columns
+    x0_b, y0_b, x1_b, y1_b = torch.tensor([thing.box for thing in things]).T
+    down_bh = (top_h < y1_b[:, None]) & (top_h + CANVAS / rows > y0_b[:, None])
+    across_bw = (left_w < x1_b[:, None]) & (left_w + CANVAS / columns > x0_b[:, None])
+    return (down_bh[:, :, None] & across_bw[:, None]).flatten(1)

@@ -4,57 +4,23 @@ from collections.abc import Iterator, Sequence
 from typing import NotRequired
 
 import numpy as np
-from typing_extensions import TypedDict
 
-from blindspot.diagnostics.base import Number, Pictures, Row, Shown, Tables, Value
-from blindspot.diagnostics.figures import (
-    distinct,
-    examples,
-    guesses,
-    listed,
-    mean,
-    percent,
-    percent_span,
-    whole,
-)
+from blindspot.diagnostics.base import SHOWN, Number, Pictures, Row, Tables, columns
+from blindspot.diagnostics.figures import distinct, examples, guesses, having, listed, mean, percent, percent_span
 from blindspot.plots import GREY, HUES, INK, LIGHT, NONE, Bar, Bars, Figure, Heat, Key, Note, Series, matrix
 
-
-class Outcomes(Value):
-    unchanged: Number
-    other: Number
-
-
-class Follows(Outcomes):
-    factor: str
-    move: str
-    elsewhere: Number
-    asked: NotRequired[int]
-
-
-class Arrangement(TypedDict):
-    content: str
-    ids: str
-    encoder: str
-
-
-_By = TypedDict("_By", {"by ids": Number, "by encoder": Number})
-
-
-class Arranged(Arrangement, _By, Value):
-    pass
-
-
-class Moved(Arrangement, Shown, Value):
-    pass
-
-
-ROWS = {"shares": Follows, "factorial": Arranged, "flips": Moved}
+_ARRANGED = {"content": str, "ids": str, "encoder": str}
+ROWS = {
+    "shares": columns(factor=str, move=str, unchanged=Number, other=Number, elsewhere=Number, asked=NotRequired[int]),
+    "factorial": columns(**_ARRANGED, **{"by ids": Number, "by encoder": Number}),
+    "flips": columns(**_ARRANGED, **SHOWN),
+}
 POOLED = "mirrored or flipped"
 CHANCE = 0.25
-TOKENS = "order of tokens"
 IN_PART = 0.1
 """Share of answers from which on they are said to follow something in part."""
+_NAMES = {"content": "the picture's content", "language ids": "language-model ids",
+          "order of tokens": "the order of tokens"}  # fmt: skip
 _OUTCOMES = {"follows": HUES[0], "unchanged": LIGHT, "other": HUES[4]}
 _CHANGED = {"content": ("content",), "language ids": ("ids",), "encoder positions": ("encoder",),
             "all three": ("content", "ids", "encoder")}  # fmt: skip
@@ -62,7 +28,6 @@ _MOST_EXAMPLES = 4
 
 
 def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
-    """Shares, the full factorial, and example pictures."""
     if "shares" in tables:
         yield _shares(tables["shares"].rows)
     if "factorial" in tables:
@@ -72,16 +37,8 @@ def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
 
 
 def _shares(rows: Sequence[Row]) -> Figure:
-    pooled = {str(row["factor"]): row for row in rows if row["move"] == POOLED}
-    moves = [move for move in distinct(rows, "move") if move != POOLED]
+    pooled = {str(row["factor"]): row for row in having(rows, move=POOLED)}
     title, said = _point(pooled)
-    drawn = next((row for row in pooled.values() if row["n"] is not None and row.get("asked")), None)
-    if drawn is not None and guesses(drawn["n"], drawn["asked"], CHANCE):
-        right = percent(drawn["n"] / drawn["asked"])
-        title = (
-            f"As drawn, {right} are answered right, no better than guessing: there is little that answers could follow"
-        )
-        said = (f"{title}.",)
     subtitle = (
         "One factor is moved, the others stay. Left: what becomes of answers when it is mirrored (left, right) or "
         "flipped (above, below), with the 95 % interval of those that follow. Right: percent that follow, by "
@@ -102,6 +59,7 @@ def _shares(rows: Sequence[Row]) -> Figure:
             notes.append(Note("nothing to follow", 1, place, colour=GREY))
     left = Bars(names=list(pooled), bars=bars, series=marks, notes=notes, x_limits=(0, 100),
                 x_label="percent of answers")  # fmt: skip
+    moves = [move for move in distinct(rows, "move") if move != POOLED]
     values = {(str(row["factor"]), str(row["move"])): row["value"] for row in rows}
     shown = matrix([values.get((factor, move)) for move in moves] for factor in pooled)
     right = Heat(values_hw=shown, names=list(pooled), columns=moves, title="follow, percent", title_size=9.5)
@@ -111,20 +69,26 @@ def _shares(rows: Sequence[Row]) -> Figure:
 
 
 def _point(pooled: dict[str, Row]) -> tuple[str, tuple[str, ...]]:
-    asked = {factor: row for factor, row in pooled.items() if row["value"] is not None}
+    """The title and the sentence of the lead; a model that guesses is told as such."""
+    for row in pooled.values():
+        if row["n"] is not None and row.get("asked"):
+            if guesses(row["n"], row["asked"], CHANCE):
+                title = (f"As drawn, {percent(row['n'] / row['asked'])} are answered right, no better than guessing: "
+                         "there is little that answers could follow")  # fmt: skip
+                return title, (f"{title}.",)
+            break
+    asked = {_NAMES.get(factor, factor): row for factor, row in pooled.items() if row["value"] is not None}
     if not asked:
         return "Nothing is answered right as drawn, so there is nothing that answers could follow", ()
-    names = {"content": "the picture's content", "language ids": "language-model ids", TOKENS: "the order of tokens"}
-    brief = [f"{names.get(factor, factor)} ({percent(row['value'])})" for factor, row in asked.items()]
     yes, in_part, no = (
-        [word for word, row in zip(brief, asked.values(), strict=True) if low <= row["value"] < high]
+        [f"{name} ({percent(row['value'])})" for name, row in asked.items() if low <= row["value"] < high]
         for low, high in ((0.5, 2), (IN_PART, 0.5), (-1, IN_PART))
     )
     parts = [listed(yes)] * bool(yes) + [f"in part {listed(in_part)}"] * bool(in_part)
     title = f"Answers follow {', '.join(parts)}" if parts else f"Answers do not follow {listed(no)}"
     title += f", not {listed(no)}" if parts and no else ""
-    spans = [f"{names.get(factor, factor)} in {percent_span(row)}" for factor, row in asked.items()]
-    return title, (f"When only one thing is mirrored or flipped, answers follow {listed(spans)}.",)
+    spans = listed([f"{name} in {percent_span(row)}" for name, row in asked.items()])
+    return title, (f"When only one thing is mirrored or flipped, answers follow {spans}.",)
 
 
 def _factorial(rows: Sequence[Row]) -> Figure:
@@ -132,7 +96,7 @@ def _factorial(rows: Sequence[Row]) -> Figure:
     values = {(str(row["content"]), str(row["ids"]), str(row["encoder"])): row["value"] for row in rows}
     asked = {encoder: sum((c, i, encoder) in values for c in contents for i in ids) for encoder in encoders}
     crossed = [encoder for encoder in encoders if asked[encoder] > len(contents)] or encoders[:1]
-    means = {encoder: mean(row["value"] for row in rows if row["encoder"] == encoder) for encoder in crossed}
+    means = {encoder: mean(row["value"] for row in having(rows, encoder=encoder)) for encoder in crossed}
     by_ids = [mean(values.get((content, name, "original")) for content in contents) for name in ids]
     usual = [share for share in by_ids if share is not None]
     said = {"original": "as they are", "zero": "taken away"}
@@ -140,7 +104,7 @@ def _factorial(rows: Sequence[Row]) -> Figure:
         f"{percent(share)} with encoder positions {said.get(encoder, encoder)}" for encoder, share in means.items()
     )
     if len(usual) > 1:
-        spread = f"from {whole(100 * min(usual))} to {percent(max(usual))}"
+        spread = f"from {percent(min(usual)).removesuffix(' %')} to {percent(max(usual))}"
         title += f"; {spread} over sets of language ids" if max(usual) > min(usual) else "; language ids change nothing"
     subtitle = (
         "Percent answered as the picture says, for every content (rows), set of language-model ids (columns) and "
@@ -156,22 +120,20 @@ def _factorial(rows: Sequence[Row]) -> Figure:
 
 
 def _flips(rows: Sequence[Row], images: np.ndarray) -> Figure:
-    numbers_of = list(dict.fromkeys(int(row["picture"]) for row in rows))
-    chosen = np.linspace(0, len(numbers_of) - 1, min(len(numbers_of), _MOST_EXAMPLES)).round().astype(int)
+    pictures = list(dict.fromkeys(row["picture"] for row in rows))
+    chosen = np.linspace(0, len(pictures) - 1, min(len(pictures), _MOST_EXAMPLES)).round().astype(int)
     moved: list[tuple[str, Row, dict[str, Row]]] = []
-    for number in (numbers_of[at] for at in chosen):
-        own: dict[tuple[str, ...], Row] = {
-            (row["content"], row["ids"], row["encoder"]): row for row in rows if row["picture"] == number
-        }
+    for picture in (pictures[at] for at in chosen):
+        own = {(row["content"], row["ids"], row["encoder"]): row for row in having(rows, picture=picture)}
         drawn = own["original", "original", "original"]
-        move = next((name for name in ("mirrored", "flipped")
-                     if (name, "original", "original") in own
-                     and own[name, "original", "original"]["right"] != drawn["right"]), "mirrored")  # fmt: skip
-        keys = {
-            factor: tuple(move if part in parts else "original" for part in ("content", "ids", "encoder"))
-            for factor, parts in _CHANGED.items()
-        }
-        moved.append((move, drawn, {factor: own[key] for factor, key in keys.items() if key in own}))
+        turned = (name for name in ("mirrored", "flipped") if (name, "original", "original") in own)
+        move = next((m for m in turned if own[m, "original", "original"]["right"] != drawn["right"]), "mirrored")
+        line = {}
+        for factor, parts in _CHANGED.items():
+            content, ids, encoder = (move if part in parts else "original" for part in _ARRANGED)
+            if (content, ids, encoder) in own:
+                line[factor] = own[content, ids, encoder]
+        moved.append((move, drawn, line))
     factors = [factor for factor in _CHANGED if any(factor in line for _, _, line in moved)]
     changes = [
         f"{sum(line[factor]['answer'] != drawn['answer'] for _, drawn, line in moved if factor in line)} with {factor}"

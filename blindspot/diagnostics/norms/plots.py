@@ -2,29 +2,20 @@
 
 from collections.abc import Iterator
 
-from blindspot.diagnostics.base import Accuracy, Number, Pictures, Tables, Value
-from blindspot.diagnostics.figures import distinct, listed, ratio, sure
+from blindspot.diagnostics.base import Number, Pictures, Tables, columns
+from blindspot.diagnostics.figures import distinct, having, known, listed, ratio, sure
 from blindspot.plots import GREY, HUES, Estimate, Figure, Forest, Key, Lines, Note, Rule, Series
 
-
-class Norm(Value):
-    layer: int
-    image: Number
-    text: Number
-
-
-class Permuted(Value):
-    task: str
-    norms: str
-
-
-ROWS = {"norms": Norm, "accuracy": Accuracy, "permutation": Permuted}
+ROWS = {
+    "norms": columns(layer=int, image=Number, text=Number),
+    "accuracy": columns(task=str, condition=str),
+    "permutation": columns(task=str, norms=str),
+}
 _NORMS = {"as they are": HUES[0], "matched": HUES[1]}
 
 
 def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
-    """Norm ratio by layer beside the permutation index by task."""
-    ratios = [row for row in tables["norms"].rows if row["value"] is not None] if "norms" in tables else []
+    ratios = known(tables["norms"].rows) if "norms" in tables else []
     indices = tables["permutation"].rows if "permutation" in tables else []
     if not ratios and not indices:
         return
@@ -36,20 +27,19 @@ def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
         left = Lines(series=[Series.of([row["layer"] for row in ratios], ratios, HUES[0])], rules=[Rule(1)],
                      y_limits=(0, None), whole=9, grid="y", x_label="layer of the language model",
                      y_label="image / text")  # fmt: skip
-    plain = [row for row in indices if row["norms"] == "as they are"]
-    matters = [f"{row['task']} ({ratio(row['value'])})" for row in plain if sure(row)]
-    if plain:
+    if plain := having(indices, norms="as they are"):
+        matters = [f"{row['task']} ({ratio(row['value'])})" for row in plain if sure(row)]
         parts.append(
             f"their order matters for {listed(matters)}" if matters else "their order clearly matters for no task"
         )
     tasks = distinct(indices, "task")
-    places = [tasks.index(str(row["task"])) + (-0.14, 0.14)[list(_NORMS).index(str(row["norms"]))] for row in indices]
+    at = [(row, tasks.index(str(row["task"])) + {"as they are": -0.14, "matched": 0.14}[str(row["norms"])])
+          for row in indices]  # fmt: skip
     right = Forest(
         names=tasks, grid="x", rules=[Rule(0, "x")], x_label="permutation sensitivity index",
         estimates=[Estimate(place, row["value"], row["low"], row["high"], _NORMS[str(row["norms"])], size=6)
-                   for place, row in zip(places, indices, strict=True)],
-        notes=[Note("none right", 0, place, colour=GREY, size=8)
-               for place, row in zip(places, indices, strict=True) if row["value"] is None],
+                   for row, place in at],
+        notes=[Note("none right", 0, place, colour=GREY, size=8) for row, place in at if row["value"] is None],
     )  # fmt: skip
     subtitle = (
         "Left: norm of image tokens over that of the text behind them. Right: share of accuracy that is lost when "

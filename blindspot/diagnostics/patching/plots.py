@@ -5,59 +5,18 @@ from math import isqrt
 
 import numpy as np
 
-from blindspot.diagnostics.base import Between, Number, Pictures, Row, Table, Tables, Value
-from blindspot.diagnostics.figures import EMPTY, NOTICEABLE, distinct, percent, ratio, sure, whole
-from blindspot.plots import (
-    GREY,
-    HUES,
-    INK,
-    NAVY,
-    NONE,
-    WIDTH,
-    Bar,
-    Bars,
-    Figure,
-    Heat,
-    Key,
-    Lines,
-    Note,
-    Rule,
-    Series,
-    matrix,
-)
+from blindspot.diagnostics.base import Number, Pictures, Row, Table, Tables, columns
+from blindspot.diagnostics.figures import EMPTY, clear, distinct, having, highest, known, percent, ratio, whole
+from blindspot.plots import GREY, HUES, INK, NAVY, WIDTH, Bar, Bars, Figure, Heat, Key, Lines, Note, Rule, Series
 
-
-class Patched(Value):
-    part: str
-    layer: int
-    group: str
-    flipped: Number
-    tokens: Number
-
-
-class Knocked(Between, Value):
-    first: int
-    last: int
-    margin: Number
-    margin_low: Number
-    margin_high: Number
-
-
-class LatticeRow(Value):
-    token: str
-    layer: int
-    chance: Number
-    share: Number
-
-
-class Steered(Value):
-    token: str
-    layer: int
-    direction: str
-    strength: float
-
-
-ROWS = {"patching": Patched, "knockout": Knocked, "spatial_id": LatticeRow, "steering": Steered}
+ROWS = {
+    "patching": columns(part=str, layer=int, group=str, flipped=Number, tokens=Number),
+    "knockout": columns(
+        **{"from": str, "to": str}, first=int, last=int, margin=Number, margin_low=Number, margin_high=Number
+    ),
+    "spatial_id": columns(token=str, layer=int, chance=Number, share=Number),
+    "steering": columns(token=str, layer=int, direction=str, strength=float),
+}
 _GROUPS = ("all image", "both objects' patches", "subject's patches", "reference's patches", "other patches", "words",
            "subject word", "relation word", "reference word", "last token", "everything")  # fmt: skip
 _SPOKEN = {"all image": "the picture"}
@@ -66,7 +25,6 @@ _LATTICE = 0.5
 
 
 def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
-    """Recovery by layer and tokens, what hiding tokens costs, maps of places, and steering by them."""
     if "patching" in tables:
         yield _recovery(tables["patching"])
     if "knockout" in tables:
@@ -78,12 +36,20 @@ def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
 
 
 def _recovery(table: Table) -> Figure:
-    rows = table.rows
+    rows, named = table.rows, distinct(table.rows, "group")
     sites = list(dict.fromkeys((str(row["part"]), int(row["layer"])) for row in rows))
-    named = distinct(rows, "group")
-    groups = [*(group for group in _GROUPS if group in named), *(group for group in named if group not in _GROUPS)]
+    groups = sorted(named, key=lambda name: _GROUPS.index(name) if name in _GROUPS else len(_GROUPS))
     values = {(str(row["part"]), int(row["layer"]), str(row["group"])): row["value"] for row in rows}
-    title = _carried(values, [layer for part, layer in sites if part == "language"])
+    layers = [layer for part, layer in sites if part == "language"]
+    image, last = ([layer for layer in layers if (values.get(("language", layer, group)) or 0.0) >= 0.5]
+                   for group in ("all image", "last token"))  # fmt: skip
+    carried = []
+    if image:
+        carried.append(f"The answer is carried by the picture's tokens up to layer {max(image)} of the language model")
+    if last:
+        carried.append(f"{'' if image else 'The answer is carried '}by the last token from layer {min(last)} on")
+    nothing = "No group of tokens alone carries half of the answer in any layer of the language model"
+    title = ", ".join(carried) or nothing
     subtitle = (
         "Two pictures with the two objects exchanged, so the right answers are opposite. Percent of the answer that "
         "comes back when the states of some tokens (rows) in one layer (columns) are taken from the other picture. "
@@ -93,22 +59,10 @@ def _recovery(table: Table) -> Figure:
         rules.append(Rule(encoder, "x", INK, "solid", 1.5))
         for words, middle in (("image encoder", encoder / 2), ("language model", (encoder + len(sites)) / 2)):
             notes.append(Note(words, middle / len(sites), 1, True, True, (0, 5), ("center", "bottom"), size=9.5))
-    panel = Heat(values_hw=matrix([values.get((*site, group)) for site in sites] for group in groups), names=groups,
-                 columns=[str(layer) for _, layer in sites], rules=rules, notes=notes, x_label="layer")  # fmt: skip
+    shown = np.array([[values.get((*site, group)) for site in sites] for group in groups], dtype=float)
+    panel = Heat(values_hw=shown, names=groups, columns=[str(layer) for _, layer in sites], rules=rules, notes=notes,
+                 x_label="layer")  # fmt: skip
     return Figure("patching", title, subtitle, [[panel]], rows, 0.95 + 0.27 * len(groups), says=(f"{title}.",))
-
-
-def _carried(values: dict[tuple[str, int, str], Number], layers: list[int]) -> str:
-    image, last = ([layer for layer in layers if (values.get(("language", layer, group)) or 0.0) >= 0.5]
-                   for group in ("all image", "last token"))  # fmt: skip
-    if not image and not last:
-        return "No group of tokens alone carries half of the answer in any layer of the language model"
-    parts = []
-    if image:
-        parts.append(f"is carried by the picture's tokens up to layer {max(image)} of the language model")
-    if last:
-        parts.append(f"{'' if parts else 'is carried '}by the last token from layer {min(last)} on")
-    return "The answer " + ", ".join(parts)
 
 
 def _knockout(rows: Sequence[Row]) -> Figure:
@@ -117,11 +71,10 @@ def _knockout(rows: Sequence[Row]) -> Figure:
     flows = list(dict.fromkeys((str(row["from"]), str(row["to"])) for row in rows))
     values = {(str(row["from"]), str(row["to"]), int(row["first"]), int(row["last"])): row for row in rows}
     parts = [window for window in windows if window != every] or windows
-    single = [row for row in rows if (int(row["first"]), int(row["last"])) in parts and row["value"] is not None]
+    single = [row for row in known(rows) if (int(row["first"]), int(row["last"])) in parts]
     title = "No clear cost of hiding any tokens from others" if single else "What hiding tokens from others costs"
-    clear = [row for row in single if sure(row) and row["value"] >= NOTICEABLE]
-    if clear:
-        worst = max(clear, key=lambda row: row["value"])
+    worst = highest(row for row in single if clear(row))
+    if worst is not None:
         first, last = worst["first"], worst["last"]
         where = f"layer {first}" if first == last else f"layers {first} to {last}"
         source = _SPOKEN.get(str(worst["from"]), f"the {worst['from']}")
@@ -134,7 +87,7 @@ def _knockout(rows: Sequence[Row]) -> Figure:
     left = Bars(names=names, bars=[Bar.of(place, values.get((*flow, *every), EMPTY))
                                    for place, flow in enumerate(flows)],
                 x_margin=0.15, title="hidden in all layers", title_size=9.5, light=True)  # fmt: skip
-    shown = matrix([values.get((*flow, *part), EMPTY)["value"] for part in parts] for flow in flows)
+    shown = np.array([[values.get((*flow, *part), EMPTY)["value"] for part in parts] for flow in flows], dtype=float)
     labels = [str(first) if first == last else f"{first}\N{EN DASH}{last}" for first, last in parts]
     right = Heat(values_hw=shown, names=names, columns=labels, limits=(-1.0, 1.0), title="hidden in some layers",
                  title_size=9.5, light=True)  # fmt: skip
@@ -146,7 +99,7 @@ def _lattices(rows: Sequence[Row], points_rl2: np.ndarray) -> Figure:
     layers = sorted({int(row["layer"]) for row in rows})
     if len(layers) > _MOST_MAPS:
         layers = [layers[at] for at in np.linspace(0, len(layers) - 1, _MOST_MAPS).round().astype(int)]
-    best = max((row for row in rows if row["value"] is not None), key=lambda row: row["value"], default=None)
+    best = highest(rows)
     title = "No token's state depends on where its object is"
     if best is not None:
         hardly = "" if best["value"] >= max(_LATTICE, best["chance"] or 0) else "hardly "
@@ -164,7 +117,7 @@ def _lattices(rows: Sequence[Row], points_rl2: np.ndarray) -> Figure:
             value = None if at is None else rows[at]["value"]
             reach = 1.15 * float(np.abs(points_rl2[at]).max() or 1) if at is not None else 1
             panels[-1].append(Lines(
-                series=_lattice(points_rl2[at]) if at is not None and value is not None else (), bare=True,
+                series=_lattice(points_rl2[at]) if value is not None else (), bare=True,
                 x_limits=(-reach, reach), y_limits=(reach, -reach), title_size=8.5, light=True, centred=True,
                 title=f"layer {layer}: {ratio(value) if value is not None else 'no place'}",
                 y_label=token.replace(" ", "\n", 1) if layer == layers[0] else ""))  # fmt: skip
@@ -186,16 +139,14 @@ def _lattice(points_l2: np.ndarray) -> list[Series]:
     return [
         *(Series(line[:, 1].tolist(), line[:, 0].tolist(), GREY, width=0.8) for line in lines),
         *(Series(grid[number, :, 1].tolist(), grid[number, :, 0].tolist(), shades[number * len(shades) // side],
-                 dash=NONE, mark="o", size=5) for number in range(side)),
+                 dash="none", mark="o", size=5) for number in range(side)),
     ]  # fmt: skip
 
 
 def _steering(rows: Sequence[Row]) -> Figure:
-    random = {
-        (row["token"], row["layer"], row["strength"]): row["value"] for row in rows if row["direction"] == "random"
-    }
-    known = [row for row in rows if row["direction"] == "spatial id" and row["value"] is not None]
-    beside = [(row, random.get((row["token"], row["layer"], row["strength"]))) for row in known]
+    keys = ("token", "layer", "strength")
+    random = {tuple(row[key] for key in keys): row["value"] for row in having(rows, direction="random")}
+    beside = [(row, random.get(tuple(row[key] for key in keys))) for row in known(having(rows, direction="spatial id"))]
     best, pushed = max(beside, key=lambda pair: pair[0]["value"] - (pair[1] or 0.0), default=(None, None))
     title = "Answers when a state is moved"
     if best is not None:
@@ -208,7 +159,7 @@ def _steering(rows: Sequence[Row]) -> Figure:
         "Share of answers that become those of the target cell when the difference of two spatial-ID vectors, "
         "times a strength, is added to one layer's states; with 95 % interval."
     )
-    layers_shown = sorted({int(row["layer"]) for row in rows})
+    ticks = sorted({int(row["layer"]) for row in rows})
     strengths = sorted({float(row["strength"]) for row in rows})
     hues = dict(zip(strengths, (HUES[5], HUES[0], NAVY, GREY), strict=False))
     panels = []
@@ -216,12 +167,9 @@ def _steering(rows: Sequence[Row]) -> Figure:
         series = []
         for direction, dash, mark in (("spatial id", "solid", "o"), ("random", "dotted", ".")):
             for strength, colour in hues.items():
-                own = [row for row in rows if (row["token"], row["direction"], row["strength"])
-                       == (token, direction, strength)]  # fmt: skip
-                if own:
-                    layers = [row["layer"] for row in own]
-                    series.append(Series.of(layers, own, colour, 100, dash=dash, mark=mark))
-        panels.append(Lines(series=series, y_limits=(-3, 103), x_ticks=layers_shown, grid="y",
+                if own := having(rows, token=token, direction=direction, strength=strength):
+                    series.append(Series.of([row["layer"] for row in own], own, colour, 100, dash=dash, mark=mark))
+        panels.append(Lines(series=series, y_limits=(-3, 103), x_ticks=ticks, grid="y",
                             title=f"{token}, percent turned", x_label="layer of the language model"))  # fmt: skip
     legend = [Key(f"strength {strength:g}", colour, mark="o") for strength, colour in hues.items()]
     legend.append(Key("random direction", GREY, "dotted", "."))

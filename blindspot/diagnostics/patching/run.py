@@ -1,19 +1,48 @@
-"""Which tokens in which layers carry the answer: patching, attention knockout, spatial-ID vectors, steering."""
+"""Which tokens in which layers carry the answer: patching, attention knockout, spatial-ID vectors, steering.
+
+Patching between two pictures that differ in one thing: picture A and picture B have the same boxes; the objects in two
+of them, which are asked about, have changed places, so the right answer turns around and no other pixel changes. States
+of the run on A replace those of the run on B at some tokens of one layer. Recovery is how much of the difference
+between the two answers' logits comes back: 0 as in B, 1 as in A.
+
+Knockout: which tokens must see which others, and in which layers, for the answer to be right? Some tokens are hidden
+from others in a window of the language model's layers (scores of minus infinity); all else stays. After Zhang et al.,
+"Cross-modal Information Flow in Multimodal Large Language Models" (arXiv 2411.18620).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from blindspot.diagnostics.base import Budget, Findings, Report, Table
-from blindspot.diagnostics.core.hooked_vlm import HookedVLM
-from blindspot.diagnostics.core.stimuli import directions
-from blindspot.diagnostics.patching.exchange import recoveries, usable
-from blindspot.diagnostics.patching.knockout import drops
-from blindspot.diagnostics.patching.spatial_id import deviations, maps
-from blindspot.diagnostics.patching.steering import flips
-from blindspot.scenes.world import CELLS
+from blindspot.diagnostics.base import Budget, Findings, Report, Row, Table, bounds, estimate, resampled, sampled
+from blindspot.diagnostics.core.hooked_vlm import HookedVLM, Prepared, Trace
+from blindspot.diagnostics.core.hooks import NOTHING, Changes, Site
+from blindspot.diagnostics.core.stimuli import Stimulus, answers, direction, directions
+from blindspot.diagnostics.patching.spatial_id import deviations, maps, turns
+from blindspot.scenes.world import CELLS, Scene
+
+FEWEST = 16
+QUESTION = "words and last token"
+MOST_WINDOWS = 8
+FLOWS = (
+    ("all image", QUESTION),
+    ("all image", "words"),
+    ("all image", "last token"),
+    ("words", "last token"),
+    ("subject's patches", "subject word"),
+    ("subject's patches", "last token"),
+    ("reference's patches", "last token"),
+    ("other patches", "last token"),
+)
+"""What is hidden from what. ``words and last token`` is everything behind the picture: the model is then blind."""
+Pair = tuple[Stimulus, Stimulus]
 
 
 def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
-    """All four parts on questions where the subject lies relative to the reference."""
 
     def stage(number: int) -> Report:
         return lambda done, of: report(number * 1000 + 1000 * done // of, 4000)
@@ -22,11 +51,10 @@ def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
     pairs, said = usable(vlm, stimuli, budget.batch)
     patched = recoveries(vlm, pairs, budget.batch, stage(0)) if pairs else []
     knocked = drops(vlm, stimuli, budget.batch, stage(1))
-    scenes = max(2, budget.stimuli // len(CELLS))
-    ids = deviations(vlm, scenes, budget.batch, budget.seed, stage(2))
+    ids = deviations(vlm, max(2, budget.stimuli // len(CELLS)), budget, stage(2))
     rows, points = maps(ids, budget.seed)
     fresh = directions(max(1, budget.stimuli // 2), budget.seed + 1, vlm.speech)
-    steering = flips(vlm, fresh, ids, budget.batch, budget.seed, stage(3))
+    steered = turns(vlm, fresh, ids, budget, stage(3))
     places = [] if vlm.image_grid else ["The picture's tokens lie on no grid, so no group depends on places."]
     if vlm.encoder_grid is None:
         places.append("The encoder's tokens stand for no places, so it is not patched.")
@@ -45,11 +73,143 @@ def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
               ("Adjusted R2 of a linear map from row and column to the first two components; None before any place.",
                "chance: 95 % of places in random order score less. share: of the variance, in two components.",
                "Intervals: jackknife over scenes.")),
-        Table("steering", "Share of answers that become those of the target place", steering,
+        Table("steering", "Share of answers that become those of the target place", steered,
               ("Only stimuli that are not answered so already. random: other directions of the same length.",
                "strength: times the difference of the two places' vectors. Intervals: Wilson.")),
     ]  # fmt: skip
-    pictures = {"spatial_id": points}
-    if pairs:
-        pictures["pair"] = np.stack([stimulus.image(vlm.side) for stimulus in pairs[0]])
-    return Findings(tables, pictures)
+    pair = {"pair": np.stack([stimulus.image(vlm.side) for stimulus in pairs[0]])} if pairs else {}
+    return Findings(tables, {"spatial_id": points, **pair})
+
+
+def exchanged(scene: Scene) -> Scene:
+    """The scene with its first two objects in each other's box."""
+    first, second, *others = scene.things
+    there = second._replace(colour=first.colour, shape=first.shape)
+    here = first._replace(colour=second.colour, shape=second.shape)
+    return Scene((there, here, *others), scene.background)
+
+
+def usable(vlm: HookedVLM, stimuli: Sequence[Stimulus], batch: int) -> tuple[list[Pair], str]:
+    """Pairs that the model answers right both times, and a sentence about them.
+
+    If there are fewer than `FEWEST`, all pairs that it answers differently, with its own answers in place of the right
+    ones.
+    """
+    pairs = [(stimulus, direction(exchanged(stimulus.scene), vlm.speech)) for stimulus in stimuli]
+    first_b, second_b = (vlm.choices(side, batch) for side in zip(*pairs, strict=True))
+    right_b = (first_b == answers([a for a, _ in pairs])) & (second_b == answers([b for _, b in pairs]))
+    said = f"{right_b.sum()} of {len(pairs)} pairs are answered right both times"
+    if right_b.sum() >= FEWEST:
+        return [pair for pair, right in zip(pairs, right_b, strict=True) if right], f"{said}; these are used."
+    own = [
+        (replace(a, answer=a.choices[first]), replace(b, answer=b.choices[second]))
+        for (a, b), first, second in zip(pairs, first_b, second_b, strict=True)
+        if first != second
+    ]
+    if not own:
+        return [], f"Only {said}, and none is answered differently: there is nothing to patch."
+    return own, f"Only {said}, so the {len(own)} answered differently are used, with the model's own answers as right."
+
+
+def patch(
+    vlm: HookedVLM, giving: Prepared, taking: Prepared, site: Site, groups: dict[str, Tensor]
+) -> Iterator[tuple[str, Trace]]:
+    """Run ``taking`` (pictures B) with the states of ``giving`` (A) at a site, one group of tokens after the other."""
+    states_btd = vlm.state(giving, site)
+    for name, mask_bt in groups.items():
+
+        def change(own_btd: Tensor, mask_bt: Tensor = mask_bt) -> Tensor:
+            return torch.where(mask_bt[..., None], states_btd, own_btd)
+
+        yield name, vlm.run(taking, changes=Changes([(site, change)]) if mask_bt.any() else NOTHING)
+
+
+def recoveries(vlm: HookedVLM, pairs: Sequence[Pair], batch: int, report: Report) -> list[Row]:
+    """Recovery for every site and group of tokens, with bootstrap intervals over pairs (A, B), whose answers differ."""
+    encoder = vlm.encoder_grid
+    sites = [*(vlm.some_sites("encoder") if encoder else []), *vlm.some_sites("language")]
+    whole: list[np.ndarray] = []
+    found: dict[tuple[Site, str], list[tuple[np.ndarray, ...]]] = defaultdict(list)
+    for start in range(0, len(pairs), batch):
+        part = pairs[start : start + batch]
+        giving, taking = vlm.prepare([a for a, _ in part]), vlm.prepare([b for _, b in part])
+        ends_b2 = torch.from_numpy(np.stack([answers(giving.stimuli), answers(taking.stimuli)], axis=1))
+        plain_b = _lead(vlm.run(taking), ends_b2)
+        whole.append(_lead(vlm.run(giving), ends_b2) - plain_b)
+        groups = {"language": giving.token_groups(vlm.image_grid)}
+        if encoder:
+            patches = giving.patch_groups(encoder)
+            groups["encoder"] = {**patches, "all image": torch.ones_like(patches["other patches"])}
+        for number, site in enumerate(sites, start=1):
+            for name, trace in patch(vlm, giving, taking, site, groups[site.part]):
+                flipped_b = (trace.choices_b.cpu() == ends_b2[:, 0]).numpy()
+                tokens_b = groups[site.part][name].sum(dim=1).cpu().numpy()
+                found[site, name].append((_lead(trace, ends_b2) - plain_b, flipped_b, tokens_b))
+            report(start * len(sites) + number * len(part), len(pairs) * len(sites))
+    joined = {key: [np.concatenate(each) for each in zip(*parts, strict=True)] for key, parts in found.items()}
+    joined = {key: each for key, each in joined.items() if each[2].any()}
+    series_qs = np.stack([np.concatenate(whole), *(gained_q for gained_q, *_ in joined.values())], axis=1)
+    means_s, drawn_rs = series_qs.mean(axis=0), resampled(series_qs)
+    ends_2s = bounds(drawn_rs / drawn_rs[:, :1])
+    return [
+        {"part": site.part, "layer": site.layer, "group": name,
+         **estimate(means_s[s] / means_s[0], ends_2s[:, s], len(pairs)),
+         "flipped": float(flipped_q.mean()), "tokens": float(tokens_q.mean())}
+        for s, ((site, name), (_, flipped_q, tokens_q)) in enumerate(joined.items(), start=1)
+    ]  # fmt: skip
+
+
+def _lead(trace: Trace, ends_b2: Tensor) -> np.ndarray:
+    """By how much the logit of A's answer is above that of B's, shape (batch,)."""
+    ends = trace.logits_bk.cpu().gather(1, ends_b2).double().numpy()
+    return ends[:, 0] - ends[:, 1]
+
+
+def windows(layers: int) -> list[range]:
+    """Layers in at most `MOST_WINDOWS` runs of one length (the last may be shorter), and all if there are two runs."""
+    width = -(-layers // MOST_WINDOWS)
+    parts = [range(start, min(start + width, layers)) for start in range(0, layers, width)]
+    return [*parts, range(layers)] if len(parts) > 1 else parts
+
+
+def question_groups(vlm: HookedVLM, prepared: Prepared) -> dict[str, Tensor]:
+    groups = prepared.token_groups(vlm.image_grid)
+    return {**groups, QUESTION: groups["words"] | groups["last token"]}
+
+
+def hidden(seen_bt: Tensor, seeing_bt: Tensor) -> Tensor:
+    """Attention scores that hide some tokens from others, shape (batch, 1, tokens, tokens); none from itself."""
+    pair_btt = seeing_bt[:, :, None] & seen_bt[:, None, :]
+    own_tt = torch.eye(seen_bt.shape[1], dtype=torch.bool, device=seen_bt.device)
+    return torch.zeros(pair_btt.shape, device=seen_bt.device).masked_fill(pair_btt & ~own_tt, float("-inf"))[:, None]
+
+
+def drops(vlm: HookedVLM, stimuli: Sequence[Stimulus], batch: int, report: Report) -> list[Row]:
+    """What accuracy and the right answer's margin lose for every flow and window, with intervals over stimuli."""
+    flows = [flow for flow in FLOWS if vlm.image_grid or "patches" not in flow[0]]
+    cases = [(source, target, span) for source, target in flows for span in windows(len(vlm.roles.layers))]
+    found: list[list[np.ndarray]] = [[] for _ in range(len(cases) + 1)]
+    for done, prepared in enumerate(vlm.batches(stimuli, batch)):
+        groups = question_groups(vlm, prepared)
+        found[0].append(_margins(vlm, prepared, NOTHING))
+        for number, (source, target, span) in enumerate(cases, start=1):
+            scores = dict.fromkeys(span, hidden(groups[source], groups[target]))
+            found[number].append(_margins(vlm, prepared, Changes(scores=scores)))
+            report(done * batch * len(cases) + number * len(prepared.stimuli), len(stimuli) * len(cases))
+    margin_qs = np.stack([np.concatenate(parts) for parts in found], axis=1)
+    lost_qs = margin_qs[:, :1] - margin_qs[:, 1:]
+    wrong_qs = (margin_qs[:, :1] > 0).astype(float) - (margin_qs[:, 1:] > 0)
+    low_s, high_s = bounds(resampled(lost_qs))
+    return [
+        {"from": source, "to": target, "first": span.start, "last": span.stop - 1, **sampled(wrong_qs[:, s]),
+         "margin": float(lost_qs[:, s].mean()), "margin_low": float(low_s[s]), "margin_high": float(high_s[s])}
+        for s, (source, target, span) in enumerate(cases)
+    ]  # fmt: skip
+
+
+def _margins(vlm: HookedVLM, prepared: Prepared, changes: Changes) -> np.ndarray:
+    """Logit of the right answer above the best of the others, shape (batch,); positive where it is answered right."""
+    logits_bk = vlm.run(prepared, changes=changes).logits_bk.cpu().double()
+    right_b1 = torch.from_numpy(answers(prepared.stimuli))[:, None]
+    others_bk = logits_bk.scatter(1, right_b1, float("-inf"))
+    return (logits_bk.gather(1, right_b1)[:, 0] - others_bk.amax(dim=1)).numpy()

@@ -1,39 +1,43 @@
-"""Spatial-ID vectors: what a token's state says about where its object is, and whether that forms a map.
+"""Spatial-ID vectors: what a token's state says about where its object is, and whether answers follow it.
 
 r(place) = mean over scenes of [state with the object at the place - mean of the state over all places], at the word
 that names the object (the spatial IDs of github.com/Raphoo/linear-mech-vlms), and likewise at the object's patches. The
 two first principal components of r over the grid of places are compared with rows and columns: a model with a map of
 the picture shows a lattice.
+
+Steering: h += strength x (r(target) - r(source)) at the word or the patches of the subject tells the token that its
+object is elsewhere. The target is a random place with another relation to the reference. A random direction of the same
+length stands beside it.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import product
 from random import Random
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from scipy import stats
 from torch import Tensor
 
-from blindspot.diagnostics.base import Report
-from blindspot.diagnostics.core.hooked_vlm import HookedVLM, Prepared
-from blindspot.diagnostics.core.hooks import Site
+from blindspot.diagnostics.base import Budget, Report, Row, estimate, share
+from blindspot.diagnostics.core.hooked_vlm import HookedVLM
+from blindspot.diagnostics.core.hooks import Changes, Site
 from blindspot.diagnostics.core.stimuli import Speech, Stimulus, direction
-from blindspot.diagnostics.core.token_groups import language_groups
-from blindspot.diagnostics.patching import plots
-from blindspot.scenes.relations import relation
+from blindspot.scenes.relations import RELATIONS, relation
 from blindspot.scenes.world import CELLS, Cell, Scene, draw_distinct, place
 
 TOKENS = ("subject word", "subject's patches")
 SHUFFLES = 500
 ROUNDING = 1e-6
+STRENGTHS = (1.0, 2.0, 4.0)
 PLACES_L2 = np.array(CELLS, dtype=float) - np.mean(CELLS, axis=0)
 Ids = dict[tuple[str, Site], np.ndarray]
 """For tokens and a site the states' deviations, shape (scenes, places, width)."""
 
 
-@dataclass(frozen=True)
-class Lattice:
+class Lattice(NamedTuple):
     """How much a set of vectors, one a place, looks like a grid.
 
     Attributes:
@@ -65,33 +69,25 @@ def tour(count: int, seed: int, speech: Speech) -> list[Stimulus]:
     return found
 
 
-def deviations(vlm: HookedVLM, scenes: int, batch: int, seed: int, report: Report) -> Ids:
-    """By how much every state of a `tour` deviates from the mean over places of the same scene.
-
-    Args:
-        vlm: the model.
-        scenes: number of them.
-        batch: stimuli at a time.
-        seed: of the scenes.
-        report: progress.
-    """
-    stimuli = tour(scenes, seed, vlm.speech)
+def deviations(vlm: HookedVLM, scenes: int, budget: Budget, report: Report) -> Ids:
+    """By how much every state of a `tour` deviates from the mean over places of the same scene."""
+    stimuli = tour(scenes, budget.seed, vlm.speech)
     sites = vlm.some_sites("language")
-    found: dict[tuple[str, Site], list[np.ndarray]] = defaultdict(list)
-    for prepared in vlm.batches(stimuli, batch):
-        states = vlm.run(prepared, sites).states
-        for name, mask_bt in spoken_of(vlm, prepared).items():
-            for site in sites:
-                total_bd = (states[site].double() * mask_bt[..., None]).sum(dim=1)
-                found[name, site].append((total_bd / mask_bt.sum(dim=1, keepdim=True)).cpu().numpy())
-        report(sum(len(part) for part in found[TOKENS[0], sites[0]]), len(stimuli))
-    return {key: _deviating(np.concatenate(parts).reshape(scenes, len(CELLS), -1)) for key, parts in found.items()}
-
-
-def spoken_of(vlm: HookedVLM, prepared: Prepared) -> dict[str, Tensor]:
-    """The groups of tokens that stand for the subject, each of shape (batch, tokens)."""
-    groups = language_groups(prepared, vlm.image_grid)
-    return {name: groups[name] for name in TOKENS if name in groups}
+    parts: dict[tuple[str, Site], list[np.ndarray]] = defaultdict(list)
+    for prepared in vlm.batches(stimuli, budget.batch):
+        states, groups = vlm.run(prepared, sites).states, prepared.token_groups(vlm.image_grid)
+        for name, site in product((name for name in TOKENS if name in groups), sites):
+            total_bd = (states[site].double() * groups[name][..., None]).sum(dim=1)
+            parts[name, site].append((total_bd / groups[name].sum(dim=1, keepdim=True)).cpu().numpy())
+        report(sum(len(part) for part in parts[TOKENS[0], sites[0]]), len(stimuli))
+    found: Ids = {}
+    for key, part in parts.items():
+        states_sld = np.concatenate(part).reshape(scenes, len(CELLS), -1)
+        deviations_sld = states_sld - states_sld.mean(axis=1, keepdims=True)
+        noise = ROUNDING * np.linalg.norm(states_sld, axis=-1).max()
+        is_rounding = np.linalg.norm(deviations_sld, axis=-1).max() <= noise
+        found[key] = np.zeros_like(states_sld) if is_rounding else deviations_sld
+    return found
 
 
 def lattice(vectors_ld: np.ndarray, seed: int = 0) -> Lattice | None:
@@ -100,46 +96,11 @@ def lattice(vectors_ld: np.ndarray, seed: int = 0) -> Lattice | None:
     if not centred_ld.any():
         return None
     points_l2 = _components(centred_ld)
-    rng = np.random.default_rng(seed)
-    orders_rl = rng.permuted(np.tile(np.arange(len(CELLS)), (SHUFFLES, 1)), axis=1)
-    shuffled_r = _adjusted(points_l2[orders_rl])
+    orders_rl = np.random.default_rng(seed).permuted(np.tile(np.arange(len(CELLS)), (SHUFFLES, 1)), axis=1)
+    chance = float(np.quantile(_adjusted(points_l2[orders_rl]), 0.95))
     turn_left, _, turn_right = np.linalg.svd(points_l2.T @ PLACES_L2)
-    share = float((points_l2**2).sum() / (centred_ld**2).sum())
-    turned_l2 = points_l2 @ turn_left @ turn_right
-    return Lattice(float(_adjusted(points_l2)), float(np.quantile(shuffled_r, 0.95)), share, turned_l2)
-
-
-def maps(ids: Ids, seed: int) -> tuple[list[plots.LatticeRow], np.ndarray]:
-    """The lattice of every kind of token and site, with jackknife intervals over scenes.
-
-    Returns:
-        Rows of a table; and for each the points, shape (rows, places, 2).
-    """
-    listed: list[plots.LatticeRow] = []
-    points = []
-    for (token, site), deviations_sld in ids.items():
-        whole = lattice(deviations_sld.mean(axis=0), seed)
-        low = high = None
-        if whole is not None:
-            low, high = _jackknife(whole.score, deviations_sld)
-        listed.append({
-            "token": token, "layer": site.layer, "value": whole and whole.score, "low": low, "high": high,
-            "n": len(deviations_sld), "chance": whole and whole.chance, "share": whole and whole.share,
-        })  # fmt: skip
-        points.append(np.zeros((len(CELLS), 2)) if whole is None else whole.points)
-    return listed, np.stack(points).astype(np.float32)
-
-
-def place_vectors(deviations_sld: np.ndarray, cells: Sequence[Cell]) -> np.ndarray:
-    """The spatial-ID vector of each of the given places, shape (cells, width)."""
-    return deviations_sld.mean(axis=0)[[CELLS.index(cell) for cell in cells]]
-
-
-def _deviating(states_sld: np.ndarray) -> np.ndarray:
-    """States less their mean over places; differences that are rounding alone become zero."""
-    deviations_sld = states_sld - states_sld.mean(axis=1, keepdims=True)
-    noise = ROUNDING * np.linalg.norm(states_sld, axis=-1).max()
-    return deviations_sld if np.linalg.norm(deviations_sld, axis=-1).max() > noise else np.zeros_like(states_sld)
+    held = float((points_l2**2).sum() / (centred_ld**2).sum())
+    return Lattice(float(_adjusted(points_l2)), chance, held, points_l2 @ turn_left @ turn_right)
 
 
 def _components(centred_ld: np.ndarray) -> np.ndarray:
@@ -155,13 +116,78 @@ def _adjusted(points_l2: np.ndarray) -> np.ndarray:
     return 1 - (1 - explained) * (len(CELLS) - 1) / (len(CELLS) - 3)
 
 
-def _jackknife(score: float, deviations_sld: np.ndarray) -> tuple[float | None, float | None]:
-    """Interval of the score when another sample of scenes had been drawn; None for a single scene."""
-    scenes = len(deviations_sld)
-    if scenes < 2:
-        return None, None
-    without_sld = deviations_sld.sum(axis=0) - deviations_sld
-    scores_s = _adjusted(np.stack([_components(left_ld) for left_ld in without_sld]))
-    error = float(np.sqrt((scenes - 1) * scores_s.var()))
-    half = float(stats.t.ppf(0.975, scenes - 1)) * error
-    return score - half, min(score + half, 1.0)
+def maps(ids: Ids, seed: int) -> tuple[list[Row], np.ndarray]:
+    """The lattice of every kind of token and site, with jackknife intervals over scenes; points (rows, places, 2)."""
+    rows: list[Row] = []
+    points = []
+    for (token, site), deviations_sld in ids.items():
+        whole, scenes = lattice(deviations_sld.mean(axis=0), seed), len(deviations_sld)
+        ends = None, None
+        if whole is not None and scenes > 1:
+            without_sld = deviations_sld.sum(axis=0) - deviations_sld
+            scores_s = _adjusted(np.stack([_components(left_ld) for left_ld in without_sld]))
+            error = float(np.sqrt((scenes - 1) * scores_s.var()))
+            half = float(stats.t.ppf(0.975, scenes - 1)) * error
+            ends = whole.score - half, min(whole.score + half, 1.0)
+        rows.append({"token": token, "layer": site.layer, **estimate(whole and whole.score, ends, scenes),
+                     "chance": whole and whole.chance, "share": whole and whole.share})  # fmt: skip
+        points.append(np.zeros((len(CELLS), 2)) if whole is None else whole.points)
+    return rows, np.stack(points).astype(np.float32)
+
+
+def targets(stimuli: Sequence[Stimulus], seed: int) -> list[Cell]:
+    """For each a place that would change the answer, other relations equally likely."""
+    rng = Random(f"diagnostics/steering/{seed}")
+    found = []
+    for stimulus in stimuli:
+        by_answer = {name: [cell for cell in CELLS if relation(cell, stimulus.reference.cell) == name]
+                     for name in RELATIONS if name != stimulus.answer}  # fmt: skip
+        found.append(rng.choice(by_answer[rng.choice([name for name, cells in by_answer.items() if cells])]))
+    return found
+
+
+def steered(site: Site, mask_bt: Tensor, vectors_bd: np.ndarray) -> Changes:
+    """Add a vector to the states of a group of tokens, each picture its own."""
+
+    def change(states_btd: Tensor) -> Tensor:
+        added_bd = torch.from_numpy(vectors_bd).to(states_btd)
+        return states_btd + mask_bt[..., None] * added_bd[:, None]
+
+    return Changes([(site, change)])
+
+
+def turns(vlm: HookedVLM, stimuli: Sequence[Stimulus], ids: Ids, budget: Budget, report: Report) -> list[Row]:
+    """Share of answers that become what they would be at the target, for every token, site, direction and strength.
+
+    Stimuli that are answered so without steering do not count. None of the stimuli may have made ``ids``.
+    """
+    goals = targets(stimuli, budget.seed)
+    end = len(vlm.roles.layers)  # what leaves the last block is read at the last token alone
+    keys = [(token, site) for token, site in ids if site.layer < end and ids[token, site].any()]
+    cases = list(product(keys, ("spatial id", "random"), STRENGTHS))
+    turned: list[list[np.ndarray]] = [[] for _ in cases]
+    for done, prepared in enumerate(vlm.batches(stimuli, budget.batch)):
+        cells = goals[done * budget.batch :][: len(prepared.stimuli)]
+        asked = list(zip(prepared.stimuli, cells, strict=True))
+        wanted_b = np.array([RELATIONS.index(relation(cell, s.reference.cell) or "") for s, cell in asked])
+        at_target, at_source = [CELLS.index(cell) for cell in cells], [CELLS.index(s.subject.cell) for s, _ in asked]
+        open_b = vlm.run(prepared).choices_b.cpu().numpy() != wanted_b
+        groups = prepared.token_groups(vlm.image_grid)
+        rng = np.random.default_rng([budget.seed, done])
+        for number, ((token, site), how, strength) in enumerate(cases):
+            vectors_ld = ids[token, site].mean(axis=0)
+            vectors_bd = strength * (vectors_ld[at_target] - vectors_ld[at_source])
+            if how == "random":
+                drawn_bd, lengths_b1 = rng.standard_normal(vectors_bd.shape), _norms(vectors_bd)
+                vectors_bd = drawn_bd * lengths_b1 / _norms(drawn_bd)
+            trace = vlm.run(prepared, changes=steered(site, groups[token], vectors_bd))
+            turned[number].append((trace.choices_b.cpu().numpy() == wanted_b)[open_b])
+            report(done * budget.batch * len(cases) + (number + 1) * len(cells), len(stimuli) * len(cases))
+    return [
+        {"token": token, "layer": site.layer, "direction": how, "strength": strength, **share(np.concatenate(parts))}
+        for ((token, site), how, strength), parts in zip(cases, turned, strict=True)
+    ]
+
+
+def _norms(vectors_bd: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(vectors_bd, axis=1, keepdims=True)

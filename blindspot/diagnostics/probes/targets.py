@@ -16,7 +16,7 @@ from blindspot.diagnostics.base import Budget
 from blindspot.diagnostics.core import stimuli as ask
 from blindspot.diagnostics.core.stimuli import Speech, Stimulus, answers
 from blindspot.scenes.relations import RELATIONS, direction_table
-from blindspot.scenes.world import CELL, CELLS, COLOURS, HELD_OUT, SHAPES, Cell, Scene, Thing, place
+from blindspot.scenes.world import CELL, CELLS, COLOURS, HELD_OUT, SHAPES, Cell, Scene, place
 
 Kind = Literal["place", "class", "number"]
 PARTS = ("train", "test", "new")
@@ -65,11 +65,6 @@ class Set:
     asks: str | None
 
 
-def sets(budget: Budget, speech: Speech) -> list[Callable[[], Set]]:
-    """All sets, each drawn when called: 1.5 x ``stimuli`` to train, 1 x to test and 0.5 x with new content."""
-    return [lambda draw=draw: draw(budget, speech) for draw in (places, relations, numbers, presence)]
-
-
 def places(budget: Budget, speech: Speech) -> Set:
     """Where the red object is, in cells: cells are independent, so that no other object says anything about it."""
 
@@ -77,12 +72,11 @@ def places(budget: Budget, speech: Speech) -> Set:
         return ask.statement(_scene(rng, (SUBJECT, REFERENCE), (NEW,) if new else ()), "left", speech)
 
     stimuli, part_s = _drawn("places", draw, budget)
-    truth_sk = np.array([_middle(stimulus.subject) for stimulus in stimuli])
-    return Set(stimuli, part_s, (_of_scenes("position", "place", truth_sk, _kinds(stimuli), part_s, budget),), None)
+    middles = [((t.y + t.size / 2) / CELL, (t.x + t.size / 2) / CELL) for t in (s.subject for s in stimuli)]
+    return Set(stimuli, part_s, (_target("position", "place", np.array(middles), stimuli, part_s, budget),), None)
 
 
 def relations(budget: Budget, speech: Speech) -> Set:
-    """Where the red object is relative to the green one."""
 
     def draw(rng: Random, new: bool, number: int) -> Stimulus:
         cells = direction_table().draw(rng, RELATIONS[number % 4])
@@ -92,15 +86,33 @@ def relations(budget: Budget, speech: Speech) -> Set:
 
 
 def numbers(budget: Budget, speech: Speech) -> Set:
-    """How many objects there are, and which colour is in a cell."""
+    """How many objects there are, and which colour is at cells: of every object, and of one empty cell.
+
+    Of new content, cells are those of the object of new shape.
+    """
 
     def draw(rng: Random, new: bool, number: int) -> Stimulus:
         return ask.number_of(_scene(rng, (), (NEW,) if new else (), count=2 + number % 4), speech)
 
     stimuli, part_s = _drawn("numbers", draw, budget)
     counted_s1 = np.array([[float(stimulus.answer)] for stimulus in stimuli])
-    count = _of_scenes("count", "number", counted_s1, [_colours(stimulus) for stimulus in stimuli], part_s, budget)
-    return Set(stimuli, part_s, (count, _binding(stimuli, part_s, budget)), "count")
+    contents = [tuple(sorted(thing.colour for thing in stimulus.scene.things)) for stimulus in stimuli]
+    control_s1 = control(counted_s1, contents, part_s == 0, budget.seed)
+    count = Target("count", "number", counted_s1, control_s1, np.arange(len(stimuli)))
+    rng = Random(f"diagnostics/probes/binding/{budget.seed}")
+    labels, kinds, scenes, cells = [], [], [], []
+    for number, stimulus in enumerate(stimuli):
+        things = stimulus.scene.things
+        empty = rng.choice([cell for cell in CELLS if cell not in {thing.cell for thing in things}])
+        shown = [thing for thing in things if PARTS[part_s[number]] != "new" or thing.shape == NEW]
+        labels += [*(COLOURS.index(thing.colour) for thing in shown), len(COLOURS)]
+        kinds += [*((thing.colour, thing.shape) for thing in shown), "empty"]
+        cells += [*(thing.cell for thing in shown), empty]
+        scenes += [number] * (len(shown) + 1)
+    truth_uk, scene_u = np.eye(len(COLOURS) + 1)[labels], np.array(scenes)
+    control_uk = control(truth_uk, kinds, part_s[scene_u] == 0, budget.seed)
+    binding = Target("binding", "class", truth_uk, control_uk, scene_u, np.array(cells))
+    return Set(stimuli, part_s, (count, binding), "count")
 
 
 def presence(budget: Budget, speech: Speech) -> Set:
@@ -114,6 +126,17 @@ def presence(budget: Budget, speech: Speech) -> Set:
     return _asked("existence", draw, budget)
 
 
+SETS: tuple[Callable[[Budget, Speech], Set], ...] = (places, relations, numbers, presence)
+"""Each has 1.5 x ``stimuli`` of the budget to train, 1 x to test and 0.5 x with new content."""
+
+
+def _asked(name: str, draw: Callable[[Random, bool, int], Stimulus], budget: Budget) -> Set:
+    """A set whose one target is the answer to its question."""
+    stimuli, part_s = _drawn(name, draw, budget)
+    truth_sk = np.eye(len(stimuli[0].choices))[answers(stimuli)]
+    return Set(stimuli, part_s, (_target(name, "class", truth_sk, stimuli, part_s, budget),), name)
+
+
 def _drawn(
     name: str, draw: Callable[[Random, bool, int], Stimulus], budget: Budget
 ) -> tuple[list[Stimulus], np.ndarray]:
@@ -124,47 +147,19 @@ def _drawn(
     return stimuli, np.repeat(np.arange(len(PARTS)), sizes)
 
 
-def _asked(name: str, draw: Callable[[Random, bool, int], Stimulus], budget: Budget) -> Set:
-    """A set whose one target is the answer to its question."""
-    stimuli, part_s = _drawn(name, draw, budget)
-    truth_sk = np.eye(len(stimuli[0].choices))[answers(stimuli)]
-    return Set(stimuli, part_s, (_of_scenes(name, "class", truth_sk, _kinds(stimuli), part_s, budget),), name)
-
-
-def _of_scenes(
-    name: str, kind: Kind, truth_sk: np.ndarray, contents: Sequence[Hashable], part_s: np.ndarray, budget: Budget
+def _target(
+    name: str, kind: Kind, truth_sk: np.ndarray, stimuli: Sequence[Stimulus], part_s: np.ndarray, budget: Budget
 ) -> Target:
+    """What is true of whole pictures, whose content is their first two objects."""
+    contents = [tuple((thing.colour, thing.shape) for thing in stimulus.scene.things[:2]) for stimulus in stimuli]
     control_sk = control(truth_sk, contents, part_s == 0, budget.seed)
     return Target(name, kind, truth_sk, control_sk, np.arange(len(truth_sk)))
-
-
-def _binding(stimuli: Sequence[Stimulus], part_s: np.ndarray, budget: Budget) -> Target:
-    """The colour at cells: of every object (of new content: of the object of new shape), and of one empty cell."""
-    rng = Random(f"diagnostics/probes/binding/{budget.seed}")
-    labels, contents, scenes, cells = [], [], [], []
-    for number, stimulus in enumerate(stimuli):
-        things = stimulus.scene.things
-        empty = rng.choice([cell for cell in CELLS if cell not in {thing.cell for thing in things}])
-        shown = [thing for thing in things if PARTS[part_s[number]] != "new" or thing.shape == NEW]
-        labels += [*(COLOURS.index(thing.colour) for thing in shown), len(COLOURS)]
-        contents += [*((thing.colour, thing.shape) for thing in shown), "empty"]
-        cells += [*(thing.cell for thing in shown), empty]
-        scenes += [number] * (len(shown) + 1)
-    truth_uk, scene_u = np.eye(len(COLOURS) + 1)[labels], np.array(scenes)
-    control_uk = control(truth_uk, contents, part_s[scene_u] == 0, budget.seed)
-    return Target("binding", "class", truth_uk, control_uk, scene_u, np.array(cells))
 
 
 def control(truth_uk: np.ndarray, contents: Sequence[Hashable], trained_u: np.ndarray, seed: int) -> np.ndarray:
     """A control task (Hewitt and Liang 2019): all units of one content have the truth of one training unit.
 
     These are taken at equal steps through the training units in order of truth, so that labels are as even as there.
-
-    Args:
-        truth_uk: truth, shape (units, outputs).
-        contents: of every unit.
-        trained_u: whether a unit is trained on.
-        seed: of the draw.
     """
     rng = np.random.default_rng([seed, len(truth_uk)])
     trained = np.nonzero(trained_u)[0]
@@ -176,11 +171,7 @@ def control(truth_uk: np.ndarray, contents: Sequence[Hashable], trained_u: np.nd
 
 
 def _scene(
-    rng: Random,
-    colours: tuple[str, ...],
-    shapes: tuple[str, ...],
-    cells: Sequence[Cell] = (),
-    count: int | None = None,
+    rng: Random, colours: tuple[str, ...], shapes: tuple[str, ...], cells: Sequence[Cell] = (), count: int | None = None
 ) -> Scene:
     """A scene whose first objects have these colours, shapes and cells; `NEW` occurs only if it is among the shapes."""
     count = count or rng.randint(2, 5)
@@ -197,16 +188,3 @@ def _scene(
 
 def _known(*without: str) -> list[str]:
     return [shape for shape in SHAPES if shape != NEW and shape not in without]
-
-
-def _kinds(stimuli: Sequence[Stimulus]) -> list[Hashable]:
-    return [tuple((thing.colour, thing.shape) for thing in stimulus.scene.things[:2]) for stimulus in stimuli]
-
-
-def _colours(stimulus: Stimulus) -> Hashable:
-    return tuple(sorted(thing.colour for thing in stimulus.scene.things))
-
-
-def _middle(thing: Thing) -> tuple[float, float]:
-    """Down and across, in cells."""
-    return (thing.y + thing.size / 2) / CELL, (thing.x + thing.size / 2) / CELL

@@ -1,0 +1,161 @@
+"""The parts of a vision-language model and its tokens' places: measured by what flows through them, not by name."""
+
+from collections.abc import Callable, Sequence
+from math import isqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from blindspot.errors import UserError
+
+Grid = tuple[int, int]
+MOST_PREFIX = 8
+"""Most tokens (CLS, registers) that are looked for beside a square number of patches."""
+AGREEMENT = 0.8
+
+
+class Roles(NamedTuple):
+    """The modules that diagnostics read and change.
+
+    Attributes:
+        tower_blocks: the image encoder's blocks that run, in order.
+        layers: the language model's blocks, in order.
+        rotary: modules that make (cos, sin) for the language model's attention.
+    """
+
+    tower_blocks: tuple[nn.Module, ...]
+    layers: tuple[nn.Module, ...]
+    rotary: tuple[nn.Module, ...]
+
+
+class PatchOrder(NamedTuple):
+    """Where the patches are among the tokens of a picture.
+
+    Attributes:
+        tokens: of one picture, all.
+        patches: indices of those that are patches, in raster order.
+        grid: their rows and columns.
+    """
+
+    tokens: int
+    patches: Tensor
+    grid: Grid
+
+
+@torch.no_grad()
+def find_roles(model: Any, inputs: dict[str, Tensor]) -> Roles:
+    """Run the model once and see which modules play which part.
+
+    The language model's blocks are the longest list that takes one vector of its width for each token; the encoder's
+    those that run first, before them. A model without either is refused. Inputs are of one prompt with a picture.
+    """
+    calls: list[tuple[nn.Module, Tensor | None, Any]] = []
+
+    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], gave: Any) -> None:
+        took = _first(args)
+        calls.append((module, kwargs.get("hidden_states", took) if took is None else took, gave))
+
+    handles = [module.register_forward_hook(note, with_kwargs=True) for module in model.modules()]
+    try:
+        model(**inputs, use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    flow = {id(module): (took, gave) for module, took, gave in reversed(calls)}
+    order = {id(module): number for number, (module, *_) in enumerate(calls)}
+
+    def ran(blocks: Sequence[nn.Module], fits: Callable[[Tensor], bool]) -> list[nn.Module]:
+        """Those of the blocks that ran, if each took a tensor that fits and gave one of its shape; else none."""
+        found = [block for block in blocks if id(block) in flow]
+        for took, gave in (flow[id(block)] for block in found):
+            if took is None or not fits(took) or took.shape != getattr(_first(gave), "shape", None):
+                return []
+        return found
+
+    lists = [list(module) for module in model.modules() if isinstance(module, nn.ModuleList) and len(module)]
+    length, width = inputs["input_ids"].shape[1], model.get_output_embeddings().weight.shape[1]
+    layers = max((ran(blocks, lambda took: took.shape[1:] == (length, width)) for blocks in lists), key=len)
+    if not layers:
+        raise UserError(f"{type(model).__name__}: found no language-model blocks that take one vector a token")
+    start = order[id(layers[0])]
+    before = [[block for block in blocks if order.get(id(block), start) < start] for blocks in lists]
+    stacks = [found for blocks in before if (found := ran(blocks, lambda took: took.ndim in (2, 3)))]
+    inner = {id(part) for stack in stacks for block in stack for part in block.modules() if part is not block}
+    outer = [stack for stack in stacks if id(stack[0]) not in inner]
+    if not outer:
+        raise UserError(f"{type(model).__name__}: found no image-encoder blocks that run before the language model")
+    tower = min(outer, key=lambda stack: order[id(stack[0])])  # a connector may have blocks too, and runs later
+    turning = dict.fromkeys(module for module, _, gave in calls if _is_rotary(gave, length))  # some run many times
+    families = (list(module.children()) for module in model.modules())
+    near = next(f for f in families if any(isinstance(m, nn.ModuleList) and layers[0] in list(m) for m in f))
+    return Roles(tuple(tower), tuple(layers), tuple(module for module in turning if module in near))
+
+
+def _first(value: Any) -> Tensor | None:
+    if isinstance(value, Tensor):
+        return value
+    return _first(value[0]) if isinstance(value, tuple | list) and value else None
+
+
+def _is_rotary(gave: Any, length: int) -> bool:
+    if not (isinstance(gave, tuple) and len(gave) == 2 and all(isinstance(part, Tensor) for part in gave)):
+        return False
+    cos, sin = gave
+    return cos.shape == sin.shape and cos.ndim >= 3 and cos.shape[-2] == length and cos.is_floating_point()
+
+
+def raster_order(states: Callable[[Sequence[np.ndarray]], Tensor], side: int) -> PatchOrder:
+    """Find out which token is on which patch; tokens that stand for no patch each are refused.
+
+    ``states`` takes square pictures of so many pixels a side and gives states of shape (pictures, tokens, width).
+    """
+    number_n, seen_n, prefix, grid = _numbers(states, side)
+    order = torch.full((grid * grid,), -1)
+    for token in range(prefix, len(number_n)):
+        number = int(number_n[token])
+        if not seen_n[token] or number >= grid * grid or order[number] >= 0:
+            raise UserError("its tokens do not stand for one patch each")
+        order[number] = token
+    return PatchOrder(len(number_n), order, (grid, grid))
+
+
+def in_raster_order(states: Callable[[Sequence[np.ndarray]], Tensor], side: int) -> Grid | None:
+    """The square grid that tokens lie on in raster order, or None if they do not.
+
+    For tokens that have looked at other patches too, so that single bits may mislead: as many must agree with raster
+    order as `AGREEMENT` says, where half would by accident.
+    """
+    try:
+        number_n, seen_n, prefix, grid = _numbers(states, side)
+    except UserError:
+        return None
+    if prefix or not seen_n.all():
+        return None
+    wrong = sum(int(number).bit_count() for number in number_n ^ torch.arange(grid * grid))
+    bits = max(1, (grid * grid - 1).bit_length()) * grid * grid
+    return (grid, grid) if wrong <= (1 - AGREEMENT) * bits else None
+
+
+def _numbers(states: Callable[[Sequence[np.ndarray]], Tensor], side: int) -> tuple[Tensor, Tensor, int, int]:
+    """The number that each token tells, whether it sees anything, tokens before the patches, and the grid's side.
+
+    The number of every patch is shown to the model bit by bit: picture k is white where bit k of the patch's number is
+    set, else black. A token is on its patch, so over the pictures it looks like the white picture or like the black
+    one at the same token, and tells the number. Positions and the token's own offset cancel.
+    """
+    black, white = np.zeros((side, side, 3), np.uint8), np.full((side, side, 3), 255, np.uint8)
+    ends_2nd = states([black, white]).float()
+    tokens = ends_2nd.shape[1]
+    grid = isqrt(tokens)
+    prefix = tokens - grid * grid
+    if prefix > MOST_PREFIX or not grid:
+        raise UserError(f"{tokens} tokens are no square grid of patches with a few tokens beside it")
+    edges = np.arange(side) * grid // side
+    numbers_hw = np.arange(grid * grid).reshape(grid, grid)[edges][:, edges]
+    bits = max(1, (grid * grid - 1).bit_length())
+    shown_knd = states([np.where((numbers_hw[..., None] >> bit) & 1, white, black) for bit in range(bits)]).float()
+    to_black, to_white = ((shown_knd - end_nd).norm(dim=-1) for end_nd in ends_2nd)
+    number_n = ((to_white < to_black).long().cpu() << torch.arange(bits)[:, None]).sum(dim=0)
+    return number_n, (ends_2nd[1] - ends_2nd[0]).norm(dim=-1).cpu() > 0, prefix, grid
