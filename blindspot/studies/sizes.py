@@ -88,6 +88,9 @@ def _size(family: Encoder, config: Any, image: int, download: float = 0) -> Enco
     )
 
 
+CHECKPOINTS = "checkpoints"
+"""Where a data folder holds checkpoints, by their Hugging Face id."""
+
 RELEASED: dict[str, EncoderSize] = {
     one.id: _size(family, SimpleNamespace(**one.arguments), one.size, one.download)
     for family in ENCODERS.values()
@@ -137,11 +140,13 @@ def language_size(name: str) -> LanguageSize:
         raise UserError(f'language_model "{name}": {config.model_type} is no decoder like Llama ({error})') from error
 
 
-def local_folder(name: str) -> Path | None:
-    """The folder of a checkpoint on this machine: the path itself, or its snapshot in the Hugging Face cache."""
+def local_folder(name: str, data: Path | None = None) -> Path | None:
+    """The folder of a checkpoint here: the path itself, ``checkpoints/NAME`` in the data folder, or in the cache."""
     path = Path(name).expanduser()
     if path.is_dir():
         return path
+    if data is not None and (data / CHECKPOINTS / name).is_dir():
+        return data / CHECKPOINTS / name
     if name.startswith((".", "~", "/")) or name.count("/") != 1:
         return None
     from huggingface_hub import try_to_load_from_cache
