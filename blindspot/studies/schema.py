@@ -137,15 +137,15 @@ class LlavaStage(Section):
     encoder_lr: Rate | None = None  # that of ``lr``
     warmup: Annotated[float, Field(ge=0, lt=1)]
     schedule: Literal["cosine"]
-    epochs: Count
+    epochs: Rate
     max_length: Count
     aspect_ratio: Literal["square", "pad"]
     clip: Rate = 1.0
 
     @property
     def steps(self) -> int:
-        """Optimiser steps; the last batch of an epoch may be smaller, and 0 stands for rows that are not counted."""
-        return ceil((self.data.rows or 0) / self.batch) * self.epochs
+        """Optimiser steps; the last batch may be smaller, and 0 stands for rows that are not counted."""
+        return ceil((self.data.rows or 0) * self.epochs / self.batch)
 
 
 def _type(field: FieldInfo) -> Any:

@@ -94,14 +94,16 @@ CHECKPOINTS = "checkpoints"
 RELEASED: dict[str, EncoderSize] = {
     one.id: _size(family, SimpleNamespace(**one.arguments), one.size, one.download)
     for family in ENCODERS.values()
-    if not family.variable_resolution
+    if not family.variable_resolution or family.images.fit == "bound"
     for one in family.checkpoints
 }
-"""Released checkpoints with square images."""
+"""Released checkpoints with square images, or with as many patches as a square has at most."""
 
 LANGUAGE_MODELS: dict[str, LanguageSize] = {
     "lmsys/vicuna-7b-v1.5": LanguageSize(4096, 32, 11008, 4096, 4096, 32000, download=13.48e9),
     "lmsys/vicuna-13b-v1.5": LanguageSize(5120, 40, 13824, 5120, 5120, 32000, download=26.03e9),
+    "HuggingFaceTB/SmolLM2-135M": LanguageSize(576, 30, 1536, 576, 192, 49152, tied=True, download=0.27e9),
+    "HuggingFaceTB/SmolLM2-360M": LanguageSize(960, 32, 2560, 960, 320, 49152, tied=True, download=0.72e9),
 }
 
 
@@ -115,9 +117,13 @@ def encoder_size(name: str) -> EncoderSize:
         family = detect(config)
     except UserError as error:
         raise UserError(f'encoder "{name}": {error}') from error
-    if family.variable_resolution:
-        raise UserError(f'encoder "{name}": {family.label} keeps the aspect ratio; name an encoder of square images')
-    return _size(family, config, config.image_size)
+    if family.variable_resolution and family.images.fit != "bound":
+        raise UserError(
+            f'encoder "{name}": {family.label} has as many patches as the picture asks for; name an encoder that says '
+            "how many at most"
+        )
+    square = family.images.most_patches**0.5 * config.patch_size if family.variable_resolution else config.image_size
+    return _size(family, config, round(square))
 
 
 def language_size(name: str) -> LanguageSize:
