@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from blindspot.encoders.base import CLIP_MEAN, CLIP_STD, VIT_LARGE, Checkpoint, Encoder, Images, Role
+from blindspot.encoders.base import CLIP_MEAN, CLIP_STD, VIT_BASE, VIT_LARGE, Checkpoint, Encoder, Images, Role
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,9 +19,12 @@ def _embed(tower: Any, pixels_bchw: Tensor, grids_n2: Tensor | None) -> tuple[Te
     return tower.pre_layrnorm(tower.embeddings(pixels_bchw, interpolate_pos_encoding=True)), {}
 
 
-def _checkpoint(name: str, size: int, role: Role) -> Checkpoint:
+def _large(name: str, size: int, role: Role) -> Checkpoint:
     arguments = {**VIT_LARGE, "image_size": size, "patch_size": 14, "projection_dim": 768}
     return Checkpoint(f"openai/{name}", "clip_vision_model", arguments, size, (role,), 1.71e9)
+
+
+_BASE = {**VIT_BASE, "image_size": 224, "patch_size": 16, "projection_dim": 512}
 
 
 CLIP = Encoder(
@@ -32,7 +35,8 @@ CLIP = Encoder(
     embed=_embed,
     images=Images("crop", CLIP_MEAN, CLIP_STD),
     checkpoints=(
-        _checkpoint("clip-vit-large-patch14-336", 336, "public code"),
-        _checkpoint("clip-vit-large-patch14", 224, "matched"),
+        _large("clip-vit-large-patch14-336", 336, "public code"),
+        _large("clip-vit-large-patch14", 224, "matched"),
+        Checkpoint("openai/clip-vit-base-patch16", "clip_vision_model", _BASE, 224, download=0.60e9),
     ),
 )

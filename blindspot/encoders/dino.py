@@ -16,14 +16,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from blindspot.encoders.base import IMAGENET_MEAN, IMAGENET_STD, VIT_LARGE, Checkpoint, Encoder, Images, TowerShape
+from blindspot.encoders.base import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    VIT_BASE,
+    VIT_LARGE,
+    Checkpoint,
+    Encoder,
+    Images,
+    TowerShape,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 REGISTERS = 4
-_DINOV2_LARGE = {key: value for key, value in VIT_LARGE.items() if key != "intermediate_size"}
-_DINOV2_LARGE |= {"mlp_ratio": 4, "image_size": 518, "patch_size": 14}
+_DINOV2_LARGE, _DINOV2_BASE = (
+    {key: value for key, value in sizes.items() if key != "intermediate_size"}
+    | {"mlp_ratio": 4, "image_size": 518, "patch_size": 14}
+    for sizes in (VIT_LARGE, VIT_BASE)
+)
 _DINOV3_LARGE = {**VIT_LARGE, "image_size": 224, "patch_size": 16, "num_register_tokens": REGISTERS}
 
 
@@ -56,6 +68,7 @@ DINOV2 = Encoder(
     images=Images("crop", IMAGENET_MEAN, IMAGENET_STD, margin=256 / 224),
     checkpoints=(
         Checkpoint("facebook/dinov2-large", "dinov2", _DINOV2_LARGE, 224, download=1.22e9),
+        Checkpoint("facebook/dinov2-base", "dinov2", _DINOV2_BASE, 224, download=0.35e9),
         Checkpoint(
             "facebook/dinov2-with-registers-large",
             "dinov2_with_registers",

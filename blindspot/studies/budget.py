@@ -13,6 +13,7 @@ given MFU do not depend on it. N: parameters of a map; s: tokens of a sample; d,
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def counts(arm: Arm, stage: LlavaStage) -> StageCounts:
     if data.rows is None or data.with_image is None or data.text_tokens is None or data.supervised_tokens is None:
         stated = "rows, with_image, text_tokens and supervised_tokens"
         raise UserError(f"{data.file}: how large it is is not said; write {stated} under data")
-    rows, images = data.rows * stage.epochs, data.with_image * stage.epochs
+    rows, images = ceil(data.rows * stage.epochs), round(data.with_image * stage.epochs)
     text, supervised = data.text_tokens * rows, data.supervised_tokens * rows
     return StageCounts(rows, images, images * arm.image_tokens, text, supervised, stage.steps)
 

@@ -95,7 +95,9 @@ def _arms(plan: Budget) -> Table:
         point = arm.point
         notes = [f"evaluated with {point.evaluate_with.label}"] * (point.evaluate_with != point.positions)
         notes += ["first patch dropped"] * point.drop_first_patch
-        notes += [f"LM: {point.language_positions.label}"] * (point.language_positions.name != "rope1d")
+        notes += [f"LM: {point.language_positions.label.removeprefix('LM ')}"] * (
+            point.language_positions.name != "rope1d"
+        )
         return "; ".join([point.positions.label, *notes])
 
     table = listing("arm !", "label", "encoder !", "px >", "tokens >", "encoder positions", padding=(0, 1, 0, 0))

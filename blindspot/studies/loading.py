@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from blindspot.errors import UserError, did_you_mean
 from blindspot.files import write_text
 from blindspot.studies.arms import STAGES, expand_arms
-from blindspot.studies.schema import Study
+from blindspot.studies.schema import REHEARSAL, Study
 from blindspot.text import clean
 
 SHIPPED = Path(__file__).parent
@@ -69,13 +69,25 @@ def load_study(name_or_path: str | Path, scale: str | None = None, seeds: int | 
         raise UserError(
             f'{where}: is already resolved at scale "{study.scale}"; take the original study for "{chosen}"'
         )
-    if chosen not in ("full", study.scale, *study.scales):
-        raise UserError(f'{where}: scale "{chosen}": unknown; {did_you_mean(chosen, ["full", *study.scales])}')
-    resolved = _merge(raw, {**study.scales.get(chosen, {}), "scale": chosen, "scales": None})
+    scales = study.scales | ({REHEARSAL: _rehearsed(raw)} if study.recipe == "llava" else {})
+    if chosen not in ("full", study.scale, *scales):
+        raise UserError(f'{where}: scale "{chosen}": unknown; {did_you_mean(chosen, ["full", *scales])}')
+    resolved = _merge(raw, {**scales.get(chosen, {}), "scale": chosen, "scales": None})
     del resolved["scales"]
     if seeds is not None:
         resolved["seeds"], where = seeds, "--seeds"  # all that is not checked yet
     return _validate(resolved, where, "")
+
+
+def _rehearsed(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What a rehearsal changes: batches that a few rows fill, and two seeds and a replicate, so that noise is told."""
+    batch, arms = {"batch": 8}, raw["arms"]
+    named = [dict(arm) for arm in arms.get("named", [])]
+    for arm in named:
+        if arm.get("stages"):
+            arm["stages"] = {stage: {**changes, **batch} for stage, changes in arm["stages"].items()}
+    replicate = arms.get("replicate") or (named[0]["id"] if named else None)
+    return {"connector": batch, "instruct": batch, "seeds": 2, "arms": {"named": named, "replicate": replicate}}
 
 
 def save_study(study: Study, path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from blindspot.files import parse_json
 from blindspot.studies.arms import STAGES, Arm
+from blindspot.studies.schema import DataSet
 from blindspot.studies.sizes import local_folder
 
 
@@ -82,6 +83,11 @@ class Need:
         return not self.missing
 
 
+def downloads(data: DataSet) -> tuple[Download, ...]:
+    """What must lie in the data folder for a set."""
+    return SOURCES.get(data.name, (Download((data.file, data.images), 0, ()),))
+
+
 def needs(arms: Iterable[Arm], data_root: Path | None, stages: Sequence[str] = STAGES) -> list[Need]:
     """What some arms need, each thing once: the language models, the encoders, then the data of some stages.
 
@@ -91,17 +97,18 @@ def needs(arms: Iterable[Arm], data_root: Path | None, stages: Sequence[str] = S
     languages = {arm.point.language_model: arm.language_size for arm in arms}
     encoders = {arm.point.encoder: arm.encoder_size for arm in arms}
     for name, size in (languages | encoders).items():
-        folder = local_folder(name)
+        folder = local_folder(name, data_root)
         missing = _lacking(folder, name in languages) if folder else "all of it"
         # The weights for torch alone: some repositories hold them for other frameworks, too.
         where, fetch = "Hugging Face cache", (f'hf download {name} --exclude "*.h5" "*.msgpack"',)
         if Path(name).expanduser().is_dir():
             where, fetch = str(folder), ()
+        elif data_root and folder and folder.is_relative_to(data_root):
+            where = str(folder)
         found.append(Need(name, "checkpoint", where, missing, size.download, fetch))
-    trained = [stage for arm in arms for name, stage in arm.own_stages.items() if name in stages]
+    trained = [stage.data for arm in arms for name, stage in arm.own_stages.items() if name in stages]
     root = data_root or Path("DATA")
-    own = [SOURCES.get(stage.data.name, (Download((stage.data.file, stage.data.images), 0, ()),)) for stage in trained]
-    for source in dict.fromkeys(source for of_stage in own for source in of_stage):
+    for source in dict.fromkeys(source for data in trained for source in downloads(data)):
         unsaid = [path for path in source.paths if data_root is None and not Path(path).is_absolute()]
         absent = [path for path in source.paths if path in unsaid or not _filled(root / path)]
         commands = tuple(command.replace("{data}", shlex.quote(str(root))) for command in source.commands)

@@ -13,7 +13,7 @@ from blindspot.studies.budget import GPUS, flops
 from blindspot.studies.compare import compared_pairs
 from blindspot.studies.progress import SECONDS_TO_START
 from blindspot.studies.relatives import RELATIVES
-from blindspot.studies.schema import Study
+from blindspot.studies.schema import REHEARSAL, Study
 from blindspot.studies.step import Step
 from blindspot.studies.versions import diagnostics_version
 from blindspot.training.objectives import OBJECTIVES
@@ -27,6 +27,7 @@ SECONDS_PER_TRAINING_IMAGE = 8e-4
 SECONDS_PER_TEST_QUESTION = 8e-3  # for all columns together
 SECONDS_PER_DIAGNOSTIC = 5.0
 SECONDS_PER_EVALUATION = 3600.0  # of a model of real size
+SECONDS_PER_REHEARSED_STEP = 5.0
 REFERENCE_WIDTH = 64  # the width at which the figures above were measured, one thread of a 2-core machine
 
 
@@ -47,6 +48,8 @@ def plan_steps(study: Study, code: str, data: str | None = None) -> list[Step]:
     if study.recipe == "toy":
         world = {"source": study.source, "fingerprint": data, **plan.section("data"), **plan.model("image", "patch")}
         plan.add("data", [], world)
+    if study.rehearsed:
+        plan.add("data", [], _rehearsed(study, arms))
     for seed in range(study.seeds):
         if study.recipe == "toy":
             config = {"seed": seed, **plan.section("text"), **plan.model(without="encoder_layers")}
@@ -92,7 +95,7 @@ class _Plan:
         """The only arm that uses a step; of those that share a trained variant, the one it is evaluated as."""
         users = self._users[step.id]
         if self.study.recipe == "llava":  # no arms share a step: what one takes from another it names
-            return users[0].id
+            return users[0].id if users else None
         if step.kind == "instruct":
             users = [arm for arm in users if arm.point.evaluate_with == arm.point.positions]
         return users[0].id if len(users) == 1 else None
@@ -147,11 +150,27 @@ def _add_arm(plan: _Plan, arm: Arm, seed: int) -> None:
         add("diagnose", made[-1:], {"diagnose": study.diagnose, "diagnostics": diagnostics_version()})
 
 
+def _rehearsed(study: Study, arms: list[Arm]) -> dict[str, Any]:
+    """What the rehearsal of a study makes: all that its arms are made from, trained on and asked."""
+    from blindspot.benchmarks.registry import select
+
+    stages = [stage for arm in arms for stage in arm.own_stages.values()]
+    return {
+        "source": REHEARSAL,
+        "encoders": sorted({arm.point.encoder for arm in arms}),
+        "language_models": sorted({arm.point.language_model for arm in arms}),
+        "data": list({stage.data.file: stage.data.model_dump(exclude_none=True) for stage in stages}.values()),
+        "benchmarks": [benchmark.name for benchmark in select(study.asked)],
+    }
+
+
 def _add_real_arm(plan: _Plan, arm: Arm, seed: int) -> None:
     from blindspot.benchmarks.registry import select
     from blindspot.benchmarks.scoring import DEFAULT
 
     study, made = plan.study, [f"connector/{arm.point.connector_from}/seed{seed}"]
+    data = ["data"] if study.rehearsed else []
+    asked = {"benchmarks": [benchmark.name for benchmark in select(study.asked)], "profile": DEFAULT}
     variant = {
         axis: dict(value.values) if isinstance(value, Choice) else value
         for axis, value in arm.point.given.items()
@@ -161,9 +180,9 @@ def _add_real_arm(plan: _Plan, arm: Arm, seed: int) -> None:
         recipe = {"trains_by": stage.model_dump(mode="json")}
         if name == "instruct":
             recipe["evaluate_with"] = dict(arm.point.evaluate_with.values)
-        made = [plan.add(name, made if name == "instruct" else [], variant | recipe, arm, seed, what=arm.id)]
-    asked = {"benchmarks": [benchmark.name for benchmark in select(study.asked)], "profile": DEFAULT}
-    plan.add("evaluate", made, asked, arm, seed, "instruct", arm.id)
+        inputs = [*data, *(made if name == "instruct" else [])]
+        made = [plan.add(name, inputs, variant | recipe, arm, seed, what=arm.id)]
+        plan.add("evaluate", [*data, *made], asked, arm, seed, name, arm.id)
     if study.diagnose:
         diagnosis = {"diagnose": study.diagnose, "diagnostics": diagnostics_version()}
         plan.add("diagnose", made, diagnosis, arm, seed, what=arm.id)
@@ -171,6 +190,8 @@ def _add_real_arm(plan: _Plan, arm: Arm, seed: int) -> None:
 
 def _estimate(study: Study, kind: str, arm: Arm | None) -> float:
     """Expected seconds of a step: of a miniature on one core, of models of real size on one A100."""
+    if study.rehearsed:
+        return SECONDS_PER_REHEARSED_STEP
     if study.recipe == "llava":
         if arm is None or kind not in arm.stages:
             return SECONDS_PER_EVALUATION

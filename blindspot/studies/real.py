@@ -16,10 +16,11 @@ from blindspot.benchmarks.sources.download import data_root
 from blindspot.connectors import ConnectorSpec
 from blindspot.errors import UserError
 from blindspot.evaluation.run.folder import ANSWERS
-from blindspot.evaluation.run.opening import open_local
+from blindspot.evaluation.run.opening import Opened, default_device, open_local, opened
 from blindspot.evaluation.run.runner import prepare, why_unanswered
 from blindspot.files import CHECKPOINTS, read_jsonl, write_jsonl
 from blindspot.model.assemble import assemble, position_table
+from blindspot.model.variant import BlindspotForConditionalGeneration
 from blindspot.positions import EncoderPositions, LanguagePositions
 from blindspot.studies.arms import FEATURE_LAYER, REPLICATE_SEED_OFFSET, STAGES, Arm, find_arm
 from blindspot.studies.loading import load_study
@@ -103,19 +104,35 @@ def run_in(arm: Arm, seed: int | None, data_root: Path | None, out: Path, machin
 
 def train_step(context: StepContext) -> None:
     """A stage as a step of a study. Its rows are indexed once for the whole study, beside the steps."""
-    config, name, study_folder = context.step.config, context.step.kind, context.folder.parent.parent
+    train_run(_of_step(context), [context.step.kind], context.report)
+
+
+def _of_step(context: StepContext) -> ArmRun:
+    config, study_folder = context.step.config, context.folder.parent.parent
     arm = find_arm(load_study(study_folder / "study.yaml"), config["arm"])
     machine = {} if torch.cuda.is_available() else {"precision": "fp32", "workers": 0}
-    folders = {name: context.folder, **context.inputs}
-    run = ArmRun(arm, config["seed"], context.data_path, study_folder / "rows", folders, machine)
-    train_run(run, [name], context.report)
+    folders = {context.step.kind: context.folder, **context.inputs}
+    return ArmRun(arm, config["seed"], _data_path(context), study_folder / "rows", folders, machine)
+
+
+def _data_path(context: StepContext) -> Path | None:
+    """The folder of data and checkpoints: the user's, or what a rehearsal has made."""
+    return context.inputs.get("data", context.data_path)
 
 
 def evaluate_step(context: StepContext) -> None:
-    """Put the study's benchmarks to the model of the instruct stage; what is answered is not asked again."""
+    """Put the study's benchmarks to the model that a stage left; what is answered is not asked again."""
     rules, benchmarks = profile(context.step.config["profile"]), select(",".join(context.step.config["benchmarks"]))
-    model = str(context.inputs["instruct"] / MODEL)
-    evaluation = prepare(benchmarks, data_root(context.data_path), partial(open_local, model))
+
+    def open_model() -> Opened:
+        if context.step.stage == "instruct":
+            return open_local(str(context.inputs["instruct"] / MODEL))
+        run = _of_step(context)
+        variant, processor = _assembled(run)
+        load_parts(variant, run.product("connector"))
+        return opened(variant, processor, default_device())
+
+    evaluation = prepare(benchmarks, data_root(_data_path(context)), open_model)
     total = sum(len(collection.questions) for collection in evaluation.collections)
     answered: dict[str, int] = {}
 
@@ -162,6 +179,28 @@ def train_run(run: ArmRun, stages: Sequence[str] = STAGES, report: Report = sile
     return run.product(names[-1])
 
 
+def _checkpoint(run: ArmRun, name: str) -> Path:
+    folder = local_folder(name, run.data_root)
+    assert folder is not None  # `train_run` has seen it
+    return folder
+
+
+def _assembled(run: ArmRun) -> tuple[BlindspotForConditionalGeneration, Any]:
+    """The arm's model before stage 1, and its processor."""
+    point = run.arm.point
+    return assemble(
+        _checkpoint(run, point.encoder),
+        _checkpoint(run, point.language_model),
+        run.seed,
+        EncoderPositions(**point.positions.values),
+        LanguagePositions(**point.language_positions.values),
+        ConnectorSpec.from_dict(point.connector.values),
+        point.image_size,
+        point.drop_first_patch,
+        FEATURE_LAYER,
+    )
+
+
 def _train(run: ArmRun, name: str, ranks: Ranks, report: Report) -> None:
     arm, point, stage, folder = run.arm, run.arm.point, run.arm.stages[name], run.folders[name]
     connector = run.product("connector")
@@ -171,19 +210,7 @@ def _train(run: ArmRun, name: str, ranks: Ranks, report: Report) -> None:
             f"no {connector}, which stage 2 of {arm.id} starts from; train it first: "
             f"--arm {first} --seed {seed} --stage connector"
         )
-    encoder, language_model = local_folder(point.encoder), local_folder(point.language_model)
-    assert encoder is not None and language_model is not None  # `train_run` has seen them
-    variant, processor = assemble(
-        encoder,
-        language_model,
-        run.seed,
-        EncoderPositions(**point.positions.values),
-        LanguagePositions(**point.language_positions.values),
-        ConnectorSpec.from_dict(point.connector.values),
-        point.image_size,
-        point.drop_first_patch,
-        FEATURE_LAYER,
-    )
+    variant, processor = _assembled(run)
     if name == "instruct":
         load_parts(variant, connector)
     root, file, config = run.data_root or Path(), stage.data.file, run.config(name)
@@ -196,7 +223,7 @@ def _train(run: ArmRun, name: str, ranks: Ranks, report: Report) -> None:
         if name == "connector":
             save_parts(state, variant.config, set(PARTS.values()) - set(config.frozen), folder)
         else:
-            evaluated, weights = _as_evaluated(point, encoder, variant.config, state)
+            evaluated, weights = _as_evaluated(point, _checkpoint(run, point.encoder), variant.config, state)
             save_model(evaluated, weights, processor, folder / MODEL, DTYPES[config.precision])
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     ranks.from_first(None)

@@ -137,15 +137,15 @@ class LlavaStage(Section):
     encoder_lr: Rate | None = None  # that of ``lr``
     warmup: Annotated[float, Field(ge=0, lt=1)]
     schedule: Literal["cosine"]
-    epochs: Count
+    epochs: Rate
     max_length: Count
     aspect_ratio: Literal["square", "pad"]
     clip: Rate = 1.0
 
     @property
     def steps(self) -> int:
-        """Optimiser steps; the last batch of an epoch may be smaller, and 0 stands for rows that are not counted."""
-        return ceil((self.data.rows or 0) / self.batch) * self.epochs
+        """Optimiser steps; the last batch may be smaller, and 0 stands for rows that are not counted."""
+        return ceil((self.data.rows or 0) * self.epochs / self.batch)
 
 
 def _type(field: FieldInfo) -> Any:
@@ -414,6 +414,8 @@ RECIPES = Discriminator(
     custom_error_type="recipe",
     custom_error_message="recipe: unknown; one of: toy, llava",
 )
+REHEARSAL = "rehearsal"
+"""The scale at which a study of real size runs on drawn data and checkpoints of a few thousand weights."""
 TOY_ONLY = ("source", "data", "model", "text", "encoder")
 """Keys of a study whose models are trained from nothing."""
 
@@ -480,6 +482,16 @@ class Study(Section):
         """Whether a miniature's encoders train in stage 2, unless an arm says otherwise."""
         assert isinstance(self.instruct, InstructStage)
         return self.instruct.encoder
+
+    @property
+    def rehearsed(self) -> bool:
+        """Whether a study of real size is run at a ten-thousandth of its size, on what it makes itself."""
+        return self.recipe == "llava" and self.scale == REHEARSAL
+
+    @property
+    def released(self) -> bool:
+        """Whether it starts from released checkpoints and real data."""
+        return self.recipe == "llava" and not self.rehearsed
 
     @property
     def meaningful(self) -> bool:

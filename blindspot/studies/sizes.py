@@ -88,17 +88,22 @@ def _size(family: Encoder, config: Any, image: int, download: float = 0) -> Enco
     )
 
 
+CHECKPOINTS = "checkpoints"
+"""Where a data folder holds checkpoints, by their Hugging Face id."""
+
 RELEASED: dict[str, EncoderSize] = {
     one.id: _size(family, SimpleNamespace(**one.arguments), one.size, one.download)
     for family in ENCODERS.values()
-    if not family.variable_resolution
+    if not family.variable_resolution or family.images.fit == "bound"
     for one in family.checkpoints
 }
-"""Released checkpoints with square images."""
+"""Released checkpoints with square images, or with as many patches as a square has at most."""
 
 LANGUAGE_MODELS: dict[str, LanguageSize] = {
     "lmsys/vicuna-7b-v1.5": LanguageSize(4096, 32, 11008, 4096, 4096, 32000, download=13.48e9),
     "lmsys/vicuna-13b-v1.5": LanguageSize(5120, 40, 13824, 5120, 5120, 32000, download=26.03e9),
+    "HuggingFaceTB/SmolLM2-135M": LanguageSize(576, 30, 1536, 576, 192, 49152, tied=True, download=0.27e9),
+    "HuggingFaceTB/SmolLM2-360M": LanguageSize(960, 32, 2560, 960, 320, 49152, tied=True, download=0.72e9),
 }
 
 
@@ -112,9 +117,13 @@ def encoder_size(name: str) -> EncoderSize:
         family = detect(config)
     except UserError as error:
         raise UserError(f'encoder "{name}": {error}') from error
-    if family.variable_resolution:
-        raise UserError(f'encoder "{name}": {family.label} keeps the aspect ratio; name an encoder of square images')
-    return _size(family, config, config.image_size)
+    if family.variable_resolution and family.images.fit != "bound":
+        raise UserError(
+            f'encoder "{name}": {family.label} has as many patches as the picture asks for; name an encoder that says '
+            "how many at most"
+        )
+    square = family.images.most_patches**0.5 * config.patch_size if family.variable_resolution else config.image_size
+    return _size(family, config, round(square))
 
 
 def language_size(name: str) -> LanguageSize:
@@ -137,11 +146,13 @@ def language_size(name: str) -> LanguageSize:
         raise UserError(f'language_model "{name}": {config.model_type} is no decoder like Llama ({error})') from error
 
 
-def local_folder(name: str) -> Path | None:
-    """The folder of a checkpoint on this machine: the path itself, or its snapshot in the Hugging Face cache."""
+def local_folder(name: str, data: Path | None = None) -> Path | None:
+    """The folder of a checkpoint here: the path itself, ``checkpoints/NAME`` in the data folder, or in the cache."""
     path = Path(name).expanduser()
     if path.is_dir():
         return path
+    if data is not None and (data / CHECKPOINTS / name).is_dir():
+        return data / CHECKPOINTS / name
     if name.startswith((".", "~", "/")) or name.count("/") != 1:
         return None
     from huggingface_hub import try_to_load_from_cache

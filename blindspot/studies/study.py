@@ -55,15 +55,15 @@ def run_study(
     study = load_study(name_or_path, scale, seeds)
     if workers is not None and workers < 1:
         raise UserError(f"--workers: {workers}: should be at least 1")
-    if data is not None and study.source == "scenes":
-        raise UserError(f"study {study.name} draws its own scenes and takes no --data")
+    if data is not None and (study.source == "scenes" or study.rehearsed):
+        raise UserError(f"study {study.name} draws all that it reads at this scale and takes no --data")
     steps = plan_steps(study, code_version(), nlvr_fingerprint(data) if study.source == "nlvr" else None)
     run = out or Path("runs") / (study.name if study.meaningful else f"{study.name}-{study.scale}")
-    if study.recipe == "llava" and not all((run / step.folder / DONE).is_file() for step in steps):
+    if study.released and not all((run / step.folder / DONE).is_file() for step in steps):
         _refuse_missing(study, name_or_path, data)
     if workers is None:
         cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-        workers = min(cores, MOST_WORKERS) if study.recipe == "toy" else 1  # a model fills its GPU
+        workers = 1 if study.released else min(cores, MOST_WORKERS)  # a model fills its GPU
     with locked(run) as lock:
         _refuse_other_study(run, study)
         scheduler = Scheduler(steps, run)
@@ -114,7 +114,9 @@ def _refuse_other_study(run: Path, study: Study) -> None:
 def _check_space(run: Path, study: Study, steps_to_do: int) -> None:
     """Refuse to start on a disk that is clearly too small."""
     free = shutil.disk_usage(run).free
-    if study.recipe == "llava":
+    if study.rehearsed:
+        needed = MARGIN_BYTES
+    elif study.recipe == "llava":
         arms = expand_arms(study)
         largest = max(2 * sum(parameters(arm).values()) for arm in arms)  # two bytes a weight
         needed = largest * min(steps_to_do, sum(len(arm.seeds) for arm in arms))

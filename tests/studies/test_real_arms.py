@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from blindspot.errors import UserError
 from blindspot.studies.arms import expand_arms, find_arm
 from blindspot.studies.axes import LANGUAGE_POSITIONS
-from blindspot.studies.compare import compare_arms
+from blindspot.studies.budget import GPUS, flops
+from blindspot.studies.compare import compare_arms, compared_pairs
 from blindspot.studies.loading import load_study
 
-SHIPPED = ("paper", "paper-released", "paper-controlled")
+SHIPPED = ("paper", "paper-released", "paper-controlled", "paper-fusion")
 SMALL = """
 name: small
 title: Two arms
@@ -210,3 +211,29 @@ def test_image_tokens_are_those_of_the_model() -> None:
     for name in RULES:
         arm = replace(base, point=base.point.model_copy(update={"connector": CONNECTORS[name]}))
         assert arm.image_tokens == image_tokens(ConnectorSpec(name), LanguagePositions(), arm.grid, False)
+
+
+def test_a_study_that_one_gpu_does_overnight() -> None:
+    study = load_study("small")
+    arms = expand_arms(study)
+    assert {arm.image_tokens for arm in arms} == {256}, "encoders are compared at as many tokens"
+    assert {arm.language_size for arm in arms} == {arms[0].language_size} and arms[0].language_size.parameters < 4e8
+    h100 = next(gpu for gpu in GPUS if "H100" in gpu.name)
+    seconds = sum(flops(arm, stage).total for arm in arms for stage in arm.own_stages.values()) / (0.4 * h100.peak)
+    assert study.seeds * seconds < 10 * 3600 and study.arms.replicate
+
+
+def test_what_the_paper_leaves_to_future_work_moves_one_thing_at_a_time() -> None:
+    arms = {arm.id: arm for arm in expand_arms(load_study("paper-next"))}
+    assert {arms[f"px{side}-pooled"].image_tokens for side in (224, 336, 448)} == {49}
+    assert [arms[f"px{side}"].image_tokens for side in (224, 336, 448)] == [196, 441, 784]
+    assert arms["naflex"].image_tokens == arms["siglip2"].image_tokens == 256
+    assert arms["naflex"].stages["instruct"].aspect_ratio == "square", "a padded picture has no aspect ratio to keep"
+
+
+def test_two_d_positions_in_the_language_model() -> None:
+    study = load_study("paper-fusion")
+    for pair in compared_pairs(study):
+        a, b = (next(arm.point for arm in expand_arms(study) if arm.id == pair[side]) for side in ("a", "b"))
+        moved = {axis for axis in a.given if str(getattr(a, axis)) != str(getattr(b, axis))}
+        assert moved == {"language_positions"}

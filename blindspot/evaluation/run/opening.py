@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from blindspot.benchmarks.base import Benchmark
 from blindspot.errors import UserError, one_of
-from blindspot.evaluation.adapters import ADAPTERS, recognise
+from blindspot.evaluation.adapters import ADAPTERS, Adapter, adapter_of, recognise
 from blindspot.evaluation.base import Answerer, Asked, Prompt
 from blindspot.evaluation.boxes import Form, form_of, told
 
@@ -96,32 +96,52 @@ def open_local(
     one_of(dtype, DTYPES, "--dtype", "type of weights")
     import torch
 
-    from blindspot.evaluation.models.local import LocalAnswerer, check_batch
     from blindspot.model import load
     from blindspot.model.formats.folder import find, read_json
 
     load.quiet()
     folder = find(model, trust_remote_code)
-    if device is None:
-        device = "mps" if torch.backends.mps.is_available() else "cpu"
-        if torch.cuda.is_available():
-            local = int(os.environ.get("LOCAL_RANK", "0"))
-            if local >= torch.cuda.device_count():
-                raise UserError(f"process {local + 1} on this machine has no GPU; start {torch.cuda.device_count()}")
-            device = f"cuda:{local}"
+    device = device or default_device()
     try:
         where = torch.device(device)
     except RuntimeError as error:
         raise UserError(f"--device {device}: torch knows no such device; use cpu, cuda, cuda:1 or mps") from error
     family, known = recognise(adapter, str(read_json(folder / "config.json").get("model_type")))
     kind = family.dtype if dtype == "auto" and where.type == "cuda" else dtype
-    opened, processor = load.load(folder, trust_remote_code, kind if kind == "auto" else getattr(torch, kind))
-    answerer = LocalAnswerer(opened, processor, family, batch, device=where)
+    loaded, processor = load.load(folder, trust_remote_code, kind if kind == "auto" else getattr(torch, kind))
+    return replace(opened(loaded, processor, device, family, batch, boxes), adapter=known)
+
+
+def default_device() -> str:
+    """A GPU if there is one, under ``torchrun`` each process one of its own."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if local >= torch.cuda.device_count():
+        raise UserError(f"process {local + 1} on this machine has no GPU; start {torch.cuda.device_count()}")
+    return f"cuda:{local}"
+
+
+def opened(
+    model: Any,
+    processor: Any,
+    device: str,
+    family: Adapter | None = None,
+    batch: int = 32,
+    boxes: str | None = None,
+) -> Opened:
+    """A model in memory, asked as its family is."""
+    from blindspot.evaluation.models.local import LocalAnswerer, check_batch
+
+    family = family or adapter_of(model.config.model_type)
+    answerer = LocalAnswerer(model, processor, family, batch, device=device)
     return Opened(
         answerer,
         family.prompts,
         lambda prompt: family.render(processor, prompt),
-        known,
-        form_of(opened, processor, family, boxes),
+        family.name,
+        form_of(model, processor, family, boxes),
         lambda asked: check_batch(answerer, asked),
     )

@@ -1,0 +1,112 @@
+"""Studies of real size at a ten-thousandth: what they make is as published, and a run on it goes to the page."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from blindspot.benchmarks.registry import BENCHMARKS, SETS
+from blindspot.encoders import ENCODERS, native_grid
+from blindspot.errors import UserError
+from blindspot.evaluation.paper import load as load_paper
+from blindspot.model.formats.tower import image_processor, read_tower
+from blindspot.studies.loading import load_study, shipped_studies
+from blindspot.studies.rehearsal import FORMS, ROWS, write_benchmark, write_encoder, write_rows
+from blindspot.studies.schema import DATA_SETS
+
+STUDY = """
+extends: paper
+name: small
+title: Two encoders
+arms:
+  base: {image_size: 64, connector: mlp, language_model: lmsys/vicuna-7b-v1.5}
+  named:
+    - {id: siglip, label: SigLIP, encoder: google/siglip-base-patch16-256}
+    - {id: aimv2, label: AIMv2, encoder: apple/aimv2-large-patch14-224, against: [siglip],
+       stages: {connector: {batch: 128}}}
+benchmarks: [mmvp, tallyqa]
+"""
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_benchmark_is_read_with_all_that_the_paper_prints_of_it(name: str, tmp_path: Path) -> None:
+    write_benchmark(tmp_path, name, seed=0)
+    collection = BENCHMARKS[name].read(tmp_path / name)
+    assert collection.form == "tsv" and len(collection.questions) >= 16
+    assert collection.images.read(collection.questions[0].images[0]).startswith(b"\x89PNG")
+    printed = {metric for benchmark, metric in (column.key for column in load_paper().columns) if benchmark == name}
+    for metric in (one for one in BENCHMARKS[name].metrics if one.name in printed):
+        for term in metric.terms:
+            labelled = [one for one in collection.questions if term.where.items() <= one.groups.items()]
+            assert labelled, f"{metric.name}: nobody is {dict(term.where)}"
+
+
+def test_no_benchmark_of_the_paper_is_left_out() -> None:
+    assert set(FORMS) == set(SETS["paper"])
+
+
+@pytest.mark.parametrize(
+    "name", [one.id for family in ENCODERS.values() for one in family.checkpoints if family.name != "aimv2_native"]
+)
+def test_an_encoder_has_the_format_and_the_sizes_of_the_released_one(name: str, tmp_path: Path) -> None:
+    write_encoder(tmp_path, name)
+    family, released = next((f, one) for f in ENCODERS.values() for one in f.checkpoints if one.id == name)
+    config, tensors = read_tower(tmp_path, {})
+    published = released.config()
+    assert config.model_type == published.model_type and config.hidden_size == 32
+    assert (native_grid(config), config.patch_size) == (native_grid(published), published.patch_size)
+    assert sum(tensor.numel() for tensor in tensors.values()) < 200_000
+    assert type(image_processor(tmp_path, config)) is type(family.image_processor(released.size, config.patch_size))
+
+
+def test_rows_lie_where_the_published_ones_do(tmp_path: Path) -> None:
+    for name, data in DATA_SETS.items():
+        write_rows(tmp_path, data, seed=0)
+        rows = json.loads((tmp_path / data.file).read_text())
+        pictured = [row["image"] for row in rows if "image" in row]
+        assert len(rows) == ROWS and all((tmp_path / data.images / image).is_file() for image in pictured)
+        assert (len(pictured) < ROWS) == (name == "llava-mix665k"), "a mix has rows without a picture"
+        assert all(row["conversations"][0]["from"] == "human" for row in rows)
+
+
+@pytest.mark.parametrize("name", [name for name in shipped_studies() if load_study(name).recipe == "llava"])
+def test_every_shipped_study_of_real_size_can_be_rehearsed(name: str) -> None:
+    study = load_study(name, "rehearsal")
+    assert study.rehearsed and not study.meaningful and study.seeds == 2 and study.arms.replicate
+    assert {arm.id for arm in study.arms.named} == {arm.id for arm in load_study(name).arms.named}
+
+
+def test_a_miniature_has_no_rehearsal() -> None:
+    with pytest.raises(UserError, match='scale "rehearsal": unknown'):
+        load_study("miniature", "rehearsal")
+
+
+def test_a_rehearsal_goes_to_the_page_and_is_found_done(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(STUDY)
+
+    def call(*options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "blindspot", "study", "small.yaml", "--scale", "rehearsal", *options]
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "empty")}
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
+
+    assert "draws all that it reads" in call("--data", "x").stderr
+    first = call()
+    assert first.returncode == 0, first.stderr
+    run = tmp_path / "runs" / "small-rehearsal"
+    results = json.loads((run / "results.json").read_text())
+    assert not results["meaningful"] and len(results["arms"]) == 3  # with the replicate
+    answers = [json.loads(line) for path in run.glob("steps/evaluate*/answers.jsonl") for line in path.open()]
+    assert len({row["raw"] for row in answers}) > 3 and max(len(row["raw"]) for row in answers) < 60, "words that end"
+    assert "mean nothing" in (run / "report" / "index.html").read_text()
+    again = call()
+    assert again.returncode == 0 and "everything is done already" in again.stdout
+
+
+def test_an_encoder_that_is_not_listed_is_named(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    with pytest.raises(UserError, match="mine/vit: a rehearsal makes the checkpoints"):
+        write_encoder(tmp_path, "mine/vit")
