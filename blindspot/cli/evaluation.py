@@ -315,6 +315,6 @@ def serve(
 
       [cyan]curl http://127.0.0.1:8000/v1/models[/cyan]
     """
-    from blindspot.evaluation.serving.running import run
+    from blindspot.evaluation.serving.server import run
 
     run(model, host, port, batch, name)
