@@ -42,9 +42,7 @@ def evaluate(
     data: DataRoot = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="Run folder. [dim]\\[default: runs/eval/MODEL, or -CONDITION behind it][/dim]", show_default=False
-        ),
+        typer.Option(help="Run folder; by default runs/eval/MODEL, or -CONDITION behind it.", show_default=False),
     ] = None,
     prompts: Annotated[
         str,
@@ -54,17 +52,14 @@ def evaluate(
         ),
     ] = "auto",
     profile: Annotated[
-        str,
-        typer.Option(help="Rules that answers are scored by; the table shows all side by side, this one first."),
+        str, typer.Option(help="Rules that answers are scored by; the table shows all side by side, this one first.")
     ] = "vlmevalkit-2025-09",
     thinking: Thinking = "harness",
     limit: Annotated[
         int | None, typer.Option(help="Only so many questions of each benchmark, drawn by a fixed seed.", min=1)
     ] = None,
     batch: Batch = 32,
-    check_batch: Annotated[
-        bool, typer.Option("--check-batch", help="Only compare answers in batches with answers one by one.")
-    ] = False,
+    check_batch: Annotated[bool, typer.Option("--check-batch", help="Only compare batches with one by one.")] = False,
     show_prompts: Annotated[
         int | None, typer.Option(help="Only print so many prompts of each benchmark, as the model gets them.", min=1)
     ] = None,
@@ -76,15 +71,10 @@ def evaluate(
         ),
     ] = None,
     swap_options: Annotated[
-        bool, typer.Option("--swap-options", help="Show lettered options in reverse order.")
+        bool, typer.Option("--swap-options", help="Reverse the order of lettered options.")
     ] = False,
     adapter: Annotated[
-        str | None,
-        typer.Option(
-            help="The family that MODEL is asked as. [dim]\\[default: that of its model_type, or of its name on a "
-            "server][/dim]",
-            show_default=False,
-        ),
+        str | None, typer.Option(help="The family that MODEL is asked as; by default that of its model_type or name.")
     ] = None,
     boxes: Boxes = None,
     likelihood: Annotated[
@@ -95,17 +85,15 @@ def evaluate(
         typer.Option(help="auto (on a GPU what the family is published with, else the checkpoint's), bfloat16, ..."),
     ] = "auto",
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, ... [dim]\\[default: a GPU if there is one][/dim]")
+        str | None, typer.Option(help="cpu, cuda, cuda:1, ...; by default a GPU if there is one.")
     ] = None,
     trust_remote_code: TrustRemoteCode = False,
     served: Annotated[str | None, typer.Option("--model", help="Of a server: the model's name there.")] = None,
     concurrency: Annotated[int, typer.Option(help="Of a server: most requests under way.", min=1)] = 16,
     rate: Annotated[float | None, typer.Option(help="Of a server: most requests a minute.")] = None,
-    key_env: Annotated[
-        str, typer.Option(help="Of a server: the environment variable that holds the key, if it needs one.")
-    ] = "OPENAI_API_KEY",
+    key_env: Annotated[str, typer.Option(help="Of a server: the environment variable of its key.")] = "OPENAI_API_KEY",
     recorded: Annotated[bool, typer.Option("--recorded", help="MODEL is a file of answers to one benchmark.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON, for scripts.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Put benchmarks to a model and print its scores beside the paper's.
 
@@ -149,7 +137,6 @@ def evaluate(
     chosen = select(benchmarks)
     if not any(benchmark.name in rules for benchmark in chosen):
         raise UserError(f"none of --benchmarks {benchmarks} is defined in {profile}; choose another --profile")
-
     folder = out or default_folder(served or model, prompts, condition, limit)
     first = os.environ.get("RANK", "0") == "0"
     console = Console(stderr=as_json, quiet=not first)
