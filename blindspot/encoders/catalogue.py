@@ -37,11 +37,7 @@ def describe(encoder: Encoder, config: PreTrainedConfig, size: int | None = None
     Args:
         encoder: the family.
         config: of the tower.
-        size: side in pixels of the square input; by default the one of the config.
-
-    Returns:
-        Among others ``mlp`` ("gelu 4096"), ``tokens`` (patch tokens at ``size``) and ``tokens_at`` (at each of
-        `SIZES`).
+        size: side in pixels of the square input, for ``tokens`` and ``gflop``; by default the one of the config.
     """
     with torch.device("meta"):
         tower: nn.Module = AutoModel.from_config(config)
