@@ -84,11 +84,7 @@ def assemble(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        try:
-            vision = fill(family.class_of(str(tower.config.model_type)), tower.config, tower.tensors, tower_folder)
-        except UserError as error:
-            raise UserError(f"cannot open the image encoder in {tower_folder}: {error}") from error
-        model = _joined(config, vision, language)
+        model = _joined(config, family, tower, tower_folder, language)
     images = resized(image_processor(tower_folder, tower.config), image_size)
     return model, build_processor(config, tokenizer, padded(images) if pad else images)
 
@@ -208,7 +204,13 @@ def _grow(language: Any, tokens: int) -> None:
         head.weight = nn.Parameter(with_rows(head.weight.detach(), language.config.vocab_size))
 
 
-def _joined(config: Any, vision: Any, language: Any) -> BlindspotForConditionalGeneration:
+def _joined(
+    config: Any, family: Encoder, tower: Tower, folder: Path, language: Any
+) -> BlindspotForConditionalGeneration:
+    try:
+        vision = fill(family.class_of(str(tower.config.model_type)), tower.config, tower.tensors, folder)
+    except UserError as error:
+        raise UserError(f"cannot open the image encoder in {folder}: {error}") from error
     with torch.device("meta"):
         model = BlindspotForConditionalGeneration(config)
     body: Any = model.model
