@@ -11,6 +11,7 @@ from transformers import AutoModel, PreTrainedConfig
 from blindspot.encoders import ENCODERS
 from blindspot.encoders.base import Encoder
 from blindspot.encoders.features import native_grid
+from blindspot.terminal import listing
 
 SIZES = (224, 256, 336)
 """Sides in pixels of the square images whose tokens are counted."""
@@ -36,11 +37,7 @@ def describe(encoder: Encoder, config: PreTrainedConfig, size: int | None = None
     Args:
         encoder: the family.
         config: of the tower.
-        size: side in pixels of the square input; by default the one of the config.
-
-    Returns:
-        Among others ``mlp`` ("gelu 4096"), ``tokens`` (patch tokens at ``size``) and ``tokens_at`` (at each of
-        `SIZES`).
+        size: side in pixels of the square input, for ``tokens`` and ``gflop``; by default the one of the config.
     """
     with torch.device("meta"):
         tower: nn.Module = AutoModel.from_config(config)
@@ -132,11 +129,9 @@ _COMPARED = {
 
 def as_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Size and cost of each checkpoint, for the terminal."""
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, caption_justify="left", caption=_CAPTION)
-    table.add_column("checkpoint", overflow="fold")
-    table.add_column("for")
-    for title in ("blocks", "heads", "px", *(f"@{side}" for side in SIZES), "M", "GFLOP"):
-        table.add_column(title, justify="right")
+    numbers = ("blocks", "heads", "px", *(f"@{side}" for side in SIZES), "M", "GFLOP")
+    look: dict[str, Any] = {"padding": (0, 1, 0, 0), "caption_justify": "left", "caption": _CAPTION}
+    table = listing("checkpoint", "for", *(f"{title} >" for title in numbers), **look)
     owner = None
     for entry in rows:
         named, name = entry["checkpoint"].split("/")
@@ -165,9 +160,7 @@ _CAPTION = (
 
 def as_conventions() -> Table:
     """What a family does before, between and after the blocks, for the terminal."""
-    table = Table(box=None, pad_edge=False)
-    for title in ("family", "before the patches", "norm", "positions", "at other sizes", "images"):
-        table.add_column(title, overflow="fold")
+    table = listing("family", "before the patches", "norm", "positions", "at other sizes", "images")
     for encoder in ENCODERS.values():
         counts = sorted({encoder.prefix_tokens_in(one.config()) - encoder.cls_token for one in encoder.checkpoints})
         prefix = ["CLS"] * encoder.cls_token + [f"{' or '.join(map(str, counts))} registers"] * (counts != [0])

@@ -42,21 +42,19 @@ def assemble(
 ) -> tuple[BlindspotForConditionalGeneration, Any]:
     """A variant with the weights of two checkpoints and a random connector, and its processor.
 
-    Each part has the dtype of its checkpoint, the connector float32; weights stay mapped from their files until they
-    are changed. The tokenizer gets ``<image>`` if it lacks it; where the embedding and the head have no row for it,
-    they grow to a multiple of 64 by their mean, which is never the likeliest token. The connector starts from torch's
-    own start values, as LLaVA's does.
+    Each part has the dtype of its checkpoint, the connector float32 and torch's own start values, as LLaVA's; weights
+    stay mapped from their files until they are changed. The tokenizer gets ``<image>`` if it lacks it; embedding and
+    head grow to a multiple of 64 by their mean, which is never the likeliest token, where they have no row for it.
 
     Args:
         encoder: folder or Hugging Face id of an image encoder of a registered family, its text encoder unused.
         language_model: folder or Hugging Face id of a causal language model with its tokenizer.
         seed: of the connector, and of whatever else positions and connector bring that no checkpoint has.
-        positions: how the image encoder knows places.
-        language_positions: how the language model places image tokens.
+        positions: of the encoder; ``language_positions``: of its tokens in the language model.
         connector: what stands between the two.
-        image_size: side in pixels of the square that pictures become, if not that of the checkpoint. A learned
-            position table is resized to it once, bicubically in float32, as the family does at every step otherwise.
-            Of a family that keeps the aspect ratio: a picture has at most as many patches as that square.
+        image_size: side in pixels of the square that pictures become (of a family that keeps the aspect ratio: that has
+            the most patches of a picture), if not that of the checkpoint. A learned position table is resized to it
+            once, bicubically in float32, as the family does at every step otherwise.
         drop_first_patch: repeat the defect of the study's public code on towers without CLS.
         layer: the encoder's layer that is read; LLaVA-1.5's by default.
         template: ``v1`` or ``plain``: the processor's chat template; by default the tokenizer's own, else ``v1``.
@@ -86,11 +84,7 @@ def assemble(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        try:
-            vision = fill(family.class_of(str(tower.config.model_type)), tower.config, tower.tensors, tower_folder)
-        except UserError as error:
-            raise UserError(f"cannot open the image encoder in {tower_folder}: {error}") from error
-        model = _joined(config, vision, language)
+        model = _joined(config, family, tower, tower_folder, language)
     images = resized(image_processor(tower_folder, tower.config), image_size)
     return model, build_processor(config, tokenizer, padded(images) if pad else images)
 
@@ -210,7 +204,13 @@ def _grow(language: Any, tokens: int) -> None:
         head.weight = nn.Parameter(with_rows(head.weight.detach(), language.config.vocab_size))
 
 
-def _joined(config: Any, vision: Any, language: Any) -> BlindspotForConditionalGeneration:
+def _joined(
+    config: Any, family: Encoder, tower: Tower, folder: Path, language: Any
+) -> BlindspotForConditionalGeneration:
+    try:
+        vision = fill(family.class_of(str(tower.config.model_type)), tower.config, tower.tensors, folder)
+    except UserError as error:
+        raise UserError(f"cannot open the image encoder in {folder}: {error}") from error
     with torch.device("meta"):
         model = BlindspotForConditionalGeneration(config)
     body: Any = model.model

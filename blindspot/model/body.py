@@ -52,7 +52,20 @@ class Seen:
 
 
 class BlindspotModel(LlavaModel):
-    """Llava's body with the positions and the connector that its config names."""
+    """Llava's body with the positions and the connector that its config names.
+
+    In a forward pass ``position_ids`` are ordinary 1-D positions whatever the scheme; its own follow from them. Inputs:
+
+        input_ids: ids, shape (batch, length), with a placeholder for every token of every image.
+        pixel_values: see `get_image_features`, as for ``spatial_shapes`` and ``vision_feature_layer``.
+        attention_mask: shape (batch, length), or one added to the scores, shape (batch, 1, length, length).
+        position_ids: shape (batch, length); by default counted along the attention mask, or, in a model whose
+            language model keeps its own positions, left to it as Llava does.
+        past_key_values: a cache; remembers the images that it has seen.
+        inputs_embeds: instead of ``input_ids``, where no image is new.
+        spatial_shapes: grids of images that differ in shape; ``pixel_attention_mask`` follows from them.
+        mm_encoder_outputs: ``{"image": ...}``, what `get_image_features` gave, instead of pixels.
+    """
 
     config: BlindspotConfig
     _keep_in_fp32_modules_strict = ["rotation"]  # noqa: RUF012  (transformers' own form)
@@ -158,19 +171,7 @@ class BlindspotModel(LlavaModel):
         mm_encoder_outputs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> LlavaModelOutputWithPast:
-        """As Llava's. ``position_ids`` are ordinary 1-D positions whatever the scheme; its own follow from them.
-
-        Args:
-            input_ids: ids, shape (batch, length), with a placeholder for every token of every image.
-            pixel_values: see `get_image_features`, as for ``spatial_shapes`` and ``vision_feature_layer``.
-            attention_mask: shape (batch, length), or one added to the scores, shape (batch, 1, length, length).
-            position_ids: shape (batch, length); by default counted along the attention mask, or, in a model whose
-                language model keeps its own positions, left to it as Llava does.
-            past_key_values: a cache; remembers the images that it has seen.
-            inputs_embeds: instead of ``input_ids``, where no image is new.
-            spatial_shapes: grids of images that differ in shape; ``pixel_attention_mask`` follows from them.
-            mm_encoder_outputs: ``{"image": ...}``, what `get_image_features` gave, instead of pixels.
-        """
+        """As Llava's; see the class for the inputs."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
         if vision_feature_select_strategy is not None or image_sizes is not None:

@@ -127,13 +127,6 @@ def test_pooling_by_hand(held: Held, rows: int, columns: int, factor: int) -> No
         assert torch.allclose(connector(features_bnd, (rows, columns))[0], expected, atol=1e-6)
 
 
-def test_average_pooling_is_that_of_torch(connectors: dict[str, Any]) -> None:
-    connector, grid = connectors["average_pooling"], (5, 7)
-    map_bdhw = _features(grid).transpose(1, 2).reshape(2, WIDTH, *grid)
-    pooled_bnd = F.adaptive_avg_pool2d(map_bdhw, (3, 4)).flatten(2).transpose(1, 2)
-    assert torch.equal(connector(_features(grid), grid), LlavaMultiModalProjector.forward(connector, pooled_bnd))
-
-
 def test_the_mlp_is_that_of_llava(held: Held) -> None:
     holder = held(SPECS["mlp"])
     theirs = LlavaMultiModalProjector(holder.config)

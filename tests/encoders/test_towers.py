@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-from blindspot.encoders import ENCODERS, TowerShape, build_tower, features, normalise_pixels, normed_tokens
+from blindspot.encoders import ENCODERS, TowerShape, build_tower, features, normed_tokens
 from blindspot.positions import EncoderPositions
 from blindspot.positions.encoder.attach import attach
 
@@ -20,13 +20,6 @@ schemes = pytest.mark.parametrize("positions", POSITIONS, ids=lambda positions: 
 def tower_of(family: str, positions: EncoderPositions) -> Any:
     torch.manual_seed(0)
     return build_tower(ENCODERS[family], SHAPE, positions).eval()
-
-
-@families
-@schemes
-def test_there_is_one_feature_per_patch(family: str, positions: EncoderPositions) -> None:
-    features_bnd = features(tower_of(family, positions), ENCODERS[family], torch.randn(2, 3, 48, 48))
-    assert features_bnd.shape == (2, 6 * 6, 32)
 
 
 @families
@@ -85,13 +78,6 @@ def test_families_are_named_as_registered_and_differ() -> None:
     assert len({encoder.label for encoder in ENCODERS.values()}) == len(ENCODERS)
     prefixes = {name: encoder.prefix_tokens for name, encoder in ENCODERS.items() if encoder.prefix_tokens}
     assert prefixes == {"clip": 1, "dinov2": 1, "dinov3": 5}
-
-
-def test_pixels_are_normalised_per_channel() -> None:
-    pixels_bchw = torch.rand(2, 3, 4, 4)
-    normal = normalise_pixels(ENCODERS["clip"], pixels_bchw)
-    for channel, (mean, std) in enumerate(zip(ENCODERS["clip"].images.mean, ENCODERS["clip"].images.std, strict=True)):
-        torch.testing.assert_close(normal[:, channel] * std + mean, pixels_bchw[:, channel])
 
 
 @pytest.mark.parametrize(("image", "width", "message"), [(50, 32, "do not tile"), (48, 33, "do not divide")])

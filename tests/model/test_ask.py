@@ -1,10 +1,7 @@
 """Opening a model and asking it: an answer, or one line that says what is wrong."""
 
-import io
 import json
 import shutil
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,6 @@ from typer.testing import CliRunner
 from blindspot import ask, load
 from blindspot.cli import app
 from blindspot.errors import UserError
-from blindspot.model.images import open_image
 
 Saved = Callable[[str, str], Any]
 IMAGE = Image.new("RGB", (32, 32), "red")
@@ -122,48 +118,6 @@ def test_missing_and_truncated_weights_are_not_replaced_by_random_ones(copied: P
     assert message == f"cannot open the model in {copied}: {lacks}"
     path.unlink()
     assert the_message(lambda: load(copied)).startswith(f"cannot open the model in {copied}: ")
-
-
-def chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-
-def png(width: int, height: int, *extra: bytes) -> bytes:
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + b"".join(extra) + chunk(b"IDAT", zlib.compress(bytes(200)))
-
-
-def picture() -> bytes:
-    written = io.BytesIO()
-    Image.effect_noise((64, 64), 50).save(written, "PNG")
-    return written.getvalue()
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"hello",
-        picture()[:900],
-        picture()[:300] + b"\x00\x01\x02" + picture()[303:],
-        png(30_000, 30_000),
-        png(8, 8, chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(3 << 20)))),
-    ],
-    ids=["empty", "text", "truncated", "corrupt", "bomb", "text-bomb"],
-)
-def test_a_file_that_is_no_picture_is_named(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "picture.png"
-    path.write_bytes(content)
-    assert the_message(lambda: open_image(path)).startswith(f"{path} is not an image that can be read: ")
-
-
-def test_pictures_in_any_mode_become_rgb_and_missing_ones_are_named(tmp_path: Path) -> None:
-    for mode in ("1", "L", "P", "RGBA", "CMYK"):
-        path = tmp_path / f"{mode}.tiff"
-        Image.new(mode, (3, 2)).save(path)
-        assert (open_image(path).mode, open_image(path).size) == ("RGB", (3, 2))
-    assert the_message(lambda: open_image(tmp_path / "none.png")) == f"no image at {tmp_path / 'none.png'}"
-    assert "is not an image" in the_message(lambda: open_image(tmp_path))
 
 
 def test_the_command_prints_the_answer_and_nothing_else(saved: Saved, tmp_path: Path) -> None:

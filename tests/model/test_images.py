@@ -36,10 +36,10 @@ def scene() -> Image.Image:
     return image
 
 
-def png(width: int, height: int) -> bytes:
+def png(width: int, height: int, *more: tuple[bytes, bytes]) -> bytes:
     """A few bytes of a PNG file that claim to be a picture of this size."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(64))), (b"IEND", b"")]
+    chunks = [(b"IHDR", header), *more, (b"IDAT", zlib.compress(bytes(200))), (b"IEND", b"")]
     packed = [
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     ]
@@ -92,6 +92,12 @@ def test_more_pixels_than_pillow_opens_are_refused_with_the_limit(tmp_path: Path
     path = tmp_path / "bomb.png"
     path.write_bytes(png(30_000, 30_000))
     assert refusal(path).endswith("it has more than 178,956,970 pixels, the most that are opened")
+
+
+def test_a_text_that_unpacks_to_megabytes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png(8, 8, (b"zTXt", b"k\0\0" + zlib.compress(bytes(3 << 20)))))
+    assert "is not an image that can be read: " in refusal(path)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20_000, 10), (10, 20_000)])

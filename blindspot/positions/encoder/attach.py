@@ -47,8 +47,8 @@ def attach(tower: PreTrainedModel, positions: EncoderPositions, grid: Grid | int
         if rule.table is not None:
             side = table_side(table)
             write_table(table, rule.table(side, side, table.shape[-1], positions.base))
-    elif positions.table != "keep" or (rule.rotates and turns(tower)):  # DINOv3 would turn twice
-        for module, without in computing:
+    elif positions.table != "keep" or (rule.rotates and any(off is _no_turn for _, off in computing)):
+        for module, without in computing:  # DINOv3 would turn twice
             module.own_positions_off = module.register_forward_hook(without)
     if rule.rotates:
         square = (grid, grid) if isinstance(grid, int) else grid
@@ -134,11 +134,6 @@ def table_side(table: nn.Parameter) -> int:
 def computes(tower: nn.Module) -> bool:
     """Whether the family computes positions (DINOv3 turns its patches, AIMv2-native adds sines)."""
     return bool(_computing(tower))
-
-
-def turns(tower: nn.Module) -> bool:
-    """Whether the family turns queries and keys by itself (DINOv3)."""
-    return any(without is _no_turn for _, without in _computing(tower))
 
 
 def silenced(tower: nn.Module) -> bool:

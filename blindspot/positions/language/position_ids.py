@@ -27,21 +27,6 @@ class Placement:
     delta_b: Tensor
 
 
-@dataclass(frozen=True)
-class Spans:
-    """Where the images of a batch are; tokens are counted through the flattened batch.
-
-    Attributes:
-        token_t: every image token.
-        counts_k: tokens of each image.
-        first_k: the first token of each image.
-    """
-
-    token_t: Tensor
-    counts_k: Tensor
-    first_k: Tensor
-
-
 def tokens_per_image(positions: LanguagePositions, grid: Grid) -> int:
     """Tokens that an image of this grid takes in the sequence."""
     return _layout(positions, *grid).offsets_an.shape[1]
@@ -71,11 +56,11 @@ def place(positions: LanguagePositions, logical_bl: Tensor, image_bl: Tensor, gr
     if dtype.is_floating_point and device.type == "mps":
         dtype = torch.float32
     logical_bl = logical_bl.to(torch.promote_types(dtype, logical_bl.dtype))
-    spans = find_spans(positions, image_bl, grids)
-    begin_k, row_k = logical_bl.flatten()[spans.first_k], spans.first_k // length
-    end_k, last_k = begin_k + spans.counts_k, spans.first_k % length + spans.counts_k - 1
+    token_t, counts_k, first_k = _spans(positions, image_bl, grids)
+    begin_k, row_k = logical_bl.flatten()[first_k], first_k // length
+    end_k, last_k = begin_k + counts_k, first_k % length + counts_k - 1
     gain_k = torch.tensor([layout.advance for layout in layouts], dtype=logical_bl.dtype, device=device)
-    gain_k = gain_k - spans.counts_k
+    gain_k = gain_k - counts_k
 
     # Rows of k: the tokens of the batch row that image k is in.
     behind_kl = torch.arange(length, device=device) > last_k[:, None]
@@ -84,10 +69,10 @@ def place(positions: LanguagePositions, logical_bl: Tensor, image_bl: Tensor, gr
     ids_bl = logical_bl.index_add(0, row_k, moved_kl)
 
     offsets_at = torch.cat([layout.offsets_an for layout in layouts] or [torch.empty(axes, 0)], dim=1)
-    start_t = ids_bl.flatten()[spans.first_k].repeat_interleave(spans.counts_k, output_size=offsets_at.shape[1])
+    start_t = ids_bl.flatten()[first_k].repeat_interleave(counts_k, output_size=offsets_at.shape[1])
     start_at = torch.stack([torch.zeros_like(start_t) if axis in one.from_zero else start_t for axis in range(axes)])
     ids_abl = ids_bl.expand(axes, batch, length).clone()
-    ids_abl.view(axes, -1)[:, spans.token_t] = start_at + offsets_at.to(device, start_at.dtype)
+    ids_abl.view(axes, -1)[:, token_t] = start_at + offsets_at.to(device, start_at.dtype)
 
     # Generation goes on behind the token that is furthest, wherever padding is: of several the image's, or the last.
     rank_bl = (logical_bl * 2 + image_bl) * length + torch.arange(length, device=device)
@@ -125,11 +110,11 @@ def mask(
     if rings is None or not grids:
         return attention_mask
     length = image_bl.shape[1]
-    spans = find_spans(positions, image_bl, grids)
+    token_t, counts_k, _ = _spans(positions, image_bl, grids)
     image_bl, ring_bl = torch.full_like(image_bl, -1, dtype=torch.long), torch.zeros_like(image_bl, dtype=torch.long)
     number_k = torch.arange(len(grids), device=image_bl.device)
-    image_bl.view(-1)[spans.token_t] = number_k.repeat_interleave(spans.counts_k)
-    ring_bl.view(-1)[spans.token_t] = torch.cat([rings(*grid) for grid in grids]).to(image_bl.device)
+    image_bl.view(-1)[token_t] = number_k.repeat_interleave(counts_k)
+    ring_bl.view(-1)[token_t] = torch.cat([rings(*grid) for grid in grids]).to(image_bl.device)
     together_b1ll = ((image_bl[:, :, None] == image_bl[:, None]) & (image_bl[:, :, None] >= 0))[:, None]
     sees_b1ll = (ring_bl[:, None] <= ring_bl[:, :, None])[:, None]
 
@@ -150,8 +135,8 @@ def mask(
     return torch.cat([mask_b1lm[..., :-length], queries_b1ll], dim=-1)
 
 
-def find_spans(positions: LanguagePositions, image_bl: Tensor, grids: Sequence[Grid]) -> Spans:
-    """Divide the image tokens of a batch among its images."""
+def _spans(positions: LanguagePositions, image_bl: Tensor, grids: Sequence[Grid]) -> tuple[Tensor, Tensor, Tensor]:
+    """Every image token, counted through the flattened batch; and of each image the number of tokens and the first."""
     device, length = image_bl.device, image_bl.shape[1]
     counts = [tokens_per_image(positions, grid) for grid in grids]
     token_t = image_bl.flatten().nonzero()[:, 0]
@@ -170,7 +155,7 @@ def find_spans(positions: LanguagePositions, image_bl: Tensor, grids: Sequence[G
             f"image {broken + 1} of the batch has a grid of {grids[broken][0]}x{grids[broken][1]}, but its "
             f"{counts[broken]} tokens don't lie side by side in one row of text; check the order of the grids"
         )
-    return Spans(token_t, counts_k, first_k)
+    return token_t, counts_k, first_k
 
 
 @lru_cache(maxsize=1024)

@@ -19,7 +19,7 @@ from transformers import (
 from blindspot.encoders import ENCODERS, TowerShape, build_tower, features
 from blindspot.errors import UserError
 from blindspot.positions.encoder import EncoderPositions
-from blindspot.positions.encoder.attach import attach, computes, silenced, start_table, table_of, table_side, turns
+from blindspot.positions.encoder.attach import attach, computes, silenced, start_table, table_of, table_side
 from blindspot.positions.encoder.schemes import sincos_table
 
 SHAPE = TowerShape(width=32, layers=2, heads=2, mlp_width=64, image_size=32, patch_size=8)
@@ -53,7 +53,6 @@ def test_families_say_themselves_where_their_positions_are(family: str) -> None:
     table = table_of(tower)
     assert (table is not None) == (encoder.table == "learned")
     assert computes(tower) == (encoder.table != "learned")
-    assert turns(tower) == (encoder.table == "rotary")
     if table is not None:
         assert any(table is p for p in tower.get_submodule(encoder.table_at.rpartition(".")[0]).parameters())
 

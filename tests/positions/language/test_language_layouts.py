@@ -116,10 +116,6 @@ def test_circle_by_hand() -> None:
     torch.testing.assert_close(circle_angles(3, 3, 1.0), torch.tensor(stretched, dtype=torch.float64))
 
 
-def test_the_next_position_of_the_default_circle() -> None:
-    assert around(LanguagePositions("circle"), (24, 24), start=5)[1] == pytest.approx(5 + 9.2, abs=0.05)
-
-
 def distinct(positions: LanguagePositions, grid: tuple[int, int]) -> int:
     return around(positions, grid)[0].double().round(decimals=9).unique(dim=1).shape[1]
 
