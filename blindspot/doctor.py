@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 from rich.markup import escape
 from rich.table import Table
 
+from blindspot.terminal import listing
 from blindspot.text import clean
 
 DISTRIBUTION = "spatial-blindspot"
@@ -45,27 +46,27 @@ class Check(NamedTuple):
     mend: str = ""
 
 
-class Needs(NamedTuple):
-    """What the distribution asks for."""
-
-    python: str
-    requirements: list[Requirement]
-
-
 def report(runs: Path = Path("runs")) -> list[Check]:
     """Look at Python, packages, devices, memory, and the disk at the run folder ``runs``."""
-    needs = _needs()
-    core = [requirement for requirement in needs.requirements if not _extra(requirement)]
-    extras = sorted({extra for requirement in needs.requirements if (extra := _extra(requirement))})
-    return [
-        _python(needs),
-        *map(_package, core),
-        *_torchvision(),
-        *(_extra_packages(extra, needs) for extra in extras),
-        *_devices(),
-        _memory(),
-        *_disk(runs),
-    ]
+    python, requirements = _needs()
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    checks = [Check("Python", "ok", found)]
+    if python and platform.python_version() not in SpecifierSet(python, prereleases=True):
+        checks = [Check("Python", "fault", found, f"install Python {python} and make a new environment with it")]
+    of_extras: dict[str, list[Requirement]] = {}
+    for requirement in requirements:
+        marker = str(requirement.marker or "")
+        if "extra == " in marker:
+            of_extras.setdefault(marker.split("extra == ")[1].split()[0].strip("\"')"), []).append(requirement)
+        else:
+            checks.append(_package(requirement))
+    checks += _torchvision()
+    for extra, wanted in sorted(of_extras.items()):
+        check = Check(f"extra {extra}", "ok", "installed")
+        if missing := [requirement.name for requirement in wanted if _package(requirement).state != "ok"]:
+            check = Check(f"extra {extra}", "note", f"optional; without {', '.join(missing)}", _install(extra))
+        checks.append(check)
+    return [*checks, *_devices(), _memory(), *_disk(runs)]
 
 
 def works(checks: list[Check]) -> bool:
@@ -81,27 +82,26 @@ def as_json(checks: list[Check]) -> dict[str, Any]:
 def as_table(checks: list[Check]) -> Table:
     """The checks for the terminal."""
     marks = {"ok": "[green]ok[/green]", "note": "[yellow]note[/yellow]", "fault": "[bold red]fault[/bold red]"}
-    table = Table(box=None, pad_edge=False)
-    for title in ("", "found", "", "what to do"):
-        table.add_column(title, overflow="fold")
+    table = listing("", "found", "", "what to do")
     for check in checks:
         table.add_row(escape(check.name), escape(check.found), marks[check.state], escape(check.mend))
     return table
 
 
-def _needs() -> Needs:
-    """From pyproject.toml where the source is at hand, which may be newer than what was installed."""
+def _needs() -> tuple[str, list[Requirement]]:
+    """The versions of Python and the packages that are asked for: by pyproject.toml where the source is at hand, which
+    may be newer than what was installed."""
     if (ROOT / "pyproject.toml").is_file():
         project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         listed = [Requirement(line) for line in project["dependencies"]]
         for extra, lines in project.get("optional-dependencies", {}).items():
             listed += [Requirement(f"{line}; extra == '{extra}'") for line in lines]
-        return Needs(project["requires-python"], listed)
+        return project["requires-python"], listed
     try:
         found = metadata.metadata(DISTRIBUTION)
     except metadata.PackageNotFoundError:
-        return Needs("", [])
-    return Needs(found["Requires-Python"] or "", [Requirement(line) for line in found.get_all("Requires-Dist") or []])
+        return "", []
+    return found["Requires-Python"] or "", [Requirement(line) for line in found.get_all("Requires-Dist") or []]
 
 
 def _install(extra: str = "") -> str:
@@ -110,19 +110,6 @@ def _install(extra: str = "") -> str:
     if (ROOT / "pyproject.toml").is_file():
         return f"pip install -c {ROOT / 'constraints.txt'} -e '{ROOT}{what}'"
     return f"in Blindspot's repository: pip install -c constraints.txt -e '.{what}'"
-
-
-def _extra(requirement: Requirement) -> str:
-    """The extra that a requirement belongs to; empty for the core."""
-    marker = str(requirement.marker or "")
-    return marker.split("extra == ")[1].split()[0].strip("\"')") if "extra == " in marker else ""
-
-
-def _python(needs: Needs) -> Check:
-    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    if needs.python and platform.python_version() not in SpecifierSet(needs.python, prereleases=True):
-        return Check("Python", "fault", found, f"install Python {needs.python} and make a new environment with it")
-    return Check("Python", "ok", found)
 
 
 def _package(requirement: Requirement) -> Check:
@@ -146,6 +133,13 @@ def _torchvision() -> list[Check]:
     return [Check("torchvision", "ok", version)]
 
 
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def _fault(name: str) -> str:
     """Why an installed distribution cannot be imported; empty if it can."""
     own, name = name.replace("-", "_"), canonicalize_name(name)
@@ -163,21 +157,6 @@ def _modules() -> dict[str, set[str]]:
     """The distributions that every importable name is of."""
     found = metadata.packages_distributions().items()
     return {module: set(map(canonicalize_name, owners)) for module, owners in found}
-
-
-def _extra_packages(extra: str, needs: Needs) -> Check:
-    wanted = [requirement for requirement in needs.requirements if _extra(requirement) == extra]
-    missing = [requirement.name for requirement in wanted if _package(requirement).state != "ok"]
-    if not missing:
-        return Check(f"extra {extra}", "ok", "installed")
-    return Check(f"extra {extra}", "note", f"optional; without {', '.join(missing)}", _install(extra))
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _devices() -> list[Check]:
@@ -210,12 +189,9 @@ def _bfloat16(torch: Any) -> Check:
 
 
 def _memory() -> Check:
-    names = getattr(os, "sysconf_names", {})
-    if "SC_PHYS_PAGES" not in names:
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
         return Check("memory", "note", "unknown on this system")
-    page = os.sysconf("SC_PAGE_SIZE")
-    total = os.sysconf("SC_PHYS_PAGES") * page
-    found = f"{total / GIB:.1f} GiB"
+    found = f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / GIB:.1f} GiB"
     available = _available_memory()
     if available is None:
         return Check("memory", "ok", found)
@@ -237,13 +213,10 @@ def _available_memory() -> int | None:
 def _disk(runs: Path) -> list[Check]:
     existing = next(path for path in (runs.absolute(), *runs.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(existing).free
-    low = free < FREE_DISK
-    disk = Check(
-        "disk",
-        "note" if low else "ok",
-        f"{free / GIB:.1f} GiB free at {existing}",
-        "free the disk or run with --out" if low else "",
-    )
+    found = f"{free / GIB:.1f} GiB free at {existing}"
+    disk = Check("disk", "ok", found)
+    if free < FREE_DISK:
+        disk = Check("disk", "note", found, "free the disk or run with --out")
     try:
         with tempfile.TemporaryFile(dir=existing):
             pass

@@ -5,16 +5,8 @@ import errno
 from collections.abc import Iterable
 from typing import Any
 
-_CONDITIONS = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EFBIG,
-    errno.ENOMEM,
-    errno.EMFILE,
-}
+_CONDITIONS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENOMEM,
+               errno.EMFILE}  # fmt: skip
 NO_MEMORY = "out of memory"
 _SAID_OF_MEMORY = (NO_MEMORY, "allocate memory", "failed to map segment", "can't start new thread")
 
@@ -39,11 +31,7 @@ def did_you_mean(name: Any, names: Iterable[str]) -> str:
 
 
 def one_of(value: Any, allowed: Iterable[str], where: str, what: str) -> None:
-    """Refuse a name that is not among the ``allowed`` ones.
-
-    Raises:
-        UserError: as `did_you_mean` says.
-    """
+    """Refuse a name that is not among the ``allowed`` ones, as `did_you_mean` says."""
     names = list(allowed)
     if value not in names:
         shown = f'"{value}"' if isinstance(value, str) else value

@@ -24,11 +24,7 @@ SECONDS_TO_WAIT = 1.5  # for the processes of a run that was just killed
 
 
 def write_via(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then rename it into place.
-
-    Raises:
-        UserError: if the folder cannot be written or the disk is full. ``path`` keeps what it held.
-    """
+    """Let ``write`` fill a temporary file beside ``path``, then rename it into place, else keep what ``path`` held."""
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,9 +54,6 @@ def new_folder(path: Path, advice: str) -> Iterator[Path]:
     Args:
         path: the folder to be.
         advice: ends the message when it cannot be written: what to do.
-
-    Raises:
-        UserError: if the folder cannot be written or the disk is full.
     """
     temporary: Path | None = None
     try:
@@ -79,10 +72,9 @@ def new_folder(path: Path, advice: str) -> Iterator[Path]:
 
 @contextmanager
 def locked(run: Path) -> Iterator[int]:
-    """Hold a run folder for this process alone; yields the lock's file descriptor. Creates the folder.
+    """Hold a run folder, which is made, for this process alone; yields the lock's file descriptor.
 
-    Raises:
-        UserError: if it cannot be written, or another process holds it.
+    One that another process holds is refused, after a while for a run that was just killed.
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
@@ -90,7 +82,22 @@ def locked(run: Path) -> Iterator[int]:
     except OSError as error:
         raise UserError(f"cannot write run folder {run}: {error.strerror}; choose another --out") from error
     try:
-        _acquire(descriptor, run)
+        deadline = time.monotonic() + SECONDS_TO_WAIT
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+                    raise UserError(
+                        f"{run} is in use by another blindspot (process {holder}); wait for it or choose another --out"
+                    ) from error
+                time.sleep(0.05)
+            except OSError as error:
+                raise UserError(f"cannot lock run folder {run}: {error.strerror}; choose another --out") from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield descriptor
     finally:
         os.close(descriptor)
@@ -112,11 +119,7 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 
 
 def read_jsonl(path: Path) -> Iterator[Any]:
-    """Yield the JSON value of each line.
-
-    Raises:
-        UserError: if the file is missing or a line is not JSON (the line is named).
-    """
+    """Yield the JSON value of each line; one that is none is named."""
     try:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
@@ -152,10 +155,9 @@ def inside(name: Any) -> bool:
 
 
 def refuse_links_out(paths: Iterable[Path], folder: Path) -> None:
-    """Refuse pictures that a symbolic link fetches from elsewhere; the folder itself may be one.
+    """Refuse pictures that a symbolic link fetches from elsewhere than the folder, which may be a link itself.
 
-    Raises:
-        UserError: if a path ends, with links followed, neither in ``folder`` nor in the Hub's cache around it.
+    In a snapshot of the Hub the cache around it belongs to it.
     """
     real = cache(os.path.realpath)
     root = Path(os.path.realpath(folder))
@@ -185,11 +187,7 @@ def seal(path: Path) -> None:
 
 
 def intact(path: Path) -> bool:
-    """Whether a file is as `seal` left it.
-
-    Raises:
-        UserError: if it cannot be read.
-    """
+    """Whether a file is as `seal` left it."""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as handle:
@@ -206,22 +204,3 @@ def fingerprint(value: Any) -> str:
     """Hex SHA-256 of a JSON-serialisable value, independent of the order of keys."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def _acquire(descriptor: int, run: Path) -> None:
-    deadline = time.monotonic() + SECONDS_TO_WAIT
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError as error:
-            if time.monotonic() > deadline:
-                holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-                raise UserError(
-                    f"{run} is in use by another blindspot (process {holder}); wait for it or choose another --out"
-                ) from error
-            time.sleep(0.05)
-        except OSError as error:
-            raise UserError(f"cannot lock run folder {run}: {error.strerror}; choose another --out") from error
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, str(os.getpid()).encode(), 0)

@@ -39,11 +39,7 @@ class Series:
     def of(
         cls, x: Sequence[float], rows: Sequence[Mapping[str, Any]], colour: str, scale: float = 1, **more: Any
     ) -> Self:
-        """The values of rows with their intervals.
-
-        Raises:
-            KeyError: if a row lacks one.
-        """
+        """The values of rows with their intervals."""
         y, low, high = ([scaled(row[key], scale) for row in rows] for key in ("value", "low", "high"))
         return cls(x, y, colour, low, high, mark=more.pop("mark", "o"), **more)
 

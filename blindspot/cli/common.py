@@ -19,35 +19,30 @@ from blindspot.text import clean
 EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 STATUS = "Exit status: 0 done, 1 a bug of Blindspot, 2 something you can put right, 130 interrupted."
 
+
+def option(said: str, *names: str, default: str = "", **more: Any) -> Any:
+    """An option of a command; a default that depends on other things stands in words behind what is said of it."""
+    shown = f" [dim]\\[default: {default}][/dim]" if default else ""
+    return typer.Option(*names, help=said + shown, show_default=not default, **more)
+
+
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model folder of any format, or a Hugging Face id.")]
 Models = Annotated[list[str], typer.Argument(metavar="MODEL", help="Model folders of any format, or Hugging Face ids.")]
 Picture = Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture.")]
-DataRoot = Annotated[
-    Path | None,
-    typer.Option(
-        "--data", help="Where benchmarks lie. [dim]\\[default: $BLINDSPOT_DATA, or data][/dim]", show_default=False
-    ),
-]
-TrustRemoteCode = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Let code run that a checkpoint brings along (Molmo).")
-]
+DataRoot = Annotated[Path | None, option("Where benchmarks lie.", "--data", default="$BLINDSPOT_DATA, or data")]
+TrustRemoteCode = Annotated[bool, option("Let code run that a checkpoint brings along (Molmo).", "--trust-remote-code")]
 Thinking = Annotated[
     str,
-    typer.Option(
-        help="Thoughts in answers (<think>...</think>): [bold]strip[/bold] takes them off before scoring, "
+    option(
+        "Thoughts in answers (<think>...</think>): [bold]strip[/bold] takes them off before scoring, "
         "[bold]keep[/bold] does not, [bold]harness[/bold] does as the profile's harness and shows both scores."
     ),
 ]
 Boxes = Annotated[
-    str | None,
-    typer.Option(
-        "--boxes",
-        help="The convention that boxes are answered in. [dim]\\[default: the model family's][/dim]",
-        show_default=False,
-    ),
+    str | None, option("The convention that boxes are answered in.", "--boxes", default="the model family's")
 ]
-Batch = Annotated[int, typer.Option(help="Most questions that are computed at a time.", min=1)]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Batch = Annotated[int, option("Most questions that are computed at a time.", min=1)]
+Json = Annotated[bool, option("Print JSON, for scripts.", "--json")]
 
 
 class Outermost(TyperGroup):
@@ -64,8 +59,15 @@ class Outermost(TyperGroup):
             with one_line_errors():
                 try:
                     return super().main(*args, **options)
-                finally:
-                    _flush()
+                finally:  # nothing is left for Python to try again at its end
+                    try:
+                        sys.stdout.flush()
+                    except OSError as error:
+                        with suppress(OSError):
+                            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                        if isinstance(error, BrokenPipeError):
+                            raise typer.Exit(EXIT_BUG) from None
+                        raise
         except typer.Exit as end:
             sys.exit(end.exit_code)
 
@@ -84,8 +86,8 @@ def one_line_errors() -> Iterator[None]:
             _end(f"error: torchvision does not load ({strange}); `blindspot doctor` says what to do", EXIT_USER)
         if lacking := shortage(error):
             _end(f"error: {lacking}; free some or allow more, then repeat the command", EXIT_USER)
-        crew = sys.modules.get("blindspot.studies.crew")
-        if crew is None or not isinstance(error, crew.StepFailure):
+        engine = sys.modules.get("blindspot.studies.engine")
+        if engine is None or not isinstance(error, engine.StepFailure):
             raise
         _end(f"error: {error}", EXIT_BUG)
 
@@ -110,18 +112,6 @@ def _end(line: str, status: int) -> NoReturn:
     with suppress(OSError):
         print(line, file=sys.stderr)
     raise typer.Exit(status) from None
-
-
-def _flush() -> None:
-    """Write what is left of the output; where that fails nothing is left for Python to try again at its end."""
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            raise typer.Exit(EXIT_BUG) from None
-        raise
 
 
 def _of_torchvision(error: BaseException | None) -> str:

@@ -8,9 +8,9 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from blindspot.cli.common import EXIT_USER, STATUS, DataRoot, Json, bars
+from blindspot.cli.common import EXIT_USER, STATUS, DataRoot, Json, bars, option
+from blindspot.terminal import listing
 
 if TYPE_CHECKING:
     from blindspot.benchmarks.base import Benchmark
@@ -20,7 +20,7 @@ data = typer.Typer(no_args_is_help=True, help="Look at training data in LLaVA's 
 
 def benchmarks(
     data: DataRoot = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array instead of a table.")] = False,
+    as_json: Annotated[bool, option("Print one JSON array instead of a table.", "--json")] = False,
 ) -> None:
     """List the benchmarks: questions, images, chance, licence, forms, and whether they are on this disk.
 
@@ -40,18 +40,18 @@ def benchmarks(
     if as_json:
         print(json.dumps(found, indent=1, ensure_ascii=False))
         return
-    table = Table(box=SIMPLE_HEAD)
-    for heading in ("name", "title", "questions", "images", "chance", "on this disk"):
-        justify = "right" if heading in ("questions", "images", "chance") else "left"
-        table.add_column(heading, justify=justify, no_wrap=heading == "name")
+    table = listing("name !", "title", "questions >", "images >", "chance >", "on this disk", box=SIMPLE_HEAD)
     for facts in found:
         counts = (_counted(facts, "questions"), _counted(facts, "images"))
         chance = "" if facts["chance"] is None else f"{facts['chance']:.3f}"
         table.add_row(facts["name"], facts["title"], *counts, chance, escape(facts["on_disk"] or "no"))
     Console().print(table)
     for facts in found:
-        forms = "; ".join(f"{form['form']} {_where(form)}" for form in facts["forms"])
-        print(f"{facts['name']}: {forms}; licence {facts['licence']}")
+        forms = []
+        for form in facts["forms"]:
+            urls = [name for name in form["files"] if "://" in name]
+            forms.append(f"{form['form']} {form['repository'] or (urls[0] if urls else form['page'])}")
+        print(f"{facts['name']}: {'; '.join(forms)}; licence {facts['licence']}")
     print(f"\nLooked in {root} and the caches of Hugging Face; to download: blindspot data get NAME")
 
 
@@ -79,22 +79,17 @@ def _counted(facts: dict[str, Any], name: str) -> str:
     return "\n".join(f"{form} {number:,}" for form, number in numbers.items())
 
 
-def _where(form: dict[str, Any]) -> str:
-    urls = [name for name in form["files"] if "://" in name]
-    return form["repository"] or (urls[0] if urls else form["page"])
-
-
 @data.command(epilog=STATUS)
 def check(
     json_path: Annotated[Path, typer.Argument(metavar="JSON", help="An array of rows, or one row a line.")],
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="The folder that image paths are relative to.")],
-    out: Annotated[Path | None, typer.Option(help="Where to write the whole report, as JSON.")] = None,
+    out: Annotated[Path | None, option("Where to write the whole report, as JSON.")] = None,
     tokenizer: Annotated[
-        Path | None, typer.Option(help="A tokenizer's folder; without one, lengths are estimated from words.")
+        Path | None, option("A tokenizer's folder; without one, lengths are estimated from words.")
     ] = None,
-    template: Annotated[str, typer.Option(help="[bold]v1[/bold] (stage 2) or [bold]plain[/bold] (stage 1).")] = "v1",
-    max_length: Annotated[int, typer.Option(help="Tokens that are kept of a row.", min=1)] = 2048,
-    image_tokens: Annotated[int, typer.Option(help="Tokens that an image takes.", min=1)] = 256,
+    template: Annotated[str, option("[bold]v1[/bold] (stage 2) or [bold]plain[/bold] (stage 1).")] = "v1",
+    max_length: Annotated[int, option("Tokens that are kept of a row.", min=1)] = 2048,
+    image_tokens: Annotated[int, option("Tokens that an image takes.", min=1)] = 256,
 ) -> None:
     """Read every row and the header of every image; say what is missing, broken, too long or without a label.
 
@@ -119,8 +114,7 @@ def get(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A benchmark of `blindspot benchmarks`.")],
     root: DataRoot = None,
     form: Annotated[
-        str | None,
-        typer.Option(help="[bold]tsv[/bold] (VLMEvalKit), [bold]hub[/bold] (Hugging Face) or [bold]original[/bold]."),
+        str | None, option("[bold]tsv[/bold] (VLMEvalKit), [bold]hub[/bold] (Hugging Face) or [bold]original[/bold].")
     ] = None,
 ) -> None:
     """Download a benchmark, check it, and say where it is. Broken off, the same command continues.
@@ -144,18 +138,16 @@ def get(
 
 def scenes(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; absent or empty.")],
-    n: Annotated[int, typer.Option("--n", help="About how many pictures.")] = 1000,
+    n: Annotated[int, option("About how many pictures.", "--n")] = 1000,
     split: Annotated[
         str,
-        typer.Option(
-            help="[bold]train[/bold], [bold]test[/bold], or [bold]compositional[/bold]: "
+        option(
+            "[bold]train[/bold], [bold]test[/bold], or [bold]compositional[/bold]: "
             "a test about colours and shapes that training never combines."
         ),
     ] = "test",
-    seed: Annotated[int, typer.Option(help="Another seed is another draw.")] = 0,
-    png: Annotated[
-        bool, typer.Option("--png", help="Every picture as a PNG file, questions in metadata.jsonl.")
-    ] = False,
+    seed: Annotated[int, option("Another seed is another draw.")] = 0,
+    png: Annotated[bool, option("Every picture as a PNG file, questions in metadata.jsonl.", "--png")] = False,
 ) -> None:
     """Write drawn scenes as a Hugging Face datasets folder, to be used without Blindspot.
 

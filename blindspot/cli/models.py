@@ -11,8 +11,9 @@ from rich.progress import TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from blindspot.cli.common import Boxes, Json, Model, Models, Picture, TrustRemoteCode, bars
+from blindspot.cli.common import Boxes, Json, Model, Models, Picture, TrustRemoteCode, bars, option
 from blindspot.errors import UserError, one_of
+from blindspot.terminal import listing
 from blindspot.text import clean
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def ask(
     if len(answers) == 1:
         print(answers[0][1])
         return
-    table = Table("model", "answer", box=SIMPLE_HEAD)
+    table = listing("model", "answer", box=SIMPLE_HEAD)
     for name, answer in answers:
         table.add_row(Text(name), Text(answer or "(empty answer)"))
     Console().print(table)
@@ -63,10 +64,10 @@ def export(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; must not exist.")],
     form: Annotated[
         str,
-        typer.Option(
-            "--format",
-            help="[bold]llava-hf[/bold]: transformers opens it without Blindspot; [bold]llava[/bold]: the original "
+        option(
+            "[bold]llava-hf[/bold]: transformers opens it without Blindspot; [bold]llava[/bold]: the original "
             "LLaVA's layout; [bold]blindspot[/bold]: this program's own.",
+            "--format",
         ),
     ] = "llava-hf",
 ) -> None:
@@ -114,18 +115,15 @@ def localise(
     image: Picture,
     phrase: Annotated[str, typer.Argument(metavar="PHRASE", help="What to find, in quotes.")],
     box: Annotated[
-        str | None, typer.Option(help="The true box, x0,y0,x1,y1 in pixels of the picture: adds the overlap (IoU).")
+        str | None, option("The true box, x0,y0,x1,y1 in pixels of the picture: adds the overlap (IoU).")
     ] = None,
     prompt: Annotated[
-        str | None,
-        typer.Option(
-            help="What to ask, {phrase} in place of the phrase. [dim]\\[default: the model family's own][/dim]"
-        ),
+        str | None, option("What to ask, {phrase} in place of the phrase.", default="the model family's own")
     ] = None,
     boxes: Boxes = None,
-    out: Annotated[Path, typer.Option(help="The picture to write: .png, .pdf, .svg or .jpg.")] = Path("localised.png"),
+    out: Annotated[Path, option("The picture to write: .png, .pdf, .svg or .jpg.")] = Path("localised.png"),
     trust_remote_code: TrustRemoteCode = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON, for scripts.")] = False,
+    as_json: Annotated[bool, option("Print the findings as JSON, for scripts.", "--json")] = False,
 ) -> None:
     """Ask models where something is, and draw their boxes side by side.
 
@@ -173,9 +171,7 @@ def localise(
 def _table(findings: list["Finding"], gold: "Box | None") -> Table:
     from blindspot.benchmarks.boxes import shown
 
-    table = Table(box=SIMPLE_HEAD)
-    for heading in ("model", "answer", "in pixels", *(("IoU",) if gold else ()), "remarks"):
-        table.add_column(heading, overflow="fold")
+    table = listing("model", "answer", "in pixels", *(("IoU",) if gold else ()), "remarks", box=SIMPLE_HEAD)
     for finding in findings:
         first = finding.located.first
         cells = [finding.model, clean(finding.raw, _LONGEST_SHOWN), shown(first.numbers) if first else "-"]
@@ -189,20 +185,14 @@ def _table(findings: list["Finding"], gold: "Box | None") -> Table:
 
 def diagnose(
     model: Model,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder to write. [dim]\\[default: runs/diagnose/MODEL][/dim]", show_default=False),
-    ] = None,
+    out: Annotated[Path | None, option("Folder to write.", default="runs/diagnose/MODEL")] = None,
     only: Annotated[
-        str | None,
-        typer.Option(help="Names, comma-separated, instead of all diagnostics. An unknown name prints the list."),
+        str | None, option("Names, comma-separated, instead of all diagnostics. An unknown name prints the list.")
     ] = None,
-    stimuli: Annotated[int, typer.Option(help="Pictures for each thing that is measured.", min=16)] = 256,
-    batch: Annotated[int, typer.Option(help="Pictures at a time.", min=1)] = 32,
-    seed: Annotated[int, typer.Option(help="Of the pictures and everything random.")] = 0,
-    device: Annotated[
-        str, typer.Option(help="cpu, cuda, ...; by default a GPU if there is one.", show_default=False)
-    ] = "auto",
+    stimuli: Annotated[int, option("Pictures for each thing that is measured.", min=16)] = 256,
+    batch: Annotated[int, option("Pictures at a time.", min=1)] = 32,
+    seed: Annotated[int, option("Of the pictures and everything random.")] = 0,
+    device: Annotated[str, option("cpu, cuda, ...", default="a GPU if there is one")] = "auto",
 ) -> None:
     """Show at which stage of a model spatial information is there, what its answers follow, and where it is lost.
 

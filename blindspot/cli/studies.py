@@ -11,41 +11,33 @@ import typer
 from rich.console import Console
 from rich.progress import TextColumn
 
-from blindspot.cli.common import Json, bars
+from blindspot.cli.common import Json, bars, option
 from blindspot.errors import UserError
+
+_MACHINE = ("steps", "pack_tokens", "precision", "optimiser_states", "checkpointing", "shard_size", "compile",
+            "save_every", "workers", "tracker")  # fmt: skip
+_RECIPE = ("json", "images", "connector", "template", "max_length", "batch", "lr", "batching")
+"""Options of ``train``: what a machine asks for, and what a study says of its arms."""
 
 
 def study(
     name: Annotated[str, typer.Argument(metavar="NAME|PATH", help="A shipped study, or a YAML file of your own.")],
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Run folder. [dim]\\[default: runs/NAME, or runs/NAME-SCALE][/dim]", show_default=False),
-    ] = None,
+    out: Annotated[Path | None, option("Run folder.", default="runs/NAME, or runs/NAME-SCALE")] = None,
     scale: Annotated[
         str | None,
-        typer.Option(
-            help="[bold]full[/bold], or a scale of the study, e.g. [bold]smoke[/bold]: quick, numbers mean nothing."
-        ),
+        option("[bold]full[/bold], or a scale of the study, e.g. [bold]smoke[/bold]: quick, numbers mean nothing."),
     ] = None,
-    seeds: Annotated[
-        int | None, typer.Option(help="Train everything this many times, instead of what the study says.")
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of real data, for studies that read some (nlvr).", show_default=False)
-    ] = None,
+    seeds: Annotated[int | None, option("Train everything this many times, instead of what the study says.")] = None,
+    data: Annotated[Path | None, option("Folder of real data, for studies that read some (nlvr).")] = None,
     workers: Annotated[
-        int | None,
-        typer.Option(
-            help="Processes side by side; results do not depend on it. [dim]\\[default: one per core, at most 8][/dim]"
-        ),
+        int | None, option("Processes side by side; results do not depend on it.", default="one per core, at most 8")
     ] = None,
     plan: Annotated[
-        bool,
-        typer.Option("--plan", help="Only say what a study of real size costs and needs; for the paper's studies."),
+        bool, option("Only say what a study of real size costs and needs; for the paper's studies.", "--plan")
     ] = False,
-    gpus: Annotated[int, typer.Option(help="With --plan: GPUs to plan for.", min=1)] = 8,
-    mfu: Annotated[float, typer.Option(help="With --plan: share of the GPUs' peak that training reaches.")] = 0.4,
-    as_json: Annotated[bool, typer.Option("--json", help="With --plan: print JSON, for scripts.")] = False,
+    gpus: Annotated[int, option("With --plan: GPUs to plan for.", min=1)] = 8,
+    mfu: Annotated[float, option("With --plan: share of the GPUs' peak that training reaches.")] = 0.4,
+    as_json: Annotated[bool, option("With --plan: print JSON, for scripts.", "--json")] = False,
 ) -> None:
     """Run a study: train its arms, test them, write tables and a page.
 
@@ -104,8 +96,22 @@ def report(
     """
     if (run / "plan.json").is_file():
         _report(run, Console())
+        return
+    from blindspot.reporting.diagnosis import is_diagnosis, write_diagnosis
+    from blindspot.reporting.training import is_training_run, write_training_page
+
+    record = run / "run.json"
+    if is_diagnosis(run):
+        print(f"The page: {write_diagnosis(run)[0]}")
+    elif is_training_run(run):
+        print(f"The page: {write_training_page(run)}")
+    elif record.is_file() and '"answerer"' in record.read_text(encoding="utf-8", errors="replace"):
+        raise UserError(f"{run} holds an evaluation, which has no page; print its scores with: blindspot score {run}")
     else:
-        print(f"The page: {_other_page(run)}")
+        raise UserError(
+            f"{run} is not a run folder (it has no plan.json, diagnosis.json or run.json); make one with: "
+            "blindspot study miniature"
+        )
 
 
 def compare_arms(
@@ -147,23 +153,6 @@ def _plan(name: str, data: Path | None, gpus: int, mfu: float, as_json: bool, co
         print_plan(made, console)
 
 
-def _other_page(run: Path) -> Path:
-    from blindspot.reporting.diagnosis import is_diagnosis, write_diagnosis
-    from blindspot.reporting.training import is_training_run, write_training_page
-
-    if is_diagnosis(run):
-        return write_diagnosis(run)[0]
-    if is_training_run(run):
-        return write_training_page(run)
-    record = run / "run.json"
-    if record.is_file() and '"answerer"' in record.read_text(encoding="utf-8", errors="replace"):
-        raise UserError(f"{run} holds an evaluation, which has no page; print its scores with: blindspot score {run}")
-    raise UserError(
-        f"{run} is not a run folder (it has no plan.json, diagnosis.json or run.json); make one with: "
-        "blindspot study miniature"
-    )
-
-
 def _report(run: Path, console: Console, checked: bool = False) -> None:
     """Make the report of a run and print it; of one whose steps were just checked, only if it is not what it was."""
     from blindspot.reporting import collect, print_tables, write_report
@@ -182,40 +171,37 @@ def train(
     what: Annotated[
         str, typer.Argument(metavar="WHAT", help="With --arm a study's name or YAML file, else a model folder.")
     ],
-    arm: Annotated[str | None, typer.Option(help="The study's arm to train.")] = None,
+    arm: Annotated[str | None, option("The study's arm to train.")] = None,
     stage: Annotated[
         str | None,
-        typer.Option(
-            help="[bold]connector[/bold] (LLaVA's first), [bold]instruct[/bold] (its second) or [bold]all[/bold]; "
+        option(
+            "[bold]connector[/bold] (LLaVA's first), [bold]instruct[/bold] (its second) or [bold]all[/bold]; "
             "by default all of an arm, instruct of a model."
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="A seed of the arm; of a model, that of the order of data.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Of an arm: the data folder, as --plan has it.")] = None,
+    seed: Annotated[int | None, option("A seed of the arm; of a model, that of the order of data.")] = None,
+    data: Annotated[Path | None, option("Of an arm: the data folder, as --plan has it.")] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(help="Run folder, on a disk that all processes see; of an arm by default runs/STUDY."),
+        Path | None, option("Run folder, on a disk that all processes see; of an arm by default runs/STUDY.")
     ] = None,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Of a model: rows in LLaVA's form.")] = None,
-    images: Annotated[Path | None, typer.Option(help="The folder that their image paths are relative to.")] = None,
-    connector: Annotated[Path | None, typer.Option(help="A connector.safetensors of stage 1 to start from.")] = None,
-    template: Annotated[str | None, typer.Option(help="plain, v1 or chat; by default the stage's in LLaVA.")] = None,
-    max_length: Annotated[int | None, typer.Option(help="Longest sample in tokens; by default 2048.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Samples of an optimiser step, over all GPUs.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    batching: Annotated[str | None, typer.Option(help="packed, or llava for its padding and grouping.")] = None,
-    total_steps: Annotated[
-        int | None, typer.Option("--steps", help="Optimiser steps of a stage, to try it; else whole epochs.")
-    ] = None,
-    pack_tokens: Annotated[int | None, typer.Option(help="Most tokens of a micro-batch, as memory allows.")] = None,
-    precision: Annotated[str | None, typer.Option(help="bf16 or fp32.")] = None,
-    optimiser_states: Annotated[str | None, typer.Option(help="fp32, or bf16 for half their memory.")] = None,
-    checkpointing: Annotated[str | None, typer.Option(help="Activations: none, selective or full.")] = None,
-    shard_size: Annotated[int | None, typer.Option(help="GPUs that share a copy of the weights; else all.")] = None,
-    compiled: Annotated[bool | None, typer.Option("--compile", help="Compile every transformer block.")] = None,
-    save_every: Annotated[int | None, typer.Option(help="Steps between checkpoints.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes of each rank that read pictures ahead.")] = None,
-    tracker: Annotated[str | None, typer.Option(help="trackio, wandb or tensorboard, besides log.jsonl.")] = None,
+    json: Annotated[Path | None, option("Of a model: rows in LLaVA's form.")] = None,
+    images: Annotated[Path | None, option("The folder that their image paths are relative to.")] = None,
+    connector: Annotated[Path | None, option("A connector.safetensors of stage 1 to start from.")] = None,
+    template: Annotated[str | None, option("plain, v1 or chat; by default the stage's in LLaVA.")] = None,
+    max_length: Annotated[int | None, option("Longest sample in tokens; by default 2048.", min=1)] = None,
+    batch: Annotated[int | None, option("Samples of an optimiser step, over all GPUs.")] = None,
+    lr: Annotated[float | None, option("Peak learning rate.")] = None,
+    batching: Annotated[str | None, option("packed, or llava for its padding and grouping.")] = None,
+    steps: Annotated[int | None, option("Optimiser steps of a stage, to try it; else whole epochs.")] = None,
+    pack_tokens: Annotated[int | None, option("Most tokens of a micro-batch, as memory allows.")] = None,
+    precision: Annotated[str | None, option("bf16 or fp32.")] = None,
+    optimiser_states: Annotated[str | None, option("fp32, or bf16 for half their memory.")] = None,
+    checkpointing: Annotated[str | None, option("Activations: none, selective or full.")] = None,
+    shard_size: Annotated[int | None, option("GPUs that share a copy of the weights; else all.")] = None,
+    compile: Annotated[bool | None, option("Compile every transformer block.", "--compile")] = None,
+    save_every: Annotated[int | None, option("Steps between checkpoints.")] = None,
+    workers: Annotated[int | None, option("Processes of each rank that read pictures ahead.")] = None,
+    tracker: Annotated[str | None, option("trackio, wandb or tensorboard, besides log.jsonl.")] = None,
 ) -> None:
     """Train an arm of a study of real size, or one stage of a model of one's own, on data in LLaVA's form.
 
@@ -232,36 +218,22 @@ def train(
       [cyan]torchrun --nproc-per-node 8 -m blindspot train MODEL --json mix.json --images data \\
         --out runs/s2 --connector runs/s1/connector.safetensors[/cyan]
     """
+    given = {name: value for name, value in locals().items() if value is not None}
     from blindspot.studies.loading import shipped_studies
 
-    machine = _given(
-        steps=total_steps,
-        pack_tokens=pack_tokens,
-        precision=precision,
-        optimiser_states=optimiser_states,
-        checkpointing=checkpointing,
-        shard_size=shard_size,
-        compile=compiled,
-        save_every=save_every,
-        workers=workers,
-        tracker=tracker,
-    )
+    machine = {name: given[name] for name in _MACHINE if name in given}
     is_study = what in shipped_studies() or what.endswith((".yaml", ".yml"))
     if arm is not None or (is_study and not Path(what).is_dir()):
-        recipe = _given(json=json_path, images=images, connector=connector, template=template, max_length=max_length,
-                        batch=batch, lr=lr, batching=batching)  # fmt: skip
-        if arm is not None and recipe:
-            told = ", ".join(f"--{name.replace('_', '-')}" for name in recipe)
-            raise UserError(f"{told}: the study says this of its arms; change its YAML file")
+        if arm is not None and (told := [f"--{name.replace('_', '-')}" for name in _RECIPE if name in given]):
+            raise UserError(f"{', '.join(told)}: the study says this of its arms; change its YAML file")
         work = _of_arm(what, arm, stage or "all", seed, data, out, machine)
-    elif json_path is None or images is None or out is None or data is not None:
+    elif json is None or images is None or out is None or data is not None:
         raise UserError("a model is trained with --json, --images and --out; an arm of a study with --arm")
     else:
         from blindspot.training.variant import train_arm
 
-        own: Any = machine | _given(batch=batch, lr=lr, batching=batching, seed=seed, stage=stage or "instruct")
-        start = _given(connector=connector, template=template, max_length=max_length or None)
-        work = partial(train_arm, Path(what), json_path, images, out, **start, **own)
+        own = {name: given[name] for name in (*_RECIPE, *_MACHINE, "out", "seed") if name in given}
+        work = partial(train_arm, Path(what), stage=stage or "instruct", **own)
     from blindspot.model.load import quiet
 
     quiet()
@@ -273,10 +245,6 @@ def train(
         made = work(report=report)
     if os.environ.get("RANK", "0") == "0":
         print(f"Written: {made}")
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def _of_arm(
@@ -301,7 +269,7 @@ def _of_arm(
         arms = ", ".join(arm.id for arm in expand_arms(study))
         raise UserError(f"{name} is a study; say which of its arms with --arm: {arms}")
     resolved = find_arm(study, arm)
-    from blindspot.studies.real import run_in, seed_of, train_run
+    from blindspot.studies.real import run_in, train_run
 
-    run = run_in(resolved, seed_of(resolved, seed), data, out or Path("runs") / study.name, machine)
+    run = run_in(resolved, seed, data, out or Path("runs") / study.name, machine)
     return partial(train_run, run, STAGES if stage == "all" else (stage,))

@@ -65,6 +65,9 @@ def _arms() -> list[dict[str, Any]]:
     return [*arms, arms[0] | replicate]
 
 
+CLIP_ARMS = [arm for arm in _arms() if arm["axes"]["family"] == "clip" and arm["id"] != "replicate"]
+
+
 def _questions(rng: np.random.Generator, columns: list[dict[str, Any]], per_column: int) -> list[dict[str, Any]]:
     questions = []
     for column in columns:

@@ -3,47 +3,30 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from blindspot.errors import UserError
 from blindspot.reporting import collect
-from tests.reporting.checker import mark_done
+from blindspot.reporting.results import BOXES, LIMIT, SCENES, read_box
+from blindspot.scenes.sampling import test_questions as draw_test
+from tests.reporting.checker import edit_answers, edit_plan, mark_done
+from tests.reporting.conftest import CLIP_ARMS
 
 VSR = {"id": "vsr", "label": "Statements", "paper": "VSR", "chance": 0.5}
 PAIRS = {"id": "mmvp", "label": "Pairs", "paper": "MMVP", "metric": "pair_accuracy", "chance": 0.25}
-ARMS = [
-    {
-        "id": "clip-learned",
-        "label": "LLaVA-CLIP",
-        "axes": {"family": "clip", "positions": "learned"},
-        "replicate_of": None,
-    },
-    {
-        "id": "clip-axial",
-        "label": "LLaVA-CLIP-2D-RoPE",
-        "axes": {"family": "clip", "positions": "axial"},
-        "replicate_of": None,
-    },
-]
 Row = dict[str, Any]
 
 
 def find(rows: list[Row], **wanted: Any) -> Row:
     (row,) = (row for row in rows if all(row[key] == value for key, value in wanted.items()))
     return row
-
-
-def change_answers(run: Path, folder: str, change: Callable[[int, Row], None]) -> None:
-    path = run / "steps" / folder / "answers.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    for number, row in enumerate(rows):
-        change(number, row)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    mark_done(path.parent)
 
 
 def test_same_answers_same_bytes_without_times(run_folder: Path, results: Row) -> None:
@@ -74,9 +57,9 @@ def test_a_score_is_the_mean_over_seeds_of_the_answers(run_folder: Path, results
 
 
 def test_a_pair_counts_only_when_all_of_it_is_right(make_run: Callable[..., Path]) -> None:
-    run = make_run(per_column=20, columns=[PAIRS], arms=ARMS, seeds=(0,))
-    change_answers(run, "clip-axial-0-instruct-evaluate", lambda number, row: row.update(score=float(number % 2 == 0)))
-    change_answers(run, "clip-learned-0-instruct-evaluate", lambda number, row: row.update(score=float(number < 10)))
+    run = make_run(per_column=20, columns=[PAIRS], arms=CLIP_ARMS, seeds=(0,))
+    edit_answers(run, lambda number, row: row.update(score=float(number % 2 == 0)), "clip-axial-0-instruct-evaluate")
+    edit_answers(run, lambda number, row: row.update(score=float(number < 10)), "clip-learned-0-instruct-evaluate")
     scores = collect(run)["scores"]
     one_of_two = find(scores, arm="clip-axial", stage="instruct", split="all", seed=0)
     first_half = find(scores, arm="clip-learned", stage="instruct", split="all", seed=0)
@@ -116,7 +99,7 @@ def test_holm_runs_over_families_and_columns_of_a_stage_and_spares_replicates(re
 
 
 def test_one_seed_without_replicate_falls_back_to_questions_and_says_so(make_run: Callable[..., Path]) -> None:
-    results = collect(make_run(per_column=60, columns=[VSR], arms=ARMS, seeds=(3,)))
+    results = collect(make_run(per_column=60, columns=[VSR], arms=CLIP_ARMS, seeds=(3,)))
     row = find(results["differences"], stage="instruct")
     assert not row["noise_included"] and row["p"] == row["p_questions"] == row["seeds"][0]["p_questions"]
     assert any("training noise is unknown" in note for note in results["notes"])
@@ -124,9 +107,8 @@ def test_one_seed_without_replicate_falls_back_to_questions_and_says_so(make_run
 
 
 def test_arms_that_are_always_right_do_not_differ(make_run: Callable[..., Path]) -> None:
-    run = make_run(per_column=30, columns=[VSR], arms=ARMS)
-    for folder in (run / "steps").glob("*-evaluate"):
-        change_answers(run, folder.name, lambda number, row: row.update(score=1.0))
+    run = make_run(per_column=30, columns=[VSR], arms=CLIP_ARMS)
+    edit_answers(run, lambda number, row: row.update(score=1.0))
     results = collect(run)
     row = find(results["differences"], stage="instruct")
     assert (row["difference"], row["p"], row["p_questions"], row["significant"]) == (0, 1, 1, False)
@@ -135,10 +117,8 @@ def test_arms_that_are_always_right_do_not_differ(make_run: Callable[..., Path])
 
 
 def test_a_column_without_questions_is_named(make_run: Callable[..., Path]) -> None:
-    run = make_run(per_column=10, columns=[VSR], arms=ARMS)
-    plan = json.loads((run / "plan.json").read_text())
-    plan["columns"] = [VSR | {"id": "absent"}, VSR | {"id": "other"}]
-    (run / "plan.json").write_text(json.dumps(plan))
+    run = make_run(per_column=10, columns=[VSR], arms=CLIP_ARMS)
+    edit_plan(run, columns=[VSR | {"id": "absent"}, VSR | {"id": "other"}])
     results = collect(run)
     assert results["scores"] == results["differences"] == []
     assert any("No questions for absent, other" in note for note in results["notes"])
@@ -146,7 +126,7 @@ def test_a_column_without_questions_is_named(make_run: Callable[..., Path]) -> N
 
 
 def test_an_evaluation_that_is_not_done_is_left_out_and_named(make_run: Callable[..., Path]) -> None:
-    run = make_run(per_column=10, columns=[VSR], arms=ARMS)
+    run = make_run(per_column=10, columns=[VSR], arms=CLIP_ARMS)
     (run / "steps/clip-axial-1-instruct-evaluate/done.json").unlink()
     results = collect(run)
     assert any(note.startswith("1 of 8 evaluations are not done") for note in results["notes"])
@@ -154,7 +134,7 @@ def test_an_evaluation_that_is_not_done_is_left_out_and_named(make_run: Callable
 
 
 def test_order_of_answers_does_not_matter(make_run: Callable[..., Path]) -> None:
-    run = make_run(per_column=10, columns=[VSR], arms=ARMS)
+    run = make_run(per_column=10, columns=[VSR], arms=CLIP_ARMS)
     before = collect(run)["differences"]
     path = run / "steps/clip-axial-0-instruct-evaluate/answers.jsonl"
     path.write_text("".join(line + "\n" for line in reversed(path.read_text().splitlines())))
@@ -173,8 +153,8 @@ def test_order_of_answers_does_not_matter(make_run: Callable[..., Path]) -> None
 def test_damaged_answers_are_refused_in_one_line(
     make_run: Callable[..., Path], damage: Callable[[int, Row], None], message: str
 ) -> None:
-    run = make_run(per_column=10, columns=[VSR], arms=ARMS, seeds=(0,))
-    change_answers(run, "clip-axial-0-instruct-evaluate", damage)
+    run = make_run(per_column=10, columns=[VSR], arms=CLIP_ARMS, seeds=(0,))
+    edit_answers(run, damage, "clip-axial-0-instruct-evaluate")
     with pytest.raises(UserError, match=message) as caught:
         collect(run)
     assert "clip-axial-0-instruct-evaluate" in str(caught.value) and "\n" not in str(caught.value)
@@ -184,7 +164,7 @@ def test_damaged_answers_are_refused_in_one_line(
 def test_a_folder_without_results_is_refused(tmp_path: Path, make_run: Callable[..., Path]) -> None:
     with pytest.raises(UserError, match=r"cannot read .*plan\.json"):
         collect(tmp_path)
-    run = make_run(per_column=4, columns=[VSR], arms=ARMS, seeds=(0,))
+    run = make_run(per_column=4, columns=[VSR], arms=CLIP_ARMS, seeds=(0,))
     for done in run.glob("steps/*/done.json"):
         done.unlink()
     with pytest.raises(UserError, match="no evaluation is finished"):
@@ -196,16 +176,66 @@ def test_a_folder_without_results_is_refused(tmp_path: Path, make_run: Callable[
 
 def test_a_seed_whose_language_model_did_not_learn_is_named(make_run: Callable[..., Path]) -> None:
     run = make_run(per_column=10)
-    plan = json.loads((run / "plan.json").read_text())
+    steps = edit_plan(run)["steps"]
     for seed, loss in ((0, 0.02), (1, 0.298)):
         folder = run / f"steps/text-{seed}"
         folder.mkdir()
-        (folder / "log.jsonl").write_text(
-            json.dumps({"step": 1, "loss": 3.0}) + "\n" + json.dumps({"loss": loss}) + "\n"
-        )
+        (folder / "log.jsonl").write_text(f'{{"loss": 3.0}}\n{{"loss": {loss}}}\n')
         mark_done(folder)
-        step = {"id": f"text/seed{seed}", "kind": "text", "folder": f"steps/text-{seed}", "seed": seed}
-        plan["steps"].append(step)
-    (run / "plan.json").write_text(json.dumps(plan))
+        steps.append({"id": f"text/seed{seed}", "kind": "text", "folder": f"steps/text-{seed}", "seed": seed})
+    edit_plan(run, steps=steps)
     (note,) = [note for note in collect(run)["notes"] if "language model of seed" in note]
     assert "seed 1 ended its text at loss 0.298, another at 0.02" in note
+
+
+@pytest.mark.parametrize(
+    ("text", "box"),
+    [
+        ("1 2 3 4", [1, 2, 3, 4]),
+        ("x 1.5 0 -2 9", None),
+        ("[1, 2, 3, 4.5]", [1, 2, 3, 4.5]),
+        ("1 2 3", None),
+        ("1 2 3 4 5", None),
+        ("3 2 1 4", None),
+        ("", None),
+    ],
+)
+def test_read_box(text: str, box: list[float] | None) -> None:
+    assert read_box(text) == box
+
+
+@given(st.lists(st.integers(0, 99), min_size=2, max_size=2), st.integers(0, 50), st.integers(0, 50))
+def test_read_box_reads_what_was_written(corner: list[int], width: int, height: int) -> None:
+    box = [*corner, corner[0] + width, corner[1] + height]
+    assert read_box(" ".join(map(str, box))) == box
+
+
+def test_scenes_cover_the_columns_with_every_arms_answer(results: dict[str, Any]) -> None:
+    picks = results["gallery"]
+    assert len(picks) == SCENES == len({pick["image"] for pick in picks})
+    assert {pick["column"] for pick in picks} == {column["id"] for column in results["columns"]} - {"mmvp", "boxes"}
+    for pick in picks:
+        assert [answer["arm"] for answer in pick["answers"]] == [arm["id"] for arm in results["arms"]]
+        assert len({answer["score"] for answer in pick["answers"]}) > 1, "the arms agree on this one"
+        assert all(len(answer["raw"]) <= LIMIT and "\x00" not in answer["raw"] for answer in pick["answers"])
+
+
+def test_boxes_go_from_the_hardest_question_to_the_easiest(results: dict[str, Any]) -> None:
+    picks = results["localisation"]
+    means = [sum(answer["score"] for answer in pick["answers"]) for pick in picks]
+    assert len(picks) == BOXES and means == sorted(means) and means[0] < means[-1]
+    assert all(len(pick["box"]) == 4 and pick["units"] == 16 for pick in picks)
+
+
+def test_of_pairs_as_the_scenes_write_them_always_yes_gets_none_right(make_run: Callable[..., Path]) -> None:
+    _, questions = draw_test("iid", 40, 0)
+    asked = [asdict(question) for question in questions if question.benchmark in ("mmvp", "vsr")]
+    run = make_run(per_column=4, columns=[PAIRS, VSR], arms=CLIP_ARMS[:1], seeds=(0,))
+    for path in run.glob("steps/*-evaluate/answers.jsonl"):
+        said = {"raw": "yes", "parsed": True}
+        rows = [question | said | {"score": float(question["answer"] == "yes")} for question in asked]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        mark_done(path.parent)
+    scores = collect(run)["scores"]
+    pairs, single = (find(scores, column=name, stage="instruct", split="iid", seed=None) for name in ("mmvp", "vsr"))
+    assert (pairs["score"], pairs["n"], single["score"], single["n"]) == (0, 20, 0.5, 40)

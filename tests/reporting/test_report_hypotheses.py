@@ -1,7 +1,6 @@
 """Claims of a study become verdicts, on the page, in the files and on the terminal."""
 
 import csv
-import json
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -12,21 +11,17 @@ import pytest
 from rich.console import Console
 
 from blindspot.reporting import collect, print_tables, write_report
+from tests.reporting.checker import edit_plan
+from tests.reporting.conftest import COLUMNS as ALL_COLUMNS
 
 
 def claim(name: str, predicts: str, column: str = "cvbench_relation", **contrast: float) -> dict[str, Any]:
     named = {arm.replace("_", "-"): weight for arm, weight in contrast.items()}
-    return {"id": name, "claim": f"Claim <b>{name}</b>", "test": "one minus the other", "contrast": named} | {
-        "predicts": predicts,
-        "column": column,
-    }
+    said = {"id": name, "claim": f"Claim <b>{name}</b>", "test": "one minus the other"}
+    return said | {"contrast": named, "predicts": predicts, "column": column}
 
 
-COLUMNS = [
-    {"id": "mmvp", "label": "Pairs", "paper": "MMVP", "metric": "pair_accuracy", "chance": 0.25},
-    {"id": "cvbench_relation", "label": "Relation", "paper": "CV-Bench 2D", "chance": 0.25},
-    {"id": "cvbench_count", "label": "Count", "paper": "CV-Bench 2D", "chance": 0.25},
-]
+COLUMNS = ALL_COLUMNS[:3]
 CLAIMS = [
     claim("hurts", "negative", clip_axial=1, clip_learned=-1),
     claim("helps", "positive", clip_axial=1, clip_learned=-1),
@@ -39,23 +34,14 @@ CLAIMS = [
 
 @pytest.fixture
 def run(make_run: Callable[..., Path]) -> Path:
-    return _with_claims(make_run(per_column=120, columns=COLUMNS))
-
-
-@pytest.fixture
-def long_run(make_run: Callable[..., Path]) -> Path:
     """Of six seeds: two hardly decide anything."""
-    return _with_claims(make_run(per_column=120, columns=COLUMNS, seeds=tuple(range(6))))
-
-
-def _with_claims(run: Path) -> Path:
-    plan = json.loads((run / "plan.json").read_text())
-    (run / "plan.json").write_text(json.dumps(plan | {"hypotheses": CLAIMS}))
+    run = make_run(per_column=120, columns=COLUMNS, seeds=tuple(range(6)))
+    edit_plan(run, hypotheses=CLAIMS)
     return run
 
 
-def test_verdicts_follow_effect_and_prediction(long_run: Path) -> None:
-    rows = {row["id"]: row for row in collect(long_run)["hypotheses"]}
+def test_verdicts_follow_effect_and_prediction(run: Path) -> None:
+    rows = {row["id"]: row for row in collect(run)["hypotheses"]}
     assert rows["hurts"]["effect"] == pytest.approx(-0.3, abs=0.12)
     assert rows["hurts"]["low"] < rows["hurts"]["effect"] < rows["hurts"]["high"] < 0
     verdicts = {name: row["verdict"] for name, row in rows.items()}
@@ -95,13 +81,13 @@ def test_only_seeds_that_every_arm_of_a_claim_has_count(run: Path) -> None:
     assert hurts["effect"] == pytest.approx(effect, abs=1e-5)
 
 
-def test_they_are_on_the_page_in_a_table_and_on_the_terminal(long_run: Path) -> None:
-    results = collect(long_run)
-    page = write_report(long_run).read_text(encoding="utf-8")
+def test_they_are_on_the_page_in_a_table_and_on_the_terminal(run: Path) -> None:
+    results = collect(run)
+    page = write_report(run).read_text(encoding="utf-8")
     assert "The explanations, tested" in page
     assert "Claim &lt;b&gt;hurts&lt;/b&gt;" in page and "<b>hurts</b>" not in page
     assert "Of 6 claims: 2 supported, 2 refuted, 2 undecided" in page
-    with (long_run / "tables" / "hypotheses.csv").open() as lines:
+    with (run / "tables" / "hypotheses.csv").open() as lines:
         assert [row["verdict"] for row in csv.DictReader(lines)] == [row["verdict"] for row in results["hypotheses"]]
     console = Console(width=120, record=True, file=StringIO())
     print_tables(results, console)
@@ -116,8 +102,7 @@ def test_a_study_without_claims_has_no_such_section(make_run: Callable[..., Path
 
 def test_one_seed_is_not_tested(make_run: Callable[..., Path]) -> None:
     folder = make_run(per_column=10, seeds=(0,))
-    plan = json.loads((folder / "plan.json").read_text())
-    (folder / "plan.json").write_text(json.dumps(plan | {"hypotheses": CLAIMS[:1]}))
+    edit_plan(folder, hypotheses=CLAIMS[:1])
     (row,) = collect(folder)["hypotheses"]
     assert (row["verdict"], row["p_holm"]) == ("not tested", None)
     write_report(folder)

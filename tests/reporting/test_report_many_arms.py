@@ -1,6 +1,5 @@
 """Runs with many arms, any labels and parts of columns: figures, tables and the page."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 from blindspot.plots import Forest
 from blindspot.reporting import collect, figures, write_report
 from blindspot.reporting.tables import PARTS, difference_table, score_table
-from tests.reporting.checker import mark_done
+from tests.reporting.checker import edit_answers, edit_plan
 
 SIDES = {"left/right": {"relation": ["left", "right"]}, "above/below": {"relation": ["above", "below"]}}
 COLUMNS = [
@@ -36,21 +35,21 @@ def run(tmp_path_factory: pytest.TempPathFactory, write_run_folder: Callable[...
     run = write_run_folder(
         tmp_path_factory.mktemp("many") / "run", per_column=40, columns=COLUMNS, arms=ARMS, seeds=(0,)
     )
-    plan = json.loads((run / "plan.json").read_text())
-    plan["pairs"] = [
+    edit_plan(run, pairs=[
         {"a": f"a{number}", "b": "a0", "label": f"pair {number}", "kind": kind, "first": kind, "second": "the rest"}
         for number, kind in enumerate(["x"] * 5 + ["y"] * 4, start=1)
-    ]
-    (run / "plan.json").write_text(json.dumps(plan))
-    for path in run.glob("steps/*-evaluate/answers.jsonl"):
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-        for number, row in enumerate(rows):
-            if row["benchmark"] == "vsr":
-                row["groups"]["relation"] = ["left", "above", "right", "below"][number // 2 % 4]
-                if path.parent.name.startswith("a3-"):
-                    row["score"] = float(row["groups"]["relation"] in ("above", "below"))
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        mark_done(path.parent)
+    ])  # fmt: skip
+
+    def relate(number: int, row: Row) -> None:
+        if row["benchmark"] == "vsr":
+            row["groups"]["relation"] = ["left", "above", "right", "below"][number // 2 % 4]
+
+    def know_above(number: int, row: Row) -> None:
+        if row["benchmark"] == "vsr":
+            row["score"] = float(row["groups"]["relation"] in ("above", "below"))
+
+    edit_answers(run, relate)
+    edit_answers(run, know_above, "a3-*-evaluate")
     return run
 
 

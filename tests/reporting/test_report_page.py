@@ -17,25 +17,12 @@ from blindspot.errors import UserError
 from blindspot.reporting import write_report
 from blindspot.reporting.run import Column
 from blindspot.scenes.tasks import TASKS
-from blindspot.studies.columns import columns
 from blindspot.studies.loading import load_study
-from tests.reporting.checker import Checker, mark_done
+from blindspot.studies.plan import columns
+from tests.reporting.checker import Checker, edit_answers, edit_plan, mark_done
+from tests.reporting.conftest import CLIP_ARMS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-ARMS = [
-    {
-        "id": "clip-learned",
-        "label": "LLaVA-CLIP",
-        "axes": {"family": "clip", "positions": "learned"},
-        "replicate_of": None,
-    },
-    {
-        "id": "clip-axial",
-        "label": "LLaVA-CLIP-2D-RoPE",
-        "axes": {"family": "clip", "positions": "axial"},
-        "replicate_of": None,
-    },
-]
 COLUMNS = [
     {"id": "vsr", "label": "Statements", "paper": "VSR", "chance": 0.5},
     {"id": "boxes", "label": "IoU", "paper": "Boxes", "metric": "mean_iou", "chance": 0.1, "box_units": 16},
@@ -77,7 +64,6 @@ def test_results_are_of_the_version_that_the_docs_describe(results: dict[str, An
 def test_it_has_every_section_and_picture(checked: Checker) -> None:
     text = " ".join(checked.words)
     for heading in (
-        "relatives of the benchmarks after stage 2",
         "relatives of the benchmarks after stage 1",
         "Differences on drawn relatives of the benchmarks after stage 2",
         "Score against training",
@@ -144,33 +130,26 @@ def test_every_figure_is_also_a_pdf_and_a_csv(page: Path, results: dict[str, Any
 
 
 def test_hostile_text_stays_text(make_run: Callable[..., Path]) -> None:
-    evil = "<script>alert('1')</script>\"' onload=x \x00\x07\u202e{{ 7 * 7 }}"
-    arms = [ARMS[0] | {"label": evil}, ARMS[1] | {"block": evil, "panel": evil, "marker": evil}]
+    evil, formula = "<script>alert('1')</script>\"' onload=x \x00\x07\u202e{{ 7 * 7 }}", r"$\frac$ a_b"
+    arms = [CLIP_ARMS[0] | {"label": formula}, CLIP_ARMS[1] | {"block": evil, "panel": evil, "marker": evil}]
     columns = [COLUMNS[0] | {"label": evil, "paper": evil, "description": evil, "baselines": {evil: 0.5}}, COLUMNS[1]]
     run = make_run(per_column=20, columns=columns, arms=arms, seeds=(0,))
-    for path in run.glob("steps/*-evaluate/answers.jsonl"):
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-        for number, row in enumerate(rows):
-            row.update(raw=evil + "x" * 5000 * (number % 2), prompt=evil, choices=[evil])
-            if row["benchmark"] == "vsr":
-                row.update(answer=evil, score=float(number % 3 == len(path.parent.name) % 2))
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        mark_done(path.parent)
+
+    def turn_evil(number: int, row: dict[str, Any]) -> None:
+        row.update(raw=evil + "x" * 5000 * (number % 2), prompt=evil, choices=[evil])
+        if row["benchmark"] == "vsr":
+            row.update(answer=evil, score=float(number % 3 == 0))
+
+    edit_answers(run, turn_evil)
     page = write_report(run)
     html, checked = page.read_text(encoding="utf-8"), Checker(page)
     assert "script" not in checked.tags and not any(name.startswith("on") for name, _ in checked.attributes)
-    assert not set("\x00\x07\u202e") & set(html) and "xxxx…" in html and "x" * 200 not in html
+    assert not set("\x00\x07\u202e") & set(html) and "xxxx…" in html and formula in html and "x" * 200 not in html
     assert "<script>alert('1')</script>\"' onload=x ���{{ 7 * 7 }}" in "".join(checked.words)
 
 
-def test_labels_with_dollars_are_no_formulas(make_run: Callable[..., Path]) -> None:
-    arms = [ARMS[0] | {"label": r"$\frac$ a_b"}, ARMS[1]]
-    page = write_report(make_run(per_column=4, columns=COLUMNS, arms=arms, seeds=(0,)))
-    assert r"$\frac$ a_b" in page.read_text(encoding="utf-8")
-
-
 def test_same_results_same_files(make_run: Callable[..., Path]) -> None:
-    run = make_run(per_column=10, columns=COLUMNS, arms=ARMS)
+    run = make_run(per_column=10, columns=COLUMNS, arms=CLIP_ARMS)
     page = write_report(run)
     made = [page, *run.glob("report/figures/*"), *run.glob("tables/*")]
     assert {path.suffix for path in made} == {".html", ".svg", ".pdf", ".csv", ".tex"}
@@ -180,24 +159,16 @@ def test_same_results_same_files(make_run: Callable[..., Path]) -> None:
 
 
 def test_a_scale_without_meaning_is_announced_loudly(make_run: Callable[..., Path], checked: Checker) -> None:
-    run = make_run(per_column=4, columns=COLUMNS, arms=ARMS, seeds=(0,), meaningful=False)
+    run = make_run(per_column=4, columns=COLUMNS, arms=CLIP_ARMS, seeds=(0,), meaningful=False)
     smoke = Checker(write_report(run))
     assert ("role", "alert") in smoke.attributes and "These numbers mean nothing" in " ".join(smoke.words)
     assert ("role", "alert") not in checked.attributes
 
 
 def test_wide_images_two_columns_and_a_majority_row(make_run: Callable[..., Path]) -> None:
-    columns = [
-        {
-            "id": f"nlvr_{part}",
-            "label": part,
-            "paper": "NLVR",
-            "chance": 0.5,
-            "baselines": {"majority answer": majority},
-        }
-        for part, majority in (("dev", 0.553), ("test", 0.562))
-    ]
-    run = make_run(per_column=20, columns=columns, arms=ARMS, seeds=(0,))
+    nlvr = {"paper": "NLVR", "chance": 0.5, "baselines": {"majority answer": 0.553}}
+    columns = [nlvr | {"id": f"nlvr_{part}", "label": part} for part in ("dev", "test")]
+    run = make_run(per_column=20, columns=columns, arms=CLIP_ARMS, seeds=(0,))
     np.save(run / "steps/data/test_images.npy", np.zeros((64, 25, 100, 3), dtype=np.uint8))
     mark_done(run / "steps/data")
     checked = Checker(write_report(run))
@@ -209,7 +180,7 @@ def test_wide_images_two_columns_and_a_majority_row(make_run: Callable[..., Path
 
 
 def test_missing_test_images_are_one_clear_line(make_run: Callable[..., Path]) -> None:
-    run = make_run(per_column=4, columns=COLUMNS, arms=ARMS, seeds=(0,))
+    run = make_run(per_column=4, columns=COLUMNS, arms=CLIP_ARMS, seeds=(0,))
     (run / "steps/data/test_images.npy").write_bytes(b"cut short")
     mark_done(run / "steps/data")
     with pytest.raises(UserError, match=r"cannot read the test images .*test_images\.npy"):
@@ -244,7 +215,7 @@ def test_a_browser_opens_it_without_a_word(page: Path, tmp_path: Path) -> None:
     ],
 )
 def test_what_was_edited_is_not_published(make_run: Callable[..., Path], name: str, old: str, new: str) -> None:
-    run = make_run(per_column=4, columns=COLUMNS, arms=ARMS, seeds=(0,))
+    run = make_run(per_column=4, columns=COLUMNS, arms=CLIP_ARMS, seeds=(0,))
     (run / "steps/diagnosis").mkdir()
     (run / "steps/data/baselines.json").write_text('{"vsr": {"rule": 0.5}}')
     rows = [{"move": "mirrored or flipped", "factor": "pixels", "value": 0.5}]
@@ -252,9 +223,8 @@ def test_what_was_edited_is_not_published(make_run: Callable[..., Path], name: s
     (run / "steps/diagnosis/counterfactuals.json").write_text(json.dumps(tables))
     for folder in ("data", "diagnosis"):
         mark_done(run / "steps" / folder)
-    plan = json.loads((run / "plan.json").read_text())
-    plan["steps"].append({"id": "diagnose", "kind": "diagnose", "folder": "steps/diagnosis"})
-    (run / "plan.json").write_text(json.dumps(plan))
+    steps = edit_plan(run)["steps"]
+    edit_plan(run, steps=[*steps, {"id": "diagnose", "kind": "diagnose", "folder": "steps/diagnosis"}])
     path = run / "steps" / name
     path.write_bytes(path.read_bytes().replace(old.encode(), new.encode(), 1))
     with pytest.raises(UserError, match=f"{name} is not as its step made it .* run the study again"):
