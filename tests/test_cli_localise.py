@@ -6,22 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 from blindspot.cli import app
-from blindspot.encoders import ENCODERS, TowerShape
 from blindspot.evaluation.boxes import Subject, names
-from blindspot.model.build import LanguageShape, build_variant
-from blindspot.model.processor import build_processor
-from blindspot.model.tokenizer import word_tokenizer, words_of
-from blindspot.model.variant import save
-from blindspot.positions import EncoderPositions
 
+from .evaluation.local_toy import saved
 from .evaluation.tiny_families import checkpoint
-
-TOWER = TowerShape(width=32, layers=2, heads=2, mlp_width=64, image_size=32, patch_size=8)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,15 +28,9 @@ def small_and_apart(one_thread: None, tmp_path_factory: pytest.TempPathFactory) 
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A miniature and checkpoints of families, by name."""
     root = tmp_path_factory.mktemp("models")
-    torch.manual_seed(0)
-    tokenizer = word_tokenizer(["red", "box", "of", *map(str, range(33))])
-    words = words_of(tokenizer)
-    language = LanguageShape(32, 2, 2, 64, 100.0, words.count).config(words.pad, words.begin, words.end)
-    variant = build_variant(ENCODERS["clip"], TOWER, EncoderPositions(), language, words.image)
-    save(variant, root / "miniature")
-    build_processor(variant.config, tokenizer).save_pretrained(root / "miniature")
+    miniature = saved(root / "miniature", ["red", "box", "of", *map(str, range(33))])
     folders = [checkpoint(name, root / name) for name in ("llava", "paligemma", "molmo")]
-    return {folder.name: str(folder) for folder in (root / "miniature", *folders)}
+    return {folder.name: str(folder) for folder in (miniature, *folders)}
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from blindspot.model import images
 from blindspot.model.build import LanguageShape, build_variant
 from blindspot.model.processor import build_processor
 from blindspot.model.tokenizer import word_tokenizer, words_of
+from blindspot.model.variant import save
 from blindspot.positions import EncoderPositions, LanguagePositions
 
 WORDS = [f"w{number}" for number in range(40)]
@@ -31,17 +33,17 @@ VARIANTS = {
 }
 
 
-def variant(kind: str) -> tuple[Any, Any]:
+def variant(kind: str, known: Sequence[str] = WORDS, encoder: EncoderPositions | None = None) -> tuple[Any, Any]:
     """A variant with weights large enough that questions get different answers, and its processor."""
     torch.manual_seed(0)
-    tokenizer = word_tokenizer(WORDS)
+    tokenizer = word_tokenizer(list(known))
     words = words_of(tokenizer)
     language = LanguageShape(32, 2, 4, 64, 100.0, words.count).config(words.pad, words.begin, words.end)
     family, positions, connector = VARIANTS[kind]
     model = build_variant(
         ENCODERS[family],
         TOWER,
-        EncoderPositions(),
+        encoder or EncoderPositions(),
         language,
         words.image,
         language_positions=positions,
@@ -51,6 +53,14 @@ def variant(kind: str) -> tuple[Any, Any]:
         if parameter.ndim > 1 or "gate" in name:
             torch.nn.init.normal_(parameter, std=0.2)
     return model.eval(), build_processor(model.config, tokenizer)
+
+
+def saved(folder: Path, known: Sequence[str], encoder: EncoderPositions | None = None) -> Path:
+    """A plain variant on disk, whose tokenizer knows these words."""
+    model, processor = variant("plain", known, encoder)
+    save(model, folder)
+    processor.save_pretrained(folder)
+    return folder
 
 
 def png(seed: int, width: int = 40, height: int = 30) -> bytes:

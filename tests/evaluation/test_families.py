@@ -1,6 +1,5 @@
 """Every family on a tiny random checkpoint of its real architecture: asked as published, batched without a trace."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +14,13 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from blindspot.errors import UserError
 from blindspot.evaluation.adapters import ADAPTERS, Adapter, adapter_of, recognise
 from blindspot.evaluation.base import PICTURE, Prompt
+from blindspot.evaluation.models.local import LocalAnswerer
 from blindspot.model.conversation import CHAT_TEMPLATES, SYSTEM, Span
 from blindspot.model.conversation import PICTURE as PICTURE_SPAN
 from blindspot.model.encoding import token_ids
 from blindspot.model.load import load
 
+from .local_toy import one_by_one, questions
 from .tiny_families import BUILDERS, QWEN, checkpoint, llama_tokenizer
 
 NATIVE = sorted(set(BUILDERS) - {"molmo"})
@@ -34,7 +35,7 @@ _LOADED: dict[str, Loaded] = {}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def remote_code(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def remote_code(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Iterator[None]:
     """Let a checkpoint's own code be copied into the tests' folder, not into the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path_factory.mktemp("modules")))
@@ -330,29 +331,52 @@ def test_a_server_s_model_is_known_by_its_name_whatever_its_size(family: str) ->
         assert recognise("molmo", name=name)[0].name == "molmo"
 
 
-@pytest.mark.parametrize("loaded", ["llava_onevision", "qwen2_5_vl", "smolvlm"], indirect=True)
-def test_a_processor_with_a_video_part_opens_without_torchvision(loaded: Loaded, tmp_path: Path) -> None:
-    _, processor, _ = loaded
-    processor.save_pretrained(tmp_path)
-    saved = json.loads((tmp_path / "processor_config.json").read_text())
-    assert saved["processor_class"] in ("LlavaOnevisionProcessor", "Qwen2_5_VLProcessor", "SmolVLMProcessor")
-    assert processor.chat_template
-
-
-def test_a_tiny_checkpoint_can_be_brief(tmp_path: Path) -> None:
-    model, processor = load(checkpoint("smolvlm", tmp_path / "model", ends=2))
-    family = adapter_of(model.config.model_type)
-    text = family.render(processor, ONE)
-    assert len(answers((model, processor, family), [text], [PICTURES[:1]], longest=60)[0]) < 30
-
-
 def test_code_that_a_checkpoint_brings_runs_only_when_asked(tmp_path: Path) -> None:
     folder = checkpoint("molmo", tmp_path / "molmo")
     with pytest.raises(UserError, match="only runs with trust_remote_code"):
         load(folder)
 
 
-def test_a_model_of_no_family_is_asked_by_its_own_template(tmp_path: Path) -> None:
-    processor = llava_processor(QWEN)
-    rendered = ADAPTERS["generic"].render(processor, ONE)
+def test_a_model_of_no_family_is_asked_by_its_own_template() -> None:
+    rendered = ADAPTERS["generic"].render(llava_processor(QWEN), ONE)
     assert rendered.endswith(f"{SAID}<|im_end|>\n<|im_start|>assistant\n")
+
+
+# --- the answerer of models on this machine
+
+
+WORDS = ["what", "is", "left", "of", "the", "dog"]
+OPTIONS = {"A": "yes", "B": "A", "C": "no, not"}
+
+
+@each
+def test_answers_are_those_of_generate(loaded: Loaded) -> None:
+    model, processor, family = loaded
+    asked = questions(longest=4, words=WORDS)
+    answerer = LocalAnswerer(model, processor, family, batch=3)
+    assert (answerer.identity["pictures"] == "once for their questions") == (family.name not in ("molmo", "paligemma"))
+    replies = {reply.id: reply.raw for reply in answerer.answer(asked)}
+    if family.generate is None:
+        assert replies == {name: raw for name, (raw, _) in one_by_one(model, processor, asked, family).items()}
+    alone = {reply.id: reply.raw for reply in answerer.one_by_one().answer(asked)}
+    assert replies == alone
+    assert len(set(replies.values())) > 1 or family.name in ("molmo", "gemma3")
+
+
+@each_native
+def test_likelihoods_are_those_of_generate(loaded: Loaded) -> None:
+    model, processor, family = loaded
+    asked = questions((2, 1), words=WORDS, options=OPTIONS)
+    answerer = LocalAnswerer(model, processor, family)
+    shared = {reply.id: reply.likelihood for reply in answerer.answer(asked)}
+    alone = {reply.id: reply.likelihood for reply in answerer.one_by_one().answer(asked)}
+    assert shared.keys() == alone.keys()
+    for name, values in shared.items():
+        assert values == pytest.approx(alone[name], abs=1e-3)
+
+
+@of("paligemma")
+def test_a_picture_that_sees_the_question_is_found_out_by_trying(loaded: Loaded) -> None:
+    model, processor, family = loaded
+    answerer = LocalAnswerer(model, processor, replace(family, no_prefix=None))
+    assert "logits differ by" in answerer.identity["pictures"]

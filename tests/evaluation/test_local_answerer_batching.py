@@ -29,6 +29,10 @@ def asked(pairs: list[tuple[int, int]]) -> list[Asked]:
 @given(askings, st.integers(1, 9))
 def test_batches_hold_every_question_once_and_no_picture_twice(pairs: list[tuple[int, int]], size: int) -> None:
     questions = asked(pairs)
+    apart = batches(questions, size, share=False)
+    lengths = [(len(one.pictures), len(one.prompt.content[0])) for batch in apart for one in batch]
+    assert lengths == sorted(lengths, reverse=True)
+    assert [len(batch) for batch in apart[:-1]] == [size] * (len(apart) - 1)
     made = batches(questions, size)
     assert sorted(one.id for batch in made for one in batch) == sorted(one.id for one in questions)
     home: dict[tuple[str, ...], int] = {}
@@ -37,15 +41,6 @@ def test_batches_hold_every_question_once_and_no_picture_twice(pairs: list[tuple
         for one in batch:
             if one.picture_keys:
                 assert home.setdefault(one.picture_keys, number) == number
-
-
-@few
-@given(askings, st.integers(1, 9))
-def test_without_sharing_batches_are_full_and_sorted_by_length(pairs: list[tuple[int, int]], size: int) -> None:
-    made = batches(asked(pairs), size, share=False)
-    assert [len(batch) for batch in made[:-1]] == [size] * (len(made) - 1)
-    lengths = [(len(one.pictures), len(one.prompt.content[0])) for batch in made for one in batch]
-    assert lengths == sorted(lengths, reverse=True)
 
 
 def cache(seed: int, rows: int, length: int) -> DynamicCache:

@@ -13,46 +13,26 @@ from typing import Any
 
 import httpx2
 import pytest
-import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from blindspot.encoders import ENCODERS, TowerShape
 from blindspot.evaluation.base import PICTURE, Asked, Prompt
 from blindspot.evaluation.models.api import ApiAnswerer
 from blindspot.evaluation.models.local import LocalAnswerer
 from blindspot.evaluation.serving.server import KnownWords, Server
-from blindspot.model.build import LanguageShape, build_variant
 from blindspot.model.load import ask, load
-from blindspot.model.processor import build_processor
-from blindspot.model.tokenizer import word_tokenizer, words_of
-from blindspot.model.variant import save
 from blindspot.positions import EncoderPositions
 
+from .local_toy import png, questions, saved
 from .tiny_families import checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def variant(folder: Path) -> Path:
-    """A variant of ours with 2D-RoPE, which transformers alone cannot open."""
-    torch.manual_seed(0)
-    tokenizer = word_tokenizer(["red", "blue", "left-of", "box", "of", "yes", "no"])
-    words = words_of(tokenizer)
-    language = LanguageShape(32, 2, 2, 64, 100.0, words.count).config(words.pad, words.begin, words.end)
-    tower = TowerShape(width=32, layers=2, heads=2, mlp_width=64, image_size=32, patch_size=8)
-    model = build_variant(ENCODERS["clip"], tower, EncoderPositions("axial", 100.0, "replace"), language, words.image)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(std=0.2)
-    save(model, folder)
-    build_processor(model.config, tokenizer).save_pretrained(folder)
-    return folder
-
-
+WORDS = ["red", "blue", "left-of", "box", "of", "yes", "no"]
 MODELS: dict[str, Callable[[Path], Path]] = {
-    "ours": variant,
+    # with 2D-RoPE, which transformers alone cannot open
+    "ours": lambda folder: saved(folder, WORDS, EncoderPositions("axial", 100.0, "replace")),
     "llava": lambda folder: checkpoint("llava", folder),
     "qwen2_5_vl": lambda folder: checkpoint("qwen2_5_vl", folder),
 }
@@ -63,28 +43,18 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: make(tmp_path_factory.mktemp(name) / "model") for name, make in MODELS.items()}
 
 
-def picture(number: int) -> bytes:
-    file = io.BytesIO()
-    torch.manual_seed(number)
-    noise_hwc = torch.randint(0, 256, (60 + 9 * number, 70, 3), dtype=torch.uint8)
-    Image.fromarray(noise_hwc.numpy()).save(file, "PNG")
-    return file.getvalue()
-
-
-def questions(count: int) -> list[Asked]:
-    """About three pictures, and every seventh about none."""
-    asked: list[Asked] = []
-    for number in range(count):
-        shown = () if number % 7 == 6 else (picture(number % 3),)
-        content = (*[PICTURE] * len(shown), "red left-of blue" + " box of red" * (number % 4))
-        asked.append(Asked(f"q{number}", Prompt(content, longest=4), shown, tuple(str(number % 3) for _ in shown)))
-    return asked
+def asking(*counts: int) -> list[Asked]:
+    """About as many pictures as there are counts, and two questions about none."""
+    blind = [
+        Asked(f"blind {number}", Prompt(("red left-of blue" + " of red" * number,), longest=4)) for number in (0, 1)
+    ]
+    return [*questions(counts, longest=4, words=WORDS), *blind]
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_behind_our_server_answers_as_it_does_here(name: str, folders: dict[str, Path]) -> None:
     local = LocalAnswerer(*load(folders[name]))
-    asked = questions(21)
+    asked = asking(7, 6, 6)
     expected = {reply.id: reply for reply in local.answer(asked)}
     server = Server("127.0.0.1", 0)
     server.start(LocalAnswerer(*load(folders[name]), batch=8), name, 64)
@@ -103,9 +73,9 @@ def test_a_model_behind_our_server_answers_as_it_does_here(name: str, folders: d
 def test_a_served_model_is_asked_in_the_words_that_ask_knows(folders: dict[str, Path]) -> None:
     model, processor = load(folders["ours"])
     texts = ("Red LEFT-OF blue?", "red hat")
-    asked = [Asked(text, Prompt((PICTURE, text), longest=4), (picture(0),)) for text in texts]
+    asked = [Asked(text, Prompt((PICTURE, text), longest=4), (png(0),)) for text in texts]
     replies = {reply.id: reply for reply in KnownWords(LocalAnswerer(model, processor), processor).answer(asked)}
-    shown = Image.open(io.BytesIO(picture(0)))
+    shown = Image.open(io.BytesIO(png(0)))
     assert replies[texts[0]].raw == ask(model, processor, shown, texts[0], longest=4)
     assert str(replies["red hat"].error).startswith("this model does not know the word 'hat'; it knows: blue, box")
     (other,) = KnownWords(LocalAnswerer(*load(folders["llava"])), load(folders["llava"])[1]).answer(asked[1:])
@@ -137,7 +107,7 @@ def test_transformers_own_server_is_understood(folders: dict[str, Path]) -> None
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     folder = str(folders["llava"])
-    asked = questions(6)
+    asked = asking(2, 2)
     serve = "from transformers.cli.transformers import main; main()"
     with running("-c", serve, "serve", folder, "--port", str(port), "--host", "127.0.0.1", port=port) as address:
         replies = {reply.id: reply for reply in ApiAnswerer(address, folder, concurrency=3).answer(asked)}

@@ -15,7 +15,6 @@ from tokenizers import pre_tokenizers
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     CLIPVisionConfig,
     Gemma3Config,
     Gemma3ForConditionalGeneration,
@@ -187,17 +186,8 @@ def llava(folder: Path) -> None:
     size = {"size": {"shortest_edge": 56}, "crop_size": {"height": 56, "width": 56}, "do_center_crop": True}
     images = {"image_processor_type": "CLIPImageProcessor", "do_convert_rgb": True, **STEPS, **CLIP, **size}
     write(folder, "preprocessor_config.json", {"processor_class": "LlavaProcessor", **images})
-    write(
-        folder,
-        "processor_config.json",
-        {
-            "processor_class": "LlavaProcessor",
-            "image_token": "<image>",
-            "num_additional_image_tokens": 1,
-            "patch_size": 14,
-            "vision_feature_select_strategy": "default",
-        },
-    )
+    own = {"patch_size": 14, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+    write(folder, "processor_config.json", {"processor_class": "LlavaProcessor", **own, "image_token": "<image>"})
 
 
 def llava_next(folder: Path) -> None:
@@ -257,14 +247,8 @@ def qwen2_5_vl(folder: Path) -> None:
     find = tokenizer.convert_tokens_to_ids
     config = Qwen2_5_VLConfig(
         vision_config={
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_heads": 4,
-            "out_hidden_size": 32,
-            "patch_size": 56,
-            "window_size": 448,
-            "fullatt_block_indexes": [1],
+            **{"depth": 2, "num_heads": 4, "hidden_size": 32, "out_hidden_size": 32, "intermediate_size": 48},
+            **{"patch_size": 56, "window_size": 448, "fullatt_block_indexes": [1]},
         },
         text_config={
             "vocab_size": len(tokenizer),
@@ -279,20 +263,9 @@ def qwen2_5_vl(folder: Path) -> None:
         **ids,
     )
     save(Qwen2_5_VLForConditionalGeneration, config, folder)
-    write(
-        folder,
-        "preprocessor_config.json",
-        {
-            "processor_class": "Qwen2_5_VLProcessor",
-            "image_processor_type": "Qwen2VLImageProcessor",
-            "min_pixels": 112 * 112,
-            "max_pixels": 448 * 448,
-            "patch_size": 56,
-            "temporal_patch_size": 2,
-            "merge_size": 2,
-            **CLIP,
-        },
-    )
+    kinds = {"processor_class": "Qwen2_5_VLProcessor", "image_processor_type": "Qwen2VLImageProcessor"}
+    size = {"min_pixels": 112**2, "max_pixels": 448**2, "patch_size": 56, "temporal_patch_size": 2, "merge_size": 2}
+    write(folder, "preprocessor_config.json", {**kinds, **size, **CLIP})
 
 
 def smolvlm(folder: Path) -> None:
@@ -348,13 +321,7 @@ def gemma3(folder: Path) -> None:
     find = tokenizer.convert_tokens_to_ids
     config = Gemma3Config(
         vision_config=SiglipVisionConfig(**VISION, vision_use_head=False),
-        text_config={
-            "vocab_size": len(tokenizer),
-            "head_dim": 8,
-            **WINDOWS,
-            **LANGUAGE,
-            **ids,
-        },
+        text_config={"vocab_size": len(tokenizer), "head_dim": 8, **WINDOWS, **LANGUAGE, **ids},
         mm_tokens_per_image=4,
         boi_token_index=find("<start_of_image>"),
         eoi_token_index=find("<end_of_image>"),
@@ -428,22 +395,9 @@ BUILDERS: dict[str, Callable[[Path], None]] = {
 """By the name of the family."""
 
 
-def checkpoint(name: str, folder: Path, ends: int = 0) -> Path:
-    """A checkpoint of the family in ``folder``, which is made; what is there is removed first.
-
-    Args:
-        name: of the family.
-        folder: where.
-        ends: every so many-th token that no English prompt has ends an answer, so that a model with random weights is
-            brief; 0: the end token alone. Molmo's code knows the end token alone.
-    """
+def checkpoint(name: str, folder: Path) -> Path:
+    """A checkpoint of the family of that name in ``folder``, which is made; what is there is removed first."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     BUILDERS[name](folder)
-    if ends and name != "molmo":
-        vocabulary = json.loads((folder / "config.json").read_text())["text_config"]["vocab_size"]
-        values = json.loads((folder / "generation_config.json").read_text())
-        english = AutoTokenizer.from_pretrained(folder)("".join(map(chr, range(32, 127))) + "\n")["input_ids"]
-        others = [token for token in range(vocabulary) if token not in english]
-        write(folder, "generation_config.json", {**values, "eos_token_id": others[::ends]})
     return folder
