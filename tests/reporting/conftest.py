@@ -220,12 +220,6 @@ def results(run_folder: Path) -> dict[str, Any]:
     return collect(run_folder)
 
 
-@pytest.fixture(scope="session")
-def write_run_folder() -> Callable[..., Path]:
-    """`write_run`, for test modules with a folder of their own."""
-    return write_run
-
-
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
     """Writes a run folder of one's own: ``make_run(per_column=10, ...)``."""
