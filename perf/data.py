@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from blindspot.encoders import ENCODERS
-from blindspot.model.formats.llava_original import padded
-from blindspot.training.llava import open_picture
+from blindspot.model.formats.llava import padded
+from blindspot.training.llava.pictures import open_picture
 from blindspot.training.llava.samples import Preparation
 
 SETTINGS = [

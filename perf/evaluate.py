@@ -29,7 +29,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from blindspot.evaluation.base import PICTURE, Asked, Prompt
 from blindspot.evaluation.models.local import LocalAnswerer
-from blindspot.evaluation.models.rows import open_picture
+from blindspot.model import images
 from blindspot.model.conversation import SYSTEM
 from blindspot.model.tokenizer import word_tokenizer, words_of
 
@@ -118,7 +118,7 @@ def by_generate(model: Any, processor: LlavaProcessor, batch: int) -> Side:
         ordered = sorted(asked, key=lambda one: len(str(one.prompt)))
         for start in range(0, len(ordered), batch):
             some = ordered[start : start + batch]
-            pictures = [open_picture(one.pictures[0]) for one in some]
+            pictures = [images.decode(BytesIO(one.pictures[0]), "the picture") for one in some]
             texts = [str(one.prompt) for one in some]
             inputs = processor(images=pictures, text=texts, padding=True, return_tensors="pt")  # pyright: ignore
             out_bl = model.generate(**inputs, max_new_tokens=LONGEST, do_sample=False)

@@ -40,9 +40,8 @@ from blindspot.model.build import LanguageShape, build_variant
 from blindspot.model.config import llava_config
 from blindspot.model.variant import BlindspotForConditionalGeneration
 from blindspot.positions import EncoderPositions
-from blindspot.studies.corpus import Corpus, to_pixels
+from blindspot.studies.corpus import Corpus, CorpusSize, to_pixels, write_scenes
 from blindspot.studies.loading import load_study
-from blindspot.studies.sources import CorpusSize, write_scenes
 from blindspot.training.fit import Recipe
 from blindspot.training.loss import AnswerLoss
 from blindspot.training.packing import PREFIX, pack

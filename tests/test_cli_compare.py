@@ -29,18 +29,6 @@ def test_compare_prints_a_table_and_what_differs(tmp_path: Path) -> None:
     assert found["comparisons"][0]["difference"] == 0.7
 
 
-def test_compare_says_in_one_line_what_is_wrong(tmp_path: Path) -> None:
-    run = _run(tmp_path / "one", 4, "p")
-    for arguments, said in (
-        ([run], "compare needs at least two runs"),
-        ([run, str(tmp_path / "absent")], "cannot read"),
-        ([run, run, "--profile", "mine"], 'unknown scoring profile "mine"'),
-    ):
-        shown = CliRunner().invoke(app, ["compare", *arguments])
-        assert shown.exit_code == 2
-        assert shown.stderr.startswith("error: ") and said in shown.stderr and shown.stderr.count("\n") == 1
-
-
 def test_paper_prints_tables_and_json() -> None:
     shown = CliRunner().invoke(app, ["paper"], env={"COLUMNS": "120"})
     assert shown.exit_code == 0, shown.output

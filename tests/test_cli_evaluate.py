@@ -119,6 +119,10 @@ def test_an_answer_that_is_missing_is_said_and_the_rest_is_kept(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["http://localhost:8000/v1", "--benchmarks", "vsr"], "may serve several models; name one with --model"),
+        (["./nowhere", "--benchmarks", "vsr"], "not a model folder"),
+        (["./nowhere", "--benchmarks", "vsr", "--dtype", "float8"], '--dtype: unknown type of weights "float8"'),
+        (["said.txt", "--recorded", "--benchmarks", "vsr"], "recorded answers are read from .jsonl, .tsv, .xlsx files"),
         (["--benchmarks", "vrs"], 'unknown benchmark or set "vrs"; did you mean "vsr"?'),
         (["--benchmarks", "vsr,gqa,mme"], "gqa, mme not found in {data}/gqa, {data} or the caches of Hugging Face; "),
         (["--benchmarks", "gqa"], "get it with `blindspot data get gqa`"),
@@ -142,27 +146,10 @@ def test_an_answer_that_is_missing_is_said_and_the_rest_is_kept(
 def test_what_cannot_be_done_is_one_line(
     command: Command, answers: Path, data: Path, arguments: list[str], said: str
 ) -> None:
-    result = command(answers, "--recorded", *arguments)
-    assert result.exit_code == 2
-    assert said.format(data=data) in result.stderr
-    assert result.stderr.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("model", "arguments", "said"),
-    [
-        ("http://localhost:8000/v1", [], "may serve several models; name one with --model"),
-        ("./nowhere", [], "not a model folder"),
-        ("./nowhere", ["--dtype", "float8"], '--dtype: unknown type of weights "float8"'),
-        ("said.txt", ["--recorded"], "recorded answers are read from .jsonl, .tsv, .xlsx files"),
-    ],
-)
-def test_a_model_that_cannot_be_opened_is_one_line(
-    command: Command, model: str, arguments: list[str], said: str
-) -> None:
-    result = command(model, "--benchmarks", "vsr", *arguments)
+    recorded = [answers, "--recorded"] if arguments[0] == "--benchmarks" else []
+    result = command(*recorded, *arguments)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
-    assert said in result.stderr
+    assert said.format(data=data) in result.stderr
 
 
 def test_data_that_is_still_being_downloaded_is_not_taken_for_whole(

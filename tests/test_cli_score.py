@@ -188,21 +188,5 @@ def test_all_profiles_stand_side_by_side(answers: Path) -> None:
     assert max(map(len, table.splitlines())) <= 80 and "…" not in table
 
 
-def test_mistakes_are_one_line_and_status_2(tmp_path: Path, answers: Path) -> None:
-    alone = write(tmp_path / "vsr.jsonl", [ROWS[2]])
-    cases = {
-        (alone, "--profile", "lmms-eval-0.7.3"): f"{alone}:1: vsr is not defined in lmms-eval-0.7.3; choose another",
-        (alone, "--profile", "likelihood"): f"{alone}:1: no likelihood of options, which likelihood reads;",
-        (answers, "--profile", "offical"): '--profile: unknown scoring profile "offical"; did you mean "official"?',
-        (answers, "--thinking", "srip"): '--thinking: unknown treatment of thoughts "srip"; did you mean "strip"?',
-        (tmp_path / "none.jsonl",): f"cannot read {tmp_path / 'none.jsonl'}: No such file or directory",
-    }
-    for arguments, message in cases.items():
-        result = run(*arguments)
-        assert result.exit_code == 2
-        assert result.stdout == ""
-        assert result.stderr.startswith(f"error: {message}") and result.stderr.count("\n") == 1
-
-
 def test_the_default_is_the_papers_profile() -> None:
     assert inspect.signature(score).parameters["profile"].default == DEFAULT

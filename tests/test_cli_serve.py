@@ -17,8 +17,7 @@ from typer.testing import CliRunner
 from blindspot.cli import app
 from blindspot.evaluation.base import Asked, Prompt
 from blindspot.evaluation.models.api import ApiAnswerer
-from blindspot.evaluation.serving.running import run
-from blindspot.evaluation.serving.server import Server
+from blindspot.evaluation.serving.server import Server, run
 
 from .evaluation.tiny_families import checkpoint
 
@@ -68,9 +67,9 @@ def test_it_serves_until_it_is_told_to_stop(process: "subprocess.Popen[str]") ->
 
 def test_the_second_ctrl_c_ends_it_in_the_middle_of_a_batch(process: "subprocess.Popen[str]") -> None:
     where = address(process)
-    body = {"messages": [{"role": "user", "content": "where?"}], "max_tokens": 4000}
+    body = {"messages": [{"role": "user", "content": "what?"}], "max_tokens": 4000}  # to which the model says no end
     with pytest.raises(httpx2.TimeoutException):
-        httpx2.post(f"{where}/chat/completions", json=body, timeout=0.3, trust_env=False)
+        httpx2.post(f"{where}/chat/completions", json=body, timeout=0.5, trust_env=False)
     process.send_signal(signal.SIGINT)
     assert process.stderr and process.stderr.readline().startswith("stopping when the batch under way is answered")
     time.sleep(0.2)

@@ -86,8 +86,8 @@ def one_line_errors() -> Iterator[None]:
             _end(f"error: torchvision does not load ({strange}); `blindspot doctor` says what to do", EXIT_USER)
         if lacking := shortage(error):
             _end(f"error: {lacking}; free some or allow more, then repeat the command", EXIT_USER)
-        crew = sys.modules.get("blindspot.studies.crew")
-        if crew is None or not isinstance(error, crew.StepFailure):
+        engine = sys.modules.get("blindspot.studies.engine")
+        if engine is None or not isinstance(error, engine.StepFailure):
             raise
         _end(f"error: {error}", EXIT_BUG)
 

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,13 +18,9 @@ from blindspot.text import clean
 if TYPE_CHECKING:
     from blindspot.evaluation.base import Asked
     from blindspot.evaluation.run.opening import Opened
-    from blindspot.evaluation.run.runner import Evaluation
 
 _CHECKED = 64
 """Questions of each benchmark that ``--check-batch`` asks twice."""
-
-_TOLD = ("model", "file", "address", "weights_sha256", "sha256", "dtype", "device", "attention")
-"""What of an answerer's identity is printed; run.json has all of it."""
 
 
 def evaluate(
@@ -169,30 +164,13 @@ def evaluate(
             show(console, evaluation.opened, asked)
         return
     if first:
-        with console.status("hashing the weights"):
-            facts = _facts(evaluation, profile, folder)
-        show_plan(console, facts, evaluation)
+        show_plan(console, evaluation, profile, folder)
     with bars(console) as report:
         unanswered = evaluation.run(folder, report)
     if first:
         _print_scores(folder, profile, thinking, as_json)
         if unanswered:
             raise UserError(why_unanswered(folder, unanswered))
-
-
-def _facts(evaluation: "Evaluation", profile: str, folder: Path) -> dict[str, str]:
-    opened, limit = evaluation.opened, evaluation.limit
-    told = {name: str(value) for name, value in opened.answerer.identity.items() if name in _TOLD}
-    changes = [f"{name} {value}" for name, value in asdict(evaluation.condition).items() if value]
-    return {
-        "model": ", ".join(value[:12] if name.endswith("sha256") else value for name, value in told.items()),
-        **({"asked as": opened.adapter} if opened.adapter else {}),
-        "prompts": evaluation.prompts,
-        "scored as": profile,
-        "departs": ", ".join(changes) or "nothing",
-        **({"limit": f"{limit:,} questions of each benchmark, drawn by a fixed seed"} if limit else {}),
-        "run folder": str(folder),
-    }
 
 
 def _show_prompts(console: Console, opened: "Opened", asked: Sequence["Asked"]) -> None:
@@ -350,6 +328,6 @@ def serve(
 
       [cyan]curl http://127.0.0.1:8000/v1/models[/cyan]
     """
-    from blindspot.evaluation.serving.running import run
+    from blindspot.evaluation.serving.server import run
 
     run(model, host, port, batch, name)

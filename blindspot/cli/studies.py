@@ -267,7 +267,7 @@ def _of_arm(
         arms = ", ".join(arm.id for arm in expand_arms(study))
         raise UserError(f"{name} is a study; say which of its arms with --arm: {arms}")
     resolved = find_arm(study, arm)
-    from blindspot.studies.real import run_in, seed_of, train_run
+    from blindspot.studies.real import run_in, train_run
 
-    run = run_in(resolved, seed_of(resolved, seed), data, out or Path("runs") / study.name, machine)
+    run = run_in(resolved, seed, data, out or Path("runs") / study.name, machine)
     return partial(train_run, run, STAGES if stage == "all" else (stage,))

@@ -6,6 +6,7 @@ What torch and transformers are needed for is imported where it is used, since s
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from jinja2.exceptions import TemplateError
@@ -44,34 +45,31 @@ def _harmless(text: str, processor: Any) -> str:
     return text.replace(token, f"{token[0]} {token[1:]}")
 
 
-def _turns(processor: Any, prompt: Prompt) -> list[dict[str, Any]]:
-    """A prompt as transformers' chat messages."""
-    content = [
+def _chat(processor: Any, prompt: Prompt, one_text: bool = False) -> str:
+    """The checkpoint's chat template; one that knows no system turn gets its text in front of the user's.
+
+    Args:
+        processor: of the checkpoint.
+        prompt: what is asked.
+        one_text: the user's turn as one text, in which each picture is a line of its own.
+    """
+    if not processor.chat_template:
+        raise UserError("this model has no chat template, so it is not known how to ask it; choose an instruct model")
+    content: list[dict[str, str]] = [
         {"type": "image"} if isinstance(part, Picture) else {"type": "text", "text": _harmless(part, processor)}
         for part in prompt.content
     ]
-    user = {"role": "user", "content": content}
-    if prompt.system is None:
-        return [user]
-    return [{"role": "system", "content": [{"type": "text", "text": prompt.system}]}, user]
-
-
-def _apply(processor: Any, turns: list[dict[str, Any]]) -> str:
-    """The text of chat messages, up to where the answer begins."""
-    if not processor.chat_template:
-        raise UserError("this model has no chat template, so it is not known how to ask it; choose an instruct model")
-    return processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-
-
-def _chat(processor: Any, prompt: Prompt) -> str:
-    """The checkpoint's chat template; one that knows no system turn gets its text in front of the user's."""
-    turns = _turns(processor, prompt)
+    if one_text:
+        content = [{"type": "text", "text": "".join(part.get("text", f"{mark(processor)}\n") for part in content)}]
+    system = [] if prompt.system is None else [{"type": "text", "text": prompt.system}]
+    apply = partial(processor.apply_chat_template, add_generation_prompt=True, tokenize=False)
     try:
-        return _apply(processor, turns)
+        turns = [{"role": "system", "content": system}] if system else []
+        return apply([*turns, {"role": "user", "content": content}])
     except TemplateError:
-        if prompt.system is None:
+        if not system:
             raise
-        return _apply(processor, [{"role": "user", "content": [*turns[0]["content"], *turns[1]["content"]]}])
+        return apply([{"role": "user", "content": [*system, *content]}])
 
 
 def _llava_chat(processor: Any, prompt: Prompt) -> str:
@@ -80,16 +78,6 @@ def _llava_chat(processor: Any, prompt: Prompt) -> str:
 
     text = _chat(processor, prompt)
     return f"{SYSTEM} {text}" if text.startswith("USER: ") and text.endswith(" ASSISTANT:") else text
-
-
-def _onevision_chat(processor: Any, prompt: Prompt) -> str:
-    """The checkpoint's chat template around one text, in which each picture is a line of its own.
-
-    As VLMEvalKit's adapter has it: the template would move pictures that stand between words to the front.
-    """
-    *system, user = _turns(processor, prompt)
-    lines = (f"{mark(processor)}\n" if part["type"] == "image" else part["text"] for part in user["content"])
-    return _apply(processor, [*system, {"role": "user", "content": [{"type": "text", "text": "".join(lines)}]}])
 
 
 def _pictures_then_words(frame: str) -> Template:
@@ -104,15 +92,14 @@ def _pictures_then_words(frame: str) -> Template:
 
 def _by_processor(adapter: "Adapter", processor: Any, texts: Sequence[str], pictures: Pictures) -> dict[str, Any]:
     """Inputs as the processor makes them, with exactly one beginning token where there is one."""
-    tokenizer = processor.tokenizer
-    begins = tokenizer.bos_token and all(text.startswith(tokenizer.bos_token) for text in texts)
+    begin = processor.tokenizer.bos_token
     flat = [picture for few in pictures for picture in few]
     made = processor(
         text=list(texts),
         images=([list(few) for few in pictures] if adapter.nested else flat) if flat else None,
         padding=True,
         padding_side="left",
-        add_special_tokens=not begins,
+        add_special_tokens=not (begin and all(text.startswith(begin) for text in texts)),
         return_tensors="pt",
         **(adapter.bounds if flat else {}),
     )
@@ -186,13 +173,10 @@ class Adapter:
 
     Attributes:
         name: here, and of its prompt profile in `blindspot.evaluation.prompts`.
-        title: as people write it.
         model_types: values of ``model_type`` in ``config.json``.
-        checkpoints: Hugging Face ids, the study's first.
         names: pattern of the last part of a checkpoint's name in small letters, by which servers call it too;
             None: of any other.
         dtype: that its evaluation is published with.
-        prompts: the prompt profile that ``auto`` means.
         boxes: how it says where something is; a convention of `blindspot.benchmarks.boxes`. LLaVA's by default; None:
             not known.
         box_prompt: how it is asked where something is; ``{phrase}`` stands for what. LLaVA's words by default.
@@ -200,46 +184,39 @@ class Adapter:
             ``padded`` to; the whole, ``resized`` to a size that it counts in; or what the image ``processor`` says.
         bounds: what the image processor is told beyond the checkpoint's own settings.
         generation: keyword arguments of ``generate``, the longest answer excepted: that is the prompt's.
-        shares_prefix: whether what precedes the question can be computed once for all questions about a picture.
-        alone: whether it answers one question at a time only.
+        no_prefix: why what precedes the question cannot be computed once for all questions about a picture; None: it
+            can, as far as is known.
         nested: whether its processor takes a list of pictures for each text, or all of them in one list.
         template: a prompt that is not whole to the text that the model continues.
         picture: a picture in a whole prompt, mark and what surrounds it; None: the processor's mark.
         encode: texts and pictures to the model's inputs.
         generate: model, processor, inputs and longest answer to ids of prompt and answer, of shape (batch, length), for
-            a model without transformers' ``generate``; None: it has that.
+            a model without transformers' ``generate``, which is asked one question at a time; None: it has that.
     """
 
     name: str
-    title: str
     model_types: tuple[str, ...]
-    checkpoints: tuple[str, ...]
     names: str | None
     dtype: str
-    prompts: str
     boxes: str | None = "llava-normalised"
     box_prompt: str = "Please provide the bounding box coordinate of the region this sentence describes: {phrase}"
     sees: Literal["whole", "padded", "resized", "processor"] = "whole"
     bounds: Mapping[str, Any] = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=lambda: dict(GREEDY))
-    shares_prefix: bool = True
-    alone: bool = False
+    no_prefix: str | None = None
     nested: bool = False
     template: Template = _chat
     picture: str | None = None
     encode: Encode = _by_processor
     generate: Generate | None = None
 
+    @property
+    def prompts(self) -> str:
+        """The prompt profile that ``auto`` means."""
+        return self.name if self.model_types else "plain"
+
     def render(self, processor: Any, prompt: Prompt) -> str:
-        """The text that the model continues, with the processor's own marks of pictures.
-
-        Args:
-            processor: of the checkpoint.
-            prompt: what is asked.
-
-        Raises:
-            UserError: if the model has no template.
-        """
+        """The text that the model continues, with the processor's own marks of pictures."""
         if not prompt.whole:
             return self.template(processor, prompt)
         shown = self.picture or mark(processor)
@@ -249,12 +226,9 @@ class Adapter:
         """Inputs of ``model.generate`` for a batch, padded on the left.
 
         Args:
-            processor: of the checkpoint.
+            processor: of the checkpoint; raises a ValueError if marks and pictures differ in number.
             texts: from `render`.
             pictures: for each text, its pictures in the order of the marks; either all texts have some or none has.
-
-        Raises:
-            ValueError: from the processor, if marks and pictures differ in number.
         """
         if processor.tokenizer.pad_token is None:
             processor.tokenizer.pad_token = processor.tokenizer.eos_token
@@ -269,50 +243,34 @@ ADAPTERS: dict[str, Adapter] = {
     adapter.name: adapter
     for adapter in (
         Adapter(
-            name="llava",
-            title="LLaVA-1.5 and variants",
+            name="llava",  # LLaVA-1.5 and variants
             model_types=("blindspot", "llava", "llava_llama"),
-            checkpoints=("llava-hf/llava-1.5-7b-hf", "liuhaotian/llava-v1.5-7b"),
             names=r"\bllava[-_]?v?1[._-]5(?!b)",
             dtype="float16",
-            prompts="llava",
             sees="processor",
             template=_llava_chat,
             encode=_llava_inputs,
         ),
         Adapter(
             name="llava_next",
-            title="LLaVA-NeXT",
             model_types=("llava_next",),
-            checkpoints=(
-                "llava-hf/llava-v1.6-vicuna-7b-hf",
-                "llava-hf/llava-v1.6-mistral-7b-hf",
-                "llava-hf/llama3-llava-next-8b-hf",
-            ),
             names=r"\bllava[-_]?(v?1[._-]6|next(?![-_](video|interleave)))",
             dtype="float16",
-            prompts="llava_next",
             sees="padded",  # its boxes come from LLaVA-1.5's data, as OneVision's do (LLaVA's issues 606 and 1158)
         ),
         Adapter(
             name="llava_onevision",
-            title="LLaVA-OneVision",
             model_types=("llava_onevision",),
-            checkpoints=("llava-hf/llava-onevision-qwen2-7b-ov-hf", "llava-hf/llava-onevision-qwen2-7b-si-hf"),
             names=r"\bllava[-_]?onevision(?![-_]1[._]5)",
             dtype="float16",
-            prompts="llava_onevision",
             sees="padded",
-            template=_onevision_chat,
+            template=partial(_chat, one_text=True),  # VLMEvalKit's; its own moves pictures between words to the front
         ),
         Adapter(
-            name="qwen2_5_vl",
-            title="Qwen2.5-VL",  # and Qwen2-VL, which is asked alike
+            name="qwen2_5_vl",  # and Qwen2-VL, which is asked alike
             model_types=("qwen2_5_vl", "qwen2_vl"),
-            checkpoints=("Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2.5-VL-3B-Instruct"),
             names=r"\bqwen[-_]?2([._-]5)?[-_]?vl",
             dtype="bfloat16",
-            prompts="qwen2_5_vl",
             boxes="qwen-pixels-json",
             box_prompt="Locate {phrase}, output its bbox coordinates using JSON format.",
             sees="resized",
@@ -320,73 +278,46 @@ ADAPTERS: dict[str, Adapter] = {
             picture="<|vision_start|><|image_pad|><|vision_end|>",
         ),
         Adapter(
-            name="smolvlm",
-            title="SmolVLM2",  # with SmolVLM and Idefics3, which share template and processor
+            name="smolvlm",  # with SmolVLM and Idefics3, which share template and processor
             model_types=("smolvlm", "idefics3"),
-            checkpoints=("HuggingFaceTB/SmolVLM2-2.2B-Instruct", "HuggingFaceTB/SmolVLM2-500M-Video-Instruct"),
             names=r"\b(smolvlm|idefics3)",
             dtype="float32",
-            prompts="smolvlm",
             nested=True,
         ),
         Adapter(
             name="gemma3",
-            title="Gemma 3",
             model_types=("gemma3",),
-            checkpoints=("google/gemma-3-4b-it", "google/gemma-3-12b-it"),
             names=r"\bgemma[-_]?3(?![nb\d]|[-_:](1b|270m))",
             dtype="bfloat16",
-            prompts="gemma3",
             boxes="gemma-1000-yx",
             box_prompt="Detect {phrase}. Answer with JSON: box_2d as [y0, x0, y1, x1], from 0 to 1000, and label.",
             nested=True,
         ),
         Adapter(
             name="paligemma",
-            title="PaliGemma 2",
             model_types=("paligemma",),
-            checkpoints=(
-                "google/paligemma2-3b-mix-448",
-                "google/paligemma2-10b-mix-448",
-                "google/paligemma-3b-mix-448",
-            ),
             names=r"\bpaligemma",
             dtype="bfloat16",
-            prompts="paligemma",
             boxes="paligemma-loc",
             box_prompt="detect {phrase}",
-            shares_prefix=False,
+            no_prefix="PaliGemma 2 reads a picture in the light of the question",
             nested=True,
             template=_pictures_then_words("{}"),
             encode=_paligemma_inputs,
         ),
         Adapter(
             name="molmo",
-            title="Molmo",
             model_types=("molmo",),
-            checkpoints=("allenai/Molmo-7B-D-0924", "allenai/Molmo-7B-O-0924"),
             names=r"\bmolmoe?[-_]\d+b",
             dtype="bfloat16",
-            prompts="molmo",
             boxes="molmo-points",
             box_prompt="Point to {phrase}.",
             bounds={"max_crops": 36},
-            shares_prefix=False,
-            alone=True,
             template=_pictures_then_words(" User: {} Assistant:"),
             encode=_molmo_inputs,
             generate=_molmo_generate,
         ),
-        Adapter(
-            name="generic",
-            title="any chat model",
-            model_types=(),
-            checkpoints=(),
-            names=None,
-            dtype="auto",
-            prompts="plain",
-            boxes=None,
-        ),
+        Adapter(name="generic", model_types=(), names=None, dtype="auto", boxes=None),  # any chat model
     )
 }
 """By name."""
@@ -404,9 +335,6 @@ def recognise(named: str | None, model_type: str | None = None, name: str = "") 
         named: the one that the user names.
         model_type: of a model at hand.
         name: by which a server knows a model.
-
-    Raises:
-        UserError: if there is no such adapter.
     """
     if named is not None:
         one_of(named, ADAPTERS, "--adapter", "adapter")

@@ -76,6 +76,11 @@ def told(boxes: str, adapter: Adapter) -> Form:
 
 
 def _view(adapter: Adapter, image_processor: Any, picture: Size) -> View:
+    """What a family sees of a picture of this size."""
+
+    def set_of(size: Any) -> Mapping[str, int]:  # whatever type it has, without what is not set
+        return {name: int(value) for name, value in dict(size or {}).items() if value is not None}
+
     if adapter.sees == "whole":
         return View.whole(picture)
     if adapter.sees == "padded":
@@ -83,7 +88,7 @@ def _view(adapter: Adapter, image_processor: Any, picture: Size) -> View:
     if adapter.sees == "resized":
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-        bounds = _sizes(adapter.bounds.get("size", image_processor.size))
+        bounds = set_of(adapter.bounds.get("size", image_processor.size))
         height, width = smart_resize(
             picture[1],
             picture[0],
@@ -92,8 +97,8 @@ def _view(adapter: Adapter, image_processor: Any, picture: Size) -> View:
             max_pixels=bounds["longest_edge"],
         )
         return View.whole(picture, (width, height))
-    size, crop = (_sizes(getattr(image_processor, name, None)) for name in ("size", "crop_size"))
-    cropped = bool(getattr(image_processor, "do_center_crop", False)) and {"height", "width"} <= crop.keys()
+    size, crop = (set_of(getattr(image_processor, name, None)) for name in ("size", "crop_size"))
+    cropped = getattr(image_processor, "do_center_crop", False) and {"height", "width"} <= crop.keys()
     return View.prepared(
         picture,
         pad=bool(getattr(image_processor, "do_pad", False)),
@@ -102,40 +107,31 @@ def _view(adapter: Adapter, image_processor: Any, picture: Size) -> View:
     )
 
 
-def _sizes(size: Any) -> Mapping[str, int]:
-    """An image processor's size, whatever type it has, without what is not set."""
-    return {name: int(value) for name, value in dict(size or {}).items() if value is not None}
-
-
 def with_form(collection: Collection, form: Form | None) -> Collection:
     """The collection with its questions for boxes in a model's form; the others are untouched.
 
     The prompt becomes the form's; the groups get the convention and the view, so that answers can be scored later
-    without the model.
+    without the model. Refused if no form is known, or one that counts the pixels of an input whose size is not known.
 
     Args:
         collection: any.
         form: the model's; None: it has none that is known.
-
-    Raises:
-        UserError: if it asks for boxes and no form is known, or one that counts the pixels of an input whose size is
-            not known.
     """
     if not any(question.kind == KIND for question in collection.questions):
         return collection
     if form is None:
         raise _unknown(f"{collection.benchmark.name} asks for boxes")
-    return replace(collection, questions=tuple(_in_form(question, form) for question in collection.questions))
 
+    def in_form(question: Question) -> Question:
+        if question.kind != KIND:
+            return question
+        width, height = question.groups["picture"].split("x")
+        view = form.view((int(width), int(height)))
+        form.convention.units(view)
+        labels = {CONVENTION: form.convention.name, VIEW: str(view)}
+        return replace(question, prompt=form.ask(question.prompt), groups=question.groups | labels)
 
-def _in_form(question: Question, form: Form) -> Question:
-    if question.kind != KIND:
-        return question
-    width, height = question.groups["picture"].split("x")
-    view = form.view((int(width), int(height)))
-    form.convention.units(view)
-    labels = {CONVENTION: form.convention.name, VIEW: str(view)}
-    return replace(question, prompt=form.ask(question.prompt), groups=question.groups | labels)
+    return replace(collection, questions=tuple(map(in_form, collection.questions)))
 
 
 def _unknown(what: str) -> UserError:
@@ -150,35 +146,24 @@ def asking_for_boxes(profile: Profile) -> Profile:
     return lambda question: (PROFILES["plain"] if question.kind == KIND else profile)(question)
 
 
+@dataclass(frozen=True)
 class Subject:
-    """A model, ready to be asked one thing about one picture, as its family is asked.
+    """A model on its device, ready to be asked one thing about one picture, as its family is asked."""
 
-    Args:
-        name: for people.
-        model: on its device.
-        processor: of the model.
-        boxes: the convention that it answers in, if not its family's.
-    """
-
-    def __init__(self, name: str, model: Any, processor: Any, boxes: str | None = None) -> None:
-        self.name = name
-        self.form: Form | None = form_of(model, processor, boxes=boxes)
-        self._model, self._processor = model, processor
+    name: str
+    model: Any
+    processor: Any
+    form: Form | None
 
     def ask(self, picture: Path, question: str) -> Reply:
-        """The greedy answer.
-
-        Raises:
-            UserError: if the picture or the question cannot be put to the model; a model of the miniature names the
-                words that it knows.
-        """
+        """The greedy answer; a question that a miniature has no words for is refused with those that it knows."""
         from blindspot.evaluation.models.local import LocalAnswerer
         from blindspot.model import load
 
-        if load.knows_words_only(self._processor):
-            return Reply("", load.ask(self._model, self._processor, images.open_image(picture), question))
+        if load.knows_words_only(self.processor):
+            return Reply("", load.ask(self.model, self.processor, images.open_image(picture), question))
         asked = Asked("", Prompt((PICTURE, question), longest=LONGEST), (picture.read_bytes(),), ("",))
-        (reply,) = LocalAnswerer(self._model, self._processor, batch=1, share=False).answer([asked])
+        (reply,) = LocalAnswerer(self.model, self.processor, batch=1, share=False).answer([asked])
         if reply.error is not None:
             raise UserError(f"{self.name}: {reply.error}")
         return replace(reply, raw=reply.raw.strip())
@@ -199,10 +184,7 @@ def open_subject(
         model: a folder, or a Hugging Face id.
         name: for people; by default ``model``.
         trust_remote_code: whether code that the checkpoint brings along may run.
-        boxes: see `Subject`.
-
-    Raises:
-        UserError: if it cannot be opened.
+        boxes: the convention that it answers in, if not its family's.
     """
     import torch
 
@@ -212,20 +194,14 @@ def open_subject(
     opened, processor = load.load(model, trust_remote_code)
     if torch.cuda.is_available() and not load.knows_words_only(processor):
         opened = opened.to("cuda")
-    return Subject(name or model, opened, processor, boxes)
+    return Subject(name or model, opened, processor, form_of(opened, processor, boxes=boxes))
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a model found.
+    """What a model, by its name, found when it was asked ``prompt``; its answer raw and, by its convention, read.
 
-    Attributes:
-        model: its name.
-        convention: of its answer.
-        prompt: what it was asked.
-        raw: its answer.
-        stopped: ``end``, or ``length`` if it was cut off.
-        located: the answer read.
+    ``stopped`` is ``end``, or ``length`` if the answer was cut off.
     """
 
     model: str
@@ -252,11 +228,7 @@ class Finding:
         if gold is not None:
             scores = {"iou": first and first.overlap(gold), "right": first is not None and first.hits(gold)}
         return {
-            "model": self.model,
-            "prompt": self.prompt,
-            "raw": self.raw,
-            "stopped": self.stopped,
-            "convention": self.convention,
+            **{name: getattr(self, name) for name in ("model", "prompt", "raw", "stopped", "convention")},
             "boxes": [list(place.numbers) for place in places if place.box],
             "points": [list(place.numbers) for place in places if place.point],
             "problems": list(self.located.problems),
@@ -265,17 +237,7 @@ class Finding:
 
 
 def find(subject: Subject, picture: Path, phrase: str, prompt: str | None = None) -> Finding:
-    """Ask a model where the phrase is.
-
-    Args:
-        subject: the model.
-        picture: the image file.
-        phrase: what to find.
-        prompt: instead of the family's own; ``{phrase}`` stands for the phrase.
-
-    Raises:
-        UserError: as `Subject.ask`, or if it is not known how the model writes boxes.
-    """
+    """Ask a model where the phrase is, in ``prompt``'s words instead of the family's own if there is one."""
     if subject.form is None:
         raise _unknown(f"{subject.name} is asked for boxes")
     form = subject.form if prompt is None else replace(subject.form, prompt=prompt)

@@ -31,11 +31,7 @@ _MOST_DRAWN = 20
 
 
 def refuse_suffix(path: Path) -> None:
-    """Refuse a file name whose suffix is none of `SUFFIXES`.
-
-    Raises:
-        UserError: if it is not.
-    """
+    """Refuse a file name whose suffix is none of `SUFFIXES`."""
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f"a picture is written as one of {', '.join(SUFFIXES)}, not as {path.name}")
 
@@ -49,9 +45,6 @@ def draw(picture: Image.Image, phrase: str, findings: Sequence[Finding], path: P
         findings: one for each model.
         path: to write; its suffix says the format.
         gold: the true box, in pixels.
-
-    Raises:
-        UserError: if the suffix is none of `SUFFIXES`, or the file cannot be written.
     """
     refuse_suffix(path)
     columns = min(len(findings), _COLUMNS)
@@ -62,51 +55,42 @@ def draw(picture: Image.Image, phrase: str, findings: Sequence[Finding], path: P
     figure.suptitle(told, size=12, color=TEXT, parse_math=False)
     for number, finding in enumerate(findings, start=1):
         axes = figure.add_subplot(rows, columns, number)
-        _panel(axes, picture, finding, gold)
-        answer = _wrapped(finding.raw or "(empty answer)", _ANSWER_LINES)
-        _below(axes, (answer, _verdict(finding, gold)), READ if finding.located.first else MUTED)
+        axes.imshow(picture, extent=(0, picture.width, picture.height, 0), interpolation="antialiased")
+        axes.set_axis_off()
+        axes.set_xlim(0, picture.width)
+        axes.set_ylim(picture.height, 0)
+        axes.set_title(_printable(finding.model, 44), size=11, color=TEXT, parse_math=False)
+        for place in finding.located.places[1:_MOST_DRAWN]:
+            _mark(axes, place, OURS, ":")
+        if finding.located.first is not None:
+            _mark(axes, finding.located.first, OURS, "-")
+        if gold is not None:
+            _mark(axes, Place(gold), GOLD, "--", 1.8)
+        down = 6.0
+        verdict = READ if finding.located.first else MUTED
+        for text, most, color in (
+            (finding.raw or "(empty answer)", _ANSWER_LINES, TEXT),
+            (_verdict(finding, gold), _VERDICT_LINES, verdict),
+        ):
+            words = _printable(text, _CHARACTERS * (most + 1))
+            lines = textwrap.wrap(words, _CHARACTERS, max_lines=most, placeholder=" …")
+            axes.annotate(
+                "\n".join(lines),
+                (0.5, 0),
+                (0, -down),
+                xycoords="axes fraction",
+                textcoords="offset points",
+                ha="center",
+                va="top",
+                size=9,
+                color=color,
+                linespacing=1.3,
+                annotation_clip=False,
+                parse_math=False,
+            )
+            down += max(1, len(lines)) * _LINE + 2
     options: dict[str, Any] = {"dpi": 150, "format": path.suffix[1:].lower()}
     write_via(path, lambda temporary: figure.savefig(temporary, **options))
-
-
-def _panel(axes: Axes, picture: Image.Image, finding: Finding, gold: Box | None) -> None:
-    axes.imshow(picture, extent=(0, picture.width, picture.height, 0), interpolation="antialiased")
-    axes.set_axis_off()
-    axes.set_xlim(0, picture.width)
-    axes.set_ylim(picture.height, 0)
-    axes.set_title(_printable(finding.model, 44), size=11, color=TEXT, parse_math=False)
-    for place in finding.located.places[1:_MOST_DRAWN]:
-        _place(axes, place, ":")
-    if finding.located.first is not None:
-        _place(axes, finding.located.first, "-")
-    if gold is not None:
-        _outline(axes, gold, GOLD, "--", 1.8)
-
-
-def _below(axes: Axes, texts: tuple[str, str], color: str) -> None:
-    """The answer, and what was read in it."""
-    down = 6.0
-    for text, shade in zip(texts, (TEXT, color), strict=True):
-        axes.annotate(
-            text,
-            (0.5, 0),
-            (0, -down),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            ha="center",
-            va="top",
-            size=9,
-            color=shade,
-            linespacing=1.3,
-            annotation_clip=False,
-            parse_math=False,
-        )
-        down += (text.count("\n") + 1) * _LINE + 2
-
-
-def _wrapped(text: str, most: int) -> str:
-    lines = textwrap.wrap(_printable(text, _CHARACTERS * (most + 1)), _CHARACTERS, max_lines=most, placeholder=" …")
-    return "\n".join(lines)
 
 
 def _verdict(finding: Finding, gold: Box | None) -> str:
@@ -118,19 +102,15 @@ def _verdict(finding: Finding, gold: Box | None) -> str:
             overlap = first.overlap(gold)
             inside = "inside" if first.hits(gold) else "not inside"
             parts.append(f"{inside} the true box" if overlap is None else f"IoU {overlap:.2f}")
-    return _wrapped("; ".join((*parts, *finding.remarks)), _VERDICT_LINES)
+    return "; ".join((*parts, *finding.remarks))
 
 
-def _place(axes: Axes, place: Place, style: str) -> None:
-    if place.box is not None:
-        _outline(axes, place.box, OURS, style)
-    else:
+def _mark(axes: Axes, place: Place, color: str, style: str, line: float = 2.4) -> None:
+    if place.box is None:
         x, y = place.numbers
-        axes.plot(x, y, "o", color=OURS, markersize=9, markeredgecolor="white", markeredgewidth=1.5)
-
-
-def _outline(axes: Axes, box: Box, color: str, style: str, line: float = 2.4) -> None:
-    x0, y0, x1, y1 = box
+        axes.plot(x, y, "o", color=color, markersize=9, markeredgecolor="white", markeredgewidth=1.5)
+        return
+    x0, y0, x1, y1 = place.box
     halo = [withStroke(linewidth=line + 2, foreground="white", alpha=0.8)]
     axes.add_patch(
         Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec=color, lw=line, linestyle=style, path_effects=halo)

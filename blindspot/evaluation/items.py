@@ -15,8 +15,6 @@ from scipy.sparse.csgraph import connected_components
 from blindspot.benchmarks.base import Term
 from blindspot.evaluation.statistics import Sample
 
-__all__ = ["ABSENT", "Labels", "Questions", "Term"]
-
 ABSENT = -1
 
 

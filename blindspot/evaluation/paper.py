@@ -180,7 +180,15 @@ def report() -> dict[str, Any]:
         n, effective = basis(BASELINE, column)
         counts = {"n": n, "effective": round(effective, 1), "chance": column.measured.chance}
         columns.append({**vars(column), **counts})
-    scores = rounded([_score(paper, model, column) for model in paper.roles for column in paper.columns])
+    scores = []
+    for model, role in paper.roles.items():
+        for column in paper.columns:
+            value, found = paper.value(model, column), interval(model, column)
+            row = {"model": model, "role": role, "table": column.table}
+            row |= {"benchmark": column.benchmark, "metric": column.metric, "printed": paper.row(model)[column.key]}
+            row |= {"value": value, "low": found.low, "high": found.high}
+            row |= {"chance_corrected": chance_corrected(value, column.measured.chance), "fits": fits(model, column)}
+            scores.append(rounded(row))
     differences = rounded(
         [
             {"variant": variant, "baseline": baseline, "moves": moves, **_difference(variant, baseline, column)}
@@ -208,23 +216,6 @@ def report() -> dict[str, Any]:
         "unfitting": [row for row in scores if row["fits"] in ("no", "nearly")],
         "findings": [*FINDINGS, *counted],
         "notes": list(NOTES),
-    }
-
-
-def _score(paper: Paper, model: str, column: PaperColumn) -> dict[str, Any]:
-    value, found = paper.value(model, column), interval(model, column)
-    return {
-        "model": model,
-        "role": paper.roles[model],
-        "table": column.table,
-        "benchmark": column.benchmark,
-        "metric": column.metric,
-        "printed": paper.printed[(model, *column.key)],
-        "value": value,
-        "low": found.low,
-        "high": found.high,
-        "chance_corrected": chance_corrected(value, column.measured.chance),
-        "fits": fits(model, column),
     }
 
 

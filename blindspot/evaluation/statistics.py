@@ -275,7 +275,10 @@ class Sample:
         """
         if self.clusters < 2:
             return None
-        replicates_r = self._replicates(self._direction * self.sums_ct)
+        skew_c = np.sort(self._share_c) - np.sort(-self._share_c)
+        # The opposite for opposite values, so that turning a pair round draws the same resamples.
+        direction = float(np.sign(skew_c[np.flatnonzero(skew_c)[:1]]).sum()) or 1.0
+        replicates_r = self._replicates(direction * self.sums_ct)
         deviation = float(replicates_r.std(ddof=1)) if len(replicates_r) > 1 else 0.0
         if deviation > 1e-12 * self.most:
             return deviation
@@ -307,12 +310,6 @@ class Sample:
     def _share_c(self) -> np.ndarray:
         """What each cluster adds to the value, as a share of the most that there is."""
         return (self.sums_ct / self.counts_ct.sum(axis=0)) @ self.weights_t / self.most
-
-    @property
-    def _direction(self) -> float:
-        """1 or -1, the opposite for the opposite values, so that turning a pair round draws the same resamples."""
-        skew_c = np.sort(self._share_c) - np.sort(-self._share_c)
-        return float(np.sign(skew_c[np.flatnonzero(skew_c)[:1]]).sum()) or 1.0
 
     def _values(self, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
         """The estimate from sums and counts whose last axis is ``t``; NaN where a term has no item."""

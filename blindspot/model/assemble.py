@@ -6,18 +6,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import AutoConfig, PreTrainedModel
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from blindspot import connectors
 from blindspot.connectors import ConnectorSpec
 from blindspot.encoders import Encoder, detect
 from blindspot.errors import UserError
-from blindspot.model.config import BlindspotConfig, Parts
+from blindspot.model.config import variant_config
 from blindspot.model.conversation import CHAT_TEMPLATES
-from blindspot.model.formats.folder import find
-from blindspot.model.formats.llava_original import ROWS, padded, read_tokenizer, with_rows
-from blindspot.model.formats.strict import fill
+from blindspot.model.formats.folder import fill, find, read_json, read_tensors
+from blindspot.model.formats.llava import ROWS, padded, read_tokenizer, with_rows
 from blindspot.model.formats.tower import Tower, image_processor, read_tower
-from blindspot.model.language import load_language
 from blindspot.model.processor import build_processor
 from blindspot.model.tokenizer import IMAGE
 from blindspot.model.variant import BlindspotForConditionalGeneration
@@ -47,8 +48,7 @@ def assemble(
     own start values, as LLaVA's does.
 
     Args:
-        encoder: folder or Hugging Face id of an image encoder of a registered family; of a checkpoint with a text
-            encoder (CLIP, SigLIP) the image encoder alone is used.
+        encoder: folder or Hugging Face id of an image encoder of a registered family, its text encoder unused.
         language_model: folder or Hugging Face id of a causal language model with its tokenizer.
         seed: of the connector, and of whatever else positions and connector bring that no checkpoint has.
         positions: how the image encoder knows places.
@@ -59,12 +59,8 @@ def assemble(
             Of a family that keeps the aspect ratio: a picture has at most as many patches as that square.
         drop_first_patch: repeat the defect of the study's public code on towers without CLS.
         layer: the encoder's layer that is read; LLaVA-1.5's by default.
-        template: ``v1`` or ``plain``: the chat template that the processor gets; by default the tokenizer's own, or
-            ``v1`` where it has none.
+        template: ``v1`` or ``plain``: the processor's chat template; by default the tokenizer's own, else ``v1``.
         pad: whether the processor pads pictures to a square with the mean colour first (see `padded`).
-
-    Raises:
-        UserError: if a checkpoint cannot be had or read, is of no known family, or the parts do not fit together.
     """
     tower_folder, text_folder = find(encoder), find(language_model)
     family, tower = _sized_tower(tower_folder, image_size)
@@ -76,39 +72,76 @@ def assemble(
     if template is not None:
         tokenizer.chat_template = CHAT_TEMPLATES[template]
     _grow(language, len(tokenizer))
-    special: dict[str, Any] = {key: getattr(tokenizer, key) for key in ("pad_token_id", "bos_token_id", "eos_token_id")}
-    config = BlindspotConfig(
-        vision_config=tower.config,
-        text_config=language.config,
-        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
-        vision_feature_layer=layer,
-        vision_feature_select_strategy="default" if drop_first_patch else family.feature_select_strategy,
-        encoder_positions=positions.to_dict(),
-        language_positions=language_positions.to_dict(),
-        connector=connector.to_dict(),
+    config = variant_config(
+        tower.config,
+        language.config,
+        tokenizer.convert_tokens_to_ids(IMAGE),
+        layer,
+        "default" if drop_first_patch else family.feature_select_strategy,
+        positions,
+        language_positions,
+        connector,
         tie_word_embeddings=language.config.tie_word_embeddings,
-        **special,
+        **{key: getattr(tokenizer, key) for key in ("pad_token_id", "bos_token_id", "eos_token_id")},
     )
-    parts = Parts(config)
-    config.image_seq_length = parts.image_tokens(parts.native_grid)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        kind = family.class_of(str(tower.config.model_type))
         try:
-            vision_tower = fill(kind, tower.config, tower.tensors, tower_folder)
+            vision = fill(family.class_of(str(tower.config.model_type)), tower.config, tower.tensors, tower_folder)
         except UserError as error:
             raise UserError(f"cannot open the image encoder in {tower_folder}: {error}") from error
-        model = _joined(config, vision_tower, language)
+        model = _joined(config, vision, language)
     images = resized(image_processor(tower_folder, tower.config), image_size)
     return model, build_processor(config, tokenizer, padded(images) if pad else images)
+
+
+def load_language(path_or_id: Path | str, dtype: Any = "auto") -> PreTrainedModel:
+    """A causal language model with its weights, from safetensors if there are any; never runs code from the folder.
+
+    Llava reads logits off the last hidden states with a plain matrix. A model that multiplies them after that is
+    refused. Gemma 2 squashes them between -30 and 30: Llava leaves that out, which changes no greedy answer but
+    probabilities of logits that are far out.
+
+    Args:
+        path_or_id: a folder, or a Hugging Face id, which is downloaded unless it is in the cache.
+        dtype: of the weights; "auto" takes the config's.
+    """
+    folder = find(path_or_id)
+
+    def refused(why: object) -> UserError:
+        return UserError(f"{folder} is no language model for a variant: {why}")
+
+    try:
+        values = read_json(folder / "config.json")
+        kind = values.get("model_type")
+        if kind not in CONFIG_MAPPING:
+            custom = "; it needs code of its own, which is never run" if values.get("auto_map") else ""
+            raise UserError(f"transformers knows no model_type {kind!r}{custom}")
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except UserError as error:
+        raise refused(error) from error
+    except Exception as error:  # what a damaged config makes transformers raise has no common base
+        raise refused(f"its config.json is damaged ({error})") from error
+    if config.get_text_config() is not config:
+        raise refused(f"{kind} reads more than text; name a language model of text alone")
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or not getattr(config, "is_decoder", True):
+        raise refused(f"{kind} does not predict the next token of a text")
+    for key in ("logit_scale", "logits_scaling"):
+        if getattr(config, key, None) not in (None, 1.0):
+            raise refused(f"{kind} multiplies its logits ({key}), and Llava does not")
+    try:
+        model = fill(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], config, read_tensors(folder), folder, dtype)
+    except UserError as error:
+        raise UserError(f"cannot open the language model in {folder}: {error}") from error
+    if getattr(model.get_output_embeddings(), "bias", None) is not None:
+        raise refused("the head of this language model has a bias, and Llava's has none")
+    return model
 
 
 def position_table(encoder: Path | str, image_size: int | None = None) -> dict[str, Tensor]:
     """The learned position table of an image encoder's checkpoint, under its name in a variant; empty if it has none.
 
-    Args:
-        encoder: as `assemble`'s.
-        image_size: likewise.
+    Arguments as `assemble`'s.
     """
     family, tower = _sized_tower(find(encoder), image_size)
     return {f"model.vision_tower.{name}": tower.tensors[name] for name in _table_names(family, tower)}
@@ -123,49 +156,44 @@ def resized(processor: Any, image_size: int | None) -> Any:
         return processor
     values = processor.to_dict()
     square = {"height": image_size, "width": image_size}
-    size = dict(values["size"])
+    size = square
     if values.get("do_center_crop"):
+        crop = values["crop_size"]
+        size = dict(values["size"])
         if "shortest_edge" in size:
-            scale = size["shortest_edge"] / values["crop_size"]["height"]
-            size = {"shortest_edge": round(image_size * scale)}
+            size = {"shortest_edge": round(image_size * (size["shortest_edge"] / crop["height"]))}
         else:
-            size = {side: round(image_size * size[side] / values["crop_size"][side]) for side in square}
+            size = {side: round(image_size * size[side] / crop[side]) for side in square}
         values["crop_size"] = square
-    else:
-        size = square
     return type(processor).from_dict({**values, "size": size})
 
 
 def _sized_tower(folder: Path, image_size: int | None) -> tuple[Encoder, Tower]:
-    """The tower in ``folder``, its table resized to pictures of this size."""
+    """The tower in ``folder``, its table resized to pictures of this size; a row for CLS stays as it is."""
     tower = read_tower(folder, {})
-    family = detect(tower.config)
-    config: Any = tower.config
+    family, config = detect(tower.config), tower.config
     if image_size is None or family.variable_resolution or image_size == config.image_size:
         return family, tower
     side = image_size // config.patch_size
     if not side:
         raise UserError(f"image_size {image_size} is smaller than a patch of {folder} ({config.patch_size} px)")
-    resized_tables = {name: _resize(tower.tensors[name], side) for name in _table_names(family, tower)}
+    tensors = dict(tower.tensors)
+    for name in _table_names(family, tower):  # of rows, or of (1, rows)
+        table = tensors[name]
+        rows_nd = table.reshape(-1, table.shape[-1])
+        old = int(len(rows_nd) ** 0.5)
+        prefix_pd, patches_nd = rows_nd.split([len(rows_nd) - old * old, old * old])
+        grid_1dhw = patches_nd.float().T.unflatten(1, (old, old))[None]
+        new_1dhw = F.interpolate(grid_1dhw, size=(side, side), mode="bicubic", align_corners=False)
+        resized_nd = torch.cat([prefix_pd, new_1dhw.flatten(2)[0].T.to(table.dtype)])
+        tensors[name] = resized_nd.reshape(*table.shape[:-2], *resized_nd.shape)
     config.image_size = image_size
-    return family, Tower(config, {**tower.tensors, **resized_tables})
+    return family, Tower(config, tensors)
 
 
 def _table_names(family: Encoder, tower: Tower) -> list[str]:
-    if family.table != "learned":
-        return []
-    return [name for name in tower.tensors if name in (family.table_at, f"{family.table_at}.weight")]
-
-
-def _resize(table: Tensor, side: int) -> Tensor:
-    """A table of rows, or of (1, rows), for a grid of another size; a row for CLS stays as it is."""
-    rows_nd = table.reshape(-1, table.shape[-1])
-    old = int(len(rows_nd) ** 0.5)
-    prefix_pd, patches_nd = rows_nd.split([len(rows_nd) - old * old, old * old])
-    grid_1dhw = patches_nd.float().T.unflatten(1, (old, old))[None]
-    new_1dhw = F.interpolate(grid_1dhw, size=(side, side), mode="bicubic", align_corners=False)
-    resized_nd = torch.cat([prefix_pd, new_1dhw.flatten(2)[0].T.to(table.dtype)])
-    return resized_nd.reshape(*table.shape[:-2], *resized_nd.shape)
+    names = (family.table_at, f"{family.table_at}.weight") if family.table == "learned" else ()
+    return [name for name in tower.tensors if name in names]
 
 
 def _grow(language: Any, tokens: int) -> None:
@@ -182,11 +210,11 @@ def _grow(language: Any, tokens: int) -> None:
         head.weight = nn.Parameter(with_rows(head.weight.detach(), language.config.vocab_size))
 
 
-def _joined(config: BlindspotConfig, tower: Any, language: Any) -> BlindspotForConditionalGeneration:
+def _joined(config: Any, vision: Any, language: Any) -> BlindspotForConditionalGeneration:
     with torch.device("meta"):
         model = BlindspotForConditionalGeneration(config)
     body: Any = model.model
-    body.vision_tower, body.language_model = tower, language.base_model
+    body.vision_tower, body.language_model = vision, language.base_model
     body.multi_modal_projector = connectors.build(body.parts.connector, config)
     model.lm_head.weight = language.get_output_embeddings().weight
     if hasattr(body, "image_newline"):

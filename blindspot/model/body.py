@@ -33,13 +33,6 @@ class ImageFeatures(ModelOutput):
     pooler_output: list[Tensor] | None = None
     grids: list[Grid | None] | None = None
 
-    def placed_grids(self) -> list[Grid]:
-        """The grids, with tokens that lie on none as one row."""
-        if len(self.grids or []) != len(self.pooler_output or []):
-            raise ValueError("images were divided (prefill_chunk_size?), which these positions do not allow")
-        pairs = zip(self.grids or [], self.pooler_output or [], strict=True)
-        return [(1, len(tokens)) if grid is None else grid for grid, tokens in pairs]
-
 
 @dataclass
 class Seen:
@@ -77,16 +70,17 @@ class BlindspotModel(LlavaModel):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "BlindspotModel":
         """Move or cast, but leave rotary frequencies in float32: in bfloat16 they would be those of another model."""
-        exact = {name: tensor.data for name, tensor in self._frequencies()}
+
+        def frequencies() -> list[tuple[str, Tensor]]:
+            named = [*self.named_buffers(), *self.named_parameters()]
+            return [(name, tensor) for name, tensor in named if name.endswith(("inv_freq", "rotation.frequencies"))]
+
+        exact = {name: tensor.data for name, tensor in frequencies()}
         super()._apply(fn, recurse)
-        for name, tensor in self._frequencies():
+        for name, tensor in frequencies():
             if tensor.dtype != torch.float32:
                 tensor.data = exact[name].to(tensor.device)
         return self
-
-    def _frequencies(self) -> list[tuple[str, Tensor]]:
-        named = [*self.named_buffers(), *self.named_parameters()]
-        return [(name, tensor) for name, tensor in named if name.endswith(("inv_freq", "rotation.frequencies"))]
 
     @property
     def gated(self) -> bool:
@@ -168,19 +162,14 @@ class BlindspotModel(LlavaModel):
 
         Args:
             input_ids: ids, shape (batch, length), with a placeholder for every token of every image.
-            pixel_values: see `get_image_features`.
+            pixel_values: see `get_image_features`, as for ``spatial_shapes`` and ``vision_feature_layer``.
             attention_mask: shape (batch, length), or one added to the scores, shape (batch, 1, length, length).
             position_ids: shape (batch, length); by default counted along the attention mask, or, in a model whose
                 language model keeps its own positions, left to it as Llava does.
             past_key_values: a cache; remembers the images that it has seen.
             inputs_embeds: instead of ``input_ids``, where no image is new.
-            spatial_shapes: see `get_image_features`.
-            pixel_attention_mask: ignored: it follows from ``spatial_shapes``.
-            vision_feature_layer: instead of the config's.
-            vision_feature_select_strategy: the config's; another is refused.
-            image_sizes: refused: no tower here uses it.
+            spatial_shapes: grids of images that differ in shape; ``pixel_attention_mask`` follows from them.
             mm_encoder_outputs: ``{"image": ...}``, what `get_image_features` gave, instead of pixels.
-            kwargs: for the language model.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
@@ -190,18 +179,23 @@ class BlindspotModel(LlavaModel):
         images: ImageFeatures | None = (mm_encoder_outputs or {}).get("image")
         if images is None and pixel_values is not None:
             images = self.get_image_features(pixel_values, spatial_shapes, vision_feature_layer)
-        is_image_bl = self._placeholders(input_ids, embeds_bld)
         tokens = [] if images is None or images.pooler_output is None else images.pooler_output
-        if tokens and not self.gated:
-            embeds_bld = _insert(embeds_bld, is_image_bl, tokens)
-        if self.gated or self.parts.language_positions != LanguagePositions():
-            keeps = kwargs.get("use_cache")
-            if past_key_values is None and (self.config.text_config.use_cache if keeps is None else keeps):  # pyright: ignore
-                past_key_values = DynamicCache(config=self.config.text_config)  # pyright: ignore
+        is_image_bl = self.placeholders(input_ids, embeds_bld)
+        own_layout = self.gated or self.parts.language_positions != LanguagePositions()
+        if own_layout:
+            text: Any = self.config.text_config
+            if past_key_values is None and (text.use_cache if kwargs.get("use_cache") is None else kwargs["use_cache"]):
+                past_key_values = DynamicCache(config=text)
             if images is None and past_key_values is not None and past_key_values.get_seq_length():
                 is_image_bl = torch.zeros_like(is_image_bl)  # a placeholder that the model itself wrote
-            if self.gated:
-                _check_count(int(is_image_bl.sum()), len(tokens))
+        if tokens or self.gated:
+            places, needed = int(is_image_bl.sum()), len(tokens) if self.gated else sum(map(len, tokens))
+            if places != needed:
+                raise ValueError(f"the images need {needed} placeholders, and the text has {places}")
+        if tokens and not self.gated:
+            flat_td = torch.cat(tokens).to(embeds_bld.device, embeds_bld.dtype)
+            embeds_bld = embeds_bld.masked_scatter(is_image_bl[..., None], flat_td)
+        if own_layout:
             attention_mask, position_ids = self._lay_out(
                 embeds_bld, is_image_bl, images, attention_mask, position_ids, past_key_values
             )
@@ -220,7 +214,8 @@ class BlindspotModel(LlavaModel):
             image_hidden_states=torch.cat(tokens) if tokens else None,  # pyright: ignore[reportArgumentType]
         )
 
-    def _placeholders(self, input_ids: Tensor | None, embeds_bld: Tensor) -> Tensor:
+    def placeholders(self, input_ids: Tensor | None, embeds_bld: Tensor) -> Tensor:
+        """Where a token stands for an image's, shape (batch, length); by the ids, or else by the embeddings."""
         image: int = self.config.image_token_id  # pyright: ignore[reportAttributeAccessIssue]
         if input_ids is not None:
             return input_ids == image
@@ -237,24 +232,35 @@ class BlindspotModel(LlavaModel):
         cache: Any,
     ) -> tuple[Tensor | None, Tensor]:
         """Mask and positions of the language model under the scheme; remembers on the cache what decoding needs."""
-        batch, length = is_image_bl.shape
+        (batch, length), positions = is_image_bl.shape, self.parts.language_positions
         past = 0 if cache is None else int(cache.get_seq_length())
-        before = _remembered(cache, past)
+        before: Seen | None = getattr(cache, "blindspot_seen", None) if past else None  # else the cache was reset
+        if past and before is None:
+            raise ValueError("this cache was filled without the variant's forward pass; begin with an empty one")
+        if before is not None and past < before.length:
+            raise ValueError(
+                f"the cache was cut to {past} tokens, and its last image was read at {before.length}: begin with an "
+                "empty one"
+            )
         if attention_mask is None:  # without one, transformers takes repeated positions for packed documents
             attention_mask = is_image_bl.new_ones(batch, past + length, dtype=torch.long)
-        logical_bl = _counted(attention_mask, length) if position_ids is None else position_ids.expand(batch, length)
+        if position_ids is not None:
+            logical_bl = position_ids.expand(batch, length)
+        elif attention_mask.ndim == 2:  # padding is not counted
+            logical_bl = (attention_mask.long().cumsum(dim=1) - 1).clamp_(min=0)[:, -length:]
+        else:
+            raise ValueError("give position_ids with a four-dimensional attention mask")
         ids = logical_bl if before is None else logical_bl + before.shift_b1
         shift_b1 = logical_bl.new_zeros(batch, 1)
         if not self.gated:
-            grids = [] if images is None else images.placed_grids()
-            if (
-                grids
-                and SCHEMES[self.parts.language_positions.scheme].rings
-                and getattr(cache, "is_compileable", False)
-            ):
+            tokens, found = ([], []) if images is None else (images.pooler_output or [], images.grids or [])
+            if len(found) != len(tokens):
+                raise ValueError("images were divided (prefill_chunk_size?), which these positions do not allow")
+            grids = [(1, len(one)) if grid is None else grid for grid, one in zip(found, tokens, strict=True)]
+            if grids and SCHEMES[positions.scheme].rings and getattr(cache, "is_compileable", False):
                 raise ValueError("concentric positions need a cache that grows; leave out cache_implementation")
-            placement = place(self.parts.language_positions, ids, is_image_bl, grids)
-            attention_mask = mask(self.parts.language_positions, is_image_bl, grids, attention_mask, embeds_bld.dtype)
+            placement = place(positions, ids, is_image_bl, grids)
+            attention_mask = mask(positions, is_image_bl, grids, attention_mask, embeds_bld.dtype)
             ids, shift_b1 = placement.ids_abl, placement.delta_b[:, None]
         if before is None:
             now = Seen(past + length, shift_b1)
@@ -267,43 +273,6 @@ class BlindspotModel(LlavaModel):
         if cache is not None:
             cache.blindspot_seen = now
         return attention_mask, ids
-
-
-def _remembered(cache: Any, past: int) -> Seen | None:
-    """What the cache has seen, unless it was reset since.
-
-    Raises:
-        ValueError: if the cache was cut to before an image, or filled by another model.
-    """
-    seen: Seen | None = getattr(cache, "blindspot_seen", None)
-    if past == 0:
-        return None
-    if seen is None:
-        raise ValueError("this cache was filled without the variant's forward pass; begin with an empty one")
-    if past < seen.length:
-        raise ValueError(
-            f"the cache was cut to {past} tokens, and its last image was read at {seen.length}: begin with an empty one"
-        )
-    return seen
-
-
-def _insert(embeds_bld: Tensor, is_image_bl: Tensor, tokens: list[Tensor]) -> Tensor:
-    """Put the images' tokens in the places of their placeholders."""
-    flat_td = torch.cat(tokens).to(embeds_bld.device, embeds_bld.dtype)
-    _check_count(int(is_image_bl.sum()), len(flat_td))
-    return embeds_bld.masked_scatter(is_image_bl[..., None], flat_td)
-
-
-def _check_count(places: int, tokens: int) -> None:
-    if places != tokens:
-        raise ValueError(f"the images need {tokens} placeholders, and the text has {places}")
-
-
-def _counted(attention_mask: Tensor, length: int) -> Tensor:
-    """Ordinary positions of the last ``length`` tokens, padding not counted."""
-    if attention_mask.ndim != 2:
-        raise ValueError("give position_ids with a four-dimensional attention mask")
-    return (attention_mask.long().cumsum(dim=1) - 1).clamp_(min=0)[:, -length:]
 
 
 def _media(

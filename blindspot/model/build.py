@@ -1,29 +1,20 @@
 """A variant from its parts, with random weights."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from transformers import LlamaConfig, PreTrainedConfig
 
 from blindspot.connectors import ConnectorSpec
 from blindspot.encoders import Encoder, TowerShape
-from blindspot.model.config import BlindspotConfig, Parts
+from blindspot.model.config import variant_config
 from blindspot.model.variant import BlindspotForConditionalGeneration
 from blindspot.positions import EncoderPositions, LanguagePositions
 
 
 @dataclass(frozen=True)
 class LanguageShape:
-    """Size of the language model: a Llama decoder.
-
-    Attributes:
-        width: channels of a token.
-        layers: transformer blocks.
-        heads: attention heads.
-        mlp_width: hidden channels of each SwiGLU branch.
-        rotary_base: base of its 1-D rotary positions.
-        vocabulary: number of token ids.
-        positions: longest sequence it is meant for.
+    """Size of the language model, a Llama decoder: channels of a token, blocks, heads, hidden channels of each SwiGLU
+    branch, base of its 1-D rotary positions, number of token ids, and the longest sequence that it is meant for.
     """
 
     width: int
@@ -61,7 +52,7 @@ def build_variant(
     connector: ConnectorSpec = ConnectorSpec(),  # noqa: B008
     drop_first_patch: bool = False,
 ) -> BlindspotForConditionalGeneration:
-    """A variant with random weights.
+    """A variant with random weights, whose last block of the encoder is read.
 
     Args:
         encoder: family of the image encoder.
@@ -75,22 +66,8 @@ def build_variant(
         drop_first_patch: repeat the defect of the study's public code on towers without CLS (a negative control).
     """
     vision = encoder.vision_config(tower)
-    settings: dict[str, Any] = {
-        key: getattr(language, key, None) for key in ("pad_token_id", "bos_token_id", "eos_token_id")
-    }
-    config = BlindspotConfig(
-        vision_config=vision,
-        text_config=language,
-        image_token_index=image_token,
-        vision_feature_layer=-1,
-        vision_feature_select_strategy="default" if drop_first_patch else encoder.feature_select_strategy,
-        encoder_positions=positions.to_dict(),
-        language_positions=language_positions.to_dict(),
-        connector=connector.to_dict(),
-        **settings,
-    )
-    parts = Parts(config)
-    config.image_seq_length = parts.image_tokens(parts.native_grid)
+    strategy = "default" if drop_first_patch else encoder.feature_select_strategy
+    config = variant_config(vision, language, image_token, -1, strategy, positions, language_positions, connector)
     for part in (config, vision, language):
         part._attn_implementation = attention
     return BlindspotForConditionalGeneration(config)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from transformers import LlavaConfig
+from transformers import LlavaConfig, PreTrainedConfig
 
 from blindspot.connectors import ConnectorSpec, output_grid, output_tokens
 from blindspot.encoders import Encoder, detect, native_grid
@@ -36,23 +36,19 @@ OWN = ("encoder_positions", "language_positions", "connector")
 class Parts:
     """A config's parts as typed values, checked against each other.
 
-    Raises:
-        ValueError: if the config leaves a part out; guessing would give another function of the same weights.
-        UserError: if the parts do not fit together, or a part is wrong in itself.
+    A config that leaves a part out is a ValueError: guessing would give another function of the same weights.
     """
 
     def __init__(self, config: BlindspotConfig) -> None:
-        for key in OWN:
-            if getattr(config, key) is None:
+        own: dict[str, Any] = {key: getattr(config, key) for key in OWN}
+        for key, value in own.items():
+            if value is None:
                 raise ValueError(f"a config with model_type {config.model_type} needs {key}, and it has none")
-            if not isinstance(getattr(config, key), dict):
-                raise UserError(f"config: {key} must be a mapping, got {getattr(config, key)!r}")
-        assert config.encoder_positions is not None
-        assert config.language_positions is not None
-        assert config.connector is not None
-        self.encoder_positions = EncoderPositions.from_dict(config.encoder_positions)
-        self.language_positions = LanguagePositions.from_dict(config.language_positions)
-        self.connector = ConnectorSpec.from_dict(config.connector)
+            if not isinstance(value, dict):
+                raise UserError(f"config: {key} must be a mapping, got {value!r}")
+        self.encoder_positions = EncoderPositions.from_dict(own["encoder_positions"])
+        self.language_positions = LanguagePositions.from_dict(own["language_positions"])
+        self.connector = ConnectorSpec.from_dict(own["connector"])
         vision: Any = config.vision_config
         self.encoder: Encoder = detect(vision)
         self.prefix_tokens = self.encoder.prefix_tokens_in(vision)
@@ -79,6 +75,21 @@ class Parts:
         """Placeholder tokens of an image whose patches form ``grid``."""
         return image_tokens(self.connector, self.language_positions, grid, self.drops_first_patch)
 
+    def specialities(self) -> list[str]:
+        """What of a variant transformers' own Llava cannot express, in words; empty for a plain one."""
+        found = []
+        if self.encoder_positions != EncoderPositions():
+            found.append(f"encoder positions {self.encoder_positions.to_dict()}")
+        if self.language_positions != LanguagePositions():
+            found.append(f"language positions {self.language_positions.to_dict()}")
+        if self.connector != ConnectorSpec():
+            found.append(f"connector {self.connector.to_dict()}")
+        if self.encoder.variable_resolution:
+            found.append(f"{self.encoder.label} images of varying shape")
+        if self.prefix_tokens > 1:
+            found.append(f"{self.prefix_tokens} prefix tokens of {self.encoder.label}, of which Llava drops one")
+        return found
+
 
 def image_tokens(
     connector: ConnectorSpec, language_positions: LanguagePositions, grid: Grid, drops_first_patch: bool
@@ -90,32 +101,41 @@ def image_tokens(
     return output_tokens(connector, grid) if ordered is None else tokens_per_image(language_positions, ordered)
 
 
-def is_plain(config: BlindspotConfig) -> bool:
-    """Whether transformers' own Llava computes the same function."""
-    return not specialities(config)
-
-
-def specialities(config: BlindspotConfig) -> list[str]:
-    """What of a variant transformers' own Llava cannot express, in words; empty for a plain one."""
+def variant_config(
+    vision: PreTrainedConfig,
+    text: PreTrainedConfig,
+    image_token: int,
+    layer: int,
+    strategy: str,
+    positions: EncoderPositions,
+    language_positions: LanguagePositions,
+    connector: ConnectorSpec,
+    **more: Any,
+) -> BlindspotConfig:
+    """A variant's configuration from its parts; special tokens are the language model's unless ``more`` names them."""
+    values: dict[str, Any] = {
+        **{key: getattr(text, key, None) for key in ("pad_token_id", "bos_token_id", "eos_token_id")},
+        "vision_config": vision,
+        "text_config": text,
+        "image_token_index": image_token,
+        "vision_feature_layer": layer,
+        "vision_feature_select_strategy": strategy,
+        "encoder_positions": positions.to_dict(),
+        "language_positions": language_positions.to_dict(),
+        "connector": connector.to_dict(),
+        **more,
+    }
+    config = BlindspotConfig(**values)
     parts = Parts(config)
-    found = []
-    if parts.encoder_positions != EncoderPositions():
-        found.append(f"encoder positions {parts.encoder_positions.to_dict()}")
-    if parts.language_positions != LanguagePositions():
-        found.append(f"language positions {parts.language_positions.to_dict()}")
-    if parts.connector != ConnectorSpec():
-        found.append(f"connector {parts.connector.to_dict()}")
-    if parts.encoder.variable_resolution:
-        found.append(f"{parts.encoder.label} images of varying shape")
-    if parts.prefix_tokens > 1:
-        found.append(f"{parts.prefix_tokens} prefix tokens of {parts.encoder.label}, of which Llava drops one")
-    return found
+    config.image_seq_length = parts.image_tokens(parts.native_grid)
+    return config
 
 
 def from_llava_config(config: LlavaConfig) -> BlindspotConfig:
     """The variant that computes what ``config`` does in transformers' Llava."""
     values: dict[str, Any] = {key: value for key, value in config.to_dict().items() if key != "model_type"}
-    values |= _defaults()
+    plain = (EncoderPositions(), LanguagePositions(), ConnectorSpec())
+    values |= {key: part.to_dict() for key, part in zip(OWN, plain, strict=True)}
     return BlindspotConfig(**values)
 
 
@@ -123,8 +143,3 @@ def llava_config(config: BlindspotConfig) -> LlavaConfig:
     """The inverse of `from_llava_config`, for a plain variant."""
     values: dict[str, Any] = {key: value for key, value in config.to_dict().items() if key not in ("model_type", *OWN)}
     return LlavaConfig(**values)
-
-
-def _defaults() -> dict[str, dict[str, Any]]:
-    parts = (EncoderPositions(), LanguagePositions(), ConnectorSpec())
-    return {key: part.to_dict() for key, part in zip(OWN, parts, strict=True)}

@@ -1,12 +1,16 @@
-"""Conversations as text of which it is known what the model is to say: LLaVA's rows and its two templates.
+"""Conversations as text of which it is known what the model is to say: LLaVA's rows and templates, and other models'.
 
 A conversation is a list of transformers' chat messages. A template turns it into *spans*: text, supervised or not, and
-the places of pictures. `encoding.encode` makes token ids and labels of them; `chat_template` has the templates of
-other language models.
+the places of pictures. `encoding.encode` makes token ids and labels of them.
 """
 
+import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
+
+from jinja2.exceptions import TemplateError
+from transformers.utils.chat_template_utils import render_jinja_template
 
 from blindspot.errors import UserError
 from blindspot.model.tokenizer import END, IMAGE
@@ -16,6 +20,7 @@ SYSTEM = (
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
 )
 _ROLES = {"human": "user", "gpt": "assistant"}
+_GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 Message = Mapping[str, Any]
 
@@ -47,12 +52,12 @@ def from_llava(row: Mapping[str, Any]) -> list[Message]:
     ``<image>`` moves to the front of its turn, and a leading turn of the assistant is dropped. A row that names one
     picture has one mark a turn, however often the turn says ``<image>``; one that names a list has as many as it says.
     In a row without a picture ``<image>`` is text.
-
-    Raises:
-        RowError: if the turns are malformed or do not alternate, or pictures and their marks differ in number.
     """
     turns, pictures = row.get("conversations"), row.get("image") or []
-    if not isinstance(turns, list) or not all(_is_turn(turn) for turn in turns):
+    if not isinstance(turns, list) or not all(
+        isinstance(turn, dict) and isinstance(turn.get("from"), str) and isinstance(turn.get("value"), str)
+        for turn in turns
+    ):
         raise RowError("its conversations are not a list of turns with from and value")
     if not isinstance(pictures, str | list):
         raise RowError("its image is neither a path nor a list of paths")
@@ -73,10 +78,6 @@ def from_llava(row: Mapping[str, Any]) -> list[Message]:
     return messages
 
 
-def _is_turn(turn: Any) -> bool:
-    return isinstance(turn, dict) and isinstance(turn.get("from"), str) and isinstance(turn.get("value"), str)
-
-
 def v1(messages: Sequence[Message], prompt: bool = False, end: str = END) -> list[Span]:
     """LLaVA's template ``v1`` (Vicuna's), for visual instruction tuning and for asking.
 
@@ -86,9 +87,6 @@ def v1(messages: Sequence[Message], prompt: bool = False, end: str = END) -> lis
         messages: user and assistant in turn; pictures go to the front of their turn.
         prompt: end with a question, after which the model is to answer, instead of an answer.
         end: the tokenizer's token that closes an answer.
-
-    Raises:
-        RowError: if there is nothing to answer, nothing is answered, or a turn is empty.
     """
     spans = [Span(f"{SYSTEM} ")]
     for role, pictures, text in turns_of(messages, prompt):
@@ -107,9 +105,6 @@ def plain(messages: Sequence[Message], prompt: bool = False) -> list[Span]:
     Args:
         messages: one of the user, with a picture; and one of the assistant, unless ``prompt``.
         prompt: stop behind the picture.
-
-    Raises:
-        RowError: if there are other messages than these.
     """
     turns = turns_of(messages, prompt)
     if len(turns) != 2 - prompt or turns[0][1] != 1:
@@ -146,12 +141,70 @@ CHAT_TEMPLATES = {
 """The same text as `v1` and `plain` give, as templates for ``tokenizer.chat_template``."""
 
 
-def turns_of(messages: Sequence[Message], prompt: bool) -> list[tuple[str, int, str]]:
-    """Role, number of pictures and text of each message, checked to be user and assistant in turn.
+def from_chat_template(messages: Sequence[Message], tokenizer: Any, prompt: bool = False) -> list[Span]:
+    """Spans of a conversation as the tokenizer's own chat template renders it, for language models that have one.
 
-    Raises:
-        RowError: if they are not, the last is not what ``prompt`` asks for, or a turn is empty.
+    Supervised is what the template puts between ``{% generation %}`` tags. Without them, it is what an assistant's
+    message adds to the text rendered up to it with the generation prompt; blanks behind a closing special token are
+    not supervised. Pictures go to the front of their turn, each followed by a line break, as in LLaVA.
+
+    A template that renders a beginning differently once more follows is refused: no part of its text belongs to one
+    answer. So is a text that says ``<image>`` beside pictures.
     """
+    if not tokenizer.chat_template:
+        raise UserError("this language model's tokenizer has no chat template; use LLaVA's v1")
+    turns = turns_of(messages, prompt)
+    flat = [{"role": role, "content": "".join(span.text for span in question_of(n, text))} for role, n, text in turns]
+    pictures = sum(n for _, n, _ in turns)
+    try:
+        text, answers = _render(flat, tokenizer, prompt)
+    except TemplateError as error:
+        raise RowError(f"the chat template refuses it: {error}") from error
+    if pictures and text.count(IMAGE) != pictures:
+        raise RowError(f"its text says {IMAGE}, or the chat template repeats or loses a picture")
+    spans: list[Span] = []
+    edges = [0, *(edge for answer in answers for edge in answer), len(text)]
+    for number, (start, end) in enumerate(pairwise(edges)):
+        pieces = text[start:end].split(IMAGE) if pictures else [text[start:end]]
+        for piece, words in enumerate(pieces):
+            spans += [PICTURE] * bool(piece) + [Span(words, supervised=bool(number % 2))] * bool(words)
+    return spans
+
+
+def _render(messages: Sequence[Message], tokenizer: Any, prompt: bool) -> tuple[str, list[tuple[int, int]]]:
+    """The rendered text and where in it the answers are."""
+    template = tokenizer.get_chat_template()
+
+    def render(part: Sequence[Message], mask: bool = False, ask: bool = False) -> tuple[str, list[tuple[int, int]]]:
+        rendered: Any = render_jinja_template(
+            [[*map(dict, part)]],
+            chat_template=template,
+            return_assistant_tokens_mask=mask,
+            add_generation_prompt=ask,
+            **tokenizer.special_tokens_map,
+        )
+        texts, ranges = rendered
+        return texts[0], ranges[0] if mask else []
+
+    text, ranges = render(messages, mask=bool(_GENERATION.search(template)), ask=prompt)
+    if ranges:
+        return text, ranges
+    for number in range(1, len(messages), 2):
+        before, through = render(messages[:number], ask=True)[0], render(messages[: number + 1])[0]
+        if not (through.startswith(before) and text.startswith(through)):
+            raise RowError(
+                f"the chat template renders turns up to {number + 1} differently when more follow, so no text is "
+                "surely an answer; use rows of one round, or a template with {% generation %}"
+            )
+        said = through[len(before) :]
+        if said.rstrip().endswith(tuple(tokenizer.all_special_tokens)):
+            said = said.rstrip()
+        ranges.append((len(before), len(before) + len(said)))
+    return text, ranges
+
+
+def turns_of(messages: Sequence[Message], prompt: bool) -> list[tuple[str, int, str]]:
+    """Role, number of pictures and text of each message, checked to be user and assistant in turn, and none empty."""
     turns = []
     for message in messages:
         role, content = message["role"], message["content"]

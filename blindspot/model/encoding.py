@@ -43,10 +43,6 @@ def encode(
         tokenizer: a fast one. Its ``<image>`` token is the placeholder.
         image_tokens: how many tokens each picture takes, in reading order.
         max_length: what is longer is cut at the end, pictures counted.
-
-    Raises:
-        RowError: if nothing supervised is left, or the cut goes through a picture.
-        UserError: if the tokenizer is not fast, or has no placeholder.
     """
     ids, supervised = token_ids(spans, tokenizer, image_tokens)
     if not any(supervised):
@@ -65,10 +61,6 @@ def token_ids(spans: Sequence[Span], tokenizer: Any, image_tokens: Sequence[int]
     As in LLaVA, the text is split at the pictures and each piece tokenised on its own, so that the text behind a
     picture begins as a text does, a blank of its own included; the beginning token comes once. A token belongs to the
     span in which its first character that is no blank lies (of blanks only: its first character).
-
-    Raises:
-        RowError: if the text itself says ``<image>`` and the tokenizer reads it as a placeholder.
-        UserError: if the tokenizer is not fast, or has no placeholder.
     """
     if not tokenizer.is_fast:
         raise UserError("labels need a fast tokenizer, one that says where in the text a token is")
@@ -83,7 +75,10 @@ def token_ids(spans: Sequence[Span], tokenizer: Any, image_tokens: Sequence[int]
     placeholder = _placeholder(tokenizer)
     if image_tokens and placeholder is None:
         raise UserError(f"this tokenizer has no {IMAGE} token; add it as a special token")
-    ids = _begin(tokenizer, "".join(span.text for span in chunks[0]))
+    ids: list[int] = []
+    opening = "".join(span.text for span in chunks[0])
+    if not tokenizer.bos_token or not opening.startswith(str(tokenizer.bos_token)):  # many chat templates say it
+        ids = [token for token in tokenizer("")["input_ids"] if token == tokenizer.bos_token_id]
     supervised = [False] * len(ids)
     for chunk, count in zip(chunks, [*image_tokens, 0], strict=True):
         words, answers = _tokenise(chunk, tokenizer)
@@ -97,27 +92,16 @@ def token_ids(spans: Sequence[Span], tokenizer: Any, image_tokens: Sequence[int]
 def _tokenise(chunk: Sequence[Span], tokenizer: Any) -> tuple[list[int], list[bool]]:
     text = "".join(span.text for span in chunk)
     supervised = [span.supervised for span in chunk for _ in span.text]
-    if text.startswith((" ", "▁")) and _swallows_a_blank(tokenizer):
-        text, supervised = f" {text}", [supervised[0], *supervised]
+    if text.startswith((" ", "▁")):
+        plain, blank = (tokenizer(words, add_special_tokens=False)["input_ids"] for words in ("a", " a"))
+        if plain == blank:  # it takes a first blank for the ``▁`` that begins every text, as LLaMA's alone do
+            text, supervised = f" {text}", [supervised[0], *supervised]
     encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     owners = (
         next((at for at in range(start, end) if not text[at].isspace()), min(start, len(text) - 1))
         for start, end in encoding["offset_mapping"]
     )
     return list(encoding["input_ids"]), [supervised[at] for at in owners]
-
-
-def _swallows_a_blank(tokenizer: Any) -> bool:
-    """Whether a first blank is taken for the ``▁`` that begins every text, as in LLaMA's fast tokenizers alone."""
-    plain, blank = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a", " a"))
-    return plain == blank
-
-
-def _begin(tokenizer: Any, text: str) -> list[int]:
-    """The beginning token if the tokenizer puts one, unless the text already says it, as many chat templates do."""
-    if tokenizer.bos_token and text.startswith(str(tokenizer.bos_token)):
-        return []
-    return [token for token in tokenizer("")["input_ids"] if token == tokenizer.bos_token_id]
 
 
 def _placeholder(tokenizer: Any) -> int | None:

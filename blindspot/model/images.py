@@ -25,11 +25,8 @@ def open_image(path: Path | str) -> Image.Image:
     is converted without its colour profile. Of an animation the first frame is taken.
 
     Any size opens, 1 x 1 and 20,000 x 10 pixels too, up to Pillow's limit on pixels
-    (2 * ``PIL.Image.MAX_IMAGE_PIXELS``, 178,956,970 unless changed).
-
-    Raises:
-        UserError: if there is no such file, or it is not an image that can be read: not a file, empty, no image,
-            damaged or cut off, over the limit on pixels, or of 32-bit values, whose range a file does not state.
+    (2 * ``PIL.Image.MAX_IMAGE_PIXELS``, 178,956,970 unless changed). 32-bit values are refused: a file does not state
+    their range.
     """
     path = Path(path)
     if not path.exists():
@@ -46,31 +43,25 @@ def open_image(path: Path | str) -> Image.Image:
 
 
 def decode(file: BinaryIO, name: str) -> Image.Image:
-    """An image file's content as RGB, as `open_image` makes it.
-
-    Args:
-        file: at its beginning.
-        name: what to call it.
-
-    Raises:
-        UserError: if it is not an image that can be read.
-    """
+    """The content of an image file as RGB, as `open_image` makes it; ``name`` is what errors call it."""
     with opened(file, name) as image:
         ImageOps.exif_transpose(image, in_place=True)
-        shown = _eight_bit(name, image, image.format)
-        if shown.mode != "RGB":
-            return shown.convert("RGB")
-        shown.load()  # as it is: a conversion would copy it
-        return shown
+        # Pillow scales any PPM's range to 16 bits.
+        if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
+            why = f"it has 32-bit values (mode {image.mode}) without a range; save it with 8 or 16 bits"
+            raise _unreadable(name, why)
+        if image.mode == "I" or image.mode.startswith("I;16"):
+            grey_hw = np.asarray(image).astype(np.uint32)
+            return Image.fromarray(((grey_hw + 128) // 257).astype(np.uint8)).convert("RGB")
+        if image.mode != "RGB":
+            return image.convert("RGB")
+        image.load()  # as it is: a conversion would copy it
+        return image
 
 
 @contextmanager
 def opened(file: BinaryIO, name: str) -> Iterator[Image.Image]:
-    """An image file of which the header alone has been read; what fails inside the block is its fault.
-
-    Raises:
-        UserError: if it is not an image that can be read.
-    """
+    """An image file of which the header alone has been read; what fails inside the block is its fault."""
     try:
         with Image.open(file, formats=PICTURE_FORMATS) as image:
             yield image
@@ -90,9 +81,6 @@ def refuse_elongated(image: Image.Image) -> None:
 
     An encoder that resizes the shorter side and cuts out the centre (CLIP, AIMv2, DINOv2) would see less than a
     two-hundredth of it, after enlarging 20,000 x 10 pixels to more than a gigabyte.
-
-    Raises:
-        UserError: if it is.
     """
     if max(image.size) > MOST_ELONGATED * min(image.size):
         width, height = image.size
@@ -100,16 +88,6 @@ def refuse_elongated(image: Image.Image) -> None:
             f"the picture is {width} x {height} pixels, more than {MOST_ELONGATED} times as long as it is wide; "
             "cut out the part that matters"
         )
-
-
-def _eight_bit(name: str, image: Image.Image, file_format: str | None) -> Image.Image:
-    """``image``, scaled to eight bits if it is grey of more."""
-    if image.mode == "F" or (image.mode == "I" and file_format != "PPM"):  # Pillow scales any PPM's range to 16 bits
-        raise _unreadable(name, f"it has 32-bit values (mode {image.mode}) without a range; save it with 8 or 16 bits")
-    if image.mode != "I" and not image.mode.startswith("I;16"):
-        return image
-    grey_hw = np.asarray(image).astype(np.uint32)
-    return Image.fromarray(((grey_hw + 128) // 257).astype(np.uint8))
 
 
 def _unreadable(path: Path | str, why: str) -> UserError:

@@ -1,30 +1,35 @@
 """Open a model of any format that Blindspot reads, ask it something, and write it in the format of another program."""
 
-from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from PIL import Image
 from tokenizers.models import WordLevel
-from transformers import AutoProcessor, LlavaProcessor
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+from transformers.models.smolvlm import processing_smolvlm
 from transformers.utils import logging
 
 from blindspot.errors import UserError
 from blindspot.files import new_folder
-from blindspot.model.config import specialities
-from blindspot.model.formats import blindspot, llava_hf, llava_original, llava_writer, other, pictures_only
-from blindspot.model.formats.folder import BACKEND, find, read_json
-from blindspot.model.formats.strict import quietly
-from blindspot.model.formats.weights import read_tensors
-from blindspot.model.variant import BlindspotForConditionalGeneration
+from blindspot.model.config import BlindspotConfig, Parts, from_llava_config
+from blindspot.model.formats import llava
+from blindspot.model.formats.folder import BACKEND, check, fill, find, quietly, read_json, read_tensors
+from blindspot.model.variant import BlindspotForConditionalGeneration, save
 
-Write = Callable[[BlindspotForConditionalGeneration, LlavaProcessor, Path], None]
-
-FORMATS: dict[str, Write] = {
-    "llava-hf": llava_hf.write,
-    "llava": llava_writer.write,
-    "blindspot": blindspot.write,
-}
+FORMATS = ("llava-hf", "llava", "blindspot")
 NEEDS_PLAIN = ("llava-hf", "llava")
 
 
@@ -39,9 +44,6 @@ def load(path_or_id: Path | str, trust_remote_code: bool = False, dtype: Any = "
         path_or_id: a folder, or a Hugging Face id: taken from the local cache if it is there, else downloaded.
         trust_remote_code: whether code that a checkpoint brings along may run.
         dtype: of the weights, as transformers takes it; "auto" is the config's.
-
-    Raises:
-        UserError: if it cannot be opened exactly: something is damaged, missing, unexpected or unknown.
     """
     folder = find(path_or_id, trust_remote_code)
     try:
@@ -53,21 +55,55 @@ def load(path_or_id: Path | str, trust_remote_code: bool = False, dtype: Any = "
 def _read(folder: Path, trust_remote_code: bool, dtype: Any) -> tuple[Any, Any]:
     values = read_json(folder / "config.json")
     tensors = read_tensors(folder)
-    if llava_original.reads(values, tensors):
-        return llava_original.read(folder, values, tensors, dtype)
+    if llava.reads(values, tensors):
+        return llava.read(folder, values, tensors, dtype)
     if values.get("model_type") == "blindspot":
-        model = blindspot.read(folder, tensors, dtype)
+        config = BlindspotConfig.from_pretrained(folder, local_files_only=True)
+        model = fill(BlindspotForConditionalGeneration, config, tensors, folder, dtype)
     elif values.get("model_type") == "llava":
-        model = llava_hf.read(folder, tensors, dtype)
+        plain = LlavaConfig.from_pretrained(folder, local_files_only=True)
+        variant = from_llava_config(plain)
+        try:
+            Parts(variant)
+        except UserError:  # what no variant computes, with Pixtral's tower, say, is transformers' own
+            model = fill(LlavaForConditionalGeneration, plain, tensors, folder, dtype)
+        else:
+            model = fill(BlindspotForConditionalGeneration, variant, tensors, folder, dtype)
     else:
-        model = other.read(folder, values, dtype, trust_remote_code)
+        model = _of_transformers(folder, values, trust_remote_code, dtype)
     return model, _processor(folder, model.config, trust_remote_code)
+
+
+def _of_transformers(folder: Path, values: dict[str, Any], trust_remote_code: bool, dtype: Any) -> Any:
+    """Any other checkpoint that transformers opens as a model of images and text."""
+    kind, own = values.get("model_type"), values.get("auto_map", {})
+    if kind not in KNOWN and not ("auto_map" in values and trust_remote_code):
+        hint = "; it brings code of its own, which only runs with trust_remote_code" if "auto_map" in values else ""
+        raise UserError(
+            f"unknown model_type {kind!r}: no format of Blindspot, no image-text model of transformers{hint}"
+        )
+    # Code of its own, as Molmo's, may offer its model under one name only.
+    causal = "AutoModelForCausalLM" in own and "AutoModelForImageTextToText" not in own and kind not in KNOWN
+    opener: Any = AutoModelForCausalLM if causal else AutoModelForImageTextToText
+    where: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
+    with quietly():
+        model, info = opener.from_pretrained(
+            folder,
+            config=AutoConfig.from_pretrained(folder, **where),
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # `check` refuses them, in words
+            **where,
+        )
+    check(info)
+    return model.eval()
 
 
 def _processor(folder: Path, config: Any, trust_remote_code: bool) -> Any:
     with quietly():
-        if pictures_only.takes_videos(config):
-            processor: Any = pictures_only.read(folder, config)
+        whole: Any = PROCESSOR_MAPPING.get(type(config), None)
+        if whole is not None and "video_processor" in whole.get_attributes():
+            processor: Any = _pictures_only(folder, whole)
         else:
             processor = AutoProcessor.from_pretrained(
                 folder, backend=BACKEND, local_files_only=True, trust_remote_code=trust_remote_code
@@ -86,6 +122,28 @@ def _processor(folder: Path, config: Any, trust_remote_code: bool) -> Any:
     return processor
 
 
+def _pictures_only(folder: Path, whole: Any) -> Any:
+    """The processor of a model that also takes videos, without its video part.
+
+    transformers wants torchvision for every video processor, and ``num2words`` for SmolVLM's. A question about pictures
+    needs neither.
+    """
+    no_videos = SimpleNamespace(num_frames=None, fps=None)  # SmolVLM's chat template asks for both, and uses neither
+    smolvlm: Any = processing_smolvlm
+    if smolvlm.num2words is None:
+        smolvlm.num2words = no_videos  # its constructor refuses None; only videos are counted in words
+    names = whole.get_attributes()
+    parts: dict[str, Any] = {
+        "image_processor": AutoImageProcessor.from_pretrained(folder, backend=BACKEND, local_files_only=True),
+        "tokenizer": AutoTokenizer.from_pretrained(folder, local_files_only=True),
+    }
+    settings = whole.get_processor_dict(folder, local_files_only=True)[0]
+    settings.pop("video_processor", None)
+    without = {"get_attributes": classmethod(lambda cls: [*parts]), "video_processor": no_videos}
+    own: Any = type(whole.__name__, (whole,), without)
+    return own.from_args_and_dict([parts.get(name) for name in names], settings)
+
+
 def quiet() -> None:
     """Keep transformers' progress bars and warnings off the terminal, for a program that prints one answer."""
     logging.set_verbosity_error()
@@ -93,11 +151,7 @@ def quiet() -> None:
 
 
 def ask(model: Any, processor: Any, image: Image.Image, question: str, longest: int = 32) -> str:
-    """The model's greedy answer.
-
-    Raises:
-        UserError: if the model's tokenizer knows a closed set of words and the question has others.
-    """
+    """The model's greedy answer."""
     pictures = getattr(model.config, "images_per_question", 1)
     if pictures != 1:
         raise UserError(f"this model was trained on {pictures} pictures a question and cannot be asked about one")
@@ -115,11 +169,7 @@ def knows_words_only(processor: Any) -> bool:
 
 
 def in_known_words(processor: Any, question: str) -> str:
-    """The question as a model is asked it: where its tokenizer knows a closed set of words, in small letters.
-
-    Raises:
-        UserError: if it knows such a set and the question has others.
-    """
+    """The question as a model is asked it: where its tokenizer knows a closed set of words, in small letters."""
     tokenizer = processor.tokenizer
     if not knows_words_only(processor):
         return question
@@ -139,10 +189,6 @@ def export(model_path: Path | str, out: Path, form: str) -> None:
         out: must not exist.
         form: a key of `FORMATS`. ``llava-hf``: transformers opens it without Blindspot, and gives the same logits bit
             for bit; ``llava``: the original LLaVA's layout; ``blindspot``: this program's own.
-
-    Raises:
-        UserError: if the format cannot express the model (with everything that it cannot), ``out`` exists or cannot be
-            written, or the model cannot be opened.
     """
     if form not in FORMATS:
         raise UserError(f"unknown format {form!r}; known are {', '.join(FORMATS)}")
@@ -152,11 +198,19 @@ def export(model_path: Path | str, out: Path, form: str) -> None:
     if not isinstance(model, BlindspotForConditionalGeneration):
         kind = model.config.model_type
         raise UserError(f"{model_path} is a {kind} model as transformers has it; only Llava-like ones are exported")
-    special = specialities(model.config) if form in NEEDS_PLAIN else []
+    special = Parts(model.config).specialities() if form in NEEDS_PLAIN else []
     if special:
         raise UserError(
             f"{model_path} cannot become a {form} checkpoint, because Llava has no {' and no '.join(special)}; "
             "export it with --format blindspot"
         )
     with new_folder(out, "free the disk or name another folder") as folder:
-        FORMATS[form](model, processor, folder)
+        if form == "llava":
+            llava.write(model, processor, folder)
+            return
+        with quietly():
+            if form == "llava-hf":
+                save(model, folder)
+            else:
+                model.save_pretrained(folder)
+            processor.save_pretrained(folder)

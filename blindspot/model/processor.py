@@ -7,7 +7,7 @@ from transformers import AutoProcessor, LlavaProcessor, PreTrainedTokenizerBase
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from blindspot.connectors import ConnectorSpec
-from blindspot.model.config import BlindspotConfig, Parts, image_tokens, is_plain
+from blindspot.model.config import BlindspotConfig, Parts, image_tokens
 from blindspot.model.tokenizer import IMAGE
 from blindspot.positions import LanguagePositions
 
@@ -15,12 +15,7 @@ from blindspot.positions import LanguagePositions
 class BlindspotProcessor(LlavaProcessor):
     """Llava's processor for variants whose images do not take one token a patch, or come in varying shapes.
 
-    Args:
-        image_processor: of the image encoder's family.
-        tokenizer: of the language model.
-        connector: `ConnectorSpec.to_dict`.
-        language_positions: `LanguagePositions.to_dict`.
-        kwargs: as `LlavaProcessor`.
+    ``connector`` and ``language_positions`` are `to_dict` of these; all else is as in `LlavaProcessor`.
     """
 
     def __init__(
@@ -99,7 +94,7 @@ def build_processor(
         "image_token": IMAGE,
         "chat_template": tokenizer.chat_template,
     }
-    if is_plain(config):
+    if not parts.specialities():
         return LlavaProcessor(**common)
     return BlindspotProcessor(
         **common,

@@ -21,7 +21,7 @@ from transformers.conversion_mapping import get_checkpoint_conversion_mapping, r
 from transformers.models.llava.modeling_llava import LlavaPreTrainedModel
 
 from blindspot.model.body import BlindspotModel, ImageFeatures
-from blindspot.model.config import BlindspotConfig, from_llava_config, is_plain, llava_config
+from blindspot.model.config import BlindspotConfig, Parts, from_llava_config, llava_config
 from blindspot.positions import Grid
 
 
@@ -83,16 +83,14 @@ class BlindspotForConditionalGeneration(LlavaForConditionalGeneration):
         if images is None or images.pooler_output is None or images.grids is None:
             return mm_encoder_output
         pairs = iter(zip(images.pooler_output, images.grids, strict=True))
-        tokens: list[Tensor] = []
-        grids: list[Grid | None] = []
-        for places in self.model._placeholders(input_ids, inputs_embeds).sum(dim=1).tolist():
+        repeated: list[tuple[Tensor, Grid | None]] = []
+        for places in self.model.placeholders(input_ids, inputs_embeds).sum(dim=1).tolist():
             row: list[tuple[Tensor, Grid | None]] = []
             while sum(1 if self.model.gated else len(image) for image, _ in row) < places:
                 row.append(next(pairs))
-            for image, grid in row * expand_size:
-                tokens.append(image)
-                grids.append(grid)
-        return {**mm_encoder_output, "image": ImageFeatures(tokens, grids)}
+            repeated += row * expand_size
+        expanded = ImageFeatures([image for image, _ in repeated], [grid for _, grid in repeated])
+        return {**mm_encoder_output, "image": expanded}
 
     @classmethod
     def from_pretrained(cls, path: str | Path, *args: Any, config: Any = None, **kwargs: Any) -> Any:
@@ -105,7 +103,11 @@ class BlindspotForConditionalGeneration(LlavaForConditionalGeneration):
         loaded = super().from_pretrained(path, *args, config=config, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model.model.attach_positions()
-        _align_convolutions(model)
+        # Kernels out of the mapped file: at an odd address a CPU's convolution rounds otherwise than in training.
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                for parameter in module.parameters():
+                    parameter.data = parameter.data.clone()
         return loaded
 
     def set_attn_implementation(self, *args: Any, **kwargs: Any) -> None:
@@ -113,17 +115,9 @@ class BlindspotForConditionalGeneration(LlavaForConditionalGeneration):
         self.model.attach_positions()
 
 
-def _align_convolutions(model: nn.Module) -> None:
-    """Copy kernels out of the mapped file: at an odd address a CPU's convolution rounds otherwise than in training."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            for parameter in module.parameters():
-                parameter.data = parameter.data.clone()
-
-
 def save(model: BlindspotForConditionalGeneration, folder: Path) -> None:
     """Write a checkpoint: an ordinary ``llava`` one, which transformers opens anywhere, if the variant is plain."""
-    if not is_plain(model.config):
+    if Parts(model.config).specialities():
         model.save_pretrained(folder)
         return
     with torch.device("meta"):

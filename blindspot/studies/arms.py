@@ -1,22 +1,16 @@
 """The arms of a study: points in the space of axes, each with a name. Of miniatures and of studies of real size."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
-from math import ceil
 from typing import Any
 
 from blindspot.connectors import ConnectorSpec, output_grid, output_tokens
 from blindspot.encoders import ENCODERS
 from blindspot.errors import UserError, did_you_mean
 from blindspot.positions.language import SCHEMES
-from blindspot.studies.axes import (
-    CONNECTORS,
-    ENCODER_POSITIONS,
-    FAMILIES,
-    LANGUAGE_POSITIONS,
-)
+from blindspot.studies.axes import CONNECTORS, ENCODER_POSITIONS, FAMILIES, LANGUAGE_POSITIONS
 from blindspot.studies.schema import AXES, Axes, LlavaStage, Study
 from blindspot.studies.sizes import EncoderSize, LanguageSize, encoder_size, language_size
 from blindspot.training.objectives import OBJECTIVES
@@ -24,7 +18,6 @@ from blindspot.training.objectives import OBJECTIVES
 REPLICATE = "replicate"
 REPLICATE_SEED_OFFSET = 1000
 STAGES = ("connector", "instruct")
-STATED = "rows, with_image, text_tokens and supervised_tokens"
 FEATURE_LAYER = -2
 """The encoder's layer that is read in models of real size: LLaVA-1.5's, the last block but one."""
 _PAPER = {"learned": "", "axial": "-2D-RoPE"}
@@ -33,33 +26,19 @@ _BLOCKS = {"learned": "1-D: learned absolute positions", "axial": "2-D: rotary p
 
 @dataclass(frozen=True)
 class Arm:
-    """One named configuration, nothing left to default.
-
-    Attributes:
-        study: whose it is.
-        id: in commands and folder names.
-        label: how tables write it; the paper's own where the paper has it.
-        point: where it stands; an axis that means nothing for it is None.
-        block: heading of its rows in tables.
-        panel: of two crossed axes the first one's value, which has a panel and a colour in figures; else empty.
-        marker: of two crossed axes the second one's value, which has a mark in figures; else empty.
-        baseline: whether that value is one that others are compared with, drawn with open marks.
-        varied: the axes that the study crosses.
-        against: arms that it is compared with, whatever else moves.
-        replicate_of: the arm that it repeats with other seeds.
-    """
+    """One named configuration, nothing left to default."""
 
     study: Study = field(repr=False, compare=False)
-    id: str
-    label: str
-    point: Axes
-    block: str = ""
-    panel: str = ""
-    marker: str = ""
-    baseline: bool = False
-    varied: tuple[str, ...] = ()
-    against: tuple[str, ...] = ()
-    replicate_of: str | None = None
+    id: str  # in commands and folder names
+    label: str  # how tables write it; the paper's own where the paper has it
+    point: Axes  # where it stands; an axis that means nothing for it is None
+    block: str = ""  # heading of its rows in tables
+    panel: str = ""  # of two crossed axes the first one's value, which has a panel and a colour in figures
+    marker: str = ""  # likewise the second one's, which has a mark in figures
+    baseline: bool = False  # whether that is a value that others are compared with, drawn with open marks
+    varied: tuple[str, ...] = ()  # the axes that the study crosses
+    against: tuple[str, ...] = ()  # arms that it is compared with, whatever else moves
+    replicate_of: str | None = None  # the arm that it repeats with other seeds
 
     def training_seed(self, seed: int) -> int:
         """The seed that this arm's training draws from in run ``seed`` of the study."""
@@ -99,10 +78,11 @@ class Arm:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of patches."""
+        """Rows and columns of patches; what of an image is left over at the right and the bottom is not seen."""
         if self.study.recipe == "llava":
-            return self.encoder_size.grid(self.point.image_size)
-        side = self.study.model.image // self.study.model.patch
+            side = self.point.image_size // self.encoder_size.patch
+        else:
+            side = self.study.model.image // self.study.model.patch
         return side, side
 
     @property
@@ -117,49 +97,48 @@ class Arm:
         """Tokens of the language model that an image takes."""
         if self.point.drop_first_patch:
             return self.grid[0] * self.grid[1] - 1
-        row_break = self.point.language_positions.values["scheme"] == "row_break"
-        breaks = self.ordered_grid[0] if row_break and self.ordered_grid else 0
+        breaks = 0
+        if self.ordered_grid and self.point.language_positions.values["scheme"] == "row_break":
+            breaks = self.ordered_grid[0]
         return output_tokens(ConnectorSpec.from_dict(self.point.connector.values), self.grid) + breaks
 
 
 def expand_arms(study: Study) -> list[Arm]:
-    """Crossed arms, named arms, then the replicate if the study has one. Crossed arms that are the same come once.
-
-    Raises:
-        UserError: if an arm cannot be, two have one name, a named one is another one's double, or one names another
-            that does not exist.
-    """
+    """Crossed arms, named arms, then the replicate if the study has one. Crossed arms that are the same come once."""
     arms: dict[Axes, Arm] = {}
     for arm in _crossed(study):
         arms.setdefault(arm.point, arm)
-    found = list(arms.values())
     for named in study.arms.named:
         point = resolve(study, {**study.arms.base.given, **named.given}, named.id)
         if point in arms:
             raise UserError(f'"{named.id}" is the same as "{arms[point].id}"; remove one or change an axis')
-        found.append(Arm(study, named.id, named.label, point, named.group, against=tuple(named.against)))
-        arms[point] = found[-1]
+        arms[point] = Arm(study, named.id, named.label, point, named.group, against=tuple(named.against))
+    found = list(arms.values())
     names = [arm.id for arm in found]
     for name in (*names, REPLICATE):
         if [*names, REPLICATE].count(name) > 1:
             raise UserError(f'two arms are called "{name}"; rename one')
     for arm in found:
-        _check(arm)
-        for other in (*arm.against, *filter(None, [arm.point.connector_from])):
+        for why in _impossible(arm):
+            raise UserError(f'"{arm.id}": {why}')
+        first = arm.point.connector_from
+        for other in (*arm.against, *([first] if first else [])):
             if other not in names or other == arm.id:
                 rest = [name for name in names if name != arm.id]
                 raise UserError(f'"{arm.id}": "{other}": not another arm of this study; {did_you_mean(other, rest)}')
-        if arm.point.connector_from:
-            _check_source(arm, found[names.index(arm.point.connector_from)])
-    return [*found, *_replicate(study, found)]
+        for why in _unfit(arm, found[names.index(first)]) if first else ():
+            raise UserError(f'"{arm.id}": connector_from: {why}')
+    if wanted := study.arms.replicate:
+        if wanted.of not in names:
+            raise UserError(f'replicate "{wanted.of}": not an arm of this study; {did_you_mean(wanted.of, names)}')
+        twin = found[names.index(wanted.of)]
+        label = wanted.label or f"{twin.label} (replicate)"
+        found.append(replace(twin, id=REPLICATE, label=label, replicate_of=twin.id, against=()))
+    return found
 
 
 def find_arm(study: Study, name: str) -> Arm:
-    """One arm by its id.
-
-    Raises:
-        UserError: if there is none, naming the nearest.
-    """
+    """One arm by its id."""
     arms = {arm.id: arm for arm in expand_arms(study)}
     if name not in arms:
         raise UserError(f'{study.name} has no arm "{name}"; {did_you_mean(name, arms)}')
@@ -167,15 +146,15 @@ def find_arm(study: Study, name: str) -> Arm:
 
 
 def resolve(study: Study, given: dict[str, Any], name: str = "") -> Axes:
-    """The point where the axes that are not ``given`` take their defaults.
-
-    Raises:
-        UserError: if an axis is needed and not given, or given and of another recipe.
-    """
+    """The point where the axes that are not ``given`` take their defaults; ``name`` is the arm's, for errors."""
     of = f'"{name}": ' if name else ""
     for axis in given:
         if AXES[axis].only not in ("", study.recipe):
             raise UserError(f"{of}{axis}: is for the recipe {AXES[axis].only}; this study's is {study.recipe}")
+    for axis in ("family",) if study.recipe == "toy" else ("encoder", "language_model"):
+        if axis not in given:
+            choices = f" (one of: {', '.join(FAMILIES)})" if axis == "family" else ""
+            raise UserError(f"{of}{axis}: missing; give it here or under base{choices}")
     positions = given.get("positions", ENCODER_POSITIONS["learned"])
     defaults: dict[str, Any] = {
         "positions": positions,
@@ -185,19 +164,10 @@ def resolve(study: Study, given: dict[str, Any], name: str = "") -> Axes:
         "evaluate_with": positions,
     }
     if study.recipe == "llava":
-        for axis in ("encoder", "language_model"):
-            if axis not in given:
-                raise UserError(f"{of}{axis}: missing; give it here or under base")
         defaults["image_size"] = encoder_size(given["encoder"]).image
-        return Axes.model_construct(**{**defaults, **given})
-    if "family" not in given:
-        raise UserError(f"family: missing; give it under base (one of: {', '.join(FAMILIES)})")
-    defaults |= {
-        "objective": given["family"],
-        "captions": study.encoder.captions,
-        "pretrained_with": positions,
-        "encoder_training": study.encoder_training,
-    }
+    else:
+        training = {"objective": given["family"], "encoder_training": study.encoder_training}
+        defaults |= {"captions": study.encoder.captions, "pretrained_with": positions, **training}
     return _settled(study, {**defaults, **given})
 
 
@@ -216,26 +186,14 @@ def compose_label(point: Axes, axes: Sequence[str]) -> str:
         paper = _PAPER.get(point.positions.name) if "positions" in axes else ""
         parts.append(f"LLaVA-{FAMILIES[point.family]}{paper or ''}")
         axes = [axis for axis in axes if axis != "family" and not (axis == "positions" and paper is not None)]
-    labels = {axis: AXES[axis].label(getattr(point, axis)) for axis in axes}
-    parts += [label for axis, label in labels.items() if not _goes_without_saying(point, axis)]
-    return ", ".join(parts) or ", ".join([*labels.values()][:1])
-
-
-def describe_arms(arms: Iterable[Arm]) -> list[dict[str, Any]]:
-    """Arms as plain values, for ``plan.json``."""
-    keys = ("id", "label", "block", "panel", "marker", "baseline", "replicate_of")
-    return [{**{key: getattr(arm, key) for key in keys}, "axes": arm.point.plain} for arm in arms]
-
-
-def training_steps(stage: LlavaStage) -> int:
-    """Optimiser steps of a stage; the last batch of an epoch may be smaller.
-
-    Raises:
-        UserError: if the study does not say how many rows its data have.
-    """
-    if stage.data.rows is None:
-        raise UserError(f"{stage.data.file}: how many rows it has is not said; write {STATED} under data")
-    return ceil(stage.data.rows / stage.batch) * stage.epochs
+    labels: list[str] = []
+    for axis in axes:
+        value, said = getattr(point, axis), AXES[axis]
+        labels.append(said.label(value))
+        follows = said.same and value == getattr(point, said.follows)
+        if not (value is None or value is False or follows or str(value) == said.unstated):
+            parts.append(labels[-1])
+    return ", ".join(parts) or ", ".join(labels[:1])
 
 
 def _crossed(study: Study) -> Iterator[Arm]:
@@ -247,32 +205,19 @@ def _crossed(study: Study) -> Iterator[Arm]:
             point = resolve(study, {**study.arms.base.given, **dict(zip(cross.given, values, strict=True))})
             names = [str(getattr(point, axis)).lower().split("/")[-1] for axis in axes if axis in point.given]
             arm = Arm(study, "-".join(names), compose_label(point, axes), point, cross.group, varied=axes)
-            yield _paired(arm) if paired else arm
-
-
-def _paired(arm: Arm) -> Arm:
-    first, second = arm.varied
-    value = getattr(arm.point, second)
-    marker = AXES[second].label(value)
-    return replace(
-        arm,
-        block=_BLOCKS.get(value.name, marker) if second == "positions" else marker[:1].upper() + marker[1:],
-        panel=AXES[first].label(getattr(arm.point, first)),
-        marker=marker,
-        baseline=value in arm.study.arms.baselines.get(second, []),
-    )
-
-
-def _replicate(study: Study, arms: list[Arm]) -> list[Arm]:
-    wanted = study.arms.replicate
-    if wanted is None:
-        return []
-    for arm in arms:
-        if arm.id == wanted.of:
-            label = wanted.label or f"{arm.label} (replicate)"
-            return [replace(arm, id=REPLICATE, label=label, replicate_of=arm.id, against=())]
-    hint = did_you_mean(wanted.of, [arm.id for arm in arms])
-    raise UserError(f'replicate "{wanted.of}": not an arm of this study; {hint}')
+            if not paired:
+                yield arm
+                continue
+            first, second = axes
+            value = getattr(point, second)
+            marker = AXES[second].label(value)
+            yield replace(
+                arm,
+                block=_BLOCKS.get(value.name, marker) if second == "positions" else marker[:1].upper() + marker[1:],
+                panel=AXES[first].label(getattr(point, first)),
+                marker=marker,
+                baseline=value in study.arms.baselines.get(second, []),
+            )
 
 
 def _settled(study: Study, values: dict[str, Any]) -> Axes:
@@ -283,58 +228,44 @@ def _settled(study: Study, values: dict[str, Any]) -> Axes:
     return Axes.model_construct(**values)
 
 
-def _goes_without_saying(point: Axes, axis: str) -> bool:
-    value, said = getattr(point, axis), AXES[axis]
-    follows = said.same and value == getattr(point, said.follows)
-    return value is None or value is False or bool(follows) or str(value) == said.unstated
-
-
-def _check(arm: Arm) -> None:
-    def refuse(text: str) -> UserError:
-        return UserError(f'"{arm.id}": {text}')
-
-    point, stages = arm.point, {}
+def _impossible(arm: Arm) -> Iterator[str]:
+    """Why an arm cannot be."""
+    point = arm.point
     if arm.study.recipe == "llava":
-        stages = arm.own_stages
-        _check_real(arm, refuse)
-        cls, encoder = arm.encoder_size.prefix > 0, point.encoder
+        patch, cls, encoder = arm.encoder_size.patch, arm.encoder_size.prefix > 0, point.encoder
+        trained = any("encoder" in stage.trains for stage in arm.own_stages.values())
+        if point.image_size < patch:
+            yield f"image_size {point.image_size} is smaller than a patch of {encoder} ({patch})"
+        if point.evaluate_with.values["scheme"] == "mixed" != point.positions.values["scheme"]:
+            yield "evaluate_with mixed has frequencies that are learned, and no stage trains them"
+        if not point.connector_from and "connector" not in arm.stages["connector"].trains:
+            yield "stage connector does not train the connector, which would stay random"
+        for name, stage in arm.own_stages.items():
+            if stage.encoder_lr is not None and "encoder" not in stage.trains:
+                yield f"stage {name}: encoder_lr is given, but the encoder is not among what it trains"
     else:
-        cls, encoder = ENCODERS[point.family].cls_token, point.family
+        cls, encoder, trained = ENCODERS[point.family].cls_token, point.family, point.encoder_training == "trained"
         if encoder == "dinov2" and arm.study.model.mlp % arm.study.model.width:
-            raise refuse(f"a dinov2 tower needs model.mlp {arm.study.model.mlp} to be a multiple of its width")
+            yield f"a dinov2 tower needs model.mlp {arm.study.model.mlp} to be a multiple of its width"
     if point.drop_first_patch and cls:
-        raise refuse(f"{encoder} has a CLS token to drop; drop_first_patch is for encoders without")
-    trained = point.encoder_training == "trained" or any("encoder" in stage.trains for stage in stages.values())
+        yield f"{encoder} has a CLS token to drop; drop_first_patch is for encoders without"
     if trained and point.positions.values.get("table") == "released":
-        raise refuse('the table "released" belongs to a frozen encoder, and this one trains')
+        yield 'the table "released" belongs to a frozen encoder, and this one trains'
     scheme = point.language_positions.values["scheme"]
     if arm.ordered_grid is None and SCHEMES[scheme].needs_grid:
-        raise refuse(
+        others = ", ".join(sorted(name for name, one in SCHEMES.items() if not one.needs_grid))
+        yield (
             f"language positions {scheme} need image tokens in rows and columns, and its connector leaves none; "
-            f"one of: {', '.join(sorted(name for name, one in SCHEMES.items() if not one.needs_grid))}"
+            f"one of: {others}"
         )
 
 
-def _check_real(arm: Arm, refuse: Any) -> None:
-    point = arm.point
-    if point.image_size < arm.encoder_size.patch:
-        patch = arm.encoder_size.patch
-        raise refuse(f"image_size {point.image_size} is smaller than a patch of {point.encoder} ({patch})")
-    if point.evaluate_with.values["scheme"] == "mixed" != point.positions.values["scheme"]:
-        raise refuse("evaluate_with mixed has frequencies that are learned, and no stage trains them")
-    if not point.connector_from and "connector" not in arm.stages["connector"].trains:
-        raise refuse("stage connector does not train the connector, which would stay random")
-    for name, stage in arm.own_stages.items():
-        if stage.encoder_lr is not None and "encoder" not in stage.trains:
-            raise refuse(f"stage {name}: encoder_lr is given, but the encoder is not among what it trains")
-
-
-def _check_source(arm: Arm, source: Arm) -> None:
+def _unfit(arm: Arm, source: Arm) -> Iterator[str]:
+    """Why an arm cannot start from another one's connector."""
     if source.point.connector_from:
-        own = source.point.connector_from
-        raise UserError(f'"{arm.id}": connector_from: {source.id} has no stage 1 of its own; name {own}')
+        yield f"{source.id} has no stage 1 of its own; name {source.point.connector_from}"
     if source.stages["connector"].trains != ["connector"]:
-        raise UserError(f'"{arm.id}": connector_from: stage 1 of {source.id} trains more than the connector')
+        yield f"stage 1 of {source.id} trains more than the connector"
     for key in ("encoder", "language_model", "connector", "drop_first_patch"):
         if getattr(arm.point, key) != getattr(source.point, key):
-            raise UserError(f'"{arm.id}": connector_from: {source.id} has another {key}; its connector does not fit')
+            yield f"{source.id} has another {key}; its connector does not fit"

@@ -1,11 +1,11 @@
 """The axes in which arms differ: what values they take, from the registries, and how tables write these."""
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 from pydantic_core import PydanticCustomError
 
 from blindspot.connectors import RULES, ConnectorSpec
@@ -29,13 +29,8 @@ CAPTIONS = {"objects": "captions of objects", "places": "captions with places"}
 
 @dataclass(frozen=True)
 class Choice:
-    """A value that has a name and, behind it, parameters. Two choices of one name are the same.
-
-    Attributes:
-        name: short and unique; part of ids of arms and steps.
-        label: as tables and sentences write it.
-        values: what `EncoderPositions`, `LanguagePositions` or `ConnectorSpec` is made from.
-    """
+    """A value that has a short name, part of ids of arms and steps, a label as tables write it and, behind it, what
+    `EncoderPositions`, `LanguagePositions` or `ConnectorSpec` is made from. Two choices of one name are the same."""
 
     name: str
     label: str = field(compare=False)
@@ -54,17 +49,13 @@ def _choices(schemes: Mapping[str, Any]) -> dict[str, Choice]:
 
 
 ENCODER_POSITIONS = _choices(encoder.SCHEMES)
-"""Positional schemes of the encoder."""
-
 LANGUAGE_POSITIONS = _choices(language.SCHEMES)
-"""Positional schemes of image tokens in the language model."""
-
 CONNECTORS = {name: Choice(name, name.replace("_", " "), {"name": name}) for name in RULES}
 
 
-def refuse(text: str) -> PydanticCustomError:
+def refuse(text: str, kind: Any = "refused") -> PydanticCustomError:
     """A mistake in a study, told in our own words."""
-    return PydanticCustomError("refused", "{text}", {"text": text})
+    return PydanticCustomError(kind, "{text}", {"text": text})
 
 
 def known(name: Any, names: Collection[str]) -> Any:
@@ -76,6 +67,11 @@ def known(name: Any, names: Collection[str]) -> Any:
     return name
 
 
+def one_of(names: Collection[str]) -> BeforeValidator:
+    """That a value is one of some names."""
+    return BeforeValidator(lambda name: known(name, names))
+
+
 def _distinct(values: list[T]) -> list[T]:
     if any(value in values[:number] for number, value in enumerate(values)):
         raise refuse("names something twice; keep one of each")
@@ -84,7 +80,6 @@ def _distinct(values: list[T]) -> list[T]:
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, lt=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._+-]*$")]
 Values = Annotated[list[T], Field(min_length=1), AfterValidator(_distinct)]
 
@@ -93,72 +88,59 @@ class Section(BaseModel):
     """A group of keys: unknown keys and silent conversions are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    read_before: ClassVar[tuple[str, ...]] = ()
+    """Keys that a file may have and that are read before it is checked."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, values: Any) -> Any:
+        keys = (*cls.model_fields, *cls.read_before)
+        for key in values if isinstance(values, Mapping) else ():
+            if key not in cls.model_fields:
+                raise refuse(f"{key}: unknown key; {did_you_mean(key, keys)}", "key")
+        return values
 
     def stated(self, keys: Iterable[str]) -> dict[str, Any]:
         """Those of some keys that are given, in their order."""
         return {key: value for key in keys if (value := getattr(self, key)) is not None}
 
 
-Part = type[EncoderPositions] | type[LanguagePositions] | type[ConnectorSpec]
+def _read(part: Any, key: str, of: Mapping[str, Choice], default: str | None = None) -> BeforeValidator:
+    """Reads a name of ``of``, or the parameters of one whose name is under that ``key``.
 
-
-def _scheme(named: Mapping[str, Choice], part: Part) -> Callable[[Any], Choice]:
+    These are one of the named choices where they are alike, else a choice named after what they change of their own.
+    """
     keys = [one.name for one in fields(part)]
 
     def parse(value: Any) -> Choice:
         if isinstance(value, Choice):
             return value
         if not isinstance(value, Mapping):
-            return named[known(value, named)]
-        for key in value:
-            if key not in keys:
-                raise refuse(f'"{key}": unknown key; {did_you_mean(key, keys)}')
-        base = named[known(value.get("scheme"), named)]
-        return _with(base, _valid(part, {**base.values, **value, "scheme": base.values["scheme"]}), named)
+            return of[known(value, of)]
+        for other in value:
+            if other not in keys:
+                raise refuse(f'"{other}": unknown key; {did_you_mean(other, keys)}')
+        base = of[known(value.get(key, default), of)]
+        values = {**base.values, **value, key: base.values[key]}
+        try:
+            part.from_dict(values)
+        except UserError as error:
+            raise refuse(str(error)) from None
+        for choice in of.values():
+            if values == choice.values:
+                return choice
+        changed = {name: one for name, one in values.items() if base.values.get(name) != one}
+        parts = [re.sub(r"[^a-z0-9.]+", ".", f"{name}{one}").strip(".") for name, one in changed.items()]
+        label = f"{base.label} ({', '.join(f'{name} {one}' for name, one in changed.items())})"
+        return Choice("-".join([base.name, *parts]), label, values)
 
-    return parse
-
-
-def _connector(value: Any) -> Choice:
-    if isinstance(value, Choice):
-        return value
-    if not isinstance(value, Mapping):
-        return CONNECTORS[known(value, CONNECTORS)]
-    values = _valid(ConnectorSpec, {"name": "mlp", **value})
-    return _with(CONNECTORS[values["name"]], values, CONNECTORS)
-
-
-def _valid(part: Part, values: dict[str, Any]) -> dict[str, Any]:
-    try:
-        part.from_dict(values)
-    except UserError as error:
-        raise refuse(str(error)) from None
-    return values
+    return BeforeValidator(parse)
 
 
-def _with(base: Choice, values: dict[str, Any], named: Mapping[str, Choice]) -> Choice:
-    """The choice with these values: one of those that have a name, else one named after what it changes of ``base``."""
-    for choice in named.values():
-        if values == choice.values:
-            return choice
-    changed = {key: value for key, value in values.items() if base.values.get(key) != value}
-    name = "-".join(
-        [base.name, *(re.sub(r"[^a-z0-9.]+", ".", f"{key}{value}").strip(".") for key, value in changed.items())]
-    )
-    label = f"{base.label} ({', '.join(f'{key} {value}' for key, value in changed.items())})"
-    return Choice(name, label, values)
+def _plain(of: Mapping[str, Choice]) -> PlainSerializer:
+    return PlainSerializer(lambda choice: choice and (choice.name if choice.name in of else dict(choice.values)))
 
 
-def _plain(named: Mapping[str, Choice]) -> PlainSerializer:
-    return PlainSerializer(lambda choice: choice and (choice.name if choice.name in named else dict(choice.values)))
-
-
-_parse_encoder = _scheme(ENCODER_POSITIONS, EncoderPositions)
-EncoderSite = Annotated[Choice, BeforeValidator(_parse_encoder), _plain(ENCODER_POSITIONS)]
-LanguageSite = Annotated[
-    Choice, BeforeValidator(_scheme(LANGUAGE_POSITIONS, LanguagePositions)), _plain(LANGUAGE_POSITIONS)
-]
-Connector = Annotated[Choice, BeforeValidator(_connector), _plain(CONNECTORS)]
-Family = Annotated[str, BeforeValidator(lambda name: known(name, FAMILIES))]
-Objective = Annotated[str, BeforeValidator(lambda name: known(name, OBJECTIVES))]
-Captions = Annotated[str, BeforeValidator(lambda name: known(name, CAPTIONS))]
+EncoderSite = Annotated[Choice, _read(EncoderPositions, "scheme", ENCODER_POSITIONS), _plain(ENCODER_POSITIONS)]
+LanguageSite = Annotated[Choice, _read(LanguagePositions, "scheme", LANGUAGE_POSITIONS), _plain(LANGUAGE_POSITIONS)]
+Connector = Annotated[Choice, _read(ConnectorSpec, "name", CONNECTORS, default="mlp"), _plain(CONNECTORS)]

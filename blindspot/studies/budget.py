@@ -1,4 +1,14 @@
-"""The plan of a study of real size: what every run costs, what it needs and what of that is missing."""
+"""What a study of real size costs: tokens, floating-point operations, memory, disk, and what it needs that is missing.
+
+Operations are those of the model (2 a multiply-add); recomputing activations is counted apart, so that hours at a
+given MFU do not depend on it. N: parameters of a map; s: tokens of a sample; d, L: width and blocks.
+
+- A linear map costs 2N a token forward, and again for each further pass of `passes`: 6N where it trains, 4N where it is
+  frozen with something that trains before it, 2N where nothing does.
+- Causal attention costs 2 s^2 d L a sample forward (full attention, in the encoder, twice that), and twice as much
+  backward whether or not anything in it trains: both factors of its products are activations.
+- The head and its loss see supervised tokens only; the encoder runs up to the layer that is read.
+"""
 
 import shlex
 from collections.abc import Sequence
@@ -7,93 +17,181 @@ from pathlib import Path
 from typing import Any
 
 from blindspot.errors import UserError
-from blindspot.studies.arms import Arm, expand_arms
+from blindspot.studies.arms import FEATURE_LAYER, Arm, expand_arms
 from blindspot.studies.axes import Choice
-from blindspot.studies.cost import (
-    GPUS,
-    PACK,
-    Counts,
-    Flops,
-    Gpu,
-    Memory,
-    counts,
-    flops,
-    memory,
-    parameters,
-    plain,
-    trained_parameters,
-)
 from blindspot.studies.needs import Need, needs
-from blindspot.studies.schema import Study
+from blindspot.studies.schema import LlavaStage, Study
+from blindspot.training.flops import GPUS as KNOWN
+from blindspot.training.flops import Gpu, passes
 
+PACK = 4096
+"""Tokens of a packed micro-batch on one GPU, for the estimate of activations: the trainer's default."""
+CHUNK = 1024
+"""Supervised tokens whose logits are in memory at once."""
 CHECKPOINTS_KEPT = 2
 """Resumable checkpoints that a running stage keeps (the newest may be half written)."""
+GPUS = KNOWN[:4]
+"""Those that a plan compares."""
+
+
+@dataclass(frozen=True)
+class StageCounts:
+    """What a stage reads over all epochs: rows, those with an image, and the tokens of images, text and answers."""
+
+    samples: int
+    images: int
+    image_tokens: int
+    text_tokens: int
+    supervised: int
+    steps: int
+
+    @property
+    def tokens(self) -> int:
+        """All tokens that enter the language model."""
+        return self.image_tokens + self.text_tokens
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Operations of a stage, by part; ``recompute`` is what full activation checkpointing adds to their sum."""
+
+    blocks: float
+    attention: float
+    head: float
+    connector: float
+    encoder: float
+    recompute: float
+
+    @property
+    def total(self) -> float:
+        """Of the model, without recomputation."""
+        return self.blocks + self.attention + self.head + self.connector + self.encoder
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on each GPU, states sharded over all of them.
+
+    Trained parameters take 16 bytes: 2 + 2 for bf16 weights and gradients, 4 for the fp32 master, 8 for Adam (FSDP2
+    keeps fp32 weights and fp32 gradients instead: 4 + 4 + 8). Frozen ones take 2.
+
+    Activations are estimated from the tensors that autograd keeps.
+    """
+
+    weights: float  # bf16, of all parts
+    gradients: float  # bf16, of what trains
+    master: float  # its fp32 copy
+    adam: float  # its two fp32 moments
+    gathered: float  # two blocks of the language model, unsharded for use; 0 on one GPU
+    activations: float  # of `PACK` tokens, nothing recomputed
+    recomputed: float  # likewise, every block recomputed in the backward pass
+
+    @property
+    def states(self) -> float:
+        """Everything but activations."""
+        return self.weights + self.gradients + self.master + self.adam + self.gathered
+
+    def fits(self, gpu: Gpu) -> str:
+        """How the stage runs on a GPU, a tenth of which is left to the allocator: ``none`` recomputed, ``full``, or
+        ``no``, it does not run."""
+        room = 0.9 * gpu.memory - self.states
+        return "none" if room >= self.activations else "full" if room >= self.recomputed else "no"
+
+
+def parameters(arm: Arm) -> dict[str, int]:
+    """Parameters of each part. A connector other than ``linear`` is counted as the two-layer MLP: under 1 % of a 7B."""
+    width, language = arm.encoder_size.width, arm.language_size
+    second = 0 if arm.point.connector.values["name"] == "linear" else (language.width + 1) * language.width
+    return {
+        "connector": (width + 1) * language.width + second,
+        "language_model": language.parameters,
+        "encoder": arm.encoder_size.parameters,
+    }
+
+
+def counts(arm: Arm, stage: LlavaStage) -> StageCounts:
+    """Samples and tokens of a stage; an error if the study does not say how large its data are."""
+    data = stage.data
+    if data.rows is None or data.with_image is None or data.text_tokens is None or data.supervised_tokens is None:
+        stated = "rows, with_image, text_tokens and supervised_tokens"
+        raise UserError(f"{data.file}: how large it is is not said; write {stated} under data")
+    rows, images = data.rows * stage.epochs, data.with_image * stage.epochs
+    text, supervised = data.text_tokens * rows, data.supervised_tokens * rows
+    return StageCounts(rows, images, images * arm.image_tokens, text, supervised, stage.steps)
+
+
+def flops(arm: Arm, stage: LlavaStage) -> Flops:
+    """Operations of a whole stage."""
+    count, language, encoder = counts(arm, stage), arm.language_size, arm.encoder_size
+    trained, tower = "language_model" in stage.trains, "encoder" in stage.trains
+    text = count.text_tokens / count.samples
+    squares = count.images * (arm.image_tokens + text) ** 2 + (count.samples - count.images) * text**2
+    attention = 2 * squares * language.query * language.layers
+    linear = 2 * passes(trained, True)
+    patches = arm.grid[0] * arm.grid[1]
+    seen, layers = patches + encoder.prefix, encoder.layers + 1 + FEATURE_LAYER
+    of_blocks = layers * (2 * seen * encoder.block + 4 * seen**2 * encoder.width)
+    read = count.images * (of_blocks + 2 * patches * 3 * encoder.patch**2 * encoder.width)
+    connected = count.images * (2 * patches * parameters(arm)["connector"])
+    return Flops(
+        blocks=linear * language.blocks * count.tokens,
+        attention=3 * attention,
+        head=linear * language.head * count.supervised,
+        connector=connected * passes("connector" in stage.trains, tower),
+        encoder=read * passes(tower, False),
+        recompute=2 * language.blocks * count.tokens + attention + read * tower,
+    )
+
+
+def memory(arm: Arm, stage: LlavaStage, gpus: int) -> Memory:
+    """Memory of a stage on each of some GPUs."""
+    count, language, encoder, sizes = counts(arm, stage), arm.language_size, arm.encoder_size, parameters(arm)
+    trained = sum(sizes[part] for part in stage.trains)
+    full = "language_model" in stage.trains
+    # Kept for the backward pass, in a Llama block: both norms' input (bf16 and fp32) and the gated MLP's branches; the
+    # inputs of linear maps only where these train.
+    width, attention = language.width, 2 * (2 * language.query + 2 * language.key)
+    kept = attention + (12 * width + 6 * language.mlp) + (4 * width + 2 * language.mlp if full else 0)
+    logits = CHUNK * language.vocabulary * 6
+    images = PACK * count.images / count.tokens if "encoder" in stage.trains else 0
+    seen = images * (arm.grid[0] * arm.grid[1] + encoder.prefix)
+    tower = seen * 2 * (8 * encoder.width + (4 if encoder.gated else 2) * encoder.mlp)
+    inputs = PACK * 2 * width * language.layers + seen * 2 * encoder.width * encoder.layers
+    return Memory(
+        weights=2 * sum(sizes.values()) / gpus,
+        gradients=2 * trained / gpus,
+        master=4 * trained / gpus,
+        adam=8 * trained / gpus,
+        gathered=2 * 2 * language.block if gpus > 1 else 0,
+        activations=PACK * kept * language.layers + tower * encoder.layers + logits,
+        recomputed=PACK * kept + tower + inputs + logits,
+    )
 
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One stage of one arm, of a single seed.
-
-    Attributes:
-        arm: its arm.
-        name: ``connector`` or ``instruct``.
-        counts: samples, tokens, steps.
-        flops: operations.
-        batch: samples of a step.
-        trained: parameters that train.
-        memory: by number of GPUs.
-    """
+    """One stage of one arm, of a single seed; ``memory`` by number of GPUs."""
 
     arm: Arm
     name: str
-    counts: Counts
+    counts: StageCounts
     flops: Flops
-    batch: int
     trained: int
     memory: dict[int, Memory]
 
 
 @dataclass(frozen=True)
-class Disk:
-    """Bytes on disk.
-
-    Attributes:
-        downloads: data and checkpoints, unpacked; archives need as much again until they are deleted.
-        missing: those still to be had.
-        models: bf16 weights that all runs leave.
-        running: resumable checkpoints while a stage runs.
-    """
-
-    downloads: float
-    missing: float
-    models: float
-    running: float
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a study will do.
-
-    Attributes:
-        study: the study.
-        reference: how the user named it, for commands.
-        arms: its arms.
-        stages: of every arm, in order.
-        needs: what must be there.
-        disk: space.
-        gpus: numbers of GPUs that memory and days are told for.
-        mfu: share of the peak that is reached.
-        data_root: the data folder, if it was given.
-    """
+class Budget:
+    """What a study will do."""
 
     study: Study
-    reference: str
+    reference: str  # how the user named it, for commands
     arms: tuple[Arm, ...]
     stages: tuple[StagePlan, ...]
     needs: tuple[Need, ...]
-    disk: Disk
-    gpus: tuple[int, ...]
-    mfu: float
+    disk: dict[str, float]  # bytes, by what takes them
+    gpus: tuple[int, ...]  # numbers of GPUs that memory and days are told for
+    mfu: float  # share of the peak that is reached
     data_root: Path | None
 
     @property
@@ -122,8 +220,7 @@ class Plan:
         if self.data_root is None and any(need.kind == "data" for need in self.needs):
             return (f"blindspot study {study} --plan --data FOLDER",)
         if self.missing:
-            first = next((need for need in self.missing if need.commands), None)
-            return first.commands if first else ()
+            return next((need.commands for need in self.missing if need.commands), ())
         started = f"torchrun --nproc-per-node {max(self.gpus)} -m blindspot" if max(self.gpus) > 1 else "blindspot"
         where = f" --data {shlex.quote(str(self.data_root))}" if self.data_root else ""
         return (f"{started} train {study} --arm {self.arms[0].id}{where}",)
@@ -135,8 +232,8 @@ def plan(
     data_root: Path | None = None,
     mfu: float = 0.4,
     reference: str | None = None,
-) -> Plan:
-    """Plan a study. Reads configs and looks for files; needs no weights, no GPU and no network, and torch only to
+) -> Budget:
+    """Budget a study. Reads configs and looks for files; needs no weights, no GPU and no network, and torch only to
     read the sizes of encoders and language models that are not released ones.
 
     Args:
@@ -145,9 +242,6 @@ def plan(
         data_root: the data folder, laid out as LLaVA's ``playground/data``.
         mfu: share of the peak in (0, 1].
         reference: how the user named the study; by default its name.
-
-    Raises:
-        UserError: if ``mfu`` or ``gpus`` is out of range, the folder is none, or data of the user's own have no sizes.
     """
     if not 0 < mfu <= 1:
         raise UserError(f"--mfu: {mfu:g}: should be above 0 and at most 1")
@@ -155,24 +249,32 @@ def plan(
         raise UserError("--gpus: should be at least 1")
     if data_root is not None and not data_root.is_dir():
         raise UserError(f"--data: {data_root} is not a folder; make it, or name the one that holds coco, gqa, ...")
-    arms, numbers = expand_arms(study), tuple(sorted(set(gpus)))
-    stages = [_stage(arm, name, numbers) for arm in arms for name in arm.own_stages]
+    arms, numbers = tuple(expand_arms(study)), tuple(sorted(set(gpus)))
+    stages: list[StagePlan] = []
+    for arm in arms:
+        for name, stage in arm.own_stages.items():
+            trained = sum(parameters(arm)[part] for part in stage.trains)
+            on = {number: memory(arm, stage, number) for number in numbers}
+            stages.append(StagePlan(arm, name, counts(arm, stage), flops(arm, stage), trained, on))
     wanted = tuple(needs(arms, data_root))
-    return Plan(
-        study,
-        reference or study.name,
-        tuple(arms),
-        tuple(stages),
-        wanted,
-        _disk(arms, stages, wanted),
-        numbers,
-        mfu,
-        data_root,
-    )
+    disk = {
+        "downloads": sum(need.size for need in wanted),  # unpacked; archives need as much again until they are deleted
+        "missing": sum(need.size for need in wanted if not need.here),
+        "models": sum(2 * sum(parameters(arm).values()) * len(arm.seeds) for arm in arms),  # bf16 weights
+        "running": CHECKPOINTS_KEPT * max(12 * stage.trained for stage in stages),  # fp32 weights and two moments
+    }
+    return Budget(study, reference or study.name, arms, tuple(stages), wanted, disk, numbers, mfu, data_root)
 
 
-def as_json(plan: Plan) -> dict[str, Any]:
+def as_json(plan: Budget) -> dict[str, Any]:
     """The plan as plain values. Operations, bytes and hours; ``per_run`` numbers are of one seed."""
+
+    def whole(value: Flops | Memory | StageCounts) -> dict[str, int]:
+        return {name: round(number) for name, number in vars(value).items()}
+
+    def hours(operations: float) -> dict[str, float]:
+        return {gpu.name: round(plan.gpu_hours(operations, gpu), 2) for gpu in GPUS}
+
     return {
         "study": plan.study.name,
         "title": plan.study.title,
@@ -181,69 +283,39 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "gpus": list(plan.gpus),
         "peaks_tflops": {gpu.name: gpu.peak / 1e12 for gpu in GPUS},
         "flops": plan.total,
-        "gpu_hours": _hours(plan, plan.total),
-        "arms": [{**_arm_json(arm), "parameters": parameters(arm)} for arm in plan.arms],
-        "stages": [_stage_json(plan, stage) for stage in plan.stages],
+        "gpu_hours": hours(plan.total),
+        "arms": [
+            {
+                **{key: getattr(arm, key) for key in ("id", "label", "block", "image_tokens", "replicate_of")},
+                **{axis: dict(one.values) if isinstance(one, Choice) else one for axis, one in arm.point.given.items()},
+                "grid": list(arm.grid),
+                "seeds": list(arm.seeds),
+                "against": list(arm.against),
+                "stages": {name: stage.model_dump(exclude_none=True) for name, stage in arm.stages.items()},
+                "parameters": parameters(arm),
+            }
+            for arm in plan.arms
+        ],
+        "stages": [
+            {
+                "arm": stage.arm.id,
+                "stage": stage.name,
+                "batch": stage.arm.stages[stage.name].batch,
+                "trained_parameters": stage.trained,
+                **whole(stage.counts),
+                "tokens": stage.counts.tokens,
+                "flops_per_run": {**whole(stage.flops), "total": round(stage.flops.total)},
+                "gpu_hours_per_run": hours(stage.flops.total),
+                "memory_per_gpu": {
+                    str(number): {**whole(on), "states": round(on.states)}
+                    | {"recompute": {gpu.name: on.fits(gpu) for gpu in GPUS}}
+                    for number, on in stage.memory.items()
+                },
+            }
+            for stage in plan.stages
+        ],
         "packed_tokens": PACK,
-        "disk": vars(plan.disk),
+        "disk": plan.disk,
         "needs": [{**vars(need), "commands": list(need.commands), "here": need.here} for need in plan.needs],
         "next": list(plan.next_commands),
-    }
-
-
-def _arm_json(arm: Arm) -> dict[str, Any]:
-    return {
-        **{key: getattr(arm, key) for key in ("id", "label", "block", "image_tokens", "replicate_of")},
-        **{axis: dict(one.values) if isinstance(one, Choice) else one for axis, one in arm.point.given.items()},
-        "grid": list(arm.grid),
-        "seeds": list(arm.seeds),
-        "against": list(arm.against),
-        "stages": {name: stage.model_dump(exclude_none=True) for name, stage in arm.stages.items()},
-    }
-
-
-def _stage(arm: Arm, name: str, gpus: Sequence[int]) -> StagePlan:
-    stage = arm.stages[name]
-    return StagePlan(
-        arm,
-        name,
-        counts(arm, stage),
-        flops(arm, stage),
-        stage.batch,
-        trained_parameters(arm, stage),
-        {number: memory(arm, stage, number) for number in gpus},
-    )
-
-
-def _disk(arms: Sequence[Arm], stages: Sequence[StagePlan], wanted: Sequence[Need]) -> Disk:
-    return Disk(
-        sum(need.size for need in wanted),
-        sum(need.size for need in wanted if not need.here),
-        sum(2 * sum(parameters(arm).values()) * len(arm.seeds) for arm in arms),
-        CHECKPOINTS_KEPT * max(12 * stage.trained for stage in stages),  # fp32 weights and two moments
-    )
-
-
-def _hours(plan: Plan, operations: float) -> dict[str, float]:
-    return {gpu.name: round(plan.gpu_hours(operations, gpu), 2) for gpu in GPUS}
-
-
-def _stage_json(plan: Plan, stage: StagePlan) -> dict[str, Any]:
-    return {
-        "arm": stage.arm.id,
-        "stage": stage.name,
-        "batch": stage.batch,
-        "trained_parameters": stage.trained,
-        **plain(stage.counts),
-        "tokens": stage.counts.tokens,
-        "flops_per_run": {**plain(stage.flops), "total": round(stage.flops.total)},
-        "gpu_hours_per_run": _hours(plan, stage.flops.total),
-        "memory_per_gpu": {
-            str(number): {
-                **plain(bytes_),
-                "states": round(bytes_.states),
-                "recompute": {gpu.name: bytes_.fits(gpu) for gpu in GPUS},
-            }
-            for number, bytes_ in stage.memory.items()
-        },
     }

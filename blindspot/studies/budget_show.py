@@ -7,28 +7,27 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from blindspot.studies.arms import Arm
-from blindspot.studies.budget import Plan, StagePlan
-from blindspot.studies.cost import GPUS, PACK, Gpu, parameters
+from blindspot.studies.arms import STAGES, Arm
+from blindspot.studies.budget import GPUS, PACK, Budget, StagePlan, parameters
+from blindspot.terminal import listing
 
-_STAGES = ("connector", "instruct")
 _FIT = {"none": "yes", "full": "recomputing", "no": "no"}
 _FIT_SHORT = {**_FIT, "full": "rec."}
+_TIMED = [gpu for number, gpu in enumerate(GPUS) if gpu.peak not in {other.peak for other in GPUS[:number]}]
+"""One GPU of each peak."""
 
 
-def print_plan(plan: Plan, console: Console) -> None:
+def print_plan(plan: Budget, console: Console) -> None:
     """Print the summary and the tables."""
     console.print(_summary(plan))
-    for title, table in (
-        ("Arms", _arms(plan)),
-        ("Recipe", _recipe(plan)),
-        *(
-            (f"Stage {name}: one run, {_samples(plan, name)}; GPU-hours at {plan.mfu:.0%} MFU", _stage(plan, name))
-            for name in _STAGES
-        ),
-        (f"GB on each GPU: states, sharded, and activations of {PACK} packed tokens; does it fit?", _memory(plan)),
-        ("Needed files", _needs(plan)),
-    ):
+    sections = [("Arms", _arms(plan)), ("Recipe", _recipe(plan))]
+    for name in STAGES:
+        numbers = {stage.counts.samples for stage in plan.stages if stage.name == name}
+        samples = " or ".join(f"{number:,}" for number in sorted(numbers)) or "no"
+        head = f"Stage {name}: one run, {samples} samples; GPU-hours at {plan.mfu:.0%} MFU"
+        sections.append((head, _stage(plan, name)))
+    head = f"GB on each GPU: states, sharded, and activations of {PACK} packed tokens; does it fit?"
+    for title, table in (*sections, (head, _memory(plan)), ("Needed files", _needs(plan))):
         console.print(Text(f"\n{title}", style="bold"))
         console.print(table)
     if plan.missing:
@@ -36,26 +35,42 @@ def print_plan(plan: Plan, console: Console) -> None:
         for need in plan.missing:
             for command in need.commands:
                 console.print(Text(f"  {command}"), soft_wrap=True)
-    console.print(Text(_notes(plan), style="dim"))
+    peaks = ", ".join(f"{gpu.name} {gpu.peak / 1e12:g}" for gpu in GPUS)
+    largest = max(map(parameters, plan.arms), key=lambda sizes: sum(sizes.values()))
+    sizes = ", ".join(f"{name.replace('_', ' ')} {_short(n)}" for name, n in largest.items())
+    notes = (
+        f"\nPeaks, dense bf16 TFLOP/s of the vendors' data sheets: {peaks}; GPUs of one peak take one time.\n"
+        f"Parameters, largest arm: {sizes}.\n"
+        "rec.: with full activation checkpointing; hours are for FLOPs without it, as MFU counts them.\n"
+        "encoder: its share of the FLOPs. fp32: master weights.\n"
+        "Tokens of text, and FLOPs with them, are estimates until blindspot data check has counted yours."
+    )
+    console.print(Text(notes, style="dim"))
 
 
-def _summary(plan: Plan) -> Group:
+def _summary(plan: Budget) -> Group:
     table = Table.grid(padding=(0, 2))
-    study, most = plan.study, max(plan.gpus)
+    study, most, disk = plan.study, max(plan.gpus), plan.disk
     seeds = f"{study.seeds} seed{'s' if study.seeds > 1 else ''}"
     replicate = ", one of them a replicate" if study.arms.replicate else ""
     table.add_row("runs", f"{plan.runs}: {len(plan.arms)} arms{replicate}, x {seeds}")
     table.add_row("compute", f"{_flops(plan.total)} FLOPs; {_flops(plan.total / plan.runs)} a run on average")
-    hours = {_hours_head(gpu): plan.gpu_hours(plan.total, gpu) for gpu in _timed()}
+    hours = {
+        ", ".join(other.name for other in GPUS if other.peak == gpu.peak): plan.gpu_hours(plan.total, gpu)
+        for gpu in _TIMED
+    }
     each = [f"{name} {_days(value / most)}" for name, value in hours.items()]
     table.add_row("time", f"on {most} GPU{'s' if most > 1 else ''} at {plan.mfu:.0%} MFU: {'; '.join(each)}")
     table.add_row("GPU-hours", "; ".join(f"{name} {value:,.0f}" for name, value in hours.items()))
-    table.add_row("memory", _fit_summary(plan, most))
-    disk = plan.disk
+    worst = _largest(plan.stages, most)
+    states, fits = worst.memory[most].states, [f"{gpu.name} {_FIT[worst.memory[most].fits(gpu)]}" for gpu in GPUS]
+    table.add_row(
+        "memory", f"{_gb(states)} GB of states a GPU in stage {worst.name}, and activations; fits: {', '.join(fits)}"
+    )
     table.add_row(
         "disk",
-        f"{_gb(disk.downloads)} GB of data and checkpoints, {_gb(disk.models)} GB of trained models, "
-        f"{_gb(disk.running)} GB while a run trains",
+        f"{_gb(disk['downloads'])} GB of data and checkpoints, {_gb(disk['models'])} GB of trained models, "
+        f"{_gb(disk['running'])} GB while a run trains",
     )
     table.add_row("missing", _missing(plan))
     commands = plan.next_commands or ("put your own files where the table of files says",)
@@ -63,14 +78,7 @@ def _summary(plan: Plan) -> Group:
     return Group(Text(f"{study.name}: {study.title}", style="bold"), table)
 
 
-def _fit_summary(plan: Plan, most: int) -> str:
-    worst = _largest(plan.stages, most)
-    memory = worst.memory[most]
-    parts = [f"{gpu.name} {_FIT[memory.fits(gpu)]}" for gpu in GPUS]
-    return f"{_gb(memory.states)} GB of states a GPU in stage {worst.name}, and activations; fits: {', '.join(parts)}"
-
-
-def _missing(plan: Plan) -> Text:
+def _missing(plan: Budget) -> Text:
     if not plan.missing:
         return Text("nothing", style="green")
     kinds = {"checkpoint": "checkpoints", "data": "parts of the data"}
@@ -78,96 +86,72 @@ def _missing(plan: Plan) -> Text:
     parts = ", ".join(f"{number} {words}" for words, number in numbers.items() if number)
     unsaid = plan.data_root is None and bool(numbers["parts of the data"])
     hint = "; where the data are is not said (--data FOLDER)" if unsaid else ""
-    size = f", {_gb(plan.disk.missing)} GB to download" if plan.disk.missing else ""
+    size = f", {_gb(plan.disk['missing'])} GB to download" if plan.disk["missing"] else ""
     return Text(f"{len(plan.missing)} of {len(plan.needs)} things ({parts}){size}{hint}", style="yellow")
 
 
-def _arms(plan: Plan) -> Table:
-    table = _table("arm !", "label", "encoder !", "px >", "tokens >", "encoder positions")
+def _arms(plan: Budget) -> Table:
+    def positions(arm: Arm) -> str:
+        point = arm.point
+        notes = [f"evaluated with {point.evaluate_with.label}"] * (point.evaluate_with != point.positions)
+        notes += ["first patch dropped"] * point.drop_first_patch
+        notes += [f"LM: {point.language_positions.label}"] * (point.language_positions.name != "rope1d")
+        return "; ".join([point.positions.label, *notes])
+
+    table = listing("arm !", "label", "encoder !", "px >", "tokens >", "encoder positions", padding=(0, 1, 0, 0))
     for arm in plan.arms:
-        table.add_row(
-            arm.id,
-            arm.label,
-            arm.point.encoder.split("/")[-1],
-            str(arm.point.image_size),
-            str(arm.image_tokens),
-            _positions(arm),
-        )
+        encoder, sizes = arm.point.encoder.split("/")[-1], (arm.point.image_size, arm.image_tokens)
+        table.add_row(arm.id, arm.label, encoder, *map(str, sizes), positions(arm))
     return table
 
 
-def _recipe(plan: Plan) -> Table:
-    table = _table("", *_STAGES)
-    stages = [getattr(plan.study, name).model_dump(exclude={"recipe"}) for name in _STAGES]
+def _recipe(plan: Budget) -> Table:
+    def shown(value: Any) -> str:
+        if isinstance(value, list):
+            return ", ".join(part.replace("_", " ") for part in value)
+        if isinstance(value, dict):
+            return value["file"]
+        return "as lr" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+    table = listing("", *STAGES, padding=(0, 1, 0, 0))
+    stages = [getattr(plan.study, name).model_dump(exclude={"recipe"}) for name in STAGES]
     for key in stages[0]:
         values = [stage[key] for stage in stages]
         if values != [None, None]:
-            shown = ["as lr" if value is None else _plain(value) for value in values]
-            table.add_row(key.replace("_", " "), *shown)
+            table.add_row(key.replace("_", " "), *map(shown, values))
     return table
 
 
-def _plain(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(part.replace("_", " ") for part in value)
-    return value["file"] if isinstance(value, dict) else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _positions(arm: Arm) -> str:
-    notes = [f"evaluated with {arm.point.evaluate_with.label}"] * (arm.point.evaluate_with != arm.point.positions)
-    notes += ["first patch dropped"] * arm.point.drop_first_patch
-    notes += [f"LM: {arm.point.language_positions.label}"] * (arm.point.language_positions.name != "rope1d")
-    return "; ".join([arm.point.positions.label, *notes])
-
-
-def _stage(plan: Plan, name: str) -> Table:
+def _stage(plan: Budget, name: str) -> Table:
     heads = ("tokens >", "batch >", "steps >", "trained >", "FLOPs >", "rec. >", "encoder >")
-    table = _table("arm !", *heads, *(f"{gpu.name} >" for gpu in _timed()))
+    table = listing("arm !", *heads, *(f"{gpu.name} >" for gpu in _TIMED), padding=(0, 1, 0, 0))
     for stage in plan.stages:
-        if stage.name != name:
-            continue
-        flops = stage.flops
-        table.add_row(
-            stage.arm.id,
-            f"{stage.counts.tokens / 1e6:,.0f}M",
-            str(stage.batch),
-            f"{stage.counts.steps:,}",
-            _short(stage.trained),
-            _flops(flops.total),
-            _flops(flops.total + flops.recompute),
-            f"{flops.encoder / flops.total:.1%}",
-            *(f"{plan.gpu_hours(flops.total, gpu):,.1f}" for gpu in _timed()),
-        )
+        if stage.name == name:
+            flops = stage.flops
+            table.add_row(
+                stage.arm.id,
+                f"{stage.counts.tokens / 1e6:,.0f}M",
+                str(stage.arm.stages[name].batch),
+                f"{stage.counts.steps:,}",
+                _short(stage.trained),
+                _flops(flops.total),
+                _flops(flops.total + flops.recompute),
+                f"{flops.encoder / flops.total:.1%}",
+                *(f"{plan.gpu_hours(flops.total, gpu):,.1f}" for gpu in _TIMED),
+            )
     return table
 
 
-def _samples(plan: Plan, name: str) -> str:
-    numbers = {stage.counts.samples for stage in plan.stages if stage.name == name}
-    return f"{' or '.join(f'{number:,}' for number in sorted(numbers)) or 'no'} samples"
-
-
-def _timed() -> list[Gpu]:
-    return [gpu for number, gpu in enumerate(GPUS) if gpu.peak not in {other.peak for other in GPUS[:number]}]
-
-
-def _hours_head(gpu: Gpu) -> str:
-    return ", ".join(other.name for other in GPUS if other.peak == gpu.peak)
-
-
-def _memory(plan: Plan) -> Table:
+def _memory(plan: Budget) -> Table:
     heads = ("GPUs >", "weights >", "grads >", "fp32 >", "Adam >", "states >", "activ. >", "rec. >")
-    table = _table("stage !", *heads, *(f"{gpu.name} !" for gpu in GPUS))
-    for name in _STAGES:
+    table = listing("stage !", *heads, *(f"{gpu.name} !" for gpu in GPUS), padding=(0, 1, 0, 0))
+    for name in STAGES:
         stages = [stage for stage in plan.stages if stage.name == name]
         for number in plan.gpus if stages else ():
             memory = _largest(stages, number).memory[number]
             parts = (memory.weights, memory.gradients, memory.master, memory.adam, memory.states)
-            table.add_row(
-                name,
-                str(number),
-                *(_gb(part) for part in (*parts, memory.activations, memory.recomputed)),
-                *(_FIT_SHORT[memory.fits(gpu)] for gpu in GPUS),
-            )
+            cells = map(_gb, (*parts, memory.activations, memory.recomputed))
+            table.add_row(name, str(number), *cells, *(_FIT_SHORT[memory.fits(gpu)] for gpu in GPUS))
     return table
 
 
@@ -175,35 +159,12 @@ def _largest(stages: Iterable[StagePlan], gpus: int) -> StagePlan:
     return max(stages, key=lambda stage: stage.memory[gpus].states)
 
 
-def _needs(plan: Plan) -> Table:
-    table = _table("what", "GB >", "belongs in", "here")
+def _needs(plan: Budget) -> Table:
+    table = listing("what", "GB >", "belongs in", "here", padding=(0, 1, 0, 0))
     for need in plan.needs:
         part = f": {need.missing}" if need.missing not in (need.what, "all of it") else ""
         state = Text("yes", style="green") if need.here else Text(f"missing{part}", style="yellow")
         table.add_row(need.what, _gb(need.size) if need.size else "", need.where, state)
-    return table
-
-
-def _notes(plan: Plan) -> str:
-    peaks = ", ".join(f"{gpu.name} {gpu.peak / 1e12:g}" for gpu in GPUS)
-    largest = max(plan.arms, key=lambda arm: sum(parameters(arm).values()))
-    sizes = ", ".join(f"{name.replace('_', ' ')} {_short(n)}" for name, n in parameters(largest).items())
-    return (
-        f"\nPeaks, dense bf16 TFLOP/s of the vendors' data sheets: {peaks}; GPUs of one peak take one time.\n"
-        f"Parameters, largest arm: {sizes}.\n"
-        "rec.: with full activation checkpointing; hours are for FLOPs without it, as MFU counts them.\n"
-        "encoder: its share of the FLOPs. fp32: master weights.\n"
-        "Tokens of text, and FLOPs with them, are estimates until blindspot data check has counted yours."
-    )
-
-
-def _table(*heads: str) -> Table:
-    """A table; heads that end in ``>`` are for numbers, in ``!`` for words that must stay on one line."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for head in heads:
-        right, whole = head.endswith(" >"), head.endswith((" >", " !"))
-        title = head[:-2] if whole else head
-        table.add_column(title, justify="right" if right else "left", overflow="fold", no_wrap=whole)
     return table
 
 

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from blindspot.studies.arms import STAGES, Arm, compose_label, expand_arms, moved
 from blindspot.studies.schema import AXES, LlavaStage, Study
+from blindspot.terminal import listing
 
-_STAGES = {"connector": "stage 1", "instruct": "stage 2"}
 _KINDS = {
     "size of the encoder": ("width", "layers"),
     "resolution": ("image side", "patch side"),
@@ -22,19 +22,15 @@ _SAME_IN_A_MINIATURE = ("resizing of pictures", "aspect ratio")
 """Of released checkpoints; in a miniature every family gets the same square picture."""
 _SAID_BY_GRIDS = ("patch tokens", "grid of the position table")
 _OF_THE_ENCODER = ("family", "encoder", "image_size")
-"""Axes that `_encoders` puts into words."""
+"""Axes that `_encoders_apart` puts into words."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Arm ``a`` against arm ``b``.
+    """Arm ``a`` against arm ``b``, by their labels.
 
-    Attributes:
-        a: label of the first arm.
-        b: label of the second.
-        tested: whether the study's tables test the difference; if not, they only show the two side by side.
-        moves: what differs, one entry an axis: ``axis: a against b``.
-        seed_only: the two are one configuration with other seeds.
+    ``tested`` says whether the study's tables test the difference or only show the two side by side, ``moves`` what
+    differs, one entry an axis, and ``seed_only`` that the two are one configuration with other seeds.
     """
 
     a: str
@@ -67,35 +63,48 @@ def compared_pairs(study: Study) -> list[dict[str, Any]]:
     ``kind`` is the axis (with the baseline, where an axis has several): one family of tests. ``first`` and ``second``
     say in words what the sides are. Last comes the replicate against its twin, which differ in their seeds alone.
     """
-    arms = expand_arms(study)
-    by_id = {arm.id: arm for arm in arms}
-    at = {arm.point: arm for arm in arms if not arm.replicate_of}
+    arms = {arm.id: arm for arm in expand_arms(study)}
+    at = {arm.point: arm for arm in arms.values() if not arm.replicate_of}
     pairs: list[dict[str, Any]] = []
     seen: set[frozenset[str]] = set()
+
+    def add(a: Arm, b: Arm, label: str, kind: str, first: str, second: str) -> None:
+        pairs.append({"a": a.id, "b": b.id, "label": label, "kind": kind, "first": first, "second": second})
+
     for axis, baselines in study.arms.baselines.items():
         for value in baselines:
             found = [(arm, at.get(moved(study, arm.point, axis, value))) for arm in at.values()]
             sides = [(a, b) for a, b in found if b and a != b and frozenset((a.id, b.id)) not in seen]
             seen |= {frozenset((a.id, b.id)) for a, b in sides}
+            said = AXES[axis]
+            values = {said.label(getattr(a.point, axis)) for a, _ in sides}
             kind = axis if len(baselines) == 1 else f"{axis} against {value}"
-            pairs += _described(axis, value, kind, sides)
-    for arm in arms:
-        for other in arm.against:
-            axes = _axes_apart(arm, by_id[other])
-            kind = axes[0] if len(axes) == 1 else "several axes"
-            words = {"kind": kind, "first": "the first arm", "second": "the second"}
-            pairs.append({"a": arm.id, "b": other, "label": f"{arm.label} against {by_id[other].label}", **words})
-    for arm in arms:
+            first = next(iter(values)) if len(values) == 1 else "pretraining" if value == "none" else said.others
+            second = said.same if value == "same" else said.label(value)
+            for a, b in sides:
+                add(a, b, _label(a, b, axis, len(values) == 1), kind, first, second)
+    for arm in arms.values():
+        for other in map(arms.__getitem__, arm.against):
+            axes, label = _axes_apart(arm, other), f"{arm.label} against {other.label}"
+            add(arm, other, label, axes[0] if len(axes) == 1 else "several axes", "the first arm", "the second")
+    for arm in arms.values():
         if arm.replicate_of:
-            short = by_id[arm.replicate_of].label.removeprefix("LLaVA-")
-            sides = {"a": arm.id, "b": arm.replicate_of}
-            words = {"first": "the replicate", "second": "the original"}
-            pairs.append({**sides, "label": f"{short}, other seed", "kind": "replicate", **words})
+            twin = arms[arm.replicate_of]
+            label = f"{twin.label.removeprefix('LLaVA-')}, other seed"
+            add(arm, twin, label, "replicate", "the replicate", "the original")
     return pairs
 
 
+def _label(a: Arm, b: Arm, axis: str, alike: bool) -> str:
+    if not a.varied or not b.varied:
+        return f"{a.label} against {b.label}"
+    axes = [name for name in a.varied if name != axis or not alike]
+    return compose_label(a.point, axes).removeprefix("LLaVA-") if axes else a.label
+
+
 def compare_arms(study: Study) -> list[Comparison]:
-    """Every pair that a study tests, then pairs of encoders that its tables only show side by side.
+    """Every pair that a study tests, then pairs of encoders that its tables only show side by side: the first two arms
+    of every two encoders that stand alike on all axes that do not follow the encoder.
 
     Imports torch where arms have different encoders.
     """
@@ -105,12 +114,15 @@ def compare_arms(study: Study) -> list[Comparison]:
         a, b = arms[pair["a"]], arms[pair["b"]]
         seed_only = pair["kind"] == "replicate"
         found.append(Comparison(a.label, b.label, True, () if seed_only else moves(a, b), seed_only))
-    tested = {frozenset((one.a, one.b)) for one in found}
-    return found + [
-        Comparison(a.label, b.label, False, moves(a, b))
-        for a, b in _side_by_side([arm for arm in arms.values() if not arm.replicate_of])
-        if frozenset((a.label, b.label)) not in tested
-    ]
+    tested, seen = {frozenset((one.a, one.b)) for one in found}, set[frozenset[str]]()
+    loose = {*_OF_THE_ENCODER, "objective", "captions"}
+    for a, b in combinations([arm for arm in arms.values() if not arm.replicate_of], 2):
+        encoders = frozenset((a.point.family or a.point.encoder, b.point.family or b.point.encoder))
+        if len(encoders) == 2 and encoders not in seen and loose.issuperset(_axes_apart(a, b)):
+            seen.add(encoders)
+            if frozenset((a.label, b.label)) not in tested:
+                found.append(Comparison(a.label, b.label, False, moves(a, b)))
+    return found
 
 
 def moves(a: Arm, b: Arm) -> tuple[str, ...]:
@@ -120,53 +132,45 @@ def moves(a: Arm, b: Arm) -> tuple[str, ...]:
     the objective: architecture and objective of a family are two things. Positions at evaluation count where they are
     not those of training in one arm alone, or others in both.
     """
-    found = list(_encoders(a, b))
+    found = list(_encoders_apart(a, b))
     for axis in _axes_apart(a, b):
-        first, second = getattr(a.point, axis), getattr(b.point, axis)
-        if axis == "evaluate_with":
-            said = [_evaluated(arm) for arm in (a, b)]
-        elif axis == "stages":
-            found += _stages(a, b)
-            continue
+        if axis == "stages":
+            for number, name in enumerate(STAGES, start=1):
+                for key in LlavaStage.model_fields if name in a.own_stages and name in b.own_stages else ():
+                    values = [getattr(arm.stages[name], key) for arm in (a, b)]
+                    if values[0] != values[1]:
+                        found.append(f"{key} of stage {number}: {_plain(values[0])} against {_plain(values[1])}")
         elif axis not in _OF_THE_ENCODER:
-            said = [_say(axis, value) for value in (first, second)]
-        else:
-            continue
-        with_it = axis == "positions" and _follow(a, b, "pretrained_with") and a.point.pretrained_with is not None
-        found.append(f"{AXES[axis].moves}: {said[0]} against {said[1]}{', in pretraining too' * with_it}")
+            said = [_say(axis, arm) for arm in (a, b)]
+            with_it = axis == "positions" and _follow(a, b, "pretrained_with") and a.point.pretrained_with is not None
+            found.append(f"{AXES[axis].moves}: {said[0]} against {said[1]}{', in pretraining too' * with_it}")
     return tuple(found)
+
+
+def _say(axis: str, arm: Arm) -> str:
+    value = getattr(arm.point, axis)
+    if axis == "evaluate_with":
+        return "as trained" if value == arm.point.positions else f"{value.label} instead"
+    if value is None:
+        return "its own"
+    return value.label if AXES[axis].same else AXES[axis].label(value)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return " + ".join(value)
+    return str(getattr(value, "name", value) or getattr(value, "file", "its own"))
 
 
 def as_table(comparisons: Sequence[Comparison]) -> Table:
     """The comparisons for the terminal: pairs that are tested, then those only shown side by side."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0))
-    for title in ("pair", "what moves", "verdict"):
-        table.add_column(title, overflow="fold")
+    table = listing("pair", "what moves", "verdict", padding=(0, 2, 1, 0))
     for number, one in enumerate(comparisons):
         if not one.tested and (number == 0 or comparisons[number - 1].tested):
             table.add_row(Text("Side by side in the tables, but not tested:", style="italic"), "", "")
         style = "green" if one.controlled else "" if one.seed_only else "yellow"
         table.add_row(Text(f"{one.a} against {one.b}"), Text("\n".join(one.moves)), Text(one.verdict, style=style))
     return table
-
-
-def _described(axis: str, value: Any, kind: str, sides: list[tuple[Arm, Arm]]) -> list[dict[str, Any]]:
-    said = AXES[axis]
-    values = {said.label(getattr(a.point, axis)) for a, _ in sides}
-    first = next(iter(values)) if len(values) == 1 else "pretraining" if value == "none" else said.others
-    second = said.same if value == "same" else said.label(value)
-    return [
-        {"a": a.id, "b": b.id, "label": _label(a, b, axis, len(values) == 1), "kind": kind}
-        | {"first": first, "second": second}
-        for a, b in sides
-    ]
-
-
-def _label(a: Arm, b: Arm, axis: str, alike: bool) -> str:
-    if not a.varied or not b.varied:
-        return f"{a.label} against {b.label}"
-    axes = [name for name in a.varied if name != axis or not alike]
-    return compose_label(a.point, axes).removeprefix("LLaVA-") if axes else a.label
 
 
 def _axes_apart(a: Arm, b: Arm) -> list[str]:
@@ -194,19 +198,7 @@ def _follow(a: Arm, b: Arm, axis: str) -> bool:
     return alike and getattr(a.point, axis) != getattr(b.point, axis)
 
 
-def _side_by_side(arms: Sequence[Arm]) -> Iterator[tuple[Arm, Arm]]:
-    """The first two arms of every two encoders that stand alike on all axes that do not follow the encoder."""
-    seen: set[frozenset[str]] = set()
-    for a, b in combinations(arms, 2):
-        encoders = frozenset((a.point.family or a.point.encoder, b.point.family or b.point.encoder))
-        if len(encoders) == 2 and encoders not in seen:
-            loose = {*_OF_THE_ENCODER, "objective", "captions"}
-            if not any(axis not in loose for axis in _axes_apart(a, b)):
-                seen.add(encoders)
-                yield a, b
-
-
-def _encoders(a: Arm, b: Arm) -> Iterator[str]:
+def _encoders_apart(a: Arm, b: Arm) -> Iterator[str]:
     """Apart: weights, architecture, size, resolution, tokens and preparation, since each may move the result."""
     if a.point.encoder != b.point.encoder:
         yield f"{AXES['encoder'].moves}: {a.point.encoder} against {b.point.encoder}"
@@ -245,30 +237,3 @@ def _tower_words(a: Arm, b: Arm) -> list[str]:
     words = [f"{classes[0]} against {classes[1]}"] if classes[0] != classes[1] else []
     left_out = _SAME_IN_A_MINIATURE if a.point.family else ()
     return words + [text for text in difference(*towers) if not text.startswith(left_out)]
-
-
-def _stages(a: Arm, b: Arm) -> list[str]:
-    return [
-        f"{key} of {_STAGES[name]}: {_plain(first)} against {_plain(second)}"
-        for name in STAGES
-        if name in a.own_stages and name in b.own_stages
-        for key in LlavaStage.model_fields
-        if (first := getattr(a.stages[name], key)) != (second := getattr(b.stages[name], key))
-    ]
-
-
-def _say(axis: str, value: Any) -> str:
-    if value is None:
-        return "its own"
-    return value.label if AXES[axis].same else AXES[axis].label(value)
-
-
-def _evaluated(arm: Arm) -> str:
-    as_trained = arm.point.positions == arm.point.evaluate_with
-    return "as trained" if as_trained else f"{arm.point.evaluate_with.label} instead"
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list):
-        return " + ".join(value)
-    return str(getattr(value, "name", value) or getattr(value, "file", "its own"))

@@ -1,6 +1,4 @@
-"""The step that diagnoses a trained arm."""
-
-from functools import partial
+"""The step that diagnoses a trained arm: a file of its own, because no other step's key holds what it imports."""
 
 from blindspot.diagnostics.base import Budget
 from blindspot.diagnostics.run import diagnose as run
@@ -14,10 +12,9 @@ STIMULI = 128
 def diagnose(context: StepContext) -> None:
     """Run the study's diagnostics on the model of the instruct stage; one that is finished is not repeated."""
     config = context.step.config
-    vlm = open_vlm(context.inputs["instruct"] / "model")
-    budget = Budget(stimuli=STIMULI, seed=config["seed"])
-    run(vlm, config["diagnose"], budget, context.folder, partial(_told, context))
+    vlm, budget = open_vlm(context.inputs["instruct"] / "model"), Budget(stimuli=STIMULI, seed=config["seed"])
 
+    def told(name: str, done: int, of: int) -> None:
+        context.report(done, of, phase=name)
 
-def _told(context: StepContext, name: str, done: int, of: int) -> None:
-    context.report(done, of, phase=name)
+    run(vlm, config["diagnose"], budget, context.folder, told)

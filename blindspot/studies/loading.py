@@ -3,14 +3,13 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from blindspot.errors import UserError, did_you_mean
 from blindspot.files import write_text
-from blindspot.studies import hypotheses
 from blindspot.studies.arms import STAGES, expand_arms
 from blindspot.studies.schema import Study
 from blindspot.text import clean
@@ -19,7 +18,7 @@ SHIPPED = Path(__file__).parent
 MOST_BYTES = 256 * 1024
 """Of a study file; the shipped ones have a few thousand."""
 FIXED_BY_NAME = ("name", "title", "source", "scale", "scales")
-EXTENDS = "extends"
+(EXTENDS,) = Study.read_before
 
 _KINDS = {
     "int_type": "a whole number",
@@ -39,27 +38,30 @@ def shipped_studies() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 
 
-def load_study(
-    name_or_path: str | Path,
-    scale: str | None = None,
-    seeds: int | None = None,
-) -> Study:
+def load_study(name_or_path: str | Path, scale: str | None = None, seeds: int | None = None) -> Study:
     """Read a study and resolve it at a scale.
 
     Args:
         name_or_path: a shipped study (``miniature``) or the path of a YAML file.
         scale: ``full`` or a key of the file's ``scales``; its values replace those of the file.
         seeds: replaces the file's ``seeds``.
-
-    Raises:
-        UserError: naming the file, the key and what to write instead.
     """
-    path = find(str(name_or_path))
+    path = Path(name_or_path)
+    if "/" not in str(name_or_path) and path.suffix not in (".yaml", ".yml") and not path.is_file():
+        path = SHIPPED / f"{name_or_path}.yaml"
+        if name_or_path not in shipped_studies():
+            hint = did_you_mean(name_or_path, shipped_studies())
+            raise UserError(
+                f'no study "{name_or_path}"; {hint} (a study of your own: give the path of its YAML file, e.g. '
+                "./my.yaml)"
+            )
     where = str(name_or_path) if path == Path(name_or_path) else path.name
-    raw = read(path, where)
+    raw = _read(path, where)
     study = _validate(raw, where, "")
     for name, values in study.scales.items():
-        _refuse_fixed(values, f"{where}: scales.{name}")
+        for key in FIXED_BY_NAME:
+            if key in values:
+                raise UserError(f"{where}: scales.{name}.{key}: a scale cannot change this key; remove it")
         _validate(_merge(raw, values), where, f"scales.{name}.")
     chosen = scale or study.scale
     if "scale" in raw and chosen != study.scale:
@@ -111,18 +113,7 @@ _Loader.add_implicit_resolver(
 )
 
 
-def find(name: str) -> Path:
-    if "/" in name or name.endswith((".yaml", ".yml")) or Path(name).is_file():
-        return Path(name)
-    if name not in shipped_studies():
-        hint = did_you_mean(name, shipped_studies())
-        raise UserError(
-            f'no study "{name}"; {hint} (a study of your own: give the path of its YAML file, e.g. ./my.yaml)'
-        )
-    return SHIPPED / f"{name}.yaml"
-
-
-def read(path: Path, where: str) -> dict[str, Any]:
+def _read(path: Path, where: str) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             text = file.read(MOST_BYTES + 1)
@@ -140,15 +131,12 @@ def read(path: Path, where: str) -> dict[str, Any]:
         raise UserError(f"cannot read study {where}: {error.strerror or error}") from error
     if not isinstance(raw, dict):
         raise UserError(f"{where}: a study file holds keys and values (name: ..., arms: ...); start from a shipped one")
-    return _extended(raw, where) if EXTENDS in raw else raw
-
-
-def _extended(raw: dict[str, Any], where: str) -> dict[str, Any]:
-    """The values of the shipped study that a file extends, with the file's own in their place."""
+    if EXTENDS not in raw:
+        return raw
     name = raw.pop(EXTENDS)
     if name not in shipped_studies():
         raise UserError(f'{where}: {EXTENDS}: "{name}": no shipped study; {did_you_mean(name, shipped_studies())}')
-    base = read(SHIPPED / f"{name}.yaml", name)
+    base = _read(SHIPPED / f"{name}.yaml", name)
     own = {"name", "title"} | ({"arms"} & raw.keys())  # arms are replaced whole: forms of two files do not mix
     return _merge({key: value for key, value in base.items() if key not in own}, raw)
 
@@ -161,39 +149,41 @@ def _merge(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _refuse_fixed(values: Mapping[str, Any], where: str) -> None:
-    for key in FIXED_BY_NAME:
-        if key in values:
-            raise UserError(f"{where}.{key}: a scale cannot change this key; remove it")
-
-
 def _validate(raw: Mapping[str, Any], where: str, prefix: str) -> Study:
     try:
         study = Study.model_validate(raw)
-        expand_arms(study)
+        arms = [arm.id for arm in expand_arms(study)]
     except UserError as error:
         raise UserError(f"{where}: {prefix}arms: {error}") from None
     except ValidationError as error:
-        raise UserError(f"{where}: {prefix}{explain(error, Study)}") from None
-    try:
-        hypotheses.check(study)
-    except UserError as error:
-        raise UserError(f"{where}: {prefix}{error}") from None
+        raise UserError(f"{where}: {prefix}{_explain(error)}") from None
+    if study.hypotheses:
+        from blindspot.studies.plan import columns
+
+        known = [column["id"] for column in columns(study)]
+        ids = [claim.id for claim in study.hypotheses]
+        for claim in study.hypotheses:
+            of = f'{where}: {prefix}hypotheses: "{claim.id}"'
+            if ids.count(claim.id) > 1:
+                raise UserError(f"{of} is there twice; rename one")
+            for arm in claim.contrast:
+                if arm not in arms:
+                    raise UserError(f'{of}: no arm "{arm}"; {did_you_mean(arm, arms)}')
+            if claim.column not in known:
+                raise UserError(f'{of}: no column "{claim.column}"; {did_you_mean(claim.column, known)}')
     return study
 
 
-def explain(error: ValidationError, study: type[BaseModel]) -> str:
-    """The first mistake in a file that should be a ``study``: where it is and what to write instead."""
+def _explain(error: ValidationError) -> str:
+    """The first mistake in a study: where it is and what to write instead."""
     # A mistyped key is reported twice, as unknown and as missing: the first says more.
-    problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    kind, value = problem["type"], problem["input"]
-    location = problem["loc"]
-    named = [part for part, before in zip(location, ("", *location), strict=False) if not _is_recipe(part, before)]
+    problem = min(error.errors(), key=lambda problem: problem["type"] != "key")
+    kind, value, location, context = problem["type"], problem["input"], problem["loc"], problem.get("ctx", {})
+    pairs = zip(location, ("", *location), strict=False)  # a stage's recipe is part of a location, and no key
+    named = [part for part, before in pairs if part not in ("toy", "llava") or before not in STAGES]
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in named).lstrip(".")
-    context = problem.get("ctx", {})
-    if kind == "extra_forbidden":
-        valid = [*_section(study, location[:-1]).model_fields, *([] if location[:-1] else [EXTENDS])]
-        return f"{key}: unknown key; {did_you_mean(location[-1], valid)}"
+    if kind in ("key", "recipe"):
+        return f"{key}.{problem['msg']}".lstrip(".")
     if kind == "missing":
         return f"{key}: missing; every study states it"
     if not key:
@@ -201,8 +191,6 @@ def explain(error: ValidationError, study: type[BaseModel]) -> str:
     if kind == "literal_error":
         valid = re.findall("'([^']*)'", context["expected"])
         return f'{key}: "{value}": unknown; {did_you_mean(value, valid)}'
-    if kind == "recipe":
-        return f"{key}.{problem['msg']}"
     if kind in _KINDS:
         shown = f'"{value}"' if isinstance(value, str) else value
         return f"{key}: {shown}: should be {_KINDS[kind]}"
@@ -215,24 +203,3 @@ def explain(error: ValidationError, study: type[BaseModel]) -> str:
     if kind == "string_pattern_mismatch":
         return f'{key}: "{value}": use lower-case letters, digits, "-" and "_" (it names the run folder)'
     return f"{key}: {problem['msg']}"
-
-
-def _is_recipe(part: int | str, before: int | str) -> bool:
-    """Whether a part of a location is no key, but the recipe that a stage was read by."""
-    return part in ("toy", "llava") and before in STAGES
-
-
-def _section(study: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
-    section = study
-    for number, part in enumerate(location):
-        if isinstance(part, str) and not _is_recipe(part, location[number - 1] if number else ""):
-            models = _models_in(section.model_fields[part].annotation)
-            section = models[-1] if "llava" in location[number + 1 : number + 2] else models[0]
-    return section
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    """The groups of keys that a field may hold, alone, in a list or as an option."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [found for inner in get_args(annotation) for found in _models_in(inner)]

@@ -4,35 +4,77 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from blindspot.files import parse_json
 from blindspot.studies.arms import STAGES, Arm
-from blindspot.studies.datasets import Source, sources
-from blindspot.studies.sizes import EncoderSize, LanguageSize, local_folder
+from blindspot.studies.sizes import local_folder
 
-_TOKENIZERS = ("tokenizer.model", "tokenizer.json")
-_CACHE = "Hugging Face cache"
+
+class Download(NamedTuple):
+    """One download: the paths that it leaves in the data folder, its bytes, about, and the shell commands that put it
+    there, in which ``{data}`` stands for the data folder."""
+
+    paths: tuple[str, ...]
+    size: float
+    commands: tuple[str, ...]
+
+
+def _unzip(file: str, into: str) -> str:
+    return f"unzip -q {{data}}/{file} -d {{data}}/{into}"
+
+
+def _zip(into: str, url: str) -> tuple[str, ...]:
+    file = f"{into}_{url.rsplit('/', 1)[1]}"
+    return f"curl -L -C - --create-dirs -o {{data}}/{file} {url}", _unzip(file, into)
+
+
+def _hub(repository: str, more: str) -> str:
+    return f"hf download {repository} --repo-type dataset --local-dir {{data}}{more}"
+
+
+_PRETRAIN = "LLaVA-Pretrain/images"
+_GENOME = "https://cs.stanford.edu/people/rak248/VG_100K_2"
+_TEXTVQA = "https://dl.fbaipublicfiles.com/textvqa/images/train_val_images.zip"
+SOURCES: dict[str, tuple[Download, ...]] = {
+    "llava-pretrain": (
+        Download(
+            ("LLaVA-Pretrain/blip_laion_cc_sbu_558k.json", _PRETRAIN),
+            27.6e9,
+            (_hub("liuhaotian/LLaVA-Pretrain", "/LLaVA-Pretrain"), _unzip(f"{_PRETRAIN}.zip", _PRETRAIN)),
+        ),
+    ),
+    "llava-mix665k": (
+        Download(
+            ("llava_v1_5_mix665k.json",),
+            1.03e9,
+            (_hub("liuhaotian/LLaVA-Instruct-150K llava_v1_5_mix665k.json", ""),),
+        ),
+        Download(("coco/train2017",), 19e9, _zip("coco", "http://images.cocodataset.org/zips/train2017.zip")),
+        Download(("gqa/images",), 22e9, _zip("gqa", "https://downloads.cs.stanford.edu/nlp/data/gqa/images.zip")),
+        # LLaVA's own download script no longer finds every cover (LLaVA issue 1618, pull request 1458).
+        Download(("ocr_vqa/images",), 16e9, (_hub("ej2/llava-ocr-vqa", "/ocr_vqa  # then unpack to images/"),)),
+        Download(("textvqa/train_images",), 7e9, _zip("textvqa", _TEXTVQA)),
+        Download(
+            ("vg/VG_100K", "vg/VG_100K_2"),
+            15e9,
+            (*_zip("vg", f"{_GENOME}/images.zip"), *_zip("vg", f"{_GENOME}/images2.zip")),
+        ),
+    ),
+}
+"""Downloads of each published set. The five image folders of mix665k are 80 GB together; the split is rough."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """One thing that must be there before training.
+    """One thing that must be there before training."""
 
-    Attributes:
-        what: a checkpoint, or paths in the data folder.
-        kind: ``checkpoint`` or ``data``.
-        where: the folder that it is in, or belongs in.
-        missing: what of it is not there; empty if it is all there.
-        size: bytes of the download, about; 0 if unknown.
-        commands: shell commands that get it; empty where it is the user's own.
-    """
-
-    what: str
-    kind: str
-    where: str
-    missing: str
-    size: float
-    commands: tuple[str, ...]
+    what: str  # a checkpoint, or paths in the data folder
+    kind: str  # ``checkpoint`` or ``data``
+    where: str  # the folder that it is in, or belongs in
+    missing: str  # what of it is not there; empty if it is all there
+    size: float  # bytes of the download, about; 0 if unknown
+    commands: tuple[str, ...]  # shell commands that get it; empty where it is the user's own
 
     @property
     def here(self) -> bool:
@@ -48,26 +90,26 @@ def needs(arms: Iterable[Arm], data_root: Path | None, stages: Sequence[str] = S
         data_root: the data folder; None leaves unsaid where it is, and everything in it is missing.
         stages: whose data count.
     """
-    arms = list(arms)
+    arms, found = list(arms), list[Need]()
     languages = {arm.point.language_model: arm.language_size for arm in arms}
     encoders = {arm.point.encoder: arm.encoder_size for arm in arms}
+    for name, size in (languages | encoders).items():
+        folder = local_folder(name)
+        missing = _lacking(folder, name in languages) if folder else "all of it"
+        # The weights for torch alone: some repositories hold them for other frameworks, too.
+        where, fetch = "Hugging Face cache", (f'hf download {name} --exclude "*.h5" "*.msgpack"',)
+        if Path(name).expanduser().is_dir():
+            where, fetch = str(folder), ()
+        found.append(Need(name, "checkpoint", where, missing, size.download, fetch))
     trained = [stage for arm in arms for name, stage in arm.own_stages.items() if name in stages]
-    wanted = dict.fromkeys(source for stage in trained for source in sources(stage.data))
-    found = [_checkpoint(name, size) for name, size in {**languages, **encoders}.items()]
-    return found + [_data(source, data_root) for source in wanted]
-
-
-def _checkpoint(name: str, size: EncoderSize | LanguageSize) -> Need:
-    folder = local_folder(name)
-    own = Path(name).expanduser().is_dir()
-    missing = _lacking(folder, isinstance(size, LanguageSize)) if folder else "all of it"
-    where = str(folder) if own else _CACHE
-    return Need(name, "checkpoint", where, missing, size.download, () if own else (_fetch(name),))
-
-
-def _fetch(name: str) -> str:
-    """The weights for torch alone: some repositories hold them for other frameworks, too."""
-    return f'hf download {name} --exclude "*.h5" "*.msgpack"'
+    root = data_root or Path("DATA")
+    own = [SOURCES.get(stage.data.name, (Download((stage.data.file, stage.data.images), 0, ()),)) for stage in trained]
+    for source in dict.fromkeys(source for of_stage in own for source in of_stage):
+        unsaid = [path for path in source.paths if data_root is None and not Path(path).is_absolute()]
+        absent = [path for path in source.paths if path in unsaid or not _filled(root / path)]
+        commands = tuple(command.replace("{data}", shlex.quote(str(root))) for command in source.commands)
+        found.append(Need(", ".join(source.paths), "data", str(root), ", ".join(absent), source.size, commands))
+    return found
 
 
 def _lacking(folder: Path, reads_text: bool) -> str:
@@ -87,19 +129,10 @@ def _lacking(folder: Path, reads_text: bool) -> str:
             break
     else:
         return "weights"
-    return "" if not reads_text or any((folder / name).is_file() for name in _TOKENIZERS) else "tokenizer"
-
-
-def _data(source: Source, root: Path | None) -> Need:
-    folder = root or Path("DATA")
-    absent = [path for path in source.paths if not _filled(folder / path) or not (root or Path(path).is_absolute())]
-    commands = tuple(command.replace("{data}", shlex.quote(str(folder))) for command in source.commands)
-    what = ", ".join(source.paths)
-    return Need(what, "data", str(folder), ", ".join(absent), source.size, commands)
+    tokenizers = ("tokenizer.model", "tokenizer.json")
+    return "" if not reads_text or any((folder / name).is_file() for name in tokenizers) else "tokenizer"
 
 
 def _filled(path: Path) -> bool:
     """Whether a path is a file with something in it, or a folder that is not empty."""
-    if path.is_dir():
-        return any(path.iterdir())
-    return path.is_file() and path.stat().st_size > 0
+    return any(path.iterdir()) if path.is_dir() else path.is_file() and path.stat().st_size > 0

@@ -1,23 +1,33 @@
-"""From a study to the list of its steps, each with the key that its cached result is found by."""
+"""From a study to its steps, each with the key that its cached result is found by, and to what reports must know."""
 
 from collections import defaultdict
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from blindspot.errors import UserError
 from blindspot.files import fingerprint, write_json
-from blindspot.studies.arms import Arm, describe_arms, expand_arms
+from blindspot.studies.arms import STAGES, Arm, expand_arms
 from blindspot.studies.axes import CONNECTORS, LANGUAGE_POSITIONS, Choice
-from blindspot.studies.columns import columns
+from blindspot.studies.budget import GPUS, flops
 from blindspot.studies.compare import compared_pairs
-from blindspot.studies.schedule import estimate
+from blindspot.studies.progress import SECONDS_TO_START
+from blindspot.studies.relatives import RELATIVES
 from blindspot.studies.schema import Study
 from blindspot.studies.step import Step
 from blindspot.studies.versions import diagnostics_version
+from blindspot.training.objectives import OBJECTIVES
 
 NUMERICS = 1
 """Raised by hand when code changes what a step of real size computes: its source is in no key, so that a mended comment
 retrains nothing for a week."""
+
+SECONDS_PER_SAMPLE = {"text": 2.5e-3, "connector": 2.7e-3, "instruct": 3.8e-3}
+SECONDS_PER_TRAINING_IMAGE = 8e-4
+SECONDS_PER_TEST_QUESTION = 8e-3  # for all columns together
+SECONDS_PER_DIAGNOSTIC = 5.0
+SECONDS_PER_EVALUATION = 3600.0  # of a model of real size
+REFERENCE_WIDTH = 64  # the width at which the figures above were measured, one thread of a 2-core machine
 
 
 def plan_steps(study: Study, code: str, data: str | None = None) -> list[Step]:
@@ -26,105 +36,61 @@ def plan_steps(study: Study, code: str, data: str | None = None) -> list[Step]:
     Per seed: the language model's text step, then per arm the encoder, the connector, its evaluation, the instruct
     stage and its evaluation. The data step is shared by everything, and arms share every training step on which they
     do not differ: it is named after its content and belongs to no arm. The replicate draws from its own seeds except
-    for the text step, which belongs to the setting and is the one of the same seed index.
+    for the text step, which belongs to the setting and is the one of the same seed index. Models of real size begin at
+    their checkpoints, with the connector.
 
     Args:
         study: what to plan.
         code: version of the code and libraries, part of every key.
         data: fingerprint of the user's data folder, for studies of real data.
     """
+    arms = expand_arms(study)
     plan = _Plan(study, code)
-    if study.recipe == "llava":
-        for seed in range(study.seeds):
-            for arm in expand_arms(study):
-                _add_real_arm(plan, arm, seed)
-        return plan.steps
-    plan.add(
-        "data",
-        "data",
-        {"source": study.source, "fingerprint": data, **plan.section("data"), **plan.model("image", "patch")},
-    )
+    if study.recipe == "toy":
+        world = {"source": study.source, "fingerprint": data, **plan.section("data"), **plan.model("image", "patch")}
+        plan.add("data", [], world)
     for seed in range(study.seeds):
-        config = {"seed": seed, **plan.section("text"), **plan.model(without="encoder_layers")}
-        plan.add(f"text/seed{seed}", "text", config, ["data"], seed=seed)
-        for arm in expand_arms(study):
-            _add_arm(plan, arm, seed)
-    return plan.steps
-
-
-def write_plan(run: Path, study: Study, steps: list[Step]) -> None:
-    """Write ``plan.json``: what the reports need to know about a run.
-
-    Args:
-        run: the run folder.
-        study: the resolved study.
-        steps: its steps.
-    """
-    write_json(
-        run / "plan.json",
-        {
-            "study": study.name,
-            "title": study.title,
-            "scale": study.scale,
-            "meaningful": study.meaningful,
-            "seeds": study.seeds,
-            "arms": describe_arms(expand_arms(study)),
-            "pairs": compared_pairs(study),
-            "columns": columns(study),
-            "hypotheses": [claim.model_dump() for claim in study.hypotheses],
-            "notes": _notes(study, steps),
-            "data": {"test": steps[0].folder} if study.recipe == "toy" else {},
-            "steps": [
-                {
-                    "id": step.id,
-                    "kind": step.kind,
-                    "arm": step.arm,
-                    "seed": step.seed,
-                    "stage": step.stage,
-                    "folder": step.folder,
-                }
-                for step in steps
-            ],
-        },
-    )
+        if study.recipe == "toy":
+            config = {"seed": seed, **plan.section("text"), **plan.model(without="encoder_layers")}
+            plan.add("text", ["data"], config, seed=seed)
+        for arm in arms:
+            (_add_arm if study.recipe == "toy" else _add_real_arm)(plan, arm, seed)
+    return [replace(step, arm=plan.owner(step)) for step in plan.steps.values()]
 
 
 class _Plan:
     """Collects steps; keys follow from those already there."""
 
     def __init__(self, study: Study, code: str) -> None:
-        self.study, self.code = study, code
-        self._steps: dict[str, Step] = {}
+        self.study = study
+        self.steps: dict[str, Step] = {}
+        self._code = code if study.recipe == "toy" else f"numerics {NUMERICS}"
         self._users: dict[str, list[Arm]] = defaultdict(list)
-
-    @property
-    def steps(self) -> list[Step]:
-        """Every step, with the arm that it belongs to."""
-        return [replace(step, arm=self._owner(step)) for step in self._steps.values()]
 
     def add(
         self,
-        name: str,
         kind: str,
+        inputs: list[str],
         config: dict[str, Any],
-        inputs: list[str] | None = None,
         arm: Arm | None = None,
         seed: int | None = None,
         stage: str | None = None,
+        what: str | None = None,
     ) -> str:
-        """Add a step, unless another arm has added it already."""
-        roles = {source.split("/")[0]: source for source in inputs or []}
-        input_keys = {role: self._steps[source].key for role, source in roles.items()}
-        code = self.code if self.study.recipe == "toy" else f"numerics {NUMERICS}"
-        key = fingerprint({"kind": kind, "config": config, "code": code, "inputs": input_keys})
-        if arm:
+        """Add a step, unless another arm has added it already; its name, in which ``what`` stands for what it makes."""
+        name = "/".join(part for part in (kind, stage, what, None if seed is None else f"seed{seed}") if part)
+        if arm is not None and seed is not None:
+            config = {"seed": arm.training_seed(seed), **config}
+            config |= {"recipe": "llava", "arm": arm.id} if self.study.recipe == "llava" else {}
             self._users[name].append(arm)
-        seconds = estimate(self.study, kind, arm)
-        step = Step(name, kind, None, seed, stage, config, roles, seconds, key)
-        assert self._steps.setdefault(name, step).key == key, f"two different steps are called {name}"
+        roles = {source.split("/")[0]: source for source in inputs}
+        input_keys = {role: self.steps[source].key for role, source in roles.items()}
+        key = fingerprint({"kind": kind, "config": config, "code": self._code, "inputs": input_keys})
+        step = Step(name, kind, None, seed, stage, config, roles, _estimate(self.study, kind, arm), key)
+        assert self.steps.setdefault(name, step).key == key, f"two different steps are called {name}"
         return name
 
-    def _owner(self, step: Step) -> str | None:
+    def owner(self, step: Step) -> str | None:
         """The only arm that uses a step; of those that share a trained variant, the one it is evaluated as."""
         users = self._users[step.id]
         if self.study.recipe == "llava":  # no arms share a step: what one takes from another it names
@@ -143,20 +109,21 @@ class _Plan:
 
 
 def _add_arm(plan: _Plan, arm: Arm, seed: int) -> None:
-    def add(kind: str, what: str, inputs: list[str], stage: str | None = None, **config: Any) -> str:
-        name = "/".join(part for part in (kind, stage, what, f"seed{seed}") if part)
-        return plan.add(name, kind, {"seed": arm.training_seed(seed), **config}, inputs, arm, seed, stage)
-
     point, study = arm.point, plan.study
     made = ["data", f"text/seed{seed}"]
-    tower = {"family": point.family, "positions": dict(point.pretrained_with.values)}
     names = [point.family, *([point.objective] if point.objective != point.family else [])]
     names += [point.captions] if point.captions and point.captions != study.encoder.captions else []
     names.append(point.pretrained_with.name)
+
+    def add(kind: str, inputs: list[str], *parts: dict[str, Any], stage: str | None = None) -> str:
+        shared = kind in ("encoder", *STAGES) and not arm.replicate_of
+        config = {key: value for part in parts for key, value in part.items()}
+        return plan.add(kind, inputs, config, arm, seed, stage, "-".join(names) if shared else arm.id)
+
+    tower = {"family": point.family, "positions": dict(point.pretrained_with.values)}
     pretraining = {"objective": point.objective, "captions": point.captions}
     recipe = {"encoder": study.encoder.model_dump(exclude={"captions", "recipe"})}
-    sizes = plan.model(without="language_layers")
-    made.append(add("encoder", _named(arm, names), ["data"], **tower, **pretraining, **recipe, **sizes))
+    made.append(add("encoder", ["data"], tower, pretraining, recipe, plan.model(without="language_layers")))
 
     variant = {
         "family": point.family,
@@ -170,26 +137,21 @@ def _add_arm(plan: _Plan, arm: Arm, seed: int) -> None:
     names += [str(point.language_positions)] if point.language_positions != LANGUAGE_POSITIONS["rope1d"] else []
     names += [str(point.connector)] if point.connector != CONNECTORS["mlp"] else []
     names += ["first-dropped"] if point.drop_first_patch else []
-    for stage in ("connector", "instruct"):
+    for stage in STAGES:
         section = plan.section(stage)
         if stage == "instruct":
             section["instruct"]["encoder"] = point.encoder_training
             names += [point.encoder_training] if point.encoder_training != study.encoder_training else []
-        made.append(add(stage, _named(arm, names), made, **variant, **section, **plan.model()))
+        made.append(add(stage, made, variant, section, plan.model()))
         evaluation = {"evaluate_with": dict(point.evaluate_with.values), "encoder_training": point.encoder_training}
-        add("evaluate", arm.id, made, stage, **variant, **evaluation, **plan.model())
+        add("evaluate", made, variant, evaluation, plan.model(), stage=stage)
     if study.diagnose and point.evaluate_with == point.positions:  # else it is the model of another arm
-        add("diagnose", arm.id, made[-1:], diagnose=study.diagnose, diagnostics=diagnostics_version())
+        add("diagnose", made[-1:], {"diagnose": study.diagnose, "diagnostics": diagnostics_version()})
 
 
 def _add_real_arm(plan: _Plan, arm: Arm, seed: int) -> None:
     from blindspot.benchmarks.registry import select
     from blindspot.benchmarks.scoring import DEFAULT
-
-    def add(kind: str, inputs: list[str], stage: str | None = None, **config: Any) -> str:
-        name = "/".join(part for part in (kind, stage, arm.id, f"seed{seed}") if part)
-        config = {"recipe": "llava", "arm": arm.id, "seed": arm.training_seed(seed), **config}
-        return plan.add(name, kind, config, inputs, arm, seed, stage)
 
     study, made = plan.study, [f"connector/{arm.point.connector_from}/seed{seed}"]
     variant = {
@@ -201,37 +163,102 @@ def _add_real_arm(plan: _Plan, arm: Arm, seed: int) -> None:
         recipe = {"trains_by": stage.model_dump(mode="json")}
         if name == "instruct":
             recipe["evaluate_with"] = dict(arm.point.evaluate_with.values)
-        made = [add(name, made if name == "instruct" else [], None, **variant, **recipe)]
-    benchmarks = [benchmark.name for benchmark in select(study.asked)]
-    add("evaluate", made, "instruct", benchmarks=benchmarks, profile=DEFAULT)
+        made = [plan.add(name, made if name == "instruct" else [], variant | recipe, arm, seed, what=arm.id)]
+    asked = {"benchmarks": [benchmark.name for benchmark in select(study.asked)], "profile": DEFAULT}
+    plan.add("evaluate", made, asked, arm, seed, "instruct", arm.id)
     if study.diagnose:
-        add("diagnose", made, diagnose=study.diagnose, diagnostics=diagnostics_version())
+        diagnosis = {"diagnose": study.diagnose, "diagnostics": diagnostics_version()}
+        plan.add("diagnose", made, diagnosis, arm, seed, what=arm.id)
 
 
-def _named(arm: Arm, names: list[str]) -> str:
-    return arm.id if arm.replicate_of else "-".join(names)
+def _estimate(study: Study, kind: str, arm: Arm | None) -> float:
+    """Expected seconds of a step: of a miniature on one core, of models of real size on one A100."""
+    if study.recipe == "llava":
+        if arm is None or kind not in arm.stages:
+            return SECONDS_PER_EVALUATION
+        try:
+            return SECONDS_TO_START + flops(arm, arm.stages[kind]).total / (0.4 * GPUS[1].peak)
+        except UserError:  # the study does not say how large its data are
+            return SECONDS_PER_EVALUATION
+    if kind == "data":
+        return 1.0 + SECONDS_PER_TRAINING_IMAGE * study.data.train
+    scale = study.model.width / REFERENCE_WIDTH
+    if kind == "diagnose":
+        return SECONDS_PER_DIAGNOSTIC * len(study.diagnose)
+    if kind == "evaluate":
+        return 0.5 + SECONDS_PER_TEST_QUESTION * study.data.test * scale
+    recipe, objective = getattr(study, kind), OBJECTIVES.get(arm.point.objective) if arm else None
+    per_sample = SECONDS_PER_SAMPLE.get(kind, objective.seconds if objective else 0.0)
+    return 0.5 + recipe.steps * recipe.batch * per_sample * scale
+
+
+def write_plan(run: Path, study: Study, steps: list[Step]) -> None:
+    """Write ``plan.json``: what the reports need to know about the run of a resolved study."""
+    arm_keys = ("id", "label", "block", "panel", "marker", "baseline", "replicate_of")
+    step_keys = ("id", "kind", "arm", "seed", "stage", "folder")
+    arms = [{**{key: getattr(arm, key) for key in arm_keys}, "axes": arm.point.plain} for arm in expand_arms(study)]
+    write_json(
+        run / "plan.json",
+        {
+            "study": study.name,
+            "title": study.title,
+            "scale": study.scale,
+            "meaningful": study.meaningful,
+            "seeds": study.seeds,
+            "arms": arms,
+            "pairs": compared_pairs(study),
+            "columns": columns(study),
+            "hypotheses": [claim.model_dump() for claim in study.hypotheses],
+            "notes": _notes(study, steps),
+            "data": {"test": steps[0].folder} if study.recipe == "toy" else {},
+            "steps": [{key: getattr(step, key) for key in step_keys} for step in steps],
+        },
+    )
+
+
+def columns(study: Study) -> list[dict[str, Any]]:
+    """The columns of a study's tables: of its source, or those that the paper has of its benchmarks."""
+    if study.recipe == "toy":
+        relative = study.source == "scenes"
+        return [{"metric": "accuracy", "relative": relative, **column} for column in RELATIVES[study.source]]
+    from blindspot.benchmarks.registry import select
+    from blindspot.evaluation.paper import load
+
+    paper = {column.key for column in load().columns}
+    found: list[dict[str, Any]] = []
+    for benchmark in select(study.asked):
+        for metric in benchmark.metrics:
+            if (benchmark.name, metric.name) not in paper and metric != benchmark.metrics[0]:
+                continue
+            most = sum(term.weight for term in metric.terms)
+            found.append(
+                {
+                    "id": f"{benchmark.name}/{metric.name}",
+                    "benchmark": benchmark.name,
+                    "label": metric.name,
+                    "paper": benchmark.title,
+                    "metric": "accuracy",
+                    "terms": [{**asdict(term), "weight": term.weight / most} for term in metric.terms],
+                    "chance": None if metric.chance is None else metric.chance / most,
+                    "description": f"{metric.name} of {benchmark.title}.",
+                }
+            )
+    return found
 
 
 def _notes(study: Study, steps: list[Step]) -> list[str]:
     if study.recipe == "llava":
         profiles = {step.config["profile"] for step in steps if step.kind == "evaluate"}
         return [f"Scored as {profile} does." for profile in sorted(profiles)]
-    notes = [
-        f"What the language model's text says about place: {study.text.about}.",
-        *_unless_varied(study, "captions", f"What the encoders' captions name: {study.encoder.captions}."),
-        *_unless_varied(
-            study, "encoder_training", f"The image encoder is {study.encoder_training} in the instruct stage."
-        ),
-    ]
+    notes = [] if study.meaningful else [f'Scale "{study.scale}" only tests the machinery: these numbers mean nothing.']
+    notes.append(f"What the language model's text says about place: {study.text.about}.")
+    points = [arm.point for arm in expand_arms(study)]
+    if len({point.captions for point in points} - {None}) == 1:
+        notes.append(f"What the encoders' captions name: {study.encoder.captions}.")
+    if len({point.encoder_training for point in points}) == 1:
+        notes.append(f"The image encoder is {study.encoder_training} in the instruct stage.")
     if study.arms.replicate:
         notes.append(
             "The replicate draws from other seeds; only the pretrained language model is shared with its twin."
         )
-    if not study.meaningful:
-        notes.insert(0, f'Scale "{study.scale}" only tests the machinery: these numbers mean nothing.')
     return notes
-
-
-def _unless_varied(study: Study, axis: str, note: str) -> list[str]:
-    values = {value for arm in expand_arms(study) if (value := getattr(arm.point, axis)) is not None}
-    return [note] if len(values) == 1 else []

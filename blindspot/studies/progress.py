@@ -4,20 +4,42 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from blindspot.studies.cache import Done
-from blindspot.studies.messages import Advanced
-from blindspot.studies.schedule import SECONDS_TO_START, makespan
-from blindspot.studies.step import Step
+from blindspot.studies.step import Done, Step
 
 TRUSTED_FRACTION = 0.1  # a step's own pace says more than its estimate once this much of it is done
+SECONDS_TO_START = 6.0  # workers import torch and transformers
+
+
+class Advanced(NamedTuple):
+    """How far a step is."""
+
+    step: int
+    steps: int
+    loss: float | None
+    phase: str
+
+
+def critical_paths(steps: Sequence[Step], seconds: Mapping[str, float]) -> dict[str, float]:
+    """Seconds from the start of each step to the end of the longest chain that waits for it."""
+    longest_after: dict[str, float] = {}
+    paths: dict[str, float] = {}
+    for step in reversed(steps):
+        paths[step.id] = seconds.get(step.id, 0.0) + longest_after.get(step.id, 0.0)
+        for source in step.inputs.values():
+            longest_after[source] = max(longest_after.get(source, 0.0), paths[step.id])
+    return paths
+
+
+def time_left(steps: Sequence[Step], seconds: Mapping[str, float], workers: int) -> float:
+    """Seconds until all of ``seconds`` is done: as much as the longest chain takes, or all workers side by side."""
+    return max(sum(seconds.values()) / workers, *critical_paths(steps, seconds).values())
 
 
 def duration(seconds: float) -> str:
@@ -42,25 +64,24 @@ class _Active:
     def seconds_left(self, expected: float) -> float:
         spent = time.monotonic() - self.since
         fraction = self.latest.step / self.latest.steps if self.latest and self.latest.steps else 0.0
-        total = spent / fraction if fraction >= TRUSTED_FRACTION else expected
-        return max(total - spent, 0.0)
+        return max((spent / fraction if fraction >= TRUSTED_FRACTION else expected) - spent, 0.0)
 
 
 class Progress:
     """Prints to a console: live lines on a terminal, plain lines at the end of each step elsewhere."""
 
     def __init__(self, console: Console, steps: Sequence[Step], labels: Mapping[str, str], workers: int) -> None:
-        """Args:
-        console: where to print.
-        steps: the whole plan.
-        labels: what to call each arm.
-        workers: processes side by side.
-        """
-        self._console, self._steps, self._labels, self._workers = console, steps, labels, workers
+        """``labels`` say what to call each arm."""
+        self._console, self._steps, self._workers = console, steps, workers
         self._unfinished = {step.id: step for step in steps}
         self._active: dict[str, _Active] = {}
         self._paces: dict[str, list[float]] = defaultdict(list)
         self._live: Live | None = None
+        self._labels: dict[str, str] = {}
+        """What each step belongs to: an arm, or what arms share."""
+        for step in steps:
+            shared = "all arms" if step.kind in ("data", "text") else f"shared: {step.id.split('/')[1]}"
+            self._labels[step.id] = labels[step.arm] if step.arm else shared
 
     def show_plan(self, cached: Collection[str], title: str, notes: Sequence[str]) -> None:
         """Print how many steps of each phase there are, are done and how long the rest takes."""
@@ -71,17 +92,19 @@ class Progress:
         table.add_column("phase")
         for heading in ("steps", "done", "to do", "estimated"):
             table.add_column(heading, justify="right")
-        for phase in dict.fromkeys(map(phase_of, self._steps)):
-            steps = [step for step in self._steps if phase_of(step) == phase]
+        phases = {
+            phase: [step for step in self._steps if phase_of(step) == phase] for phase in map(phase_of, self._steps)
+        }
+        for phase, steps in {**phases, "all": self._steps}.items():
             to_do = [step for step in steps if step.id in self._unfinished]
             seconds = sum(step.estimate for step in to_do)
+            if phase == "all":
+                table.add_section()
+                seconds = self._seconds_left() + SECONDS_TO_START
             cells = (len(steps), len(steps) - len(to_do), len(to_do))
             table.add_row(phase, *map(str, cells), duration(seconds) if to_do else "")
-        table.add_section()
-        counts = (len(self._steps), len(self._steps) - len(self._unfinished), len(self._unfinished))
-        table.add_row("all", *map(str, counts), duration(self._seconds_left() + SECONDS_TO_START) if counts[2] else "")
         self._console.print(table)
-        if counts[2]:
+        if self._unfinished:
             processes = "one process" if self._workers == 1 else f"{self._workers} processes side by side"
             self._console.print(f"The last row is wall time with {processes}.", soft_wrap=True, highlight=False)
 
@@ -95,20 +118,29 @@ class Progress:
 
     def finished(self, step: Step, done: Done, all_done: Collection[str]) -> None:
         """A step is complete; ``all_done`` are the ids of all complete steps."""
-        active = self._active.pop(step.id)
+        cells = self._describe(self._active.pop(step.id))
         self._unfinished = {other.id: other for other in self._steps if other.id not in all_done}
         self._paces[phase_of(step)].append(done.seconds / step.estimate)
-        number = len(self._steps) - len(self._unfinished)
-        count = f"[{number:>{len(str(len(self._steps)))}}/{len(self._steps)}]"
+        number, total = len(self._steps) - len(self._unfinished), len(self._steps)
         rest = f"{duration(self._seconds_left())} left" if self._unfinished else "all done"
-        cells = [*self._describe(step, active.latest), f"{duration(done.seconds):>6}", rest]
-        line = "  ".join([count, *cells])
+        line = "  ".join([f"[{number:>{len(str(total))}}/{total}]", *cells, f"{duration(done.seconds):>6}", rest])
         self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def refresh(self) -> None:
         """Redraw the live lines."""
-        if self._live:
-            self._live.update(self._draw(), refresh=True)
+        if self._live is None:
+            return
+        lines = Table.grid(padding=(0, 2))
+        for _ in range(7):
+            lines.add_column(no_wrap=True, overflow="ellipsis")
+        for active in self._active.values():
+            left = duration(active.seconds_left(self._expected(active.step)))
+            phase = active.latest.phase if active.latest else "starting"
+            cells = [cell.strip() for cell in self._describe(active)]
+            lines.add_row(*cells, phase, f"{left} left", style="cyan")
+        number, left = len(self._steps) - len(self._unfinished), duration(self._seconds_left())
+        total = Text(f"{number} of {len(self._steps)} steps done, about {left} left", style="bold")
+        self._live.update(Group(lines, total), refresh=True)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -116,40 +148,23 @@ class Progress:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._live:
             self._live.stop()
 
-    def _describe(self, step: Step, latest: Advanced | None) -> list[str]:
-        arm = self._label(step)
-        widest = max(map(len, map(self._label, self._steps)))
+    def _describe(self, active: _Active) -> list[str]:
+        step, latest = active.step, active.latest
+        widest = max(map(len, self._labels.values()))
         seed = "all seeds" if step.seed is None else f"seed {step.seed}"
         done = f"step {latest.step}/{latest.steps}" if latest else ""
         loss = f"loss {latest.loss:.4f}" if latest and latest.loss is not None else ""
-        return [f"{phase_of(step):<18}", f"{arm:<{widest}}", f"{seed:<9}", f"{done:<14}", f"{loss:<11}"]
-
-    def _label(self, step: Step) -> str:
-        """The arm that a step belongs to, or what arms share it."""
-        if step.arm:
-            return self._labels[step.arm]
-        return "all arms" if step.kind in ("data", "text") else f"shared: {step.id.split('/')[1]}"
-
-    def _draw(self) -> Group:
-        lines = Table.grid(padding=(0, 2))
-        for _ in range(7):
-            lines.add_column(no_wrap=True, overflow="ellipsis")
-        for active in self._active.values():
-            cells = self._describe(active.step, active.latest)
-            left = duration(active.seconds_left(self._expected(active.step)))
-            phase = active.latest.phase if active.latest else "starting"
-            lines.add_row(*(cell.strip() for cell in cells), phase, f"{left} left", style="cyan")
-        number = len(self._steps) - len(self._unfinished)
-        total = Text(
-            f"{number} of {len(self._steps)} steps done, about {duration(self._seconds_left())} left", style="bold"
-        )
-        return Group(lines, total)
+        return [
+            f"{phase_of(step):<18}",
+            f"{self._labels[step.id]:<{widest}}",
+            f"{seed:<9}",
+            f"{done:<14}",
+            f"{loss:<11}",
+        ]
 
     def _expected(self, step: Step) -> float:
         """The estimate, corrected by how long steps of the same phase, or else all steps, really took."""
@@ -160,4 +175,4 @@ class Progress:
         left = {name: self._expected(step) for name, step in self._unfinished.items()}
         for name, active in self._active.items():
             left[name] = active.seconds_left(left.get(name, active.step.estimate))
-        return makespan(self._steps, left, self._workers, running=self._active)
+        return time_left(self._steps, left, self._workers)

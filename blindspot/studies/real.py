@@ -24,7 +24,7 @@ from blindspot.positions import EncoderPositions, LanguagePositions
 from blindspot.studies.arms import FEATURE_LAYER, REPLICATE_SEED_OFFSET, STAGES, Arm, find_arm
 from blindspot.studies.loading import load_study
 from blindspot.studies.needs import needs
-from blindspot.studies.schema import LlavaStage
+from blindspot.studies.schema import Axes
 from blindspot.studies.sizes import local_folder
 from blindspot.studies.step import StepContext
 from blindspot.training.checkpoint import refuse_another
@@ -39,24 +39,15 @@ PARTS = {"connector": "multi_modal_projector", "language_model": "language_model
 
 
 @dataclass(frozen=True)
-class Run:
-    """One arm from one seed.
-
-    Attributes:
-        arm: the arm.
-        seed: of the connector's start and of the order of the data.
-        data_root: the data folder; None where the study names all of its data by absolute paths.
-        index: where the rows of data files are indexed, on a disk that all ranks see.
-        folders: of its stages, likewise; that of stage 1 is another arm's where it starts from that arm's.
-        machine: fields of `TrainConfig` that the study does not say: what memory and disk ask for.
-    """
+class ArmRun:
+    """One arm from one seed. Its folders are on a disk that all ranks see."""
 
     arm: Arm
-    seed: int
-    data_root: Path | None
-    index: Path
-    folders: Mapping[str, Path]
-    machine: Mapping[str, Any] = field(default_factory=dict)
+    seed: int  # of the connector's start and of the order of the data
+    data_root: Path | None  # None where the study names all of its data by absolute paths
+    index: Path  # where the rows of data files are indexed
+    folders: Mapping[str, Path]  # of its stages; that of stage 1 is another arm's where it starts from that arm's
+    machine: Mapping[str, Any] = field(default_factory=dict)  # fields of `TrainConfig` that the study does not say
 
     def product(self, name: str) -> Path:
         """What a stage leaves, last."""
@@ -65,55 +56,40 @@ class Run:
     def config(self, name: str) -> TrainConfig:
         """How a stage trains."""
         stage = self.arm.stages[name]
-        return TrainConfig(
-            **{
-                "batch": stage.batch,
-                "lr": stage.lr,
-                "encoder_lr": stage.encoder_lr,
-                "frozen": tuple(PARTS[part] for part in PARTS if part not in stage.trains),
-                "epochs": stage.epochs,
-                "warmup": stage.warmup,
-                "clip": stage.clip,
-                "seed": self.seed,
-                **self.machine,
-            }
-        )
+        frozen = tuple(PARTS[part] for part in PARTS if part not in stage.trains)
+        keys = ("batch", "lr", "encoder_lr", "epochs", "warmup", "clip")
+        said = {key: getattr(stage, key) for key in keys} | {"frozen": frozen, "seed": self.seed}
+        return TrainConfig(**{**said, **self.machine})
 
     def facts(self, name: str) -> dict[str, Any]:
         """What else tells a stage's run from others: plain values."""
-        arm, stage = self.arm, self.arm.stages[name]
-        evaluated = {"evaluate_with": EncoderPositions(**arm.point.evaluate_with.values).to_dict()}
-        return {
-            "study": arm.study.name,
-            "arm": arm.id,
-            "stage": name,
-            "encoder": arm.point.encoder,
-            "language_model": arm.point.language_model,
-            "image_size": arm.point.image_size,
-            "encoder_positions": EncoderPositions(**arm.point.positions.values).to_dict(),
-            "language_positions": LanguagePositions(**arm.point.language_positions.values).to_dict(),
-            "connector": ConnectorSpec.from_dict(arm.point.connector.values).to_dict(),
-            "drop_first_patch": arm.point.drop_first_patch,
-            "connector_from": arm.point.connector_from,
-            "data": stage.data.file,
-            "template": stage.template,
-            "max_length": stage.max_length,
-            "aspect_ratio": stage.aspect_ratio,
-            **(evaluated if name == "instruct" else {}),
-        }
+        point, stage = self.arm.point, self.arm.stages[name]
+        facts: dict[str, Any] = {"study": self.arm.study.name, "arm": self.arm.id, "stage": name}
+        for axis in ("encoder", "language_model", "image_size"):
+            facts[axis] = getattr(point, axis)
+        facts["encoder_positions"] = EncoderPositions(**point.positions.values).to_dict()
+        facts["language_positions"] = LanguagePositions(**point.language_positions.values).to_dict()
+        facts["connector"] = ConnectorSpec.from_dict(point.connector.values).to_dict()
+        for axis in ("drop_first_patch", "connector_from"):
+            facts[axis] = getattr(point, axis)
+        facts["data"] = stage.data.file
+        for key in ("template", "max_length", "aspect_ratio"):
+            facts[key] = getattr(stage, key)
+        if name == "instruct":
+            facts["evaluate_with"] = EncoderPositions(**point.evaluate_with.values).to_dict()
+        return facts
 
     def finished(self, name: str) -> bool:
-        """Whether a stage is done already.
-
-        Raises:
-            UserError: if a run of another recipe is in its folder.
-        """
+        """Whether a stage is done already; an error if a run of another recipe is in its folder."""
         values = {**self.facts(name), **self.config(name).recipe()}
         return refuse_another(self.folders[name], values) and self.product(name).exists()
 
 
-def run_in(arm: Arm, seed: int, data_root: Path | None, out: Path, machine: Mapping[str, Any]) -> Run:
-    """A run whose stages lie in ``out/ARM-seedN``."""
+def run_in(arm: Arm, seed: int | None, data_root: Path | None, out: Path, machine: Mapping[str, Any]) -> ArmRun:
+    """A run whose stages lie in ``out/ARM-seedN``, from a seed of the arm's, its first by default."""
+    seed = arm.seeds[0] if seed is None else seed
+    if seed not in arm.seeds:
+        raise UserError(f"--seed {seed}: {arm.id} has the seeds {', '.join(map(str, arm.seeds))}")
     first, first_seed = arm.id, seed
     if arm.point.connector_from:  # that arm is not trained from the replicate's seeds
         first, first_seed = arm.point.connector_from, seed - (REPLICATE_SEED_OFFSET if arm.replicate_of else 0)
@@ -121,13 +97,16 @@ def run_in(arm: Arm, seed: int, data_root: Path | None, out: Path, machine: Mapp
         "connector": out / f"{first}-seed{first_seed}/connector",
         "instruct": out / f"{arm.id}-seed{seed}/instruct",
     }
-    return Run(arm, seed, data_root, out / "rows", folders, machine)
+    return ArmRun(arm, seed, data_root, out / "rows", folders, machine)
 
 
 def train_step(context: StepContext) -> None:
     """A stage as a step of a study. Its rows are indexed once for the whole study, beside the steps."""
-    name = context.step.kind
-    run = _of_step(context, {name: context.folder, **context.inputs})
+    config, name, study_folder = context.step.config, context.step.kind, context.folder.parent.parent
+    arm = find_arm(load_study(study_folder / "study.yaml"), config["arm"])
+    machine = {} if torch.cuda.is_available() else {"precision": "fp32", "workers": 0}
+    folders = {name: context.folder, **context.inputs}
+    run = ArmRun(arm, config["seed"], context.data_path, study_folder / "rows", folders, machine)
     train_run(run, [name], context.report)
 
 
@@ -149,14 +128,7 @@ def evaluate_step(context: StepContext) -> None:
     write_jsonl(context.folder / ANSWERS, ({**row, **rules.score(row).numbers()} for row in rows))
 
 
-def _of_step(context: StepContext, folders: Mapping[str, Path]) -> Run:
-    study_folder = context.folder.parent.parent
-    arm = find_arm(load_study(study_folder / "study.yaml"), context.step.config["arm"])
-    machine = {} if torch.cuda.is_available() else {"precision": "fp32", "workers": 0}
-    return Run(arm, context.step.config["seed"], context.data_path, study_folder / "rows", folders, machine)
-
-
-def train_run(run: Run, stages: Sequence[str] = STAGES, report: Report = silent) -> Path:
+def train_run(run: ArmRun, stages: Sequence[str] = STAGES, report: Report = silent) -> Path:
     """Train the stages of a run that are not done yet. Under ``torchrun`` all its processes call this.
 
     A stage that was stopped goes on from its last checkpoint. When it is done its checkpoints are deleted. The model
@@ -170,9 +142,6 @@ def train_run(run: Run, stages: Sequence[str] = STAGES, report: Report = silent)
 
     Returns:
         What the last of the stages left.
-
-    Raises:
-        UserError: if something that is needed is missing, another run is in the folder, or as `train_stage`.
     """
     names = [name for name in stages if name in run.arm.own_stages]
     if not names:
@@ -181,107 +150,65 @@ def train_run(run: Run, stages: Sequence[str] = STAGES, report: Report = silent)
         open_names = [name for name in names if not ranks.first_does(partial(run.finished, name))]  # its disk is ahead
         for name in open_names:
             refuse_long(run.config(name), run.arm.stages[name].max_length)
-        _refuse_missing(run, open_names)
+        for need in needs([run.arm] if open_names else [], run.data_root, open_names):
+            if not need.here:
+                how = f"; get it with: {need.commands[0]}" if need.commands else ""
+                unsaid = need.kind == "data" and run.data_root is None
+                where = " (name the data folder with --data)" if unsaid else ""
+                raise UserError(f"{need.what} is not all there, {need.missing} is missing{where}{how}")
         for name in open_names:
             _train(run, name, ranks, report)
     return run.product(names[-1])
 
 
-def seed_of(arm: Arm, seed: int | None) -> int:
-    """A seed of the arm's, its first by default.
-
-    Raises:
-        UserError: if the arm does not have it.
-    """
-    if seed is None:
-        return arm.seeds[0]
-    if seed not in arm.seeds:
-        raise UserError(f"--seed {seed}: {arm.id} has the seeds {', '.join(map(str, arm.seeds))}")
-    return seed
-
-
-def _refuse_missing(run: Run, names: Sequence[str]) -> None:
-    for need in needs([run.arm] if names else [], run.data_root, names):
-        if not need.here:
-            how = f"; get it with: {need.commands[0]}" if need.commands else ""
-            where = " (name the data folder with --data)" if need.kind == "data" and run.data_root is None else ""
-            raise UserError(f"{need.what} is not all there, {need.missing} is missing{where}{how}")
-
-
-def _train(run: Run, name: str, ranks: Ranks, report: Report) -> None:
-    arm, stage, folder = run.arm, run.arm.stages[name], run.folders[name]
-    connector = None if name == "connector" else _connector(run)
+def _train(run: ArmRun, name: str, ranks: Ranks, report: Report) -> None:
+    arm, point, stage, folder = run.arm, run.arm.point, run.arm.stages[name], run.folders[name]
+    connector = run.product("connector")
+    if name == "instruct" and not connector.exists():
+        first, seed = point.connector_from or arm.id, connector.parent.parent.name.rpartition("-seed")[2]
+        raise UserError(
+            f"no {connector}, which stage 2 of {arm.id} starts from; train it first: "
+            f"--arm {first} --seed {seed} --stage connector"
+        )
+    encoder, language_model = local_folder(point.encoder), local_folder(point.language_model)
+    assert encoder is not None and language_model is not None  # `train_run` has seen them
     variant, processor = assemble(
-        _local(arm.point.encoder),
-        _local(arm.point.language_model),
+        encoder,
+        language_model,
         run.seed,
-        EncoderPositions(**arm.point.positions.values),
-        LanguagePositions(**arm.point.language_positions.values),
-        ConnectorSpec.from_dict(arm.point.connector.values),
-        arm.point.image_size,
-        arm.point.drop_first_patch,
+        EncoderPositions(**point.positions.values),
+        LanguagePositions(**point.language_positions.values),
+        ConnectorSpec.from_dict(point.connector.values),
+        point.image_size,
+        point.drop_first_patch,
         FEATURE_LAYER,
     )
-    if connector is not None:
+    if name == "instruct":
         load_parts(variant, connector)
-    state = train_stage(
-        config := run.config(name),
-        variant,
-        processor,
-        _material(run, stage),
-        folder,
-        ranks,
-        partial(report, phase=name),
-        run.facts(name),
-    )
+    root, file, config = run.data_root or Path(), stage.data.file, run.config(name)
+    index = run.index / "-".join(Path(file).with_suffix("").parts).strip("/-")
+    padded = stage.aspect_ratio == "pad"
+    material = Material(root / file, root / stage.data.images, index, stage.template, stage.max_length, padded)
+    told = partial(report, phase=name)
+    state = train_stage(config, variant, processor, material, folder, ranks, told, run.facts(name))
     if ranks.first:
         if name == "connector":
             save_parts(state, variant.config, set(PARTS.values()) - set(config.frozen), folder)
         else:
-            evaluated, weights = _as_evaluated(arm, variant.config, state)
+            evaluated, weights = _as_evaluated(point, encoder, variant.config, state)
             save_model(evaluated, weights, processor, folder / MODEL, DTYPES[config.precision])
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     ranks.from_first(None)
 
 
-def _local(name: str) -> Path:
-    folder = local_folder(name)
-    assert folder is not None  # _refuse_missing has seen it
-    return folder
-
-
-def _connector(run: Run) -> Path:
-    """The connector that stage 2 starts from.
-
-    Raises:
-        UserError: if it is not trained yet.
-    """
-    path = run.product("connector")
-    if not path.exists():
-        arm, seed = run.arm.point.connector_from or run.arm.id, path.parent.parent.name.rpartition("-seed")[2]
-        raise UserError(
-            f"no {path}, which stage 2 of {run.arm.id} starts from; train it first: "
-            f"--arm {arm} --seed {seed} --stage connector"
-        )
-    return path
-
-
-def _material(run: Run, stage: LlavaStage) -> Material:
-    root, data = run.data_root or Path(), stage.data
-    index = run.index / "-".join(Path(data.file).with_suffix("").parts).strip("/-")
-    return Material(
-        root / data.file, root / data.images, index, stage.template, stage.max_length, stage.aspect_ratio == "pad"
-    )
-
-
-def _as_evaluated(arm: Arm, config: Any, state: dict[str, Tensor]) -> tuple[Any, dict[str, Tensor]]:
+def _as_evaluated(point: Axes, encoder: Path, config: Any, state: dict[str, Tensor]) -> tuple[Any, dict[str, Tensor]]:
     """Config and weights with the positions that the arm is evaluated with."""
-    trained, evaluated = (EncoderPositions(**one.values) for one in (arm.point.positions, arm.point.evaluate_with))
+    trained, evaluated = (EncoderPositions(**one.values) for one in (point.positions, point.evaluate_with))
     if evaluated == trained:
         return config, state
     config.encoder_positions = evaluated.to_dict()
     if evaluated.scheme != "mixed":
         state = {name: tensor for name, tensor in state.items() if not name.endswith("rotation.frequencies")}
     if evaluated.table == "keep" != trained.table:
-        state = {**state, **position_table(_local(arm.point.encoder), arm.point.image_size)}
+        state = {**state, **position_table(encoder, point.image_size)}
     return config, state

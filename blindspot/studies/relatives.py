@@ -5,136 +5,96 @@ from typing import Any
 from blindspot.scenes.relations import SHORTCUT
 from blindspot.scenes.world import CANVAS
 
+
+def _column(id: str, label: str, paper: str, chance: float | None, description: str, **more: Any) -> dict[str, Any]:
+    return {"id": id, "label": label, "paper": paper, "chance": chance, "description": description, **more}
+
+
 SIDES = {"left/right": {"relation": ["left", "right"]}, "above/below": {"relation": ["above", "below"]}}
 """Parts of a column, by the relation that its questions ask about."""
 
 SCENES: tuple[dict[str, Any], ...] = (
-    {
-        "id": "mmvp",
-        "label": "Pairs",
-        "paper": "MMVP",
-        "metric": "pair_accuracy",
-        "chance": 0.25,
-        "description": "Two pictures that differ in one exchange; both answers must be right.",
-        "parts": SIDES,
-    },
-    {
-        "id": "cvbench_relation",
-        "label": "Relation",
-        "paper": "CV-Bench 2D",
-        "chance": 0.25,
-        "description": "Where one object lies relative to another: left, right, above or below.",
-        "english": "Is the {0} object left of, right of, above or below the {2} one?",
-        "parts": SIDES,
-    },
-    {
-        "id": "cvbench_count",
-        "label": "Count",
-        "paper": "CV-Bench 2D",
-        "chance": 0.25,
-        "description": "How many objects, 2 to 5, all different.",
-    },
-    {
-        "id": "tallyqa_simple",
-        "label": "Simple",
-        "paper": "TallyQA",
-        "chance": 1 / 6,
-        "description": "How many objects of a colour or shape, 0 to 5, among others.",
-    },
-    {
-        "id": "tallyqa_complex",
-        "label": "Complex",
-        "paper": "TallyQA",
-        "chance": 0.25,
-        "description": "How many objects lie on one side of another, 0 to 3.",
-        "parts": SIDES,
-    },
-    {
-        "id": "gqa_choose",
-        "label": "Choose",
-        "paper": "GQA",
-        "chance": 0.5,
-        "description": "Left or right, above or below, this shape or that.",
-    },
-    {
-        "id": "gqa_compare",
-        "label": "Compare",
-        "paper": "GQA",
-        "chance": 0.5,
-        "description": "Which of two objects is higher, lower, more to the left or right.",
-    },
-    {
-        "id": "gqa_logical",
-        "label": "Logical",
-        "paper": "GQA",
-        "chance": 0.5,
-        "description": "Whether there is this and that, this or that.",
-    },
-    {
-        "id": "gqa_query",
-        "label": "Query",
-        "paper": "GQA",
-        "chance": 0.19,
-        "description": "The shape of a colour, the colour of a shape; five or six answers are possible.",
-    },
-    {
-        "id": "gqa_verify",
-        "label": "Verify",
-        "paper": "GQA",
-        "chance": 0.5,
-        "description": "Whether a colour and a shape occur in one object; if not, both occur in different ones.",
-    },
-    {
-        "id": "vsr",
-        "label": "VSR",
-        "paper": "VSR",
-        "chance": SHORTCUT,
-        "description": "Whether a statement about left, right, above, below holds. Chance: what one object's place "
+    _column(
+        "mmvp",
+        "Pairs",
+        "MMVP",
+        0.25,
+        "Two pictures that differ in one exchange; both answers must be right.",
+        metric="pair_accuracy",
+        parts=SIDES,
+    ),
+    _column(
+        "cvbench_relation",
+        "Relation",
+        "CV-Bench 2D",
+        0.25,
+        "Where one object lies relative to another: left, right, above or below.",
+        english="Is the {0} object left of, right of, above or below the {2} one?",
+        parts=SIDES,
+    ),
+    _column("cvbench_count", "Count", "CV-Bench 2D", 0.25, "How many objects, 2 to 5, all different."),
+    _column(
+        "tallyqa_simple", "Simple", "TallyQA", 1 / 6, "How many objects of a colour or shape, 0 to 5, among others."
+    ),
+    _column(
+        "tallyqa_complex",
+        "Complex",
+        "TallyQA",
+        0.25,
+        "How many objects lie on one side of another, 0 to 3.",
+        parts=SIDES,
+    ),
+    _column("gqa_choose", "Choose", "GQA", 0.5, "Left or right, above or below, this shape or that."),
+    _column("gqa_compare", "Compare", "GQA", 0.5, "Which of two objects is higher, lower, more to the left or right."),
+    _column("gqa_logical", "Logical", "GQA", 0.5, "Whether there is this and that, this or that."),
+    _column(
+        "gqa_query",
+        "Query",
+        "GQA",
+        0.19,
+        "The shape of a colour, the colour of a shape; five or six answers are possible.",
+    ),
+    _column(
+        "gqa_verify",
+        "Verify",
+        "GQA",
+        0.5,
+        "Whether a colour and a shape occur in one object; if not, both occur in different ones.",
+    ),
+    _column(
+        "vsr",
+        "VSR",
+        "VSR",
+        SHORTCUT,
+        "Whether a statement about left, right, above, below holds. Chance: what one object's place "
         "alone, or columns alone for above, may tell.",
-        "parts": SIDES,
-    },
-    {
-        "id": "topviewrs",
-        "label": "TopViewRS",
-        "paper": "TopViewRS",
-        "chance": 0.16,
-        "description": "Map questions: what is in a cell, which cell holds it, which way from one to another.",
-    },
-    {
-        "id": "countbenchqa",
-        "label": "CountBenchQA",
-        "paper": "CountBenchQA",
-        "chance": 1 / 9,
-        "description": "How many of a kind, 2 to 10, with up to two others.",
-    },
-    {
-        "id": "boxes",
-        "label": "Boxes",
-        "paper": "Localisation",
-        "metric": "mean_iou",
-        "chance": None,
-        "description": "The box of an object in pixels; mean intersection over union.",
-        "box_units": CANVAS,
-    },
+        parts=SIDES,
+    ),
+    _column(
+        "topviewrs",
+        "TopViewRS",
+        "TopViewRS",
+        0.16,
+        "Map questions: what is in a cell, which cell holds it, which way from one to another.",
+    ),
+    _column(
+        "countbenchqa", "CountBenchQA", "CountBenchQA", 1 / 9, "How many of a kind, 2 to 10, with up to two others."
+    ),
+    _column(
+        "boxes",
+        "Boxes",
+        "Localisation",
+        None,
+        "The box of an object in pixels; mean intersection over union.",
+        metric="mean_iou",
+        box_units=CANVAS,
+    ),
 )
 
 NLVR: tuple[dict[str, Any], ...] = (
-    {
-        "id": "nlvr_dev",
-        "label": "dev",
-        "paper": "NLVR",
-        "chance": 0.5,
-        "description": "Whether a human-written sentence is true of three boxes of shapes.",
-    },
-    {
-        "id": "nlvr_test",
-        "label": "test",
-        "paper": "NLVR",
-        "chance": 0.5,
-        "description": "The same on the public test set.",
-    },
+    _column("nlvr_dev", "dev", "NLVR", 0.5, "Whether a human-written sentence is true of three boxes of shapes."),
+    _column("nlvr_test", "test", "NLVR", 0.5, "The same on the public test set."),
 )
-
 
 RELATIVES = {"scenes": SCENES, "nlvr": NLVR}
 PAIRED = frozenset(column["id"] for column in SCENES if column.get("metric") == "pair_accuracy")

@@ -6,10 +6,11 @@ steps, all derive from these fields and from what their `Axis` says.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import ceil
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, create_model, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, PlainSerializer, Tag, create_model, model_validator
 from pydantic.fields import FieldInfo
 
 from blindspot.diagnostics.registry import DIAGNOSTICS
@@ -18,37 +19,25 @@ from blindspot.studies.axes import (
     FAMILIES,
     OBJECTIVES,
     UNSAID,
-    Captions,
     Connector,
     Count,
     EncoderSite,
-    Family,
     LanguageSite,
     Name,
-    Objective,
     Rate,
     Section,
-    Share,
     Values,
     known,
+    one_of,
     refuse,
 )
-from blindspot.studies.datasets import LlavaData
 
-
-def _benchmark(name: Any) -> str:
-    from blindspot.benchmarks.registry import BENCHMARKS, SETS  # which most studies need not load
-
-    return known(name, (*SETS, *BENCHMARKS))
-
-
-Benchmark = Annotated[str, BeforeValidator(_benchmark)]
 NONE_BY_DEFAULT = Field(default_factory=list)
+Id = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Training = Literal["trained", "frozen"]
-Part = Literal["connector", "language_model", "encoder"]
 
 
-class Recipe(Section):
+class ToyStage(Section):
     """A stage of a miniature: Muon, ``steps`` of ``batch`` samples at the peak learning rate ``lr``."""
 
     recipe: Literal["toy"] = "toy"
@@ -57,56 +46,106 @@ class Recipe(Section):
     lr: Rate
 
 
-class Text(Recipe):
+class TextStage(ToyStage):
     """Text pretraining of the language model; ``about`` is what its text says about place."""
 
     about: Literal["plain", "raster", "mixed"]
 
 
-class Encoder(Recipe):
+class EncoderStage(ToyStage):
     """Encoder pretraining; ``captions`` name objects only, or objects and places, unless an arm says otherwise."""
 
     captions: Literal["objects", "places"]
 
 
-class Instruct(Recipe):
+class InstructStage(ToyStage):
     """Stage 2; whether the ``encoder`` trains too (the paper's text) or is frozen (its public code)."""
 
     encoder: Training
 
 
+class DataSet(Section):
+    """A LLaVA JSON and the folder that its rows' ``image`` starts from, in the data folder or absolute.
+
+    ``text_tokens`` is the mean of a sample without its image, template included; ``supervised_tokens`` are those of
+    answers, which alone reach the head. ``blindspot data check`` counts them.
+    """
+
+    file: Annotated[str, Field(min_length=1)]
+    images: str = "."
+    rows: Count | None = None
+    with_image: Annotated[int, Field(ge=0)] | None = None
+    text_tokens: Count | None = None
+    supervised_tokens: Count | None = None
+
+    @model_validator(mode="after")
+    def _parts_are_no_larger_than_the_whole(self) -> Self:
+        for part, whole in (("with_image", "rows"), ("supervised_tokens", "text_tokens")):
+            few, many = getattr(self, part), getattr(self, whole)
+            if few is not None and many is not None and few > many:
+                raise refuse(f"{part} {few}: more than there are {whole} ({many})")
+        return self
+
+    @property
+    def name(self) -> str:
+        """Of a published set; empty for one's own."""
+        return next((name for name, published in DATA_SETS.items() if published == self), "")
+
+
+DATA_SETS = {
+    "llava-pretrain": DataSet(
+        file="LLaVA-Pretrain/blip_laion_cc_sbu_558k.json",
+        images="LLaVA-Pretrain/images",
+        rows=558_128,
+        with_image=558_128,
+        text_tokens=31,
+        supervised_tokens=30,
+    ),
+    "llava-mix665k": DataSet(
+        file="llava_v1_5_mix665k.json",
+        images=".",
+        rows=665_298,
+        with_image=624_610,  # the others are ShareGPT's, text only
+        text_tokens=300,
+        supervised_tokens=160,  # 30 % of a row with its image, the middle of an estimate of 20-40 %
+    ),
+}
+"""The sets of LLaVA-1.5, laid out as its README has them under ``playground/data``. Rows: its scripts and JSON; tokens
+of text are estimates of the mean row."""
+
+LlavaData = Annotated[
+    DataSet,
+    BeforeValidator(lambda value: value if isinstance(value, dict | DataSet) else DATA_SETS[known(value, DATA_SETS)]),
+    PlainSerializer(lambda data: data.name or data.model_dump(exclude_none=True)),
+]
+
+
 class LlavaStage(Section):
     """A stage on data in LLaVA's form: AdamW without weight decay, betas 0.9 and 0.999, as LLaVA-1.5 trains.
 
-    Attributes:
-        trains: the parts that learn; the others are frozen.
-        data: ``llava-pretrain``, ``llava-mix665k``, or the keys of a `DataSet` of one's own.
-        template: how a conversation becomes text: ``plain`` (image, caption) or ``v1`` (USER, ASSISTANT).
-        batch: samples of an optimiser step, over all GPUs and accumulation.
-        lr: peak learning rate.
-        encoder_lr: that of the encoder, if it trains; by default ``lr``.
-        warmup: share of the steps in which the rate rises from 0.
-        schedule: what it does then: ``cosine``, to 0.
-        epochs: passes over the data.
-        max_length: tokens of a sample, image included; what is over is cut off.
-        aspect_ratio: ``square`` leaves pictures to the encoder's own preprocessing, ``pad`` first fills them to a
-            square with the mean colour.
-        clip: the gradient's norm is cut to this.
+    ``batch`` counts samples over all GPUs and accumulation; the rate rises from 0 to ``lr`` in a ``warmup`` share of
+    the steps, then falls to 0; a sample is cut off at ``max_length`` tokens, image included; ``aspect_ratio`` ``pad``
+    fills pictures to a square with the mean colour, ``square`` leaves them to the encoder's own preprocessing.
     """
 
     recipe: Literal["llava"]
-    trains: Values[Part]
+    trains: Values[Literal["connector", "language_model", "encoder"]]
     data: LlavaData
     template: Literal["plain", "v1"]
     batch: Count
     lr: Rate
-    encoder_lr: Rate | None = None
-    warmup: Share
+    encoder_lr: Rate | None = None  # that of ``lr``
+    warmup: Annotated[float, Field(ge=0, lt=1)]
     schedule: Literal["cosine"]
     epochs: Count
     max_length: Count
     aspect_ratio: Literal["square", "pad"]
     clip: Rate = 1.0
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps; the last batch of an epoch may be smaller, and 0 stands for rows that are not counted."""
+        return ceil((self.data.rows or 0) / self.batch) * self.epochs
 
 
 def _type(field: FieldInfo) -> Any:
@@ -123,7 +162,7 @@ else:
     )
 
 
-class Changes(Section):
+class RecipeChanges(Section):
     """What an arm does otherwise than the study: keys of `LlavaStage`, by stage."""
 
     connector: StageChanges = StageChanges()
@@ -137,60 +176,38 @@ class Changes(Section):
 
 @dataclass(frozen=True)
 class Axis:
-    """What is said of an axis wherever arms are named and compared.
+    """What is said of an axis wherever arms are named and compared."""
 
-    Attributes:
-        moves: what moves along it.
-        label: how tables and sentences write a value.
-        others: what values other than a baseline are called together.
-        only: the recipe whose arms alone have it; empty: all.
-        crossed: whether values of it may be crossed.
-        unstated: the name of the value that names of arms leave out.
-        follows: the axis where it stands by default.
-        same: what it is called where it stands there.
-    """
-
-    moves: str
-    label: Callable[[Any], str] = attrgetter("label")
-    others: str = ""
-    only: str = ""
-    crossed: bool = True
-    unstated: str | None = None
-    follows: str = ""
-    same: str = ""
+    moves: str  # what moves along it
+    label: Callable[[Any], str] = attrgetter("label")  # how tables and sentences write a value
+    others: str = ""  # what values other than a baseline are called together
+    only: str = ""  # the recipe whose arms alone have it; empty: all
+    crossed: bool = True  # whether values of it may be crossed
+    unstated: str | None = None  # the name of the value that names of arms leave out
+    follows: str = ""  # the axis where it stands by default
+    same: str = ""  # what it is called where it stands there
 
 
 class Axes(Section):
-    """Where an arm stands on each axis; an axis that is not given takes its default.
+    """Where an arm stands on each axis; an axis that is not given takes its default (`arms.resolve`).
 
-    Attributes:
-        family: architecture of the encoder, trained from nothing.
-        encoder: a checkpoint of an encoder: Hugging Face id or folder.
-        image_size: side of the square image in pixels; by default that of the checkpoint.
-        language_model: a checkpoint: Hugging Face id or folder.
-        objective: what pretrains the encoder; by default the family's own.
-        captions: what the captions of its pretraining name; by default as ``encoder.captions`` says.
-        positions: how it knows places; by default ``learned``.
-        pretrained_with: how it did so while it was pretrained; by default alike.
-        language_positions: how the language model places image tokens; by default ``rope1d``.
-        connector: what stands between encoder and language model; by default ``mlp``.
-        connector_from: an arm whose stage 1 this one starts stage 2 from, instead of one of its own.
-        encoder_training: whether the encoder trains in stage 2; by default as ``instruct.encoder`` says.
-        drop_first_patch: the released defect of SigLIP, whose first patch is taken for a CLS token.
-        evaluate_with: the encoder's positions at evaluation; by default those it was trained with.
-        stages: what it does otherwise than the study in a stage.
+    A checkpoint is a Hugging Face id or a folder. ``connector_from`` names an arm from whose stage 1 this one starts
+    stage 2, instead of one of its own; ``stages`` says what it does otherwise than the study. ``drop_first_patch`` is
+    the released defect of SigLIP, whose first patch is taken for a CLS token.
     """
 
-    family: Annotated[Family, Axis("encoder", FAMILIES.__getitem__, "another family", "toy")] = UNSAID
+    family: Annotated[str, one_of(FAMILIES), Axis("encoder", FAMILIES.__getitem__, "another family", "toy")] = UNSAID
     encoder: Annotated[str, Axis("pretrained weights", str, "another encoder", "llava")] = UNSAID
     image_size: Annotated[Count, Axis("image side in pixels", str, "other resolution", "llava")] = UNSAID
     language_model: Annotated[str, Axis("language model", str, "another language model", "llava")] = UNSAID
     objective: Annotated[
-        Objective,
+        str,
+        one_of(OBJECTIVES),
         Axis("pretraining objective", OBJECTIVES.__getitem__, "another objective", "toy", follows="family"),
     ] = UNSAID
     captions: Annotated[
-        Captions,
+        str,
+        one_of(CAPTIONS),
         Axis("what captions name", lambda value: CAPTIONS[value] if value else "no captions", "other captions", "toy"),
     ] = UNSAID
     positions: Annotated[EncoderSite, Axis("encoder positions", others="other encoder positions")] = UNSAID
@@ -228,7 +245,7 @@ class Axes(Section):
             same="those of training",
         ),
     ] = UNSAID
-    stages: Annotated[Changes, Axis("the recipe", str, only="llava", crossed=False)] = UNSAID
+    stages: Annotated[RecipeChanges, Axis("the recipe", str, only="llava", crossed=False)] = UNSAID
 
     @property
     def given(self) -> dict[str, Any]:
@@ -284,15 +301,8 @@ else:
     )
 
 
-class Named(Axes):
-    """One arm, by name.
-
-    Attributes:
-        id: in commands and folder names.
-        label: how tables write it.
-        group: heads its rows in tables.
-        against: arms that it is compared with, whatever else moves.
-    """
+class NamedArm(Axes):
+    """One arm, by name. ``group`` heads its rows in tables; it is compared with the arms ``against`` it."""
 
     id: Name
     label: str
@@ -310,21 +320,15 @@ class Replicate(Section):
 class Arms(Section):
     """The arms: ``families`` with ``positions`` in the short form, else ``cross`` and ``named`` over ``base``.
 
-    Attributes:
-        families: short for a cross of these families with ``positions``.
-        positions: see ``families``.
-        base: where all arms of ``cross`` and ``named`` stand unless they say otherwise.
-        cross: combinations of values.
-        named: single arms.
-        compare: which values the others are compared with; by default the first of every crossed axis but the encoder.
-        replicate: the arm that gives the noise floor.
+    ``compare`` says which values the others are compared with; by default the first of every crossed axis but the
+    encoder. The ``replicate`` gives the noise floor.
     """
 
-    families: Values[Family] | None = None
+    families: Values[Annotated[str, one_of(FAMILIES)]] | None = None
     positions: Values[EncoderSite] | None = None
     base: Axes = Axes()
     cross: Annotated[list[Cross], BeforeValidator(lambda one: [one] if isinstance(one, dict) else one), NONE_BY_DEFAULT]
-    named: Annotated[list[Named], NONE_BY_DEFAULT]
+    named: Annotated[list[NamedArm], NONE_BY_DEFAULT]
     compare: Baselines | None = None
     replicate: Annotated[Replicate, BeforeValidator(lambda of: {"of": of} if isinstance(of, str) else of)] | None = None
 
@@ -388,21 +392,10 @@ class Model(Section):
         return self
 
 
-DiagnosticName = Annotated[str, BeforeValidator(lambda name: known(name, DIAGNOSTICS))]
+class Claim(Section):
+    """A claim that the study puts to the test, in a sentence each, by the weighted sum of the scores of some arms."""
 
-
-class Hypothesis(Section):
-    """A claim that the study puts to the test.
-
-    Attributes:
-        claim: the explanation, in a sentence.
-        test: what is compared to test it, in a sentence.
-        contrast: arms with weights that sum to zero; the effect is the weighted sum of their scores.
-        predicts: whether the claim says that the effect is ``positive``, ``negative`` or ``zero``.
-        column: whose scores.
-    """
-
-    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    id: Id
     claim: str
     test: str
     contrast: dict[str, Annotated[float, Field(allow_inf_nan=False)]]
@@ -416,12 +409,8 @@ class Hypothesis(Section):
         return self
 
 
-def _recipe(stage: Any) -> str:
-    return str(stage.get("recipe", "toy") if isinstance(stage, Mapping) else getattr(stage, "recipe", "toy"))
-
-
 RECIPES = Discriminator(
-    _recipe,
+    lambda stage: str(stage.get("recipe", "toy") if isinstance(stage, Mapping) else getattr(stage, "recipe", "toy")),
     custom_error_type="recipe",
     custom_error_message="recipe: unknown; one of: toy, llava",
 )
@@ -429,43 +418,35 @@ TOY_ONLY = ("source", "data", "model", "text", "encoder")
 """Keys of a study whose models are trained from nothing."""
 
 
+def _benchmark(name: Any) -> str:
+    from blindspot.benchmarks.registry import BENCHMARKS, SETS  # which most studies need not load
+
+    return known(name, (*SETS, *BENCHMARKS))
+
+
 class Study(Section):
     """A whole study, resolved at one scale. What a study of released checkpoints has no use for is None there.
 
-    Attributes:
-        name: of its run folder.
-        title: one line.
-        source: where a miniature's pictures and questions come from.
-        arms: what is compared.
-        seeds: how often everything is trained.
-        data: how much a miniature draws.
-        model: sizes of a miniature.
-        text: its language model's pretraining.
-        encoder: its encoders' pretraining.
-        connector: stage 1.
-        instruct: stage 2.
-        benchmarks: what models of real size are asked, by default the paper's eleven; a miniature is asked the columns
-            of its source.
-        hypotheses: claims put to the test.
-        diagnose: diagnostics of every trained model.
-        scale: at which it is resolved.
-        scales: values that replace those above, by scale.
+    ``benchmarks`` are what models of real size are asked, by default the paper's eleven; a miniature is asked the
+    columns of its source. ``scales`` hold values that replace those of the study, by scale.
     """
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    read_before = ("extends",)
+
+    name: Id
     title: str
     source: Literal["scenes", "nlvr"] = UNSAID
     arms: Arms
     seeds: Count
     data: Data = UNSAID
     model: Model = UNSAID
-    text: Text = UNSAID
-    encoder: Encoder = UNSAID
-    connector: Annotated[Annotated[Recipe, Tag("toy")] | Annotated[LlavaStage, Tag("llava")], RECIPES]
-    instruct: Annotated[Annotated[Instruct, Tag("toy")] | Annotated[LlavaStage, Tag("llava")], RECIPES]
-    benchmarks: Annotated[list[Benchmark], NONE_BY_DEFAULT]
-    hypotheses: Annotated[list[Hypothesis], NONE_BY_DEFAULT]
-    diagnose: Annotated[list[DiagnosticName], NONE_BY_DEFAULT]
+    text: TextStage = UNSAID
+    encoder: EncoderStage = UNSAID
+    connector: Annotated[Annotated[ToyStage, Tag("toy")] | Annotated[LlavaStage, Tag("llava")], RECIPES]
+    instruct: Annotated[Annotated[InstructStage, Tag("toy")] | Annotated[LlavaStage, Tag("llava")], RECIPES]
+    benchmarks: Annotated[list[Annotated[str, BeforeValidator(_benchmark)]], NONE_BY_DEFAULT]
+    hypotheses: Annotated[list[Claim], NONE_BY_DEFAULT]
+    diagnose: Annotated[list[Annotated[str, one_of(DIAGNOSTICS)]], NONE_BY_DEFAULT]
     scale: str = "full"
     scales: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
 
@@ -497,7 +478,7 @@ class Study(Section):
     @property
     def encoder_training(self) -> Training:
         """Whether a miniature's encoders train in stage 2, unless an arm says otherwise."""
-        assert isinstance(self.instruct, Instruct)
+        assert isinstance(self.instruct, InstructStage)
         return self.instruct.encoder
 
     @property

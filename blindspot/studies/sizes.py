@@ -15,29 +15,17 @@ from blindspot.errors import UserError, did_you_mean
 
 @dataclass(frozen=True)
 class EncoderSize:
-    """An image encoder that takes square images.
-
-    Attributes:
-        family: of `blindspot.encoders.ENCODERS`.
-        width: channels of a token.
-        layers: blocks.
-        mlp: hidden channels of the MLP, of each branch where it is ``gated``.
-        patch: side of a patch in pixels.
-        image: side in pixels of the images that its own preprocessing makes.
-        prefix: tokens before the patches (CLS, registers).
-        download: bytes of the weights on the hub; 0 if unknown. Of CLIP and SigLIP the text tower comes with them.
-        gated: whether the MLP has two branches.
-    """
+    """An image encoder that takes square images."""
 
     family: str
     width: int
     layers: int
-    mlp: int
-    patch: int
-    image: int
-    prefix: int = 0
-    download: float = 0
-    gated: bool = False
+    mlp: int  # hidden channels, of each branch where it is ``gated``
+    patch: int  # side in pixels
+    image: int  # side in pixels of what its own preprocessing makes
+    prefix: int = 0  # tokens before the patches (CLS, registers)
+    download: float = 0  # bytes of the weights on the hub, of CLIP and SigLIP with the text tower; 0 if unknown
+    gated: bool = False  # whether the MLP has two branches
 
     @property
     def block(self) -> int:
@@ -49,34 +37,19 @@ class EncoderSize:
         """Those of the blocks' and the patches' linear maps; norms, biases and the position table are under 1 %."""
         return self.layers * self.block + 3 * self.patch**2 * self.width
 
-    def grid(self, image: int) -> tuple[int, int]:
-        """Rows and columns of patches of an image; what is left over at the right and the bottom is not seen."""
-        return image // self.patch, image // self.patch
-
 
 @dataclass(frozen=True)
 class LanguageSize:
-    """A Llama-like decoder.
-
-    Attributes:
-        width: channels of a token.
-        layers: blocks.
-        mlp: hidden channels of each SwiGLU branch.
-        query: channels of all query heads.
-        key: channels of all key heads, as many as those of the values.
-        vocabulary: rows of the head.
-        tied: whether the head shares its weights with the embeddings.
-        download: bytes of the weights on the hub; 0 if unknown.
-    """
+    """A Llama-like decoder."""
 
     width: int
     layers: int
-    mlp: int
-    query: int
-    key: int
+    mlp: int  # hidden channels of each SwiGLU branch
+    query: int  # channels of all query heads
+    key: int  # of all key heads, as many as those of the values
     vocabulary: int
-    tied: bool = False
-    download: float = 0
+    tied: bool = False  # whether the head shares its weights with the embeddings
+    download: float = 0  # bytes of the weights on the hub; 0 if unknown
 
     @property
     def block(self) -> int:
@@ -130,14 +103,7 @@ LANGUAGE_MODELS: dict[str, LanguageSize] = {
 
 
 def encoder_size(name: str) -> EncoderSize:
-    """Size of an image encoder. Imports torch for one that is not in the list.
-
-    Args:
-        name: a key of `RELEASED`, a folder with a config.json, or a Hugging Face id that is in the cache.
-
-    Raises:
-        UserError: if it is none of these, or no encoder of square images.
-    """
+    """Size of an image encoder of square images: a key of `RELEASED`, a folder, or a Hugging Face id in the cache."""
     if name in RELEASED:
         return RELEASED[name]
     config = _config(name, "encoder", RELEASED)
@@ -152,14 +118,7 @@ def encoder_size(name: str) -> EncoderSize:
 
 
 def language_size(name: str) -> LanguageSize:
-    """Size of a language model. Imports torch for one that is not in the list.
-
-    Args:
-        name: a key of `LANGUAGE_MODELS`, a folder with a config.json, or a Hugging Face id that is in the cache.
-
-    Raises:
-        UserError: if it is none of these, or no Llama-like decoder.
-    """
+    """Size of a Llama-like decoder: a key of `LANGUAGE_MODELS`, a folder, or a Hugging Face id in the cache."""
     if name in LANGUAGE_MODELS:
         return LANGUAGE_MODELS[name]
     config = _config(name, "language_model", LANGUAGE_MODELS)
@@ -199,7 +158,7 @@ def _config(name: str, key: str, known: Mapping[str, Any]) -> Any:
         raise UserError(f'{key} "{name}": unknown, and no folder here; {did_you_mean(name, known)}{fetch}')
     from transformers import AutoConfig, PreTrainedConfig
 
-    from blindspot.model.formats.strict import quietly
+    from blindspot.model.formats.folder import quietly
 
     try:
         with quietly():

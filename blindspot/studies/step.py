@@ -1,37 +1,31 @@
-"""A step, and what the function that carries it out receives: the contract of `steps.py`."""
+"""A step, what the function that carries it out receives, and its folder: what makes it complete and shows damage."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from blindspot.errors import UserError
+from blindspot.files import CHECKPOINTS, fingerprint, intact, parse_json, sha256_file, write_json
+
+DONE = "done.json"
+ERROR = "error.txt"
+
 
 @dataclass(frozen=True)
 class Step:
-    """One cached unit of a study.
+    """One cached unit of a study."""
 
-    Attributes:
-        id: unique in its study and readable, e.g. ``encoder/clip-learned/seed0``.
-        kind: which function carries it out: a key of the step registry.
-        arm: the arm it belongs to, None where arms share it: then its id names its content instead.
-        seed: the study's seed index, None where seeds share it. The seed to draw from is ``config["seed"]``, which
-            differs for the replicate.
-        stage: the stage that an ``evaluate`` step looks at, else None.
-        config: everything the result depends on beside code and inputs: JSON values.
-        inputs: the id of the step behind each role, e.g. ``{"data": "data"}``.
-        estimate: expected seconds on one core.
-        key: hash of kind, config, code version and the keys of the inputs.
-    """
-
-    id: str
-    kind: str
-    arm: str | None
-    seed: int | None
-    stage: str | None
-    config: dict[str, Any]
-    inputs: dict[str, str]
-    estimate: float
-    key: str
+    id: str  # unique in its study and readable, e.g. ``encoder/clip-learned/seed0``
+    kind: str  # which function carries it out: a key of the step registry
+    arm: str | None  # None where arms share it: then its id names its content instead
+    seed: int | None  # the study's seed index; the seed to draw from is ``config["seed"]``, another for the replicate
+    stage: str | None  # the stage that an ``evaluate`` step looks at
+    config: dict[str, Any]  # everything the result depends on beside code and inputs: JSON values
+    inputs: dict[str, str]  # the id of the step behind each role, e.g. ``{"data": "data"}``
+    estimate: float  # expected seconds on one core
+    key: str  # hash of kind, config, code version and the keys of the inputs
 
     @property
     def folder(self) -> str:
@@ -56,20 +50,93 @@ class StepContext:
     It may be killed at any moment and is then called again with the same folder and whatever it had left there, so
     checkpoints are written with `blindspot.files.write_via` and deleted at the end. Names starting with a dot are
     removed between the calls.
-
-    Attributes:
-        step: what to do.
-        folder: where to write; exists.
-        inputs: the finished folder behind each role of ``step.inputs``.
-        report: called with how far it is.
-        data_path: the folder of real data that the user named, for ``data`` steps of such studies.
     """
 
     step: Step
-    folder: Path
-    inputs: dict[str, Path]
+    folder: Path  # exists
+    inputs: dict[str, Path]  # the finished folder behind each role of ``step.inputs``
     report: Report
-    data_path: Path | None = None
+    data_path: Path | None = None  # the folder of real data that the user named
 
 
 StepFunction = Callable[[StepContext], None]
+
+
+class Damage(Exception):
+    """A finished step is no longer what it was; the message names the file."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What ``done.json`` holds: the SHA-256 of each of the step's ``files``, the `content` of each of its inputs."""
+
+    key: str
+    step: str
+    seconds: float
+    files: dict[str, str]
+    inputs: dict[str, str]
+
+    @property
+    def content(self) -> str:
+        """Fingerprint of everything the step made."""
+        return fingerprint(self.files)
+
+
+def read_done(folder: Path, step: Step) -> Done | None:
+    """Check a step's folder against its ``done.json``; None if it was never finished.
+
+    Raises:
+        Damage: if a file is missing or differs from its checksum, ``done.json`` itself is unreadable, or an unfinished
+            step cannot go on from its checkpoint.
+    """
+    path = folder / DONE
+    try:
+        if not path.is_file():
+            for file in folder.glob(f"{CHECKPOINTS}/step-*/*") if step.config.get("recipe") != "llava" else ():
+                if not intact(file):  # `llava` has an older one to go on from
+                    raise Damage(f"{file.relative_to(folder)} is damaged")
+            return None
+        try:
+            done = Done(**parse_json(path.read_bytes()))
+        except (ValueError, TypeError):
+            raise Damage(f"{DONE} is damaged") from None
+        tables = isinstance(done.files, dict) and isinstance(done.inputs, dict)
+        if done.key != step.key or not tables or not isinstance(done.seconds, int | float):
+            raise Damage(f"{DONE} is damaged")
+        for name, checksum in done.files.items():
+            if not (folder / name).is_file():
+                raise Damage(f"{name} is missing")
+            if sha256_file(folder / name) != checksum:
+                raise Damage(f"{name} is damaged")
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
+    return done
+
+
+def open_folder(folder: Path) -> None:
+    """Make a step's folder ready to work in: what an interrupted try left stays, half-written files go."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in (*folder.rglob(".*"), folder / ERROR):
+            if not leftover.is_dir() and CHECKPOINTS not in leftover.parts:  # whose metadata are such a file
+                leftover.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
+
+
+def discard(folder: Path) -> None:
+    """Remove a damaged step's folder, so that nothing in it is resumed from."""
+    try:
+        (folder / DONE).unlink(missing_ok=True)
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise UserError(f"cannot remove {error.filename or folder}: {error.strerror or error}") from error
+
+
+def mark_done(folder: Path, step: Step, seconds: float, inputs: Mapping[str, str]) -> Done:
+    """Record that a step is complete, with the checksum of every file it left."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    files = {name: sha256_file(folder / name) for name in names if name != DONE}
+    done = Done(step.key, step.id, round(seconds, 3), files, dict(inputs))
+    write_json(folder / DONE, vars(done))
+    return done

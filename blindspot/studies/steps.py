@@ -1,8 +1,9 @@
 """What each kind of step does: reads its inputs, calls the rooms below, writes its folder."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,9 @@ from blindspot.model.tokenizer import IMAGE
 from blindspot.model.variant import BlindspotForConditionalGeneration, save
 from blindspot.positions import EncoderPositions, LanguagePositions
 from blindspot.question import Question
-from blindspot.studies.corpus import Corpus, to_pixels
+from blindspot.studies.corpus import Corpus, CorpusSize, to_pixels, write_nlvr, write_scenes
 from blindspot.studies.diagnosing import diagnose
-from blindspot.studies.probe import column_scores, probe_questions
-from blindspot.studies.sources import CorpusSize, write_nlvr, write_scenes
+from blindspot.studies.relatives import PAIRED
 from blindspot.studies.step import StepContext, StepFunction
 from blindspot.training.fit import Recipe
 from blindspot.training.objectives.base import CaptionShape
@@ -38,6 +38,7 @@ CONNECTOR = "connector.safetensors"
 MODEL = "model"
 PRETRAINED = ("vision_tower", "language_model")
 PROBES = 4
+PROBED_PER_COLUMN = 16
 TOGETHER = 256
 """Questions that are answered at a time."""
 LONGEST_ANSWER = 6
@@ -76,18 +77,13 @@ def encoder(context: StepContext) -> None:
         save_weights(build_tower(family, _tower(config), positions), context.folder / TOWER)
         return
     captioned, captions_nl = corpus.captions(config["captions"] or "objects")
-    words = corpus.words
-    shape = CaptionShape(words.count, captions_nl.shape[1], words.pad, words.end)
-    tower = train_encoder(
-        family,
-        config["objective"],
-        _tower(config),
-        positions,
-        captions_nl,
-        shape,
-        lambda chosen: to_pixels(corpus.images[captioned[chosen]], family),
-        _run(context, "encoder"),
-    )
+    words, run = corpus.words, _run(context, "encoder")
+    captions = CaptionShape(words.count, captions_nl.shape[1], words.pad, words.end)
+
+    def pixels(chosen: np.ndarray) -> Tensor:
+        return to_pixels(corpus.images[captioned[chosen]], family)
+
+    tower = train_encoder(family, config["objective"], _tower(config), positions, captions_nl, captions, pixels, run)
     save_weights(tower, context.folder / TOWER)
 
 
@@ -106,15 +102,12 @@ def instruct(context: StepContext) -> None:
     frozen = () if context.step.config["instruct"]["encoder"] == "trained" else ("vision_tower",)
     run = _run(context, "instruct")
     probed = probe_questions(corpus.questions)
-    train_variant(
-        model,
-        frozen,
-        corpus.rows_for(model.tokens_per_image),
-        _row_pixels(corpus, family),
-        run,
-        probe=lambda: {"accuracy": column_scores(_answers(model, corpus, family, probed))},
-        probe_every=max(1, run.recipe.steps // PROBES),
-    )
+
+    def probe() -> dict[str, Any]:
+        return {"accuracy": column_scores(_answers(model, corpus, family, probed))}
+
+    rows, every = corpus.rows_for(model.tokens_per_image), max(1, run.recipe.steps // PROBES)
+    train_variant(model, frozen, rows, _row_pixels(corpus, family), run, probe, every)
     model.config.images_per_question = corpus.row_images.shape[1]
     save(model, context.folder / MODEL)
     build_processor(model.config, corpus.tokenizer).save_pretrained(context.folder / MODEL)
@@ -169,15 +162,7 @@ def _run(context: StepContext, stage: str) -> Run:
 
 
 def _tower(config: Config) -> TowerShape:
-    model = config["model"]
-    return TowerShape(
-        width=model["width"],
-        layers=model["encoder_layers"],
-        heads=model["heads"],
-        mlp_width=model["mlp"],
-        image_size=model["image"],
-        patch_size=model["patch"],
-    )
+    return TowerShape(*(config["model"][key] for key in ("width", "encoder_layers", "heads", "mlp", "image", "patch")))
 
 
 def _language(config: Config, corpus: Corpus) -> LlamaConfig:
@@ -198,9 +183,7 @@ def _pretrained(
 ) -> tuple[BlindspotForConditionalGeneration, Corpus, Encoder]:
     """The variant as stage 1 finds it: pretrained encoder and language model, random connector.
 
-    Args:
-        context: of a step that has them as inputs.
-        positions: the encoder's, instead of those it is trained with.
+    The encoder has the positions that it is trained with, unless others are given.
     """
     corpus, config = Corpus(context.inputs["data"]), context.step.config
     family, language = ENCODERS[config["family"]], _language(config, corpus)
@@ -271,3 +254,33 @@ def _answers(
                 rows.append({**question.row(raw, question.prompt, question.images), **score(question, raw).numbers()})
         report(len(rows), len(questions))
     return rows
+
+
+def probe_questions(questions: Sequence[Question]) -> list[Question]:
+    """A small sample of the test, asked on the way through stage 2 for the curves of accuracy against training step.
+
+    Questions of every column, drawn at random but always the same; pairs stay together.
+    """
+    columns: dict[str, dict[str, list[Question]]] = defaultdict(lambda: defaultdict(list))
+    for question in questions:
+        if question.groups["split"] == "iid":
+            columns[question.benchmark][_unit(question.benchmark, question.id, question.groups)].append(question)
+    drawn: list[Question] = []
+    for column, units in columns.items():
+        for unit in Random(f"probe/{column}").sample(list(units), min(PROBED_PER_COLUMN, len(units))):
+            drawn += units[unit]
+    return drawn
+
+
+def column_scores(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Mean score of each column; a pair scores what its worse half does."""
+    columns: dict[str, dict[str, float]] = defaultdict(dict)
+    for row in rows:
+        unit = _unit(row["benchmark"], row["id"], row["groups"])
+        scores = columns[row["benchmark"]]
+        scores[unit] = min(scores.get(unit, 1.0), row["score"])
+    return {column: round(sum(scores.values()) / len(scores), 6) for column, scores in columns.items()}
+
+
+def _unit(column: str, own: str, groups: dict[str, Any]) -> str:
+    return groups["cluster"] if column in PAIRED else own

@@ -1,22 +1,28 @@
 """Runs a study from its file to a complete run folder."""
 
+import os
+import shutil
+import sys
 from pathlib import Path
 
 from rich.console import Console
 
 from blindspot.errors import UserError
-from blindspot.files import locked
+from blindspot.files import locked, parse_json
 from blindspot.studies.arms import expand_arms
-from blindspot.studies.cache import DONE
-from blindspot.studies.crew import MOST_WORKERS, usable_cores
-from blindspot.studies.folder import check_space, refuse_other_study
+from blindspot.studies.budget import parameters
+from blindspot.studies.engine import REGISTRY, Scheduler, run_steps
 from blindspot.studies.loading import load_study, save_study
 from blindspot.studies.needs import needs
 from blindspot.studies.plan import plan_steps, write_plan
 from blindspot.studies.progress import Progress
-from blindspot.studies.runner import REGISTRY, Ledger, run_steps
 from blindspot.studies.schema import Study
+from blindspot.studies.step import DONE, Step
 from blindspot.studies.versions import code_version, nlvr_fingerprint
+
+MOST_WORKERS = 8
+BYTES_PER_PARAMETER = 8  # 32-bit weights, and as much again for logs and answers
+MARGIN_BYTES = 50 * 2**20
 
 
 def run_study(
@@ -43,11 +49,7 @@ def run_study(
         registry: ``module:attribute`` of the step functions.
 
     Returns:
-        The run folder, complete.
-
-    Raises:
-        UserError: for anything that the user can act on.
-        StepFailure: for a defect of the program.
+        The run folder, complete. A defect of the program is a `StepFailure`.
     """
     console = console or Console()
     study = load_study(name_or_path, scale, seeds)
@@ -57,24 +59,29 @@ def run_study(
         raise UserError(f"study {study.name} draws its own scenes and takes no --data")
     steps = plan_steps(study, code_version(), nlvr_fingerprint(data) if study.source == "nlvr" else None)
     run = out or Path("runs") / (study.name if study.meaningful else f"{study.name}-{study.scale}")
-    workers = workers or (min(usable_cores(), MOST_WORKERS) if study.recipe == "toy" else 1)  # a model fills its GPU
     if study.recipe == "llava" and not all((run / step.folder / DONE).is_file() for step in steps):
         _refuse_missing(study, name_or_path, data)
+    if workers is None:
+        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        workers = min(cores, MOST_WORKERS) if study.recipe == "toy" else 1  # a model fills its GPU
     with locked(run) as lock:
-        refuse_other_study(run, study)
-        ledger = Ledger(steps, run)
-        check_space(run, study, len(steps) - len(ledger.cached))
-        _write_records(run, study, ledger)
-        if ledger.complete:
-            _link_models(run, ledger)
+        _refuse_other_study(run, study)
+        scheduler = Scheduler(steps, run)
+        _check_space(run, study, len(steps) - len(scheduler.finished))
+        if (run / "models").is_symlink():
+            raise UserError(f"{run / 'models'} links to a folder of something else; remove it or choose another --out")
+        save_study(study, run / "study.yaml")
+        write_plan(run, study, steps)
+        if scheduler.complete:
             console.print(f"{study.title}: everything is done already, all {len(steps)} steps in {run}", soft_wrap=True)
-            return run
-        labels = {arm.id: arm.label for arm in expand_arms(study)}
-        progress = Progress(console, steps, labels, workers)
-        warning = [] if study.meaningful else [f'Scale "{study.scale}" tests the machinery; its numbers mean nothing.']
-        progress.show_plan(ledger.cached, f"{study.title}: {run}", [*warning, *ledger.damages])
-        run_steps(ledger, workers, lock, progress, data, registry)
-        _link_models(run, ledger)
+        else:
+            progress = Progress(console, steps, {arm.id: arm.label for arm in expand_arms(study)}, workers)
+            notes = (
+                [] if study.meaningful else [f'Scale "{study.scale}" tests the machinery; its numbers mean nothing.']
+            )
+            progress.show_plan(scheduler.finished, f"{study.title}: {run}", [*notes, *scheduler.damages])
+            run_steps(scheduler, workers, lock, progress, data, registry)
+        _link_models(run, steps)
     return run
 
 
@@ -93,22 +100,46 @@ def _refuse_missing(study: Study, name: str, data: Path | None) -> None:
         )
 
 
-def _link_models(run: Path, ledger: Ledger) -> None:
+def _refuse_other_study(run: Path, study: Study) -> None:
+    """Keep a run folder to one study at one scale, because its results are replaced on every call."""
+    try:
+        plan = parse_json((run / "plan.json").read_text(encoding="utf-8"))
+        held = (plan["study"], plan["scale"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # no plan, or one that was cut short: it is written anew
+    if held != (study.name, study.scale):
+        raise UserError(f"{run} holds study {held[0]} at scale {held[1]}; choose another --out")
+
+
+def _check_space(run: Path, study: Study, steps_to_do: int) -> None:
+    """Refuse to start on a disk that is clearly too small."""
+    free = shutil.disk_usage(run).free
+    if study.recipe == "llava":
+        arms = expand_arms(study)
+        largest = max(2 * sum(parameters(arm).values()) for arm in arms)  # two bytes a weight
+        needed = largest * min(steps_to_do, sum(len(arm.seeds) for arm in arms))
+    else:
+        model = study.model
+        weights = 4 * model.width**2 + 3 * model.width * model.mlp
+        weights *= model.encoder_layers + model.language_layers
+        images = 3 * (study.data.train + study.data.test) * model.image**2
+        needed = MARGIN_BYTES + 2 * images + steps_to_do * BYTES_PER_PARAMETER * weights
+    if steps_to_do and free < needed:
+        raise UserError(
+            f"the disk of {run} has {free / 2**20:.0f} MB free and about {needed / 2**20:.0f} MB are needed; "
+            "free some or choose another --out"
+        )
+
+
+def _link_models(run: Path, steps: list[Step]) -> None:
     """Give every trained variant a name that can be typed: ``models/<arm>-seed<seed>``."""
     models = run / "models"
     try:
         models.mkdir(exist_ok=True)
         for old in filter(Path.is_symlink, models.iterdir()):
             old.unlink()
-        for step in ledger.steps:
+        for step in steps:
             if step.kind == "instruct":
                 (models / f"{step.arm}-seed{step.seed}").symlink_to(Path("..") / step.folder / "model")
     except OSError as error:
         raise UserError(f"cannot link the models in {models}: {error.strerror}; remove it or choose --out") from error
-
-
-def _write_records(run: Path, study: Study, ledger: Ledger) -> None:
-    if (run / "models").is_symlink():
-        raise UserError(f"{run / 'models'} links to a folder of something else; remove it or choose another --out")
-    save_study(study, run / "study.yaml")
-    write_plan(run, study, list(ledger.steps))

@@ -19,7 +19,6 @@ RESULT_SOURCES = (
     "encoders",
     "connectors",
     "model",
-    "training/attention.py",
     "training/checkpoint.py",
     "training/config.py",
     "training/fit.py",
@@ -33,8 +32,6 @@ RESULT_SOURCES = (
     "training/parts.py",
     "training/stages.py",
     "studies/corpus.py",
-    "studies/probe.py",
-    "studies/sources.py",
     "studies/steps.py",
 )
 """Files and rooms whose code determines results. The engine, the reports and the command line do not."""
@@ -57,33 +54,22 @@ RESULT_LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "scipy")
 
 def code_version() -> str:
     """Hash of the source bytes of `RESULT_SOURCES` and the versions of `RESULT_LIBRARIES`."""
-    libraries = {name: _version(name) for name in RESULT_LIBRARIES}
-    return fingerprint({"sources": _sources(RESULT_SOURCES), "libraries": libraries})
+    libraries: dict[str, str] = {}
+    for name in RESULT_LIBRARIES:
+        try:
+            libraries[name] = version(name)
+        except PackageNotFoundError:
+            libraries[name] = "missing"
+    return fingerprint({"sources": sources(RESULT_SOURCES), "libraries": libraries})
 
 
 def diagnostics_version() -> str:
     """Hash of the source bytes of `DIAGNOSIS_SOURCES`, beside what is in `code_version`."""
-    return fingerprint(_sources(DIAGNOSIS_SOURCES))
+    return fingerprint(sources(DIAGNOSIS_SOURCES))
 
 
-def nlvr_fingerprint(folder: Path | None) -> str:
-    """Hash of the NLVR data that the user named.
-
-    Raises:
-        UserError: if no folder is given or it holds no NLVR; says where to get it.
-    """
-    if folder is None:
-        raise UserError(
-            "this study reads NLVR, real images and sentences: get it with "
-            "`git clone https://github.com/lil-lab/nlvr` and pass --data nlvr/nlvr"
-        )
-    try:
-        return nlvr.fingerprint(folder)
-    except UserError as error:
-        raise UserError(f"--data: {error}") from error
-
-
-def _sources(names: tuple[str, ...]) -> dict[str, str]:
+def sources(names: tuple[str, ...]) -> dict[str, str]:
+    """SHA-256 of every file of these files and rooms."""
     files: list[Path] = []
     for name in names:
         path = PACKAGE / name
@@ -94,8 +80,14 @@ def _sources(names: tuple[str, ...]) -> dict[str, str]:
     return {path.relative_to(PACKAGE).as_posix(): sha256_file(path) for path in files}
 
 
-def _version(library: str) -> str:
+def nlvr_fingerprint(folder: Path | None) -> str:
+    """Hash of the NLVR data that the user named; an error that says where to get it where there is none."""
+    if folder is None:
+        raise UserError(
+            "this study reads NLVR, real images and sentences: get it with "
+            "`git clone https://github.com/lil-lab/nlvr` and pass --data nlvr/nlvr"
+        )
     try:
-        return version(library)
-    except PackageNotFoundError:
-        return "missing"
+        return nlvr.fingerprint(folder)
+    except UserError as error:
+        raise UserError(f"--data: {error}") from error

@@ -10,7 +10,6 @@ from pydantic.dataclasses import dataclass
 from blindspot.errors import UserError
 from blindspot.training.log import library_of
 
-Part = Literal["vision_tower", "multi_modal_projector", "language_model"]
 Stage = Literal["connector", "instruct"]
 _RECIPE = (
     "batch", "lr", "encoder_lr", "frozen", "epochs", "steps", "warmup", "clip", "precision", "loss", "optimiser_states",
@@ -42,7 +41,7 @@ class TrainConfig:
         row_batch: samples of a micro-batch under ``batching="llava"``.
         batching: ``packed``: documents side by side without padding. ``llava``: rows padded to the longest, grouped by
             LLaVA's ``group_by_modality_length``, for comparison.
-        attention: see `attention.choose`.
+        attention: see `loss.choose_attention`.
         checkpointing: which activations are computed again in the backward pass: ``none``, all but matrix products
             and attention (``selective``), or those of whole blocks (``full``).
         shard_size: ranks that share one copy of the weights, as the GPUs of a node (HSDP): less traffic between nodes,
@@ -58,7 +57,9 @@ class TrainConfig:
     batch: PositiveInt
     lr: PositiveFloat
     encoder_lr: PositiveFloat | None = None
-    frozen: Annotated[tuple[Part, ...], Field(max_length=2)] = ("vision_tower",)
+    frozen: Annotated[
+        tuple[Literal["vision_tower", "multi_modal_projector", "language_model"], ...], Field(max_length=2)
+    ] = ("vision_tower",)
     epochs: PositiveFloat = 1.0
     steps: PositiveInt | None = None
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.03

@@ -121,25 +121,11 @@ def fit(
     probe_every: int = 0,
     tracker: str | None = None,
 ) -> None:
-    """Minimise the loss of ``work`` over what of its module trains. All ranks call this.
+    """Minimise the loss of ``work`` over what of its module trains, from the newest checkpoint in ``folder`` on.
 
-    The newest checkpoint in ``folder`` is continued. The log gets a row every ``recipe.log_every`` steps: step, steps,
-    mean loss since the last row, rate, and what ``work`` adds; and what ``probe`` measures every ``probe_every`` steps
-    and at the end.
-
-    Args:
-        work: what trains.
-        recipe: how long and how fast.
-        folder: where the log and the checkpoints go, on a disk that all ranks see.
-        report: told of every step, on the first rank.
-        ranks: the processes.
-        probe: measures the model on the way; must not change it.
-        probe_every: steps between probes.
-        tracker: see `Log`.
-
-    Raises:
-        UserError: if the loss is no number (with the samples that made it so; the state before is saved), or something
-            cannot be written.
+    All ranks call this. The log gets a row every ``recipe.log_every`` steps: step, steps, mean loss since the last row,
+    rate, what ``work`` adds, and every ``probe_every`` steps and at the end what ``probe`` measures, which must not
+    change the model. A loss that is no number is an error that names its samples; the state before is saved.
     """
     module, optimisers = work.module, work.optimisers(recipe)
     begin(optimisers)
@@ -155,20 +141,19 @@ def fit(
     with work.batches(range(done, recipe.steps)) as data:
         for step, batch in enumerate(data, start=done):
             torch.manual_seed(work.seed(step))
-            loss = ranks.total([_differentiate(work.terms(batch), ranks.world)])[0]
-            norm: Any = nn.utils.clip_grad_norm_(trained, recipe.clip)
-            norm = (norm.full_tensor() if hasattr(norm, "full_tensor") else norm).item()
+            loss, norm = _differentiate(work.terms(batch), trained, recipe.clip, ranks)
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 checkpoints.save(step, state())
                 checkpoints.finish()
-                named = [name for names in ranks.gather(work.culprits()) for name in names]
-                raise UserError(_no_number(step, loss, norm, named, folder))
-            _update(optimisers, recipe, step)
+                raise _no_number(step, loss, norm, ranks.gather(work.culprits()), folder)
+            for optimiser in optimisers:
+                for group in optimiser.param_groups:
+                    group["lr"] = recipe.rate(step, group["peak"])
+                optimiser.step()
             module.zero_grad()
             work.after_step(step)
             recent[step % recipe.log_every] = loss
-            finished = step + 1
-            last = finished == recipe.steps
+            finished, last = step + 1, step + 1 == recipe.steps
             row: dict[str, Any] = {"step": finished, "steps": recipe.steps}
             if finished % recipe.log_every == 0 or last:
                 mean = float(np.mean(recent[: step % recipe.log_every + 1].numpy()))
@@ -178,7 +163,7 @@ def fit(
                 row |= probe()
                 module.train()
             if log is not None:
-                log.write(row) if len(row) > 2 else None
+                log.write(row)
                 report(finished, recipe.steps, loss)
             if finished % recipe.save_every == 0 or last:
                 checkpoints.save(finished, state())
@@ -186,6 +171,17 @@ def fit(
     module.eval()
     if log is not None:
         log.close()
+
+
+def _differentiate(terms: Iterable[Tensor], trained: list[nn.Parameter], clip: float, ranks: Ranks) -> list[float]:
+    """Give every parameter its gradient, cut to ``clip``; the loss, which is the sum of all terms, and the norm."""
+    losses = []
+    for term in terms:
+        (term * ranks.world).backward()  # sharding takes the mean over ranks, and this is a sum
+        losses.append(term.detach().double())
+    norm: Any = nn.utils.clip_grad_norm_(trained, clip)
+    norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+    return [*ranks.total([torch.stack(losses).sum().item()]), norm.item()]
 
 
 def _state(work: Work, optimisers: Sequence[Optimizer], recent: Tensor) -> dict[str, Any]:
@@ -199,28 +195,11 @@ def _state(work: Work, optimisers: Sequence[Optimizer], recent: Tensor) -> dict[
     }
 
 
-def _update(optimisers: Sequence[Optimizer], recipe: Recipe, step: int) -> None:
-    for optimiser in optimisers:
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.rate(step, group["peak"])
-        optimiser.step()
-
-
-def _differentiate(terms: Iterable[Tensor], world: int) -> float:
-    """Add to the gradients those of every term; their sum."""
-    losses = []
-    for term in terms:
-        (term * world).backward()  # sharding takes the mean over ranks, and this is a sum
-        losses.append(term.detach().double())
-    return torch.stack(losses).sum().item()
-
-
-def _no_number(step: int, loss: float, norm: float, culprits: list[str], folder: Path) -> str:
-    what = f"the loss is {loss}"
-    if math.isfinite(loss):
-        what = f"the gradient's norm is {norm}, the loss {loss:.4f},"
-    named = ", ".join(culprits[:8]) + (" and more" if culprits[8:] else "")
-    return (
-        f"{what} at step {step + 1}, of {named or 'no sample alone'}; the state before it is in "
-        f"{folder / CHECKPOINTS}. Look at these samples, or lower the rate of learning in another --out"
+def _no_number(step: int, loss: float, norm: float, culprits: list[list[str]], folder: Path) -> UserError:
+    named = [name for names in culprits for name in names]
+    what = f"the gradient's norm is {norm}, the loss {loss:.4f}," if math.isfinite(loss) else f"the loss is {loss}"
+    who = ", ".join(named[:8]) + (" and more" if named[8:] else "") or "no sample alone"
+    return UserError(
+        f"{what} at step {step + 1}, of {who}; the state before it is in {folder / CHECKPOINTS}. "
+        "Look at these samples, or lower the rate of learning in another --out"
     )

@@ -5,7 +5,6 @@ weights; a frozen one spares the last, and what lies before everything that trai
 2 s^2 d forward in a layer of width d for a document of s tokens, and twice that backward. See specs: efficiency, 4.1.
 """
 
-import re
 from typing import Any, NamedTuple
 
 
@@ -27,74 +26,6 @@ GPUS = (
 )
 
 
-class Counts(NamedTuple):
-    """Of a global batch, over all ranks.
-
-    Attributes:
-        supervised: tokens that are trained on.
-        tokens: of all samples.
-        room: tokens that are computed, padding and fillers included.
-        operations: floating-point operations.
-        micros: micro-batches in which something is supervised.
-    """
-
-    supervised: float
-    tokens: float
-    room: float
-    operations: float
-    micros: float
-
-
-class Costs(NamedTuple):
-    """Operations of a variant, forward and backward.
-
-    Attributes:
-        per_token: of the language model's blocks.
-        per_answer: of its head, for each supervised token.
-        per_pair: of attention, for each pair of tokens of a document.
-        per_patch: of tower and connector, for each patch.
-    """
-
-    per_token: float
-    per_answer: float
-    per_pair: float
-    per_patch: float
-
-    def of(self, micro: Any, patch_size: int) -> float:
-        """Operations of a `Micro`."""
-        real = [length for length, name in zip(micro.lengths, micro.names, strict=True) if name]
-        patches = 0 if micro.blank else _patches(micro, patch_size)
-        pairs = sum(length * length for length in real)
-        per_text = self.per_token * sum(real) + self.per_answer * micro.supervised + self.per_pair * pairs
-        return per_text + self.per_patch * patches
-
-
-def costs(variant: Any) -> Costs:
-    """The costs of a variant, by what of it trains. Call before it is sharded."""
-    body, text = variant.model, variant.config.text_config
-    before = any(parameter.requires_grad for parameter in body.vision_tower.parameters())
-    connects = before or any(parameter.requires_grad for parameter in body.multi_modal_projector.parameters())
-    layers = len(body.language_model.layers)
-    heads = text.num_attention_heads
-    width = heads * (getattr(text, "head_dim", None) or text.hidden_size // heads)
-    in_blocks = _weights(body.language_model.layers)
-    blocks = _factor(body.language_model.layers, connects)
-    tower = body.vision_tower.get_submodule(body.parts.encoder.blocks)
-    ran = body.parts.layer % (len(tower) + 1)
-    return Costs(
-        per_token=2 * in_blocks * blocks,
-        per_answer=2 * variant.lm_head.weight.numel() * _factor(variant.lm_head, True),
-        per_pair=2 * width * layers * (3 if connects or blocks == 3 else 1),
-        per_patch=2 * _weights(tower[:ran]) * _factor(body.vision_tower, False)
-        + 2 * _weights(body.multi_modal_projector) * _factor(body.multi_modal_projector, before),
-    )
-
-
-def peak(device: str) -> float | None:
-    """Operations a second of the device of this name, or None if they are not known."""
-    return next((gpu.peak for gpu in GPUS if re.search(rf"\b{gpu.name}\b", device)), None)
-
-
 def passes(trains: bool, before: bool) -> int:
     """Products of a linear map: 1 forward, 1 for its input's gradient if something trains before it, 1 for its own.
 
@@ -103,16 +34,51 @@ def passes(trains: bool, before: bool) -> int:
     return 3 if trains else 1 + before
 
 
-def _patches(micro: Any, size: int) -> int:
-    if "spatial_shapes" in micro.pixels:
-        return int(micro.pixels["spatial_shapes"].prod(dim=1).sum())
-    count, _, height, width = micro.pixels["pixel_values"].shape
-    return count * (height // size) * (width // size)
+class Costs(NamedTuple):
+    """Operations of a variant, forward and backward."""
+
+    per_token: float  # of the language model's blocks
+    per_answer: float  # of its head, for each supervised token
+    per_pair: float  # of attention, for each pair of tokens of a document
+    per_patch: float  # of tower and connector
+    patch_size: int  # side of a patch in pixels
+
+    def of(self, micro: Any) -> float:
+        """Operations of a `Micro`."""
+        real = [length for length, name in zip(micro.lengths, micro.names, strict=True) if name]
+        patches = 0
+        if not micro.blank and "spatial_shapes" in micro.pixels:
+            patches = int(micro.pixels["spatial_shapes"].prod(dim=1).sum())
+        elif not micro.blank:
+            count, _, height, width = micro.pixels["pixel_values"].shape
+            patches = count * (height // self.patch_size) * (width // self.patch_size)
+        pairs = sum(length * length for length in real)
+        per_text = self.per_token * sum(real) + self.per_answer * micro.supervised + self.per_pair * pairs
+        return per_text + self.per_patch * patches
 
 
-def _weights(module: Any) -> int:
-    return sum(parameter.numel() for parameter in module.parameters() if parameter.ndim > 1)
+def costs(variant: Any) -> Costs:
+    """The costs of a variant, by what of it trains. Call before it is sharded."""
 
+    def trains(module: Any) -> bool:
+        return any(parameter.requires_grad for parameter in module.parameters())
 
-def _factor(module: Any, before: bool) -> int:
-    return passes(any(parameter.requires_grad for parameter in module.parameters()), before)
+    def weights(module: Any) -> int:
+        return sum(parameter.numel() for parameter in module.parameters() if parameter.ndim > 1)
+
+    body, text = variant.model, variant.config.text_config
+    layers, connector = body.language_model.layers, body.multi_modal_projector
+    tower = body.vision_tower.get_submodule(body.parts.encoder.blocks)
+    before = trains(body.vision_tower)
+    connects = before or trains(connector)
+    blocks = passes(trains(layers), connects)
+    heads = text.num_attention_heads
+    width = heads * (getattr(text, "head_dim", None) or text.hidden_size // heads)
+    ran = tower[: body.parts.layer % (len(tower) + 1)]
+    return Costs(
+        per_token=2 * weights(layers) * blocks,
+        per_answer=2 * variant.lm_head.weight.numel() * passes(trains(variant.lm_head), True),
+        per_pair=2 * width * len(layers) * (3 if connects or blocks == 3 else 1),
+        per_patch=2 * weights(ran) * passes(before, False) + 2 * weights(connector) * passes(trains(connector), before),
+        patch_size=variant.config.vision_config.patch_size,
+    )

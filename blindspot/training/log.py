@@ -2,51 +2,61 @@
 
 import importlib
 import json
+import re
 import resource
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from blindspot.errors import UserError
 from blindspot.files import parse_json, write_jsonl
-from blindspot.training.flops import Counts, peak
+from blindspot.training.flops import GPUS
 
 LOG = "log.jsonl"
 
 
 class Log:
-    """The log of a run; only the first rank has one.
-
-    Args:
-        folder: of the run.
-        step: the step that the run continues behind; rows of later steps, of a run that was killed, are taken away.
-        tracker: ``trackio``, ``wandb``, ``tensorboard`` or None.
-    """
+    """The log of a run, on its first rank; rows behind ``step``, from which it goes on, are taken away."""
 
     def __init__(self, folder: Path, step: int, tracker: str | None) -> None:
         self._path = folder / LOG
-        write_jsonl(self._path, [row for row in _rows(self._path) if row["step"] <= step])
-        self._tracker: Any = None
+        kept = []
+        for line in self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []:
+            try:
+                row = parse_json(line)
+            except ValueError:  # a kill cut it off
+                break
+            if row["step"] <= step:
+                kept.append(row)
+        write_jsonl(self._path, kept)
+        self._tracker: Any = library_of(tracker) if tracker else None
+        self._board: Any = None
         if tracker == "tensorboard":
-            self._tracker = _TensorBoard(library_of(tracker).SummaryWriter(folder / tracker))
+            self._board = self._tracker.SummaryWriter(folder / tracker)
         elif tracker is not None:
-            self._tracker = library_of(tracker)
             self._tracker.init(project="blindspot", name=folder.name)
 
     def write(self, row: dict[str, Any]) -> None:
-        """Append a row; its numbers go to the tracker too."""
+        """Append a row, if it says more than that a step is done; its numbers go to the tracker too."""
+        if row.keys() <= {"step", "steps"}:
+            return
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-        if self._tracker is not None:
-            numbers = {name: value for name, value in row.items() if isinstance(value, int | float) and name != "step"}
+        numbers = {name: value for name, value in row.items() if isinstance(value, int | float) and name != "step"}
+        if self._board is not None:
+            for name, value in numbers.items():
+                self._board.add_scalar(name, value, row["step"])
+        elif self._tracker is not None:
             self._tracker.log(numbers, step=row["step"])
 
     def close(self) -> None:
         """Tell the tracker that the run is over."""
-        if self._tracker is not None:
+        if self._board is not None:
+            self._board.close()
+        elif self._tracker is not None:
             self._tracker.finish()
 
 
@@ -58,44 +68,24 @@ def library_of(name: str) -> Any:
         raise UserError(f"the tracker {name} is not installed ({error}); pip install {name}") from error
 
 
-class _TensorBoard:
-    """Called as the other trackers are."""
+class BatchCounts(NamedTuple):
+    """Of a global batch, over all ranks."""
 
-    def __init__(self, writer: Any) -> None:
-        self._writer = writer
-
-    def log(self, values: dict[str, Any], step: int) -> None:
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
-
-    def finish(self) -> None:
-        self._writer.close()
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a log up to the first that a kill cut off."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            rows.append(parse_json(line))
-        except ValueError:
-            break
-    return rows
+    supervised: float  # tokens that are trained on
+    tokens: float  # of all samples
+    room: float  # tokens that are computed, padding and fillers included
+    operations: float  # on floating-point numbers
+    micros: float  # micro-batches in which something is supervised
+    unread: float  # samples with a picture that cannot be read
 
 
 class Meter:
-    """Times the steps of this process.
-
-    Args:
-        device: where it computes.
-        world: how many processes there are.
-        steps: of the run.
-    """
+    """Times the ``steps`` of a run on this process, one of ``world`` that compute on devices like ``device``."""
 
     def __init__(self, device: torch.device, world: int, steps: int) -> None:
         self._device, self._world, self._steps = device, world, steps
-        gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-        self._peak = peak(gpu)
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+        self._peak = next((gpu.peak for gpu in GPUS if re.search(rf"\b{gpu.name}\b", name)), None)
         self._step_began = time.perf_counter()
         self._waited = 0.0
         self._recent: list[float] = []
@@ -104,18 +94,18 @@ class Meter:
         """The step's batch is here: the time since the last step was spent waiting for it."""
         self._waited = time.perf_counter() - self._step_began
 
-    def row(self, finished: int, counts: Counts) -> dict[str, Any]:
-        """The numbers of the step that ends now.
-
-        Args:
-            finished: steps that are done.
-            counts: of its global batch.
-        """
+    def row(self, finished: int, counts: BatchCounts) -> dict[str, Any]:
+        """The numbers of the step that ends now, after which ``finished`` are done."""
         now = time.perf_counter()
         seconds, self._step_began = now - self._step_began, now
         self._recent = [*self._recent[-49:], seconds]
         usual = sorted(self._recent)[len(self._recent) // 2]
         rate = counts.operations / seconds / self._world
+        if self._device.type == "cuda":
+            memory = torch.cuda.max_memory_allocated(self._device)
+        else:
+            unit = 1 if sys.platform == "darwin" else 2**10
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         return {
             "seconds": round(seconds, 4),
             "data_seconds": round(self._waited, 4),
@@ -125,14 +115,6 @@ class Meter:
             "padding": round(1 - counts.tokens / counts.room, 4),
             "tflops_per_device": round(rate / 1e12, 4),
             "mfu": None if self._peak is None else round(rate / self._peak, 4),
-            "memory_gib": round(peak_memory(self._device), 3),
+            "memory_gib": round(memory / 2**30, 3),
             "seconds_left": round(usual * (self._steps - finished), 1),
         }
-
-
-def peak_memory(device: torch.device) -> float:
-    """Most memory that this process has had on its device, in GiB."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    unit = 1 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

@@ -50,14 +50,10 @@ def muon(module: nn.Module, lr: float) -> Sequence[Optimizer]:
 def adamw(
     module: nn.Module, lr: float, slow: Iterable[Tensor] = (), slow_lr: float | None = None, half: bool = False
 ) -> Sequence[Optimizer]:
-    """LLaVA's: AdamW without weight decay over what trains.
+    """LLaVA's: AdamW without weight decay over what of a module trains that is placed on its device.
 
-    Args:
-        module: placed on its device; which of its parameters train is settled.
-        lr: peak rate.
-        slow: parameters that have a peak of their own, those of the image encoder.
-        slow_lr: that peak; None: ``lr``.
-        half: whether the moments are kept in bfloat16, see `HalfAdamW`.
+    ``lr`` is the peak of the rate, ``slow_lr`` that of ``slow`` parameters where it is given; ``half`` keeps the
+    moments in bfloat16, see `HalfAdamW`.
     """
     apart = set() if slow_lr is None else {id(parameter) for parameter in slow}
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -100,25 +96,20 @@ class BatchedMuon(Optimizer):
     def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            shapes: dict[torch.Size, list[Tensor]] = {}
+            shapes: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    shapes.setdefault(parameter.shape, []).append(parameter)
+                    state = self.state[parameter]
+                    if "momentum" not in state:
+                        state["momentum"] = torch.zeros_like(parameter)
+                    buffer = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
+                    nesterov = parameter.grad.lerp(buffer, group["momentum"])
+                    shapes.setdefault(parameter.shape, []).append((parameter, nesterov))
             for (rows, columns), alike in shapes.items():
                 step_size = group["lr"] * max(1.0, rows / columns) ** 0.5
-                for parameter, update in zip(alike, self._update(alike, group["momentum"]), strict=True):
-                    parameter.add_(update, alpha=-step_size)
-
-    def _update(self, alike: list[Tensor], momentum: float) -> Iterable[Tensor]:
-        nesterov: list[Tensor] = []
-        for parameter in alike:
-            assert parameter.grad is not None
-            state = self.state[parameter]
-            if "momentum" not in state:
-                state["momentum"] = torch.zeros_like(parameter)
-            buffer = state["momentum"].lerp_(parameter.grad, 1 - momentum)
-            nesterov.append(parameter.grad.lerp(buffer, momentum))
-        return orthogonalise(torch.stack(nesterov)).unbind()
+                updates_nrc = orthogonalise(torch.stack([nesterov for _, nesterov in alike]))
+                for (parameter, _), update_rc in zip(alike, updates_nrc.unbind(), strict=True):
+                    parameter.add_(update_rc, alpha=-step_size)
 
 
 def orthogonalise(matrices_nrc: Tensor, steps: int = 5) -> Tensor:
@@ -148,28 +139,26 @@ class HalfAdamW(Optimizer):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Change every weight that has a gradient."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._step(parameter, group["lr"])
-
-    def _step(self, parameter: Tensor, rate: float) -> None:
-        state = self.state[parameter]
-        if not state:
-            state["step"] = torch.tensor(0.0)
-            for name in ("exp_avg", "exp_avg_sq"):
-                state[name] = torch.zeros_like(parameter, dtype=torch.bfloat16)
-        state["step"] += 1
-        count, (first, second) = state["step"].item(), BETAS
-        weight, gradient, *moments = (
-            _local(tensor) for tensor in (parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"])
-        )
-        mean = moments[0].float().lerp_(gradient, 1 - first)
-        square = moments[1].float().mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        for kept, exact in zip(moments, (mean, square), strict=True):
-            kept.copy_(round_at_random(exact))
-        deviation = square.div_(1 - second**count).sqrt_().add_(EPSILON)
-        weight.addcdiv_(mean, deviation, value=-rate / (1 - first**count))
+        for rate, parameter in ((group["lr"], one) for group in self.param_groups for one in group["params"]):
+            if parameter.grad is None:
+                continue
+            state = self.state[parameter]
+            if not state:
+                state["step"] = torch.tensor(0.0)
+                for name in ("exp_avg", "exp_avg_sq"):
+                    state[name] = torch.zeros_like(parameter, dtype=torch.bfloat16)
+            state["step"] += 1
+            count, (first, second) = state["step"].item(), BETAS
+            weight, gradient, *moments = (  # of a sharded tensor this rank's shard, which is a view
+                tensor.to_local() if hasattr(tensor, "to_local") else tensor
+                for tensor in (parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"])
+            )
+            mean = moments[0].float().lerp_(gradient, 1 - first)
+            square = moments[1].float().mul_(second).addcmul_(gradient, gradient, value=1 - second)
+            for kept, exact in zip(moments, (mean, square), strict=True):
+                kept.copy_(round_at_random(exact))
+            deviation = square.div_(1 - second**count).sqrt_().add_(EPSILON)
+            weight.addcdiv_(mean, deviation, value=-rate / (1 - first**count))
 
 
 def round_at_random(exact: Tensor) -> Tensor:
@@ -177,8 +166,3 @@ def round_at_random(exact: Tensor) -> Tensor:
     noise = torch.randint(0, 1 << 16, exact.shape, dtype=torch.int32, device=exact.device)
     bits = exact.contiguous().view(torch.int32) + noise
     return (bits & -(1 << 16)).view(torch.float32).to(torch.bfloat16)
-
-
-def _local(tensor: Any) -> Tensor:
-    """This rank's shard, which is a view, or the tensor itself where nothing is sharded."""
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor

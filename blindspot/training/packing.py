@@ -6,7 +6,7 @@ turn gets exactly the logits that it would get in a sequence of its own, but the
 conversations are documents that are all prefix.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,50 +59,40 @@ class Rows:
 
 @dataclass(frozen=True)
 class Sample:
-    """A conversation to train on.
+    """A conversation to train on."""
 
-    Attributes:
-        id: how its data set calls it.
-        ids: token ids, with a placeholder for every token of every picture.
-        labels: the id where it is supervised, else `IGNORE`; not shifted.
-        pictures: its pictures in reading order, in whatever form `Samples.pixels` takes.
-    """
-
-    id: str
-    ids: Sequence[int]
-    labels: Sequence[int]
-    pictures: tuple[Any, ...] = ()
+    id: str  # how its data set calls it
+    ids: Sequence[int]  # of tokens, with a placeholder for every token of every picture
+    labels: Sequence[int]  # the id where it is supervised, else `IGNORE`; not shifted
+    pictures: tuple[Any, ...] = ()  # in reading order, in whatever form `Samples.pixels` takes
 
 
 @dataclass(frozen=True)
 class Micro:
     """What goes through the model at once: documents side by side in one row, or one in each row, padded.
 
-    Attributes:
-        ids_bl: token ids.
-        positions_bl: positions, from 0 in every document.
-        document_bl: for each token the number of its document, -1 for padding.
-        turn_bl: for each token its turn in the document, or `PREFIX`; None: no document has turns.
-        predictor_n: for each supervised token where the token before it is, counted through the flattened batch.
-        label_n: its id. The first token of a document is never supervised.
-        owner_n: the number of its document.
-        lengths: of the documents.
-        pixels: of all pictures in reading order, as the model takes them.
-        names: of the documents; "" for one that is not the data set's.
-        blank: whether its only picture is a filler's.
+    The first token of a document is never supervised.
     """
 
     ids_bl: Tensor
-    positions_bl: Tensor
-    document_bl: Tensor
-    turn_bl: Tensor | None
-    predictor_n: Tensor
-    label_n: Tensor
-    owner_n: Tensor
-    lengths: tuple[int, ...]
-    pixels: dict[str, Tensor]
-    names: tuple[str, ...]
-    blank: bool = False
+    positions_bl: Tensor  # from 0 in every document
+    document_bl: Tensor  # the number of each token's document, -1 for padding
+    turn_bl: Tensor | None  # each token's turn in the document, or `PREFIX`; None: no document has turns
+    predictor_n: Tensor  # of each supervised token the place of the token before it in the flattened batch
+    label_n: Tensor  # its id
+    owner_n: Tensor  # the number of its document
+    lengths: tuple[int, ...]  # of the documents
+    pixels: dict[str, Tensor]  # of all pictures in reading order, as the model takes them
+    names: tuple[str, ...]  # of the documents; "" for one that is not the data set's
+    blank: bool = False  # whether its only picture is a filler's
+
+    @classmethod
+    def of(cls, supervised_bl: Tensor, ids_bl: Tensor, document_bl: Tensor, **others: Any) -> "Micro":
+        """With the supervised tokens, found here, where no GPU has to be waited for."""
+        at_n = supervised_bl.flatten().nonzero()[:, 0]
+        label_n, owner_n = ids_bl.flatten()[at_n], document_bl.flatten()[at_n]
+        found = {"predictor_n": at_n - 1, "label_n": label_n, "owner_n": owner_n}
+        return cls(ids_bl=ids_bl, document_bl=document_bl, **found, **others)
 
     @property
     def supervised(self) -> int:
@@ -116,13 +106,10 @@ class Micro:
 
     def to(self, device: torch.device) -> "Micro":
         """A copy on ``device``."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        return self.each(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def pin_memory(self) -> "Micro":
-        """A copy in memory that a GPU reads while it computes; torch's loader calls this."""
-        return self._each(Tensor.pin_memory)
-
-    def _each(self, change: Any) -> "Micro":
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Micro":
+        """A copy with every tensor changed."""
         tensors = {name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **tensors, pixels={name: change(tensor) for name, tensor in self.pixels.items()})
 
@@ -132,10 +119,8 @@ def lay_out(prefix: Sequence[int], turns: Sequence[tuple[Sequence[int], Sequence
 
     Args:
         prefix: ids of the prefix.
-        turns: for each turn the ids of its prompt and of its answer. The answer is supervised.
-
-    Raises:
-        ValueError: if an answer would follow on nothing of its own: no prompt, and not right behind the prefix.
+        turns: for each turn the ids of its prompt and of its answer. The answer is supervised, and must follow on
+            something of its own: a prompt, or right behind the prefix.
     """
     if any(not prompt and (number or not prefix) for number, (prompt, _) in enumerate(turns)):
         raise ValueError("a turn without a prompt must be the first, behind a prefix: nothing else predicts its answer")
@@ -169,14 +154,7 @@ def join_rows(parts: Sequence[Rows]) -> Rows:
 
 
 def with_image_tokens(rows: Rows, image: int, stored: int, wanted: int) -> Rows:
-    """The same rows for a model whose images take another number of tokens; turns move along behind the prefix.
-
-    Args:
-        rows: rows whose images are ``stored`` placeholders each.
-        image: id of the placeholder.
-        stored: placeholders an image has.
-        wanted: placeholders an image gets.
-    """
+    """The same rows for a model whose images take ``wanted`` tokens ``image``, not ``stored``; turns move along."""
     if stored == wanted:
         return rows
     placeholder_t = rows.tokens == image
@@ -194,15 +172,9 @@ def with_image_tokens(rows: Rows, image: int, stored: int, wanted: int) -> Rows:
 
 
 def pack(rows: Rows, chosen: np.ndarray, pad: int, pixels: dict[str, Tensor] | None = None) -> Micro:
-    """The ``chosen`` rows, padded on the right to the longest.
+    """The ``chosen`` rows with the ``pixels`` of their images, padded on the right to the longest with ``pad``.
 
     Padding sees the prefix, so that no query is without a key; nothing sees padding.
-
-    Args:
-        rows: where they are.
-        chosen: their numbers.
-        pad: id of padding.
-        pixels: of their images, as the model takes them.
     """
     starts, lengths = rows.starts[chosen], rows.starts[chosen + 1] - rows.starts[chosen]
     columns = np.arange(lengths.max())
@@ -210,16 +182,12 @@ def pack(rows: Rows, chosen: np.ndarray, pad: int, pixels: dict[str, Tensor] | N
     index_bl = np.where(real_bl, starts[:, None] + columns, 0)
     turns_bl = np.where(real_bl, rows.turns[index_bl], np.iinfo(np.int16).max)
     ids_bl = torch.from_numpy(np.where(real_bl, rows.tokens[index_bl], pad)).long()
-    document_bl = torch.arange(len(chosen))[:, None].expand_as(ids_bl)
-    supervised_n = torch.from_numpy(real_bl & rows.supervised[index_bl]).flatten().nonzero()[:, 0]
-    return Micro(
-        ids_bl=ids_bl,
+    return Micro.of(
+        torch.from_numpy(real_bl & rows.supervised[index_bl]),
+        ids_bl,
+        torch.arange(len(chosen))[:, None].expand_as(ids_bl),
         positions_bl=torch.from_numpy(np.where(real_bl, rows.positions[index_bl], 0)).long(),
-        document_bl=document_bl,
         turn_bl=torch.from_numpy(turns_bl),
-        predictor_n=supervised_n - 1,
-        label_n=ids_bl.flatten()[supervised_n],
-        owner_n=document_bl.flatten()[supervised_n],
         lengths=tuple(lengths.tolist()),
         pixels=pixels or {},
         names=tuple(f"row {row}" for row in chosen),
@@ -233,14 +201,10 @@ def collate(
     multiple: int = 1,
     filler: Sample | None = None,
 ) -> Micro:
-    """Samples as tensors.
+    """Samples, each with its name, as tensors: ``packed`` side by side in one row, or one in each row.
 
-    Args:
-        samples: with the name of each.
-        pictures: of all of them, in reading order; those of ``filler`` last.
-        packed: side by side in one row, or one in each row.
-        multiple: the row is filled up to a multiple of this with a document that means nothing.
-        filler: goes behind them.
+    ``filler`` goes behind them, and a packed row is filled up to a ``multiple`` with a document that means nothing.
+    ``pictures`` are those of all, in reading order; rows of patches are padded to the most.
     """
     samples = samples if filler is None else [*samples, ("", filler)]
     ids = [torch.tensor(sample.ids) for _, sample in samples]
@@ -252,34 +216,23 @@ def collate(
         labels.append(torch.full((short,), IGNORE))
         names.append("")
     lengths = tuple(map(len, ids))
-    positions = [torch.arange(length) for length in lengths]
-    documents = [torch.full((length,), number) for number, length in enumerate(lengths)]
 
     def join(parts: list[Tensor], padding: int) -> Tensor:
         return torch.cat(parts)[None] if packed else pad_sequence(parts, batch_first=True, padding_value=padding)
 
-    labels_t, document_bl = join(labels, IGNORE).flatten(), join(documents, -1)
-    supervised_n = (labels_t != IGNORE).nonzero()[:, 0]  # found here, where no GPU has to be waited for
-    return Micro(
-        ids_bl=join(ids, 0),
-        positions_bl=join(positions, 0),
-        document_bl=document_bl,
-        turn_bl=None,
-        predictor_n=supervised_n - 1,
-        label_n=labels_t[supervised_n],
-        owner_n=document_bl.flatten()[supervised_n],
-        lengths=lengths,
-        pixels=stack(pictures),
-        names=tuple(names),
-        blank=filler is not None,
-    )
-
-
-def stack(pictures: Sequence[Picture]) -> dict[str, Tensor]:
-    """Pictures as one batch; rows of patches are padded to the most."""
-    stacked: dict[str, Tensor] = {}
+    pixels: dict[str, Tensor] = {}
     for name in ("pixel_values", "spatial_shapes"):
         tensors = [picture[name] for picture in pictures if name in picture]
         if tensors:
-            stacked[name] = pad_sequence(tensors, batch_first=True) if tensors[0].ndim == 2 else torch.stack(tensors)
-    return stacked
+            pixels[name] = pad_sequence(tensors, batch_first=True) if tensors[0].ndim == 2 else torch.stack(tensors)
+    return Micro.of(
+        join(labels, IGNORE) != IGNORE,
+        join(ids, 0),
+        join([torch.full((length,), number) for number, length in enumerate(lengths)], -1),
+        positions_bl=join([torch.arange(length) for length in lengths], 0),
+        turn_bl=None,
+        lengths=lengths,
+        pixels=pixels,
+        names=tuple(names),
+        blank=filler is not None,
+    )

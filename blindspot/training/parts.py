@@ -27,11 +27,9 @@ _CONNECTS = ("model.multi_modal_projector.", "model.image_newline")
 
 
 def freeze(model: Any, parts: Sequence[str]) -> None:
-    """Stop parts from training. A position table that rotary positions replaced is frozen already.
+    """Stop parts from training, of ``vision_tower``, ``multi_modal_projector`` and ``language_model`` (with its head).
 
-    Args:
-        model: a variant.
-        parts: of ``vision_tower``, ``multi_modal_projector`` and ``language_model`` (with its head).
+    A position table that rotary positions replaced is frozen already.
     """
     for part in parts:
         getattr(model.model, part).requires_grad_(False)
@@ -50,69 +48,50 @@ def load_weights(module: nn.Module, path: Path, without: Sequence[str] = ()) -> 
     module.load_state_dict({**kept, **load_file(path)})
 
 
-def save_connector(state: Mapping[str, Tensor], config: BlindspotConfig, path: Path) -> None:
-    """Write the connector's weights, and the token of row breaks where there is one.
-
-    Args:
-        state: weights of the variant by their names in it.
-        config: the variant's.
-        path: a safetensors file.
-    """
-    kept = {name.removeprefix("model."): one for name, one in state.items() if name.startswith(_CONNECTS)}
-    _write(kept, path, {"blindspot_connector": json.dumps(_facts(config))})
-
-
-def load_connector(variant: Any, path: Path) -> None:
-    """Put the weights that `save_connector` wrote into a variant.
-
-    Raises:
-        UserError: if the file is none of these, or of another connector or other widths than the variant's.
-    """
-    weights, metadata = _read(path, "the connector ")
-    if "blindspot_connector" not in metadata:
-        raise UserError(f"{path} is no connector of stage 1; name its {CONNECTOR}")
-    theirs, ours = parse_json(metadata["blindspot_connector"]), _facts(variant.config)
-    for name, value in ours.items():
-        if theirs.get(name) != value:
-            raise UserError(f"{path} cannot be used here: its {name} is {theirs.get(name)}, the model's is {value}")
-    weights = {f"model.{name}": tensor for name, tensor in weights.items()}
-    expected = {name for name, _ in variant.named_parameters() if name.startswith(_CONNECTS)}
-    if set(weights) != expected:
-        odd = ", ".join(name.removeprefix("model.") for name in sorted(set(weights) ^ expected))
-        raise UserError(f"{path} does not have the weights of this connector: {odd}")
-    variant.load_state_dict(weights, strict=False)
-
-
 def save_parts(state: Mapping[str, Tensor], config: BlindspotConfig, trained: Collection[str], folder: Path) -> None:
     """Write the parts that trained, in the precision that they trained in; the connector last: where it is, all are.
 
     Args:
-        state: weights of the variant.
+        state: weights of the variant by their names in it.
         config: the variant's.
-        trained: names of parts as `freeze` has them.
+        trained: names of parts as `freeze` has them; the connector is written in any case.
         folder: of the run.
     """
     for part, (name, prefixes) in OTHERS.items():
         if part in trained:
             _write({key: tensor for key, tensor in state.items() if key.startswith(prefixes)}, folder / name)
-    save_connector(state, config, folder / CONNECTOR)
+    connector = {key.removeprefix("model."): tensor for key, tensor in state.items() if key.startswith(_CONNECTS)}
+    _write(connector, folder / CONNECTOR, {"blindspot_connector": json.dumps(_facts(config))})
 
 
-def load_parts(variant: Any, connector: Path) -> None:
-    """Put what `save_parts` wrote into a variant: the connector, and what lies beside it.
+def load_parts(variant: Any, connector: Path, alone: bool = False) -> None:
+    """Put what `save_parts` wrote into a variant: the connector, and what lies beside it unless it is asked ``alone``.
 
-    Raises:
-        UserError: if a file is damaged or of another variant.
+    A file that is damaged, no connector, or of other parts or widths than the variant's is a `UserError`.
     """
-    load_connector(variant, connector)
-    for name, prefixes in OTHERS.values():
+    weights, metadata = _read(connector, "the connector ")
+    if "blindspot_connector" not in metadata:
+        raise UserError(f"{connector} is no connector of stage 1; name its {CONNECTOR}")
+    theirs, ours = parse_json(metadata["blindspot_connector"]), _facts(variant.config)
+    for name, value in ours.items():
+        if theirs.get(name) != value:
+            raise UserError(
+                f"{connector} cannot be used here: its {name} is {theirs.get(name)}, the model's is {value}"
+            )
+    weights = {f"model.{name}": tensor for name, tensor in weights.items()}
+    expected = {name for name, _ in variant.named_parameters() if name.startswith(_CONNECTS)}
+    if set(weights) != expected:
+        odd = ", ".join(name.removeprefix("model.") for name in sorted(set(weights) ^ expected))
+        raise UserError(f"{connector} does not have the weights of this connector: {odd}")
+    variant.load_state_dict(weights, strict=False)
+    for name, prefixes in () if alone else OTHERS.values():
         path = connector.parent / name
         if not path.exists():
             continue
         weights, _ = _read(path)
-        ours = {key: tensor.shape for key, tensor in variant.state_dict().items() if key.startswith(prefixes)}
-        theirs = {key: tensor.shape for key, tensor in weights.items()}
-        odd = sorted(key for key in ours | theirs if ours.get(key) != theirs.get(key))
+        shapes = {key: tensor.shape for key, tensor in variant.state_dict().items() if key.startswith(prefixes)}
+        found = {key: tensor.shape for key, tensor in weights.items()}
+        odd = sorted(key for key in shapes | found if shapes.get(key) != found.get(key))
         if odd:
             raise UserError(f"{path} does not have the weights of this model: {', '.join(odd[:5])}")
         variant.load_state_dict(weights, strict=False, assign=True)

@@ -1,4 +1,4 @@
-"""The stages of an arm: text, encoder, connector, instruct. Each trains one part and saves it.
+"""The stages of a toy arm: text, encoder, connector, instruct. Each trains one part.
 
 The text and encoder stages stand in for the pretrained parts that LLaVA starts from; connector and instruct are
 LLaVA's two stages.
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM, LlavaForConditionalGeneration
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from blindspot.encoders import Encoder, TowerShape, build_tower
 from blindspot.files import CHECKPOINTS
@@ -47,12 +47,17 @@ class Run:
     folder: Path
     report: Report
 
-    def order(self, samples: int) -> Order:
-        """Which of the samples each step sees."""
-        return Order(samples, self.recipe.batch, partial(shuffled, samples, self.seed))
-
-    def carry_out(self, work: Work, **probing: Any) -> None:
-        """Train to the end, and leave no checkpoint behind."""
+    def train(
+        self,
+        module: nn.Module,
+        samples: int,
+        loss: Callable[[int, np.ndarray], Tensor],
+        after_step: Callable[[int], None] = lambda step: None,
+        **probing: Any,
+    ) -> None:
+        """Minimise the loss of a step and of the samples that it sees, to the end; no checkpoint is left behind."""
+        order = Order(samples, self.recipe.batch, partial(shuffled, samples, self.seed))
+        work = Work(module, lambda step: loss(step, order(step)), self.seed, after_step)
         fit(work, self.recipe, self.folder, self.report, **probing)
         shutil.rmtree(self.folder / CHECKPOINTS)
 
@@ -61,7 +66,7 @@ def train_text(config: LlamaConfig, rows: Rows, run: Run) -> LlamaForCausalLM:
     """Train a language model from nothing on turns about scenes in words."""
     config._attn_implementation = "eager"
     model = LlamaForCausalLM(config)
-    _on_turns(model, rows, None, run)
+    train_variant(model, (), rows, None, run)
     return model
 
 
@@ -89,49 +94,39 @@ def train_encoder(
     """
     tower = build_tower(encoder, shape, positions)
     objective = OBJECTIVES[objective_name].load()(tower, encoder, shape, caption_shape, run.recipe.steps)
-    order = run.order(len(captions_nl))
 
-    def loss(step: int) -> Tensor:
-        chosen = order(step)
+    def loss(step: int, chosen: np.ndarray) -> Tensor:
         return objective(pixels(chosen), captions_nl[chosen], step)["loss"]
 
-    run.carry_out(Work(objective, loss, run.seed, objective.after_step))
+    run.train(objective, len(captions_nl), loss, objective.after_step)
     return tower
 
 
 def train_variant(
-    model: LlavaForConditionalGeneration,
+    model: Any,
     frozen: tuple[str, ...],
     rows: Rows,
-    pixels: Pixels,
+    pixels: Pixels | None,
     run: Run,
     probe: Callable[[], dict[str, Any]] | None = None,
     probe_every: int = 0,
 ) -> None:
-    """Train a variant on turns about images: both of LLaVA's stages.
+    """Train a model on turns, the mean of the losses of their answers' tokens: both of LLaVA's stages, and text.
 
     Args:
-        model: the variant.
-        frozen: its parts that do not train, of ``vision_tower``, ``multi_modal_projector`` and ``language_model``
-            (with its head).
-        rows: turns about images.
-        pixels: indices of rows -> their images, flat.
+        model: a variant, or a language model.
+        frozen: its parts that do not train, see `freeze`.
+        rows: turns about images, or about scenes in words.
+        pixels: indices of rows -> their images, flat; None: there are none.
         run: where and how.
-        probe: see `fit`.
-        probe_every: see `fit`.
+        probe, probe_every: see `fit`.
     """
     freeze(model, frozen)
-    _on_turns(model, rows, pixels, run, probe=probe, probe_every=probe_every)
+    answers = AnswerLoss(model, "mask", torch.float32)
 
-
-def _on_turns(model: Any, rows: Rows, pixels: Pixels | None, run: Run, **probing: Any) -> None:
-    """Train on the answers of turns: the mean of their tokens' losses."""
-    order, answers = run.order(len(rows)), AnswerLoss(model, "mask", torch.float32)
-
-    def loss(step: int) -> Tensor:
-        chosen = order(step)
+    def loss(step: int, chosen: np.ndarray) -> Tensor:
         images = {} if pixels is None else {"pixel_values": pixels(chosen)}
         micro = pack(rows, chosen, model.config.pad_token_id, images)
         return answers(micro)[0] / micro.supervised
 
-    run.carry_out(Work(model, loss, run.seed), **probing)
+    run.train(model, len(rows), loss, probe=probe, probe_every=probe_every)

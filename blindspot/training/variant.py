@@ -17,24 +17,24 @@ from torch.optim import Optimizer
 from blindspot.errors import UserError
 from blindspot.files import new_folder
 from blindspot.model import conversation
-from blindspot.model.chat_template import from_chat_template
-from blindspot.model.formats.llava_original import padded
+from blindspot.model.conversation import from_chat_template
+from blindspot.model.formats.llava import padded
 from blindspot.model.load import load
 from blindspot.model.variant import BlindspotForConditionalGeneration, save
-from blindspot.training import attention, flops, parallel
 from blindspot.training.checkpoint import begin_run
 from blindspot.training.config import Stage, TrainConfig, stage_config
 from blindspot.training.fit import Recipe, Report, Work, fit, silent
-from blindspot.training.llava.index import LlavaRows, index_rows
-from blindspot.training.llava.samples import LlavaSamples, Template
-from blindspot.training.loading import Batch, Batches, Layout, Samples, batches_ahead
-from blindspot.training.log import Meter
-from blindspot.training.loss import AnswerLoss
+from blindspot.training.flops import costs
+from blindspot.training.llava.rows import LlavaRows, index_rows
+from blindspot.training.llava.samples import LlavaSamples
+from blindspot.training.loading import Batch, Batches, Samples, batches_ahead
+from blindspot.training.log import BatchCounts, Meter
+from blindspot.training.loss import AnswerLoss, choose_attention
 from blindspot.training.optim import adamw, cosine
 from blindspot.training.order import Order, llava_order, shuffled
 from blindspot.training.packing import Micro
-from blindspot.training.parallel import DTYPES, Ranks, joined
-from blindspot.training.parts import CONNECTOR, freeze, load_connector, save_connector
+from blindspot.training.parallel import DTYPES, Ranks, joined, place, whole_state
+from blindspot.training.parts import CONNECTOR, freeze, load_parts, save_parts
 
 GPU_MULTIPLE = 128
 MODEL = "model"
@@ -79,13 +79,10 @@ def train_arm(
 
     Args:
         model: what to start from: a folder that `blindspot.load` opens, or a variant and its processor.
-        json: rows in LLaVA's form.
-        images: the folder that their paths are relative to.
+        json, images, template, max_length: see `Material`; by default the stage's template in LLaVA.
         out: folder of the run, on a disk that all ranks see.
         stage: ``connector`` (LLaVA's first) or ``instruct`` (its second); says the recipe.
         connector: a file of stage 1 to start the connector from.
-        template: ``plain``, ``v1``, or ``chat`` for the tokenizer's own; by default the stage's in LLaVA.
-        max_length: longest sample in tokens, pictures counted.
         report: told of every step, on the first rank.
         overrides: fields of `TrainConfig` that are not as in the recipe.
 
@@ -99,18 +96,17 @@ def train_arm(
         if not isinstance(variant, BlindspotForConditionalGeneration):
             raise UserError(f"{model} is a {variant.config.model_type} model as transformers has it; train a Llava")
         if connector is not None:
-            load_connector(variant, connector)
+            load_parts(variant, connector, alone=True)
         material = Material(json, images, out / "rows", template or TEMPLATES[stage], max_length, stage == "instruct")
         facts = {"stage": stage} | ({"model": str(model.resolve())} if isinstance(model, Path) else {})
         state = train_stage(config, variant, processor, material, out, ranks, report, facts)
         connects = set(config.frozen) == {"vision_tower", "language_model"}
-        made = out / (CONNECTOR if connects else MODEL)
         if ranks.first and connects:
-            save_connector(state, variant.config, made)
+            save_parts(state, variant.config, (), out)
         elif ranks.first:
-            save_model(variant.config, state, processor, made, DTYPES[config.precision])
+            save_model(variant.config, state, processor, out / MODEL, DTYPES[config.precision])
         ranks.from_first(None)
-        return made
+        return out / (CONNECTOR if connects else MODEL)
 
 
 def train_stage(
@@ -123,33 +119,26 @@ def train_stage(
     report: Report,
     facts: Mapping[str, Any],
 ) -> dict[str, Tensor]:
-    """Train a variant on the material; all ranks call this.
+    """Train a variant on the material, as `train` does; all ranks call this.
 
-    Its processor becomes the one that fits what it has learned: it pads pictures if they were padded, and writes
-    conversations in the template.
-
-    Args:
-        config: how.
-        variant: see `train`.
-        processor: the variant's.
-        material: on what.
-        out: folder of the run.
-        ranks: the processes.
-        report: told of every step, on the first rank.
-        facts: see `train`; bytes of the rows, template and length are added.
-
-    Returns:
-        The weights, on the first rank.
+    Its ``processor`` becomes the one that fits what it has learned: it pads pictures if they were padded, and writes
+    conversations in the template. Bytes of the rows, template and length are added to the ``facts``.
     """
-    refuse_long(config, material.max_length)
-    template = _template(material.template, processor.tokenizer)
+    tokenizer = processor.tokenizer
+    templates = {
+        "plain": conversation.plain,
+        "v1": partial(conversation.v1, end=tokenizer.eos_token),
+        "chat": partial(from_chat_template, tokenizer=tokenizer),
+    }
+    if material.template not in templates:
+        raise UserError(f"unknown template {material.template!r}; it is plain, v1 or chat")
     ranks.first_does(partial(index_rows, material.json, material.index))
     if material.pad:
         processor.image_processor = padded(processor.image_processor)
     if material.template in conversation.CHAT_TEMPLATES:
-        processor.chat_template = processor.tokenizer.chat_template = conversation.CHAT_TEMPLATES[material.template]
+        processor.chat_template = tokenizer.chat_template = conversation.CHAT_TEMPLATES[material.template]
     rows = LlavaRows(material.index, material.images)
-    samples = LlavaSamples(rows, processor, template, material.max_length)
+    samples = LlavaSamples(rows, processor, templates[material.template], material.max_length)
     own = {"rows": rows.source.sha256, "template": material.template, "max_length": material.max_length}
     return train(config, variant, samples, out, report, {**own, **facts})
 
@@ -195,7 +184,7 @@ def train(
         work = _Llava(config, variant, samples, steps, ranks)
         fit(work, recipe, out, report, ranks, tracker=config.tracker)
         work.module.release()
-        return parallel.whole_state(work.module)
+        return whole_state(work.module)
 
 
 class _Llava(Work):
@@ -210,24 +199,31 @@ class _Llava(Work):
         self._config, self._ranks = config, ranks
         freeze(variant, config.frozen)
         packed = config.batching == "packed" and not variant.model.gated  # gated layers know rows, not documents
-        self._costs, self._patch_size = flops.costs(variant), variant.config.vision_config.patch_size
+        self._costs = costs(variant)
         dtype = DTYPES[config.precision]
-        way = attention.choose(variant, config.attention, ranks.device, dtype, config.compile) if packed else None
+        way = choose_attention(variant, config.attention, ranks.device, dtype, config.compile) if packed else None
         self.module = AnswerLoss(variant, way, dtype)
-        parallel.place(self.module, config, ranks)
+        place(self.module, config, ranks)
         self._meter = Meter(ranks.device, ranks.world, steps)
-        grouped = config.batching == "llava"
-        permute = partial(shuffled, len(samples), config.seed)
-        if grouped:
-            if config.batch % config.row_batch:
+        row_batch, permute = None, partial(shuffled, len(samples), config.seed)
+        if config.batching == "llava":
+            row_batch = config.row_batch
+            if config.batch % row_batch:
                 raise UserError(f"under batching llava, batch ({config.batch}) is a multiple of row_batch")
-            size, count = config.row_batch, config.batch // config.row_batch
-            permute = partial(llava_order, *samples.lengths(), size, count, config.seed)
+            permute = partial(llava_order, *samples.lengths(), row_batch, config.batch // row_batch, config.seed)
         total = steps * config.batch if config.steps else math.ceil(len(samples) * config.epochs)
-        multiple = GPU_MULTIPLE if packed and ranks.device.type == "cuda" else 1
-        layout = Layout(config.pack_tokens, config.row_batch if grouped else None, packed, multiple)
-        order = Order(len(samples), config.batch, permute, total)
-        self._batches = partial(Batches, samples, order, layout)
+        self._batches = partial(
+            Batches,
+            samples,
+            Order(len(samples), config.batch, permute, total),
+            pack_tokens=config.pack_tokens,
+            row_batch=row_batch,
+            packed=packed,
+            multiple=GPU_MULTIPLE if packed and ranks.device.type == "cuda" else 1,
+            rank=ranks.rank,
+            world=ranks.world,
+            workers=config.workers,
+        )
 
     def optimisers(self, recipe: Recipe) -> Sequence[Optimizer]:
         config, tower = self._config, self.module.variant.model.vision_tower.parameters()
@@ -246,13 +242,24 @@ class _Llava(Work):
         return (self._config.seed * 1_000_003 + step) * 4099 + shard
 
     def batches(self, steps: range) -> AbstractContextManager[Iterator[Batch]]:
-        batches = self._batches(steps, self._ranks.rank, self._ranks.world, self._config.workers)
-        return batches_ahead(batches, self._config.workers, pin=self._ranks.device.type == "cuda")
+        return batches_ahead(self._batches(steps=steps), pin=self._ranks.device.type == "cuda")
 
     def terms(self, batch: Batch) -> Iterable[Tensor]:
         self._meter.data_arrived()
-        self._skipped, self._counts, self._seen = self._left_out(batch), self._count(batch), []
-        for micro, weight in zip(batch.micros, weights(self._config.loss, batch.micros, self._counts), strict=True):
+        micros, unread = batch.micros, batch.unread
+        mine = BatchCounts(
+            supervised=sum(micro.supervised for micro in micros),
+            tokens=sum(micro.tokens for micro in micros),
+            room=sum(micro.ids_bl.numel() for micro in micros),
+            operations=sum(self._costs.of(micro) for micro in micros),
+            micros=sum(micro.supervised > 0 for micro in micros),
+            unread=len(unread),
+        )
+        self._counts = BatchCounts(*self._ranks.total(mine))
+        if self._counts.unread:
+            unread = [skipped for part in self._ranks.gather(unread) for skipped in part]
+        self._skipped, self._seen = batch.dropped + unread, []
+        for micro, weight in zip(micros, weights(self._config.loss, micros, self._counts), strict=True):
             loss, document_k = self.module(micro.to(self._ranks.device))
             self._seen.append((micro, document_k))
             yield loss * weight
@@ -269,47 +276,18 @@ class _Llava(Work):
         skipped = {"skipped": self._skipped} if self._skipped else {}
         return {"grad_norm": round(norm, 6), **self._meter.row(finished, self._counts), **skipped}
 
-    def _count(self, batch: Batch) -> flops.Counts:
-        micros = batch.micros
-        mine = flops.Counts(
-            supervised=sum(micro.supervised for micro in micros),
-            tokens=sum(micro.tokens for micro in micros),
-            room=sum(micro.ids_bl.numel() for micro in micros),
-            operations=sum(self._costs.of(micro, self._patch_size) for micro in micros),
-            micros=sum(micro.supervised > 0 for micro in micros),
-        )
-        return flops.Counts(*self._ranks.total(mine))
 
-    def _left_out(self, batch: Batch) -> list[dict[str, Any]]:
-        """The rows of the global batch that are not trained on."""
-        unread = batch.unread
-        if self._ranks.total([len(unread)])[0]:
-            unread = [skipped for part in self._ranks.gather(unread) for skipped in part]
-        return batch.dropped + unread
-
-
-def weights(loss: str, micros: list[Micro], counts: flops.Counts) -> list[float]:
-    """What the sum of a micro-batch's losses counts for in the loss of the step, for each of this rank's.
-
-    Args:
-        loss: see `TrainConfig`.
-        micros: this rank's part of the global batch.
-        counts: of the global batch.
-    """
+def weights(loss: str, micros: list[Micro], counts: BatchCounts) -> list[float]:
+    """What the sum of the losses of each of this rank's micro-batches counts for in the loss of the step."""
     if loss == "tokens":
         return [1 / max(counts.supervised, 1)] * len(micros)
     return [1 / (max(micro.supervised, 1) * max(counts.micros, 1)) for micro in micros]
 
 
 def save_model(config: Any, state: dict[str, Tensor], processor: Any, folder: Path, dtype: torch.dtype) -> None:
-    """Write a checkpoint that `blindspot.load` opens, whole or not at all.
+    """Write a checkpoint of weights of ``dtype`` that `blindspot.load` opens, whole or not at all.
 
-    Args:
-        config: the variant's.
-        state: its weights.
-        processor: its processor.
-        folder: what is there already is replaced.
-        dtype: of the weights on disk.
+    It takes the place of what is in ``folder``.
     """
     with torch.device("meta"):
         whole = BlindspotForConditionalGeneration(config)
@@ -321,13 +299,3 @@ def save_model(config: Any, state: dict[str, Tensor], processor: Any, folder: Pa
         processor.save_pretrained(new)
         if folder.exists():
             shutil.rmtree(folder)
-
-
-def _template(name: str, tokenizer: Any) -> Template:
-    if name == "plain":
-        return conversation.plain
-    if name == "v1":
-        return partial(conversation.v1, end=tokenizer.eos_token)
-    if name == "chat":
-        return partial(from_chat_template, tokenizer=tokenizer)
-    raise UserError(f"unknown template {name!r}; it is plain, v1 or chat")

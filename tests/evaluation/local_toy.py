@@ -13,7 +13,7 @@ from blindspot.connectors import ConnectorSpec
 from blindspot.encoders import ENCODERS, TowerShape
 from blindspot.evaluation.adapters import Adapter, adapter_of
 from blindspot.evaluation.base import PICTURE, Asked, Prompt
-from blindspot.evaluation.models.rows import open_picture
+from blindspot.model import images
 from blindspot.model.build import LanguageShape, build_variant
 from blindspot.model.processor import build_processor
 from blindspot.model.tokenizer import word_tokenizer, words_of
@@ -61,6 +61,11 @@ def png(seed: int, width: int = 40, height: int = 30) -> bytes:
     return file.getvalue()
 
 
+def opened(asked: Asked) -> list[Image.Image]:
+    """Its pictures."""
+    return [images.decode(BytesIO(file), "the picture") for file in asked.pictures]
+
+
 def questions(
     counts: Sequence[int] = (4, 1, 2),
     longest: int = 5,
@@ -92,7 +97,7 @@ def one_by_one(
     said = {}
     for one in asked:
         text = family.render(processor, one.prompt)
-        inputs = family.inputs(processor, [text], [[open_picture(file) for file in one.pictures]])
+        inputs = family.inputs(processor, [text], [opened(one)])
         out_1l = model.generate(**inputs, **family.generation, max_new_tokens=one.prompt.longest)
         ids = out_1l[0, inputs["input_ids"].shape[1] :].tolist()
         end = next((place for place, token in enumerate(ids) if token in ends), None)

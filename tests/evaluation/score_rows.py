@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from blindspot.benchmarks.scoring import DEFAULT, profile
-from blindspot.evaluation.scores.answers import Answers, collect
+from blindspot.evaluation.scores.answers import ScoredAnswers, collect
 from blindspot.evaluation.scores.report import metric_row
 from blindspot.files import write_json, write_jsonl
 
@@ -43,7 +43,7 @@ def box(number: int, raw: str, picture: str = "200x100", gold: str = "20 20 100 
     return _row("boxes", "coco_boxes", number, gold, raw, **groups)
 
 
-def answers_of(rows: Iterable[Row], names: Sequence[str] = (DEFAULT,)) -> Answers:
+def answers_of(rows: Iterable[Row], names: Sequence[str] = (DEFAULT,)) -> ScoredAnswers:
     """The rows of one benchmark, scored."""
     (answers,) = collect((("row", row) for row in rows), [profile(name) for name in names]).values()
     return answers

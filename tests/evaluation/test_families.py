@@ -288,14 +288,31 @@ def test_families_are_known_by_their_model_type() -> None:
 
 
 NAMES = {
-    "llava": ("llava-hf/llava-1.5-13b-hf", "liuhaotian/llava-v1.5-7b-lora", "/models/LLaVA-1.5-7B/"),
-    "llava_next": ("llava-hf/llava-v1.6-34b-hf", "lmms-lab/llama3-llava-next-8b", "llava-hf/llava-next-72b-hf"),
-    "llava_onevision": ("llava-hf/llava-onevision-qwen2-72b-ov-hf",),
-    "qwen2_5_vl": ("Qwen/Qwen2.5-VL-72B-Instruct-AWQ", "qwen2.5vl:7b", "Qwen/Qwen2-VL-2B-Instruct", "qwen2_5_vl_32b"),
-    "smolvlm": ("HuggingFaceTB/SmolVLM-Instruct", "HuggingFaceM4/Idefics3-8B-Llama3"),
-    "gemma3": ("unsloth/gemma-3-27b-it-GGUF", "gemma3:4b"),
-    "paligemma": ("google/paligemma2-28b-mix-448", "google/paligemma-3b-pt-224"),
-    "molmo": ("allenai/Molmo-72B-0924", "allenai/MolmoE-1B-0924"),
+    "llava": (
+        *("llava-hf/llava-1.5-7b-hf", "llava-hf/llava-1.5-13b-hf", "liuhaotian/llava-v1.5-7b"),
+        *("liuhaotian/llava-v1.5-7b-lora", "/models/LLaVA-1.5-7B/"),
+    ),
+    "llava_next": (
+        *("llava-hf/llava-v1.6-vicuna-7b-hf", "llava-hf/llava-v1.6-mistral-7b-hf", "llava-hf/llava-v1.6-34b-hf"),
+        *("llava-hf/llama3-llava-next-8b-hf", "lmms-lab/llama3-llava-next-8b", "llava-hf/llava-next-72b-hf"),
+    ),
+    "llava_onevision": tuple(f"llava-hf/llava-onevision-qwen2-{kind}-hf" for kind in ("7b-ov", "7b-si", "72b-ov")),
+    "qwen2_5_vl": (
+        *("Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2.5-VL-3B-Instruct", "Qwen/Qwen2.5-VL-72B-Instruct-AWQ"),
+        *("qwen2.5vl:7b", "Qwen/Qwen2-VL-2B-Instruct", "qwen2_5_vl_32b"),
+    ),
+    "smolvlm": (
+        *("HuggingFaceTB/SmolVLM2-2.2B-Instruct", "HuggingFaceTB/SmolVLM2-500M-Video-Instruct"),
+        *("HuggingFaceTB/SmolVLM-Instruct", "HuggingFaceM4/Idefics3-8B-Llama3"),
+    ),
+    "gemma3": ("google/gemma-3-4b-it", "google/gemma-3-12b-it", "unsloth/gemma-3-27b-it-GGUF", "gemma3:4b"),
+    "paligemma": (
+        *("google/paligemma2-3b-mix-448", "google/paligemma2-10b-mix-448", "google/paligemma-3b-mix-448"),
+        *("google/paligemma2-28b-mix-448", "google/paligemma-3b-pt-224"),
+    ),
+    "molmo": (
+        *("allenai/Molmo-7B-D-0924", "allenai/Molmo-7B-O-0924", "allenai/Molmo-72B-0924", "allenai/MolmoE-1B-0924"),
+    ),
     "generic": (
         *("Qwen/Qwen3-VL-8B-Instruct", "Qwen/Qwen2.5-Omni-7B", "OpenGVLab/InternVL3-8B", "allenai/Molmo2-8B", "gpt-5"),
         *("google/gemma-3n-E4B-it", "google/gemma-3-1b-it", "google/gemma-4-12b-it", "gemma3:270m"),
@@ -306,7 +323,7 @@ NAMES = {
 
 @pytest.mark.parametrize("family", ADAPTERS)
 def test_a_server_s_model_is_known_by_its_name_whatever_its_size(family: str) -> None:
-    for name in (*ADAPTERS[family].checkpoints, *NAMES[family]):
+    for name in NAMES[family]:
         found, known = recognise(None, name=name)
         assert found.name == family, name
         assert known.startswith(f"{family}, ") and ("--adapter" in known) == (family == "generic")

@@ -11,11 +11,10 @@ from torch import Tensor
 from blindspot.errors import UserError
 from blindspot.evaluation.adapters import adapter_of
 from blindspot.evaluation.base import PICTURE, Asked, Prompt, Reply
-from blindspot.evaluation.models import local
+from blindspot.evaluation.models import prefix
 from blindspot.evaluation.models.local import LocalAnswerer, check_batch, weights_sha256
-from blindspot.evaluation.models.rows import open_picture
 
-from .local_toy import VARIANTS, one_by_one, png, questions, variant
+from .local_toy import VARIANTS, one_by_one, opened, png, questions, variant
 
 each = pytest.mark.parametrize("kind", list(VARIANTS))
 OPTIONS = {"A": "w1", "B": "w2 w3", "C": "w4 w5 w6"}
@@ -101,10 +100,9 @@ def test_a_likelihood_is_the_sum_over_an_options_tokens() -> None:
     (reply,) = LocalAnswerer(model, processor).answer([asked])
     family = adapter_of(model.config.model_type)
     text = family.render(processor, asked.prompt)
-    pictures = [open_picture(asked.pictures[0])]
     assert reply.likelihood is not None
     for label, option in OPTIONS.items():
-        inputs = family.inputs(processor, [f"{text} {option}"], [pictures])
+        inputs = family.inputs(processor, [f"{text} {option}"], [opened(asked)])
         count = len(option.split())
         with torch.no_grad():
             logits_nv = model(**inputs).logits[0, -count - 1 : -1].log_softmax(dim=-1)
@@ -203,30 +201,30 @@ def test_less_at_a_time_when_memory_runs_out(share: bool, monkeypatch: pytest.Mo
 
 def test_one_shortage_of_memory_makes_batches_smaller_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model, processor = variant("plain")
-    answerer, prefixes = LocalAnswerer(model, processor, batch=8), local.prefixes
+    answerer, prefixes = LocalAnswerer(model, processor, batch=8), prefix.prefixes
 
     def few_at_a_time(model: Any, groups: Any, most: int) -> Any:
         if len(groups) > 4:
             raise torch.OutOfMemoryError("too many pictures")
         return prefixes(model, groups, most)
 
-    monkeypatch.setattr(local, "prefixes", few_at_a_time)
+    monkeypatch.setattr(prefix, "prefixes", few_at_a_time)
     assert not [reply for reply in answers(answerer, questions([1] * 32)).values() if reply.error]
     assert answerer.batch == 4
 
 
 def test_only_a_question_that_stood_alone_is_given_up_for_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     model, processor = variant("plain")
-    asked, generate = questions((3, 2)), local.decoding.generate
+    asked, generate = questions((3, 2)), LocalAnswerer._generate
 
-    def full_at_the_last(model: Any, rows: Any, settings: Any) -> Any:
-        *first, last = generate(model, rows, settings)
+    def full_at_the_last(self: LocalAnswerer, rows: Any) -> Any:
+        *first, last = generate(self, rows)
         yield from first
         if len(rows) > 1:
             raise torch.OutOfMemoryError("the others are still there")
         yield last
 
-    monkeypatch.setattr(local.decoding, "generate", full_at_the_last)
+    monkeypatch.setattr(LocalAnswerer, "_generate", full_at_the_last)
     assert said(LocalAnswerer(model, processor, share=False), asked) == one_by_one(model, processor, asked)
 
 
@@ -285,12 +283,12 @@ def test_check_batch_names_the_questions_that_differ(monkeypatch: pytest.MonkeyP
     model, processor = variant("plain")
     answerer, asked = LocalAnswerer(model, processor), questions()
     assert check_batch(answerer, asked) == []
-    greedy = local.decoding.greedy
+    greedy = prefix.greedy
 
     def hasty(model: Any, state: Any, limits: list[int], ends: Any) -> Any:
         return greedy(model, state, [min(limit, 2) for limit in limits], ends)
 
-    monkeypatch.setattr(local.decoding, "greedy", hasty)
+    monkeypatch.setattr(prefix, "greedy", hasty)
     differing = check_batch(answerer, asked)
     assert {line.split(":")[0] for line in differing} <= {one.id for one in asked}
     assert len(differing) > 3

@@ -10,8 +10,8 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from blindspot.evaluation.base import Asked, Prompt
-from blindspot.evaluation.models.prefix import GROWTH, Placed, spread
-from blindspot.evaluation.models.rows import batches, groups, pieces
+from blindspot.evaluation.models.prefix import GROWTH, Prefix, spread
+from blindspot.evaluation.models.rows import batches, groups
 
 few = settings(max_examples=50, deadline=None)
 askings = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 30)), max_size=40)
@@ -48,16 +48,6 @@ def test_without_sharing_batches_are_full_and_sorted_by_length(pairs: list[tuple
     assert lengths == sorted(lengths, reverse=True)
 
 
-@few
-@given(st.integers(0, 100), st.integers(1, 20))
-def test_pieces_are_even(count: int, most: int) -> None:
-    cut = pieces(count, most)
-    assert [number for piece in cut for number in range(count)[piece]] == list(range(count))
-    sizes = [piece.stop - piece.start for piece in cut]
-    assert len(sizes) == -(-count // most)
-    assert not sizes or (max(sizes) <= most and max(sizes) - min(sizes) <= 1)
-
-
 def cache(seed: int, rows: int, length: int) -> DynamicCache:
     made, generator = DynamicCache(), torch.Generator().manual_seed(seed)
     for layer in range(2):
@@ -66,28 +56,32 @@ def cache(seed: int, rows: int, length: int) -> DynamicCache:
     return made
 
 
+def prefix(of: DynamicCache, row: int) -> Prefix:
+    return Prefix(of, row, of.get_seq_length(), torch.zeros(1))
+
+
 def test_rows_begin_with_their_prefix_and_keep_it_where_an_update_is_padding() -> None:
-    prefixes = [cache(0, 2, 5), cache(1, 1, 3)]
-    rows = [Placed(0, 1, 5), Placed(0, 1, 5), Placed(1, 0, 6), Placed(0, 0, 7)]
-    made = spread(prefixes, rows, length=5, room=8)
+    one, other = cache(0, 2, 5), cache(1, 1, 3)
+    shared = prefix(one, 1)
+    rows, ends = [shared, shared, prefix(other, 0), prefix(one, 0)], [5, 5, 6, 7]
+    made = spread(rows, ends, length=5, room=8)
     assert made.get_seq_length() == 5
-    kept_bn = torch.tensor([[False, False], [False, False], [True, False], [True, True]])
-    made.keep(kept_bn)
+    made.keep(torch.tensor([[False, False], [False, False], [True, False], [True, True]]))
     new = torch.randn(4, 3, 2, 4)
     for layer in range(2):
         keys, values = made.update(new, -new, layer)
         assert keys.shape[2] == made.get_seq_length(layer) == 7
-        for number, (source, row, end) in enumerate(rows):
-            old: Any = prefixes[source].layers[layer]
-            for got, prefix, fresh in ((keys, old.keys, new), (values, old.values, -new)):
-                start = end - prefix.shape[2]
+        for number, (row, end) in enumerate(zip(rows, ends, strict=True)):
+            old: Any = row.cache.layers[layer]
+            for got, before, fresh in ((keys, old.keys, new), (values, old.values, -new)):
+                start = end - row.length
                 assert not got[number, :, :start].any()
-                assert torch.equal(got[number, :, start:end], prefix[row])
+                assert torch.equal(got[number, :, start:end], before[row.row])
                 assert torch.equal(got[number, :, end:], fresh[number, :, end - 5 :])
 
 
 def test_a_full_cache_grows_and_keeps_what_it_holds() -> None:
-    made = spread([cache(0, 1, 3)], [Placed(0, 0, 3)] * 2, length=3, room=3)
+    made = spread([prefix(cache(0, 1, 3), 0)] * 2, [3, 3], length=3, room=3)
     layer: Any = made.layers[0]
     held = [layer.keys[:, :, :3].clone()]
     for _ in range(GROWTH + 2):
@@ -105,4 +99,4 @@ def test_caches_of_other_kinds_are_refused() -> None:
     sliding.layers.append(DynamicSlidingWindowLayer(sliding_window=4))
     sliding.update(torch.randn(1, 1, 3, 2), torch.randn(1, 1, 3, 2), 0)
     with pytest.raises(TypeError, match="DynamicSlidingWindowLayer"):
-        spread([sliding], [Placed(0, 0, 3)], length=3, room=4)
+        spread([prefix(sliding, 0)], [3], length=3, room=4)

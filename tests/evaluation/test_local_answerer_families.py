@@ -71,5 +71,5 @@ def test_likelihoods_are_those_of_generate(loaded: Loaded) -> None:
 @families(["paligemma"])
 def test_a_picture_that_sees_the_question_is_found_out_by_trying(loaded: Loaded) -> None:
     model, processor, family = loaded
-    answerer = LocalAnswerer(model, processor, replace(family, shares_prefix=True))
+    answerer = LocalAnswerer(model, processor, replace(family, no_prefix=None))
     assert "logits differ by" in answerer.identity["pictures"]

@@ -16,7 +16,7 @@ import pytest
 from blindspot.errors import UserError
 from blindspot.evaluation.base import PICTURE, Asked, Reply
 from blindspot.evaluation.run.questions import Condition
-from blindspot.evaluation.run.runner import Ranks
+from blindspot.rendezvous import Ranks
 
 from .run_toy import Slow, collection, evaluation, prompts, run
 

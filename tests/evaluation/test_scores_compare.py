@@ -23,14 +23,18 @@ def _counts(hits: list[bool]) -> list[Row]:
     return [count("countbenchqa", place, "3", "3" if hit else "5") for place, hit in enumerate(hits)]
 
 
+def _compared(folder: Path, first: list[Row], later: list[Row], **info: Any) -> dict[str, Any]:
+    """Two runs, of which ``info`` changes what run.json says of the later."""
+    return compare([write_run(folder / "a", first), write_run(folder / "b", later, **info)])
+
+
 def _row(found: dict[str, Any], benchmark: str, metric: str = "overall") -> dict[str, Any]:
     return next(row for row in found["comparisons"] if (row["benchmark"], row["metric"]) == (benchmark, metric))
 
 
 def test_single_questions_are_compared_by_mcnemar(tmp_path: Path) -> None:
-    first = write_run(tmp_path / "a", _counts([True] * 20 + [False] * 30))
-    later = write_run(tmp_path / "b", _counts([True] * 18 + [False] * 2 + [True] * 9 + [False] * 21))
-    row = _row(compare([first, later]), "countbenchqa")
+    later = [True] * 18 + [False] * 2 + [True] * 9 + [False] * 21
+    row = _row(_compared(tmp_path, _counts([True] * 20 + [False] * 30), _counts(later)), "countbenchqa")
     assert row["test"] == "mcnemar"
     assert row["difference"] == pytest.approx(7 / 50)
     assert row["p"] == pytest.approx(stats.binomtest(2, 11, 0.5).pvalue, rel=1e-5)
@@ -45,15 +49,14 @@ def test_single_questions_are_compared_by_mcnemar(tmp_path: Path) -> None:
 def test_questions_that_share_a_picture_are_swapped_together(tmp_path: Path) -> None:
     rows = random_gqa(300, seed=0, per_image=10)
     changed = [row | {"raw": row["answer"]} if row["groups"]["cluster"] in set("0123") else row for row in rows]
-    row = _row(compare([write_run(tmp_path / "a", rows), write_run(tmp_path / "b", changed)]), "gqa")
+    row = _row(_compared(tmp_path, rows, changed), "gqa")
     assert row["test"] == "permutation" and row["clusters"] == 30
     assert row["p"] == pytest.approx(1 / 8, abs=0.02)  # four clusters changed, all in one direction: 2 of 16 swaps
 
 
 def test_pairs_are_units_of_their_own(tmp_path: Path) -> None:
-    first = write_run(tmp_path / "a", pairs([(True, True)] * 4 + [(True, False)] * 16))
-    later = write_run(tmp_path / "b", pairs([(True, True)] * 12 + [(True, False)] * 8))
-    found = compare([first, later])
+    first, later = ([(True, True)] * hits + [(True, False)] * (20 - hits) for hits in (4, 12))
+    found = _compared(tmp_path, pairs(first), pairs(later))
     assert _row(found, "mmvp")["test"] == "permutation"
     row = _row(found, "mmvp", "pair_accuracy")
     assert row["test"] == "mcnemar" and row["units"] == 20
@@ -62,9 +65,10 @@ def test_pairs_are_units_of_their_own(tmp_path: Path) -> None:
 
 def test_overlaps_are_compared_where_both_runs_gave_a_box(tmp_path: Path) -> None:
     right, half, point = "[0.1, 0.2, 0.5, 1.0]", "[0.1, 0.2, 0.3, 1.0]", "[0.5, 0.5]"
-    first = write_run(tmp_path / "a", [box(n, raw) for n, raw in enumerate((point, right, half, half))])
-    later = write_run(tmp_path / "b", [box(n, raw) for n, raw in enumerate((right, point, right, right))])
-    row = _row(compare([first, later]), "coco_boxes", "iou")
+    said = (point, right, half, half), (right, point, right, right)
+    row = _row(
+        _compared(tmp_path, *([box(n, raw) for n, raw in enumerate(raws)] for raws in said)), "coco_boxes", "iou"
+    )
     assert (row["clusters"], row["a_value"], row["b_value"]) == (2, 0.5, 1.0)
 
 
@@ -83,9 +87,7 @@ def test_holm_runs_over_all_overall_scores_shown(tmp_path: Path) -> None:
 
 
 def test_only_shared_questions_count_and_it_is_said(tmp_path: Path) -> None:
-    first = write_run(tmp_path / "a", _counts([True] * 6))
-    later = write_run(tmp_path / "b", _counts([True] * 4 + [False] * 4)[2:])
-    found = compare([first, later])
+    found = _compared(tmp_path, _counts([True] * 6), _counts([True] * 4 + [False] * 4)[2:])
     assert _row(found, "countbenchqa")["n"] == 4
     assert any("4 questions shared, of 6 in the first run and 6 in the later" in note for note in found["notes"])
 
@@ -95,9 +97,8 @@ def test_every_difference_of_the_runs_is_said(tmp_path: Path) -> None:
     swapped = [
         row | {"answer": "B", "choices": {"A": "Closed", "B": "Open"}, "prompt": "other", "images": []} for row in rows
     ]
-    first = write_run(tmp_path / "a", rows + _counts([True]))
-    later = write_run(tmp_path / "b", swapped, prompts="paper", condition={"blind": "none", "swap": True})
-    notes = "\n".join(compare([first, later])["notes"])
+    changed = {"prompts": "paper", "condition": {"blind": "none", "swap": True}}
+    notes = "\n".join(_compared(tmp_path, rows + _counts([True]), swapped, **changed)["notes"])
     for expected in (
         'prompts differs: "paper" against "llava"',
         'condition.blind differs: "none" against null',
@@ -113,17 +114,15 @@ def test_every_difference_of_the_runs_is_said(tmp_path: Path) -> None:
 def test_groups_are_those_of_the_first_run_even_if_it_has_none(tmp_path: Path) -> None:
     rows = pairs([(True, True), (True, False)])
     bare = [row | {"groups": {}} for row in rows]
-    found = compare([write_run(tmp_path / "a", bare), write_run(tmp_path / "b", rows)])
+    found = _compared(tmp_path, bare, rows)
     assert [row["units"] for row in found["comparisons"]] == [4]
     assert any("mmvp: incomplete: no pair_accuracy" in note for note in found["notes"])
 
 
 def test_other_data_are_not_compared(tmp_path: Path) -> None:
     rows = _counts([True] * 4)
-    first = write_run(tmp_path / "a", rows + pairs([(True, True)]))
     digests = {"countbenchqa": {"digest": "other"}, "mmvp": {"digest": "0123456789"}}
-    later = write_run(tmp_path / "b", rows + pairs([(True, False)]), benchmarks=digests)
-    found = compare([first, later])
+    found = _compared(tmp_path, rows + pairs([(True, True)]), rows + pairs([(True, False)]), benchmarks=digests)
     assert {row["benchmark"] for row in found["comparisons"]} == {"mmvp"}
     assert any("countbenchqa: made from other data (01234567, other); not compared" in note for note in found["notes"])
 
@@ -140,12 +139,10 @@ def test_files_of_answers_need_no_run_json(tmp_path: Path) -> None:
 
 
 def test_a_question_in_common_is_needed(tmp_path: Path) -> None:
-    first = write_run(tmp_path / "a", _counts([True]))
-    later = write_run(tmp_path / "b", pairs([(True, True)]))
     with pytest.raises(UserError, match="no shared questions"):
-        compare([first, later])
+        _compared(tmp_path, _counts([True]), pairs([(True, True)]))
     with pytest.raises(UserError, match="at least two runs"):
-        compare([first])
+        compare([tmp_path / "a"])
 
 
 def test_hostile_names_are_shown_as_text(tmp_path: Path) -> None:
@@ -174,5 +171,5 @@ def test_turning_a_pair_round_turns_the_sign(tmp_path_factory: pytest.TempPathFa
 
 def test_a_metric_says_how_many_questions_it_rests_on(tmp_path: Path) -> None:
     rows = random_gqa(50, seed=0)
-    found = compare([write_run(tmp_path / "a", rows), write_run(tmp_path / "b", rows)])
+    found = _compared(tmp_path, rows, rows)
     assert [_row(found, "gqa", name)["n"] for name in ("overall", "choose", "spatial")] == [50, 10, 0]

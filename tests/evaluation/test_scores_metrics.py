@@ -52,15 +52,6 @@ def test_vsr_counts_an_unreadable_answer_as_wrong_and_as_no() -> None:
     assert (found["yes_rate"], found["yes_gold"], found["unparsed"]) == pytest.approx((0.25, 0.5, 0.25))
 
 
-def test_ccbench_wants_every_pass() -> None:
-    rows = [
-        mcq("ccbench", place, "A", raw, set=str(place // 4), cluster=str(place // 4))
-        for place, raw in enumerate(("A", "A", "A", "???", "A", "A", "A", "A"))
-    ]
-    assert numbers(rows)["value"] == pytest.approx(0.5)
-    assert numbers(rows, "per_pass")["value"] == pytest.approx(7 / 8)
-
-
 @pytest.mark.parametrize("right", [0, 7, 10])
 def test_a_share_of_single_questions_has_wilsons_interval(right: int) -> None:
     rows = [count("countbenchqa", place, "3", "3" if place < right else "5") for place in range(10)]

@@ -21,8 +21,7 @@ from blindspot.encoders import ENCODERS, TowerShape
 from blindspot.evaluation.base import PICTURE, Asked, Prompt
 from blindspot.evaluation.models.api import ApiAnswerer
 from blindspot.evaluation.models.local import LocalAnswerer
-from blindspot.evaluation.serving.running import KnownWords
-from blindspot.evaluation.serving.server import Server
+from blindspot.evaluation.serving.server import KnownWords, Server
 from blindspot.model.build import LanguageShape, build_variant
 from blindspot.model.load import ask, load
 from blindspot.model.processor import build_processor

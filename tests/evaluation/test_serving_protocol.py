@@ -13,8 +13,8 @@ from PIL import Image
 
 from blindspot.evaluation.base import PICTURE, Asked, Prompt, Reply
 from blindspot.evaluation.models import api
-from blindspot.evaluation.serving import completion, request
-from blindspot.evaluation.serving.completion import Refusal
+from blindspot.evaluation.serving import protocol
+from blindspot.evaluation.serving.protocol import Refusal
 
 
 def png(width: int = 3, height: int = 2) -> bytes:
@@ -41,7 +41,7 @@ def shown(*parts: Any) -> dict[str, Any]:
 def test_a_request_becomes_the_question_that_was_asked() -> None:
     content = [{"type": "text", "text": "in "}, {"type": "image_url", "image_url": {"url": url(png())}}]
     system = {"role": "system", "content": [{"type": "text", "text": "be brief"}]}
-    wanted = request.read(body(messages=[system, {"role": "user", "content": content}], max_tokens=9), "toy")
+    wanted = protocol.read(body(messages=[system, {"role": "user", "content": content}], max_tokens=9), "toy")
     assert wanted.asked.prompt == Prompt(("in ", PICTURE), system="be brief", longest=9)
     assert wanted.asked.pictures == (png(),)
     assert (wanted.stop, wanted.stream) == ((), False)
@@ -49,7 +49,7 @@ def test_a_request_becomes_the_question_that_was_asked() -> None:
 
 def test_equal_pictures_have_equal_keys_and_requests_never_equal_names() -> None:
     part, other = ({"type": "image_url", "image_url": url(png(width))} for width in (3, 4))
-    first, second = (request.read(shown(part, other, part), "toy").asked for _ in range(2))
+    first, second = (protocol.read(shown(part, other, part), "toy").asked for _ in range(2))
     assert first.id != second.id
     assert first.picture_keys == second.picture_keys
     assert [first.picture_keys.index(key) for key in first.picture_keys] == [0, 1, 0]
@@ -69,23 +69,23 @@ def test_what_our_client_sends_our_server_reads(pieces: list[str | None], system
     pictures = tuple(png(number + 1) for number in range(content.count(PICTURE)))
     asked = Asked("q", Prompt(content, system, longest=longest), pictures)
     sent = json.loads(api.body(asked, "toy"))
-    read = request.read(sent, "toy").asked
+    read = protocol.read(sent, "toy").asked
     assert str(replace(read.prompt, system=None, whole=True)) == str(Prompt(content, whole=True))
     assert (read.pictures, read.prompt.system, read.prompt.longest) == (pictures, system, longest)
 
 
 @pytest.mark.parametrize("fields", [{"temperature": 0}, {"temperature": 0.0}, {"temperature": None}, {"top_p": 0.5}])
 def test_greedy_settings_are_taken(fields: dict[str, Any]) -> None:
-    request.read(body(**fields), "toy")
+    protocol.read(body(**fields), "toy")
 
 
 def test_sampling_from_one_token_is_greedy() -> None:
-    request.read(body(temperature=0.01, top_k=1, top_p=0.001), "toy")
+    protocol.read(body(temperature=0.01, top_k=1, top_p=0.001), "toy")
 
 
 def test_what_changes_nothing_is_taken() -> None:
-    request.read(body(n=1, presence_penalty=0.0, tools=[], response_format={"type": "text"}, user="me", seed=1), "toy")
-    request.read(body(min_tokens=0, ignore_eos=False, stop_token_ids=[], logit_bias={}, dataset="MMVP"), "toy")
+    protocol.read(body(n=1, presence_penalty=0.0, tools=[], response_format={"type": "text"}, user="me", seed=1), "toy")
+    protocol.read(body(min_tokens=0, ignore_eos=False, stop_token_ids=[], logit_bias={}, dataset="MMVP"), "toy")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_what_changes_nothing_is_taken() -> None:
 )
 def test_what_is_not_done_is_refused(fields: dict[str, Any], status: int, message: str) -> None:
     with pytest.raises(Refusal, match=message) as refused:
-        request.read(body(**fields), "toy")
+        protocol.read(body(**fields), "toy")
     error = refused.value.to_dict()["error"]
     assert refused.value.status == status
     assert error["type"] == "invalid_request_error" and error["message"] == str(refused.value)
@@ -147,26 +147,26 @@ def test_what_is_not_done_is_refused(fields: dict[str, Any], status: int, messag
 )
 def test_a_picture_is_a_whole_file_in_a_data_url(address: Any, message: str) -> None:
     with pytest.raises(Refusal, match=message):
-        request.read(shown({"type": "image_url", "image_url": {"url": address}}), "toy")
+        protocol.read(shown({"type": "image_url", "image_url": {"url": address}}), "toy")
 
 
 def test_the_pictures_of_a_request_have_most_pixels_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request, "MOST_PIXELS", 100)
+    monkeypatch.setattr(protocol, "MOST_PIXELS", 100)
     small, large = ({"type": "image_url", "image_url": url(png(width, 10))} for width in (5, 6))
-    assert request.read(shown(small, small), "toy").pixels == 100
+    assert protocol.read(shown(small, small), "toy").pixels == 100
     with pytest.raises(Refusal, match="110 pixels together; 100 are the most"):
-        request.read(shown(small, large), "toy")
+        protocol.read(shown(small, large), "toy")
 
 
 def test_a_request_has_a_largest_number_of_pictures() -> None:
     part = {"type": "image_url", "image_url": {"url": url(png())}}
     with pytest.raises(Refusal, match="33 pictures"):
-        request.read(shown(*[part] * 33), "toy")
+        protocol.read(shown(*[part] * 33), "toy")
 
 
 def test_line_breaks_in_the_data_are_no_matter() -> None:
     data = base64.encodebytes(png(60, 60)).decode()
-    assert request.picture(f"data:image/png;base64,{data}") == png(60, 60)
+    assert protocol.picture(f"data:image/png;base64,{data}") == png(60, 60)
 
 
 JSON = st.recursive(
@@ -184,7 +184,7 @@ FIELDS = st.sampled_from(
 def test_any_json_is_a_question_or_refused(fields: dict[str, Any], content: Any) -> None:
     for value in (fields, body(**fields), body(messages=[{"role": "user", "content": content}]), content):
         try:
-            assert request.read(value, "toy").asked.prompt.content
+            assert protocol.read(value, "toy").asked.prompt.content
         except Refusal as refusal:
             assert refusal.status in (400, 404)
 
@@ -192,7 +192,7 @@ def test_any_json_is_a_question_or_refused(fields: dict[str, Any], content: Any)
 @given(raw=st.text("abc\n", max_size=12), stop=st.lists(st.text("abc\n", min_size=1, max_size=2), max_size=3))
 @settings(max_examples=50)
 def test_an_answer_ends_before_the_first_stop(raw: str, stop: list[str]) -> None:
-    text, finish = completion.cut(Reply("q", raw, "length"), tuple(stop))
+    text, finish = protocol.cut(Reply("q", raw, "length"), tuple(stop))
     assert raw.startswith(text)
     assert not [end for end in stop if end in text]
     assert (finish == "length") == (text == raw and not [end for end in stop if end in raw])
@@ -203,12 +203,12 @@ def test_an_answer_ends_before_the_first_stop(raw: str, stop: list[str]) -> None
 @given(text=st.text(max_size=20), finish=st.sampled_from(["stop", "length"]))
 @settings(max_examples=50)
 def test_what_our_server_says_our_client_reads(text: str, finish: str) -> None:
-    said = json.dumps(completion.whole("toy", "fp", "c1", text, finish)).encode()
+    said = protocol.completion("toy", "fp", "c1", text, finish)
     assert api.read(200, {}, said, "q") == Reply("q", text, "length" if finish == "length" else "end")
 
 
 def test_events_carry_the_same_answer() -> None:
-    *chunks, last = b"".join(completion.events("toy", "fp", "c1", "left\n", "length")).strip().split(b"\n\n")
+    *chunks, last = protocol.completion("toy", "fp", "c1", "left\n", "length", stream=True).strip().split(b"\n\n")
     choices = [json.loads(chunk.removeprefix(b"data: "))["choices"][0] for chunk in chunks]
     assert "".join(choice["delta"].get("content", "") for choice in choices) == "left\n"
     assert [choice["finish_reason"] for choice in choices] == [None, "length"]

@@ -35,7 +35,7 @@ from blindspot.connectors import ConnectorSpec
 from blindspot.encoders import features
 from blindspot.errors import UserError
 from blindspot.model.assemble import assemble, position_table, resized
-from blindspot.model.formats.llava_original import padded
+from blindspot.model.formats.llava import padded
 from blindspot.model.variant import save
 from blindspot.positions import EncoderPositions, LanguagePositions
 

@@ -8,8 +8,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from blindspot.errors import UserError
-from blindspot.model.chat_template import from_chat_template
-from blindspot.model.conversation import RowError, Span, from_llava
+from blindspot.model.conversation import RowError, Span, from_chat_template, from_llava
 from blindspot.model.encoding import IGNORE, encode, token_ids
 
 

@@ -11,6 +11,7 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     BertConfig,
@@ -33,8 +34,8 @@ from transformers import (
 
 from blindspot.encoders import ENCODERS, TowerShape
 from blindspot.errors import UserError
+from blindspot.model.assemble import load_language
 from blindspot.model.build import build_variant
-from blindspot.model.language import language_config, load_language
 from blindspot.model.variant import BlindspotForConditionalGeneration, save
 from blindspot.positions import EncoderPositions, LanguagePositions
 
@@ -195,7 +196,9 @@ def test_a_loaded_language_model_reads_text_as_in_the_variant(name: str, saved_l
     original = AutoModelForCausalLM.from_pretrained(folder)
     for key, value in original.state_dict().items():
         assert torch.equal(language.state_dict()[key], value)
-    model = build_variant(ENCODERS["siglip"], TOWER, EncoderPositions(), language_config(folder), IMAGE).eval()
+    model = build_variant(
+        ENCODERS["siglip"], TOWER, EncoderPositions(), AutoConfig.from_pretrained(folder), IMAGE
+    ).eval()
     model.model.language_model.load_state_dict(language.model.state_dict())
     model.lm_head.weight.data.copy_(language.get_output_embeddings().weight)
     text = {"input_ids": torch.tensor([[1, *range(6, 30)]]), "attention_mask": torch.ones(1, 25, dtype=torch.long)}
@@ -234,9 +237,8 @@ CONFIG_REFUSALS: dict[str, tuple[Callable[[], PreTrainedConfig], str]] = {
 def test_what_cannot_be_the_language_model_is_refused(case: str, tmp_path: Path) -> None:
     config, reason = CONFIG_REFUSALS[case]
     config().save_pretrained(tmp_path)
-    for call in (language_config, load_language):
-        message = refusal(lambda call=call: call(tmp_path))
-        assert message.startswith(f"{tmp_path} is no language model for a variant: ") and reason in message
+    message = refusal(lambda: load_language(tmp_path))
+    assert message.startswith(f"{tmp_path} is no language model for a variant: ") and reason in message
 
 
 @pytest.mark.parametrize(
@@ -256,7 +258,7 @@ def test_what_cannot_be_the_language_model_is_refused(case: str, tmp_path: Path)
 def test_a_config_that_is_none_is_named(text: str, reason: str, tmp_path: Path) -> None:
     (tmp_path / "evil.py").write_text("raise SystemExit('code was run')", encoding="utf-8")
     (tmp_path / "config.json").write_text(text, encoding="utf-8")
-    assert reason in refusal(lambda: language_config(tmp_path))
+    assert reason in refusal(lambda: load_language(tmp_path))
 
 
 def test_what_is_nowhere_is_named(tmp_path: Path, offline: None) -> None:

@@ -14,8 +14,7 @@ from transformers import AutoProcessor, AutoTokenizer
 
 from blindspot.encoders import ENCODERS
 from blindspot.model.tokenizer import word_tokenizer, words_of
-from blindspot.studies.corpus import to_pixels
-from blindspot.studies.sources import Encode
+from blindspot.studies.corpus import Encode, to_pixels
 
 WORDS = ["red", "blue", "left-of", "box", ",", "2"]
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]

@@ -17,8 +17,8 @@ from blindspot.errors import UserError
 from blindspot.reporting import write_report
 from blindspot.reporting.run import Column
 from blindspot.scenes.tasks import TASKS
-from blindspot.studies.columns import columns
 from blindspot.studies.loading import load_study
+from blindspot.studies.plan import columns
 from tests.reporting.checker import Checker, edit_answers, edit_plan, mark_done
 from tests.reporting.conftest import CLIP_ARMS
 

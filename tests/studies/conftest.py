@@ -7,13 +7,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from rich.console import Console
 
 from blindspot.studies import study
+from blindspot.studies.loading import load_study
+from blindspot.studies.plan import plan_steps
+from blindspot.studies.schema import Study
+from blindspot.studies.step import StepContext
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -42,6 +46,19 @@ def study_file(tmp_path: Path) -> Path:
     path = tmp_path / "toy.yaml"
     path.write_text(STUDY)
     return path
+
+
+@pytest.fixture
+def study_of(study_file: Path) -> Callable[..., Study]:
+    """The toy study with other arms, or other values."""
+
+    def make(arms: dict[str, Any] | None = None, **values: Any) -> Study:
+        raw = yaml.safe_load(study_file.read_text())
+        path = study_file.with_name("made.yaml")
+        path.write_text(yaml.safe_dump({**raw, "arms": raw["arms"] if arms is None else arms, **values}))
+        return load_study(path)
+
+    return make
 
 
 @pytest.fixture
@@ -98,16 +115,16 @@ def contents() -> Callable[[Path], dict[str, bytes]]:
 @pytest.fixture(scope="session")
 def run_inline() -> Callable[..., Path]:
     """Run a study with the real steps in this process: worker processes take seconds to start."""
-    from blindspot.studies import steps, worker
-    from blindspot.studies.messages import Finished
+    from blindspot.studies.engine import carry_out
+    from blindspot.studies.step import Done
+    from blindspot.studies.steps import STEPS
 
-    def run_steps(ledger: Any, workers: int, lock: int, progress: Any, data: Path | None, registry: str) -> None:
-        silent: Any = SimpleNamespace(send=lambda message: None)
-        while not ledger.complete:
-            task = ledger.task(ledger.next(), data)
-            message = worker._carry_out(task, steps.STEPS, silent)
-            assert isinstance(message, Finished), message
-            ledger.finish(task.step, message.done)
+    def run_steps(scheduler: Any, workers: int, lock: int, progress: Any, data: Path | None, registry: str) -> None:
+        while not scheduler.complete:
+            task = scheduler.start(data)
+            outcome = carry_out(task, STEPS[task.step.kind], lambda advanced: None)
+            assert isinstance(outcome, Done), outcome
+            scheduler.finish(task.step, outcome)
 
     def run(study_file: Path, out: Path, data: Path | None = None) -> Path:
         with pytest.MonkeyPatch.context() as patch:
@@ -115,3 +132,23 @@ def run_inline() -> Callable[..., Path]:
             return study.run_study(str(study_file), out=out, data=data, console=Console(file=io.StringIO()))
 
     return run
+
+
+@pytest.fixture(scope="session")
+def contexts() -> Callable[..., dict[str, StepContext]]:
+    """Every step of a run, to be looked at or repeated; of the study that the run keeps, or of another."""
+
+    def make(run: Path, of: Study | None = None) -> dict[str, StepContext]:
+        steps = {step.id: step for step in plan_steps(of or load_study(run / "study.yaml"), study.code_version())}
+        folders = {name: run / step.folder for name, step in steps.items()}
+        return {
+            name: StepContext(
+                step,
+                folders[name],
+                {role: folders[source] for role, source in step.inputs.items()},
+                lambda *arguments, **options: None,
+            )
+            for name, step in steps.items()
+        }
+
+    return make

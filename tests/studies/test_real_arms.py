@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blindspot.errors import UserError
-from blindspot.studies.arms import expand_arms, find_arm, training_steps
+from blindspot.studies.arms import expand_arms, find_arm
 from blindspot.studies.axes import LANGUAGE_POSITIONS
 from blindspot.studies.compare import compare_arms
 from blindspot.studies.loading import load_study
@@ -52,7 +52,7 @@ def test_the_shipped_studies_have_the_papers_eight_arms(name: str) -> None:
     assert study.recipe == "llava"
     assert study.name == name
     assert families[:8] == ["clip", "siglip", "siglip2", "aimv2"] * 2
-    assert {training_steps(arm.stages["instruct"]) for arm in expand_arms(study)} == {5198}
+    assert {arm.stages["instruct"].steps for arm in expand_arms(study)} == {5198}
 
 
 def test_a_study_of_real_size_extends_a_shipped_one(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_the_paper_as_its_text_states_it() -> None:
     for arm in expand_arms(load_study("paper")):
         first, second = arm.stages["connector"], arm.stages["instruct"]
         assert arm.point.image_size == 256
-        assert (first.batch, first.lr, first.trains, training_steps(first)) == (256, 1e-3, ["connector"], 2181)
+        assert (first.batch, first.lr, first.trains, first.steps) == (256, 1e-3, ["connector"], 2181)
         assert (second.batch, second.lr) == (128, 2e-5)
         assert set(second.trains) == {"connector", "language_model", "encoder"}
 
@@ -77,7 +77,7 @@ def test_the_paper_as_its_code_does_it() -> None:
         arm = arms[name]
         assert arm.point.positions.values == {"scheme": "released_concat", "table": "released"}
         assert arm.point.evaluate_with.name == "learned"
-        assert (arm.stages["connector"].batch, training_steps(arm.stages["connector"])) == (128, 4361)
+        assert (arm.stages["connector"].batch, arm.stages["connector"].steps) == (128, 4361)
     assert arms["aimv2-2d"].point.positions.name == "learned", "the code never uses the converted AIMv2"
 
 
@@ -118,7 +118,6 @@ def test_released_arms_differ_in_many_things_at_once() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("seeds: 2", "sedes: 2", 'sedes: unknown key; did you mean "seeds"?'),
         ("warmup: 0.03", "warm_up: 0.03", 'connector.warm_up: unknown key; did you mean "warmup"?'),
         ("label: Plain", "label: Plain, encodr: x", 'arms.named[0].encodr: unknown key; did you mean "encoder"?'),
         ("template: plain", "template: plane", '"plane": unknown; did you mean "plain"?'),
@@ -129,16 +128,8 @@ def test_released_arms_differ_in_many_things_at_once() -> None:
             "data: {file: a, rows: 1, with_image: 2}",
             "with_image 2: more than there are rows (1)",
         ),
-        (
-            "data: llava-pretrain",
-            "data: {file: a, text_tokens: 3, supervised_tokens: 4}",
-            "supervised_tokens 4: more than there are text_tokens (3)",
-        ),
-        ("batch: 256", 'batch: "256"', "connector.batch"),
         ("warmup: 0.03", "warmup: 1.5", "connector.warmup"),
         ("siglip-large-patch16-256", "siglip-large-patch16-265", 'did you mean "google/siglip-large-patch16-256"?'),
-        ("positions: axial", "positions: axal", '"axal": unknown; did you mean "axial"?'),
-        ("id: turned", "id: plain", 'two arms are called "plain"'),
         (
             "against: [plain]",
             "against: [plan]",
@@ -154,7 +145,6 @@ def test_released_arms_differ_in_many_things_at_once() -> None:
         ("label: Plain", "label: Plain, stages: {instruct: {encoder_lr: 1e-6}}", "the encoder is not among"),
         ("label: Plain", "label: Plain, image_size: 8", "smaller than a patch"),
         ("label: Plain", "label: Plain, connector: resampler, language_positions: mrope", "rows and columns"),
-        ("seeds: 2", "seeds: 2\nseeds: 3", "given twice"),
         ("recipe: llava", "recipe: lava", "connector.recipe: unknown; one of: toy, llava"),
         ("seeds: 2", "seeds: 2\ndata: {train: 1, test: 1}", "data: is of models trained from nothing"),
         ("label: Plain", "label: Plain, family: clip", "family: is for the recipe toy"),
@@ -201,7 +191,7 @@ def test_the_replicate_draws_from_other_seeds(tmp_path: Path) -> None:
 def test_every_row_is_seen_once_an_epoch(rows: int, batch: int, epochs: int) -> None:
     stage = find_arm(load_study("paper"), "clip").stages["instruct"]
     data = stage.data.model_copy(update={"rows": rows})
-    count = training_steps(stage.model_copy(update={"data": data, "batch": batch, "epochs": epochs}))
+    count = stage.model_copy(update={"data": data, "batch": batch, "epochs": epochs}).steps
     assert (count - epochs) * batch < rows * epochs <= count * batch
 
 

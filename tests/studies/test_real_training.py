@@ -34,13 +34,21 @@ from blindspot.errors import UserError
 from blindspot.model.assemble import position_table
 from blindspot.studies.arms import find_arm
 from blindspot.studies.loading import load_study
-from blindspot.studies.real import Run, run_in, seed_of, train_run
+from blindspot.studies.real import ArmRun, run_in, train_run
 
 ROOT = Path(__file__).parents[2]
+Make = Callable[..., ArmRun]
 VISION: dict[str, Any] = {
     "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 24, "patch_size": 8,
     "intermediate_size": 40,
 }  # fmt: skip
+STAGES = """
+connector: {{recipe: llava, trains: [connector], data: &data {{file: rows.json, images: images, rows: 12}},
+    template: plain, batch: 4, lr: 1e-2, warmup: 0.03, schedule: cosine, epochs: 1, max_length: 60,
+    aspect_ratio: square}}
+instruct: {{recipe: llava, trains: [connector, language_model], data: *data, template: v1, batch: 4,
+    lr: 1e-2, warmup: 0.03, schedule: cosine, epochs: 1, max_length: 60, aspect_ratio: pad}}
+"""
 STUDY = """
 name: tiny
 title: Tiny
@@ -55,11 +63,6 @@ arms:
     - {{id: released, label: Released, encoder: {root}/siglip, drop_first_patch: true,
        positions: {{scheme: released_concat, table: released}}, evaluate_with: learned}}
   replicate: borrowed
-connector: {{recipe: llava, trains: [connector], data: &data {{file: rows.json, images: images, rows: 12}},
-    template: plain, batch: 4, lr: 1e-2, warmup: 0.03, schedule: cosine, epochs: 1, max_length: 60,
-    aspect_ratio: square}}
-instruct: {{recipe: llava, trains: [connector, language_model], data: *data, template: v1, batch: 4,
-    lr: 1e-2, warmup: 0.03, schedule: cosine, epochs: 1, max_length: 60, aspect_ratio: pad}}
 seeds: 2
 """
 MACHINE: dict[str, Any] = {"precision": "fp32", "workers": 0, "pack_tokens": 120}
@@ -75,12 +78,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoints, data and a study that names them."""
     folder = tmp_path_factory.mktemp("tiny")
     torch.manual_seed(0)
-    text: dict[str, Any] = {
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 16,
-    }
+    text = {**VISION, "hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 16}
     CLIPModel(CLIPConfig(text_config={**text, "vocab_size": 9}, vision_config=VISION)).save_pretrained(folder / "clip")
     SiglipVisionModel(SiglipVisionConfig(**VISION)).save_pretrained(folder / "siglip")
     words = ["<unk>", "<s>", "</s>", "what", "is", "red", "box", "left", "of", "USER:", "ASSISTANT:"]
@@ -101,21 +99,21 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         turns = [{"from": "human", "value": "<image>\nwhat is"}, {"from": "gpt", "value": "red box left of box"}]
         rows.append({"id": f"r{number}", "image": f"{number}.png", "conversations": turns})
     (folder / "rows.json").write_text(json.dumps(rows))
-    (folder / "tiny.yaml").write_text(STUDY.format(root=folder))
+    (folder / "tiny.yaml").write_text((STUDY + STAGES).format(root=folder))
     return folder
 
 
 @pytest.fixture(scope="module")
-def run(root: Path) -> Callable[..., Run]:
-    def make(arm: str, out: Path, seed: int | None = None, **machine: Any) -> Run:
+def run(root: Path) -> Make:
+    def make(arm: str, out: Path, seed: int | None = None, **machine: Any) -> ArmRun:
         resolved = find_arm(load_study(root / "tiny.yaml"), arm)
-        return run_in(resolved, seed_of(resolved, seed), root, out, MACHINE | machine)
+        return run_in(resolved, seed, root, out, MACHINE | machine)
 
     return make
 
 
 @pytest.fixture(scope="module")
-def base(run: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(run: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The out folder in which arm `base` is trained."""
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("runs")
@@ -127,7 +125,7 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def test_both_stages_and_what_they_leave(base: Path, run: Callable[..., Run]) -> None:
+def test_both_stages_and_what_they_leave(base: Path, run: Make) -> None:
     folder = base / "base-seed0"
     assert [len(_rows(folder / stage)) for stage in ("connector", "instruct")] == [3, 3]
     model, processor = blindspot.load(folder / "instruct" / "model")
@@ -143,7 +141,7 @@ def test_both_stages_and_what_they_leave(base: Path, run: Callable[..., Run]) ->
     assert not any(torch.equal(after[f"model.{name}"], tensor) for name, tensor in connector.items())
 
 
-def test_a_stage_that_is_done_is_passed_over(base: Path, run: Callable[..., Run]) -> None:
+def test_a_stage_that_is_done_is_passed_over(base: Path, run: Make) -> None:
     told: list[Any] = []
     made = train_run(run("base", base), report=lambda *args, **kwargs: told.append(args))
     assert made == base / "base-seed0" / "instruct" / "model" and not told
@@ -151,7 +149,7 @@ def test_a_stage_that_is_done_is_passed_over(base: Path, run: Callable[..., Run]
         train_run(run("base", base, precision="bf16"))
 
 
-def test_a_run_that_was_stopped_has_the_same_bits(base: Path, run: Callable[..., Run], tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_has_the_same_bits(base: Path, run: Make, tmp_path: Path) -> None:
     class Stop(Exception):
         pass
 
@@ -168,7 +166,7 @@ def test_a_run_that_was_stopped_has_the_same_bits(base: Path, run: Callable[...,
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
-def test_seeds_differ_and_are_the_arms_own(base: Path, run: Callable[..., Run], tmp_path: Path) -> None:
+def test_seeds_differ_and_are_the_arms_own(base: Path, run: Make, tmp_path: Path) -> None:
     train_run(run("base", tmp_path, seed=1), ["connector"])
     first, second = (
         load_file(folder / "connector" / "connector.safetensors")
@@ -179,7 +177,7 @@ def test_seeds_differ_and_are_the_arms_own(base: Path, run: Callable[..., Run], 
         run("base", tmp_path, seed=2)
 
 
-def test_an_encoder_that_trains_goes_on_into_stage_2(run: Callable[..., Run], root: Path, tmp_path: Path) -> None:
+def test_an_encoder_that_trains_goes_on_into_stage_2(run: Make, root: Path, tmp_path: Path) -> None:
     arm = run("tuned", tmp_path)
     train_run(arm, ["connector"])
     kept = load_file(arm.folders["connector"] / "encoder.safetensors")
@@ -194,7 +192,7 @@ def test_an_encoder_that_trains_goes_on_into_stage_2(run: Callable[..., Run], ro
     assert not kept[table].any()
 
 
-def test_a_borrowed_connector(base: Path, run: Callable[..., Run], tmp_path: Path) -> None:
+def test_a_borrowed_connector(base: Path, run: Make, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"train it first: --arm base --seed 0 --stage connector"):
         train_run(run("borrowed", tmp_path))
     with pytest.raises(UserError, match="takes its stage 1 from base"):
@@ -208,9 +206,7 @@ def test_a_borrowed_connector(base: Path, run: Callable[..., Run], tmp_path: Pat
     assert train_run(again) == tmp_path / "replicate-seed1001" / "instruct" / "model"
 
 
-def test_what_is_trained_with_other_positions_than_it_is_evaluated(
-    run: Callable[..., Run], root: Path, tmp_path: Path
-) -> None:
+def test_what_is_trained_with_other_positions_than_it_is_evaluated(run: Make, root: Path, tmp_path: Path) -> None:
     arm = run("released", tmp_path)
     model, processor = blindspot.load(train_run(arm))
     assert model.config.encoder_positions["scheme"] == "learned" and model.tokens_per_image == 8
@@ -228,7 +224,7 @@ def test_what_is_trained_with_other_positions_than_it_is_evaluated(
         train_run(as_trained)
 
 
-def test_what_is_missing_is_said_before_anything_is_loaded(root: Path, run: Callable[..., Run], tmp_path: Path) -> None:
+def test_what_is_missing_is_said_before_anything_is_loaded(root: Path, run: Make, tmp_path: Path) -> None:
     bare = replace(run("base", tmp_path), data_root=None)
     with pytest.raises(UserError, match=r"rows\.json is missing \(name the data folder with --data\)|with --data"):
         train_run(bare)
@@ -261,20 +257,11 @@ def test_commands_that_make_no_sense(arguments: list[str], words: str) -> None:
 
 
 def test_the_command(root: Path, base: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "blindspot",
-        "train",
-        str(root / "tiny.yaml"),
-        "--arm",
-        "base",
-        "--data",
-        str(root),
-    ]
-    options = ["--out", str(base), "--precision", "fp32", "--workers", "0", "--pack-tokens", "120"]
+    said = f"train {root}/tiny.yaml --arm base --data {root} --out {base}"
+    machine = "--precision fp32 --workers 0 --pack-tokens 120"
+    command = [sys.executable, "-m", "blindspot", *said.split(), *machine.split()]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == f"Written: {base}/base-seed0/instruct/model"
 
@@ -288,11 +275,6 @@ arms:
     - {{id: base, label: Base}}
     - {{id: turned, label: Turned, positions: axial, connector_from: base, against: [base]}}
   replicate: base
-connector: {{recipe: llava, trains: [connector], data: &data {{file: rows.json, images: images, rows: 12}},
-    template: plain, batch: 4, lr: 1e-2, warmup: 0.03, schedule: cosine, epochs: 1, max_length: 60,
-    aspect_ratio: square}}
-instruct: {{recipe: llava, trains: [connector, language_model], data: *data, template: v1, batch: 4, lr: 1e-2,
-    warmup: 0.03, schedule: cosine, epochs: 1, max_length: 60, aspect_ratio: pad}}
 benchmarks: [cvbench_2d, mmvp]
 seeds: 1
 """
@@ -317,7 +299,7 @@ def test_a_whole_study_from_checkpoints_to_a_page(
     for name, file, rows in (("mmvp", "MMVP.tsv", pairs), ("cvbench_2d", "CV-Bench-2D.tsv", sources)):
         (data / name).mkdir()
         pd.DataFrame(rows).to_csv(data / name / file, sep="\t", index=False)
-    (tmp_path / "whole.yaml").write_text(WHOLE.format(root=root))
+    (tmp_path / "whole.yaml").write_text((WHOLE + STAGES).format(root=root))
     with pytest.raises(UserError, match=r"rows\.json.* that study .* needs: missing; .* --plan --data FOLDER"):
         run_inline(tmp_path / "whole.yaml", tmp_path / "run")
     (data / "mmvp").rename(tmp_path / "elsewhere")
@@ -335,11 +317,8 @@ def test_a_whole_study_from_checkpoints_to_a_page(
     }  # fmt: skip
     at = {(one["arm"], one["column"]): one for one in results["scores"] if one["seed"] is None}
     assert {at["turned", column]["n"] for column in ("cvbench_2d/coco", "cvbench_2d/ade20k")} == {6, 2}
-    (difference,) = (
-        one
-        for one in results["differences"]
-        if (one["a"], one["b"], one["column"]) == ("turned", "base", "mmvp/overall")
-    )
+    sides = {(one["a"], one["b"], one["column"]): one for one in results["differences"]}
+    difference = sides["turned", "base", "mmvp/overall"]
     assert difference["noise_included"] and difference["kind"] == "positions"
     assert all(row["df"] == 1 for row in results["noise"]), "the replicate and its twin"
     assert (out / "report" / "index.html").is_file()

@@ -1,10 +1,8 @@
 """Arms as points in the space of axes: names, labels, pairs, shared steps, and the line that each mistake gets."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from blindspot.connectors import ConnectorSpec
 from blindspot.errors import UserError
@@ -17,19 +15,6 @@ from blindspot.studies.plan import plan_steps
 from blindspot.studies.schema import Study
 from blindspot.studies.step import Step
 from blindspot.training.objectives import OBJECTIVES
-
-
-@pytest.fixture
-def study_of(study_file: Path) -> Any:
-    """The toy study with other arms, and whatever else is given."""
-
-    def make(arms: dict[str, Any], **values: Any) -> Study:
-        raw = {**yaml.safe_load(study_file.read_text()), "arms": arms, **values}
-        path = study_file.with_name("made.yaml")
-        path.write_text(yaml.safe_dump(raw))
-        return load_study(path)
-
-    return make
 
 
 def steps_of(study: Study) -> dict[str, Step]:
@@ -94,7 +79,7 @@ def test_parameters_make_an_arm_of_their_own_unless_they_are_a_named_one(study_o
     [
         ({}, "arms: give families and positions, or else cross or named"),
         ({"families": ["clip"]}, "the short form has families and positions"),
-        ({"cross": {"positions": ["learned"]}}, "arms: family: missing; give it under base"),
+        ({"cross": {"positions": ["learned"]}}, "arms: family: missing; give it here or under base"),
         ({"cross": {"famly": ["clip"]}}, 'arms.cross[0].famly: unknown key; did you mean "family"?'),
         ({"cross": {"objective": ["siglap"]}}, 'arms.cross[0].objective[0]: "siglap": unknown; did you mean "siglip"?'),
         ({"cross": {"captions": ["place"]}}, 'captions[0]: "place": unknown; did you mean "places"?'),
@@ -104,7 +89,7 @@ def test_parameters_make_an_arm_of_their_own_unless_they_are_a_named_one(study_o
         ({"cross": {"positions": [{"base": 3}]}}, "None: should be one of: learned, none"),
         ({"cross": {"language_positions": ["mrop"]}}, '"mrop": unknown; did you mean "mrope"?'),
         ({"cross": {"connector": ["mpl"]}}, '"mpl": unknown; did you mean "mlp"?'),
-        ({"cross": {"connector": [{"name": "resampler", "token": 4}]}}, 'unknown key "token"; did you mean "tokens"'),
+        ({"cross": {"connector": [{"name": "resampler", "token": 4}]}}, '"token": unknown key; did you mean "tokens"?'),
         (
             {"cross": {"encoder_training": ["thawed"]}},
             'encoder_training[0]: "thawed": unknown; did you mean "trained"?',
@@ -239,7 +224,7 @@ def test_families_differ_in_more_than_one_axis_and_it_says_in_which() -> None:
     assert len(beside) == 6
 
 
-def test_an_uncontrolled_pair_is_called_so(study_of: Any, study_file: Path) -> None:
+def test_an_uncontrolled_pair_is_called_so(study_of: Any) -> None:
     study = study_of({"named": [named("a"), named("b", family="aimv2", positions="axial", pretrained_with="learned")]})
     assert compare_arms(study) == []  # nothing is compared, and nothing else is alike
     cross = {"family": ["clip", "aimv2"]}

@@ -16,6 +16,7 @@ MINIATURES = ["miniature", "nlvr", "objectives", "positions", "released", "why"]
 
 @pytest.mark.parametrize("name", MINIATURES)
 def test_shipped_studies_load_at_every_scale(name: str) -> None:
+    assert name in shipped_studies()
     full = load_study(name)
     smoke = load_study(name, scale="smoke")
     assert full.meaningful and not smoke.meaningful
@@ -31,19 +32,15 @@ def test_shipped_studies_load_at_every_scale(name: str) -> None:
         ("{train: 10,", "{xyzzy: 1, train: 10,", "data.xyzzy: unknown key; one of: train, test, seed"),
         ("seeds: 1", "seeds: 0", "seeds: 0: should be at least 1"),
         ("seeds: 1", "seeds: true", "seeds: True: should be a whole number"),
-        ("seeds: 1", "seeds: two", 'seeds: "two": should be a whole number'),
         ("seeds: 1", "seeds: 1\nseeds: 2", 'key "seeds" is given twice'),
-        ("seeds: 1", "", "seeds: missing; every study states it"),
         ("[clip]", "[clap]", 'arms.families[0]: "clap": unknown; did you mean "clip"?'),
         ("[clip]", "[]", "arms.families: is empty; give at least one"),
         ("[clip]", "[clip, clip]", "arms.families: names something twice; keep one of each"),
         ("[clip]", "clip", 'arms.families: "clip": should be a list, e.g. [clip, siglip]'),
         ("axial", "axle", 'arms.positions[1]: "axle": unknown; did you mean "axial"?'),
         ("replicate: clip-learned", "replicate: clip-lerned", 'not an arm of this study; did you mean "clip-learned"?'),
-        ("about: plain", "about: plane", 'text.about: "plane": unknown; did you mean "plain"?'),
         ("source: scenes", "source: scene", 'source: "scene": unknown; did you mean "scenes"?'),
         ("lr: 4e-3", "lr: fast", 'instruct.lr: "fast": should be a number'),
-        ("lr: 4e-3", "lr: -4e-3", "instruct.lr: -0.004: should be more than 0"),
         ("lr: 4e-3", "lr: .nan", "instruct.lr: nan: should be "),
         ("patch: 8", "patch: 7", "image 32 is not a multiple of patch 7"),
         ("heads: 2", "heads: 3", "width 64 over heads 3 must give a multiple of 4"),
@@ -52,7 +49,6 @@ def test_shipped_studies_load_at_every_scale(name: str) -> None:
         ("name: toy", "name: ../toy", 'name: "../toy": use lower-case letters'),
         ("smoke: {instruct: {steps: 1}}", "smoke: {instruct: {stepz: 1}}", "scales.smoke.instruct.stepz: unknown key"),
         ("smoke: {instruct: {steps: 1}}", "smoke: {name: x}", "scales.smoke.name: a scale cannot change this key"),
-        ("smoke: {instruct: {steps: 1}}", "smoke: fast", 'scales.smoke: "fast": should be a group of keys'),
         ("seeds: 1", "seeds: 1\nextends: miniatur", 'extends: "miniatur": no shipped study; did you mean "miniature"?'),
         ("seeds: 1", "seeds: 1\nextends: [why]", "extends: \"['why']\": no shipped study; "),
         ("seeds: 1", "seeds: 1\nextend: why", 'extend: unknown key; did you mean "extends"?'),
@@ -61,14 +57,10 @@ def test_shipped_studies_load_at_every_scale(name: str) -> None:
         ("seeds: 1", "? [seeds]\n: 1", "not a study file: found unhashable key"),
         ("A toy study", "2020-13-45", ':3: not a study file: "2020-13-45" is no timestamp; in quotes it is text'),
         ("seeds: 1", "seeds: !!int foo", '"foo" is no int; in quotes it is text'),
-        ("seeds: 1", "seeds: !!bool foo", '"foo" is no bool; in quotes it is text'),
-        ("seeds: 1", "seeds: !!timestamp foo", '"foo" is no timestamp; in quotes it is text'),
         ("seeds: 1", "seeds: !!int ''", '"" is no int; in quotes it is text'),
         pytest.param("seeds: 1", "seeds: 1" + "0" * 5000, "is no int; in quotes it is text", id="digits"),
-        pytest.param("seeds: 1", "seeds: 0x" + "f" * 5000, "is no int; in quotes it is text", id="hexadecimal digits"),
         ("A toy study", '"\\ud800"', ":3: not a study file: "),
         pytest.param("seeds: 1", "seeds: " + "[" * 3000 + "]" * 3000, "nested too deeply", id="brackets"),
-        pytest.param("seeds: 1", "seeds: " + "{a: " * 3000 + "}" * 3000, "nested too deeply", id="braces"),
         pytest.param("A toy study", "x" * 100_000_000, "more than 256 kB: not a study file", id="100 MB"),
     ],
 )
@@ -110,15 +102,6 @@ def test_a_study_takes_over_what_it_does_not_say(base: str, tmp_path: Path) -> N
     assert study.model_dump(exclude={*own}) == shipped.model_dump(exclude={*own})
 
 
-def test_the_miniatures_are_shipped() -> None:
-    assert set(MINIATURES) <= set(shipped_studies())
-
-
-def test_later_sources_win() -> None:
-    study = load_study("miniature", scale="smoke", seeds=3)
-    assert (study.seeds, study.instruct.steps, study.scale) == (3, 8, "smoke")
-
-
 @pytest.mark.parametrize("name", MINIATURES)
 def test_saved_study_loads_as_the_same_study_at_its_scale_only(tmp_path: Path, name: str) -> None:
     study = load_study(name, scale="smoke", seeds=3)
@@ -156,8 +139,7 @@ def test_any_value_anywhere_is_accepted_or_refused_in_one_line(study_file: Path,
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
-def test_any_file_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "any.yaml"
-    path.write_bytes(content)
+def test_any_file_is_refused_in_one_line(study_file: Path, content: bytes) -> None:
+    study_file.write_bytes(content)
     with pytest.raises(UserError):
-        load_study(path)
+        load_study(study_file)

@@ -47,8 +47,11 @@ def test_pairs_are_same_family_other_positions_and_the_replicate() -> None:
     assert (pairs[-1]["a"], pairs[-1]["b"], pairs[-1]["kind"]) == ("replicate", "clip-learned", "replicate")
 
 
-def test_steps_come_after_their_inputs_and_have_distinct_folders() -> None:
+def test_steps_come_after_their_inputs_and_their_keys_follow_code_and_data() -> None:
     steps = list(plan(seeds=2).values())
+    keys = [step.key for step in steps]
+    assert keys == [step.key for step in plan(seeds=2).values()]
+    assert not set(keys) & {step.key for other in (plan(code="other"), plan(data="x")) for step in other.values()}
     assert len(steps) == 1 + 2 * (1 + 9 * 5)
     seen: set[str] = set()
     for step in steps:
@@ -58,31 +61,19 @@ def test_steps_come_after_their_inputs_and_have_distinct_folders() -> None:
     assert all(step.folder.count("/") == 1 for step in steps)
 
 
-def test_keys_repeat_and_follow_code_and_data() -> None:
-    keys = [step.key for step in plan().values()]
-    assert keys == [step.key for step in plan().values()]
-    assert not set(keys) & {step.key for step in plan(code="other").values()}
-    assert not set(keys) & {step.key for step in plan(data="fingerprint").values()}
+STAGE_2 = {"instruct", "evaluate instruct"}
+AFTER_PRETRAINING = {"connector", "evaluate connector", *STAGE_2}
 
 
 @pytest.mark.parametrize(
     ("changes", "kinds"),
     [
-        ({"instruct": {"lr": 1e-3}}, {"instruct", "evaluate instruct"}),
-        ({"connector": {"steps": 1}}, {"connector", "evaluate connector", "instruct", "evaluate instruct"}),
-        (
-            {"encoder": {"captions": "places"}},
-            {"encoder", "connector", "evaluate connector", "instruct", "evaluate instruct"},
-        ),
-        ({"text": {"about": "raster"}}, {"text", "connector", "evaluate connector", "instruct", "evaluate instruct"}),
-        (
-            {"model": {"encoder_layers": 1}},
-            {"encoder", "connector", "evaluate connector", "instruct", "evaluate instruct"},
-        ),
-        (
-            {"data": {"seed": 1}},
-            {"data", "text", "encoder", "connector", "evaluate connector", "instruct", "evaluate instruct"},
-        ),
+        ({"instruct": {"lr": 1e-3}}, STAGE_2),
+        ({"connector": {"steps": 1}}, AFTER_PRETRAINING),
+        ({"encoder": {"captions": "places"}}, {"encoder", *AFTER_PRETRAINING}),
+        ({"text": {"about": "raster"}}, {"text", *AFTER_PRETRAINING}),
+        ({"model": {"encoder_layers": 1}}, {"encoder", *AFTER_PRETRAINING}),
+        ({"data": {"seed": 1}}, {"data", "text", "encoder", *AFTER_PRETRAINING}),
         ({"title": "Another"}, set()),
         ({"seeds": 3}, set()),
     ],
@@ -154,7 +145,7 @@ WITHOUT_A_NUMBER = {
     "benchmarks/sources/forms.py",
     "errors.py",
     "files.py",
-    "meeting.py",
+    "rendezvous.py",
     "studies/relatives.py",
     "studies/step.py",
     "training/__init__.py",
@@ -164,8 +155,8 @@ WITHOUT_A_NUMBER = {
 
 
 def test_keys_follow_all_code_that_steps_import() -> None:
-    trained = set(versions._sources(versions.RESULT_SOURCES))
-    diagnosed = set(versions._sources(versions.DIAGNOSIS_SOURCES))
+    trained = set(versions.sources(versions.RESULT_SOURCES))
+    diagnosed = set(versions.sources(versions.DIAGNOSIS_SOURCES))
     others = ("studies/diagnosing.py", "studies/real.py")  # with keys of their own
     assert _imported("studies/steps.py", others) - trained <= WITHOUT_A_NUMBER
     assert _imported("studies/diagnosing.py") - trained - diagnosed <= WITHOUT_A_NUMBER

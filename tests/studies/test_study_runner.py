@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,8 @@ import pytest
 
 from blindspot import files
 from blindspot.errors import UserError
-from blindspot.studies import cache, folder
-from blindspot.studies.crew import StepFailure
+from blindspot.studies.engine import StepFailure
+from blindspot.studies.step import open_folder
 
 RunToy = Callable[..., str]
 Command = Callable[..., subprocess.Popen[str]]
@@ -77,10 +78,6 @@ def test_a_second_call_runs_nothing_and_says_so(tmp_path: Path, run_toy: RunToy,
     assert f"[{STEPS}/{STEPS}]" in first
     assert "everything is done already" in run_toy(tmp_path / "run")
     assert not trace()
-
-
-def test_done_file_names_every_file_and_its_checksum(tmp_path: Path, run_toy: RunToy) -> None:
-    run_toy(tmp_path / "run")
     done = json.loads((step_folder(tmp_path / "run", "text_seed0") / "done.json").read_text())
     assert list(done) == ["key", "step", "seconds", "files", "inputs"]
     assert done["step"] == "text/seed0"
@@ -92,17 +89,12 @@ def test_done_file_names_every_file_and_its_checksum(tmp_path: Path, run_toy: Ru
 def test_killed_at_any_moment_the_same_command_finishes_with_the_same_bits(
     tmp_path: Path, run_toy: RunToy, command: Command, contents: Contents, trace: Callable, moment: str
 ) -> None:
+    """At once, though a step was under way that would have gone on for minutes and holds the folder's lock."""
     run_toy(tmp_path / "whole")
     trace()
-    process = command("study", "toy.yaml", "--out", "run", "--workers", "2", TOY_SLEEP="0.02")
-    run = tmp_path / "run"
-
-    def half_done() -> bool:
-        for checkpoint in run.glob(f"steps/{moment}-*/checkpoint.json"):
-            return json.loads(checkpoint.read_text())["iteration"] >= 3
-        return False
-
-    wait_for(half_done, process)
+    step, run = moment.replace("_", "/"), tmp_path / "run"
+    process = command("study", "toy.yaml", "--out", "run", "--workers", "2", TOY_BREAK=f"{step}=hang")
+    wait_for(lambda: list(run.glob(f"steps/{moment}-*/checkpoint.json")), process)
     workers = children(process.pid)
     process.kill()
     process.communicate(timeout=5)
@@ -112,7 +104,7 @@ def test_killed_at_any_moment_the_same_command_finishes_with_the_same_bits(
     assert not any(alive(worker) for worker in workers)
     assert contents(run) == contents(tmp_path / "whole")
     after = trace()
-    assert after[moment.replace("_", "/")] == 1
+    assert after[step] == 1
     assert 1 <= sum((before & after).values()) <= 2  # only the steps under way ran twice
 
 
@@ -122,6 +114,9 @@ def test_control_c_stops_at_once_and_the_same_command_continues(
     process = command("study", "toy.yaml", "--out", "run", TOY_SLEEP="120")  # a step would outlast the wait below
     wait_for(lambda: list((tmp_path / "run").glob("steps/data-*/checkpoint.json")), process)
     workers = children(process.pid)
+    for worker in workers:
+        environment = Path(f"/proc/{worker}/environ").read_bytes().split(b"\0")
+        assert {b"OMP_NUM_THREADS=1", b"PYTHONHASHSEED=0", b"HF_HUB_OFFLINE=1"} <= set(environment)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
@@ -168,7 +163,7 @@ def test_half_written_files_go_and_checkpoints_stay_whole(tmp_path: Path) -> Non
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    cache.open_folder(tmp_path)
+    open_folder(tmp_path)
     assert [(tmp_path / name).exists() for name in names] == [True, True, False, False]
 
 
@@ -193,25 +188,19 @@ def test_dependants_follow_when_a_rebuilt_step_comes_out_different(
 
 
 @pytest.mark.parametrize(
-    ("breakage", "error", "message"),
+    ("breakage", "message"),
     [
-        ("encoder/clip=user", UserError, "encoder/clip-.*/seed0: the data is crooked; straighten it"),
-        ("text=full", UserError, "text/seed0: .*weights: No space left on device"),
-        ("text=memory", UserError, "text/seed0: out of memory; use --workers 1"),
-        ("text=kill", UserError, "text/seed0: its worker process was killed, most likely because memory ran out"),
-        ("text=bug", StepFailure, "text/seed0 failed: ZeroDivisionError: toy bug .*error.txt"),
+        ("encoder/clip=user", "encoder/clip-.*/seed0: the data is crooked; straighten it"),
+        ("text=full", "text/seed0: .*weights: No space left on device"),
+        ("text=memory", "text/seed0: out of memory; use --workers 1"),
+        ("text=kill", "text/seed0: its worker process was killed, most likely because memory ran out"),
+        ("text=bug", "text/seed0 failed: ZeroDivisionError: toy bug .*error.txt"),
     ],
 )
 def test_a_failing_step_gets_one_line_and_loses_nothing(
-    tmp_path: Path,
-    run_toy: RunToy,
-    trace: Callable,
-    monkeypatch: pytest.MonkeyPatch,
-    breakage: str,
-    error: type[Exception],
-    message: str,
+    tmp_path: Path, run_toy: RunToy, trace: Callable, monkeypatch: pytest.MonkeyPatch, breakage: str, message: str
 ) -> None:
-    run = tmp_path / "run"
+    run, error = tmp_path / "run", StepFailure if breakage.endswith("bug") else UserError
     monkeypatch.setenv("TOY_BREAK", breakage)
     with pytest.raises(error, match=message) as caught:
         run_toy(run)
@@ -238,28 +227,13 @@ def test_steps_that_cannot_be_imported_are_one_line(
     assert "Traceback" in (tmp_path / "run" / "workers.log").read_text()
 
 
-def test_half_written_files_of_a_killed_step_are_removed(tmp_path: Path, run_toy: RunToy, contents: Contents) -> None:
-    run_toy(tmp_path / "run")
-    step = step_folder(tmp_path / "run", "text_seed0")
-    whole = contents(tmp_path / "run")
-    (step / "done.json").unlink()
-    (step / "nested" / ".result.json.x1y2").write_text("half")
-    run_toy(tmp_path / "run")
-    assert contents(tmp_path / "run") == whole
-
-
-@pytest.mark.parametrize("place", ["file/run", "file", "/proc/blindspot"])
+@pytest.mark.parametrize("place", ["file/run", "file", "/proc/blindspot", "run"])
 def test_an_unwritable_folder_is_one_line(tmp_path: Path, run_toy: RunToy, place: str) -> None:
-    (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(UserError, match=r"cannot write run folder .*choose another --out"):
-        run_toy(tmp_path / place)
-
-
-def test_a_file_in_place_of_the_steps_folder_is_one_line(tmp_path: Path, run_toy: RunToy) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "steps").write_text("not a folder")
-    with pytest.raises(UserError, match=r"cannot write .*steps"):
-        run_toy(tmp_path / "run")
+    for file in ("file", "run/steps"):
+        (tmp_path / file).write_text("not a folder")
+    with pytest.raises(UserError, match=r"cannot write run folder .*choose another --out|cannot write .*run/steps"):
+        run_toy(tmp_path / place)
 
 
 def test_nothing_but_links_of_its_own_is_removed_from_models(tmp_path: Path, run_toy: RunToy, trace: Callable) -> None:
@@ -283,7 +257,7 @@ def test_a_disk_without_room_is_refused_before_anything_starts(
     tmp_path: Path, run_toy: RunToy, trace: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": 3 * 2**20})
-    monkeypatch.setattr(folder.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match=r"has 3 MB free and about .* MB are needed"):
         run_toy(tmp_path / "run")
     assert not trace()
@@ -314,13 +288,3 @@ def test_an_edited_study_repeats_only_what_depends_on_the_edit(
     study_file.write_text(study_file.read_text().replace("lr: 4e-3", "lr: 1e-3"))
     run_toy(tmp_path / "run")
     assert {name.rsplit("/", 2)[0] for name in trace()} == {"instruct", "evaluate/instruct"}
-
-
-def test_workers_import_with_one_thread_and_offline(tmp_path: Path, command: Command) -> None:
-    process = command("study", "toy.yaml", "--out", "run", "--workers", "1", TOY_SLEEP="1")
-    wait_for(lambda: list((tmp_path / "run").glob("steps/data-*/checkpoint.json")), process)
-    (worker,) = children(process.pid)
-    environment = Path(f"/proc/{worker}/environ").read_bytes().split(b"\0")
-    process.kill()
-    process.communicate(timeout=5)
-    assert {b"OMP_NUM_THREADS=1", b"HF_HUB_OFFLINE=1"} <= set(environment)

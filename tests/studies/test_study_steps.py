@@ -5,7 +5,9 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,11 @@ from torch import Tensor
 
 from blindspot.errors import UserError
 from blindspot.reporting import collect
+from blindspot.scenes.sampling import test_questions as draw_test
 from blindspot.studies import steps as step_functions
-from blindspot.studies import worker
+from blindspot.studies.engine import seed_everything
 from blindspot.studies.loading import load_study
-from blindspot.studies.plan import plan_steps
-from blindspot.studies.step import Step, StepContext
-from blindspot.studies.versions import code_version
+from blindspot.studies.steps import PROBED_PER_COLUMN, column_scores, probe_questions
 
 ROOT = Path(__file__).parents[2]
 STUDY = """
@@ -178,12 +179,10 @@ def test_evaluation_of_a_stage_has_every_question_once(run: Path) -> None:
 class Trained:
     """Weights of a variant before and after a training step of a run."""
 
-    def __init__(self, run: Path, home: Path, out: Path, kind: str, arm: str, encoder: str = "trained") -> None:
-        study = load_study(str(home / "tiny.yaml"))
+    def __init__(self, contexts: Any, run: Path, out: Path, kind: str, arm: str, encoder: str = "trained") -> None:
+        study = load_study(run / "study.yaml")
         study = study.model_copy(update={"instruct": study.instruct.model_copy(update={"encoder": encoder})})
-        steps = {step.id: step for step in plan_steps(study, code_version())}
-        step: Step = steps[f"{kind}/{arm}/seed0"]
-        inputs = {role: run / steps[name].folder for role, name in step.inputs.items()}
+        context = contexts(run, study)[f"{kind}/{arm}/seed0"]
         train = step_functions.train_variant
         self.before: dict[str, Tensor] = {}
         self.after: dict[str, Tensor] = {}
@@ -194,10 +193,10 @@ class Trained:
             self.after = dict(model.state_dict())
 
         out.mkdir()
-        worker._seed(step.config["seed"])
+        seed_everything(context.step.config["seed"])
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(step_functions, "train_variant", watched)
-            step_functions.STEPS[kind](StepContext(step, out, inputs, lambda *arguments, **options: None))
+            step_functions.STEPS[kind](replace(context, folder=out))
 
     def changed(self) -> set[str]:
         """Parts with a weight that training changed."""
@@ -216,9 +215,9 @@ class Trained:
 )
 @pytest.mark.parametrize("arm", ["clip-learned", "aimv2-axial"])
 def test_each_stage_changes_its_parts_only(
-    run: Path, home: Path, tmp_path: Path, kind: str, encoder: str, parts: set[str], arm: str
+    contexts: Any, run: Path, tmp_path: Path, kind: str, encoder: str, parts: set[str], arm: str
 ) -> None:
-    trained = Trained(run, home, tmp_path / "step", kind, arm, encoder)
+    trained = Trained(contexts, run, tmp_path / "step", kind, arm, encoder)
     assert trained.changed() == parts
     tables = [tensor for name, tensor in trained.after.items() if "position_embedding.weight" in name]
     assert len(tables) == 1 and bool((tables[0] == 0).all()) == arm.endswith("axial")
@@ -227,16 +226,38 @@ def test_each_stage_changes_its_parts_only(
         assert any("position_embedding" in name for name in moved) == arm.endswith("learned")
 
 
-def test_a_stage_begins_where_the_one_before_ended(run: Path, home: Path, tmp_path: Path) -> None:
-    connector = Trained(run, home, tmp_path / "connector", "connector", "clip-axial")
-    instruct = Trained(run, home, tmp_path / "instruct", "instruct", "clip-axial")
+def test_a_stage_begins_where_the_one_before_ended(contexts: Any, run: Path, tmp_path: Path) -> None:
+    connector = Trained(contexts, run, tmp_path / "connector", "connector", "clip-axial")
+    instruct = Trained(contexts, run, tmp_path / "instruct", "instruct", "clip-axial")
     assert instruct.before.keys() == connector.after.keys()
     assert all(torch.equal(tensor, connector.after[name]) for name, tensor in instruct.before.items())
 
 
-def test_so_few_pictures_that_none_has_a_caption_is_one_line(home: Path, tmp_path: Path) -> None:
-    study = load_study(str(home / "tiny.yaml"))
+def test_so_few_pictures_that_none_has_a_caption_is_one_line(contexts: Any, run: Path, tmp_path: Path) -> None:
+    study = load_study(run / "study.yaml")
     study = study.model_copy(update={"data": study.data.model_copy(update={"train": 1})})
-    context = StepContext(plan_steps(study, code_version())[0], tmp_path, {}, lambda *arguments, **options: None)
     with pytest.raises(UserError, match="so few pictures that none"):
-        step_functions.data(context)
+        step_functions.data(replace(contexts(run, study)["data"], folder=tmp_path))
+
+
+def test_every_column_is_probed_with_more_than_one_answer_and_pairs_stay_together() -> None:
+    _, questions = draw_test("iid", 256, 0)
+    probed = probe_questions(questions)
+    assert probed == probe_questions(questions)
+    answers = {
+        column: Counter(q.answer for q in probed if q.benchmark == column) for column in {q.benchmark for q in probed}
+    }
+    assert answers.keys() == {question.benchmark for question in questions}
+    for column, counts in answers.items():
+        assert max(counts.values()) < 0.8 * counts.total(), (column, counts)
+    clusters = Counter(question.groups["cluster"] for question in probed if question.benchmark == "mmvp")
+    assert len(clusters) == PROBED_PER_COLUMN and set(clusters.values()) == {2}
+
+
+def test_a_pair_scores_as_its_worse_half() -> None:
+    rows = [
+        {"id": f"{column}{number}", "benchmark": column, "groups": {"cluster": f"{number // 2}"}, "score": score}
+        for column in ("mmvp", "vsr")
+        for number, score in enumerate((1.0, 0.0, 1.0, 1.0))
+    ]
+    assert column_scores(rows) == {"mmvp": 0.5, "vsr": 0.75}

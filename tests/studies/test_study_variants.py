@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,6 @@ from blindspot.positions.encoder.attach import attach
 from blindspot.reporting import collect
 from blindspot.studies import steps as step_functions
 from blindspot.studies.corpus import Corpus, to_pixels
-from blindspot.studies.loading import load_study
-from blindspot.studies.plan import plan_steps
-from blindspot.studies.step import StepContext
-from blindspot.studies.versions import code_version
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STUDY = """
@@ -57,34 +54,23 @@ def run(tmp_path_factory: pytest.TempPathFactory, run_inline: Callable[..., Path
     return run_inline(folder / "variants.yaml", folder / "run")
 
 
-def contexts(run: Path) -> dict[str, StepContext]:
-    """Every step of the run, to be looked at or repeated."""
-    steps = {step.id: step for step in plan_steps(load_study(run.parent / "variants.yaml"), code_version())}
-    folders = {name: run / step.folder for name, step in steps.items()}
-    return {
-        name: StepContext(
-            step,
-            folders[name],
-            {role: folders[source] for role, source in step.inputs.items()},
-            lambda *arguments, **options: None,
-        )
-        for name, step in steps.items()
-    }
-
-
-def evaluated(run: Path, name: str, out: Path) -> Any:
+@pytest.fixture
+def evaluated(contexts: Callable[..., Any], run: Path, tmp_path: Path) -> Callable[[str], Any]:
     """The model that an evaluation asks."""
-    context = contexts(run)[name]
-    models: list[Any] = []
 
-    def watch(model: Any, *arguments: Any) -> list[dict[str, Any]]:
-        models.append(model)
-        return []
+    def ask(name: str) -> Any:
+        models: list[Any] = []
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step_functions, "_answers", watch)
-        step_functions.evaluate(StepContext(context.step, out, context.inputs, context.report))
-    return models[0]
+        def watch(model: Any, *arguments: Any) -> list[dict[str, Any]]:
+            models.append(model)
+            return []
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(step_functions, "_answers", watch)
+            step_functions.evaluate(replace(contexts(run)[name], folder=tmp_path))
+        return models[0]
+
+    return ask
 
 
 def features_of(run: Path, model: Any, encoder: str) -> Tensor:
@@ -110,13 +96,13 @@ def test_every_arm_answers_every_question(run: Path) -> None:
     assert {curve["arm"] for curve in results["curves"]} == {arm["id"] for arm in results["arms"]} - {"published"}
 
 
-def test_a_swapped_encoder_is_the_finished_one_with_other_positions(run: Path, tmp_path: Path) -> None:
+def test_a_swapped_encoder_is_the_finished_one_with_other_positions(run: Path, evaluated: Any) -> None:
     axial, learned = EncoderPositions("axial", table="replace"), EncoderPositions()
     for stage in ("connector", "instruct"):
-        swapped = evaluated(run, f"evaluate/{stage}/swapped/seed0", tmp_path)
+        swapped = evaluated(f"evaluate/{stage}/swapped/seed0")
         ours = features_of(run, swapped.model.vision_tower, "clip")
         assert torch.equal(ours, pretrained_features(run, "clip-learned", axial))
-        published = evaluated(run, f"evaluate/{stage}/published/seed0", tmp_path)
+        published = evaluated(f"evaluate/{stage}/published/seed0")
         ours = features_of(run, published.model.vision_tower, "clip")
         assert torch.equal(ours, pretrained_features(run, "clip-learned", learned))
         assert torch.equal(published.lm_head.weight, swapped.lm_head.weight)
@@ -124,8 +110,8 @@ def test_a_swapped_encoder_is_the_finished_one_with_other_positions(run: Path, t
         assert all(torch.equal(a, b) for a, b in zip(state.parameters(), other.parameters(), strict=True))
 
 
-def test_an_adapted_encoder_trains_from_the_swapped_one(run: Path, tmp_path: Path) -> None:
-    adapted = evaluated(run, "evaluate/instruct/adapted/seed0", tmp_path)
+def test_an_adapted_encoder_trains_from_the_swapped_one(run: Path, evaluated: Any) -> None:
+    adapted = evaluated("evaluate/instruct/adapted/seed0")
     ours = features_of(run, adapted.model.vision_tower, "clip")
     assert not torch.equal(ours, pretrained_features(run, "clip-learned", EncoderPositions("axial", table="replace")))
     tables = [value for name, value in adapted.state_dict().items() if "position_embedding.weight" in name]
@@ -133,8 +119,8 @@ def test_an_adapted_encoder_trains_from_the_swapped_one(run: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("arm", "tokens"), [("learned", 16), ("dropped", 15), ("breaks", 20), ("queries", 4)])
-def test_rows_have_as_many_placeholders_as_the_arm_takes(run: Path, tmp_path: Path, arm: str, tokens: int) -> None:
-    model = evaluated(run, f"evaluate/connector/{arm}/seed0", tmp_path)
+def test_rows_have_as_many_placeholders_as_the_arm_takes(run: Path, evaluated: Any, arm: str, tokens: int) -> None:
+    model = evaluated(f"evaluate/connector/{arm}/seed0")
     assert model.tokens_per_image == model.config.image_seq_length == tokens
     (data,) = run.glob("steps/data-*")
     corpus = Corpus(data)
@@ -144,12 +130,12 @@ def test_rows_have_as_many_placeholders_as_the_arm_takes(run: Path, tmp_path: Pa
     assert rows.positions[1 + tokens] == 1 + tokens and rows.turns[1 + tokens] == 0
 
 
-def test_row_breaks_are_trained_and_saved_with_the_connector(run: Path, tmp_path: Path) -> None:
+def test_row_breaks_are_trained_and_saved_with_the_connector(run: Path, evaluated: Any) -> None:
     (path,) = run.glob("steps/connector_siglip-dinov2-learned-row_break_*/connector.safetensors")
     saved = load_file(path)
     assert "image_newline" in saved
     assert not [name for name in saved if name.startswith(("vision_tower", "language_model"))]
-    model = evaluated(run, "evaluate/connector/breaks/seed0", tmp_path)
+    model = evaluated("evaluate/connector/breaks/seed0")
     assert torch.equal(model.model.image_newline, saved["image_newline"])
 
 

@@ -1,7 +1,7 @@
 """Step functions that finish at once, for tests of the engine. Environment variables make them slow or broken.
 
 TOY_SLEEP: seconds per iteration. TOY_TRACE: file that gets a line "id first-iteration" when a step starts.
-TOY_BREAK: "<step id prefix>=<what>" with what in user, bug, full, kill, memory.
+TOY_BREAK: "<step id prefix>=<what>" with what in user, bug, full, kill, memory, hang.
 """
 
 import errno
@@ -54,6 +54,8 @@ def _maybe_break(context: StepContext) -> None:
             raise OSError(errno.ENOSPC, "No space left on device", str(context.folder / "weights"))
         case "memory":
             raise MemoryError
+        case "hang":
+            time.sleep(120)
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -125,21 +125,22 @@ def _flipped(content: bytes) -> bytes:
     return flipped
 
 
-@pytest.mark.parametrize("damage", ["empty", "truncated", "half", "garbage", "pickle", "bit"])
-def test_an_unreadable_checkpoint_is_as_good_as_none(tmp_path: Path, whole: Any, damage: str) -> None:
+DAMAGES: list[Callable[[bytes], bytes]] = [
+    lambda content: b"",
+    lambda content: content[:-100],
+    lambda content: b"not a checkpoint",
+    lambda content: b"\x80\x02c__main__\nNet\n.",
+    _flipped,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=["empty", "truncated", "garbage", "pickle", "bit"])
+def test_an_unreadable_checkpoint_is_as_good_as_none(tmp_path: Path, whole: Any, damage: Any) -> None:
     with pytest.raises(Killed):
         train(tmp_path, 11)
     (path,) = tmp_path.glob(f"{CHECKPOINTS}/step-9/*.distcp")
     content = path.read_bytes()
-    damaged = {
-        "empty": b"",
-        "truncated": content[:-100],
-        "half": content[: len(content) // 2],
-        "garbage": b"not a checkpoint",
-        "pickle": b"\x80\x02c__main__\nNet\n.",
-        "bit": _flipped(content),
-    }
-    path.write_bytes(damaged[damage])
+    path.write_bytes(damage(content))
     assert (state(train(tmp_path)), (tmp_path / LOG).read_text()) == whole
 
 

@@ -8,6 +8,7 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from queue import SimpleQueue
@@ -49,12 +50,7 @@ _random = random.Random()  # its own, so that waiting moves no seed
 
 
 class TransientError(Exception):
-    """The server's failure, which may pass.
-
-    Args:
-        why: for people.
-        wait: seconds that the server asks for, if it says so.
-    """
+    """The server's failure, which may pass; ``wait``: seconds that the server asks for, if it says so."""
 
     def __init__(self, why: str, wait: float | None = None) -> None:
         super().__init__(why)
@@ -63,60 +59,6 @@ class TransientError(Exception):
 
 class RefusedError(Exception):
     """This server will not answer this question, however often it is asked."""
-
-
-class RateLimiter:
-    """Keeps time between requests, for all that share it.
-
-    Args:
-        per_minute: most requests a minute, evenly spaced; None: no limit.
-    """
-
-    def __init__(self, per_minute: float | None) -> None:
-        self._gap = 60.0 / per_minute if per_minute else 0.0
-        self._next = 0.0
-
-    async def turn(self) -> None:
-        """Return when the next request may be sent."""
-        while (rest := self._next - time.monotonic()) > 0:
-            await asyncio.sleep(rest)
-        self._next = time.monotonic() + self._gap
-
-    def hold(self, seconds: float) -> None:
-        """Let nobody send for this long."""
-        self._next = max(self._next, time.monotonic() + seconds)
-
-
-class CircuitBreaker:
-    """Ends a run in which nothing is answered any more, instead of failing on forty thousand questions in turn.
-
-    Refusals count only before the first answer: later ones may well be the questions' own fault, and those come in
-    rows, as questions about one picture do.
-    """
-
-    def __init__(self) -> None:
-        self._answered = False
-        self._in_row = 0
-
-    def good(self) -> None:
-        """A question was answered."""
-        self._answered = True
-        self._in_row = 0
-
-    def bad(self, error: Exception, where: str) -> None:
-        """A question was given up.
-
-        Raises:
-            UserError: if it is the last straw.
-        """
-        if isinstance(error, RefusedError) and self._answered:
-            return
-        self._in_row += 1
-        if self._in_row >= STOP_AFTER:
-            raise UserError(
-                f"{where}: {self._in_row} questions in a row got no answer, the last because: {error}; what was "
-                "answered is kept, so mend the server and run the same command again"
-            )
 
 
 class ApiAnswerer:
@@ -137,9 +79,6 @@ class ApiAnswerer:
         first_wait: seconds before the second attempt; doubled for each further one.
         extra: further fields of the request; null takes one away (``{"temperature": null}`` for servers that refuse
             it).
-
-    Raises:
-        UserError: if the address, the key or a field cannot be used.
     """
 
     def __init__(
@@ -169,8 +108,8 @@ class ApiAnswerer:
         self._timeout = timeout
         self._attempts = attempts
         self._first_wait = first_wait
-        self._limiter = RateLimiter(per_minute)
-        self._breaker = CircuitBreaker()
+        self._gap, self._next_turn = 60.0 / per_minute if per_minute else 0.0, 0.0
+        self._answered, self._given_up = False, 0
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -178,11 +117,7 @@ class ApiAnswerer:
         return {"answerer": "api", "model": self._model, "address": self._where, "settings": dict(self._fields)}
 
     def answer(self, asked: Sequence[Asked]) -> Iterator[Reply]:
-        """Replies as they come in.
-
-        Raises:
-            UserError: if a server cannot be asked such questions, or answers none.
-        """
+        """Replies as they come in."""
         for question in asked:
             if question.prompt.whole:
                 raise UserError(
@@ -220,26 +155,38 @@ class ApiAnswerer:
                 raise group.exceptions[0] from None
 
     async def _ask(self, client: AsyncOpenAI, question: Asked) -> Reply:
+        """The answer to a question, or why it is given up; ends the run in which nothing is answered any more.
+
+        Refusals count only before the first answer: later ones may well be the questions' own fault, and those come in
+        rows, as questions about one picture do.
+        """
         try:
             reply = await self._until_answered(client, question)
         except (TransientError, RefusedError) as error:
-            self._breaker.bad(error, self._where)
+            self._given_up += not (isinstance(error, RefusedError) and self._answered)
+            if self._given_up >= STOP_AFTER:
+                raise UserError(
+                    f"{self._where}: {self._given_up} questions in a row got no answer, the last because: {error}; "
+                    "what was answered is kept, so mend the server and run the same command again"
+                ) from None
             return Reply(question.id, "", error=str(error))
-        self._breaker.good()
+        self._answered, self._given_up = True, 0
         return reply
 
     async def _until_answered(self, client: AsyncOpenAI, question: Asked) -> Reply:
         content = body(question, self._model, self._fields)
         attempt = 1
         while True:
-            await self._limiter.turn()
+            while (rest := self._next_turn - time.monotonic()) > 0:  # all questions keep the rate together
+                await asyncio.sleep(rest)
+            self._next_turn = time.monotonic() + self._gap
             try:
                 return await self._once(client, content, question.id)
             except TransientError as error:
-                if attempt == self._attempts or (error.wait or 0.0) > LONGEST_HOLD:
+                wait = error.wait or 0.0
+                if attempt == self._attempts or wait > LONGEST_HOLD:
                     raise
-                if error.wait:
-                    self._limiter.hold(error.wait)
+                self._next_turn = max(self._next_turn, time.monotonic() + wait)
             await asyncio.sleep(backoff(attempt, self._first_wait))
             attempt += 1
 
@@ -256,7 +203,7 @@ class ApiAnswerer:
         except APIConnectionError as error:
             cause = error.__cause__ or error
             why = str(cause) if isinstance(cause, TransientError) else f"{type(cause).__name__} {cause}"
-            raise TransientError(scrubbed(why, self._key)) from None
+            raise TransientError(_one_line(why, self._key)) from None
         try:
             return read(got.status_code, got.headers, got.content, question, self._key)
         except UserError as error:
@@ -275,9 +222,8 @@ def _key(name: str) -> str:
 def address(base_url: str) -> str:
     """The address below which chat completions are, from one that ends in ``/v1`` or in ``/chat/completions``.
 
-    Raises:
-        UserError: if it is no http(s) address, or holds a user name, a password or a query: what they hold is secret as
-            a rule, and addresses are shown and logged.
+    One that holds a user name, a password or a query is refused: what they hold is secret as a rule, and addresses are
+    shown and logged.
     """
     try:
         url = httpx2.URL(base_url)
@@ -292,26 +238,18 @@ def address(base_url: str) -> str:
 
 
 def body(asked: Asked, model: str, fields: Mapping[str, Any] = GREEDY) -> bytes:
-    """The JSON of one request; pictures are the published bytes.
-
-    Raises:
-        RefusedError: if a picture is in no format that a type can be named for.
-        ValueError: if the prompt shows more pictures than there are, or fewer.
-    """
+    """The JSON of one request; pictures are the published bytes."""
     prompt, left = asked.prompt, iter(asked.pictures)
+    if len(asked.pictures) != prompt.pictures:
+        raise ValueError("the prompt shows more pictures than there are, or fewer")
     parts: list[dict[str, Any]] = []
     for part in prompt.content:
         if isinstance(part, Picture):
-            picture = next(left, None)
-            if picture is None:
-                raise ValueError("more marks than pictures")
-            parts.append({"type": "image_url", "image_url": {"url": data_url(picture)}})
+            parts.append({"type": "image_url", "image_url": {"url": data_url(next(left))}})
         elif parts and parts[-1]["type"] == "text":  # some servers put line breaks between parts
             parts[-1]["text"] += part
         elif part:
             parts.append({"type": "text", "text": part})
-    if next(left, None) is not None:
-        raise ValueError("more pictures than marks")
     content = parts if asked.pictures else "".join(part["text"] for part in parts)
     system = [] if prompt.system is None else [{"role": "system", "content": prompt.system}]
     messages = [*system, {"role": "user", "content": content}]
@@ -320,11 +258,7 @@ def body(asked: Asked, model: str, fields: Mapping[str, Any] = GREEDY) -> bytes:
 
 
 def data_url(picture: bytes) -> str:
-    """A picture file as a data URL, its type found in its bytes.
-
-    Raises:
-        RefusedError: if it is no picture that Pillow knows.
-    """
+    """A picture file as a data URL, its type found in its bytes."""
     try:
         with Image.open(io.BytesIO(picture), formats=PICTURE_FORMATS) as image:
             mime = image.get_format_mimetype()  # pyright: ignore[reportAttributeAccessIssue]
@@ -349,16 +283,17 @@ def read(status: int, headers: Mapping[str, str], content: bytes, question: str,
         RefusedError: if it will not answer this question.
         UserError: if it will answer none.
     """
-    try:
+    value: Any = None
+    with suppress(ValueError):
         value = parse_json(content)
-    except ValueError:
-        value = None
     error = value.get("error") if isinstance(value, dict) else None
     if not 200 <= status < 300 or error:
-        code = error.get("code") if isinstance(error, dict) else None
         if 200 <= status < 300:
+            code = error.get("code") if isinstance(error, dict) else None
             status = code if isinstance(code, int) and 400 <= code < 600 else 502
-        detail = _one_line(_detail(value, content), key) or "nothing said"
+        told = error or value
+        message = told.get("message") if isinstance(told, dict) else told
+        detail = _one_line(message if isinstance(message, str) else content, key) or "nothing said"
         if status in PASSING or status >= 500:
             raise TransientError(f"status {status}: {detail}", retry_after(headers))
         if status in STOPPING:
@@ -366,55 +301,36 @@ def read(status: int, headers: Mapping[str, str], content: bytes, question: str,
         if 300 <= status < 400:
             raise UserError(f"the address has moved (status {status}); give the one that it moved to")
         raise RefusedError(f"status {status}: {detail}")
+    text = finish = None
     try:
-        return _answer(value, question)
+        choice = value["choices"][0]
+        text = choice["message"].get("content")
+        if isinstance(text, list):
+            text = "".join(part["text"] for part in text if part.get("type") == "text")
+        elif text is None:
+            text = choice["message"].get("refusal")
+        finish = choice.get("finish_reason")
     except (KeyError, IndexError, TypeError, AttributeError):
-        said = _one_line(content.decode("utf-8", "replace"), key)
-        raise TransientError(f"the server sent no chat completion: {said}") from None
-
-
-def scrubbed(text: str, key: str) -> str:
-    """``text`` without the key, which some servers repeat."""
-    return text.replace(key, "***") if key else text
-
-
-def _answer(value: Any, question: str) -> Reply:
-    choice = value["choices"][0]
-    message, finish = choice["message"], choice.get("finish_reason")
-    text = message.get("content")
-    if isinstance(text, list):
-        text = "".join(part["text"] for part in text if part.get("type") == "text")
-    elif text is None:
-        text = message.get("refusal")
+        text = None
     if text is None and finish == "content_filter":
         raise RefusedError("the server's content filter withheld the answer")
     if text is None and finish == "length":  # thinking may use up all tokens, and nothing is left to say
         text = ""
     if not isinstance(text, str):
-        raise TypeError("content")
+        raise TransientError(f"the server sent no chat completion: {_one_line(content, key)}")
     return Reply(question, encodable(text), "length" if finish == "length" else "end")
 
 
-def _detail(value: Any, content: bytes) -> str:
-    error = value.get("error", value) if isinstance(value, dict) else None
-    message = error.get("message") if isinstance(error, dict) else error
-    return message if isinstance(message, str) else content.decode("utf-8", "replace")
-
-
-def _one_line(text: str, key: str) -> str:
+def _one_line(said: str | bytes, key: str) -> str:
     """The beginning of a server's text, safe for a terminal; no part of the key is left where it is cut off."""
-    beginning = scrubbed(text, key)[: 2 * LONGEST_DETAIL]
+    text = said if isinstance(said, str) else said.decode("utf-8", "replace")
+    beginning = (text.replace(key, "***") if key else text)[: 2 * LONGEST_DETAIL]
     printable = "".join(letter if letter.isprintable() else " " for letter in beginning)
     return " ".join(printable.split())[:LONGEST_DETAIL]
 
 
 def backoff(attempt: int, first: float) -> float:
-    """Seconds to wait before asking again: doubled each time, and half of it random so that clients part.
-
-    Args:
-        attempt: how often it has failed already, from 1.
-        first: the longest wait after the first failure.
-    """
+    """Seconds to wait after so many failures: doubled each time, and half of it random so that clients part."""
     return min(first * 2 ** (attempt - 1), LONGEST_BACKOFF) * _random.uniform(0.5, 1.0)
 
 

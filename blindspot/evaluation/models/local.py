@@ -1,30 +1,48 @@
 """Answers of a model on this machine, in batches, with every picture computed once for all its questions."""
 
+import copy
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from io import BytesIO
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
+from PIL import Image
 from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from blindspot.errors import UserError
 from blindspot.evaluation.adapters import Adapter, adapter_of
-from blindspot.evaluation.base import Asked, Reply
-from blindspot.evaluation.models import decoding
-from blindspot.evaluation.models.decoding import Said, settings_of
-from blindspot.evaluation.models.prefix import begin, prefixes
-from blindspot.evaluation.models.probe import objection
-from blindspot.evaluation.models.rows import Row, RowMaker, batches, groups, pieces
+from blindspot.evaluation.base import PICTURE, Asked, Prompt, Reply
+from blindspot.evaluation.models import prefix
+from blindspot.evaluation.models.rows import Row, RowMaker, batches, groups, stacked
+
+HARMLESS = {
+    *("bos_token_id", "eos_token_id", "pad_token_id", "max_length", "max_new_tokens", "use_cache"),
+    *("min_p", "temperature", "top_k", "top_p", "typical_p", "cache_implementation", "transformers_version"),
+}
+"""Keys of a generation config that do not change which token is the likeliest."""
+NEUTRAL = {"num_beams": 1, "repetition_penalty": 1.0, "_from_model_config": True}
+STRETCHED = re.compile("'rope_type': '(dynamic|longrope)'")
+"""Rotary positions that turn otherwise once a text is long; a beginning alone does not know how long it gets."""
+MOST, MOST_ROUNDED = 1e-4, 0.05
+"""Deviation of logits, as a share of their spread, that rounding may cause: in float32, and in fewer bits."""
+TRIED = ("What is in the picture?", "How many of them are there, and where do you see them?")
+TOKENS = 3
+"""Said by every row when sharing is tried, so that going on is tried too."""
 
 
 class LocalAnswerer:
     """Greedy answers, and likelihoods, of any image-text model of transformers.
 
     A model whose prompts may be continued from a common beginning runs every picture once (`prefix`); that it may is
-    first tried on a picture of noise (`probe`). Any other runs whole prompts through ``generate``, in batches.
+    first tried on pictures of noise, since no config says so. Any other runs whole prompts through ``generate``.
 
     Args:
         model: on its device, unless ``device`` names another.
@@ -49,9 +67,16 @@ class LocalAnswerer:
     ) -> None:
         self._model = model.eval() if device is None else model.eval().to(device)
         self._processor, self.batch, self._share = processor, batch, share
-        self._adapter = adapter or adapter_of(model.config.model_type)
-        self._settings = settings_of(model, processor, self._adapter)
-        self._maker = RowMaker(model, processor, self._adapter)
+        self._adapter = adapter = adapter or adapter_of(model.config.model_type)
+        self._maker = RowMaker(model, processor, adapter)
+        config = copy.deepcopy(getattr(model, "generation_config", None)) or GenerationConfig()
+        config.update(**adapter.generation)
+        tokenizer = processor.tokenizer
+        ends = config.eos_token_id if config.eos_token_id is not None else tokenizer.eos_token_id
+        ends = [ends] if isinstance(ends, int) else [*(ends or ())]
+        self._pad = next((one for one in (config.pad_token_id, tokenizer.pad_token_id, *ends) if one is not None), 0)
+        self._config, self._ends = config, frozenset(ends)
+        self._arguments = {**adapter.generation, "pad_token_id": self._pad, "eos_token_id": ends or None}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -70,7 +95,7 @@ class LocalAnswerer:
             "dtype": str(model.dtype).removeprefix("torch."),
             "device": model.device.type,
             "attention": model.config._attn_implementation,
-            "generation": {**self._adapter.generation, "eos_token_id": sorted(self._settings.ends)},
+            "generation": {**self._adapter.generation, "eos_token_id": sorted(self._ends)},
             "image_bounds": dict(self._adapter.bounds),
             "pictures": "once for their questions" if self._shares else f"for every question: {self._objection}",
             "transformers": transformers.__version__,
@@ -88,36 +113,22 @@ class LocalAnswerer:
                     yield reply
             except torch.OutOfMemoryError:
                 full = True
-            if full:  # outside of the handler, which would keep what the batch had computed
-                yield from self._give_way(list(part.values()), waiting, alone)
+            if not full:  # the rest is outside of the handler, which would keep what the batch had computed
+                continue
+            torch.cuda.empty_cache()
+            left = list(part.values())
+            if alone:
+                yield Reply(left[0].id, "", error="the question alone does not fit in the device's memory")
+            elif min(self.batch, len(left)) == 1:
+                waiting += [[one] for one in left]
+            else:
+                self.batch = min(self.batch, len(left)) // 2
+                everything = [one for batch in (left, *waiting[::-1]) for one in batch]  # the others are too large too
+                waiting = batches(everything, self.batch, self._shares)[::-1]
 
     def one_by_one(self) -> "LocalAnswerer":
         """The same model, asked one question at a time through ``generate``."""
         return LocalAnswerer(self._model, self._processor, self._adapter, batch=1, share=False)
-
-    def _give_way(self, left: list[Asked], waiting: list[list[Asked]], alone: bool) -> Iterator[Reply]:
-        """Put questions back, and make smaller batches of all that waits; or give up one that stood alone."""
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        if alone:
-            yield Reply(left[0].id, "", error="the question alone does not fit in the device's memory")
-        elif min(self.batch, len(left)) == 1:
-            waiting += [[one] for one in left]
-        else:
-            self.batch = min(self.batch, len(left)) // 2
-            everything = [one for batch in (left, *waiting[::-1]) for one in batch]  # the others are too large too
-            waiting[:] = batches(everything, self.batch, self._shares)[::-1]
-
-    @cached_property
-    def _objection(self) -> str | None:
-        """Why prompts run whole, or None."""
-        if not self._share:
-            return "as asked for"
-        return self._settings.obstacle or objection(self._model, self._maker, self._settings)
-
-    @property
-    def _shares(self) -> bool:
-        return self._objection is None
 
     def _answer(self, asked: Sequence[Asked]) -> Iterator[Reply]:
         """Replies to a batch of `batches`."""
@@ -128,7 +139,7 @@ class LocalAnswerer:
             yield from failed
             for row in rows:  # a prompt that ends in its picture leaves nothing to put behind it
                 (together if self._shares and row.head < len(row.ids) else alone).append(row)
-        yield from self._one_by_one(alone)
+        yield from self._whole(alone)
         for kind in product((True, False), repeat=2):
             yield from self._together([row for row in together if (bool(row.head), bool(row.options)) == kind])
 
@@ -137,52 +148,168 @@ class LocalAnswerer:
         begun: dict[Any, list[Row]] = {}
         for row in rows:
             begun.setdefault((id(row.media), row.ids[: row.head]), []).append(row)
-        computed = prefixes(self._model, list(begun.values()), self.batch)
-        pairs = [(row, prefix) for few, prefix in zip(begun.values(), computed, strict=True) for row in few]
+        computed = prefix.prefixes(self._model, list(begun.values()), self.batch)
+        pairs = [(row, beginning) for few, beginning in zip(begun.values(), computed, strict=True) for row in few]
         pairs.sort(key=lambda pair: len(pair[0].ids) - pair[1].length)
-        for piece in pieces(len(pairs), self.batch):
-            some = [row for row, _ in pairs[piece]]
-            state = begin(self._model, some, [prefix for _, prefix in pairs[piece]])
+        count = -(-len(pairs) // self.batch)
+        for number in range(count):  # as few pieces as it takes, of sizes that differ by one at most
+            piece = pairs[len(pairs) * number // count : len(pairs) * (number + 1) // count]
+            some = [row for row, _ in piece]
+            state = prefix.begin(self._model, some, [beginning for _, beginning in piece])
             if some[0].options:
-                sums = decoding.likelihoods(self._model, state, [row.options for row in some])
+                sums = prefix.likelihoods(self._model, state, [row.options for row in some])
                 yield from (_likeliest(row, values) for row, values in zip(some, sums, strict=True))
-            else:
-                said = decoding.greedy(self._model, state, [row.limit for row in some], self._settings.ends)
-                yield from (self._reply(some[one.row], one) for one in said)
+                continue
+            for place, ids, stopped in prefix.greedy(self._model, state, [row.limit for row in some], self._ends):
+                yield self._reply(some[place], ids, stopped)
 
-    def _one_by_one(self, rows: Sequence[Row]) -> Iterator[Reply]:
+    def _whole(self, rows: Sequence[Row]) -> Iterator[Reply]:
         """Replies to rows whose prompts run whole."""
+        alike: dict[Any, list[Row]] = {}
         for row in rows:
             if row.options:
-                yield _likeliest(row, decoding.likelihood(self._model, row, self._settings))
-        for some in decoding.alike([row for row in rows if not row.options], 1 if self._adapter.alone else self.batch):
-            for said in decoding.generate(self._model, some, self._settings):
-                yield self._reply(some[said.row], said)
+                options = list(row.options.values())
+                most = max(map(len, options))
+                ids_bn = torch.tensor([[*ids, *ids[-1:] * (most - len(ids))] for ids in options])
+                logits_bnv = self._forced([row] * len(options), ids_bn)
+                token_bn = prefix.of_tokens(logits_bnv, ids_bn.to(logits_bnv.device)).tolist()
+                sums = [sum(values[: len(ids)]) for values, ids in zip(token_bn, options, strict=True)]
+                yield _likeliest(row, dict(zip(row.options, sums, strict=True)))
+            else:
+                shapes = tuple((name, value.shape[1:]) for name, value in sorted(row.media.items()))
+                alike.setdefault((shapes, row.limit), []).append(row)
+        most = 1 if self._adapter.generate else self.batch
+        for part in alike.values():
+            for start in range(0, len(part), most):
+                yield from self._generate(part[start : start + most])
 
-    def _reply(self, row: Row, said: Said) -> Reply:
-        text = self._processor.tokenizer.decode(said.ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return Reply(row.asked.id, text, said.stopped)
+    @torch.no_grad()
+    def _generate(self, rows: Sequence[Row]) -> Iterator[Reply]:
+        """Replies to rows whose inputs stack and whose answers have one limit."""
+        inputs, limit = stacked(self._model, rows, self._pad), rows[0].limit
+        if self._adapter.generate is not None:
+            out_bl = self._adapter.generate(self._model, self._processor, inputs, limit)
+        else:
+            out_bl = self._model.generate(**inputs, **self._arguments, max_new_tokens=limit)
+        start = 0 if self._model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
+        for row, ids in zip(rows, out_bl[:, start:].tolist(), strict=True):
+            end = next((place for place, token in enumerate(ids) if token in self._ends), None)
+            yield self._reply(row, ids[:end], "length" if end is None else "end")
+
+    @torch.no_grad()
+    def _forced(self, rows: Sequence[Row], ids_bn: Tensor) -> Tensor:
+        """Logits behind the rows' prompts while they say ``ids_bn``, by ``generate``; shape (batch, n, vocabulary)."""
+        out = self._model.generate(
+            **stacked(self._model, rows, self._pad),
+            **{**self._arguments, "eos_token_id": None},  # what is to be said is said to its end
+            max_new_tokens=ids_bn.shape[1],
+            logits_processor=LogitsProcessorList([_Forced(ids_bn)]),
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+        return torch.stack(out.logits, dim=1).float()
+
+    def _reply(self, row: Row, ids: list[int], stopped: str) -> Reply:
+        text = self._processor.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return Reply(row.asked.id, text, stopped)
+
+    @property
+    def _shares(self) -> bool:
+        return self._objection is None
+
+    @cached_property
+    def _objection(self) -> str | None:
+        """Why a beginning cannot be computed once for several prompts, or None."""
+        model, adapter = self._model, self._adapter
+        if not self._share:
+            return "as asked for"
+        if adapter.generate is not None:
+            return "it has code of its own to generate"
+        if adapter.no_prefix is not None:
+            return adapter.no_prefix
+        if model.config.is_encoder_decoder:
+            return "it has an encoder of text"
+        if getattr(model, "_is_stateful", False):
+            return "it keeps a state, not keys and values"
+        if stretched := STRETCHED.search(str(model.config.get_text_config().to_dict())):
+            return f"its rotary positions are {stretched[1]}"
+        wanted = {key: value for key, value in self._config.to_diff_dict().items() if value not in (None, False)}
+        unusual = sorted(key for key, value in wanted.items() if key not in HARMLESS and NEUTRAL.get(key) != value)
+        return f"its generation settings have {', '.join(unusual)}" if unusual else self._objection_when_tried()
+
+    def _objection_when_tried(self) -> str | None:
+        """Ask about two pictures of noise by ``generate``, one by one, and on top of common beginnings, both at once.
+
+        The same tokens are said both times, and logits are compared. A model whose picture sees the question, whose
+        cache is of another kind or whose forward pass wants something else gives itself away here.
+        """
+        model = self._model
+        try:
+            made = [self._maker.rows(_noise(seed)) for seed in (0, 1)]
+            for _, failed in made:
+                if failed:
+                    raise UserError(failed[0].error or "")
+            both = [rows for rows, _ in made]
+            rows = [row for few in both for row in few]
+            if any(not 0 < row.head < len(row.ids) for row in rows):
+                return "no tokens of the prompt are known to be its picture"
+            said_bn = torch.tensor([rows[0].ids[-TOKENS:]] * len(rows), device=model.device)
+            alone_bnv = torch.cat([self._forced([row], said_bn[:1]) for row in rows])
+            begun = prefix.prefixes(model, both, most=len(both))
+            state = prefix.begin(model, rows, [one for one, few in zip(begun, both, strict=True) for _ in few])
+            first_b1v = state.logits_bv[:, None]
+            shared_bnv = torch.cat([first_b1v, prefix.advance(model, state, said_bn[:, :-1])], dim=1)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever a model raises that is used in a way it does not know
+            why = next(iter(str(error).splitlines()), "")
+            return f"a common beginning fails ({type(error).__name__}: {why})"
+        if alone_bnv.isnan().any():
+            held = str(model.dtype).removeprefix("torch.")
+            raise UserError(f"in {held} this model computes no numbers; choose another --dtype")
+        known = alone_bnv.isfinite()
+        deviation = float((alone_bnv - shared_bnv)[known].square().mean().sqrt() / alone_bnv[known].std())
+        if deviation <= (MOST if model.dtype == torch.float32 else MOST_ROUNDED):
+            return None
+        return f"on top of a common beginning, logits differ by {deviation:.1%}"
 
 
-def check_batch(answerer: LocalAnswerer, asked: Sequence[Asked]) -> list[str]:
-    """Questions that ``generate`` answers otherwise, one by one: one line each. Rounding alone can cause a few."""
-    batched = {reply.id: reply for reply in answerer.answer(asked)}
-    alone = {reply.id: reply for reply in answerer.one_by_one().answer(asked)}
-    return [
-        f"{one.id}: {_told(batched[one.id])} in batches, {_told(alone[one.id])} one by one"
-        for one in asked
-        if _told(batched[one.id]) != _told(alone[one.id])
-    ]
+class _Forced(LogitsProcessor):
+    """Makes rows say ``ids_bn``."""
+
+    def __init__(self, ids_bn: Tensor) -> None:
+        self._left = iter(ids_bn.unbind(dim=1))
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        next_b = next(self._left).to(scores.device)
+        return torch.full_like(scores, -torch.inf).scatter(1, next_b[:, None], 0.0)
 
 
-def _told(reply: Reply) -> str:
-    return f"error {reply.error!r}" if reply.error is not None else repr(reply.raw)
+def _noise(seed: int) -> list[Asked]:
+    """Two questions about a picture of noise."""
+    noise_hw3 = np.random.default_rng(seed).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    file = BytesIO()
+    Image.fromarray(noise_hw3).save(file, "png")
+    return [Asked("", Prompt((PICTURE, f"\n{text}\n"), whole=True), (file.getvalue(),)) for text in TRIED]
 
 
 def _likeliest(row: Row, likelihood: dict[str, float]) -> Reply:
     """The likeliest of the answers, and how likely each is."""
     best = max(likelihood, key=likelihood.__getitem__)
     return Reply(row.asked.id, row.asked.options[best], likelihood=likelihood)
+
+
+def check_batch(answerer: LocalAnswerer, asked: Sequence[Asked]) -> list[str]:
+    """Questions that ``generate`` answers otherwise, one by one: one line each. Rounding alone can cause a few."""
+    batched, alone = (
+        {reply.id: f"error {reply.error!r}" if reply.error is not None else repr(reply.raw) for reply in replies}
+        for replies in (answerer.answer(asked), answerer.one_by_one().answer(asked))
+    )
+    return [
+        f"{one.id}: {batched[one.id]} in batches, {alone[one.id]} one by one"
+        for one in asked
+        if batched[one.id] != alone[one.id]
+    ]
 
 
 def name_of(model: Any) -> str:
@@ -199,9 +326,5 @@ def weights_sha256(model: Any) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(_bytes(tensor))
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> Any:
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()

@@ -5,35 +5,23 @@ runs as one batch on a cache whose rows begin with their picture's keys and valu
 in ordinary left padding, so that sliding windows and positions are those of the question alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
-from typing import Any, NamedTuple
+from itertools import accumulate, groupby
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from blindspot.evaluation.models.rows import Row
+from blindspot.evaluation.models.rows import Row, on_device, stacked
 from blindspot.model.body import Seen
 
 GROWTH = 64
 """Tokens by which a full cache grows; transformers' own copies everything at every token."""
-
-
-class Placed(NamedTuple):
-    """Where a row of a new cache gets its beginning from.
-
-    Attributes:
-        source: number of the prefix.
-        row: row within that prefix.
-        end: where in the new row the prefix ends.
-    """
-
-    source: int
-    row: int
-    end: int
+ROOM = 16
+"""Tokens that a new cache has room for beyond the prompts: most answers are short."""
 
 
 class GrowingLayer(DynamicLayer):
@@ -78,7 +66,13 @@ class GrowingLayer(DynamicLayer):
 
 
 class GrowingCache(DynamicCache):
-    """A cache of `GrowingLayer`; behaves as transformers' ``DynamicCache``."""
+    """A cache of `GrowingLayer`; behaves as transformers' ``DynamicCache``.
+
+    Attributes:
+        blindspot_seen: what a variant of ours keeps on its cache.
+    """
+
+    blindspot_seen: Seen | None = None
 
     def __init__(self) -> None:
         Cache.__init__(self, layer_class_to_replicate=GrowingLayer)
@@ -87,50 +81,6 @@ class GrowingCache(DynamicCache):
         """Of the next update, leave these places as they are."""
         for layer in self.layers:
             layer.kept_bn = kept_bn  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def spread(prefixes: Sequence[DynamicCache], rows: Sequence[Placed], length: int, room: int) -> GrowingCache:
-    """A cache of a row for each of ``rows``, that begins with its prefix; what lies before the prefix is zero.
-
-    Args:
-        prefixes: caches of plain dynamic layers.
-        rows: from which prefix.
-        length: of what the new cache holds by its own account; prefixes may reach beyond.
-        room: tokens to make room for.
-
-    Raises:
-        TypeError: if a prefix has other layers, or layers differ in number.
-    """
-    made = GrowingCache()
-    for layers in zip(*(prefix.layers for prefix in prefixes), strict=True):
-        if {type(layer) for layer in layers} != {DynamicLayer}:
-            raise TypeError(f"a layer of the cache is a {type(layers[0]).__name__}")
-        layer = GrowingLayer()
-        layer.lazy_initialization(layers[0].keys, layers[0].values)
-        layer.keys = _spread([layer.keys for layer in layers], rows, room)
-        layer.values = _spread([layer.values for layer in layers], rows, room)
-        layer.length = length
-        made.layers.append(layer)
-    return made
-
-
-def _spread(sources: Sequence[Tensor], rows: Sequence[Placed], room: int) -> Tensor:
-    _, heads, _, width = sources[0].shape
-    store_bhnd = sources[0].new_empty(len(rows), heads, room, width)
-    start = 0
-    for end in range(1, len(rows) + 1):
-        if end == len(rows) or rows[end] != rows[start]:  # a run of rows that begin alike is one copy
-            source, row, stop = rows[start]
-            prefix_hnd = sources[source][row]
-            length = prefix_hnd.shape[1]
-            store_bhnd[start:end, :, : stop - length] = 0  # masked, but what is there may be no number
-            store_bhnd[start:end, :, stop - length : stop] = prefix_hnd
-            start = end
-    return store_bhnd
-
-
-ROOM = 16
-"""Tokens that a new cache has room for beyond the prompts: most answers are short."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +94,7 @@ class Prefix:
         next_a1: position of the token behind it, on every axis that the model has; shape (axes, 1) or (1,).
     """
 
-    cache: DynamicCache | None
+    cache: Any
     row: int
     length: int
     next_a1: Tensor
@@ -169,9 +119,10 @@ class State:
     def pick(self, rows_b: Tensor) -> None:
         """Only these rows, in this order; a row may come more than once."""
         self.cache.batch_select_indices(rows_b)
-        seen: Seen | None = getattr(self.cache, "blindspot_seen", None)
+        seen = self.cache.blindspot_seen
         if seen is not None:
-            self.cache.blindspot_seen = _pick_seen(seen, rows_b)  # pyright: ignore[reportAttributeAccessIssue]
+            last_b = None if seen.last_image_b is None else seen.last_image_b[rows_b]
+            self.cache.blindspot_seen = replace(seen, shift_b1=seen.shift_b1[rows_b], last_image_b=last_b)
         self.mask_bl, self.logits_bv = self.mask_bl[rows_b], self.logits_bv[rows_b]
         self.next_ab1 = self.next_ab1[..., rows_b, :]
 
@@ -180,13 +131,84 @@ def prefixes(model: Any, groups: Sequence[Sequence[Row]], most: int) -> list[Pre
     """The prefix of each group of rows, computed up to ``most`` at a time where they have one shape."""
     alike: dict[Any, list[int]] = {}
     for number, group in enumerate(groups):
-        alike.setdefault(_shape(group[0]), []).append(number)
+        media = group[0].media
+        shapes = tuple((name, media[name].shape) for name in sorted(media))
+        alike.setdefault((group[0].head, shapes), []).append(number)
     made: dict[int, Prefix] = {}
-    for numbers in alike.values():
+    for (length, _), numbers in alike.items():
         for start in range(0, len(numbers), most):
             some = numbers[start : start + most]
-            made.update(zip(some, _prefill(model, [groups[number][0] for number in some]), strict=True))
+            rows, positions, cache = [groups[number][0] for number in some], [], None
+            for row in rows:  # positions as ``generate`` counts them; shape (axes, 1, length) or (1, length)
+                ids_1l = torch.tensor([row.ids])
+                inputs = {"input_ids": ids_1l, "attention_mask": torch.ones_like(ids_1l), **row.types, **row.media}
+                positions.append(model._prepare_position_ids_for_generation(ids_1l, inputs))
+            if length:
+                cut = [
+                    replace(row, ids=row.ids[:length], types={name: of[:, :length] for name, of in row.types.items()})
+                    for row in rows
+                ]
+                places = torch.cat([positions_a1l[..., :length] for positions_a1l in positions], dim=-2)
+                cache = DynamicCache()
+                forward(model, cache, {**stacked(model, cut), "position_ids": places.to(model.device)}, keep=1)
+            for row, (number, positions_a1l) in enumerate(zip(some, positions, strict=True)):
+                made[number] = Prefix(cache, row, length, positions_a1l[..., 0, length : length + 1])
     return [made[number] for number in range(len(groups))]
+
+
+def spread(prefix_of: Sequence[Prefix], ends: Sequence[int], length: int, room: int) -> GrowingCache:
+    """A cache whose rows begin with their prefixes, which end at ``ends``; what lies before a prefix is zero.
+
+    Args:
+        prefix_of: the prefix of each row; either all are empty or none is.
+        ends: where in the new row each ends.
+        length: of what the new cache holds by its own account; prefixes may reach beyond.
+        room: tokens to make room for.
+
+    Raises:
+        TypeError: if a prefix has other layers than plain dynamic ones.
+    """
+    made = GrowingCache()
+    caches = list({id(prefix.cache): prefix.cache for prefix in prefix_of if prefix.cache is not None}.values())
+    if not caches:
+        return made
+    runs: list[tuple[Prefix, int, slice]] = []  # rows that begin alike are one copy
+    for (_, end), run in groupby(range(len(ends)), key=lambda row: (id(prefix_of[row]), ends[row])):
+        first, *rest = run
+        runs.append((prefix_of[first], end, slice(first, first + 1 + len(rest))))
+    for number, old in enumerate(caches[0].layers):
+        if any(type(cache.layers[number]) is not DynamicLayer for cache in caches):
+            raise TypeError(f"a layer of the cache is a {type(old).__name__}")
+        layer = GrowingLayer()
+        layer.lazy_initialization(old.keys, old.values)
+        for name in ("keys", "values"):
+            _, heads, _, width = getattr(old, name).shape
+            store_bhnd = getattr(old, name).new_empty(len(ends), heads, room, width)
+            for prefix, end, rows in runs:
+                prefix_hnd = getattr(prefix.cache.layers[number], name)[prefix.row]
+                start = end - prefix_hnd.shape[1]
+                store_bhnd[rows, :, :start] = 0  # masked, but what is there may be no number
+                store_bhnd[rows, :, start:end] = prefix_hnd
+            setattr(layer, name, store_bhnd)
+        layer.length = length
+        made.layers.append(layer)
+    if hasattr(caches[0], "blindspot_seen"):
+        made.blindspot_seen = _spread_seen(caches, prefix_of, length)
+    return made
+
+
+def _spread_seen(caches: Sequence[Any], prefix_of: Sequence[Prefix], length: int) -> Seen:
+    """What a variant remembers of the pictures in several caches, for the rows of the new one."""
+    seen_of: list[Seen] = [prefix.cache.blindspot_seen for prefix in prefix_of]
+    rows = [prefix.row for prefix in prefix_of]
+    shift_b1 = torch.stack([seen.shift_b1[row] for seen, row in zip(seen_of, rows, strict=True)])
+    if seen_of[0].media is None:
+        return Seen(length, shift_b1)
+    media = [image for cache in caches for image in cache.blindspot_seen.media or ()]
+    counts = accumulate((len(cache.blindspot_seen.media or ()) for cache in caches), initial=0)
+    first = {id(cache.blindspot_seen): count for cache, count in zip(caches, counts, strict=False)}
+    last_b = [first[id(seen)] + int(seen.last_image_b[row]) for seen, row in zip(seen_of, rows, strict=True)]  # pyright: ignore
+    return Seen(length, shift_b1, media, torch.tensor(last_b, device=shift_b1.device))
 
 
 def begin(model: Any, rows: Sequence[Row], prefix_of: Sequence[Prefix]) -> State:
@@ -194,13 +216,12 @@ def begin(model: Any, rows: Sequence[Row], prefix_of: Sequence[Prefix]) -> State
     lengths = [len(row.ids) for row in rows]
     rest = [length - prefix.length for length, prefix in zip(lengths, prefix_of, strict=True)]
     total, longest = max(lengths), max(rest)
-    start = total - longest
     padding_b1 = torch.tensor([[longest - own] for own in rest])
     ids_bs = torch.tensor([[0] * (longest - own) + [*row.ids[-own:]] for own, row in zip(rest, rows, strict=True)])
     mask_bl = (torch.arange(total) >= total - torch.tensor(lengths)[:, None]).long()
     step_bs = (torch.arange(longest) - padding_b1).clamp(min=0)
     positions_abs = torch.stack([prefix.next_a1 for prefix in prefix_of], dim=-2) + step_bs
-    cache = _joined(prefix_of, [total - own for own in rest], start, total + ROOM)
+    cache = spread(prefix_of, [total - own for own in rest], total - longest, total + ROOM)
     if padding_b1.any():
         cache.keep((torch.arange(longest) < padding_b1).to(model.device))
     inputs = on_device(model, {"input_ids": ids_bs, "attention_mask": mask_bl, "position_ids": positions_abs})
@@ -231,70 +252,55 @@ def forward(model: Any, cache: DynamicCache, inputs: Mapping[str, Any], keep: in
     return model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=keep).logits[:, -keep:].float()
 
 
-def _shape(row: Row) -> Any:
-    """Equal for rows whose prefixes can be stacked without padding."""
-    return row.head, tuple((name, row.media[name].shape) for name in sorted(row.media))
+def greedy(
+    model: Any, state: State, limits: Sequence[int], ends: Collection[int]
+) -> Iterator[tuple[int, list[int], str]]:
+    """The likeliest token again and again, until it is one of ``ends`` or a row reaches its limit; uses up ``state``.
+
+    Rows leave the batch once half of it is done, so that one long answer does not keep all others computing.
+
+    Yields:
+        Which row, its ids without the token that ended it, and ``end`` or ``length``.
+    """
+    said: dict[int, list[int]] = {row: [] for row in range(len(limits))}
+    place = list(said)
+    while said:
+        token_b = state.logits_bv.argmax(dim=-1)
+        for row, token in zip(place, token_b.tolist(), strict=True):
+            if row not in said:
+                continue
+            if token in ends:
+                yield row, said.pop(row), "end"
+                continue
+            said[row].append(token)
+            if len(said[row]) == limits[row]:
+                yield row, said.pop(row), "length"
+        if not said:
+            return
+        if 2 * len(said) <= len(place):
+            left_b = torch.tensor([number for number, row in enumerate(place) if row in said], device=token_b.device)
+            place = [row for row in place if row in said]
+            token_b = token_b[left_b]
+            state.pick(left_b)
+        advance(model, state, token_b[:, None])
 
 
-def _prefill(model: Any, rows: Sequence[Row]) -> list[Prefix]:
-    """Prefixes of rows of equal `_shape`."""
-    length = rows[0].head
-    positions = [_positions(model, row) for row in rows]
-    nexts = [positions_a1l[..., 0, length : length + 1] for positions_a1l in positions]
-    if not length:
-        return [Prefix(None, 0, 0, next_a1) for next_a1 in nexts]
-    inputs: dict[str, Tensor] = {
-        "input_ids": torch.tensor([row.ids[:length] for row in rows]),
-        "attention_mask": torch.ones(len(rows), length, dtype=torch.long),
-        "position_ids": torch.cat([positions_a1l[..., :length] for positions_a1l in positions], dim=-2),
-    }
-    inputs |= {name: torch.cat([row.types[name][:, :length] for row in rows]) for name in rows[0].types}
-    inputs |= {name: torch.cat([row.media[name] for row in rows]) for name in rows[0].media}
-    cache = DynamicCache()
-    forward(model, cache, on_device(model, inputs), keep=1)
-    return [Prefix(cache, number, length, next_a1) for number, next_a1 in enumerate(nexts)]
+def likelihoods(model: Any, state: State, options: Sequence[Mapping[str, Sequence[int]]]) -> list[dict[str, float]]:
+    """Log-probability of each row's answers, summed over their tokens, by label; uses up ``state``."""
+    first_bv = state.logits_bv.log_softmax(dim=-1)
+    sums = [{label: float(first_bv[row, ids[0]]) for label, ids in few.items()} for row, few in enumerate(options)]
+    longer = [(row, label, ids) for row, few in enumerate(options) for label, ids in few.items() if len(ids) > 1]
+    if not longer:
+        return sums
+    most = max(len(ids) for _, _, ids in longer)
+    ids_bn = torch.tensor([[*ids, *[0] * (most - len(ids))] for _, _, ids in longer], device=first_bv.device)
+    state.pick(torch.tensor([row for row, _, _ in longer], device=first_bv.device))
+    next_bn = of_tokens(advance(model, state, ids_bn[:, :-1]), ids_bn[:, 1:])
+    for (row, label, ids), values in zip(longer, next_bn.tolist(), strict=True):
+        sums[row][label] += sum(values[: len(ids) - 1])
+    return sums
 
 
-def _positions(model: Any, row: Row) -> Tensor:
-    """Positions of a prompt's tokens as ``generate`` counts them; shape (axes, 1, length) or (1, length)."""
-    ids_1l = torch.tensor([row.ids])
-    inputs = {"input_ids": ids_1l, "attention_mask": torch.ones_like(ids_1l), **row.types, **row.media}
-    return model._prepare_position_ids_for_generation(ids_1l, inputs)
-
-
-def _joined(prefix_of: Sequence[Prefix], ends: Sequence[int], length: int, room: int) -> GrowingCache:
-    """A cache whose rows begin with their prefixes, which end at ``ends``."""
-    caches = list({id(prefix.cache): prefix.cache for prefix in prefix_of if prefix.cache is not None}.values())
-    if not caches:
-        return GrowingCache()
-    number = {id(cache): place for place, cache in enumerate(caches)}
-    placed = [Placed(number[id(prefix.cache)], prefix.row, end) for prefix, end in zip(prefix_of, ends, strict=True)]
-    cache = spread(caches, placed, length, room)
-    if hasattr(caches[0], "blindspot_seen"):
-        seen = [one.blindspot_seen for one in caches]  # pyright: ignore[reportAttributeAccessIssue]
-        cache.blindspot_seen = _spread_seen(seen, placed, length)  # pyright: ignore[reportAttributeAccessIssue]
-    return cache
-
-
-def _spread_seen(seen: Sequence[Seen], placed: Sequence[Placed], length: int) -> Seen:
-    """What a variant remembers of the pictures in several caches, for the rows of the new one."""
-    shift_b1 = torch.stack([seen[one.source].shift_b1[one.row] for one in placed])
-    if seen[0].media is None:
-        return Seen(length, shift_b1)
-    first = [0, *accumulate(len(one.media or ()) for one in seen)]
-    last_b = [first[one.source] + int(seen[one.source].last_image_b[one.row]) for one in placed]  # pyright: ignore
-    media = [image for one in seen for image in one.media or ()]
-    return Seen(length, shift_b1, media, torch.tensor(last_b, device=shift_b1.device))
-
-
-def _pick_seen(seen: Seen, rows_b: Tensor) -> Seen:
-    last_b = None if seen.last_image_b is None else seen.last_image_b[rows_b]
-    return replace(seen, shift_b1=seen.shift_b1[rows_b], last_image_b=last_b)
-
-
-def on_device(model: Any, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Inputs where the model is; pictures in its precision."""
-    return {
-        name: value.to(model.device, model.dtype if value.is_floating_point() else None)
-        for name, value in inputs.items()
-    }
+def of_tokens(logits_bnv: Tensor, ids_bn: Tensor) -> Tensor:
+    """Log-probabilities of tokens, shape (batch, n)."""
+    return logits_bnv.log_softmax(dim=-1).gather(-1, ids_bn[..., None])[..., 0]

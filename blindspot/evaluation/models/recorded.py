@@ -1,7 +1,6 @@
 """Answers from a file, as if a model gave them again."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +23,22 @@ class RecordedAnswerer:
             ``answers.jsonl`` of ours keeps its likelihoods), or predictions of VLMEvalKit with ``index`` and
             ``prediction``: ``.tsv``, or ``.xlsx`` where openpyxl is installed.
         benchmark: its name; a row that names another is refused.
-
-    Raises:
-        UserError: if the file cannot be read, lacks a column, has two answers to one question, or one to a question of
-            another benchmark.
     """
 
     def __init__(self, path: Path, benchmark: str | None = None) -> None:
-        self._path = path
-        self._replies: dict[str, Reply] = {}
-        for where, reply in _read(path, benchmark):
+        readers = {".jsonl": _jsonl, ".tsv": _tsv, ".xlsx": _xlsx}
+        kind = path.suffix.lower()
+        if kind not in readers:
+            raise UserError(f"{path}: recorded answers are read from {', '.join(readers)} files")
+        if not path.is_file():
+            raise UserError(f"no answers at {path}")
+        self._path, self._replies = path, dict[str, Reply]()
+        for number, reply in enumerate(readers[kind](path, benchmark), start=1):
             if reply.id in self._replies:
+                where = f"{'line' if kind == '.jsonl' else 'row'} {number}"
                 raise UserError(f"{path}, {where}: a second answer to question {reply.id!r}; keep one of them")
             self._replies[reply.id] = reply
-        self._digest = sha256_file(path)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """The file's name and hash."""
-        return {"answerer": "recorded", "file": self._path.name, "sha256": self._digest}
+        self.identity: dict[str, Any] = {"answerer": "recorded", "file": path.name, "sha256": sha256_file(path)}
 
     def answer(self, asked: Sequence[Asked]) -> Iterator[Reply]:
         """The answers, in the order of the questions."""
@@ -51,17 +47,7 @@ class RecordedAnswerer:
             yield self._replies.get(question.id, missing)
 
 
-def _read(path: Path, benchmark: str | None) -> Iterator[tuple[str, Reply]]:
-    """Where in the file an answer is, and the answer."""
-    readers = {".jsonl": partial(_jsonl, benchmark=benchmark), ".tsv": _tsv, ".xlsx": _xlsx}
-    if path.suffix.lower() not in readers:
-        raise UserError(f"{path}: recorded answers are read from {', '.join(readers)} files")
-    if not path.is_file():
-        raise UserError(f"no answers at {path}")
-    return readers[path.suffix.lower()](path)
-
-
-def _jsonl(path: Path, benchmark: str | None) -> Iterator[tuple[str, Reply]]:
+def _jsonl(path: Path, benchmark: str | None) -> Iterator[Reply]:
     for number, row in enumerate(read_jsonl(path), start=1):
         if not (isinstance(row, dict) and isinstance(row.get("id"), str | int) and isinstance(row.get("raw"), str)):
             raise UserError(f'{path}:{number}: not an answer; a line is like {{"id": "17", "raw": "Yes"}}')
@@ -72,10 +58,10 @@ def _jsonl(path: Path, benchmark: str | None) -> Iterator[tuple[str, Reply]]:
         if not (likelihood is None or numbers):
             raise UserError(f"{path}:{number}: the likelihood must hold a number for each answer")
         stopped = "length" if row.get("stopped") == "length" else "end"
-        yield f"line {number}", Reply(str(row["id"]), encodable(row["raw"]), stopped, likelihood)
+        yield Reply(str(row["id"]), encodable(row["raw"]), stopped, likelihood)
 
 
-def _tsv(path: Path) -> Iterator[tuple[str, Reply]]:
+def _tsv(path: Path, _: str | None) -> Iterable[Reply]:
     names = (INDEX, PREDICTION)
     try:
         table = csv.read_csv(
@@ -88,10 +74,10 @@ def _tsv(path: Path) -> Iterator[tuple[str, Reply]]:
         raise _no_columns(path) from error
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} cannot be read as a TSV of predictions: {error}") from error
-    return _predictions(zip(*(table[name].to_pylist() for name in names), strict=True))
+    return map(Reply, *(table[name].to_pylist() for name in names))
 
 
-def _xlsx(path: Path) -> Iterator[tuple[str, Reply]]:
+def _xlsx(path: Path, _: str | None) -> Iterator[Reply]:
     try:
         import openpyxl  # pyright: ignore[reportMissingModuleSource]
     except ImportError:
@@ -103,20 +89,12 @@ def _xlsx(path: Path) -> Iterator[tuple[str, Reply]]:
         raise UserError(f"{path} cannot be read as a workbook: {error or type(error).__name__}") from error
     if not {INDEX, PREDICTION} <= set(header):
         raise _no_columns(path)
-    index, prediction = header.index(INDEX), header.index(PREDICTION)
-    return _predictions((_cell(row[index]), _cell(row[prediction])) for row in rows if row[index] is not None)
-
-
-def _predictions(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Reply]]:
-    for number, (index, prediction) in enumerate(pairs, start=1):
-        yield f"row {number}", Reply(index, prediction)
-
-
-def _cell(value: Any) -> str:
-    """A cell as text; spreadsheets keep whole numbers as floats."""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return "" if value is None else str(value)
+    for row in rows:
+        cells = [row[header.index(name)] for name in (INDEX, PREDICTION)]
+        if cells[0] is not None:  # spreadsheets keep whole numbers as floats
+            whole = [int(cell) if isinstance(cell, float) and cell.is_integer() else cell for cell in cells]
+            index, prediction = ("" if cell is None else str(cell) for cell in whole)
+            yield Reply(index, prediction)
 
 
 def _no_columns(path: Path) -> UserError:

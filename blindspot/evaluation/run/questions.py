@@ -177,15 +177,9 @@ class Asking:
                 except UserError as error:
                     failed(question, str(error))
                     continue
-                asked.append(
-                    Asked(
-                        id=question.id,
-                        prompt=self.prompt(question),
-                        pictures=tuple(pictures[key] for key in keys),
-                        picture_keys=tuple(f"{self.name}/{key}" for key in keys),
-                        options=allowed_answers(question) if self.likelihood else {},
-                    )
-                )
+                shown, names = tuple(pictures[key] for key in keys), tuple(f"{self.name}/{key}" for key in keys)
+                options = allowed_answers(question) if self.likelihood else {}
+                asked.append(Asked(question.id, self.prompt(question), shown, names, options))
             if asked:
                 yield asked
 

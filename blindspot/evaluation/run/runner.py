@@ -1,13 +1,12 @@
 """Puts benchmarks to a model and keeps every answer: killed at any moment, the same call goes on."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from blindspot.benchmarks.base import Benchmark, Collection
 from blindspot.benchmarks.boxes import CONVENTION
@@ -21,11 +20,11 @@ from blindspot.evaluation.run.opening import Opened
 from blindspot.evaluation.run.questions import AS_PUBLISHED, Asking, Condition, share
 from blindspot.files import fingerprint, locked
 from blindspot.question import Question
+from blindspot.rendezvous import Ranks, join_ranks
 
 Report = Callable[[str, int, int], None]
 """Is told the benchmark, how many of this process's questions are answered, also by earlier calls, and of how many."""
 _PATIENCE = timedelta(days=30)  # the first to finish waits for the last, and torchrun ends all if one dies
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Evaluation:
         """
         askings = [Asking.of(collection, self.ask, self.condition, self.limit) for collection in self.collections]
         unanswered: dict[str, dict[str, str]] = {}
-        with joined() as ranks, ExitStack() as held:
+        with join_ranks(timeout=_PATIENCE) as ranks, ExitStack() as held:
             ranks.first_does(lambda: held.enter_context(locked(out)))
             ranks.first_does(lambda: self._claim(out, askings))
             for asking in askings:
@@ -135,7 +134,7 @@ def prepare(
     return Evaluation(opened, collections, name, ask, condition, limit, list(found.values()))
 
 
-def _ask(asking: Asking, folder: Path, answerer: Answerer, ranks: "Ranks", report: Report) -> dict[str, str]:
+def _ask(asking: Asking, folder: Path, answerer: Answerer, ranks: Ranks, report: Report) -> dict[str, str]:
     """Ask what is left of a benchmark; returns why questions have no answer, of all processes."""
     ranks.first_does(lambda: answers.mend(folder))
     held = answers.read_parts(folder)
@@ -194,55 +193,3 @@ def why_unanswered(folder: Path, unanswered: Mapping[str, Mapping[str, str]]) ->
         f"{count:,} {have} no answer ({'. '.join(parts)}). All others are kept; the same command asks these again. "
         f"They are listed in {lists}"
     )
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """This process among those of the run under ``torchrun``: its number, and how many there are."""
-
-    rank: int = 0
-    world: int = 1
-
-    def gather(self, value: T) -> list[T]:
-        """What every process has, in the order of ranks; nobody goes on before all are here."""
-        if self.world == 1:
-            return [value]
-        import torch.distributed as dist
-
-        values: list[Any] = [None] * self.world
-        dist.all_gather_object(values, value)
-        return values
-
-    def first_does(self, work: Callable[[], Any]) -> Any:
-        """What ``work`` returns in the first process, for all of them; its `UserError` is that of all."""
-        made: tuple[Any, str | None] = (None, None)
-        if self.rank == 0:
-            try:
-                made = (work(), None)
-            except UserError as error:
-                made = (None, str(error))
-        value, refusal = self.gather(made)[0]
-        if refusal is not None:
-            raise UserError(refusal)
-        return value
-
-
-@contextmanager
-def joined() -> Iterator[Ranks]:
-    """Join the processes that ``torchrun`` started; without it, this one is alone. They talk over gloo."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield Ranks()
-        return
-    import torch.distributed as dist
-
-    from blindspot.meeting import meet
-
-    mine = not dist.is_initialized()
-    if mine:
-        store, rank, world = meet()
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=_PATIENCE)
-    try:
-        yield Ranks(dist.get_rank(), dist.get_world_size())
-    finally:
-        if mine:
-            dist.destroy_process_group()

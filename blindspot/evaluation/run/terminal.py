@@ -1,28 +1,44 @@
 """What the user sees of a run: what it will do, and a bar for each benchmark."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from blindspot.evaluation.run.runner import Evaluation, Report
+from blindspot.terminal import listing
 
 SECONDS_BETWEEN_LINES = 60.0
+_TOLD = ("model", "file", "address", "weights_sha256", "sha256", "dtype", "device", "attention")
+"""What of an answerer's identity is printed; run.json has all of it."""
 
 
-def show_plan(console: Console, facts: Mapping[str, str], evaluation: Evaluation) -> None:
-    """Print what a run will do: ``facts`` that hold for all benchmarks, by what they are called, and each benchmark."""
-    width = max(map(len, facts), default=0)
+def show_plan(console: Console, evaluation: Evaluation, profile: str, folder: Path) -> None:
+    """Print what a run in a folder will do, scored under a profile."""
+    opened, limit = evaluation.opened, evaluation.limit
+    with console.status("hashing the weights"):
+        told = {name: str(value) for name, value in opened.answerer.identity.items() if name in _TOLD}
+    departs = [f"{name} {value}" for name, value in asdict(evaluation.condition).items() if value]
+    facts = {
+        "model": ", ".join(value[:12] if name.endswith("sha256") else value for name, value in told.items()),
+        "asked as": opened.adapter,
+        "prompts": evaluation.prompts,
+        "scored as": profile,
+        "departs": ", ".join(departs) or "nothing",
+        "limit": f"{limit:,} questions of each benchmark, drawn by a fixed seed" if limit else None,
+        "run folder": str(folder),
+    }
     for name, fact in facts.items():
-        console.print(Text.assemble((f"{name:<{width}}  ", "dim"), fact), soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    for header in ("benchmark", "questions", "pictures", "form", "found at"):
-        table.add_column(header, justify="right" if header in ("questions", "pictures") else "left", overflow="fold")
+        if fact is not None:
+            console.print(Text.assemble((f"{name:<10}  ", "dim"), fact), soft_wrap=True)
+    heads = ("benchmark", "questions >", "pictures >", "form", "found at")
+    table = listing(*heads, box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
     for collection, place in zip(evaluation.collections, evaluation.places, strict=True):
         questions, pictures = f"{len(collection.questions):,}", f"{len(collection.images):,}"
         table.add_row(collection.benchmark.name, questions, pictures, collection.form, Text(str(place)))

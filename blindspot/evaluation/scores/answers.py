@@ -39,7 +39,7 @@ _SHORT, _MOST_KNOWN = 80, 2**16
 
 
 @dataclass(frozen=True)
-class Answers:
+class ScoredAnswers:
     """The answers of one run to one benchmark, with their `FACTS`, and their `SCORES` by the profile's name.
 
     ``row_of`` has the row of each question by its id, ``unscored`` why a profile cannot score every row.
@@ -57,7 +57,7 @@ class Answers:
     def __len__(self) -> int:
         return len(self.row_of)
 
-    def take(self, ids: Sequence[str]) -> "Answers":
+    def take(self, ids: Sequence[str]) -> "ScoredAnswers":
         """Some of the questions in a given order."""
         rows = np.array([self.row_of[own] for own in ids])
         return replace(
@@ -96,7 +96,7 @@ class Answers:
         return kept if kept and kept[0] is overall else (MEAN, *kept)
 
 
-def collect(rows: Iterable[tuple[str, Any]], profiles: Sequence[Profile]) -> dict[str, Answers]:
+def collect(rows: Iterable[tuple[str, Any]], profiles: Sequence[Profile]) -> dict[str, ScoredAnswers]:
     """Score rows of answers.jsonl, each given with its place for messages, by benchmark in the order of first rows."""
     sheets: dict[str, _Sheet] = {}
     for place, row in rows:
@@ -109,7 +109,7 @@ def collect(rows: Iterable[tuple[str, Any]], profiles: Sequence[Profile]) -> dic
 
 
 class _Sheet:
-    """An `Answers` that grows row by row."""
+    """A `ScoredAnswers` that grows row by row."""
 
     def __init__(self, benchmark: Benchmark, profiles: Sequence[Profile]) -> None:
         self._benchmark, self._profiles = benchmark, list(profiles)
@@ -176,9 +176,9 @@ class _Sheet:
             self._known[key] = scores
         return scores
 
-    def finish(self) -> Answers:
+    def finish(self) -> ScoredAnswers:
         gold, kind = zip(*self._items, strict=True)
-        return Answers(
+        return ScoredAnswers(
             self._benchmark,
             self._row_of,
             Questions.of(self._groups),
@@ -200,7 +200,7 @@ class ScoredRun:
 
     path: Path
     info: Mapping[str, Any]
-    answers: Mapping[str, Answers]
+    answers: Mapping[str, ScoredAnswers]
     notes: tuple[str, ...]
 
     @property

@@ -11,7 +11,7 @@ from blindspot.benchmarks.base import Metric
 from blindspot.benchmarks.scoring import DEFAULT
 from blindspot.errors import UserError
 from blindspot.evaluation.run.folder import leaves_differing, short
-from blindspot.evaluation.scores.answers import MEAN, Answers, ScoredRun, load_run
+from blindspot.evaluation.scores.answers import MEAN, ScoredAnswers, ScoredRun, load_run
 from blindspot.evaluation.scores.report import METHOD, incomplete
 from blindspot.evaluation.statistics import correct, paired, resolves
 from blindspot.text import clean_json, rounded
@@ -88,19 +88,26 @@ def _pair(first: ScoredRun, second: ScoredRun, profile: str) -> tuple[list[dict[
         if both is None:
             notes.append(f"{name}: no question in common ({len(answers)} and {len(other)})")
             continue
-        n = len(both[0])
+        a, b = both
+        n = len(a)
         if n < max(len(answers), len(other)):
             there = f"{len(answers)} in the first run and {len(other)} in the later"
             notes.append(f"{name}: {n} questions shared, of {there}")
-        notes += [f"{name}: {count} of {n} questions {what}" for what, count in _differing(*both).items() if count]
-        found = [_difference(*both, profile, metric) for metric in both[0].metrics()]
-        notes += [f"{name}: {line}" for line in incomplete(both[0], [row["metric"] for row in found])]
+        gold_a, gold_b = (np.array(one.gold.names, dtype=object)[one.gold.code_q] for one in both)
+        differing = {
+            "were asked with another prompt": a.facts_q["prompt"] != b.facts_q["prompt"],
+            "showed another number of pictures": a.facts_q["images"] != b.facts_q["images"],
+            "have another right answer (options in another order, or other data)": gold_a != gold_b,
+        }
+        notes += [f"{name}: {int(q.sum())} of {n} questions {what}" for what, q in differing.items() if q.any()]
+        found = [_difference(a, b, profile, metric) for metric in a.metrics()]
+        notes += [f"{name}: {line}" for line in incomplete(a, [row["metric"] for row in found])]
         rows += found
     notes += [f"{name}: only the later run has it" for name in second.answers if name not in first.answers]
     return rows, notes
 
 
-def _shared(a: Answers, b: Answers) -> tuple[Answers, Answers] | None:
+def _shared(a: ScoredAnswers, b: ScoredAnswers) -> tuple[ScoredAnswers, ScoredAnswers] | None:
     """The answers of both to the questions that they share by id, in one order and with the first's groups, if any.
 
     They have partial matches only where both runs have one: a point has no overlap with a box.
@@ -116,33 +123,15 @@ def _shared(a: Answers, b: Answers) -> tuple[Answers, Answers] | None:
     return first, replace(second, questions=first.questions)
 
 
-def _differing(a: Answers, b: Answers) -> dict[str, int]:
-    """How many questions differ in what, of answers to the same questions in one order."""
-    gold_a, gold_b = (np.array(one.gold.names, dtype=object)[one.gold.code_q] for one in (a, b))
-    return {
-        "were asked with another prompt": int((a.facts_q["prompt"] != b.facts_q["prompt"]).sum()),
-        "showed another number of pictures": int((a.facts_q["images"] != b.facts_q["images"]).sum()),
-        "have another right answer (options in another order, or other data)": int((gold_a != gold_b).sum()),
-    }
-
-
-def _difference(first: Answers, later: Answers, profile: str, metric: Metric) -> dict[str, Any]:
+def _difference(first: ScoredAnswers, later: ScoredAnswers, profile: str, metric: Metric) -> dict[str, Any]:
     """The later run's value minus the first's, with its interval and test.
 
     Exact McNemar for a share of independent units; otherwise a permutation of the runs within whole clusters.
     """
     a, b = first.sample(profile, metric), later.sample(profile, metric)
-    row: dict[str, Any] = {
-        "benchmark": first.benchmark.name,
-        "metric": metric.name,
-        "n": int(first.questions.asked(metric.terms).sum()),
-        "units": a.items,
-        "clusters": a.clusters,
-        "scale": metric.scale,
-        "most": metric.most,
-        "a_value": a.value,
-        "b_value": b.value,
-    }
+    row: dict[str, Any] = {"benchmark": first.benchmark.name, "metric": metric.name}
+    row |= {"n": int(first.questions.asked(metric.terms).sum()), "units": a.items, "clusters": a.clusters}
+    row |= {"scale": metric.scale, "most": metric.most, "a_value": a.value, "b_value": b.value}
     if a.clusters == 0:
         return row | dict.fromkeys(("difference", "low", "high", "error", "p", "resolves", "test"))
     found = paired(b, a)

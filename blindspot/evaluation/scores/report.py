@@ -13,7 +13,7 @@ from blindspot.benchmarks.rows import NO_BENCHMARK
 from blindspot.benchmarks.scoring import DEFAULT, HARNESS, PROFILES, STRIP
 from blindspot.errors import did_you_mean
 from blindspot.evaluation.items import ABSENT
-from blindspot.evaluation.scores.answers import MEAN, UNPARSED, Answers, ScoredRun, load_run
+from blindspot.evaluation.scores.answers import MEAN, UNPARSED, ScoredAnswers, ScoredRun, load_run
 from blindspot.evaluation.statistics import (
     ALPHA,
     CONFIDENCE,
@@ -72,11 +72,11 @@ def score(path: Path, profile: str = DEFAULT, thinking: str = HARNESS) -> dict[s
     return clean_json(rounded(found))
 
 
-def _benchmark(run: ScoredRun, answers: Answers, first: str, stripped: Answers | None) -> dict[str, Any]:
+def _benchmark(run: ScoredRun, answers: ScoredAnswers, first: str, stripped: ScoredAnswers | None) -> dict[str, Any]:
     benchmark, kept = answers.benchmark, answers.metrics()
     metrics = {metric.name: metric_row(answers, first, metric) for metric in kept}
 
-    def values(of: Answers, profile: str) -> dict[str, float | None]:
+    def values(of: ScoredAnswers, profile: str) -> dict[str, float | None]:
         return {metric.name: of.sample(profile, metric).value for metric in kept}
 
     for name, value in (values(stripped, first) if stripped else {}).items():
@@ -107,7 +107,7 @@ def _benchmark(run: ScoredRun, answers: Answers, first: str, stripped: Answers |
     }
 
 
-def metric_row(answers: Answers, profile: str, metric: Metric) -> dict[str, Any]:
+def metric_row(answers: ScoredAnswers, profile: str, metric: Metric) -> dict[str, Any]:
     """Everything there is to say of a metric, as in ``scores.json``.
 
     ``resolves`` is the smallest true difference to another model that a paired test finds, by a normal approximation.
@@ -146,7 +146,7 @@ def metric_row(answers: Answers, profile: str, metric: Metric) -> dict[str, Any]
     }
 
 
-def without_looking(answers: Answers, metric: Metric) -> tuple[float | None, float | None, str | None]:
+def without_looking(answers: ScoredAnswers, metric: Metric) -> tuple[float | None, float | None, str | None]:
     """What can be had of a metric without looking at a picture.
 
     Returns:
@@ -185,7 +185,7 @@ def without_looking(answers: Answers, metric: Metric) -> tuple[float | None, flo
     return own if metric.chance is None else metric.chance, float(most), answer
 
 
-def habits(answers: Answers, profile: str) -> dict[str, Any]:
+def habits(answers: ScoredAnswers, profile: str) -> dict[str, Any]:
     """How the model answers as a whole: unreadable and cut-off shares, yes-rate, histogram of letters.
 
     ``guess`` is what the harness would add to the mean score by drawing an option wherever it reads none.
@@ -214,7 +214,7 @@ def habits(answers: Answers, profile: str) -> dict[str, Any]:
     return row
 
 
-def incomplete(answers: Answers, names: Container[str]) -> list[str]:
+def incomplete(answers: ScoredAnswers, names: Container[str]) -> list[str]:
     """A line on the metrics of a benchmark that are not among the ``names`` of those that stand, if there are any."""
     lacking = [metric.name for metric in answers.benchmark.metrics if metric.name not in names]
     size = answers.benchmark.set_size
@@ -222,7 +222,7 @@ def incomplete(answers: Answers, names: Container[str]) -> list[str]:
     return [f"incomplete: no {', '.join(lacking)}, as {why}"] if lacking else []
 
 
-def _notes(answers: Answers, profile: str, metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _notes(answers: ScoredAnswers, profile: str, metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
     benchmark = answers.benchmark
     notes = incomplete(answers, metrics)
     if benchmark.name not in BENCHMARKS:

@@ -3,17 +3,16 @@
 lmms-eval finds `manifest` through the entry point group ``lmms_eval.models``.
 """
 
-import hashlib
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from blindspot.errors import UserError
-from blindspot.evaluation.base import PICTURE, Asked, Part, Prompt, Reply
-from blindspot.evaluation.serving.completion import cut
+from blindspot.evaluation.base import PICTURE, Asked, Part, Reply
+from blindspot.evaluation.serving import protocol
 
 try:
     from lmms_eval.api.model import lmms  # pyright: ignore[reportMissingImports]
@@ -65,14 +64,21 @@ class Blindspot(lmms):
         self._answerer: Any = LocalAnswerer(model, processor, batch=int(batch_size), device=self.device)
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
-        """Greedy answers, in the order of the requests, each up to the first text of its ``until``.
-
-        Raises:
-            UserError: if a request wants sampling, several turns or a video, or a question cannot be answered.
-        """
+        """Greedy answers, in the order of the requests, each up to the first text of its ``until``."""
         answers: list[str] = []
         for start in range(0, len(requests), PORTION):
-            answers += self._portion([request.args for request in requests[start : start + PORTION]])
+            portion = [request.args for request in requests[start : start + PORTION]]
+            asked = [
+                question(str(number), doc_to_messages(self.task_dict[task][split][doc_id]), _longest(settings))
+                for number, (_, doc_to_messages, settings, doc_id, task, split) in enumerate(portion)
+            ]
+            replies: dict[str, Reply] = {reply.id: reply for reply in self._answerer.answer(asked)}
+            for number, (context, _, settings, doc_id, task, _) in enumerate(portion):
+                reply, until = replies[str(number)], settings.get("until") or ()
+                if reply.error is not None:
+                    raise UserError(f"{task}, document {doc_id}: {reply.error}")
+                answers.append(protocol.cut(reply, (until,) if isinstance(until, str) else tuple(until))[0])
+                self.cache_hook.add_partial("generate_until", (context, settings), answers[-1])
         return answers
 
     def loglikelihood(self, requests: Sequence[Any]) -> Any:
@@ -83,56 +89,24 @@ class Blindspot(lmms):
         """Several turns are not done."""
         raise NotImplementedError("blindspot answers one turn; choose a task of one round")
 
-    def _portion(self, arguments: Sequence[tuple[Any, ...]]) -> list[str]:
-        asked: list[Asked] = []
-        stops: list[tuple[str, ...]] = []
-        for number, (_, doc_to_messages, settings, doc_id, task, split) in enumerate(arguments):
-            messages = doc_to_messages(self.task_dict[task][split][doc_id])
-            asked.append(question(str(number), messages, _longest(settings)))
-            until = settings.get("until") or ()
-            stops.append((until,) if isinstance(until, str) else tuple(until))
-        replies: dict[str, Reply] = {reply.id: reply for reply in self._answerer.answer(asked)}
-        answers: list[str] = []
-        for number, (context, _, settings, doc_id, task, _) in enumerate(arguments):
-            reply = replies[str(number)]
-            if reply.error is not None:
-                raise UserError(f"{task}, document {doc_id}: {reply.error}")
-            answers.append(cut(reply, stops[number])[0])
-            self.cache_hook.add_partial("generate_until", (context, settings), answers[-1])
-        return answers
-
 
 def question(name: str, messages: Sequence[Mapping[str, Any]], longest: int) -> Asked:
-    """lmms-eval's messages as a question.
-
-    Args:
-        name: its id.
-        messages: system messages, if any, then one of the user, with parts of type text and image.
-        longest: most tokens of the answer.
-
-    Raises:
-        UserError: if there is anything else.
-    """
+    """lmms-eval's messages as a question: system messages, if any, then one of the user, of texts and images."""
     *before, last = messages
     if last["role"] != "user" or any(message["role"] != "system" for message in before):
         raise UserError("blindspot answers one user message, after system messages if any; use no few-shot examples")
+    content: list[Part] = []
     pictures: list[bytes] = []
-    content = tuple(_pieces(last["content"], pictures))
-    texts = [part["text"] for message in before for part in message["content"]]
-    keys = tuple(hashlib.sha256(picture).hexdigest() for picture in pictures)
-    prompt = Prompt(content, "\n".join(texts) if texts else None, longest=longest)
-    return Asked(name, prompt, tuple(pictures), keys)
-
-
-def _pieces(parts: Sequence[Mapping[str, Any]], pictures: list[bytes]) -> Iterator[Part]:
-    for part in parts:
+    for part in last["content"]:
         if part["type"] == "text":
-            yield part["text"]
+            content.append(part["text"])
         elif part["type"] == "image":
+            content.append(PICTURE)
             pictures.append(_file(part["url"]))
-            yield PICTURE
         else:
             raise UserError(f"blindspot sees texts and pictures only, and this task has a part of type {part['type']}")
+    system = [part["text"] for message in before for part in message["content"]]
+    return protocol.question(name, system, content, pictures, longest)
 
 
 def _file(picture: Any) -> bytes:
@@ -145,11 +119,7 @@ def _file(picture: Any) -> bytes:
 
 
 def _longest(settings: Mapping[str, Any]) -> int:
-    """Most tokens, from a task's generation settings.
-
-    Raises:
-        UserError: if they ask for more than greedy decoding.
-    """
+    """Most tokens, from a task's generation settings, which must be greedy."""
     samples, temperature = settings.get("do_sample"), settings.get("temperature")
     if temperature is not None:
         samples = temperature > 0 and samples is not False

@@ -3,37 +3,153 @@
 import errno
 import ipaddress
 import json
+import os
 import re
+import signal
 import socket
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, wait
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
+from queue import Empty, SimpleQueue
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from blindspot.errors import UserError
-from blindspot.evaluation.base import Answerer, Asked, Reply
-from blindspot.evaluation.serving import completion, request
-from blindspot.evaluation.serving.batches import Batcher
-from blindspot.evaluation.serving.completion import Refusal
+from blindspot.evaluation.base import Answerer, Asked, Picture, Reply
+from blindspot.evaluation.serving import protocol
+from blindspot.evaluation.serving.protocol import Refusal
 from blindspot.files import fingerprint, parse_json
 
 MOST_BYTES = 64 * 2**20
 """Of a request."""
+MOST_PIXELS = 2 * protocol.MOST_PIXELS
+"""Of all requests that are answered at a time; further ones wait."""
 READ_SECONDS = 60.0
 """For each read from a client, and for a connection that is kept open."""
 LEAVING_SECONDS = 5.0
 LOOKING_SECONDS = 0.2
 """Between looks whether a client that waits is still there."""
-MOST_PIXELS = 2 * request.MOST_PIXELS
-"""Of all requests that are answered at a time; further ones wait."""
+GATHERING_SECONDS = 0.01
+"""That an idle model waits for the questions that come with the first one."""
+TOGETHER = 8
+"""Batches of questions that are handed over at a time, to be sorted by length and by picture."""
 CHAT, MODELS, HEALTH = "/v1/chat/completions", "/v1/models", "/health"
+
+
+def run(model: str, host: str, port: int, batch: int, name: str | None = None) -> None:
+    """Serve a model until Ctrl-C or SIGTERM."""
+    import torch
+
+    from blindspot.evaluation.models.local import LocalAnswerer
+    from blindspot.model import load
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with Server(host, port) as server:  # before the model, which takes its time
+            load.quiet()
+            opened, processor = load.load(model)
+            name = name or os.path.basename(os.path.abspath(model))  # of a link, its own name
+            device = torch.accelerator.current_accelerator(check_available=True)
+            answerer = KnownWords(LocalAnswerer(opened, processor, batch=batch, device=device), processor)
+            server.start(answerer, name, TOGETHER * batch)
+            print(f"Serving {name} at {server.address}; Ctrl-C stops it", flush=True)
+            try:
+                server.serve_forever()
+            except KeyboardInterrupt:
+                print("stopping when the batch under way is answered; Ctrl-C again stops at once", file=sys.stderr)
+            try:
+                server.stop()
+            except KeyboardInterrupt:
+                os._exit(130)  # a thread inside torch cannot be ended otherwise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class KnownWords:
+    """Another answerer, whose model is asked in words that it knows, as `blindspot ask` does, or not at all."""
+
+    def __init__(self, answerer: Answerer, processor: Any) -> None:
+        self._answerer, self._processor = answerer, processor
+        self.identity = answerer.identity
+
+    def answer(self, asked: Sequence[Asked]) -> Iterator[Reply]:
+        """See `Answerer`; a question with other words gets an error."""
+        from blindspot.model.load import in_known_words
+
+        known: list[Asked] = []
+        for one in asked:
+            parts = one.prompt.content
+            try:
+                parts = [part if isinstance(part, Picture) else in_known_words(self._processor, part) for part in parts]
+                known.append(replace(one, prompt=replace(one.prompt, content=tuple(parts))))
+            except UserError as error:
+                yield Reply(one.id, "", error=str(error))
+        yield from self._answerer.answer(known)
+
+
+class Batcher:
+    """Hands questions of many threads to an answerer in one thread, all that are waiting at a time.
+
+    While it works, the next batch of at most ``most`` gathers. A batch that fails is repeated question by question, so
+    that a request harms no other.
+    """
+
+    def __init__(self, answerer: Answerer, most: int) -> None:
+        self._answerer, self._most, self._closed = answerer, most, False
+        self._queue: SimpleQueue[tuple[Asked, Future[Reply]] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="blindspot-model", daemon=True)
+        self._thread.start()
+
+    def ask(self, asked: Asked) -> Future[Reply]:
+        """The reply to come; cancelled if the model stops before its turn."""
+        reply: Future[Reply] = Future()
+        self._queue.put((asked, reply))
+        if self._closed:
+            reply.cancel()
+        return reply
+
+    def close(self) -> None:
+        """Finish the batch under way and cancel the questions behind it."""
+        self._closed = True
+        self._queue.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while not self._closed:
+            waiting = [self._queue.get()]
+            until = time.monotonic() + GATHERING_SECONDS
+            with suppress(Empty):
+                while waiting[-1] is not None and len(waiting) < self._most:
+                    waiting.append(self._queue.get(timeout=max(0.0, until - time.monotonic())))
+            batch = [one for one in waiting if one is not None]
+            for _, reply in batch if self._closed else ():
+                reply.cancel()
+            if batch := [one for one in batch if one[1].set_running_or_notify_cancel()]:
+                self._answer(batch)
+        while not self._queue.empty():
+            if one := self._queue.get():
+                one[1].cancel()
+
+    def _answer(self, batch: list[tuple[Asked, Future[Reply]]]) -> None:
+        left = {asked.id: (asked, reply) for asked, reply in batch}
+        error: Exception = RuntimeError("the model gave no reply")
+        try:
+            for reply in self._answerer.answer([asked for asked, _ in batch]):
+                left.pop(reply.id)[1].set_result(reply)
+        except Exception as raised:
+            error = raised
+        for asked, reply in left.values():
+            if len(batch) == 1:
+                reply.set_exception(error)
+            else:
+                self._answer([(asked, reply)])
 
 
 class Server(ThreadingMixIn, TCPServer):
@@ -42,9 +158,6 @@ class Server(ThreadingMixIn, TCPServer):
     Args:
         host: address to listen on.
         port: 0: any that is free.
-
-    Raises:
-        UserError: if the port cannot be had.
     """
 
     allow_reuse_address = True
@@ -58,20 +171,19 @@ class Server(ThreadingMixIn, TCPServer):
             self.server_bind()
         except (OSError, OverflowError) as error:
             self.server_close()
-            raise _unbound(host, port, error) from error
+            said = f"cannot listen on {host}, port {port}: {error}; see --host and --port"
+            if isinstance(error, PermissionError):
+                said = f"port {port} needs a privileged user; choose one from 1024 on with --port"
+            elif isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+                said = f"port {port} of {host} is taken by another program; choose another with --port"
+            raise UserError(said) from error
         own = socket.gethostname().lower()
         self._names = {"localhost", host.lower(), own, own.split(".")[0]}
         self._under_way = self._pixels = 0
         self._changed = threading.Condition()
 
     def start(self, answerer: Answerer, name: str, batch: int) -> None:
-        """Accept requests.
-
-        Args:
-            answerer: the model.
-            name: that it is served by.
-            batch: most questions that are handed to it at a time.
-        """
+        """Accept requests to a model under a name, of which at most ``batch`` are handed to it at a time."""
         self.name = name
         model = {"id": name, "object": "model", "created": int(time.time()), "owned_by": "blindspot"}
         self.pages: dict[str, dict[str, Any]] = {
@@ -200,30 +312,27 @@ class _Handler(BaseHTTPRequestHandler):
             body = parse_json(content)
         except ValueError as error:
             raise Refusal(400, f"the body is not JSON: {error}") from error
-        wanted = request.read(body, self.server.name)
+        wanted = protocol.read(body, self.server.name)
         with self.server.room(wanted.pixels, self._gone):
-            reply = self._reply(wanted.asked)
-        said = (self.server.name, self.server.fingerprint, reply.id, *completion.cut(reply, wanted.stop))
-        self._send(200, b"".join(completion.events(*said)) if wanted.stream else completion.whole(*said))
-
-    def _reply(self, asked: Asked) -> Reply:
-        answer = self.server.batches.ask(asked)
-        while not answer.done():
-            wait([answer], LOOKING_SECONDS)
-            if self._gone():
-                answer.cancel()  # unless it is being computed
-        try:
-            reply = answer.result()
-        except CancelledError:
-            raise Refusal(503, "this server is being stopped") from None
-        except UserError as error:
-            raise Refusal(400, str(error)) from error
-        except Exception as error:
-            traceback.print_exc()
-            raise Refusal(500, f"the model failed: {type(error).__name__}") from error
+            answer = self.server.batches.ask(wanted.asked)
+            while not answer.done():
+                wait([answer], LOOKING_SECONDS)
+                if self._gone():
+                    answer.cancel()  # unless it is being computed
+            try:
+                reply = answer.result()
+            except CancelledError:
+                raise Refusal(503, "this server is being stopped") from None
+            except UserError as error:
+                raise Refusal(400, str(error)) from error
+            except Exception as error:
+                traceback.print_exc()
+                raise Refusal(500, f"the model failed: {type(error).__name__}") from error
         if reply.error is not None:
             raise Refusal(400, reply.error)
-        return reply
+        said = protocol.cut(reply, wanted.stop)
+        answered = protocol.completion(self.server.name, self.server.fingerprint, reply.id, *said, wanted.stream)
+        self._send(200, answered, "text/event-stream" if wanted.stream else "application/json")
 
     def _gone(self) -> bool:
         """Whether the client has hung up."""
@@ -255,12 +364,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _refuse(self, refusal: Refusal) -> None:
         self._send(refusal.status, refusal.to_dict())
 
-    def _send(self, status: int, value: dict[str, Any] | bytes) -> None:
-        """A value as JSON, or bytes as the events that they are."""
-        events = isinstance(value, bytes)
-        content = value if events else json.dumps(value).encode()
+    def _send(self, status: int, value: dict[str, Any] | bytes, kind: str = "application/json") -> None:
+        content = value if isinstance(value, bytes) else json.dumps(value).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "text/event-stream" if events else "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         if self.close_connection:
             self.send_header("Connection", "close")
@@ -275,11 +382,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Requests are not logged: they hold other people's questions."""
-
-
-def _unbound(host: str, port: int, error: OSError | OverflowError) -> UserError:
-    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-        return UserError(f"port {port} of {host} is taken by another program; choose another with --port")
-    if isinstance(error, PermissionError):
-        return UserError(f"port {port} needs a privileged user; choose one from 1024 on with --port")
-    return UserError(f"cannot listen on {host}, port {port}: {error}; see --host and --port")

@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from rich.table import Table
@@ -22,24 +22,22 @@ from blindspot.files import write_json
 from blindspot.model.conversation import RowError, plain, v1
 from blindspot.model.encoding import encode, token_ids
 from blindspot.model.tokenizer import END
-from blindspot.training.llava.index import NO_OBJECT, LlavaRows, index_rows
-from blindspot.training.llava.pictures import Finding, inspect_picture
-from blindspot.training.order import llava_order, packed_share, padded_share
+from blindspot.training.llava.pictures import inspect_picture
+from blindspot.training.llava.rows import NO_OBJECT, LlavaRows, index_rows
+from blindspot.training.order import balanced_packs, llava_order
 
 ALONE = 20_000
 """Up to this many rows worker processes take longer to start than they save."""
-TEMPLATES = ("v1", "plain")
-TOKENS_PER_WORD = 1.3
-UNMEASURED = 0
-_ROWS_A_JOB, _PICTURES_A_JOB = 2000, 500
-
-PUBLISHED_BATCH = {"plain": 32, "v1": 16}
+PUBLISHED_BATCH = {"v1": 16, "plain": 32}
 PUBLISHED_RANKS = 8
-"""LLaVA's rows a device and devices, for which padding is computed."""
+"""By template LLaVA's rows a device, and devices, for which padding is computed."""
 PACKED_ROWS = 2
 """A pack holds this many of the longest rows."""
+TOKENS_PER_WORD = 1.3
+UNMEASURED = 0
 SEED = 42
 BINS = 16
+ESTIMATED_BATCHES = 200
 
 MEANING = {
     "escaping": "image paths that leave the folder",
@@ -53,7 +51,7 @@ MEANING = {
     "repeated_images": "rows that name an image twice",
 }
 
-Report = Callable[[str, int, int], None]
+Entry = dict[str, Any]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -66,9 +64,8 @@ def check(
     template: str = "v1",
     max_length: int = 2048,
     image_tokens: int = 256,
-    index: Path | None = None,
     workers: int | None = None,
-    report: Report = lambda what, done, total: None,
+    report: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> dict[str, Any]:
     """What is wrong with a data set in LLaVA's form, how long its rows are, and what batching them wastes.
 
@@ -84,33 +81,32 @@ def check(
         template: ``v1`` or ``plain``.
         max_length: tokens that are kept of a row.
         image_tokens: that an image takes.
-        index: a folder for the indexed rows (`index_rows`), kept for training; a temporary one if None.
         workers: processes; by default one per core, for large sets. More than one import the main module anew.
         report: told what is done, and how much of how much.
     """
-    if template not in TEMPLATES:
-        raise UserError(f"no template {template!r}; choose one of {', '.join(TEMPLATES)}")
+    if template not in PUBLISHED_BATCH:
+        raise UserError(f"no template {template!r}; choose one of {', '.join(PUBLISHED_BATCH)}")
     if not images.is_dir():
         raise UserError(f"no image folder at {images}")
     measure = Measure(tokenizer, template, max_length, image_tokens)
     with tempfile.TemporaryDirectory(prefix="blindspot-") as temporary:
-        folder = index or Path(temporary)
-        index_rows(json_path, folder, partial(report, "indexing"))
-        rows = LlavaRows(folder, images)
+        index_rows(json_path, Path(temporary), partial(report, "indexing"))
+        rows = LlavaRows(Path(temporary), images)
         workers = workers or (1 if len(rows) <= ALONE else os.cpu_count() or 1)
+        measured = _spread(partial(measure, rows), range(len(rows)), 2000, workers, partial(report, "measuring rows"))
         tokens_r, refused = np.empty(len(rows), np.int32), dict[int, str]()
-        told = partial(report, "measuring rows")
-        for number, (tokens, why) in enumerate(
-            _spread(partial(measure, rows), range(len(rows)), _ROWS_A_JOB, workers, told)
-        ):
+        for number, (tokens, why) in enumerate(measured):
             tokens_r[number] = tokens
             if why is not None:
                 refused[number] = why
-        named = _named(rows)
-        names, told = list(named.images), partial(report, "looking at images")
-        findings = _spread(partial(inspect_picture, images), names, _PICTURES_A_JOB, workers, told)
-        found = {name: finding for name, finding in zip(names, findings, strict=True) if finding}
-        result = _report(rows, measure, tokens_r, refused, named, found)
+        result, named = _of_rows(rows, measure, tokens_r, refused)
+        told = partial(report, "looking at images")
+        findings = _spread(partial(inspect_picture, images), list(named), 500, workers, told)
+        for name, finding in zip(named, findings, strict=True):
+            if finding:
+                kinds = result["notes" if finding.fault == "misnamed" else "faults"]
+                kinds[finding.fault].append({"image": name, "why": finding.why, "rows": named[name]})
+        _add_lengths(result, rows, measure, tokens_r)
     if out is not None:
         write_json(out, result)
     return result
@@ -122,6 +118,11 @@ def usable(report: Mapping[str, Any]) -> np.ndarray:
     return np.setdiff1d(np.arange(report["rows"]), np.array(sorted(touched), np.int64))
 
 
+def _rows(entries: Iterable[Entry]) -> set[int]:
+    """The rows that entries are about."""
+    return {row for entry in entries for row in (entry["rows"] if "rows" in entry else [entry["row"]])}
+
+
 def as_table(report: Mapping[str, Any]) -> Table:
     """The report for a terminal: kinds of damage with an example each, then lengths and padding."""
     table = Table("", "found", "rows", "for example", title=f"{report['usable_rows']:,} of {report['rows']:,} rows fit")
@@ -129,8 +130,17 @@ def as_table(report: Mapping[str, Any]) -> Table:
         column.justify = "right"
     for kinds, style in ((report["faults"], "red"), (report["notes"], "yellow")):
         for kind, entries in kinds.items():
-            count, touched = f"{len(entries):,}", f"{len(_rows(entries)):,}"
-            table.add_row(Text(MEANING[kind]), Text(count, style if entries else "dim"), touched, _example(entries))
+            words = ""
+            for entry in entries[:1]:
+                rows = [entry["row"]] if "row" in entry else entry["rows"]
+                more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+                subject = entry.get("image") or entry.get("why") or entry.get("id") or ""
+                if "tokens" in entry:
+                    subject = f"{entry['tokens']:,} tokens"
+                words = f"row {rows[0]}{more}: {subject}".rstrip(": ")
+            safe = "".join(letter if letter.isprintable() else "?" for letter in words)  # others steer the terminal
+            count = Text(f"{len(entries):,}", style if entries else "dim")
+            table.add_row(Text(MEANING[kind]), count, f"{len(_rows(entries)):,}", Text(safe))
         table.add_section()
     if report["padding"]:
         lengths, padding = report["lengths"], report["padding"]
@@ -146,35 +156,9 @@ def as_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
-def _example(entries: list[dict[str, Any]]) -> Text:
-    """The first entry in words; characters that would steer the terminal are replaced."""
-    if not entries:
-        return Text("")
-    entry = entries[0]
-    rows = [entry["row"]] if "row" in entry else entry["rows"]
-    more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
-    subject = entry.get("image") or entry.get("why") or entry.get("id") or ""
-    if "tokens" in entry:
-        subject = f"{entry['tokens']:,} tokens"
-    words = f"row {rows[0]}{more}: {subject}".rstrip(": ")
-    return Text("".join(letter if letter.isprintable() else "?" for letter in words))
-
-
-def _rows(entries: Iterable[Mapping[str, Any]]) -> set[int]:
-    """The rows that entries are about."""
-    return {row for entry in entries for row in (entry["rows"] if "rows" in entry else [entry["row"]])}
-
-
 @dataclass(frozen=True)
 class Measure:
-    """How rows become tokens.
-
-    Attributes:
-        tokenizer: its folder; without one, a word counts as `TOKENS_PER_WORD` tokens.
-        template: a name of `TEMPLATES`.
-        max_length: the most tokens that are kept of a row.
-        image_tokens: that an image takes.
-    """
+    """How rows become tokens, see `check`; without a tokenizer a word counts as `TOKENS_PER_WORD` tokens."""
 
     tokenizer: Path | None
     template: str
@@ -204,7 +188,7 @@ class Measure:
 
 @cache
 def _tokenizer(folder: Path) -> Any:
-    from blindspot.model.formats.llava_original import read_tokenizer  # takes torch along
+    from blindspot.model.formats.llava import read_tokenizer  # takes torch along
 
     try:
         return read_tokenizer(folder)
@@ -213,30 +197,21 @@ def _tokenizer(folder: Path) -> Any:
 
 
 def _spread(
-    work: Callable[[Item], Result],
-    items: Sequence[Item],
-    size: int,
-    workers: int,
-    report: Callable[[int, int], None],
+    work: Callable[[Item], Result], items: Sequence[Item], size: int, workers: int, report: Callable[[int, int], None]
 ) -> Iterator[Result]:
-    """The results of ``work`` for each item, in order, by ``workers`` processes; by this one if it is 1.
+    """The results of ``work`` for each item, in order: by ``workers`` processes in jobs of ``size``, by this one if 1.
 
-    Args:
-        work: what to do. With more than one worker it must be importable, and so must the main module.
-        items: what to do it with.
-        size: items of a job.
-        workers: how many processes.
-        report: told how many items of how many are done.
+    With more than one worker, ``work`` and the main module must be importable.
     """
-    jobs, done = [items[start : start + size] for start in range(0, len(items), size)], 0
     context = multiprocessing.get_context("spawn")  # a fork would copy the locks of tokenizers' and torch's threads
     ignore = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)  # the parent's to see to
     pool = None if workers == 1 else ProcessPoolExecutor(workers, context, initializer=ignore)
     try:
-        for results in (pool.map if pool else map)(partial(_each, work), jobs):
-            yield from results
-            done += len(results)
-            report(done, len(items))
+        results = pool.map(work, items, chunksize=size) if pool else map(work, items)
+        for done, result in enumerate(results, start=1):
+            yield result
+            if done % size == 0 or done == len(items):
+                report(done, len(items))
     except BrokenProcessPool as error:
         raise UserError("a worker process died, perhaps for want of memory; use fewer workers") from error
     finally:
@@ -244,120 +219,115 @@ def _spread(
             pool.shutdown(cancel_futures=True)
 
 
-def _each(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    return [work(item) for item in items]
-
-
-class Named(NamedTuple):
-    """Which rows use what: images by path, and ids."""
-
-    images: dict[str, list[int]]
-    ids: dict[str, list[int]]
-    without_id: list[int]
-    repeated: list[tuple[int, str]]
-
-
-def _named(rows: LlavaRows) -> Named:
-    named = Named(defaultdict(list), defaultdict(list), [], [])
-    columns = (rows.column(name) for name in ("id", "images", "problem"))
-    for number, (identity, images, problem) in enumerate(zip(*columns, strict=True)):
-        if identity is not None:
-            named.ids[identity].append(number)
-        elif problem != NO_OBJECT:
-            named.without_id.append(number)
-        paths = [str(PurePosixPath(image)) for image in images]  # one spelling
-        for path in dict.fromkeys(paths):
-            named.images[path].append(number)
-            if paths.count(path) > 1:
-                named.repeated.append((number, path))
-    return named
-
-
-def _report(
-    rows: LlavaRows,
-    measure: Measure,
-    tokens_r: np.ndarray,
-    refused: Mapping[int, str],
-    named: Named,
-    found: Mapping[str, Finding],
-) -> dict[str, Any]:
-    """What `check` returns, of values that JSON has.
+def _of_rows(
+    rows: LlavaRows, measure: Measure, tokens_r: np.ndarray, refused: Mapping[int, str]
+) -> tuple[dict[str, Any], dict[str, list[int]]]:
+    """What `check` returns, as far as rows tell it, of values that JSON has; and the rows that name each image.
 
     ``faults`` make a row useless, ``notes`` do not. Both hold entries by kind, each with its ``row`` or ``rows``.
     """
-    images: dict[str, list[dict[str, Any]]] = {"escaping": [], "missing": [], "broken": [], "misnamed": []}
-    for name, finding in found.items():
-        images[finding.fault].append({"image": name, "why": finding.why, "rows": named.images[name]})
-    misnamed = images.pop("misnamed")
+    images, ids = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
+    without_id: list[Entry] = []
+    repeated: list[Entry] = []
+    columns = (rows.column(name) for name in ("id", "images", "problem"))
+    for number, (identity, listed, problem) in enumerate(zip(*columns, strict=True)):
+        if identity is not None:
+            ids[identity].append(number)
+        elif problem != NO_OBJECT:
+            without_id.append({"row": number})
+        paths = [str(PurePosixPath(image)) for image in listed]  # one spelling
+        for path in dict.fromkeys(paths):
+            images[path].append(number)
+            if paths.count(path) > 1:
+                repeated.append({"row": number, "image": path})
     over_long = np.flatnonzero(tokens_r > measure.max_length).tolist()
     wanted = {*refused, *over_long}
-    id_of = {row: name for name, used in named.ids.items() for row in used if row in wanted}
-    lengths = rows.lengths()
+    id_of = {row: name for name, used in ids.items() for row in used if row in wanted}
     report: dict[str, Any] = {
         "source": rows.source._asdict(),
         "images_root": str(rows.images_root),
         "rows": len(rows),
-        "rows_with_images": int((lengths.pictures_r > 0).sum()),
-        "images": len(named.images),
+        "rows_with_images": int((rows.lengths()[1] > 0).sum()),
+        "images": len(images),
         "faults": {
-            **images,
+            "escaping": [],
+            "missing": [],
+            "broken": [],
             "unlabelled": [{"row": row, "id": id_of.get(row), "why": why} for row, why in refused.items()],
         },
         "notes": {
             "over_long": [{"row": row, "id": id_of.get(row), "tokens": int(tokens_r[row])} for row in over_long],
-            "misnamed": misnamed,
-            "duplicate_ids": [{"id": name, "rows": used} for name, used in named.ids.items() if len(used) > 1],
-            "without_id": [{"row": row} for row in named.without_id],
-            "repeated_images": [{"row": row, "image": name} for row, name in named.repeated],
+            "misnamed": [],
+            "duplicate_ids": [{"id": name, "rows": used} for name, used in ids.items() if len(used) > 1],
+            "without_id": without_id,
+            "repeated_images": repeated,
         },
     }
+    return report, images
+
+
+def _add_lengths(report: dict[str, Any], rows: LlavaRows, measure: Measure, tokens_r: np.ndarray) -> None:
+    """Statistics of usable rows before they are cut, and the share of padding in LLaVA's batches of them."""
     good_r = usable(report)
-    tokens_r, words_r, pictures_r = tokens_r[good_r], lengths.words_r[good_r], lengths.pictures_r[good_r]
-    report["usable_rows"] = len(good_r)
-    report["lengths"] = _lengths(tokens_r, measure) if len(good_r) else None
-    report["padding"] = _padding(tokens_r, words_r, pictures_r > 0, measure) if len(good_r) else None
-    return report
-
-
-def _lengths(tokens_r: np.ndarray, measure: Measure) -> dict[str, Any]:
-    """Statistics of rows before they are cut."""
-    edges = np.linspace(0, measure.max_length, BINS + 1).astype(int)
-    counts = np.histogram(tokens_r[tokens_r <= measure.max_length], bins=edges + 0.5)[0]
+    report |= {"usable_rows": len(good_r), "lengths": None, "padding": None}
+    if not len(good_r):
+        return
+    tokens_r, (words_r, pictures_r), longest = tokens_r[good_r], rows.lengths(), measure.max_length
+    edges = np.linspace(0, longest, BINS + 1).astype(int)
+    counts = np.histogram(tokens_r[tokens_r <= longest], bins=edges + 0.5)[0]
     bins = [
-        {"from": low + 1, "to": high, "rows": rows}
-        for low, high, rows in zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True)
+        {"from": low + 1, "to": high, "rows": count}
+        for low, high, count in zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True)
     ]
-    beyond = int((tokens_r > measure.max_length).sum())
-    return {
+    kept_r = tokens_r.clip(max=longest)
+    report["lengths"] = {
         "unit": "tokens" if measure.tokenizer else f"tokens (estimate: words x {TOKENS_PER_WORD})",
         "estimated": measure.tokenizer is None,
         "tokenizer": str(measure.tokenizer) if measure.tokenizer else None,
         "template": measure.template,
         "image_tokens": measure.image_tokens,
-        "max_length": measure.max_length,
+        "max_length": longest,
         "total": int(tokens_r.sum()),
-        "total_kept": int(tokens_r.clip(max=measure.max_length).sum()),
+        "total_kept": int(kept_r.sum()),
         "mean": round(float(tokens_r.mean()), 1),
         "median": int(np.median(tokens_r)),
         "longest": int(tokens_r.max()),
-        "histogram": [*bins, {"from": measure.max_length + 1, "to": None, "rows": beyond}],
+        "histogram": [*bins, {"from": longest + 1, "to": None, "rows": int((tokens_r > longest).sum())}],
     }
-
-
-def _padding(tokens_r: np.ndarray, words_r: np.ndarray, pictured_r: np.ndarray, measure: Measure) -> dict[str, Any]:
-    """The share of padding in what a device computes, for LLaVA's batch."""
-    kept_r = tokens_r.clip(max=measure.max_length)
-    batch, ranks, capacity = PUBLISHED_BATCH[measure.template], PUBLISHED_RANKS, PACKED_ROWS * measure.max_length
+    batch, capacity = PUBLISHED_BATCH[measure.template], PACKED_ROWS * longest
     shuffled = np.random.default_rng(SEED).permutation(len(kept_r))
-    grouped = llava_order(words_r, pictured_r, batch, ranks, SEED)
+    grouped = llava_order(words_r[good_r], pictures_r[good_r] > 0, batch, PUBLISHED_RANKS, SEED)
     shares = {
         "random": padded_share(kept_r, shuffled, batch),
         "llava": padded_share(kept_r, grouped, batch),
-        "packed": packed_share(kept_r, shuffled, batch, ranks, capacity),
+        "packed": packed_share(kept_r, shuffled, batch, PUBLISHED_RANKS, capacity),
     }
-    return {
+    report["padding"] = {
         "rows_a_device": batch,
-        "devices": ranks,
+        "devices": PUBLISHED_RANKS,
         "pack_tokens": capacity,
         "shares": {way: round(share, 4) for way, share in shares.items()},
     }
+
+
+def padded_share(tokens_r: np.ndarray, order: np.ndarray, batch: int) -> float:
+    """The share of padding where every ``batch`` rows of ``order`` are padded to their longest."""
+    starts_b = np.arange(0, len(order), batch)
+    sizes_b = np.diff(starts_b, append=len(order))
+    room = int(np.maximum.reduceat(tokens_r[order], starts_b) @ sizes_b)
+    return 1 - int(tokens_r[order].sum()) / room
+
+
+def packed_share(tokens_r: np.ndarray, order: np.ndarray, batch: int, ranks: int, capacity: int) -> float:
+    """The share of waiting where each ``batch * ranks`` rows of ``order`` are packed, and packs wait for the longest.
+
+    A pack needs no padding; this is the time that the others of a step are idle, in tokens. Over
+    `ESTIMATED_BATCHES` global batches, as it hardly varies.
+    """
+    used = room = 0
+    for start in range(0, min(len(order), ESTIMATED_BATCHES * batch * ranks), batch * ranks):
+        tokens = tokens_r[order[start : start + batch * ranks]].tolist()
+        lengths = [sum(tokens[place] for place in pack) for pack in balanced_packs(tokens, capacity, ranks)]
+        used += sum(tokens)
+        room += max(lengths) * len(lengths)
+    return 1 - used / room

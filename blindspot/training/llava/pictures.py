@@ -3,7 +3,6 @@
 import os
 import re
 import warnings
-from functools import cache
 from pathlib import Path, PureWindowsPath
 from typing import Literal, NamedTuple
 
@@ -13,8 +12,7 @@ from blindspot.errors import UserError
 from blindspot.files import PICTURE_FORMATS
 from blindspot.model.images import open_image, refuse_elongated
 
-Fault = Literal["escaping", "missing", "broken", "misnamed"]
-_JPEG_END, _PNG_END = b"\xff\xd9", b"\0\0\0\0IEND\xaeB`\x82"
+_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"\0\0\0\0IEND\xaeB`\x82"}
 _SAME = {"MPO": "JPEG"}  # several JPEGs in one file, as cameras write them
 
 
@@ -22,18 +20,10 @@ class EscapeError(UserError):
     """An image path that leads, or could lead, out of the image folder."""
 
 
-class Finding(NamedTuple):
-    """What is wrong with an image: the kind of fault, and in words why."""
-
-    fault: Fault
-    why: str
-
-
 def picture_path(root: Path, name: str) -> Path:
     """Where the image ``name`` of a data set lies, with symbolic links followed.
 
-    Raises:
-        EscapeError: if it is absolute, has ``..`` in it, or a symbolic link leads out of ``root``.
+    An `EscapeError` if it is absolute, has ``..`` in it, or a symbolic link leads out of ``root``.
     """
     if name.startswith(("/", "\\")) or PureWindowsPath(name).is_absolute():
         raise EscapeError(f"image path {name!r} is absolute; it should be relative to the image folder")
@@ -47,16 +37,7 @@ def picture_path(root: Path, name: str) -> Path:
 
 
 def open_picture(root: Path, name: str) -> Image.Image:
-    """The image ``name`` of a data set, as `open_image` opens it.
-
-    Args:
-        root: the image folder.
-        name: the path in the row.
-
-    Raises:
-        EscapeError: if the path leads out of ``root``.
-        UserError: if there is no such image or it cannot be read.
-    """
+    """The image ``name`` of a data set below ``root``, as `open_image` opens it."""
     path = picture_path(root, name)
     try:
         return open_image(path)
@@ -64,7 +45,14 @@ def open_picture(root: Path, name: str) -> Image.Image:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def inspect_picture(root: Path, name: str) -> Finding | None:
+class PictureFault(NamedTuple):
+    """What is wrong with an image: the kind of fault, and in words why."""
+
+    fault: Literal["escaping", "missing", "broken", "misnamed"]
+    why: str
+
+
+def inspect_picture(root: Path, name: str) -> PictureFault | None:
     """What is wrong with an image, from its header and its end.
 
     A JPEG or PNG that ends as one should is not decoded: damage in its middle is not found. Any other file is.
@@ -72,20 +60,23 @@ def inspect_picture(root: Path, name: str) -> Finding | None:
     try:
         path = picture_path(root, name)
     except EscapeError as error:
-        return Finding("escaping", str(error))
+        return PictureFault("escaping", str(error))
     try:
         if not path.exists():
-            return Finding("missing", f"no image at {path}")
-        file_format = _format_if_whole(path)
-        if file_format is None:
-            file_format = _format_if_decoded(root, name)
+            return PictureFault("missing", f"no image at {path}")
+        found = _format_if_whole(path)
+        if found is None:
+            with warnings.catch_warnings(action="ignore"):
+                open_picture(root, name)
+                with Image.open(path, formats=PICTURE_FORMATS) as image:
+                    refuse_elongated(image)
+                    found = _SAME.get(str(image.format), str(image.format))
     except UserError as error:
-        return Finding("broken", str(error))
+        return PictureFault("broken", str(error))
     except OSError as error:
-        return Finding("broken", f"cannot read {path}: {error.strerror or error}")
-    expected = _formats().get(path.suffix.lower(), file_format)
-    if expected != file_format:
-        return Finding("misnamed", f"{path} is a {file_format} file by its content")
+        return PictureFault("broken", f"cannot read {path}: {error.strerror or error}")
+    if Image.registered_extensions().get(path.suffix.lower(), found) != found:
+        return PictureFault("misnamed", f"{path} is a {found} file by its content")
     return None
 
 
@@ -94,28 +85,14 @@ def _format_if_whole(path: Path) -> str | None:
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=PICTURE_FORMATS) as image:
             refuse_elongated(image)
-            file_format = _SAME.get(str(image.format), image.format)
+            found = _SAME.get(str(image.format), str(image.format))
     except UserError:
         raise
     except Exception:  # Pillow's readers raise anything; `open_image` words it
         return None
-    end = {"JPEG": _JPEG_END, "PNG": _PNG_END}.get(str(file_format))
-    if end is None:
+    if found not in _ENDS:
         return None
+    end = _ENDS[found]
     with path.open("rb") as file:
         file.seek(-len(end), os.SEEK_END)
-        return file_format if file.read() == end else None
-
-
-def _format_if_decoded(root: Path, name: str) -> str:
-    with warnings.catch_warnings(action="ignore"):
-        open_picture(root, name)
-        with Image.open(picture_path(root, name), formats=PICTURE_FORMATS) as image:
-            refuse_elongated(image)
-            return _SAME.get(str(image.format), str(image.format))
-
-
-@cache
-def _formats() -> dict[str, str]:
-    """Format by file extension."""
-    return Image.registered_extensions()
+        return found if file.read() == end else None

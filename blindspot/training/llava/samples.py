@@ -1,7 +1,6 @@
 """LLaVA's rows as samples: a conversation's token ids, and its pictures as the encoder takes them."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,36 +17,29 @@ from blindspot.files import PICTURE_FORMATS
 from blindspot.model.conversation import Message, RowError, Span
 from blindspot.model.encoding import IGNORE, encode
 from blindspot.model.images import refuse_elongated
-from blindspot.training.llava.index import LlavaRows
 from blindspot.training.llava.pictures import open_picture, picture_path
+from blindspot.training.llava.rows import LlavaRows
 from blindspot.training.packing import Picture, Sample
 
 Template = Callable[[Sequence[Message]], list[Span]]
+BLANK = (64, 64)
 _ROTATED = (5, 6, 7, 8)
 _KNOWN = (CLIPImageProcessorPil, LlavaImageProcessorPil, SiglipImageProcessorPil)
-_STEPS = ("do_resize", "do_rescale", "do_normalize")
 
 
 class LlavaSamples:
-    """Rows of a LLaVA JSON as `loading.Samples`.
+    """Rows of a LLaVA JSON as `loading.Samples`, at most ``max_length`` tokens long, pictures counted.
 
-    Args:
-        rows: the rows; with ``images_root``, unless none has a picture.
-        processor: the variant's.
-        template: from messages to spans, e.g. `conversation.v1`.
-        max_length: longest sample in tokens, pictures counted.
+    ``processor`` is the variant's.
     """
 
     def __init__(self, rows: LlavaRows, processor: Any, template: Template, max_length: int = 2048) -> None:
         self._rows, self._processor, self._template = rows, processor, template
         self._max_length = max_length
         self._prepared = Preparation(processor.image_processor)
-        self._blank_size: tuple[int, int] = (64, 64)
-        blank = self._prepared(Image.new("RGB", self._blank_size))
-        self._ragged = "spatial_shapes" in blank
-        self._tokens: dict[tuple[int, int], int] = {self._blank_size: self._count(blank)}
-        placeholder = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
-        tokens = self._tokens[self._blank_size]
+        self._ragged = "spatial_shapes" in self._prepared(Image.new("RGB", BLANK))
+        self._tokens: dict[tuple[int, int], int] = {}
+        placeholder, tokens = processor.tokenizer.convert_tokens_to_ids(processor.image_token), self._tokens_of(None)
         self.filler = Sample("", [placeholder] * tokens, [IGNORE] * tokens, (None,))
 
     def __len__(self) -> int:
@@ -65,35 +57,34 @@ class LlavaSamples:
 
     def pixels(self, sample: Sample, blank: bool = False) -> list[Picture]:
         """See `loading.Samples`."""
-        return [self._pixels(name, blank) for name in sample.pictures]
+        made = []
+        for name in sample.pictures:
+            if name is None or blank:
+                picture = Image.new("RGB", self._size(name))
+            else:
+                picture = open_picture(self._rows.images_root, name)
+                refuse_elongated(picture)
+            made.append(self._prepared(picture))
+        return made
 
-    def lengths(self) -> tuple[Any, Any]:
+    def lengths(self) -> tuple[np.ndarray, np.ndarray]:
         """Words of every row, and whether it has a picture, for LLaVA's order."""
         words_r, pictures_r = self._rows.lengths()
         return words_r, pictures_r > 0
 
-    def _pixels(self, name: str | None, blank: bool) -> Picture:
-        if name is None:
-            return self._prepared(Image.new("RGB", self._blank_size))
-        if blank:
-            return self._prepared(Image.new("RGB", self._size(name) if self._ragged else self._blank_size))
-        picture = open_picture(self._root, name)
-        refuse_elongated(picture)
-        return self._prepared(picture)
-
-    def _count(self, picture: Picture) -> int:
-        one = {name: tensor[None] for name, tensor in picture.items()}
-        return self._processor.replace_image_token(one, 0).count(self._processor.image_token)
-
-    def _tokens_of(self, name: str) -> int:
-        size = self._size(name) if self._ragged else self._blank_size
+    def _tokens_of(self, name: str | None) -> int:
+        size = self._size(name)
         if size not in self._tokens:
-            self._tokens[size] = self._count(self._prepared(Image.new("RGB", size)))
+            picture = {key: tensor[None] for key, tensor in self._prepared(Image.new("RGB", size)).items()}
+            text = self._processor.replace_image_token(picture, 0)
+            self._tokens[size] = text.count(self._processor.image_token)
         return self._tokens[size]
 
-    def _size(self, name: str) -> tuple[int, int]:
-        """Width and height, from the header, after the turn that EXIF asks for."""
-        path = picture_path(self._root, name)
+    def _size(self, name: str | None) -> tuple[int, int]:
+        """Width and height after the turn that EXIF asks for, from the header; `BLANK` where no size matters."""
+        if name is None or not self._ragged:
+            return BLANK
+        path = picture_path(self._rows.images_root, name)
         try:
             with Image.open(path, formats=PICTURE_FORMATS) as image:
                 refuse_elongated(image)
@@ -105,27 +96,20 @@ class LlavaSamples:
             raise UserError(f"{path} has no header that can be read: {error}") from error
         return (height, width) if turned else (width, height)
 
-    @property
-    def _root(self) -> Path:
-        if self._rows.images_root is None:
-            raise UserError("these rows have pictures; name the folder that their paths are relative to")
-        return self._rows.images_root
-
 
 class Preparation:
     """What an image processor does to one picture: pad to a square, resize, cut out the centre, normalise.
 
     The numbers are those of transformers' image processors, in less time: these turn a picture into numbers and back
     for every step of theirs. Here Pillow resizes it, as it does there, and what becomes of each of the 256 levels is
-    looked up. A model is asked through the processor itself, so about the very pictures that it was trained on.
-
-    Args:
-        processor: of transformers. One of another class, or that leaves out a step, is called itself.
+    looked up. A model is asked through the processor itself, so about the very pictures that it was trained on. A
+    processor of a class that is not known here, or that leaves out a step, is called itself.
     """
 
     def __init__(self, processor: Any) -> None:
         self._processor = processor
-        self._own = type(processor) in _KNOWN and all(getattr(processor, step) for step in _STEPS)
+        steps = ("do_resize", "do_rescale", "do_normalize")
+        self._own = type(processor) in _KNOWN and all(getattr(processor, step) for step in steps)
         if not self._own:
             return
         self._resample = Image.Resampling(processor.resample)
@@ -136,41 +120,29 @@ class Preparation:
         self._become_c256 = made["pixel_values"][0][..., 0]
 
     def __call__(self, picture: Image.Image) -> dict[str, Tensor]:
-        """The encoder's input, without the dimension of the batch.
-
-        Args:
-            picture: RGB.
-        """
-        size = self._size(picture) if self._own else None
-        if size is None:
-            made = self._processor(images=picture, return_tensors="pt")
-            return {name: torch.as_tensor(value)[0] for name, value in made.items() if name != "pixel_attention_mask"}
-        resized = self._squared(picture).resize((size[1], size[0]), self._resample)
-        if self._crop is not None:
-            top, left = (size[0] - self._crop["height"]) // 2, (size[1] - self._crop["width"]) // 2
-            resized = resized.crop((left, top, left + self._crop["width"], top + self._crop["height"]))
-        pixels_chw = np.stack(
-            [become[np.asarray(one)] for become, one in zip(self._become_c256, resized.split(), strict=True)]
-        )
-        return {"pixel_values": torch.from_numpy(pixels_chw)}
-
-    def _squared(self, picture: Image.Image) -> Image.Image:
-        if self._pad is None or picture.width == picture.height:
-            return picture
-        side = max(picture.size)
-        canvas = Image.new("RGB", (side, side), self._pad)
-        canvas.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
-        return canvas
-
-    def _size(self, picture: Image.Image) -> tuple[int, int] | None:
-        """Height and width to resize to; None where the crop would be larger, which transformers fills with black."""
-        wished = self._processor.size
-        if wished["shortest_edge"]:
-            width, height = picture.size if self._pad is None else (max(picture.size),) * 2
-            short = wished["shortest_edge"]
+        """The encoder's input of an RGB picture, without the dimension of the batch."""
+        if not self._own:
+            return self._by_processor(picture)
+        square = picture
+        if self._pad is not None and picture.width != picture.height:
+            side = max(picture.size)
+            square = Image.new("RGB", (side, side), self._pad)
+            square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+        wished, (width, height) = self._processor.size, square.size
+        if short := wished["shortest_edge"]:
             long = int(short * max(width, height) / min(width, height))
-            size = (short, long) if height <= width else (long, short)
+            width, height = (long, short) if height <= width else (short, long)
         else:
-            size = wished["height"], wished["width"]
-        fits = self._crop is None or (size[0] >= self._crop["height"] and size[1] >= self._crop["width"])
-        return size if fits else None
+            width, height = wished["width"], wished["height"]
+        crop = self._crop or {"height": height, "width": width}
+        top, left = (height - crop["height"]) // 2, (width - crop["width"]) // 2
+        if top < 0 or left < 0:  # which transformers fills with black
+            return self._by_processor(picture)
+        resized = square.resize((width, height), self._resample)
+        cut = resized.crop((left, top, left + crop["width"], top + crop["height"]))
+        pixels_chw = [become[np.asarray(one)] for become, one in zip(self._become_c256, cut.split(), strict=True)]
+        return {"pixel_values": torch.from_numpy(np.stack(pixels_chw))}
+
+    def _by_processor(self, picture: Image.Image) -> dict[str, Tensor]:
+        made = self._processor(images=picture, return_tensors="pt")
+        return {name: torch.as_tensor(value)[0] for name, value in made.items() if name != "pixel_attention_mask"}

@@ -34,10 +34,7 @@ def prefix_mask(prefixes_b: Tensor, tokens: int) -> Tensor:
 def pixel_loss(predicted_bin: Tensor, target_bin: Tensor, prefixes_b: Tensor) -> Tensor:
     """Mean squared error over the patches outside the prefix: index >= prefix.
 
-    Args:
-        predicted_bin: predictions for patches 1..I-1; patch 0 always lies in the prefix.
-        target_bin: normalised pixels of all patches 0..I-1.
-        prefixes_b: patches in the prefix of each image, 1..I-1.
+    Predicted are patches 1..I-1, as patch 0 always lies in the prefix; the target has the normalised pixels of all.
     """
     index_i = torch.arange(1, target_bin.shape[1], device=target_bin.device)
     outside_bi = (index_i >= prefixes_b[:, None]).float()

@@ -8,23 +8,27 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from blindspot.encoders import normed_tokens
-from blindspot.training.objectives.base import Objective, eos_positions, full_precision
+from blindspot.training.objectives.base import Objective, full_precision, text_tower
 
-TEXT_LAYERS = 2
 MAX_SCALE = 100.0
 
 
 def clip_loss(image_be: Tensor, text_be: Tensor, scale: Tensor) -> Tensor:
     """L = (CE(S, diagonal) + CE(S^T, diagonal)) / 2 with S = scale * cosine(image, text).
 
-    Args:
-        image_be: image embeddings, any norm.
-        text_be: text embeddings; row i belongs to image i.
-        scale: exp(t), the inverse temperature.
+    Embeddings have any norm, and row i of both belongs together; the scale is exp(t), the inverse temperature.
     """
     logits_bb = scale * F.normalize(image_be, dim=-1) @ F.normalize(text_be, dim=-1).T
     diagonal_b = torch.arange(len(logits_bb), device=logits_bb.device)
     return (F.cross_entropy(logits_bb, diagonal_b) + F.cross_entropy(logits_bb.T, diagonal_b)) / 2
+
+
+def eos_positions(captions_bl: Tensor, eos_id: int) -> Tensor:
+    """Index of the first ``eos_id`` of each caption, which must have one, shape (batch,)."""
+    is_eos_bl = captions_bl == eos_id
+    if not bool(is_eos_bl.any(dim=1).all()):
+        raise ValueError(f"captions: a row has no end token (id {eos_id})")
+    return is_eos_bl.int().argmax(dim=1)
 
 
 class ClipObjective(Objective):
@@ -34,19 +38,7 @@ class ClipObjective(Objective):
     """
 
     def build(self) -> None:
-        config = CLIPTextConfig(
-            vocab_size=self.captions.vocab_size,
-            hidden_size=self.shape.width,
-            intermediate_size=2 * self.shape.width,
-            num_hidden_layers=TEXT_LAYERS,
-            num_attention_heads=self.shape.heads,
-            max_position_embeddings=self.captions.length,
-            pad_token_id=self.captions.pad_id,
-            bos_token_id=None,
-            eos_token_id=self.captions.eos_id,
-        )
-        config._attn_implementation = "eager"
-        self.text_tower = CLIPTextModel(config)
+        self.text_tower = text_tower(CLIPTextModel, CLIPTextConfig, self.shape, self.captions)
         self.image_projection = nn.Linear(self.shape.width, self.shape.width, bias=False)
         self.text_projection = nn.Linear(self.shape.width, self.shape.width, bias=False)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))

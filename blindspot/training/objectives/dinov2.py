@@ -15,20 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blindspot.encoders import normed_tokens
-from blindspot.training.objectives.base import (
-    GLOBAL_SIDE,
-    LOCAL_SIDE,
-    Objective,
-    full_precision,
-    random_views,
-)
-from blindspot.training.objectives.distillation import (
-    CENTRE_MOMENTUM,
-    PROTOTYPES,
-    PrototypeHead,
-    cross_entropies,
-    masked_patches,
-)
+from blindspot.training.objectives import base
+from blindspot.training.objectives.base import Objective, full_precision
 
 GLOBAL_VIEWS = 2
 LOCAL_VIEWS = 2
@@ -42,31 +30,23 @@ KOLEO_EPSILON = 1e-8
 
 
 def dino_loss(student_vbk: Tensor, teacher_gbk: Tensor, centre_k: Tensor, temperature: float) -> Tensor:
-    """Mean cross-entropy over all pairs of a student view and a teacher's view that are not the same crop.
+    """Mean cross-entropy over all pairs of a student's view and a teacher's crop that are not the same crop.
 
-    Args:
-        student_vbk: prototype scores of the student's views, the teacher's crops first.
-        teacher_gbk: the teacher's scores of the global crops.
-        centre_k: see `cross_entropies`.
-        temperature: of the teacher.
+    The student's views are the teacher's crops first; see `base.cross_entropies`.
     """
     pairs = [(view, crop) for crop in range(len(teacher_gbk)) for view in range(len(student_vbk)) if view != crop]
     views, crops = (list(side) for side in zip(*pairs, strict=True))
-    return cross_entropies(student_vbk[views], teacher_gbk[crops], centre_k, temperature).mean()
+    return base.cross_entropies(student_vbk[views], teacher_gbk[crops], centre_k, temperature).mean()
 
 
 def ibot_loss(student_mk: Tensor, teacher_mk: Tensor, mask_vn: Tensor, centre_k: Tensor, temperature: float) -> Tensor:
     """Cross-entropy of masked patches, averaged per view and then over all views, those without a mask included.
 
-    Args:
-        student_mk: scores of the masked patches, view by view.
-        teacher_mk: the teacher's, who saw them.
-        mask_vn: true where view v's patch n is masked; has as many true entries as there are rows m.
-        centre_k: see `cross_entropies`.
-        temperature: of the teacher.
+    Rows m are the true entries of the mask, view by view; the teacher saw these patches.
     """
     share_vn = mask_vn / mask_vn.sum(dim=1, keepdim=True).clamp(min=1)
-    return (cross_entropies(student_mk, teacher_mk, centre_k, temperature) * share_vn[mask_vn]).sum() / len(mask_vn)
+    loss_m = base.cross_entropies(student_mk, teacher_mk, centre_k, temperature)
+    return (loss_m * share_vn[mask_vn]).sum() / len(mask_vn)
 
 
 def koleo_loss(features_bd: Tensor) -> Tensor:
@@ -104,17 +84,17 @@ class Dinov2Objective(Objective):
     centre_patch_k: Tensor
 
     def build(self) -> None:
-        self.head = PrototypeHead(self.shape.width, unit=True)
+        self.head = base.PrototypeHead(self.shape.width, unit=True)
         self.mask_d = nn.Parameter(torch.randn(self.shape.width) * 0.02)
         self.teacher = nn.ModuleList([copy.deepcopy(self.tower), copy.deepcopy(self.head)])
         self.teacher.requires_grad_(False)
-        self.register_buffer("centre_image_k", torch.zeros(PROTOTYPES))
-        self.register_buffer("centre_patch_k", torch.zeros(PROTOTYPES))
+        self.register_buffer("centre_image_k", torch.zeros(base.PROTOTYPES))
+        self.register_buffer("centre_patch_k", torch.zeros(base.PROTOTYPES))
 
     def forward(self, pixels_bchw: Tensor, captions_bl: Tensor, step: int) -> dict[str, Tensor]:
         batch, patches = len(pixels_bchw), self.shape.grid**2
-        crops = random_views(pixels_bchw, GLOBAL_SIDE, GLOBAL_VIEWS)
-        views = torch.cat([crops, random_views(pixels_bchw, LOCAL_SIDE, LOCAL_VIEWS)])
+        crops = base.random_views(pixels_bchw, base.GLOBAL_SIDE, GLOBAL_VIEWS)
+        views = torch.cat([crops, base.random_views(pixels_bchw, base.LOCAL_SIDE, LOCAL_VIEWS)])
         mask_vn = torch.zeros(len(views), patches, dtype=torch.bool, device=views.device)
         mask_gn = mask_vn[: len(crops)]
         mask_gn.copy_(draw_masks(len(crops), patches, views.device))
@@ -123,7 +103,7 @@ class Dinov2Objective(Objective):
             pooled_gd, tokens_gnd = self._read(teacher_tower, crops)
             teacher_gbk = teacher_head(pooled_gd).unflatten(0, (GLOBAL_VIEWS, batch))
             teacher_mk = teacher_head(tokens_gnd[mask_gn])
-        with masked_patches(self.tower, mask_vn, self.mask_d):
+        with base.masked_patches(self.tower, mask_vn, self.mask_d):
             pooled_vd, tokens_vnd = self._read(self.tower, views)
         student_vbk = self.head(pooled_vd).unflatten(0, (GLOBAL_VIEWS + LOCAL_VIEWS, batch))
         student_mk = self.head(tokens_vnd[: len(crops)][mask_gn])
@@ -136,18 +116,15 @@ class Dinov2Objective(Objective):
                     [koleo_loss(crop_bd.float()) for crop_bd in pooled_vd[: len(crops)].split(batch)]
                 ).sum(),
             }
-            self.centre_image_k.lerp_(teacher_gbk.mean(dim=(0, 1)), 1 - CENTRE_MOMENTUM)
+            self.centre_image_k.lerp_(teacher_gbk.mean(dim=(0, 1)), 1 - base.CENTRE_MOMENTUM)
             if len(teacher_mk):
-                self.centre_patch_k.lerp_(teacher_mk.mean(dim=0), 1 - CENTRE_MOMENTUM)
+                self.centre_patch_k.lerp_(teacher_mk.mean(dim=0), 1 - base.CENTRE_MOMENTUM)
         loss = parts["dino"] + parts["ibot"] + KOLEO_WEIGHT * parts["koleo"]
         return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
 
-    @torch.no_grad()
     def after_step(self, step: int) -> None:
-        momentum = teacher_momentum(step, self.total_steps)
         student = [*self.tower.parameters(), *self.head.parameters()]
-        for mine, theirs in zip(self.teacher.parameters(), student, strict=True):
-            mine.lerp_(theirs, 1 - momentum)
+        base.follow(self.teacher.parameters(), student, teacher_momentum(step, self.total_steps))
 
     def _read(self, tower: nn.Module, views_vchw: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled views (views, width), and their patches (views, patches, width)."""

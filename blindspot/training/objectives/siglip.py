@@ -11,21 +11,14 @@ from transformers.models.siglip.modeling_siglip import SiglipMultiheadAttentionP
 
 from blindspot.encoders import TowerShape, normed_tokens
 from blindspot.encoders.siglip import SIGLIP
-from blindspot.training.objectives.base import CaptionShape, Objective, full_precision
-
-TEXT_LAYERS = 2
+from blindspot.training.objectives.base import CaptionShape, Objective, full_precision, text_tower
 
 
 def siglip_loss(image_be: Tensor, text_be: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     """L = -(1/B) sum_ij log sigmoid(y_ij S_ij), S = scale * cosine + bias, y = 1 on the diagonal and -1 off it.
 
-    The sum over all B^2 pairs is divided by B, not by B^2.
-
-    Args:
-        image_be: image embeddings, any norm.
-        text_be: text embeddings; row i belongs to image i.
-        scale: exp(t).
-        bias: b.
+    The sum over all B^2 pairs is divided by B, not by B^2. Embeddings have any norm, and row i of both belongs
+    together; the scale is exp(t).
     """
     logits_bb = scale * F.normalize(image_be, dim=-1) @ F.normalize(text_be, dim=-1).T + bias
     signs_bb = 2 * torch.eye(len(logits_bb), device=logits_bb.device) - 1
@@ -45,27 +38,12 @@ class SigmoidMatching(nn.Module):
 
     def __init__(self, shape: TowerShape, captions: CaptionShape) -> None:
         super().__init__()
-        config = SiglipTextConfig(
-            vocab_size=captions.vocab_size,
-            hidden_size=shape.width,
-            intermediate_size=2 * shape.width,
-            num_hidden_layers=TEXT_LAYERS,
-            num_attention_heads=shape.heads,
-            max_position_embeddings=captions.length,
-            pad_token_id=captions.pad_id,
-            bos_token_id=None,
-            eos_token_id=captions.eos_id,
-        )
-        config._attn_implementation = "eager"
-        self.text_tower = SiglipTextModel(config)
+        self.text_tower = text_tower(SiglipTextModel, SiglipTextConfig, shape, captions)
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
         self.bias = nn.Parameter(torch.tensor(-10.0))
 
     def forward(self, image_bd: Tensor, captions_bl: Tensor) -> Tensor:
-        """Loss of pooled images (batch, width) against captions padded to the full length.
-
-        The text tower sees padding and pools the last position, as SigLIP's own does.
-        """
+        """The text tower sees padding and pools the last position, as SigLIP's own does."""
         text_bd = self.text_tower(input_ids=captions_bl).pooler_output
         with full_precision(image_bd):
             return siglip_loss(image_bd.float(), text_bd.float(), self.log_scale.exp(), self.bias)
@@ -79,6 +57,5 @@ class SiglipObjective(Objective):
         self.matching = SigmoidMatching(self.shape, self.captions)
 
     def forward(self, pixels_bchw: Tensor, captions_bl: Tensor, step: int) -> dict[str, Tensor]:
-        tokens_bnd = normed_tokens(self.tower, self.encoder, pixels_bchw)
-        loss = self.matching(self.pool(tokens_bnd), captions_bl)
+        loss = self.matching(self.pool(normed_tokens(self.tower, self.encoder, pixels_bchw)), captions_bl)
         return {"loss": loss, "sigmoid": loss.detach()}

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from blindspot import load
 from blindspot.errors import UserError
-from blindspot.model.formats import blindspot as own
 from blindspot.model.load import export
 
 FAMILIES = ("clip", "siglip", "aimv2")
@@ -139,7 +138,8 @@ def test_what_a_format_cannot_express_is_named(reference: Make, released: Make, 
     model, processor = load(released("clip"))
     model.config.encoder_positions = {"scheme": "axial", "base": 100.0, "table": "keep"}
     model.config.language_positions = {"scheme": "bapa"}
-    own.write(model, processor, folder)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
     for form in ("llava-hf", "llava"):
         message = the_message(lambda form=form: export(folder, tmp_path / "out", form))
         assert message.startswith(f"{folder} cannot become a {form} checkpoint, because Llava has no encoder positions")
@@ -175,7 +175,7 @@ def test_nothing_is_overwritten_and_nothing_half_written(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("blindspot.model.formats.llava_writer.write_json", full)
+    monkeypatch.setattr("blindspot.model.formats.llava.write_json", full)
     message = the_message(lambda: export(folder, tmp_path / "new", "llava"))
     assert message.startswith(f"cannot write {tmp_path / 'new'}: No space left on device")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out", "tower"]

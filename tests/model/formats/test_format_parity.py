@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from blindspot import load
-from blindspot.model.formats.llava_original import read_tokenizer
+from blindspot.model.formats.llava import read_tokenizer
 from blindspot.model.variant import BlindspotForConditionalGeneration
 
 FAMILIES = ("clip", "siglip", "aimv2")

@@ -18,7 +18,6 @@ from blindspot.errors import UserError
 from blindspot.model.conversation import from_llava, v1
 from blindspot.model.encoding import encode
 from blindspot.model.tokenizer import word_tokenizer
-from blindspot.training.llava import LlavaRows
 from blindspot.training.llava.check import as_table, check, usable
 
 
@@ -193,17 +192,6 @@ def test_interruption_leaves_no_report_and_no_files(
             check(*damaged, out=tmp_path / "out" / "report.json", report=interrupt_at(stage))
         assert stage in seen
         assert os.listdir(tmp_path / "out") == os.listdir(tmp_path / "tmp") == []
-
-
-def test_the_index_is_kept_where_asked(damaged: Damaged, tmp_path: Path) -> None:
-    report = check(*damaged, index=tmp_path / "index")
-    rows = LlavaRows(tmp_path / "index", damaged.images)
-    good = usable(report)
-    assert [rows[number].id for number in good[:3]] == ["good", "text", "gif"]
-    damaged.json_path.write_text(json.dumps(ROWS[:3]))
-    other = check(*damaged, index=tmp_path / "index")
-    assert report["source"]["sha256"] == rows.source.sha256 != other["source"]["sha256"]
-    assert usable(other).tolist() == [0, 1]
 
 
 def test_a_set_of_nothing_usable_has_no_statistics(damaged: Damaged) -> None:

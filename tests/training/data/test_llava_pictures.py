@@ -3,14 +3,14 @@
 import os
 import random
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from blindspot.errors import UserError
-from blindspot.training.llava import open_picture
-from blindspot.training.llava.pictures import EscapeError, inspect_picture, picture_path
+from blindspot.training.llava.pictures import EscapeError, inspect_picture, open_picture, picture_path
 
 
 def noise(width: int, height: int) -> Image.Image:
@@ -27,29 +27,15 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "../secret.jpg",
-        "coco/../../secret.jpg",
-        "coco/../coco/a.jpg",
-        "..",
-        "..\\secret.jpg",
-        "/etc/passwd",
-        "//etc/passwd",
-        "C:\\secret.jpg",
-        "\\\\server\\a.jpg",
-        "{root}/coco/a.jpg",
-        "../images-secret/a.jpg",
-        "coco/a.jpg\0.png",
-    ],
-)
-def test_a_path_out_of_the_folder_is_refused(root: Path, name: str) -> None:
-    name = name.replace("{root}", str(root))
-    with pytest.raises(EscapeError):
-        open_picture(root, name)
-    found = inspect_picture(root, name)
-    assert found and found.fault == "escaping"
+def test_a_path_out_of_the_folder_is_refused(root: Path) -> None:
+    inside = ["coco/../coco/a.jpg", f"{root}/coco/a.jpg", "coco/a.jpg\0.png"]
+    outside = ["../secret.jpg", "coco/../../secret.jpg", "..", "..\\secret.jpg", "../images-secret/a.jpg"]
+    absolute = ["/etc/passwd", "//etc/passwd", "C:\\secret.jpg", "\\\\server\\a.jpg"]
+    for name in inside + outside + absolute:
+        with pytest.raises(EscapeError):
+            open_picture(root, name)
+        found = inspect_picture(root, name)
+        assert found and found.fault == "escaping"
 
 
 def test_symbolic_links_are_followed_inside_only(root: Path) -> None:
@@ -108,15 +94,11 @@ def test_a_file_cut_anywhere_is_broken_if_and_only_if_it_does_not_open(root: Pat
     broken = 0
     for end in {0, 1, 2, 10, 25, *range(30, len(whole), len(whole) // 40 + 1), len(whole) - 2, len(whole) - 1}:
         path.write_bytes(whole[:end])
-        try:
-            open_picture(root, name)
-            opens = True
-        except UserError:
-            opens = False
         found = inspect_picture(root, name)
-        assert (found is None) == opens, (end, found)
         assert found is None or found.fault == "broken"
-        broken += not opens
+        with nullcontext() if found is None else pytest.raises(UserError):
+            open_picture(root, name)
+        broken += found is not None
     assert broken > 10
     path.write_bytes(whole + b"\n\0 a comment behind the end")
     assert inspect_picture(root, name) is None

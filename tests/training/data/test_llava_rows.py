@@ -13,35 +13,30 @@ import pytest
 
 from blindspot.errors import UserError
 from blindspot.model.conversation import RowError, from_llava
-from blindspot.training.llava import LlavaRows, index, index_rows
-from blindspot.training.llava.index import BATCH, ROWS
+from blindspot.training.llava import rows as index
+from blindspot.training.llava.rows import BATCH, ROWS, LlavaRows, index_rows
 
 
-def turns(*values: str) -> list[dict[str, str]]:
-    return [{"from": ("human", "gpt")[number % 2], "value": value} for number, value in enumerate(values)]
+def turns(*values: str) -> list[dict[str, str | None]]:
+    speakers = ("human", "gpt") * len(values)
+    return [{"from": one, "value": value, "markdown": None} for one, value in zip(speakers, values, strict=False)]
+
+
+def row(identity: Any, image: Any, *values: str, **more: Any) -> dict[str, Any]:
+    named = {} if image is None else {"image": image}
+    return {"id": identity, **named, **more, "conversations": turns(*values)}
 
 
 PRETRAIN = [
-    {"id": "004539375", "image": "00453/004539375.jpg", "conversations": turns("Describe it.\n<image>", "a cat")},
-    {
-        "id": "002239345",
-        "image": "00223/002239345.jpg",
-        "blip_caption": "x",
-        "conversations": turns("<image>\nSay", "ü"),
-    },
+    row("004539375", "00453/004539375.jpg", "Describe it.\n<image>", "a cat"),
+    row("002239345", "00223/002239345.jpg", "<image>\nSay", "ü", blip_caption="x"),
 ]
 MIX = [
-    {"id": "000000033471", "image": "coco/train2017/1.jpg", "conversations": turns("<image>\nA?", "b c", "D?", "e")},
-    {"id": 2354786, "image": "vg/VG_100K/2.jpg", "conversations": turns("F?\n<image>", "g")},
-    {
-        "id": "wgByO4Y_0",
-        "model": "",
-        "conversations": [
-            {**turn, "markdown": None} for turn in turns("Write <image> in HTML", "\U0001f600 <image> no")
-        ],
-    },
+    row("000000033471", "coco/train2017/1.jpg", "<image>\nA?", "b c", "D?", "e"),
+    row(2354786, "vg/VG_100K/2.jpg", "F?\n<image>", "g"),
+    row("wgByO4Y_0", None, "Write <image> in HTML", "\U0001f600 <image> no", model=""),
     {"id": "wgByO4Y_1", "model": "", "conversations": [{"from": "gpt", "value": "Hello"}, *turns("h?", "i")]},
-    {"id": None, "image": ["a.png", "b.png"], "conversations": turns("<image>\n<image>\nWhich?", "the first")},
+    row(None, ["a.png", "b.png"], "<image>\n<image>\nWhich?", "the first"),
 ]
 UNUSABLE: list[tuple[Any, str]] = [
     ([1, 2], "not an object"),
@@ -49,14 +44,11 @@ UNUSABLE: list[tuple[Any, str]] = [
     ({"id": "x", "conversations": "hello"}, "not a list of turns"),
     ({"id": "x", "conversations": [{"from": "human"}]}, "not a list of turns"),
     ({"id": "x", "conversations": turns("a", "b", "c") + turns("d", "e")}, "do not alternate"),
-    ({"id": "x", "image": "a.jpg", "conversations": turns("a", "b")}, "names 1 pictures and marks the places of 0"),
-    ({"id": "x", "image": 7, "conversations": turns("<image>a", "b")}, "neither a path nor a list of paths"),
-    (
-        {"id": "x", "image": ["a.jpg", None], "conversations": turns("<image><image>a", "b")},
-        "neither a path nor a list",
-    ),
-    ({"id": "x", "conversations": turns("a", "half \ud83d of it")}, "half a character"),
-    ({"id": "\udc00", "conversations": turns("a", "b")}, "half a character"),
+    (row("x", "a.jpg", "a", "b"), "names 1 pictures and marks the places of 0"),
+    (row("x", 7, "<image>a", "b"), "neither a path nor a list of paths"),
+    (row("x", ["a.jpg", None], "<image><image>a", "b"), "neither a path nor a list"),
+    (row("x", None, "a", "half \ud83d of it"), "half a character"),
+    (row("\udc00", None, "a", "b"), "half a character"),
 ]
 
 
@@ -76,20 +68,19 @@ def indexed(tmp_path: Path) -> Callable[[list[Any]], LlavaRows]:
 def test_published_rows_come_back(indexed: Callable[..., LlavaRows], published: list[Any], lines: bool) -> None:
     rows = indexed(published, lines=lines)
     assert len(rows) == len(published)
-    assert [rows[number].messages for number in range(len(rows))] == [from_llava(row) for row in published]
+    assert [rows[number].messages for number in range(len(rows))] == [from_llava(one) for one in published]
     assert not any(rows.column("problem"))
     assert rows.images_root == rows.folder.parent / "images"
 
 
 def test_ids_and_images(indexed: Callable[..., LlavaRows]) -> None:
-    indexed_rows = indexed([*MIX, {"image": "", "conversations": turns("a", "b")}])
+    indexed_rows = indexed([*MIX, row(None, "", "a", "b")])
     rows = [indexed_rows[number] for number in range(6)]
-    assert [row.id for row in rows] == ["000000033471", "2354786", "wgByO4Y_0", "wgByO4Y_1", "row 4", "row 5"]
-    assert [row.images for row in rows] == [
+    assert [one.id for one in rows] == ["000000033471", "2354786", "wgByO4Y_0", "wgByO4Y_1", "row 4", "row 5"]
+    assert [one.images for one in rows] == [
         ("coco/train2017/1.jpg",), ("vg/VG_100K/2.jpg",), (), (), ("a.png", "b.png"), ()
     ]  # fmt: skip
-    assert indexed_rows.lengths().words_r.tolist() == [6, 3, 7, 3, 5, 2]
-    assert indexed_rows.lengths().pictures_r.tolist() == [1, 1, 0, 0, 2, 0]
+    assert [values.tolist() for values in indexed_rows.lengths()] == [[6, 3, 7, 3, 5, 2], [1, 1, 0, 0, 2, 0]]
 
 
 def test_a_row_that_cannot_be_trained_on_says_why_and_moves_no_other(indexed: Callable[..., LlavaRows]) -> None:
@@ -188,17 +179,15 @@ def test_a_large_set_is_indexed_fast_and_read_from_the_mapped_file(tmp_path: Pat
     with (tmp_path / "a.json").open("w") as file:
         file.write("[")
         for number in range(20_000):
-            row = {"id": number, "image": f"{number}.jpg", "conversations": turns(f"<image>\n{number}?", answer)}
-            file.write(json.dumps(row) + ", ")
+            file.write(json.dumps(row(number, f"{number}.jpg", f"<image>\n{number}?", answer)) + ", ")
         file.write(json.dumps(MIX[0]) + "]")
     start = time.process_time()
     index_rows(tmp_path / "a.json", tmp_path / "index")
     assert time.process_time() - start < 10
+    allocated = pa.total_allocated_bytes()
     rows = LlavaRows(tmp_path / "index")
     assert len(rows) == 20_001
-    allocated = pa.total_allocated_bytes()
-    batches = list(rows._batches())
-    assert [batch.num_rows for batch in batches] == [BATCH] * 20 + [1]
+    assert [batch.num_rows for batch in rows.table.to_batches()] == [BATCH] * 20 + [1]
     assert pa.total_allocated_bytes() == allocated, "batches were copied, not mapped"
     for number in (0, 999, 1000, 19_999):
         assert rows[number].images == (f"{number}.jpg",)

@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from blindspot.errors import UserError
-from blindspot.training.llava import stream
-from blindspot.training.llava.stream import json_values
+from blindspot.training.llava import rows
+from blindspot.training.llava.rows import json_values
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
     ['"', "\\", '\\"]},{[', "\U0001f600", "é\n"]
@@ -60,12 +60,8 @@ def test_a_text_that_breaks_off_says_in_which_row(escaped: bool) -> None:
         assert values == ROWS[: len(values)]
         assert f"breaks off in row {len(values)} " in error, whole[:end]
     assert read(whole) == (ROWS, "")
-
-
-def test_lines_that_break_off_say_in_which_row() -> None:
     values, error = read("\n".join(map(json.dumps, ROWS))[:-1])
-    assert values == ROWS[:2]
-    assert "file.json breaks off in row 2 " in error
+    assert values == ROWS[:2] and "file.json breaks off in row 2 " in error
 
 
 @pytest.mark.parametrize(
@@ -120,7 +116,7 @@ def test_no_more_is_read_than_a_row_needs() -> None:
 
 
 def test_a_row_without_end_is_refused_before_memory_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "MOST_CHARACTERS", 5000)
+    monkeypatch.setattr(rows, "MOST_CHARACTERS", 5000)
     drawn = 0
 
     def open_string() -> Iterator[bytes]:

@@ -5,6 +5,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,10 +21,10 @@ from blindspot.errors import UserError
 from blindspot.model import body
 from blindspot.model.encoding import IGNORE
 from blindspot.positions import EncoderPositions, LanguagePositions
-from blindspot.training import attention, loss
-from blindspot.training.flops import Counts
-from blindspot.training.loading import Batches, Layout, deal_packs, deal_rows
-from blindspot.training.loss import AnswerLoss, token_losses
+from blindspot.training import loss
+from blindspot.training.loading import Batches, deal
+from blindspot.training.log import BatchCounts
+from blindspot.training.loss import AnswerLoss, Way, attention_arguments, choose_attention, seen_keys, token_losses
 from blindspot.training.order import Order, shuffled
 from blindspot.training.packing import Micro, Sample, collate
 from blindspot.training.variant import weights
@@ -69,19 +70,26 @@ def _gradients(variant: Any) -> dict[str, Tensor]:
     return found
 
 
+def _micros(samples: ToySamples, tokens: int, rows: Any = ROWS, world: int = 1, **layout: Any) -> list[list[Micro]]:
+    """The micro-batches of each rank."""
+    order = Order(len(samples), len(rows), lambda epoch: np.resize(rows, len(samples)), len(rows))
+    parts: Any = [
+        Batches(samples, order, range(1), tokens, rank=rank, world=world, **layout)[0] for rank in range(world)
+    ]
+    return [part.micros for part in parts]
+
+
 def _in_micros(
-    variant: Any, samples: ToySamples, layout: Layout, way: attention.Way | None, world: int = 1
+    variant: Any, samples: ToySamples, tokens: int, way: Way | None, **layout: Any
 ) -> tuple[float, dict[str, Tensor], int]:
     """Loss and gradients from micro-batches, those of all ranks one after the other."""
-    order = Order(len(samples), len(ROWS), lambda epoch: torch.arange(len(samples)).numpy(), len(ROWS))
-    parts: Any = [Batches(samples, order, layout, range(1), rank, world, 0)[0] for rank in range(world)]
-    micros = [micro for part in parts for micro in part.micros]
-    counts = Counts(sum(micro.supervised for micro in micros), 0, 0, 0, len(micros))
+    parts = _micros(samples, tokens, **layout)
+    micros = [micro for part in parts for micro in part]
+    counts = BatchCounts(sum(micro.supervised for micro in micros), 0, 0, 0, len(micros), 0)
+    weighed = [one for part in parts for one in weights("tokens", part, counts)]
     objective = AnswerLoss(variant, way, torch.float32)
     total = 0.0
-    for micro, weight in zip(
-        micros, [one for part in parts for one in weights("tokens", part.micros, counts)], strict=True
-    ):
+    for micro, weight in zip(micros, weighed, strict=True):
         value, _ = objective(micro)
         (value * weight).backward()
         total += value.item() * weight
@@ -108,105 +116,67 @@ def test_packed_is_the_sum_over_samples(name: str) -> None:
     value, reference = _one_by_one(variant, samples)
     device = torch.device("cpu")
     packed = name != "gated"
-    ways: list[attention.Way | None] = [None]
+    ways: list[Way | None] = [None]
     if packed:
-        ways = list({attention.choose(variant, wish, device, torch.float32, False) for wish in ("auto", "mask")})
+        ways = list({choose_attention(variant, wish, device, torch.float32, False) for wish in ("auto", "mask")})
     for way in ways:
         for tokens in (1000, 100):
-            ours, gradients, _ = _in_micros(variant, samples, Layout(tokens, packed=packed), way)
+            ours, gradients, _ = _in_micros(variant, samples, tokens, way, packed=packed)
             assert abs(ours - value) < 1e-6 * value
             _same(gradients, reference)
 
 
 @pytest.mark.parametrize(
-    ("tokens", "world", "micros"), [(1000, 1, 1), (200, 1, 2), (200, 2, 2), (42, 1, 8), (42, 2, 8)]
+    ("tokens", "way", "layout", "micros"),
+    [
+        (1000, "documents", {}, 1),
+        (200, "documents", {}, 2),
+        (200, "documents", {"world": 2}, 2),
+        (42, "documents", {}, 8),
+        (42, "documents", {"world": 2}, 8),
+        (200, "mask", {"multiple": 64}, 2),
+        (1000, None, {"world": 2, "row_batch": 5, "packed": False}, 4),  # one of them to keep the ranks together
+    ],
 )
-def test_accumulation_and_ranks_change_nothing(tokens: int, world: int, micros: int) -> None:
-    variant = toy_variant()
+def test_accumulation_and_ranks_change_nothing(tokens: int, way: Any, layout: dict[str, Any], micros: int) -> None:
+    variant = toy_variant(language=LanguagePositions("mrope", sections=(4, 4, 4)))
     value, reference = _one_by_one(variant, SAMPLES)
-    ours, gradients, count = _in_micros(variant, SAMPLES, Layout(tokens), "documents", world)
+    ours, gradients, count = _in_micros(variant, SAMPLES, tokens, way, **layout)
     assert count == micros
     assert abs(ours - value) < 1e-6 * value
     _same(gradients, reference)
 
 
-def test_rows_padded_as_llava_does_are_the_same_too() -> None:
-    variant = toy_variant(language=LanguagePositions("mrope", sections=(4, 4, 4)))
-    value, reference = _one_by_one(variant, SAMPLES)
-    ours, gradients, count = _in_micros(variant, SAMPLES, Layout(1000, row_batch=5, packed=False), None, world=2)
-    assert count == 4  # three with samples, one to keep the ranks together
-    assert abs(ours - value) < 1e-6 * value
-    _same(gradients, reference)
-
-
-def test_filling_up_packs_changes_nothing() -> None:
-    variant = toy_variant()
-    value, reference = _one_by_one(variant, SAMPLES)
-    ours, gradients, _ = _in_micros(variant, SAMPLES, Layout(200, multiple=64), "mask")
-    assert abs(ours - value) < 1e-6 * value
-    _same(gradients, reference)
-
-
 def test_losses_of_documents_are_told_apart() -> None:
-    variant = toy_variant()
-    order = Order(12, 12, partial(shuffled, 12, 0), 12)
-    batch = Batches(SAMPLES, order, Layout(1000), range(1), 0, 1, 0)[0]
-    [micro] = batch.micros  # pyright: ignore
-    total, document_k = AnswerLoss(variant, "documents", torch.float32)(micro)
+    objective = AnswerLoss(toy_variant(), "documents", torch.float32)
+    [[micro]] = _micros(SAMPLES, 1000)
+    total, document_k = objective(micro)
     assert document_k.sum().item() == pytest.approx(total.item(), rel=1e-6)
-    alone = {}
-    for row in ROWS:
-        single = Batches(
-            SAMPLES,
-            Order(12, 1, lambda e, row=row: torch.tensor([row] * 12).numpy(), 12),
-            Layout(1000),
-            range(1),
-            0,
-            1,
-            0,
-        )
-        [one] = single[0].micros  # pyright: ignore
-        alone[one.names[0]] = AnswerLoss(variant, "documents", torch.float32)(one)[0].item()
     for name, value in zip(micro.names, document_k.tolist(), strict=True):
-        assert value == pytest.approx(alone[name], rel=1e-5)
+        [[alone]] = _micros(SAMPLES, 1000, [int(name.partition(" ")[0][1:])])
+        assert alone.names[0] == name
+        assert value == pytest.approx(objective(alone)[0].item(), rel=1e-5)
 
 
-def test_chunks_give_the_cross_entropy(monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = torch.Generator().manual_seed(0)
-    hidden_nd, head_vd = torch.randn(37, 8, generator=generator), torch.randn(40, 8, generator=generator)
-    label_n = torch.randint(0, 40, (37,), generator=generator)
-
-    def run() -> list[Tensor]:
-        hidden, head = hidden_nd.clone().requires_grad_(), head_vd.clone().requires_grad_()
-        loss_n = token_losses(hidden, head, label_n)
-        (loss_n * torch.arange(37)).sum().backward()
-        return [loss_n.detach(), hidden.grad, head.grad]  # pyright: ignore
-
-    whole = run()
-    monkeypatch.setattr(loss, "CHUNK", 5)
-    for ours, expected in zip(run(), whole, strict=True):
-        torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
-
-
-def test_chunks_in_bfloat16_are_as_exact_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_chunks_are_as_exact_as_one(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(0)
     # Small whole numbers, so that bfloat16 has the logits without rounding.
-    hidden_nd = torch.randint(-2, 3, (37, 8), generator=generator).bfloat16()
-    head_vd = torch.randint(-2, 3, (40, 8), generator=generator).bfloat16()
+    hidden_nd = torch.randint(-2, 3, (37, 8), generator=generator).to(dtype)
+    head_vd = torch.randint(-2, 3, (40, 8), generator=generator).to(dtype)
     label_n = torch.randint(0, 40, (37,), generator=generator)
     weight_n = torch.rand(37, generator=generator)
-    found = []
+    exact_n = F.cross_entropy(hidden_nd.double() @ head_vd.double().T, label_n, reduction="none")
+    gradients: list[list[Any]] = []
     for chunk in (37, 5):
         monkeypatch.setattr(loss, "CHUNK", chunk)
-        hidden = hidden_nd.clone().requires_grad_()
-        loss_n = token_losses(hidden, head_vd, label_n)
+        hidden, head = hidden_nd.clone().requires_grad_(), head_vd.clone().requires_grad_()
+        loss_n = token_losses(hidden, head, label_n)
         (loss_n * weight_n).sum().backward()
-        found.append((loss_n.detach(), hidden.grad))
-    (whole_n, gradient_nd), (ours_n, ours_nd) = found
-    exact_n = F.cross_entropy(hidden_nd.double() @ head_vd.double().T, label_n, reduction="none")
-    for loss_n in (whole_n, ours_n):
         torch.testing.assert_close(loss_n.double(), exact_n, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(ours_nd, gradient_nd, rtol=1e-6, atol=1e-6)
+        gradients.append([hidden.grad, head.grad])
+    for ours, whole in list(zip(*gradients, strict=True))[: 1 if dtype == torch.bfloat16 else 2]:
+        torch.testing.assert_close(ours, whole, rtol=1e-6, atol=1e-5)
 
 
 def _flash(query: Tensor, key: Tensor, value: Tensor, *given: Any, **named: Any) -> Tensor:
@@ -235,7 +205,7 @@ def test_flash_attention_is_called_as_it_is_documented(grouped: bool, monkeypatc
             projection.weight = torch.nn.Parameter(projection.weight[: len(projection.weight) // 2].detach())
     value, reference = _one_by_one(variant, SAMPLES)
     monkeypatch.setattr(varlen, "varlen_attn", _flash)
-    ours, gradients, _ = _in_micros(variant, SAMPLES, Layout(200, multiple=64), "varlen")
+    ours, gradients, _ = _in_micros(variant, SAMPLES, 200, "varlen", multiple=64)
     assert abs(ours - value) < 1e-6 * value
     _same(gradients, reference)
 
@@ -248,10 +218,7 @@ def test_whatever_a_step_makes_is_on_the_device_of_the_weights(name: str, way: A
 
     monkeypatch.setattr(body, "_insert", insert)  # without the count, which the device meta does not have
     samples, device = ToySamples(count=12, tokens=TOKENS.get(name, 4)), torch.device("meta")
-    batch = Batches(samples, Order(12, 12, partial(shuffled, 12, 0), 12), Layout(200, multiple=128), range(1), 0, 1, 0)[
-        0
-    ]
-    micro = batch.micros[0].to(device)  # pyright: ignore
+    micro = _micros(samples, 200, multiple=128)[0][0].to(device)
     objective = AnswerLoss(toy_variant(**VARIANTS[name]).to(device), way, torch.float32)
     total, document_k = objective(micro)  # the CPU's tensors and this device's do not go together
     total.backward()
@@ -270,13 +237,13 @@ def test_what_a_layer_would_not_see_is_refused(config: Any) -> None:
         return collate(samples, [], packed=True)
 
     for way in ("documents", "mask"):
-        attention.arguments(way, config, micro(8, 4), torch.float32)
+        attention_arguments(way, config, micro(8, 4), torch.float32)
         with pytest.raises(UserError, match="9 tokens is longer than the window of 8"):
-            attention.arguments(way, config, micro(9, 3), torch.float32)
+            attention_arguments(way, config, micro(9, 3), torch.float32)
 
 
 def test_the_mask_hides_other_documents_and_the_future() -> None:
-    mask_b1ll = attention.seen_keys(torch.tensor([[0, 0, 1, 1, 1]]), None, None)
+    mask_b1ll = seen_keys(torch.tensor([[0, 0, 1, 1, 1]]), None, None)
     assert mask_b1ll[0, 0].int().tolist() == [
         [1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0],
@@ -294,14 +261,11 @@ def test_the_mask_hides_other_documents_and_the_future() -> None:
 )
 @settings(max_examples=25, deadline=None)
 def test_dealing_is_whole_and_even(lengths: list[int], capacity: int, world: int, row_batch: int) -> None:
-    for dealt in (
-        [deal_packs(lengths, capacity, rank, world) for rank in range(world)],
-        [deal_rows(len(lengths), row_batch, rank, world) for rank in range(world)],
-    ):
-        assert len({len(part) for part in dealt}) == 1 and dealt[0]
-        assert sorted(place for part in dealt for pack in part for place in pack) == list(range(len(lengths)))
-    packs = [pack for rank in range(world) for pack in deal_packs(lengths, capacity, rank, world)]
-    assert all(sum(lengths[place] for place in pack) <= capacity for pack in packs)
+    for rows in (None, row_batch):
+        dealt = deal(lengths, capacity, rows, world)
+        assert dealt and len(dealt) % world == 0
+        assert sorted(place for pack in dealt for place in pack) == list(range(len(lengths)))
+    assert all(sum(lengths[place] for place in pack) <= capacity for pack in deal(lengths, capacity, None, world))
 
 
 @given(st.integers(1, 30), st.integers(1, 12), st.integers(1, 3))
@@ -320,10 +284,10 @@ def test_every_epoch_has_every_sample_once(samples: int, batch: int, epochs: int
 def test_what_a_way_cannot_do_is_refused() -> None:
     ringed = toy_variant(language=LanguagePositions("concentric"))
     cpu = torch.device("cpu")
-    assert attention.choose(ringed, "auto", cpu, torch.float32, False) == "mask"
+    assert choose_attention(ringed, "auto", cpu, torch.float32, False) == "mask"
     with pytest.raises(Exception, match="choose mask"):
-        attention.choose(ringed, "documents", cpu, torch.float32, False)
+        choose_attention(ringed, "documents", cpu, torch.float32, False)
     with pytest.raises(Exception, match="bf16"):
-        attention.choose(toy_variant(), "varlen", cpu, torch.float32, False)
-    assert attention.choose(toy_variant(), "auto", torch.device("cuda"), torch.bfloat16, True) == "varlen"
+        choose_attention(toy_variant(), "varlen", cpu, torch.float32, False)
+    assert choose_attention(toy_variant(), "auto", torch.device("cuda"), torch.bfloat16, True) == "varlen"
     assert IMAGE in SAMPLES.filler.ids

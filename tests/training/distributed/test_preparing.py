@@ -11,7 +11,7 @@ from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from blindspot.encoders import ENCODERS
-from blindspot.model.formats.llava_original import padded
+from blindspot.model.formats.llava import padded
 from blindspot.training.llava.samples import Preparation
 
 

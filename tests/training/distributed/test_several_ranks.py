@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from toy_training import SMALL, ToySamples, toy_parts, write_rows
 from toy_worker import BASE, DEADLY, FATAL, base_variant
 
 import blindspot
-from blindspot.meeting import agree
+from blindspot.rendezvous import agree
 from blindspot.training.order import Order, shuffled
 from blindspot.training.variant import train, train_arm
 
@@ -51,18 +50,15 @@ def _start(*checks: str) -> list[subprocess.Popen[str]]:
     ]
 
 
-def _stop_at(stop: int) -> Callable[..., None]:
+def _train(out: Path, stop: int = 0) -> dict[str, Any]:
+    """The same run in this process alone."""
+
     def report(step: int, steps: int, loss: float | None = None, phase: str = "") -> None:
         if step == stop:
             raise Stop
 
-    return report
-
-
-def _train(out: Path, stop: int = 0) -> dict[str, Any]:
-    """The same run in this process alone."""
     try:
-        return train(BASE, base_variant(), ToySamples(), out, _stop_at(stop))
+        return train(BASE, base_variant(), ToySamples(), out, report)
     except Stop:
         return {}
 
@@ -72,20 +68,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders of runs: what one process did, and what two did that were killed and started again."""
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("ranks")
-    for name in (
-        "one",
-        "two",
-        "one_then_two",
-        "two_then_one",
-        "killed",
-        "lonely",
-        "deadly",
-        "half",
-        "dying",
-        "arm",
-        "copies",
-        "rounded",
-    ):
+    checks = ["killed", "lonely", "deadly", "half", "dying", "arm", "copies", "rounded"]
+    for name in ("one", "two", "one_then_two", "two_then_one", *checks):
         (root / name).mkdir()
     first, second = _start(f"base={root / 'two'}", f"killed={root / 'killed'}")
     torch.save(_train(root / "one"), root / "one" / "state.pt")
@@ -104,10 +88,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
     shutil.rmtree(root / "two_then_one" / "checkpoints" / "step-20")
     write_rows(root / "arm")
-    train_arm(
-        toy_parts(), root / "arm" / "rows.json", root / "arm" / "images", root / "arm" / "alone", "instruct", **SMALL
-    )
-    checks = ["killed", "lonely", "deadly", "half", "dying", "arm", "copies", "rounded"]
+    arm = root / "arm"
+    train_arm(toy_parts(), arm / "rows.json", arm / "images", arm / "alone", "instruct", **SMALL)
     both = _start(
         f"base={root / 'one_then_two'}", *[f"{name.replace('killed', 'base')}={root / name}" for name in checks]
     )

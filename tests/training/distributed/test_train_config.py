@@ -47,6 +47,8 @@ def test_the_rate_is_that_of_transformers() -> None:
         ({"steps": 0}, "steps: .*greater than 0"),
         ({"warmup": 1.5}, "warmup"),
         ({"workers": -1}, "workers"),
+        ({"seed": -1}, r"seed: .*greater than or equal to 0, got -1"),
+        ({"seed": 2**32}, r"seed: .*less than 4294967296"),
     ],
 )
 def test_what_makes_no_sense_is_refused(wrong: dict[str, object], words: str) -> None:

@@ -31,4 +31,4 @@ def test_a_sample_of_llava_7b_costs_what_the_formula_says() -> None:
             + 2 * connector * image * 2
             + tower_forward
         )
-        assert abs(costs(variant).of(micro, 16) / expected - 1) < 0.01
+        assert abs(costs(variant).of(micro) / expected - 1) < 0.01

@@ -31,14 +31,13 @@ def toy_variant(
     connector: ConnectorSpec = ConnectorSpec(),  # noqa: B008
     family: str = "siglip",
     attention: str = "sdpa",
-    layer: int = -2,
 ) -> Any:
     """A variant of a few thousand weights; always the same ones."""
     torch.manual_seed(0)
     tower = TowerShape(width=32, layers=2, heads=2, mlp_width=32, image_size=SIDE, patch_size=PATCH)
     text = LanguageShape(48, 2, 2, 64, 100.0, VOCABULARY).config(PAD, BEGIN, END)
     model = build_variant(ENCODERS[family], tower, positions, text, IMAGE, attention, language, connector)
-    model.config.vision_feature_layer = model.model.parts.layer = layer
+    model.config.vision_feature_layer = model.model.parts.layer = -2
     for parameter in model.parameters():
         if parameter.requires_grad and parameter.ndim > 1:
             nn.init.normal_(parameter, std=0.15)  # transformers' small weights would hide differences
@@ -47,25 +46,14 @@ def toy_variant(
 
 @dataclass
 class ToySamples:
-    """Conversations of random tokens of very different lengths, with no, one or two random pictures.
-
-    Attributes:
-        count: how many.
-        tokens: placeholders of a picture.
-        longest: tokens of a text.
-        pictures: chance of none, one, two.
-        untrainable: rows that hold nothing to train on.
-        broken: rows whose picture cannot be read.
-        deadly: rows whose picture is not a number.
-    """
+    """Conversations of random tokens of very different lengths, with no, one or two random pictures."""
 
     count: int = 64
-    tokens: int = (SIDE // PATCH) ** 2
-    longest: int = 24
-    pictures: tuple[float, float, float] = (0.3, 0.5, 0.2)
-    untrainable: frozenset[int] = frozenset()
-    broken: frozenset[int] = frozenset()
-    deadly: frozenset[int] = frozenset()
+    tokens: int = (SIDE // PATCH) ** 2  # placeholders of a picture
+    pictures: tuple[float, float, float] = (0.3, 0.5, 0.2)  # chance of none, one, two
+    untrainable: frozenset[int] = frozenset()  # rows that hold nothing to train on
+    broken: frozenset[int] = frozenset()  # rows whose picture cannot be read
+    deadly: frozenset[int] = frozenset()  # rows whose picture is not a number
     filler: Sample = field(init=False)
 
     def __post_init__(self) -> None:
@@ -80,7 +68,7 @@ class ToySamples:
         draw = np.random.default_rng([7, number])
         special = number in self.broken | self.deadly
         pictures = 1 if special else int(draw.choice(3, p=self.pictures))
-        question, answer = draw.integers(END + 2, VOCABULARY, draw.integers(1, 9)), int(draw.integers(1, self.longest))
+        question, answer = draw.integers(END + 2, VOCABULARY, draw.integers(1, 9)), int(draw.integers(1, 24))
         ids = [BEGIN, *[IMAGE] * (self.tokens * pictures), *question, *draw.integers(END + 2, VOCABULARY, answer), END]
         labels = [IGNORE] * (len(ids) - answer - 1) + ids[len(ids) - answer - 1 :]
         return Sample(f"s{number}", [int(one) for one in ids], [int(one) for one in labels], (number,) * pictures)

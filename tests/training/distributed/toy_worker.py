@@ -7,6 +7,7 @@ Every argument is a check, `name=folder`; what it returns on the first rank is s
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,15 +25,7 @@ from blindspot.training.parallel import joined
 from blindspot.training.variant import train, train_arm
 
 BASE = TrainConfig(
-    batch=8,
-    lr=3e-3,
-    steps=20,
-    frozen=(),
-    precision="fp32",
-    pack_tokens=60,
-    save_every=5,
-    keep=2,
-    workers=0,
+    batch=8, lr=3e-3, steps=20, frozen=(), precision="fp32", pack_tokens=60, save_every=5, keep=2, workers=0
 )
 DEADLY, FATAL = 33, 9
 
@@ -51,25 +44,6 @@ class KillingSamples(ToySamples):
         return super().__getitem__(number)
 
 
-def _base(out: Path) -> Any:
-    return train(BASE, base_variant(), ToySamples(), out)
-
-
-def _killed(out: Path) -> Any:
-    return train(BASE, base_variant(), KillingSamples(), out)
-
-
-def _lonely(out: Path) -> Any:
-    """One picture in the whole data set, and gated blocks that run only where there is an image."""
-    samples = ToySamples(tokens=1, pictures=(1, 0, 0), broken=frozenset({5}), deadly=frozenset())
-    variant = toy_variant(connector=ConnectorSpec("gated_cross_attention", every=1))
-    return train(replace(BASE, steps=8, save_every=100), variant, samples, out)
-
-
-def _deadly(out: Path) -> Any:
-    return train(replace(BASE, save_every=100), base_variant(), ToySamples(deadly=frozenset({DEADLY})), out)
-
-
 class DyingSamples(ToySamples):
     """A data set with a picture that kills whoever reads it."""
 
@@ -79,25 +53,23 @@ class DyingSamples(ToySamples):
         return super().pixels(sample, blank)
 
 
-def _dying(out: Path) -> Any:
-    return train(replace(BASE, workers=2, save_every=100), base_variant(), DyingSamples(), out)
+def run(out: Path, samples: ToySamples | None = None, variant: Any = None, **changes: Any) -> Any:
+    """Train the base, or what is changed of it."""
+    return train(replace(BASE, **changes), variant or base_variant(), samples or ToySamples(), out)
 
 
-def _half(out: Path) -> Any:
-    config = replace(BASE, precision="bf16", checkpointing="full", steps=6, frozen=("vision_tower",))
-    return train(config, base_variant(), ToySamples(), out)
-
-
-def _copies(out: Path) -> Any:
-    """Each process with a whole copy of the weights."""
-    return train(replace(BASE, shard_size=1), base_variant(), ToySamples(), out)
+def _lonely(out: Path) -> Any:
+    """One picture in the whole data set, and gated blocks that run only where there is an image."""
+    samples = ToySamples(tokens=1, pictures=(1, 0, 0), broken=frozenset({5}))
+    variant = toy_variant(connector=ConnectorSpec("gated_cross_attention", every=1))
+    return run(out, samples, variant, steps=8, save_every=100)
 
 
 def _rounded(out: Path) -> Any:
     """How far apart copies of the weights end whose moments are rounded at random."""
     variant = base_variant()
     with joined() as ranks:
-        train(replace(BASE, shard_size=1, optimiser_states="bf16", steps=4), variant, ToySamples(), out)
+        run(out, variant=variant, shard_size=1, optimiser_states="bf16", steps=4)
         copies = ranks.gather({name: parameter.to_local().detach() for name, parameter in variant.named_parameters()})
     return {name: copies[1][name] - tensor for name, tensor in copies[0].items()} if ranks.first else {}
 
@@ -106,19 +78,17 @@ def _arm(out: Path) -> Any:
     train_arm(toy_parts(), out / "rows.json", out / "images", out / "run", "instruct", **SMALL)
 
 
-CHECKS = {
-    "base": _base,
-    "killed": _killed,
+CHECKS: dict[str, Callable[[Path], Any]] = {
+    "base": run,
+    "killed": lambda out: run(out, KillingSamples()),
     "lonely": _lonely,
-    "deadly": _deadly,
-    "half": _half,
-    "dying": _dying,
+    "deadly": lambda out: run(out, ToySamples(deadly=frozenset({DEADLY})), save_every=100),
+    "half": lambda out: run(out, precision="bf16", checkpointing="full", steps=6, frozen=("vision_tower",)),
     "arm": _arm,
-    "copies": _copies,
+    "copies": lambda out: run(out, shard_size=1),  # each process with a whole copy of the weights
     "rounded": _rounded,
+    "dying": lambda out: run(out, DyingSamples(), workers=2, save_every=100),
 }
-
-
 ALONE = ("dying",)
 """Checks of the first process alone, after the others: torch's loader has a way of interrupting whoever holds it."""
 
@@ -129,14 +99,14 @@ def main() -> None:
     with joined() as ranks:
         for name, folder in checks:
             if name not in ALONE:
-                _run(name, Path(folder), ranks.rank)
+                _check(name, Path(folder), ranks.rank)
     del os.environ["WORLD_SIZE"]
     for name, folder in checks:
         if name in ALONE and ranks.first:
-            _run(name, Path(folder), 0)
+            _check(name, Path(folder), 0)
 
 
-def _run(name: str, folder: Path, rank: int) -> None:
+def _check(name: str, folder: Path, rank: int) -> None:
     try:
         state = CHECKS[name](folder)
     except UserError as error:

@@ -7,8 +7,7 @@ import torch
 
 from blindspot.encoders import ENCODERS, TowerShape, build_tower, normed_tokens
 from blindspot.positions import EncoderPositions
-from blindspot.training.objectives.base import CaptionShape, random_views
-from blindspot.training.objectives.distillation import masked_patches
+from blindspot.training.objectives.base import CaptionShape, masked_patches, random_views
 from blindspot.training.objectives.siglip2 import Siglip2Objective
 
 SHAPE = TowerShape(width=32, layers=2, heads=2, mlp_width=64, image_size=32, patch_size=8)

@@ -1,8 +1,9 @@
-"""The format of the original LLaVA code, as in liuhaotian/llava-v1.5-7b: reading.
+"""The format of the original LLaVA code, as in liuhaotian/llava-v1.5-7b.
 
 The language model is at the top (``model.layers...``), the connector is ``model.mm_projector``, or in
 ``mm_projector.bin``, and the image encoder is the checkpoint that ``mm_vision_tower`` names, or
-``model.vision_tower.vision_tower`` inside if it was saved along. Writing is `llava_writer`.
+``model.vision_tower.vision_tower`` inside if it was saved along. It is written twice: inside, as LLaVA's own full saves
+have it, and as a checkpoint of its own in the folder ``vision_tower``, because LLaVA's code never reads the one inside.
 """
 
 import importlib.util
@@ -11,17 +12,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub import save_torch_state_dict
 from torch import Tensor
-from transformers import CONFIG_MAPPING, AutoTokenizer, PreTrainedConfig
+from transformers import CONFIG_MAPPING, AutoTokenizer, LlavaProcessor, PreTrainedConfig
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from blindspot.connectors import ConnectorSpec
 from blindspot.errors import UserError
-from blindspot.model.config import BlindspotConfig, Parts
+from blindspot.files import write_json
+from blindspot.model.config import BlindspotConfig, variant_config
 from blindspot.model.conversation import CHAT_TEMPLATES
-from blindspot.model.formats.strict import fill, quietly
+from blindspot.model.formats.folder import Tensors, fill, listed, quietly, read_file
 from blindspot.model.formats.tower import find_tower, image_processor, read_tower
-from blindspot.model.formats.weights import Tensors, listed, read_file
 from blindspot.model.processor import build_processor
 from blindspot.model.tokenizer import IMAGE
 from blindspot.model.variant import BlindspotForConditionalGeneration
@@ -34,7 +36,10 @@ SKIPPED = re.compile(r"\.rotary_emb\.inv_freq$|^model\.image_newline$")  # compu
 TOWER = "model.vision_tower."
 WITHIN_TOWER = ("vision_tower.", "image_tower.")  # the second: AIMv2 in the public code of the study
 CONNECTOR = re.compile(r"mm_projector\.(?:(\d+)\.)?(weight|bias)$")
+LAYERS = {None: "linear", "0": "linear_1", "2": "linear_2"}
 ROWS = 64  # the number of embedding rows becomes a multiple of it, as in llava-hf checkpoints
+BODY, HEAD, PROJECTOR = "model.language_model.", "lm_head.weight", "model.multi_modal_projector."  # a variant's names
+WITH_VISION_MODEL = ("clip_vision_model", "siglip_vision_model")  # a level of names that transformers 4 asks for
 
 
 def reads(values: dict[str, Any], tensors: Tensors) -> bool:
@@ -50,33 +55,26 @@ def read(folder: Path, values: dict[str, Any], tensors: Tensors, dtype: Any = "a
 
     ``<image>``, which has no id in this format, gets the tokenizer's next one. Embedding and head grow by rows for it:
     their mean, so that the new tokens are never the likeliest.
-
-    Args:
-        folder: the checkpoint.
-        values: its config.
-        tensors: its tensors.
-        dtype: as transformers'; "auto" is the config's.
-
-    Raises:
-        UserError: naming what is missing, unexpected or unknown.
     """
-    inside = {name: tensor for name, tensor in tensors.items() if name.startswith(TOWER)}
     name = values.get("mm_vision_tower") or values.get("vision_tower")
     if not isinstance(name, str):
         raise UserError("its config.json names no image encoder (mm_vision_tower)")
     tower_folder = find_tower(name, folder)
-    tower = read_tower(tower_folder, _tower_inside(inside))
+    tower = read_tower(tower_folder, _tower_inside(tensors))
     tokenizer = read_tokenizer(folder)
-    rest = {name: tensor for name, tensor in tensors.items() if name not in inside and not SKIPPED.search(name)}
-    renamed = {
-        re.sub(r"^model\.", "model.language_model.", name): tensor
-        for name, tensor in rest.items()
-        if not CONNECTOR.search(name)
-    }
+    rest = {name: tensor for name, tensor in tensors.items() if not (name.startswith(TOWER) or SKIPPED.search(name))}
+    renamed = {re.sub(r"^model\.", BODY, name): tensor for name, tensor in rest.items() if not CONNECTOR.search(name)}
     renamed |= _connector(folder, rest)
-    renamed |= {f"model.vision_tower.{name}": tensor for name, tensor in tower.tensors.items()}
-    config = read_config(values, tower.config, tokenizer.convert_tokens_to_ids(IMAGE))
-    _grow(config, renamed, len(tokenizer))
+    renamed |= {f"{TOWER}{name}": tensor for name, tensor in tower.tensors.items()}
+    config = _config(values, tower.config, tokenizer.convert_tokens_to_ids(IMAGE))
+    text: Any = config.text_config
+    held, tokens = text.vocab_size, len(tokenizer)
+    if tokens > held:
+        text.vocab_size = -(-tokens // ROWS) * ROWS
+        for name in {f"{BODY}embed_tokens.weight", HEAD} & renamed.keys():
+            if len(renamed[name]) != held:
+                raise UserError(f"{name} has {len(renamed[name])} rows, and config.json says vocab_size {held}")
+            renamed[name] = with_rows(renamed[name], text.vocab_size)
     model = fill(BlindspotForConditionalGeneration, config, renamed, folder, dtype)
     images = image_processor(tower_folder, tower.config)
     if values.get("image_aspect_ratio") == "pad":
@@ -84,12 +82,7 @@ def read(folder: Path, values: dict[str, Any], tensors: Tensors, dtype: Any = "a
     return model, build_processor(config, tokenizer, images)
 
 
-def read_config(values: dict[str, Any], vision: PreTrainedConfig, image_token: int) -> BlindspotConfig:
-    """The variant's configuration from the original's keys.
-
-    Raises:
-        UserError: if they ask for something that Blindspot does not have.
-    """
+def _config(values: dict[str, Any], vision: PreTrainedConfig, image_token: int) -> BlindspotConfig:
     kind = values["model_type"]
     if kind not in LANGUAGE:
         raise UserError(f"unknown model_type {kind!r}; of this format are known: {', '.join(LANGUAGE)}")
@@ -105,30 +98,21 @@ def read_config(values: dict[str, Any], vision: PreTrainedConfig, image_token: i
     config_class: Any = CONFIG_MAPPING[LANGUAGE[kind]]
     known = {*config_class().to_dict(), "rope_theta", "rope_scaling"} - {"model_type", "architectures", "dtype"}
     text = config_class(**{key: value for key, value in values.items() if key in known})
-    special: dict[str, Any] = {key: getattr(text, key) for key in ("pad_token_id", "bos_token_id", "eos_token_id")}
-    config = BlindspotConfig(
-        vision_config=vision,
-        text_config=text,
-        image_token_index=image_token,
-        vision_feature_layer=values.get("mm_vision_select_layer", -2),
-        vision_feature_select_strategy=strategy,
-        **special,
+    return variant_config(
+        vision,
+        text,
+        image_token,
+        values.get("mm_vision_select_layer", -2),
+        strategy,
+        EncoderPositions(),
+        LanguagePositions(),
+        ConnectorSpec(CONNECTORS[connector]),
         dtype=values.get("torch_dtype") or values.get("dtype"),
-        encoder_positions=EncoderPositions().to_dict(),
-        language_positions=LanguagePositions().to_dict(),
-        connector=ConnectorSpec(CONNECTORS[connector]).to_dict(),
     )
-    parts = Parts(config)
-    config.image_seq_length = parts.image_tokens(parts.native_grid)
-    return config
 
 
 def read_tokenizer(folder: Path) -> Any:
-    """The folder's tokenizer, with ``<image>`` and LLaVA's chat template if it lacks them.
-
-    Raises:
-        UserError: if there is none, or a package is missing that reads it.
-    """
+    """The folder's tokenizer, with ``<image>`` and LLaVA's chat template if it lacks them."""
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
         raise UserError("it has no tokenizer (neither tokenizer.json nor tokenizer.model); copy it there")
     missing = [name for name in ("sentencepiece", "google") if importlib.util.find_spec(name) is None]
@@ -171,14 +155,15 @@ def with_rows(table_vd: Tensor, rows: int) -> Tensor:
     return torch.cat([table_vd, mean_1d.expand(rows - len(table_vd), -1)])
 
 
-def _tower_inside(inside: Tensors) -> Tensors:
-    names = {name: name.removeprefix(TOWER) for name in inside}
+def _tower_inside(tensors: Tensors) -> Tensors:
+    """The tensors of an image encoder that was saved along, under its own names."""
+    names = {name: name.removeprefix(TOWER) for name in tensors if name.startswith(TOWER)}
     starts = {start for start in WITHIN_TOWER if any(name.startswith(start) for name in names.values())}
     strange = [old for old, new in names.items() if not new.startswith(WITHIN_TOWER)]
     if strange or len(starts) > 1:
         found = strange or [f"{TOWER}{start}*" for start in starts]
         raise UserError(f"it holds more than one image encoder, or one under unknown names: {listed(found)}")
-    return {names[old].removeprefix(min(starts)): tensor for old, tensor in inside.items()}
+    return {new.removeprefix(min(starts)): tensors[old] for old, new in names.items()}
 
 
 def _connector(folder: Path, tensors: Tensors) -> Tensors:
@@ -190,19 +175,85 @@ def _connector(folder: Path, tensors: Tensors) -> Tensors:
     renamed: Tensors = {}
     for name, tensor in found.items():
         match = CONNECTOR.search(name)
-        layer = {None: "linear", "0": "linear_1", "2": "linear_2"}.get(match[1]) if match else None
-        renamed[f"model.multi_modal_projector.{layer}.{match[2]}" if match and layer else name] = tensor
+        layer = LAYERS.get(match[1]) if match else None
+        renamed[f"{PROJECTOR}{layer}.{match[2]}" if match and layer else name] = tensor
     return renamed
 
 
-def _grow(config: Any, tensors: Tensors, tokens: int) -> None:
-    """Give the embedding and the head a row for every token that the tokenizer knows."""
-    held = config.text_config.vocab_size
-    if tokens <= held:
-        return
-    config.text_config.vocab_size = -(-tokens // ROWS) * ROWS
-    for name in ("model.language_model.embed_tokens.weight", "lm_head.weight"):
-        if name in tensors:
-            if len(tensors[name]) != held:
-                raise UserError(f"{name} has {len(tensors[name])} rows, and config.json says vocab_size {held}")
-            tensors[name] = with_rows(tensors[name], config.text_config.vocab_size)
+def write(model: BlindspotForConditionalGeneration, processor: LlavaProcessor, folder: Path) -> None:
+    """Write a plain variant in LLaVA's layout."""
+    config: Any = model.config
+    kinds = {text: kind for kind, text in LANGUAGE.items()}
+    kind = kinds.get(config.text_config.model_type)
+    if kind is None:
+        raise UserError(
+            f"the llava layout has no language model of type {config.text_config.model_type!r}; it has "
+            f"{', '.join(kinds)}; export it with --format llava-hf"
+        )
+    if config.projector_hidden_act != "gelu" or not config.multimodal_projector_bias:
+        raise UserError("the llava layout has only a connector with GELU and biases; export it with --format llava-hf")
+    tokenizer: Any = processor.tokenizer
+    image = config.image_token_index
+    behind = {token for token, number in tokenizer.get_vocab().items() if number > image}
+    # Rows of the embedding that are more than placeholders: ``<image>`` has none in this format.
+    rows = image if behind <= {tokenizer.pad_token} else config.text_config.vocab_size
+    tensors: Tensors = model.state_dict()
+    tower = {name.removeprefix(TOWER): tensors[name] for name in tensors if name.startswith(TOWER)}
+    if config.vision_config.model_type in WITH_VISION_MODEL:
+        tower = {f"vision_model.{name}": tensor for name, tensor in tower.items()}
+    renamed: Tensors = {}
+    layers = {layer: number for number, layer in LAYERS.items()}
+    for name, tensor in tensors.items():
+        if name.startswith(BODY):
+            renamed[f"model.{name.removeprefix(BODY)}"] = tensor
+        elif name.startswith(PROJECTOR):
+            layer, part = name.removeprefix(PROJECTOR).split(".")
+            renamed[f"model.mm_projector.{layers[layer]}.{part}"] = tensor
+        elif name == HEAD and not config.tie_word_embeddings:
+            renamed[name] = tensor
+    for name in {"model.embed_tokens.weight", HEAD} & renamed.keys():
+        renamed[name] = renamed[name][:rows].clone()  # a view would be written with all its rows
+    renamed |= {f"{TOWER}{WITHIN_TOWER[0]}{name}": tensor for name, tensor in tower.items()}
+    with quietly():
+        _save(renamed, folder)
+        write_json(folder / "config.json", _values(config, kind, rows, processor))
+        tokenizer.save_pretrained(folder)
+        _save(tower, folder / "vision_tower")
+        config.vision_config.save_pretrained(folder / "vision_tower")
+        processor.image_processor.save_pretrained(folder / "vision_tower")
+
+
+def _values(config: Any, kind: str, rows: int, processor: LlavaProcessor) -> dict[str, Any]:
+    common = PreTrainedConfig().to_dict().keys() - {"pad_token_id", "bos_token_id", "eos_token_id"}
+    text = {key: value for key, value in config.text_config.to_dict().items() if key not in common}
+    rotary = text.pop("rope_parameters", None) or {}
+    scaling = {key: value for key, value in rotary.items() if key != "rope_theta"}
+    selected = {strategy: feature for feature, strategy in STRATEGY.items()}
+    pad = text.get("pad_token_id")
+    tokenizer: Any = processor.tokenizer
+    return {
+        **text,
+        "architectures": ["LlavaLlamaForCausalLM" if kind == "llava_llama" else type(config).__name__],
+        "model_type": kind,
+        "vocab_size": rows,
+        "pad_token_id": pad if pad is None or pad < rows else (tokenizer.unk_token_id or 0),
+        "rope_theta": rotary.get("rope_theta"),
+        "rope_scaling": None if scaling.get("rope_type", "default") == "default" else scaling,
+        "tie_word_embeddings": config.tie_word_embeddings,
+        "torch_dtype": str(config.dtype).removeprefix("torch."),
+        "image_aspect_ratio": "pad" if getattr(processor.image_processor, "do_pad", False) else "square",
+        "mm_hidden_size": config.vision_config.hidden_size,
+        "mm_projector_type": "mlp2x_gelu",
+        "mm_use_im_patch_token": False,
+        "mm_use_im_start_end": False,
+        "mm_vision_select_feature": selected[config.vision_feature_select_strategy],
+        "mm_vision_select_layer": config.vision_feature_layer,
+        "mm_vision_tower": "vision_tower",
+        "tokenizer_model_max_length": config.text_config.max_position_embeddings,
+        "use_mm_proj": True,
+    }
+
+
+def _save(tensors: Tensors, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    save_torch_state_dict({name: tensor.contiguous() for name, tensor in tensors.items()}, folder)
