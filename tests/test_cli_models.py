@@ -98,14 +98,8 @@ def test_every_damage_of_a_data_set_is_found_once(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "images" / "good.png")
     (tmp_path / "images" / "broken.png").write_bytes(b"no image")
-    rows = [
-        {"id": "a", "image": "good.png", "conversations": turns},
-        {"id": "b", "image": "broken.png", "conversations": turns},
-        {"id": "c", "image": "missing.png", "conversations": turns},
-        {"id": "d", "image": "missing.png", "conversations": turns},
-        {"id": "e", "image": "../outside.png", "conversations": turns},
-        {"id": "f", "conversations": []},
-    ]
+    names = ("good.png", "broken.png", "missing.png", "missing.png", "../outside.png")
+    rows = [{"id": name, "image": name, "conversations": turns} for name in names] + [{"id": "f", "conversations": []}]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     out = tmp_path / "report.json"
     result = CliRunner().invoke(
@@ -114,10 +108,7 @@ def test_every_damage_of_a_data_set_is_found_once(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "1 of 6 rows fit" in result.stdout
     report = json.loads(out.read_text())
-    assert {kind: len(found) for kind, found in report["faults"].items()} == {
-        "escaping": 1,
-        "missing": 1,
-        "broken": 1,
-        "unlabelled": 1,
-    }
+    assert {kind: len(found) for kind, found in report["faults"].items()} == dict.fromkeys(
+        ("escaping", "missing", "broken", "unlabelled"), 1
+    )
     assert report["faults"]["missing"][0]["rows"] == [2, 3]

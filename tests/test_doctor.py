@@ -53,19 +53,22 @@ def test_where_tests_run_the_core_works(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_missing_package_is_a_fault_with_a_command(versions, tmp_path: Path) -> None:
-    versions(transformers=None)
-    check = _named("transformers", tmp_path)
-    assert (check.state, check.found) == ("fault", "missing")
-    assert check.mend.startswith("pip install ")
-    assert not doctor.works(doctor.report(tmp_path))
+@pytest.mark.parametrize(
+    ("package", "version", "found"), [("transformers", None, "missing"), ("torch", "1.0.0", "1.0.0, needs ")]
+)
+@pytest.mark.parametrize("root", [doctor.ROOT, Path("/no/source")])
+def test_a_package_that_is_missing_or_of_another_version_is_a_fault_with_a_command(
+    versions, package: str, version: str | None, found: str, root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    versions(**{package: version})
+    source = doctor.report(tmp_path)
+    monkeypatch.setattr(doctor, "ROOT", root)
+    check = _named(package, tmp_path)
+    assert check.state == "fault" and check.found.startswith(found) and not doctor.works(source)
+    assert re.search(r"pip install -c \S*constraints.txt -e '\S+'$", check.mend)
 
 
-def test_a_version_outside_the_range_is_a_fault_that_names_the_range(versions, tmp_path: Path) -> None:
-    versions(torch="1.0.0")
-    check = _named("torch", tmp_path)
-    assert check.state == "fault"
-    assert check.found.startswith("1.0.0, needs ")
+def test_a_local_build_of_torch_is_as_good(versions, tmp_path: Path) -> None:
     versions(torch="2.99.0+cu130")
     assert _named("torch", tmp_path).state == "ok"
 
@@ -113,31 +116,16 @@ def test_a_command_that_it_ends_says_so_in_one_line(
     assert "operator torchvision::nms does not exist" in done.stderr and "blindspot doctor" in done.stderr
 
 
-def test_a_missing_extra_is_a_note(versions, tmp_path: Path) -> None:
-    versions(pytest=None, ruff=None)
-    check = _named("extra dev", tmp_path)
-    assert check.state == "note"
-    assert "pytest" in check.found and "ruff" in check.found and "hypothesis" not in check.found
-    assert check.mend.endswith("[dev]'")
-    table = CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "300"}).stdout
-    assert check.mend in table
-    assert doctor.works([check])
-
-
-@pytest.mark.parametrize("root", [doctor.ROOT, Path("/no/source")])
-def test_what_is_missing_is_installed_from_the_repository(
-    versions, root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(doctor, "ROOT", root)
-    versions(torch=None)
-    assert re.search(r"pip install -c \S*constraints.txt -e '\S+'$", _named("torch", tmp_path).mend)
-
-
-def test_the_packages_that_read_vicunas_tokenizer_are_an_extra(versions, tmp_path: Path) -> None:
-    versions(sentencepiece=None, protobuf=None)
-    check = _named("extra vicuna", tmp_path)
-    assert (check.state, check.found) == ("note", "optional; without protobuf, sentencepiece")
-    assert check.mend.endswith("[vicuna]'")
+@pytest.mark.parametrize(
+    ("extra", "missing", "there"),
+    [("dev", ("pytest", "ruff"), "hypothesis"), ("vicuna", ("protobuf", "sentencepiece"), "torch")],
+)
+def test_a_missing_extra_is_a_note(versions, extra: str, missing: tuple[str, ...], there: str, tmp_path: Path) -> None:
+    versions(**dict.fromkeys(missing))
+    check = _named(f"extra {extra}", tmp_path)
+    assert check.state == "note" and all(name in check.found for name in missing) and there not in check.found
+    assert check.mend.endswith(f"[{extra}]'") and doctor.works([check])
+    assert check.mend in CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "300"}).stdout
 
 
 def test_torch_that_does_not_load_is_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -11,9 +11,6 @@ from rich.markup import escape
 
 from blindspot.cli.common import EXIT_USER, STATUS, DataRoot, Json, bars, option
 from blindspot.terminal import listing
-
-if TYPE_CHECKING:
-    from blindspot.benchmarks.base import Benchmark
 
 data = typer.Typer(no_args_is_help=True, help="Look at training data in LLaVA's form; download benchmarks.")
 
@@ -36,7 +33,16 @@ def benchmarks(
     from blindspot.benchmarks.sources.download import data_root, locate
 
     root = data_root(data)
-    found = [_facts(benchmark, locate(benchmark, root)) for benchmark in BENCHMARKS.values()]
+    found: list[dict[str, Any]] = []
+    for benchmark in BENCHMARKS.values():
+        place = locate(benchmark, root)
+        said = {name: getattr(benchmark, name) for name in ("name", "title", "licence", "citation")}
+        forms = [
+            {name: getattr(source, name) for name in ("form", "repository", "files", "page", "counts")}
+            for source in benchmark.sources
+        ]
+        metrics = {"chance": benchmark.metrics[0].chance, "metrics": [metric.name for metric in benchmark.metrics]}
+        found.append(said | metrics | {"forms": forms, "on_disk": None if place is None else str(place)})
     if as_json:
         print(json.dumps(found, indent=1, ensure_ascii=False))
         return
@@ -53,22 +59,6 @@ def benchmarks(
             forms.append(f"{form['form']} {form['repository'] or (urls[0] if urls else form['page'])}")
         print(f"{facts['name']}: {'; '.join(forms)}; licence {facts['licence']}")
     print(f"\nLooked in {root} and the caches of Hugging Face; to download: blindspot data get NAME")
-
-
-def _facts(benchmark: "Benchmark", place: Path | None) -> dict[str, Any]:
-    return {
-        "name": benchmark.name,
-        "title": benchmark.title,
-        "licence": benchmark.licence,
-        "citation": benchmark.citation,
-        "chance": benchmark.metrics[0].chance,
-        "metrics": [metric.name for metric in benchmark.metrics],
-        "forms": [
-            {name: getattr(source, name) for name in ("form", "repository", "files", "page", "counts")}
-            for source in benchmark.sources
-        ],
-        "on_disk": None if place is None else str(place),
-    }
 
 
 def _counted(facts: dict[str, Any], name: str) -> str:

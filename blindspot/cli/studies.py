@@ -86,9 +86,7 @@ def study(
     _report(run, console, checked=True)
 
 
-def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, e.g. runs/miniature.")],
-) -> None:
+def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, e.g. runs/miniature.")]) -> None:
     """Write the page of a run once more, and print its tables.
 
     Of a study; of a training run (also while it goes on): loss, throughput;

@@ -17,7 +17,7 @@ from blindspot.files import parse_json, write_text
 from blindspot.plots import Figure
 from blindspot.reporting.drawing import write_figures
 from blindspot.reporting.page import render
-from blindspot.reporting.run import Plan, as_made
+from blindspot.reporting.run import RunPlan, as_made
 from blindspot.text import DASH, MINUS, clean
 
 HEADLINE = "mirrored or flipped"
@@ -108,7 +108,7 @@ def write_diagnosis(folder: Path) -> tuple[Path, list[str]]:
     return folder / "index.html", sentences
 
 
-def load_arms(run: Path, plan: Plan) -> list[tuple[str, dict[str, Tables]]]:
+def load_arms(run: Path, plan: RunPlan) -> list[tuple[str, dict[str, Tables]]]:
     """Label of the arm and tables by diagnostic, of every diagnosis of the study that is done."""
     labels = {arm.id: arm.label for arm in plan.arms}
     found = []

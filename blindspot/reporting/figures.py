@@ -24,7 +24,7 @@ from blindspot.plots import (
     Series,
     scaled,
 )
-from blindspot.reporting.run import Arm, Column, stage_name
+from blindspot.reporting.run import Column, RunArm, stage_name
 from blindspot.reporting.tables import arms_of, asked_on, columns_of, rows_at
 from blindspot.text import clean, points, signed
 
@@ -43,7 +43,7 @@ def study_figures(results: Row) -> list[Figure]:
     return [figure for figure in found if figure is not None]
 
 
-def hues(arms: Sequence[Arm]) -> dict[str, str]:
+def hues(arms: Sequence[RunArm]) -> dict[str, str]:
     """A colour per panel, or per block where arms have no panels, in the order of the arms."""
     return {hue: HUES[number % len(HUES)] for number, hue in enumerate(dict.fromkeys(arm.hue for arm in arms))}
 
@@ -232,7 +232,7 @@ def _curves(results: Row) -> Figure | None:
                   share="y", legend=[*legend, Key("chance", LIGHT)], legend_columns=_MARKS_IN_A_ROW)  # fmt: skip
 
 
-def _curve_title(arms: list[Arm], behind: list[Row]) -> str:
+def _curve_title(arms: list[RunArm], behind: list[Row]) -> str:
     """When arms reach 90 % of their final mean score: the median of those that share a mark."""
     reached: dict[str, list[int]] = defaultdict(list)
     for arm in arms:

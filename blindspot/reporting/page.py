@@ -10,7 +10,7 @@ import numpy as np
 from blindspot.errors import UserError
 from blindspot.files import fingerprint, parse_json, sha256_file, write_json, write_text
 from blindspot.reporting.results import VERSION, collect
-from blindspot.reporting.run import Plan, as_made, load_plan, stage_name
+from blindspot.reporting.run import RunPlan, as_made, load_plan, stage_name
 from blindspot.reporting.tables import arms_of, asked_on, columns_of, tables_of, write_tables
 from blindspot.text import clean, points, signed
 
@@ -122,7 +122,7 @@ def _stored(run: Path) -> dict[str, Any] | None:
     return results if isinstance(results, dict) and results.get("version") == VERSION else None
 
 
-def _images(run: Path, plan: Plan) -> np.ndarray:
+def _images(run: Path, plan: RunPlan) -> np.ndarray:
     """The test images that questions name by number, read when they are looked at."""
     if not plan.data:  # pictures of published benchmarks stay where they are
         return np.empty((0, 1, 1, 3), np.uint8)

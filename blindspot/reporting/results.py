@@ -26,11 +26,11 @@ from blindspot.evaluation.statistics import (
 from blindspot.files import write_json
 from blindspot.reporting.run import (
     STAGES,
-    Answers,
     Column,
     Pair,
-    Plan,
+    RunAnswers,
     RunKey,
+    RunPlan,
     load_answers,
     load_curves,
     load_plan,
@@ -45,6 +45,7 @@ SCENES, BOXES = 12, 6
 LIMIT = 100
 """Letters of an answer that are kept."""
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_TESTED = ("low", "high", "error", "error_questions", "df", "p", "p_questions", "noise_included")
 Row = dict[str, Any]
 
 
@@ -79,7 +80,7 @@ def collect(run: Path) -> Row:
     return shown
 
 
-def _notes(plan: Plan, answers: Answers, noise: list[Row]) -> Iterator[str]:
+def _notes(plan: RunPlan, answers: RunAnswers, noise: list[Row]) -> Iterator[str]:
     if answers.missing:
         total = len(plan.evaluations())
         yield f"{len(answers.missing)} of {total} evaluations are not done; their arms or seeds are left out."
@@ -96,7 +97,7 @@ def _notes(plan: Plan, answers: Answers, noise: list[Row]) -> Iterator[str]:
         yield f"No questions for {', '.join(column.id for column in plan.columns if column.asks not in asked)}."
 
 
-def _analysed(plan: Plan, answers: Answers) -> tuple[list[Row], list[Row], list[Row]]:
+def _analysed(plan: RunPlan, answers: RunAnswers) -> tuple[list[Row], list[Row], list[Row]]:
     """Rows of scores, differences and noise, in the order of the plan's columns.
 
     Holm's correction runs over all pairs of one kind and all columns of one stage, and apart from that over the parts
@@ -139,7 +140,7 @@ def _analysed(plan: Plan, answers: Answers) -> tuple[list[Row], list[Row], list[
     return scores, differences, noise
 
 
-def _splits(answers: Answers, column: Column) -> dict[str, list[int]]:
+def _splits(answers: RunAnswers, column: Column) -> dict[str, list[int]]:
     """Places of a column's questions by split (``iid`` first), of ``all`` where there are several, and of its parts."""
     places, found = answers.of_column(column), defaultdict(list)
     for place in places:
@@ -159,7 +160,7 @@ def _splits(answers: Answers, column: Column) -> dict[str, list[int]]:
 
 
 def _score_row(
-    answers: Answers, column: Column, split: str, places: list[int], runs: list[RunKey], sample: Sample
+    answers: RunAnswers, column: Column, split: str, places: list[int], runs: list[RunKey], sample: Sample
 ) -> Row:
     found = sample.estimate()
     return {
@@ -189,8 +190,8 @@ def _difference_row(
     seeds = []
     for a, b in zip(*keys, strict=False):
         one = paired(runs[a], runs[b])
-        seeds.append({"seed_a": a.seed, "seed_b": b.seed, "difference": one.value, "low": one.low, "high": one.high,
-                      "p_questions": one.p_questions})  # fmt: skip
+        found = {name: getattr(one, name) for name in ("low", "high", "p_questions")}
+        seeds.append({"seed_a": a.seed, "seed_b": b.seed, "difference": one.value} | found)
     return {
         **pair.model_dump(include={"a", "b", "label", "kind"}),
         "column": column.id,
@@ -199,19 +200,12 @@ def _difference_row(
         "n": pooled[0].items,
         "clusters": pooled[0].clusters,
         "difference": test.value,
-        "low": test.low,
-        "high": test.high,
-        "error": test.error,
-        "error_questions": test.error_questions,
-        "df": test.df,
-        "p": test.p,
-        "p_questions": test.p_questions,
-        "noise_included": test.noise_included,
+        **{name: getattr(test, name) for name in _TESTED},
         "seeds": seeds,
     }
 
 
-def _findings(plan: Plan, differences: list[Row], noise: list[Row]) -> Row:
+def _findings(plan: RunPlan, differences: list[Row], noise: list[Row]) -> Row:
     """Counts of surviving differences per stage and kind, and paragraphs about them, last stage first.
 
     ``gains`` and ``losses`` of a count are surviving differences above and below zero.
@@ -271,7 +265,7 @@ def _sentence(count: Row, noise_included: bool, found: list[Row], names: dict[st
     )
 
 
-def _verdicts(plan: Plan, answers: Answers) -> list[Row]:
+def _verdicts(plan: RunPlan, answers: RunAnswers) -> list[Row]:
     """One row a hypothesis: effect after the last stage, its interval, Holm's p over all of them, and the verdict.
 
     A claim is ``supported`` if the effect differs from zero, after Holm's correction, with the sign that it predicts;
@@ -290,8 +284,8 @@ def _verdicts(plan: Plan, answers: Answers) -> list[Row]:
         effects_s = [Sample.combined([samples[runs[arm][seed]] for arm in claim.contrast], weights) for seed in seeds]
         error = Sample.combined(effects_s, [1 / len(seeds)] * len(seeds)).difference_error()
         test = contrast([effect.value or 0.0 for effect in effects_s], error, sum(max(one, 0) for one in weights))
-        rows.append(claim.model_dump() | {"effect": test.value, "low": test.low, "high": test.high, "df": test.df,
-                                          "p": test.p})  # fmt: skip
+        found = {name: getattr(test, name) for name in ("low", "high", "df", "p")}
+        rows.append(claim.model_dump() | {"effect": test.value} | found)
     correct(rows, lambda row: "claims")
     for row in rows:
         significant = row.pop("significant")
@@ -301,7 +295,7 @@ def _verdicts(plan: Plan, answers: Answers) -> list[Row]:
     return rows
 
 
-def _shown(plan: Plan, answers: Answers) -> list[RunKey]:
+def _shown(plan: RunPlan, answers: RunAnswers) -> list[RunKey]:
     """One model per arm: its first seed after the last stage that was evaluated."""
     for stage in reversed(plan.stages()):
         if runs := [key for arm in plan.arms for key in answers.runs(arm.id, stage)[:1]]:
@@ -309,7 +303,7 @@ def _shown(plan: Plan, answers: Answers) -> list[RunKey]:
     return []
 
 
-def _scenes(plan: Plan, answers: Answers, shown: list[RunKey]) -> list[Row]:
+def _scenes(plan: RunPlan, answers: RunAnswers, shown: list[RunKey]) -> list[Row]:
     """`SCENES` questions, columns in turn: those on which the arms disagree most, one per image.
 
     Only questions of the iid split that count on their own are shown; ties are broken by a seeded shuffle.
@@ -334,7 +328,7 @@ def _scenes(plan: Plan, answers: Answers, shown: list[RunKey]) -> list[Row]:
     return sorted(picks, key=lambda pick: order[pick["column"]])
 
 
-def _boxes(plan: Plan, answers: Answers, shown: list[RunKey]) -> list[Row]:
+def _boxes(plan: RunPlan, answers: RunAnswers, shown: list[RunKey]) -> list[Row]:
     """`BOXES` questions at even steps from the worst to the best mean IoU over arms, with boxes as numbers."""
     picks = []
     for column in plan.columns:
@@ -357,7 +351,7 @@ def read_box(text: str) -> list[float] | None:
     return numbers if len(numbers) == 4 and numbers[0] <= numbers[2] and numbers[1] <= numbers[3] else None
 
 
-def _pick(answers: Answers, shown: list[RunKey], place: int, column: Column) -> Row:
+def _pick(answers: RunAnswers, shown: list[RunKey], place: int, column: Column) -> Row:
     question = answers.questions[place]
     replies = [
         {"arm": key.arm, "seed": key.seed, "raw": clean(answers.raw[key][place], LIMIT),

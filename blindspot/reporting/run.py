@@ -21,7 +21,7 @@ STAGES = {"connector": "stage 1", "instruct": "stage 2"}
 _KEYS = {"id", "benchmark", "prompt", "answer", "images", "raw", "score", "parsed"}  # of a row of answers
 
 
-class Arm(BaseModel):
+class RunArm(BaseModel):
     """One configuration.
 
     Attributes:
@@ -115,7 +115,7 @@ class Column(BaseModel):
         return question
 
 
-class Hypothesis(BaseModel):
+class Claim(BaseModel):
     """A claim, what tests it, and the weighted sum of arms' scores that it predicts the sign of."""
 
     id: Text
@@ -126,7 +126,7 @@ class Hypothesis(BaseModel):
     column: Text
 
 
-class Step(BaseModel):
+class RunStep(BaseModel):
     """One cached unit of the study and the folder it wrote, relative to the run folder."""
 
     id: Text
@@ -137,22 +137,22 @@ class Step(BaseModel):
     stage: Text | None = None
 
 
-class Plan(BaseModel):
+class RunPlan(BaseModel):
     """The whole ``plan.json``; keys that reporting does not use are ignored."""
 
     study: Text
     title: Text
     scale: Text
     meaningful: bool
-    arms: list[Arm]
+    arms: list[RunArm]
     pairs: list[Pair]
     columns: list[Column]
-    steps: list[Step]
-    hypotheses: list[Hypothesis] = Field(default_factory=list)
+    steps: list[RunStep]
+    hypotheses: list[Claim] = Field(default_factory=list)
     notes: list[Text] = Field(default_factory=list)
     data: dict[str, str] = Field(default_factory=dict)
 
-    def evaluations(self) -> list[Step]:
+    def evaluations(self) -> list[RunStep]:
         """The steps that answered questions."""
         return [step for step in self.steps if step.kind == "evaluate"]
 
@@ -170,11 +170,11 @@ def stage_name(stage: str) -> str:
     return f"{STAGES[stage]} ({stage})" if stage in STAGES else stage
 
 
-def load_plan(run: Path) -> Plan:
+def load_plan(run: Path) -> RunPlan:
     """Read ``plan.json`` of the run folder ``run``, and what the data step measured of rules that need no model."""
     path = run / "plan.json"
     try:
-        plan = Plan.model_validate_json(path.read_bytes())
+        plan = RunPlan.model_validate_json(path.read_bytes())
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; give a run folder, e.g. runs/miniature") from error
     except ValidationError as error:
@@ -212,7 +212,7 @@ class RunKey(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Answers:
+class RunAnswers:
     """Answers of all evaluated models to the same questions.
 
     Attributes:
@@ -262,9 +262,9 @@ class Answers:
         }
 
 
-def load_answers(run: Path, plan: Plan) -> Answers:
+def load_answers(run: Path, plan: RunPlan) -> RunAnswers:
     """Read the answers of every finished evaluation of ``plan``, all to the same questions."""
-    answers = Answers([], {}, {}, {}, {}, [])
+    answers = RunAnswers([], {}, {}, {}, {}, [])
     order: dict[tuple[str, str], int] = {}
     for step in plan.evaluations():
         folder = run / step.folder
@@ -302,7 +302,7 @@ def load_answers(run: Path, plan: Plan) -> Answers:
     return answers
 
 
-def load_curves(run: Path, plan: Plan) -> list[dict[str, Any]]:
+def load_curves(run: Path, plan: RunPlan) -> list[dict[str, Any]]:
     """Accuracy against training step: one entry per finished step whose ``log.jsonl`` has rows with ``accuracy``.
 
     Each entry: arm, stage, seed, ``steps`` (list of step numbers) and ``accuracy`` (per column a list as long as
@@ -320,7 +320,7 @@ def load_curves(run: Path, plan: Plan) -> list[dict[str, Any]]:
     return curves
 
 
-def unlearned_text(run: Path, plan: Plan) -> Iterator[str]:
+def unlearned_text(run: Path, plan: RunPlan) -> Iterator[str]:
     """A sentence for every seed whose language model learned its text far worse than another seed's did.
 
     All arms of a seed share it, so their scores then say little about the arms.
@@ -339,7 +339,7 @@ def unlearned_text(run: Path, plan: Plan) -> Iterator[str]:
             )
 
 
-def _log(run: Path, step: Step) -> list[dict[str, Any]]:
+def _log(run: Path, step: RunStep) -> list[dict[str, Any]]:
     """The log of a finished step; empty where there is none."""
     path = run / step.folder / "log.jsonl"
     return list(read_jsonl(as_made(path))) if (path.parent / "done.json").exists() and path.exists() else []

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from blindspot.evaluation.statistics import ALPHA
 from blindspot.files import write_text
-from blindspot.reporting.run import Arm, Column, stage_name
+from blindspot.reporting.run import Column, RunArm, stage_name
 from blindspot.terminal import listing, pieces
 from blindspot.text import DASH, MINUS, points, signed, span
 
@@ -37,7 +37,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One number: ``text``, its interval in small print, whether it is the best of its column, and a mark."""
 
     text: str
@@ -52,11 +52,11 @@ class TableRow:
     """A labelled row with one cell per column."""
 
     label: str
-    cells: list[Cell]
+    cells: list[TableCell]
 
 
 @dataclass(frozen=True)
-class Table:
+class PaperTable:
     """Columns and titled blocks of rows."""
 
     columns: list[Column]
@@ -68,9 +68,9 @@ class Table:
         return [(paper, len(list(group))) for paper, group in groupby(self.columns, key=lambda column: column.paper)]
 
 
-def arms_of(results: Row) -> list[Arm]:
+def arms_of(results: Row) -> list[RunArm]:
     """The arms of ``results.json``."""
-    return [Arm.model_validate(arm) for arm in results["arms"]]
+    return [RunArm.model_validate(arm) for arm in results["arms"]]
 
 
 def columns_of(results: Row, split: str = "iid") -> list[Column]:
@@ -100,7 +100,7 @@ def rows_at(rows: Sequence[Row], stage: str, split: str = "iid") -> dict[tuple[s
     }  # fmt: skip
 
 
-def score_table(results: Row, stage: str, split: str = "iid") -> Table | None:
+def score_table(results: Row, stage: str, split: str = "iid") -> PaperTable | None:
     """Arms by columns, over all seeds; best arm marked (replicates do not compete); None without any score."""
     rows, columns, arms = rows_at(results["scores"], stage, split), columns_of(results, split), arms_of(results)
     if not {column.id for column in columns} & {column for _, column in rows}:
@@ -114,9 +114,11 @@ def score_table(results: Row, stage: str, split: str = "iid") -> Table | None:
     for arm in sorted(arms, key=lambda arm: arm.id not in competing):
         cells = []
         for column in columns:
-            row = rows.get((arm.id, column.id))
-            marked = row is not None and arm.id in competing and row["score"] == best[column.id]
-            cells.append(Cell(points(row["score"]), span(row["low"], row["high"]), marked) if row else Cell(DASH))
+            cell = TableCell(DASH)
+            if row := rows.get((arm.id, column.id)):
+                marked = arm.id in competing and row["score"] == best[column.id]
+                cell = TableCell(points(row["score"]), span(row["low"], row["high"]), marked)
+            cells.append(cell)
         title = (arm.block or "Arms") if arm.id in competing else "Replicate: same configuration, other seeds"
         blocks[title].append(TableRow(arm.label, cells))
     rules = dict.fromkeys(name for column in columns for name in column.baselines)
@@ -130,11 +132,11 @@ def score_table(results: Row, stage: str, split: str = "iid") -> Table | None:
         for name, found in (("seed noise", noise), ("unreadable", worst)):
             if any(value is not None for value in found.values()):
                 scale.append((name, [found.get(column.id) for column in columns]))
-    references = [TableRow(name, [Cell(points(value)) for value in values]) for name, values in scale]
-    return Table(columns, [*blocks.items(), ("For scale", references)])
+    references = [TableRow(name, [TableCell(points(value)) for value in values]) for name, values in scale]
+    return PaperTable(columns, [*blocks.items(), ("For scale", references)])
 
 
-def difference_table(results: Row, stage: str, split: str = "iid") -> Table | None:
+def difference_table(results: Row, stage: str, split: str = "iid") -> PaperTable | None:
     """Pairs by columns: difference, interval and mark; None without any difference."""
     found, columns = rows_at(results["differences"], stage, split), columns_of(results, split)
     if not {column.id for column in columns} & {column for *_, column in found}:
@@ -145,7 +147,7 @@ def difference_table(results: Row, stage: str, split: str = "iid") -> Table | No
         lines = []
         for pair in pairs:
             rows = [found.get((pair["a"], pair["b"], column.id)) for column in columns]
-            lines.append(TableRow(pair["label"], [_difference_cell(row) if row else Cell(DASH) for row in rows]))
+            lines.append(TableRow(pair["label"], [_difference_cell(row) if row else TableCell(DASH) for row in rows]))
         title = f"{pairs[0]['first']} minus {pairs[0]['second']}"
         if kind == "replicate":
             title = "Replicate minus original: what differs by seed alone"
@@ -153,21 +155,21 @@ def difference_table(results: Row, stage: str, split: str = "iid") -> Table | No
     bands = {row["column"]: row["band"] for row in results["noise"] if row["stage"] == stage and split == row["split"]}
     if any(band is not None for band in bands.values()):
         known = [bands.get(column.id) for column in columns]
-        cells = [Cell(DASH if band is None else f"±{points(band)}") for band in known]
+        cells = [TableCell(DASH if band is None else f"±{points(band)}") for band in known]
         blocks.append(("For scale", [TableRow("noise band", cells)]))
-    return Table(columns, blocks)
+    return PaperTable(columns, blocks)
 
 
-def _difference_cell(row: Row) -> Cell:
+def _difference_cell(row: Row) -> TableCell:
     """``*`` survives Holm's correction; ``†`` only a test on the questions alone, uncorrected, sees it."""
     questions = row["p_questions"] is not None and row["p_questions"] < ALPHA
     mark = "*" if row["significant"] else "†" if questions else ""
     small = "" if row["low"] is None else f"{signed(row['low'])}, {signed(row['high'])}"
     sign = 0 if not row["significant"] else 1 if row["difference"] > 0 else -1
-    return Cell(signed(row["difference"]), small, mark=mark, sign=sign)
+    return TableCell(signed(row["difference"]), small, mark=mark, sign=sign)
 
 
-def tables_of(results: Row, stage: str) -> dict[str, Table]:
+def tables_of(results: Row, stage: str) -> dict[str, PaperTable]:
     """All tables of a stage that there are numbers for, by kind and what they are about."""
     tables = {
         "scores": score_table(results, stage),
@@ -225,7 +227,7 @@ def latex(text: str) -> str:
     return "".join(_LATEX.get(mark, mark) for mark in text)
 
 
-def booktabs(table: Table) -> str:
+def booktabs(table: PaperTable) -> str:
     r"""A ``tabular`` for ``\usepackage{booktabs}``; each interval stands under its number in tiny print."""
     width = len(table.columns) + 1
     lines = [rf"\begin{{tabular}}{{l{'c' * (width - 1)}}}", r"\toprule"]
@@ -279,7 +281,7 @@ def print_tables(results: Row, console: Console) -> None:
         console.print(Text(f"Note: {note}", style="dim"))
 
 
-def _print(table: Table, title: str, console: Console) -> None:
+def _print(table: PaperTable, title: str, console: Console) -> None:
     console.print(Text(title, style="bold"))
     lines = [line for _, lines in table.blocks for line in lines]
     names = (line.label.removeprefix("LLaVA-").replace("-", " ") for line in lines)

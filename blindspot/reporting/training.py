@@ -33,7 +33,7 @@ class LeftOut(BaseModel):
     why: str
 
 
-class Step(BaseModel):
+class LoggedStep(BaseModel):
     """A row of the log; what is not for ``curves.csv`` stands last."""
 
     step: int
@@ -60,7 +60,7 @@ class Trained:
 
     name: str
     record: dict[str, Any]
-    rows: list[Step]
+    rows: list[LoggedStep]
 
     @property
     def skipped(self) -> list[LeftOut]:
@@ -151,7 +151,7 @@ def _read(run: Path, folder: Path) -> Trained:
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            rows.append(Step.model_validate(parse_json(line)))
+            rows.append(LoggedStep.model_validate(parse_json(line)))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the row"

@@ -16,14 +16,8 @@ BLOCKS = {"learned": "1-D: learned absolute positions", "axial": "2-D: rotary po
 MARKERS = {"learned": "learned positions", "axial": "2D-RoPE"}
 COLUMNS: list[dict[str, Any]] = [
     {"id": "mmvp", "label": "Pairs", "paper": "MMVP", "metric": "pair_accuracy", "chance": 0.25},
-    {
-        "id": "cvbench_relation",
-        "label": "Relation",
-        "paper": "CV-Bench 2D",
-        "chance": 0.25,
-        "relative": True,
-        "english": "Which {3} is {2}?",
-    },
+    {"id": "cvbench_relation", "label": "Relation", "paper": "CV-Bench 2D", "chance": 0.25, "relative": True,
+     "english": "Which {3} is {2}?"},
     {"id": "cvbench_count", "label": "Count", "paper": "CV-Bench 2D", "chance": 0.25},
     {"id": "tallyqa_simple", "label": "Simple", "paper": "TallyQA", "chance": 0.2},
     {"id": "tallyqa_complex", "label": "Complex", "paper": "TallyQA", "chance": 0.2},
@@ -36,7 +30,7 @@ COLUMNS: list[dict[str, Any]] = [
     {"id": "topviewrs", "label": "Map", "paper": "TopViewRS", "chance": 0.25, "baselines": {"one-object rule": 0.36}},
     {"id": "countbenchqa", "label": "Count 2 to 10", "paper": "CountBenchQA", "chance": 0.111},
     {"id": "boxes", "label": "Mean IoU", "paper": "Boxes", "metric": "mean_iou", "chance": 0.08, "box_units": 16},
-]
+]  # fmt: skip
 HOSTILE = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(2)>',
@@ -111,11 +105,7 @@ def _answers(
     for question in questions:
         column = columns[question["benchmark"]]
         spatial = column["id"] in ("mmvp", "cvbench_relation", "vsr", "topviewrs", "gqa_compare", "boxes")
-        p = (
-            skill
-            - (0.3 if arm["axes"]["positions"] == "axial" and spatial else 0.0)
-            - (0.25 if stage == "connector" else 0.0)
-        )
+        p = skill - 0.3 * (arm["axes"]["positions"] == "axial" and spatial) - 0.25 * (stage == "connector")
         right = rng.random() < min(max(p + run_effect[column["id"]], column["chance"]), 1.0)
         score, raw, parsed = float(right), "left" if right else "right", True
         if column.get("metric") == "mean_iou":
@@ -140,12 +130,8 @@ def _log(rng: np.random.Generator, columns: list[dict[str, Any]], arm: dict[str,
         row: dict[str, Any] = {"step": step, "steps": 300, "loss": 3 * np.exp(-step / speed)}
         if step % 30 == 0:
             top = 1 - np.exp(-step / speed)
-            row["accuracy"] = {
-                column["id"]: float(
-                    np.clip(column["chance"] + (0.95 - column["chance"]) * top + rng.normal(0, 0.02), 0, 1)
-                )
-                for column in columns
-            }
+            means = ((column["id"], column["chance"] + (0.95 - column["chance"]) * top) for column in columns)
+            row["accuracy"] = {name: float(np.clip(mean + rng.normal(0, 0.02), 0, 1)) for name, mean in means}
         rows.append(row)
     return rows
 
@@ -174,9 +160,7 @@ def write_run(
         pairs.append({"a": "replicate", "b": "clip-learned", "label": "CLIP, other seed", "kind": "replicate"})
     by_id = {column["id"]: column for column in columns}
     questions = _questions(rng, columns, per_column)
-    steps: list[dict[str, Any]] = [
-        {"id": "data", "kind": "data", "arm": None, "seed": 0, "stage": None, "folder": "steps/data"}
-    ]
+    steps: list[dict[str, Any]] = [{"id": "data", "kind": "data", "seed": 0, "folder": "steps/data"}]
     (run / "steps/data").mkdir(parents=True)
     np.save(run / "steps/data/test_images.npy", _images(rng))
     mark_done(run / "steps/data")
@@ -185,10 +169,8 @@ def write_run(
             for stage in ("connector", "instruct"):
                 name = f"{arm['id']}-{seed}-{stage}"
                 common = {"arm": arm["id"], "seed": seed, "stage": stage}
-                steps.append({"id": f"{stage}-{name}", "kind": stage, "folder": f"steps/{name}"} | common)
-                steps.append(
-                    {"id": f"evaluate-{name}", "kind": "evaluate", "folder": f"steps/{name}-evaluate"} | common
-                )
+                done = {"id": f"evaluate-{name}", "kind": "evaluate", "folder": f"steps/{name}-evaluate"}
+                steps += [{"id": f"{stage}-{name}", "kind": stage, "folder": f"steps/{name}"} | common, done | common]
                 _write_lines(run / f"steps/{name}/log.jsonl", _log(rng, columns, arm) if stage == "instruct" else [])
                 _write_lines(run / f"steps/{name}-evaluate/answers.jsonl", _answers(rng, questions, arm, stage, by_id))
     plan = {
@@ -218,12 +200,6 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def results(run_folder: Path) -> dict[str, Any]:
     """What ``collect`` makes of ``run_folder``; not to be changed."""
     return collect(run_folder)
-
-
-@pytest.fixture(scope="session")
-def write_run_folder() -> Callable[..., Path]:
-    """`write_run`, for test modules with a folder of their own."""
-    return write_run
 
 
 @pytest.fixture

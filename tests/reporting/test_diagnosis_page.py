@@ -11,8 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from blindspot.diagnostics.counterfactuals import plots as counterfactuals
-from blindspot.diagnostics.figures import percent, percent_span, ratio, whole
-from blindspot.diagnostics.probes.plots import best_rows, of_arms, relative, stage_of
+from blindspot.diagnostics.probes.plots import best_rows, of_arms, stage_of
 from blindspot.diagnostics.registry import DIAGNOSTICS, plots_of
 from blindspot.errors import UserError
 from blindspot.reporting import drawing
@@ -31,15 +30,8 @@ def _n(value: float | None, half: float = 0.02, n: int = 64, **labels: Any) -> R
 
 
 def _probes() -> Tables:
-    labels = [
-        "pixels",
-        "encoder 0",
-        "encoder 1",
-        "connector",
-        "language 1 (image)",
-        "language 0 (last)",
-        "language 1 (last)",
-    ]
+    labels = ["pixels", "encoder 0", "encoder 1", "connector", "language 1 (image)", "language 0 (last)",
+              "language 1 (last)"]  # fmt: skip
     scores = {"position": (0.3, 0.6, 0.98, 0.95, 0.94, 0.0, 0.34), "relation": (0.25, 0.3, 0.4, 0.5, 0.6, 0.25, 0.8)}
     rows = []
     for target, values in scores.items():
@@ -98,12 +90,8 @@ def _attention() -> Tables:
     scaling = [_n(0.5, task="direction", method="none", form=None, alpha=1.0, difference=0.0, difference_low=0.0),
                _n(0.6, task="direction", method="ScalingVis", form="published", alpha=1.5, difference=0.1,
                   difference_low=0.02)]  # fmt: skip
-    return {
-        "objects": objects,
-        "shares": shares,
-        "scaling": scaling,
-        "rollout": [_n(0.2, object="asked", measure="mass", layer=0)],
-    }
+    rollout = [_n(0.2, object="asked", measure="mass", layer=0)]
+    return {"objects": objects, "shares": shares, "scaling": scaling, "rollout": rollout}
 
 
 def _patching() -> Tables:
@@ -134,14 +122,8 @@ def _behaviour() -> Tables:
             for measure, gap in (("of four", 0.0), ("of two", 0.2))
             for axis, value in (("left, right", 0.7 + gap), ("above, below", 0.7), ("difference", gap))]  # fmt: skip
     counts = [_n(0.8 if truth == answer else 0.2, truth=truth, answer=answer) for truth in (2, 3) for answer in (2, 3)]
-    return {
-        "conditions": conditions,
-        "cells": cells,
-        "spread": spread,
-        "factors": factors,
-        "axes": axes,
-        "counts": counts,
-    }
+    return {"conditions": conditions, "cells": cells, "spread": spread, "factors": factors, "axes": axes,
+            "counts": counts}  # fmt: skip
 
 
 def _coherence() -> Tables:
@@ -442,13 +424,9 @@ def test_damaged_pictures_and_an_empty_folder_are_said(tmp_path: Path) -> None:
         write_diagnosis(folder)
     (folder / "counterfactuals.npz").unlink()
     (folder / "diagnosis.json").write_text("[")
-    with pytest.raises(UserError, match=r"diagnosis\.json is damaged"):
-        write_diagnosis(_write_nothing_else(folder))
-
-
-def _write_nothing_else(folder: Path) -> Path:
     (folder / "counterfactuals.json").write_text('{"tables": []}')
-    return folder
+    with pytest.raises(UserError, match=r"diagnosis\.json is damaged"):
+        write_diagnosis(folder)
 
 
 def test_arms_are_compared_stage_by_stage(tmp_path: Path) -> None:
@@ -459,12 +437,8 @@ def test_arms_are_compared_stage_by_stage(tmp_path: Path) -> None:
     drawn = of_arms([("$A_", good), ("$A_", bad), ("B", bad), ("not probed", {})])
     assert drawn is not None
     assert drawn.title == "Arms differ most in position at encoder 1: $A_ 0.54, B 0.10"
-    at = [
-        row["value"]
-        for row in drawn.rows
-        if (row["arm"], row["stage"], row["target"]) == ("$A_", "encoder 1", "position")
-    ]
-    assert at == [pytest.approx(0.54)]
+    at = {(row["arm"], row["stage"], row["target"]): row["value"] for row in drawn.rows}
+    assert at["$A_", "encoder 1", "position"] == pytest.approx(0.54)
     write_figures([drawn], tmp_path / "figures")
     assert (tmp_path / "figures" / "stages_of_arms.svg").is_file()
     assert of_arms([("A", {})]) is None
@@ -481,11 +455,3 @@ def test_the_best_read_out_of_a_stage_is_taken_from_content_that_was_trained_on(
     ]  # fmt: skip
     assert [row["value"] for row in best.values()][:3] == [0.3, 0.6, 0.98]
     assert stage_of({"stage": "something new", "order": 7}) > stage_of({"stage": "language 9 (last)", "order": 3})
-
-
-def test_numbers_are_written_in_one_style() -> None:
-    assert [ratio(value) for value in (None, -0.001, -0.25, 1.0)] == ["?", "0.00", "\N{MINUS SIGN}0.25", "1.00"]
-    assert [whole(value) for value in (-0.3, -1.6, 12.4)] == ["0", "\N{MINUS SIGN}2", "12"]
-    assert percent_span({"value": 0.98, "low": 0.951, "high": 0.99}) == "98 % (95 to 99)"
-    assert percent_span({"value": None, "low": None, "high": None}) == percent(None) == "?"
-    assert relative(0.625, 0.25) == 0.5 and np.isnan(relative(None, 0.25))

@@ -1,6 +1,5 @@
 """Runs with many arms, any labels and parts of columns: figures, tables and the page."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from blindspot.plots import Forest
 from blindspot.reporting import collect, figures, write_report
 from blindspot.reporting.tables import PARTS, difference_table, score_table
 from tests.reporting.checker import edit_answers, edit_plan
+from tests.reporting.conftest import write_run
 
 SIDES = {"left/right": {"relation": ["left", "right"]}, "above/below": {"relation": ["above", "below"]}}
 COLUMNS = [
@@ -30,11 +30,9 @@ Row = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, write_run_folder: Callable[..., Path]) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Fifteen arms in three groups; arm 3 knows above from below only."""
-    run = write_run_folder(
-        tmp_path_factory.mktemp("many") / "run", per_column=40, columns=COLUMNS, arms=ARMS, seeds=(0,)
-    )
+    run = write_run(tmp_path_factory.mktemp("many") / "run", per_column=40, columns=COLUMNS, arms=ARMS, seeds=(0,))
     edit_plan(run, pairs=[
         {"a": f"a{number}", "b": "a0", "label": f"pair {number}", "kind": kind, "first": kind, "second": "the rest"}
         for number, kind in enumerate(["x"] * 5 + ["y"] * 4, start=1)
@@ -98,10 +96,7 @@ def test_arms_stand_in_their_groups(results: Row) -> None:
 def test_many_arms_and_pairs_are_drawn_as_lines(results: Row) -> None:
     scores, differences = figures.scores(results), figures.differences(results, "instruct")
     assert scores is not None and differences is not None
-    for drawn, labels in (
-        (scores, [arm["label"] for arm in ARMS]),
-        (differences, [f"pair {n}" for n in range(1, 10)]),
-    ):
+    for drawn, labels in ((scores, [arm["label"] for arm in ARMS]), (differences, [f"pair {n}" for n in range(1, 10)])):
         ((first, second),) = drawn.panels
         assert isinstance(first, Forest) and first.names == labels
         assert second is not None and [first.title, second.title] == ["VSR", "GQA\nQuery"]

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from blindspot.reporting import print_tables
-from blindspot.reporting.tables import Table, as_csv, booktabs, difference_table, latex, score_table, write_tables
+from blindspot.reporting.tables import PaperTable, as_csv, booktabs, difference_table, latex, score_table, write_tables
 from blindspot.text import DASH, MINUS, clean, points, signed, span
 
 Row = dict[str, Any]
 
 
-def scores(results: Row) -> Table:
+def scores(results: Row) -> PaperTable:
     table = score_table(results, "instruct", "iid")
     assert table is not None
     return table
