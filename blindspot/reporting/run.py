@@ -115,7 +115,7 @@ class Column(BaseModel):
         return question
 
 
-class Claim(BaseModel):
+class RunClaim(BaseModel):
     """A claim, what tests it, and the weighted sum of arms' scores that it predicts the sign of."""
 
     id: Text
@@ -148,7 +148,7 @@ class RunPlan(BaseModel):
     pairs: list[Pair]
     columns: list[Column]
     steps: list[RunStep]
-    hypotheses: list[Claim] = Field(default_factory=list)
+    hypotheses: list[RunClaim] = Field(default_factory=list)
     notes: list[Text] = Field(default_factory=list)
     data: dict[str, str] = Field(default_factory=dict)
 
