@@ -10,7 +10,7 @@ from blindspot.connectors import ConnectorSpec, output_grid, output_tokens
 from blindspot.encoders import ENCODERS
 from blindspot.errors import UserError, did_you_mean
 from blindspot.positions.language import SCHEMES
-from blindspot.studies.axes import CONNECTORS, ENCODER_POSITIONS, FAMILIES, LANGUAGE_POSITIONS
+from blindspot.studies.axes import ENCODER_POSITIONS, FAMILIES
 from blindspot.studies.schema import AXES, Axes, LlavaStage, Study
 from blindspot.studies.sizes import EncoderSize, LanguageSize, encoder_size, language_size
 from blindspot.training.objectives import OBJECTIVES
@@ -156,13 +156,8 @@ def resolve(study: Study, given: dict[str, Any], name: str = "") -> Axes:
             choices = f" (one of: {', '.join(FAMILIES)})" if axis == "family" else ""
             raise UserError(f"{of}{axis}: missing; give it here or under base{choices}")
     positions = given.get("positions", ENCODER_POSITIONS["learned"])
-    defaults: dict[str, Any] = {
-        "positions": positions,
-        "language_positions": LANGUAGE_POSITIONS["rope1d"],
-        "connector": CONNECTORS["mlp"],
-        "drop_first_patch": False,
-        "evaluate_with": positions,
-    }
+    defaults: dict[str, Any] = {name: one.default for name, one in AXES.items() if one.default is not None}
+    defaults |= {"positions": positions, "evaluate_with": positions}
     if study.recipe == "llava":
         defaults["image_size"] = encoder_size(given["encoder"]).image
     else:
@@ -191,7 +186,7 @@ def compose_label(point: Axes, axes: Sequence[str]) -> str:
         value, said = getattr(point, axis), AXES[axis]
         labels.append(said.label(value))
         follows = said.same and value == getattr(point, said.follows)
-        if not (value is None or value is False or follows or str(value) == said.unstated):
+        if not (value is None or value == said.default or follows):
             parts.append(labels[-1])
     return ", ".join(parts) or ", ".join(labels[:1])
 

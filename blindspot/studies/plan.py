@@ -13,7 +13,7 @@ from blindspot.studies.budget import GPUS, flops
 from blindspot.studies.compare import compared_pairs
 from blindspot.studies.progress import SECONDS_TO_START
 from blindspot.studies.relatives import RELATIVES
-from blindspot.studies.schema import REHEARSAL, Study
+from blindspot.studies.schema import Study
 from blindspot.studies.step import Step
 from blindspot.studies.versions import diagnostics_version
 from blindspot.training.objectives import OBJECTIVES
@@ -156,7 +156,7 @@ def _rehearsed(study: Study, arms: list[Arm]) -> dict[str, Any]:
 
     stages = [stage for arm in arms for stage in arm.own_stages.values()]
     return {
-        "source": REHEARSAL,
+        "recipe": "llava",
         "encoders": sorted({arm.point.encoder for arm in arms}),
         "language_models": sorted({arm.point.language_model for arm in arms}),
         "data": list({stage.data.file: stage.data.model_dump(exclude_none=True) for stage in stages}.values()),

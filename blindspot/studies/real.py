@@ -25,6 +25,7 @@ from blindspot.positions import EncoderPositions, LanguagePositions
 from blindspot.studies.arms import FEATURE_LAYER, REPLICATE_SEED_OFFSET, STAGES, Arm, find_arm
 from blindspot.studies.loading import load_study
 from blindspot.studies.needs import needs
+from blindspot.studies.rehearsal import write_rehearsal
 from blindspot.studies.schema import Axes
 from blindspot.studies.sizes import local_folder
 from blindspot.studies.step import StepContext
@@ -100,6 +101,11 @@ def run_in(arm: Arm, seed: int | None, data_root: Path | None, out: Path, machin
         "instruct": out / f"{arm.id}-seed{seed}/instruct",
     }
     return ArmRun(arm, seed, data_root, out / "rows", folders, machine)
+
+
+def data_step(context: StepContext) -> None:
+    """Make what a rehearsal reads."""
+    write_rehearsal(context.folder, context.step.config, context.report)
 
 
 def train_step(context: StepContext) -> None:

@@ -16,7 +16,9 @@ from pydantic.fields import FieldInfo
 from blindspot.diagnostics.registry import DIAGNOSTICS
 from blindspot.studies.axes import (
     CAPTIONS,
+    CONNECTORS,
     FAMILIES,
+    LANGUAGE_POSITIONS,
     OBJECTIVES,
     UNSAID,
     Connector,
@@ -183,7 +185,7 @@ class Axis:
     others: str = ""  # what values other than a baseline are called together
     only: str = ""  # the recipe whose arms alone have it; empty: all
     crossed: bool = True  # whether values of it may be crossed
-    unstated: str | None = None  # the name of the value that names of arms leave out
+    default: Any = None  # where it stands by default, which names of arms leave out; None: see `arms.resolve`
     follows: str = ""  # the axis where it stands by default
     same: str = ""  # what it is called where it stands there
 
@@ -224,16 +226,22 @@ class Axes(Section):
     ] = UNSAID
     language_positions: Annotated[
         LanguageSite,
-        Axis("positions in the language model", others="other positions in the language model", unstated="rope1d"),
+        Axis(
+            "positions in the language model",
+            others="other positions in the language model",
+            default=LANGUAGE_POSITIONS["rope1d"],
+        ),
     ] = UNSAID
-    connector: Annotated[Connector, Axis("connector", others="another connector", unstated="mlp")] = UNSAID
+    connector: Annotated[Connector, Axis("connector", others="another connector", default=CONNECTORS["mlp"])] = UNSAID
     connector_from: Annotated[Name, Axis("where stage 1 comes from", str, only="llava", crossed=False)] = UNSAID
     encoder_training: Annotated[
         Training, Axis("the encoder in stage 2", lambda value: f"encoder {value}", "the encoder otherwise", "toy")
     ] = UNSAID
     drop_first_patch: Annotated[
         bool,
-        Axis("patches", lambda value: "first patch dropped" if value else "all patches", "other patches"),
+        Axis(
+            "patches", lambda value: "first patch dropped" if value else "all patches", "other patches", default=False
+        ),
     ] = UNSAID
     evaluate_with: Annotated[
         EncoderSite,

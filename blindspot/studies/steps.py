@@ -26,7 +26,6 @@ from blindspot.question import Question
 from blindspot.studies.corpus import Corpus, CorpusSize, to_pixels, write_nlvr, write_scenes
 from blindspot.studies.diagnosing import diagnose
 from blindspot.studies.relatives import PAIRED
-from blindspot.studies.schema import REHEARSAL
 from blindspot.studies.step import StepContext, StepFunction
 from blindspot.training.fit import Recipe
 from blindspot.training.objectives.base import CaptionShape
@@ -51,11 +50,6 @@ Config = Mapping[str, Any]
 def data(context: StepContext) -> None:
     """Draw or read everything that is trained and tested on."""
     config = context.step.config
-    if config["source"] == REHEARSAL:
-        from blindspot.studies.rehearsal import write_rehearsal
-
-        write_rehearsal(context.folder, config, context.report)
-        return
     model = config["model"]
     size = CorpusSize(**config["data"], side=model["image"], image_tokens=(model["image"] // model["patch"]) ** 2)
     if config["source"] == "scenes":
@@ -149,7 +143,7 @@ def _by_recipe(toy: StepFunction, name: str) -> StepFunction:
 
 
 STEPS: dict[str, StepFunction] = {
-    "data": data,
+    "data": _by_recipe(data, "data_step"),
     "text": text,
     "encoder": encoder,
     "connector": _by_recipe(connector, "train_step"),
