@@ -189,7 +189,7 @@ class BlindspotModel(LlavaModel):
                 past_key_values = DynamicCache(config=text)
             if images is None and past_key_values is not None and past_key_values.get_seq_length():
                 is_image_bl = torch.zeros_like(is_image_bl)  # a placeholder that the model itself wrote
-        if tokens or self.gated:
+        if (tokens or self.gated) and not is_image_bl.is_meta:  # where nothing can be counted
             places, needed = int(is_image_bl.sum()), len(tokens) if self.gated else sum(map(len, tokens))
             if places != needed:
                 raise ValueError(f"the images need {needed} placeholders, and the text has {places}")

@@ -56,7 +56,8 @@ def run_study(
     if workers is not None and workers < 1:
         raise UserError(f"--workers: {workers}: should be at least 1")
     if data is not None and (study.source == "scenes" or study.rehearsed):
-        raise UserError(f"study {study.name} draws all that it reads at this scale and takes no --data")
+        reads = "a rehearsal makes what it reads" if study.rehearsed else f"study {study.name} draws its own scenes"
+        raise UserError(f"{reads} and takes no --data")
     steps = plan_steps(study, code_version(), nlvr_fingerprint(data) if study.source == "nlvr" else None)
     run = out or Path("runs") / (study.name if study.meaningful else f"{study.name}-{study.scale}")
     if study.released and not all((run / step.folder / DONE).is_file() for step in steps):

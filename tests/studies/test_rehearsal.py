@@ -93,7 +93,7 @@ def test_a_rehearsal_goes_to_the_page_and_is_found_done(tmp_path: Path) -> None:
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "empty")}
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
 
-    assert "draws all that it reads" in call("--data", "x").stderr
+    assert "a rehearsal makes what it reads and takes no --data" in call("--data", "x").stderr
     first = call()
     assert first.returncode == 0, first.stderr
     run = tmp_path / "runs" / "small-rehearsal"
