@@ -34,10 +34,17 @@ def walked(way: Callable[[], Any]) -> tuple[int, int]:
     """Distinct functions and files of the package that are entered while ``way`` runs; not what importing runs."""
     root = str(Path(find_spec("blindspot").origin or "").parent)
     entered: set[tuple[str, str]] = set()
+    importing = threading.local()
 
     def note(frame: Any, event: str, argument: Any) -> None:
-        if event == "call" and frame.f_code.co_filename.startswith(root) and not frame.f_code.co_name.startswith("<"):
-            entered.add((frame.f_code.co_filename, frame.f_code.co_qualname))
+        code = frame.f_code
+        if event not in ("call", "return") or not code.co_filename.startswith(root):
+            return
+        depth = getattr(importing, "depth", 0)
+        if code.co_name == "<module>":
+            importing.depth = depth + (1 if event == "call" else -1)
+        elif event == "call" and not depth and not code.co_name.startswith("<"):
+            entered.add((code.co_filename, code.co_qualname))
 
     threading.setprofile(note)
     sys.setprofile(note)
