@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -10,7 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from blindspot.cli.common import EXIT_USER, STATUS, DataRoot, Json, bars, option
+from blindspot.errors import UserError
 from blindspot.terminal import listing
+
+if TYPE_CHECKING:
+    from blindspot.studies.schema import Study
 
 data = typer.Typer(no_args_is_help=True, help="Look at training data in LLaVA's form; download benchmarks.")
 
@@ -101,29 +105,53 @@ def check(
 
 @data.command(epilog=STATUS)
 def get(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A benchmark of `blindspot benchmarks`.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A benchmark of `blindspot benchmarks`, or a study of real size.")
+    ],
     root: DataRoot = None,
     form: Annotated[
         str | None, option("[bold]tsv[/bold] (VLMEvalKit), [bold]hub[/bold] (Hugging Face) or [bold]original[/bold].")
     ] = None,
 ) -> None:
-    """Download a benchmark, check it, and say where it is. Broken off, the same command continues.
+    """Download a benchmark, or all that a study of real size needs. Broken off, the same command continues.
 
     What is on this disk already is not downloaded again, so that this also
-    works without a network.
+    works without a network. Of a study that is data, checkpoints and
+    benchmarks: their sizes are listed first.
 
     [bold]Examples[/bold]
 
       [cyan]blindspot data get vsr[/cyan]
       [cyan]blindspot data get gqa --form hub --data /scratch/benchmarks[/cyan]
+      [cyan]blindspot data get paper --data /scratch[/cyan]
     """
-    from blindspot.benchmarks.registry import find
+    from blindspot.benchmarks.registry import BENCHMARKS, find
     from blindspot.benchmarks.sources.download import data_root
     from blindspot.benchmarks.sources.download import get as download
+    from blindspot.studies.loading import load_study, shipped_studies
 
+    if name in shipped_studies() or (name not in BENCHMARKS and name.endswith((".yaml", ".yml"))):
+        _get_all(load_study(name), data_root(root))
+        return
     with bars(transient=True) as show:
         place, before = download(find(name), data_root(root), form, show)
     print(f"{'Already there' if before else 'Written'}: {place}")
+
+
+def _get_all(study: "Study", root: Path) -> None:
+    from blindspot.studies.budget import plan
+    from blindspot.studies.budget_show import needed
+    from blindspot.studies.needs import fetch
+
+    if study.recipe == "toy":
+        raise UserError(f"study {study.name} draws what it reads; only studies of real size need data")
+    root.mkdir(parents=True, exist_ok=True)
+    console = Console()
+    console.print(needed(plan(study, data_root=root)))
+    missing = fetch(study, root, lambda command: console.print(f"$ {command}", markup=False, soft_wrap=True))
+    if missing:
+        raise UserError(f"{len(missing)} things of {study.name} are still missing: {'; '.join(missing)}")
+    print(f"All there: {root}")
 
 
 def scenes(

@@ -220,10 +220,11 @@ class Budget:
         study = shlex.quote(self.reference)
         if self.data_root is None and any(need.kind == "data" for need in self.needs):
             return (f"blindspot study {study} --plan --data FOLDER",)
-        if self.missing:
-            return next((need.commands for need in self.missing if need.commands), ())
-        started = f"torchrun --nproc-per-node {max(self.gpus)} -m blindspot" if max(self.gpus) > 1 else "blindspot"
         where = f" --data {shlex.quote(str(self.data_root))}" if self.data_root else ""
+        if self.missing:
+            fetched = any(need.commands for need in self.missing)
+            return (f"blindspot data get {study}{where}",) if fetched else ()
+        started = f"torchrun --nproc-per-node {max(self.gpus)} -m blindspot" if max(self.gpus) > 1 else "blindspot"
         return (f"{started} train {study} --arm {self.arms[0].id}{where}",)
 
 

@@ -27,7 +27,7 @@ def print_plan(plan: Budget, console: Console) -> None:
         head = f"Stage {name}: one run, {samples} samples; GPU-hours at {plan.mfu:.0%} MFU"
         sections.append((head, _stage(plan, name)))
     head = f"GB on each GPU: states, sharded, and activations of {PACK} packed tokens; does it fit?"
-    for title, table in (*sections, (head, _memory(plan)), ("Needed files", _needs(plan))):
+    for title, table in (*sections, (head, _memory(plan)), ("Needed files", needed(plan))):
         console.print(Text(f"\n{title}", style="bold"))
         console.print(table)
     if plan.missing:
@@ -161,7 +161,8 @@ def _largest(stages: Iterable[StagePlan], gpus: int) -> StagePlan:
     return max(stages, key=lambda stage: stage.memory[gpus].states)
 
 
-def _needs(plan: Budget) -> Table:
+def needed(plan: Budget) -> Table:
+    """What a study needs, how large it is, where it belongs, and whether it is here."""
     table = listing("what", "GB >", "belongs in", "here", padding=(0, 1, 0, 0))
     for need in plan.needs:
         part = f": {need.missing}" if need.missing not in (need.what, "all of it") else ""

@@ -1,15 +1,19 @@
 """What a study reads, what of it is here, and how to get the rest. Looks at the disk only, never at the network."""
 
+import os
 import shlex
-from collections.abc import Iterable, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from blindspot.errors import UserError
 from blindspot.files import parse_json
-from blindspot.studies.arms import STAGES, Arm
-from blindspot.studies.schema import DataSet
-from blindspot.studies.sizes import local_folder
+from blindspot.studies.arms import STAGES, Arm, expand_arms
+from blindspot.studies.schema import DataSet, Study
+from blindspot.studies.sizes import CHECKPOINTS, local_folder
 
 
 class Download(NamedTuple):
@@ -22,7 +26,7 @@ class Download(NamedTuple):
 
 
 def _unzip(file: str, into: str) -> str:
-    return f"unzip -q {{data}}/{file} -d {{data}}/{into}"
+    return f"unzip -qo {{data}}/{file} -d {{data}}/{into}"
 
 
 def _zip(into: str, url: str) -> tuple[str, ...]:
@@ -99,12 +103,13 @@ def needs(arms: Iterable[Arm], data_root: Path | None, stages: Sequence[str] = S
     for name, size in (languages | encoders).items():
         folder = local_folder(name, data_root)
         missing = _lacking(folder, name in languages) if folder else "all of it"
+        into = f" --local-dir {shlex.quote(str(data_root / CHECKPOINTS / name))}" if data_root else ""
         # The weights for torch alone: some repositories hold them for other frameworks, too.
-        where, fetch = "Hugging Face cache", (f'hf download {name} --exclude "*.h5" "*.msgpack"',)
+        where, fetch = "Hugging Face cache", (f'hf download {name} --exclude "*.h5" --exclude "*.msgpack"{into}',)
         if Path(name).expanduser().is_dir():
             where, fetch = str(folder), ()
-        elif data_root and folder and folder.is_relative_to(data_root):
-            where = str(folder)
+        elif data_root and (folder is None or folder.is_relative_to(data_root)):
+            where = str(data_root / CHECKPOINTS / name)
         found.append(Need(name, "checkpoint", where, missing, size.download, fetch))
     trained = [stage.data for arm in arms for name, stage in arm.own_stages.items() if name in stages]
     root = data_root or Path("DATA")
@@ -140,3 +145,38 @@ def _lacking(folder: Path, reads_text: bool) -> str:
 def _filled(path: Path) -> bool:
     """Whether a path is a file with something in it, or a folder that is not empty."""
     return any(path.iterdir()) if path.is_dir() else path.is_file() and path.stat().st_size > 0
+
+
+def fetch(study: Study, data_root: Path, tell: Callable[[str], None]) -> list[str]:
+    """Download what a study needs and is not here, one thing after another. Broken off, the same call goes on.
+
+    Args:
+        study: of real size.
+        data_root: the data folder; checkpoints go to ``checkpoints/NAME`` in it.
+        tell: told each command before it runs.
+
+    Returns:
+        What is still missing, each with what to do.
+    """
+    from blindspot.benchmarks.registry import select
+    from blindspot.benchmarks.sources import download
+
+    data_root.mkdir(parents=True, exist_ok=True)
+    failed: dict[str, str] = {}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # where `hf` is installed
+    for need in needs(expand_arms(study), data_root):
+        for command in () if need.here else need.commands:
+            tell(command)
+            if subprocess.run(["bash", "-c", command], env={**os.environ, "PATH": path}, check=False).returncode:
+                failed[need.what] = f"`{command}` failed"
+                break
+    for benchmark in select(study.asked):
+        try:
+            if download.locate(benchmark, data_root) is None:
+                tell(f"blindspot data get {benchmark.name} --data {shlex.quote(str(data_root))}")
+                download.get(benchmark, data_root)
+        except UserError as error:
+            failed[benchmark.name] = str(error)
+    left = [need for need in needs(expand_arms(study), data_root) if not need.here]
+    said = {need.what: failed.get(need.what, f"{need.missing} is not in {need.where}") for need in left}
+    return [f"{what}: {why}" for what, why in (said | failed).items()]

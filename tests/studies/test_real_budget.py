@@ -140,11 +140,11 @@ def test_everything_is_missing_on_a_bare_machine(tmp_path: Path) -> None:
     made = plan(load_study("paper-released"), data_root=tmp_path)
     missing = {need.what: need for need in made.missing}
     assert len(missing) == len(made.needs) == 12
-    assert missing["lmsys/vicuna-7b-v1.5"].where == "Hugging Face cache"
+    assert missing["lmsys/vicuna-7b-v1.5"].where == str(tmp_path / "checkpoints" / "lmsys" / "vicuna-7b-v1.5")
     assert missing["openai/clip-vit-large-patch14-336"].commands[0].startswith("hf download openai/clip-vit-large")
     assert missing["coco/train2017"].where == str(tmp_path)
     assert str(tmp_path) in missing["coco/train2017"].commands[0]
-    assert made.next_commands == missing["lmsys/vicuna-7b-v1.5"].commands
+    assert made.next_commands == (f"blindspot data get paper-released --data {tmp_path}",)
     assert {folder for need in missing.values() for folder in need.missing.split(", ")} >= set(FOLDERS)
 
 
@@ -313,7 +313,7 @@ def test_the_summary_comes_first_and_nothing_is_cut_off(width: int, tmp_path: Pa
     print_plan(plan(load_study("paper-released"), data_root=tmp_path), Console(file=out, width=width))
     text = out.getvalue()
     head = text[: text.index("Arms")]
-    for said in ("8 arms", "1.74e20 FLOPs", "H100, H200 15.3 h", "12 of 12", "hf download lmsys/vicuna-7b-v1.5"):
+    for said in ("8 arms", "1.74e20 FLOPs", "H100, H200 15.3 h", "12 of 12", "blindspot data get paper-released"):
         assert said in head
     for said in ("clip-vit-large-patch14-336", "siglip2-2d", "2,181", "4,361", "5,198", "9.19e18", "2.25e19", "104.2"):
         assert said in text

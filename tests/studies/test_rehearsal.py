@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from blindspot.benchmarks.registry import BENCHMARKS, SETS
+from blindspot.benchmarks.sources import download
 from blindspot.encoders import ENCODERS, native_grid
 from blindspot.errors import UserError
 from blindspot.evaluation.paper import load as load_paper
 from blindspot.model.formats.tower import image_processor, read_tower
 from blindspot.studies.loading import load_study, shipped_studies
+from blindspot.studies.needs import fetch
 from blindspot.studies.rehearsal import FORMS, ROWS, write_benchmark, write_encoder, write_rows
 from blindspot.studies.schema import DATA_SETS
 
@@ -110,3 +112,43 @@ def test_an_encoder_that_is_not_listed_is_named(tmp_path: Path) -> None:
     torch.manual_seed(0)
     with pytest.raises(UserError, match="mine/vit: a rehearsal makes the checkpoints"):
         write_encoder(tmp_path, "mine/vit")
+
+
+def test_all_that_a_study_needs_is_downloaded_and_what_is_missing_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "small.yaml").write_text(STUDY.replace("[mmvp, tallyqa]", "[mmvp]"))
+    fakes = {  # each leaves what the real one would
+        "hf": 'while [ "$1" != --local-dir ]; do shift; done; mkdir -p "$2"; cd "$2"; for f in model.safetensors '
+        "tokenizer.json blip_laion_cc_sbu_558k.json llava_v1_5_mix665k.json; do echo x > $f; done",
+        "unzip": 'while [ "$1" != -d ]; do shift; done; for f in . train2017 images train_images VG_100K VG_100K_2; do '
+        'mkdir -p "$2/$f"; echo x > "$2/$f/x"; done',
+        "curl": "true",
+    }
+    (tmp_path / "bin").mkdir()
+    for name, body in fakes.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/bash\necho {name} >> {tmp_path}/calls\n{body}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    data, study, told = tmp_path / "my data", load_study(tmp_path / "small.yaml"), list[str]()
+    write_benchmark(data, "mmvp", seed=0)
+    missing = fetch(study, data, told.append)
+    assert len(missing) == 1 and missing[0].startswith("ocr_vqa/images: ocr_vqa/images is not in"), missing
+    assert (data / "checkpoints" / "lmsys" / "vicuna-7b-v1.5" / "model.safetensors").is_file()
+    assert not any("mmvp" in command for command in told), "it was there"
+    before = (tmp_path / "calls").read_text()
+    assert len(fetch(study, data, told.append)) == 1
+    assert (tmp_path / "calls").read_text() == before + "hf\n", "only what is missing is tried again"
+
+
+def test_a_download_that_fails_is_named_and_the_rest_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "small.yaml").write_text(STUDY)
+    for name in ("hf", "curl", "unzip"):
+        (tmp_path / name).write_text("#!/bin/bash\nexit 7\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(download, "get", lambda *arguments: (_ for _ in ()).throw(UserError("no network")))
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    missing = fetch(load_study(tmp_path / "small.yaml"), tmp_path / "data", lambda command: None)
+    assert "lmsys/vicuna-7b-v1.5: `hf download lmsys/vicuna-7b-v1.5" in missing[0] and missing[0].endswith("failed")
+    assert [line for line in missing if line.endswith("no network")] == ["mmvp: no network", "tallyqa: no network"]
