@@ -36,7 +36,7 @@ def test_ties_are_what_mcnemar_and_holm_do_not_tell_from_the_best(tmp_path: Path
     others = [place for place in range(5) if place != best]
     p = [stats.binomtest(int((hits_mq[best] & ~hits_mq[one]).sum()), int((hits_mq[best] != hits_mq[one]).sum())).pvalue
          for one in others]  # fmt: skip
-    _, p_holm, *_ = multipletests(p, method="holm")
+    p_holm = np.asarray(multipletests(p, method="holm")[1])
     assert cells[best]["mark"] == "best"
     assert [cells[one]["p_holm"] for one in others] == pytest.approx(p_holm, rel=1e-4)
     assert [cells[one]["mark"] for one in others] == ["tie" if each >= 0.05 else None for each in p_holm]
