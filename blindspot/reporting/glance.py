@@ -57,6 +57,5 @@ def _cell(column: Mapping[str, Any], cell: Mapping[str, Any] | None) -> dict[str
     on, mark = (column["scale"], column["most"]), cell["mark"]
     said = [f"{cell['n']} questions", f"{number(cell['unparsed'], 100)} % unreadable"]
     said += [f"against the best: p {p_value(cell['p_holm'])} after Holm"] if cell["p_holm"] is not None else []
-    said += ["not tested: no questions in common with the best"] if mark is None and cell["p_holm"] is None else []
     return {"text": number(cell["value"], *on), "small": span(cell["low"], cell["high"], *on), "mark": mark,
             "value": cell["value"], "said": "; ".join(said)}  # fmt: skip

@@ -105,6 +105,8 @@ def _mark(cells: Cells, runs: Sequence[ScoredRun], profile: str) -> None:
     """Mark the best of each column, and those that a paired test on shared questions cannot tell from it."""
     best_of: dict[Key, int] = {}
     for key, rows in cells.items():
+        if sum(row is not None for row in rows) < 2:
+            continue
         best_of[key] = max(range(len(rows)), key=lambda place: (rows[place] or {"value": -1.0})["value"])
         rows[best_of[key]]["mark"] = "best"  # pyright: ignore[reportOptionalSubscript]
     tests: list[dict[str, Any]] = []
