@@ -1,8 +1,10 @@
 """``blindspot evaluate`` as a user meets it."""
 
 import base64
+import hashlib
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from typer.testing import CliRunner, Result
 from blindspot.cli import app
 from blindspot.evaluation.base import Asked, Reply
 from blindspot.files import locked, write_jsonl
+
+from .reporting.checker import Checker
 
 Command = Callable[..., Result]
 
@@ -307,7 +311,40 @@ def test_an_adapter_says_how_a_model_on_this_machine_is_asked(command: Command, 
     assert shown.exit_code == 0 and "A chat between a curious" not in shown.stdout, shown.output
 
 
-def test_report_sends_an_evaluation_to_score(command: Command, answers: Path) -> None:
+def test_report_shows_several_models_at_a_glance(command: Command, answers: Path, data: Path) -> None:
+    said = [{"id": str(n), "raw": "</script><script>alert(1)</script>" if n else "Yes\nline"} for n in range(12)]
+    write_jsonl(answers.with_name("evil.jsonl"), said)
+    for file, out in ((answers, "one"), (answers.with_name("evil.jsonl"), "two")):
+        assert command(file, "--recorded", "--benchmarks", "vsr", "--out", out).exit_code == 0
+    shown = CliRunner().invoke(app, ["report", "one", "two", "--data", str(data)])
+    assert shown.exit_code == 0 and "The page: one/glance.html" in shown.stdout, shown.output
+    page = Path("one/glance.html").read_text(encoding="utf-8")
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    assert len(scripts) == 1 and page.count("<script") == 2 and "alert(1)" in page
+    checksum = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    assert f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{checksum}'" in page
+    assert re.findall(r"\b(?:src|href)=\"(?!data:)", page) == []
+    (held,) = re.findall(r'<script type="application/json" id="samples">(.*?)</script>', page)
+    found = json.loads(held)["benchmarks"][0]
+    assert found["questions"] == len(found["samples"]) == 12 and len(found["pictures"]) == 3
+    assert (found["differ"], found["wrong"]) == (5, 6)
+    assert all(key in found["pictures"] for sample in found["samples"] for key in sample["pictures"])
+    first = next(sample for sample in found["samples"] if sample["id"] == "0")
+    assert [answer["score"] for answer in first["answers"]] == [1, 1] and first["answers"][1]["raw"] == "Yes\nline"
+    assert Checker(Path("one/glance.html")).text.count("LLaVA-1.5, as the paper prints it") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "nowhere"), "nowhere is not a run folder of blindspot evaluate"),
+        (("study", "--profile", "official"), "study: --out, --data and --profile are for run folders of"),
+        (("run", "--profile", "offical"), "official"),
+    ],
+)
+def test_what_makes_no_page_of_models_is_one_line(
+    command: Command, answers: Path, arguments: tuple[str, ...], message: str
+) -> None:
     assert command(answers, "--recorded", "--benchmarks", "vsr", "--out", "run").exit_code == 0
-    said = CliRunner().invoke(app, ["report", "run"]).stderr
-    assert "run holds an evaluation" in said and "blindspot score run" in said
+    said = CliRunner().invoke(app, ["report", *arguments])
+    assert said.exit_code == 2 and message in said.stderr and said.stderr.count("\n") == 1

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import TextColumn
 
-from blindspot.cli.common import Json, bars, option
+from blindspot.cli.common import DataRoot, Json, bars, option
 from blindspot.errors import UserError
 
 _MACHINE = ("steps", "pack_tokens", "precision", "optimiser_states", "checkpointing", "shard_size", "compile",
@@ -86,30 +86,63 @@ def study(
     _report(run, console, checked=True)
 
 
-def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, e.g. runs/miniature.")]) -> None:
+def report(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="A run folder, e.g. runs/miniature; of evaluations one or several."),
+    ],
+    out: Annotated[Path | None, option("Of evaluations: the page.", default="glance.html in the first folder")] = None,
+    data: DataRoot = None,
+    profile: Annotated[
+        str | None, option("Of evaluations: rules that answers are scored by.", default="vlmevalkit-2025-09")
+    ] = None,
+) -> None:
     """Write the page of a run once more, and print its tables.
 
     Of a study; of a training run (also while it goes on): loss, throughput;
-    of a diagnosis.
+    of a diagnosis. Of evaluations, several models at a glance: a table of
+    their scores with intervals, the best of each column and what cannot be
+    told from it, and samples of their answers with the pictures in --data.
+
+    [bold]Examples[/bold]
+
+      [cyan]blindspot report runs/miniature[/cyan]
+      [cyan]blindspot report runs/eval/clip runs/eval/aimv2 --out glance.html[/cyan]
     """
-    if (run / "plan.json").is_file():
-        _report(run, Console())
-        return
     from blindspot.reporting.diagnosis import is_diagnosis, write_diagnosis
     from blindspot.reporting.training import is_training_run, write_training_page
 
-    record = run / "run.json"
-    if is_diagnosis(run):
+    run = runs[0]
+    evaluations = [_is_evaluation(folder) for folder in runs]
+    if all(evaluations):
+        from blindspot.benchmarks.scoring import DEFAULT
+        from blindspot.benchmarks.sources.download import data_root
+        from blindspot.evaluation.scores.glance import glance
+        from blindspot.reporting.glance import write_glance
+
+        found = glance(runs, data_root(data), profile or DEFAULT)
+        print(f"The page: {write_glance(found, out or run / 'glance.html')}")
+    elif len(runs) > 1:
+        raise UserError(f"{runs[evaluations.index(False)]} is not a run folder of blindspot evaluate (run.json); "
+                        "only of these several make one page")  # fmt: skip
+    elif (out, data, profile) != (None, None, None):
+        raise UserError(f"{run}: --out, --data and --profile are for run folders of blindspot evaluate; leave them out")
+    elif (run / "plan.json").is_file():
+        _report(run, Console())
+    elif is_diagnosis(run):
         print(f"The page: {write_diagnosis(run)[0]}")
     elif is_training_run(run):
         print(f"The page: {write_training_page(run)}")
-    elif record.is_file() and '"answerer"' in record.read_text(encoding="utf-8", errors="replace"):
-        raise UserError(f"{run} holds an evaluation, which has no page; print its scores with: blindspot score {run}")
     else:
         raise UserError(
             f"{run} is not a run folder (it has no plan.json, diagnosis.json or run.json); make one with: "
             "blindspot study miniature"
         )
+
+
+def _is_evaluation(folder: Path) -> bool:
+    record = folder / "run.json"
+    return record.is_file() and '"answerer"' in record.read_text(encoding="utf-8", errors="replace")
 
 
 def compare_arms(

@@ -1,5 +1,7 @@
 """The page of a study, from ``results.json``, figures and test images; all pages are of one base and self-contained."""
 
+import base64
+import hashlib
 import io
 from importlib.metadata import version
 from pathlib import Path
@@ -98,8 +100,13 @@ def render(template: str, **values: Any) -> str:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     tied = {"tied": lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")}
-    environment.filters |= {"points": points, "signed": signed, "rectangle": _rectangle} | tied
+    environment.filters |= {"points": points, "signed": signed, "rectangle": _rectangle, "sha256": _sha256} | tied
     return environment.get_template(template).render(**values)
+
+
+def _sha256(script: str) -> str:
+    """The checksum by which a page's security policy knows the one script that may run."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _made(run: Path) -> dict[str, Any]:

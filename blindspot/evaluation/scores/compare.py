@@ -31,16 +31,15 @@ def compare(paths: Sequence[Path], profile: str = DEFAULT) -> dict[str, Any]:
     if len(paths) < 2:
         raise UserError("compare needs at least two runs")
     runs = [load_run(path, [profile]) for path in paths]
-    plain = [  # a file in a benchmark's folder is named by its parents
-        run.name if run.path.is_dir() or run.name != "answers" else "/".join(run.path.resolve().parts[-3:-1])
-        for run in runs
-    ]
-    names = [one if plain.count(one) == 1 else f"{one} ({place})" for place, one in enumerate(plain, start=1)]
+    names = names_of(runs)
     notes = [f"{name}: {note}" for name, run in zip(names, runs, strict=True) for note in run.notes]
     rows: list[dict[str, Any]] = []
     for name, run in zip(names[1:], runs[1:], strict=True):
-        found, said = _pair(runs[0], run, profile)
-        rows += [{"a": names[0], "b": name} | row for row in found]
+        shared, said = together(runs[0], run)
+        for benchmark, (a, b) in shared.items():
+            found = [difference(a, b, profile, metric) for metric in a.metrics()]
+            rows += [{"a": names[0], "b": name} | row for row in found]
+            said += [f"{benchmark}: {line}" for line in incomplete(a, [row["metric"] for row in found])]
         notes += [f"{name} against {names[0]}: {note}" for note in said]
     if not rows:
         raise UserError(f"no shared questions: {'; '.join(notes) or 'the runs are of other benchmarks'}")
@@ -62,9 +61,18 @@ def compare(paths: Sequence[Path], profile: str = DEFAULT) -> dict[str, Any]:
     return clean_json(rounded(found))
 
 
-def _pair(first: ScoredRun, second: ScoredRun, profile: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows and notes of two runs."""
-    rows: list[dict[str, Any]] = []
+def names_of(runs: Sequence[ScoredRun]) -> list[str]:
+    """Short names that tell runs apart."""
+    plain = [  # a file in a benchmark's folder is named by its parents
+        run.name if run.path.is_dir() or run.name != "answers" else "/".join(run.path.resolve().parts[-3:-1])
+        for run in runs
+    ]
+    return [one if plain.count(one) == 1 else f"{one} ({place})" for place, one in enumerate(plain, start=1)]
+
+
+def together(first: ScoredRun, second: ScoredRun) -> tuple[dict[str, tuple[ScoredAnswers, ScoredAnswers]], list[str]]:
+    """The answers of two runs to the questions that they share, by benchmark, and notes on all that differs."""
+    shared: dict[str, tuple[ScoredAnswers, ScoredAnswers]] = {}
     notes: list[str] = []
     if first.info and second.info:
         ours, theirs = (
@@ -88,7 +96,7 @@ def _pair(first: ScoredRun, second: ScoredRun, profile: str) -> tuple[list[dict[
         if both is None:
             notes.append(f"{name}: no question in common ({len(answers)} and {len(other)})")
             continue
-        a, b = both
+        a, b = shared[name] = both
         n = len(a)
         if n < max(len(answers), len(other)):
             there = f"{len(answers)} in the first run and {len(other)} in the later"
@@ -100,11 +108,8 @@ def _pair(first: ScoredRun, second: ScoredRun, profile: str) -> tuple[list[dict[
             "have another right answer (options in another order, or other data)": gold_a != gold_b,
         }
         notes += [f"{name}: {int(q.sum())} of {n} questions {what}" for what, q in differing.items() if q.any()]
-        found = [_difference(a, b, profile, metric) for metric in a.metrics()]
-        notes += [f"{name}: {line}" for line in incomplete(a, [row["metric"] for row in found])]
-        rows += found
     notes += [f"{name}: only the later run has it" for name in second.answers if name not in first.answers]
-    return rows, notes
+    return shared, notes
 
 
 def _shared(a: ScoredAnswers, b: ScoredAnswers) -> tuple[ScoredAnswers, ScoredAnswers] | None:
@@ -123,7 +128,7 @@ def _shared(a: ScoredAnswers, b: ScoredAnswers) -> tuple[ScoredAnswers, ScoredAn
     return first, replace(second, questions=first.questions)
 
 
-def _difference(first: ScoredAnswers, later: ScoredAnswers, profile: str, metric: Metric) -> dict[str, Any]:
+def difference(first: ScoredAnswers, later: ScoredAnswers, profile: str, metric: Metric) -> dict[str, Any]:
     """The later run's value minus the first's, with its interval and test.
 
     Exact McNemar for a share of independent units; otherwise a permutation of the runs within whole clusters.
