@@ -1,4 +1,4 @@
-"""``blindspot study``, ``report``, ``compare-arms`` and ``train``: studies, from their file to their page."""
+"""``blindspot study``, ``status``, ``report``, ``compare-arms``, ``train``: studies, from file to page."""
 
 import json
 import os
@@ -110,6 +110,28 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder
             f"{run} is not a run folder (it has no plan.json, diagnosis.json or run.json); make one with: "
             "blindspot study miniature"
         )
+
+
+def status(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A study's run folder, e.g. runs/miniature.")],
+    as_json: Json = False,
+) -> None:
+    """Say where the run of a study is: done, running, failed, time left, disk.
+
+    It reads the run folder alone, while the study runs there or after it.
+
+    [bold]Examples[/bold]
+
+      [cyan]blindspot status runs/miniature[/cyan]
+      [cyan]watch -n 60 blindspot status runs/paper[/cyan]
+    """
+    from blindspot.studies.status import read_status
+
+    found = read_status(run)
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=1))
+    else:
+        found.show(Console())
 
 
 def compare_arms(

@@ -168,7 +168,10 @@ def run_steps(
                 for connection in wait(list(of), SECONDS_BETWEEN_REFRESHES):
                     worker = of[connection]  # pyright: ignore[reportArgumentType]
                     match worker.receive(), worker.task:
-                        case (UserError() | StepFailure()) as failure, _:
+                        case (UserError() | StepFailure()) as failure, task:
+                            if task and not (task.folder / ERROR).exists():  # which has the traceback of a bug
+                                with suppress(UserError):
+                                    write_text(task.folder / ERROR, f"{failure}\n")
                             raise failure
                         case Advanced() as advanced, Assignment(step):
                             progress.advanced(step, advanced)

@@ -11,6 +11,8 @@ from blindspot.files import CHECKPOINTS, fingerprint, intact, parse_json, sha256
 
 DONE = "done.json"
 ERROR = "error.txt"
+STARTED = ".started"
+"""Modified when the step was begun, and there until it is done."""
 
 
 @dataclass(frozen=True)
@@ -114,12 +116,15 @@ def read_done(folder: Path, step: Step) -> Done | None:
 
 
 def open_folder(folder: Path) -> None:
-    """Make a step's folder ready to work in: what an interrupted try left stays, half-written files go."""
+    """Make a step's folder ready to work in: what an interrupted try left stays, half-written files go.
+
+    `STARTED` says since when."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in (*folder.rglob(".*"), folder / ERROR):
             if not leftover.is_dir() and CHECKPOINTS not in leftover.parts:  # whose metadata are such a file
                 leftover.unlink(missing_ok=True)
+        (folder / STARTED).touch()
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
 
@@ -135,6 +140,7 @@ def discard(folder: Path) -> None:
 
 def mark_done(folder: Path, step: Step, seconds: float, inputs: Mapping[str, str]) -> Done:
     """Record that a step is complete, with the checksum of every file it left."""
+    (folder / STARTED).unlink(missing_ok=True)
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     files = {name: sha256_file(folder / name) for name in names if name != DONE}
     done = Done(step.key, step.id, round(seconds, 3), files, dict(inputs))
