@@ -32,6 +32,13 @@ def study(
     workers: Annotated[
         int | None, option("Processes side by side; results do not depend on it.", default="one per core, at most 8")
     ] = None,
+    keep: Annotated[
+        str,
+        option(
+            "Weights of a study of real size: [bold]all[/bold]; [bold]last[/bold], stage 2's models; or "
+            "[bold]scores[/bold], none: answers, logs, results alone. Others go once nothing needs them."
+        ),
+    ] = "all",
     plan: Annotated[
         bool, option("Only say what a study of real size costs and needs; for the paper's studies.", "--plan")
     ] = False,
@@ -82,7 +89,7 @@ def study(
     if plan:
         _plan(name, data, gpus, mfu, as_json, console)
         return
-    run = run_study(name, out=out, scale=scale, seeds=seeds, data=data, workers=workers, console=console)
+    run = run_study(name, out=out, scale=scale, seeds=seeds, data=data, workers=workers, keep=keep, console=console)
     _report(run, console, checked=True)
 
 
