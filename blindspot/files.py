@@ -103,6 +103,21 @@ def locked(run: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
+def holder(run: Path) -> tuple[str, float] | None:
+    """The process that holds a run folder by `locked`, and since when in seconds of the epoch; None if none does."""
+    try:
+        with (run / LOCK).open("rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return lock.read(32).decode(errors="replace").strip(), os.fstat(lock.fileno()).st_mtime
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise UserError(f"cannot read {run / LOCK}: {error.strerror or error}") from error
+    return None
+
+
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` as UTF-8, atomically."""
     write_via(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

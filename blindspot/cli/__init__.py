@@ -10,10 +10,10 @@ from blindspot.cli.common import STATUS, Outermost
 from blindspot.cli.data import benchmarks, data, doctor, scenes
 from blindspot.cli.evaluation import compare, evaluate, paper, score, serve
 from blindspot.cli.models import ask, diagnose, encoders, export, localise, positions
-from blindspot.cli.studies import compare_arms, report, study, train
+from blindspot.cli.studies import compare_arms, report, status, study, train
 
 PANELS = {
-    "Studies": (study, report, compare_arms, train),
+    "Studies": (study, status, report, compare_arms, train),
     "Evaluation": (evaluate, score, compare, paper, benchmarks, serve),
     "Diagnosis": (diagnose,),
     "Models": (ask, localise, export, encoders, positions),

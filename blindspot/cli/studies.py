@@ -1,4 +1,4 @@
-"""``blindspot study``, ``report``, ``compare-arms`` and ``train``: studies, from their file to their page."""
+"""``blindspot study``, ``status``, ``report``, ``compare-arms``, ``train``: studies, from file to page."""
 
 import json
 import os
@@ -32,6 +32,13 @@ def study(
     workers: Annotated[
         int | None, option("Processes side by side; results do not depend on it.", default="one per core, at most 8")
     ] = None,
+    keep: Annotated[
+        str,
+        option(
+            "Weights of a study of real size: [bold]all[/bold]; [bold]last[/bold], stage 2's models; or "
+            "[bold]scores[/bold], none: answers, logs, results alone. Others go once nothing needs them."
+        ),
+    ] = "all",
     plan: Annotated[
         bool, option("Only say what a study of real size costs and needs; for the paper's studies.", "--plan")
     ] = False,
@@ -82,7 +89,7 @@ def study(
     if plan:
         _plan(name, data, gpus, mfu, as_json, console)
         return
-    run = run_study(name, out=out, scale=scale, seeds=seeds, data=data, workers=workers, console=console)
+    run = run_study(name, out=out, scale=scale, seeds=seeds, data=data, workers=workers, keep=keep, console=console)
     _report(run, console, checked=True)
 
 
@@ -143,6 +150,28 @@ def report(
 def _is_evaluation(folder: Path) -> bool:
     record = folder / "run.json"
     return record.is_file() and '"answerer"' in record.read_text(encoding="utf-8", errors="replace")
+
+
+def status(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A study's run folder, e.g. runs/miniature.")],
+    as_json: Json = False,
+) -> None:
+    """Say where the run of a study is: done, running, failed, time left, disk.
+
+    It reads the run folder alone, while the study runs there or after it.
+
+    [bold]Examples[/bold]
+
+      [cyan]blindspot status runs/miniature[/cyan]
+      [cyan]watch -n 60 blindspot status runs/paper[/cyan]
+    """
+    from blindspot.studies.status import read_status
+
+    found = read_status(run)
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=1))
+    else:
+        found.show(Console())
 
 
 def compare_arms(

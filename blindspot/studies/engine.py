@@ -37,10 +37,13 @@ from blindspot.studies.step import (
     mark_done,
     open_folder,
     read_done,
+    remove_weights,
 )
 
 REGISTRY = "blindspot.studies.steps:STEPS"
 LOG = "workers.log"
+KEEP: dict[str, tuple[str, ...]] = {"all": (), "last": ("connector",), "scores": ("connector", "instruct")}
+"""Kinds of steps whose weights go when all steps that read them are done, by what is kept."""
 ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1"),
     "TOKENIZERS_PARALLELISM": "false",
@@ -78,9 +81,14 @@ class Scheduler:
     content changed takes its dependants with it.
     """
 
-    def __init__(self, steps: Sequence[Step], run: Path) -> None:
-        """Check every step's folder; damaged ones are emptied and listed in ``damages``."""
+    def __init__(self, steps: Sequence[Step], run: Path, keep: str = "all") -> None:
+        """Check every step's folder; damaged ones are emptied and listed in ``damages``. ``keep`` is one of `KEEP`."""
         self.steps, self.run = steps, run
+        self._light = {step.id for step in steps if step.kind in KEEP[keep]}
+        self._readers: dict[str, list[str]] = {step.id: [] for step in steps}
+        for step in steps:
+            for name in step.inputs.values():
+                self._readers[name].append(step.id)
         self.done: dict[str, Done] = {}
         self.finished: dict[str, Done] = {}
         """Steps with a finished folder, whether or not their inputs are settled yet."""
@@ -98,6 +106,17 @@ class Scheduler:
                 if done:
                     self.finished[step.id] = done
         self._settle()
+        for step in steps:
+            self._lighten(step.id)
+
+    @property
+    def without_weights(self) -> list[Step]:
+        """The finished steps whose weights are gone though steps to do need them."""
+        needed: set[str] = set()
+        for step in reversed(self.steps):
+            if step.id not in self.finished or step.id in needed:
+                needed |= {name for name in step.inputs.values() if (d := self.finished.get(name)) and d.removed}
+        return [step for step in self.steps if step.id in needed]
 
     @property
     def complete(self) -> bool:
@@ -122,6 +141,13 @@ class Scheduler:
         self._running.remove(step.id)
         self.finished[step.id] = done
         self._settle()
+        for name in step.inputs.values():
+            self._lighten(name)
+
+    def _lighten(self, name: str) -> None:
+        """Remove a step's weights if they are not to be kept and every step that reads them is done."""
+        if name in self._light and name in self.done and all(reader in self.done for reader in self._readers[name]):
+            self.done[name] = self.finished[name] = remove_weights(self._folders[name], self.done[name])
 
     def _settle(self) -> None:
         """Accept every finished step whose inputs are accepted and unchanged; discard one of which they changed."""
@@ -168,7 +194,10 @@ def run_steps(
                 for connection in wait(list(of), SECONDS_BETWEEN_REFRESHES):
                     worker = of[connection]  # pyright: ignore[reportArgumentType]
                     match worker.receive(), worker.task:
-                        case (UserError() | StepFailure()) as failure, _:
+                        case (UserError() | StepFailure()) as failure, task:
+                            if task and not (task.folder / ERROR).exists():  # which has the traceback of a bug
+                                with suppress(UserError):
+                                    write_text(task.folder / ERROR, f"{failure}\n")
                             raise failure
                         case Advanced() as advanced, Assignment(step):
                             progress.advanced(step, advanced)

@@ -212,9 +212,9 @@ def _estimate(study: Study, kind: str, arm: Arm | None) -> float:
 
 
 def write_plan(run: Path, study: Study, steps: list[Step]) -> None:
-    """Write ``plan.json``: what the reports need to know about the run of a resolved study."""
+    """Write ``plan.json``: what the reports and `blindspot status` need to know about the run of a resolved study."""
     arm_keys = ("id", "label", "block", "panel", "marker", "baseline", "replicate_of")
-    step_keys = ("id", "kind", "arm", "seed", "stage", "folder")
+    step_keys = ("id", "kind", "arm", "seed", "stage", "folder", "key", "inputs", "estimate")
     arms = [{**{key: getattr(arm, key) for key in arm_keys}, "axes": arm.point.plain} for arm in expand_arms(study)]
     write_json(
         run / "plan.json",

@@ -24,6 +24,18 @@ class Advanced(NamedTuple):
     steps: int
     loss: float | None
     phase: str
+    seconds_left: float | None = None  # as the step itself expects
+
+
+class Phase(NamedTuple):
+    """How many of the steps of a phase are in which state."""
+
+    phase: str
+    steps: int
+    done: int
+    running: int
+    to_do: int
+    seconds_left: float  # one after the other
 
 
 def critical_paths(steps: Sequence[Step], seconds: Mapping[str, float]) -> dict[str, float]:
@@ -61,8 +73,14 @@ class _Active:
     since: float = field(default_factory=time.monotonic)
     latest: Advanced | None = None
 
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.since
+
     def seconds_left(self, expected: float) -> float:
-        spent = time.monotonic() - self.since
+        if self.latest and self.latest.seconds_left is not None:
+            return self.latest.seconds_left
+        spent = self.seconds
         fraction = self.latest.step / self.latest.steps if self.latest and self.latest.steps else 0.0
         return max((spent / fraction if fraction >= TRUSTED_FRACTION else expected) - spent, 0.0)
 
@@ -84,29 +102,56 @@ class Progress:
             self._labels[step.id] = labels[step.arm] if step.arm else shared
 
     def show_plan(self, cached: Collection[str], title: str, notes: Sequence[str]) -> None:
-        """Print how many steps of each phase there are, are done and how long the rest takes."""
+        """Print how many steps of each phase there are, are done, are running and how long the rest takes."""
         self._unfinished = {step.id: step for step in self._steps if step.id not in cached}
         for note in notes:
             self._console.print(note, style="yellow", soft_wrap=True, highlight=False, markup=False)
         table = Table(title=title, title_justify="left", title_style="bold")
         table.add_column("phase")
-        for heading in ("steps", "done", "to do", "estimated"):
+        for heading in ("steps", "done", *(["running"] if self._active else []), "to do", "estimated"):
             table.add_column(heading, justify="right")
-        phases = {
-            phase: [step for step in self._steps if phase_of(step) == phase] for phase in map(phase_of, self._steps)
-        }
-        for phase, steps in {**phases, "all": self._steps}.items():
-            to_do = [step for step in steps if step.id in self._unfinished]
-            seconds = sum(step.estimate for step in to_do)
-            if phase == "all":
+        for row in self.phases():
+            if row.phase == "all":
                 table.add_section()
-                seconds = self._seconds_left() + SECONDS_TO_START
-            cells = (len(steps), len(steps) - len(to_do), len(to_do))
-            table.add_row(phase, *map(str, cells), duration(seconds) if to_do else "")
+            cells = (row.steps, row.done, *([row.running] if self._active else []), row.to_do)
+            table.add_row(row.phase, *map(str, cells), duration(row.seconds_left) if row.done < row.steps else "")
         self._console.print(table)
         if self._unfinished:
             processes = "one process" if self._workers == 1 else f"{self._workers} processes side by side"
             self._console.print(f"The last row is wall time with {processes}.", soft_wrap=True, highlight=False)
+
+    def phases(self) -> list[Phase]:
+        """A row for each phase, and last one for all steps, whose time is that on the wall."""
+        left, steps = self._left(), defaultdict[str, list[Step]](list)
+        for step in self._steps:
+            steps[phase_of(step)].append(step)
+        rows: list[Phase] = []
+        for phase, of_phase in {**steps, "all": self._steps}.items():
+            to_do = [step.id for step in of_phase if step.id in self._unfinished]
+            running = sum(name in self._active for name in to_do)
+            seconds = sum(left[name] for name in to_do)
+            if phase == "all" and to_do:
+                seconds = time_left(self._steps, left, self._workers) + (0 if self._active else SECONDS_TO_START)
+            rows.append(Phase(phase, len(of_phase), len(of_phase) - len(to_do), running, len(to_do) - running, seconds))
+        return rows
+
+    def recall(self, done: Mapping[str, float], active: Mapping[str, tuple[float, Advanced]]) -> None:
+        """Take up from a run folder where another process is.
+
+        Args:
+            done: seconds that each finished step took.
+            active: for how many seconds others have been at work, and how far they are.
+        """
+        steps, now = {step.id: step for step in self._steps}, time.monotonic()
+        for name, seconds in done.items():
+            self._paces[phase_of(steps[name])].append(seconds / steps[name].estimate)
+        self._unfinished = {name: step for name, step in steps.items() if name not in done}
+        self._active = {name: _Active(steps[name], now - spent, latest) for name, (spent, latest) in active.items()}
+
+    def running(self) -> list[tuple[Step, float, float]]:
+        """Each step under way, for how many seconds it has been, and about how many it still takes."""
+        left = self._left()
+        return [(active.step, active.seconds, left[name]) for name, active in self._active.items()]
 
     def started(self, step: Step) -> None:
         """A worker begins a step."""
@@ -130,17 +175,22 @@ class Progress:
         """Redraw the live lines."""
         if self._live is None:
             return
-        lines = Table.grid(padding=(0, 2))
-        for _ in range(7):
-            lines.add_column(no_wrap=True, overflow="ellipsis")
-        for active in self._active.values():
-            left = duration(active.seconds_left(self._expected(active.step)))
-            phase = active.latest.phase if active.latest else "starting"
-            cells = [cell.strip() for cell in self._describe(active)]
-            lines.add_row(*cells, phase, f"{left} left", style="cyan")
+        lines = self.lines()
         number, left = len(self._steps) - len(self._unfinished), duration(self._seconds_left())
         total = Text(f"{number} of {len(self._steps)} steps done, about {left} left", style="bold")
         self._live.update(Group(lines, total), refresh=True)
+
+    def lines(self) -> Table:
+        """A line for each step under way."""
+        lines, left = Table.grid(padding=(0, 2)), self._left()
+        for _ in range(8):
+            lines.add_column(no_wrap=True, overflow="ellipsis")
+        for name, active in self._active.items():
+            phase = active.latest.phase if active.latest else "starting"
+            cells = [Text(cell.strip()) for cell in self._describe(active)]
+            spent = f"for {duration(active.seconds)}"
+            lines.add_row(*cells, phase, spent, f"{duration(left[name])} left", style="cyan")
+        return lines
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -156,7 +206,7 @@ class Progress:
         step, latest = active.step, active.latest
         widest = max(map(len, self._labels.values()))
         seed = "all seeds" if step.seed is None else f"seed {step.seed}"
-        done = f"step {latest.step}/{latest.steps}" if latest else ""
+        done = f"step {latest.step}/{latest.steps}" if latest and latest.steps else ""
         loss = f"loss {latest.loss:.4f}" if latest and latest.loss is not None else ""
         return [
             f"{phase_of(step):<18}",
@@ -166,13 +216,16 @@ class Progress:
             f"{loss:<11}",
         ]
 
-    def _expected(self, step: Step) -> float:
-        """The estimate, corrected by how long steps of the same phase, or else all steps, really took."""
-        paces = self._paces.get(phase_of(step)) or [pace for paces in self._paces.values() for pace in paces]
-        return step.estimate * (sum(paces) / len(paces) if paces else 1.0)
-
-    def _seconds_left(self) -> float:
-        left = {name: self._expected(step) for name, step in self._unfinished.items()}
+    def _left(self) -> dict[str, float]:
+        """Seconds that each unfinished step still takes: its estimate, corrected by how long steps of the same phase,
+        or else all steps, really took, and by how far it is."""
+        paces = {phase: sum(few) / len(few) for phase, few in self._paces.items()}
+        every = [pace for few in self._paces.values() for pace in few]
+        usual = sum(every) / len(every) if every else 1.0
+        left = {name: step.estimate * paces.get(phase_of(step), usual) for name, step in self._unfinished.items()}
         for name, active in self._active.items():
             left[name] = active.seconds_left(left.get(name, active.step.estimate))
-        return time_left(self._steps, left, self._workers)
+        return left
+
+    def _seconds_left(self) -> float:
+        return time_left(self._steps, self._left(), self._workers)

@@ -2,15 +2,17 @@
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from blindspot.errors import UserError
-from blindspot.files import CHECKPOINTS, fingerprint, intact, parse_json, sha256_file, write_json
+from blindspot.files import CHECKPOINTS, fingerprint, inside, intact, parse_json, sha256_file, write_json
 
 DONE = "done.json"
 ERROR = "error.txt"
+STARTED = ".started"
+"""Modified when the step was begun, and there until it is done."""
 
 
 @dataclass(frozen=True)
@@ -68,18 +70,26 @@ class Damage(Exception):
 
 @dataclass(frozen=True)
 class Done:
-    """What ``done.json`` holds: the SHA-256 of each of the step's ``files``, the `content` of each of its inputs."""
+    """What ``done.json`` holds: the SHA-256 of each of the step's ``files``, the `content` of each of its inputs.
+
+    A step stays done without its weights once nothing needs them: ``removed`` then holds their SHA-256.
+    """
 
     key: str
     step: str
     seconds: float
     files: dict[str, str]
     inputs: dict[str, str]
+    removed: dict[str, str] = field(default_factory=dict)
 
     @property
     def content(self) -> str:
         """Fingerprint of everything the step made."""
-        return fingerprint(self.files)
+        return fingerprint(self.files | self.removed)
+
+    def write(self, folder: Path) -> None:
+        """Write it into a step's folder."""
+        write_json(folder / DONE, {key: value for key, value in vars(self).items() if value or key != "removed"})
 
 
 def read_done(folder: Path, step: Step) -> Done | None:
@@ -100,8 +110,10 @@ def read_done(folder: Path, step: Step) -> Done | None:
             done = Done(**parse_json(path.read_bytes()))
         except (ValueError, TypeError):
             raise Damage(f"{DONE} is damaged") from None
-        tables = isinstance(done.files, dict) and isinstance(done.inputs, dict)
+        tables = all(isinstance(table, dict) for table in (done.files, done.inputs, done.removed))
         if done.key != step.key or not tables or not isinstance(done.seconds, int | float):
+            raise Damage(f"{DONE} is damaged")
+        if not all(map(inside, done.removed)):
             raise Damage(f"{DONE} is damaged")
         for name, checksum in done.files.items():
             if not (folder / name).is_file():
@@ -114,12 +126,15 @@ def read_done(folder: Path, step: Step) -> Done | None:
 
 
 def open_folder(folder: Path) -> None:
-    """Make a step's folder ready to work in: what an interrupted try left stays, half-written files go."""
+    """Make a step's folder ready to work in: what an interrupted try left stays, half-written files go.
+
+    `STARTED` says since when."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in (*folder.rglob(".*"), folder / ERROR):
             if not leftover.is_dir() and CHECKPOINTS not in leftover.parts:  # whose metadata are such a file
                 leftover.unlink(missing_ok=True)
+        (folder / STARTED).touch()
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
 
@@ -135,8 +150,24 @@ def discard(folder: Path) -> None:
 
 def mark_done(folder: Path, step: Step, seconds: float, inputs: Mapping[str, str]) -> Done:
     """Record that a step is complete, with the checksum of every file it left."""
+    (folder / STARTED).unlink(missing_ok=True)
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     files = {name: sha256_file(folder / name) for name in names if name != DONE}
     done = Done(step.key, step.id, round(seconds, 3), files, dict(inputs))
-    write_json(folder / DONE, vars(done))
+    done.write(folder)
+    return done
+
+
+def remove_weights(folder: Path, done: Done) -> Done:
+    """Remove the weights that a finished step left; its ``done.json`` says so first."""
+    weights = {name: checksum for name, checksum in done.files.items() if name.endswith(".safetensors")}
+    if weights:
+        kept = {name: checksum for name, checksum in done.files.items() if name not in weights}
+        done = replace(done, files=kept, removed=done.removed | weights)
+        done.write(folder)
+    try:
+        for name in done.removed:
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot remove {error.filename or folder}: {error.strerror or error}") from error
     return done

@@ -11,7 +11,7 @@ from blindspot.errors import UserError
 from blindspot.files import locked, parse_json
 from blindspot.studies.arms import expand_arms
 from blindspot.studies.budget import parameters
-from blindspot.studies.engine import REGISTRY, Scheduler, run_steps
+from blindspot.studies.engine import KEEP, REGISTRY, Scheduler, run_steps
 from blindspot.studies.loading import load_study, save_study
 from blindspot.studies.needs import needs
 from blindspot.studies.plan import plan_steps, write_plan
@@ -33,6 +33,7 @@ def run_study(
     seeds: int | None = None,
     data: Path | None = None,
     workers: int | None = None,
+    keep: str = "all",
     console: Console | None = None,
     registry: str = REGISTRY,
 ) -> Path:
@@ -45,6 +46,8 @@ def run_study(
         seeds: how often to repeat everything, instead of what the study says.
         data: folder of real data, for studies that read some.
         workers: processes side by side; if None one per usable core, at most 8, and one for models of real size.
+        keep: of a study of real size: ``all``; ``last``, the models of stage 2 alone; or ``scores``, no weights. Others
+            are removed when all steps that read them are done.
         console: where progress is printed.
         registry: ``module:attribute`` of the step functions.
 
@@ -55,6 +58,10 @@ def run_study(
     study = load_study(name_or_path, scale, seeds)
     if workers is not None and workers < 1:
         raise UserError(f"--workers: {workers}: should be at least 1")
+    if keep not in KEEP:
+        raise UserError(f"--keep: {keep}: should be one of {', '.join(KEEP)}")
+    if keep != "all" and study.recipe == "toy":
+        raise UserError(f"study {study.name} is a miniature, whose weights are small; leave out --keep")
     if data is not None and (study.source == "scenes" or study.rehearsed):
         reads = "a rehearsal makes what it reads" if study.rehearsed else f"study {study.name} draws its own scenes"
         raise UserError(f"{reads} and takes no --data")
@@ -67,7 +74,8 @@ def run_study(
         workers = 1 if study.released else min(cores, MOST_WORKERS)  # a model fills its GPU
     with locked(run) as lock:
         _refuse_other_study(run, study)
-        scheduler = Scheduler(steps, run)
+        scheduler = Scheduler(steps, run, keep)
+        _refuse_retraining(scheduler)
         _check_space(run, study, len(steps) - len(scheduler.finished))
         if (run / "models").is_symlink():
             raise UserError(f"{run / 'models'} links to a folder of something else; remove it or choose another --out")
@@ -82,7 +90,7 @@ def run_study(
             )
             progress.show_plan(scheduler.finished, f"{study.title}: {run}", [*notes, *scheduler.damages])
             run_steps(scheduler, workers, lock, progress, data, registry)
-        _link_models(run, steps)
+        _link_models(run, [step for step in steps if not scheduler.done[step.id].removed])
     return run
 
 
@@ -98,6 +106,17 @@ def _refuse_missing(study: Study, name: str, data: Path | None) -> None:
         raise UserError(
             f"{missing[0]}{more} that study {name} needs: missing; `blindspot study {name} --plan "
             f"--data {data or 'FOLDER'}` says where to get checkpoints and data, `blindspot benchmarks` the benchmarks"
+        )
+
+
+def _refuse_retraining(scheduler: Scheduler) -> None:
+    """Retrain nothing for days because one step that reads removed weights has to be made again."""
+    if gone := scheduler.without_weights:
+        waiting = next(step for step in scheduler.steps if step.id not in scheduler.finished)
+        folders = " ".join(str(scheduler.run / step.folder) for step in gone)
+        raise UserError(
+            f"{waiting.id} has to be made and needs weights that --keep removed; to retrain "
+            f"{', '.join(step.id for step in gone)}, remove {folders}"
         )
 
 

@@ -109,7 +109,7 @@ def test_plan_file_tells_the_reports_what_they_need(tmp_path: Path) -> None:
     assert (arm["block"], arm["panel"]) == ("1-D: learned absolute positions", "CLIP")
     assert (arm["marker"], arm["baseline"]) == ("learned positions", True)
     assert (arm["axes"]["family"], arm["axes"]["positions"], arm["axes"]["connector"]) == ("clip", "learned", "mlp")
-    assert {"id", "kind", "arm", "seed", "stage", "folder"} == set(written["steps"][0])
+    assert {"id", "kind", "arm", "seed", "stage", "folder", "key", "inputs", "estimate"} == set(written["steps"][0])
     assert "mean nothing" in written["notes"][0]
 
 

@@ -38,6 +38,8 @@ def work(context: StepContext) -> None:
     salt = os.environ.get("TOY_SALT", "")
     write_json(context.folder / "nested" / "result.json", [context.step.config, made_from, state, salt])
     write_text(context.folder / "log.jsonl", "{}\n")
+    if context.step.kind in ("connector", "instruct") and context.step.config.get("recipe") == "llava":
+        write_text(context.folder / "model" / "model.safetensors", f"weights of {context.step.id}")
     checkpoint.unlink()
 
 
