@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from blindspot.files import parse_json
 from blindspot.studies.arms import STAGES, Arm
-from blindspot.studies.schema import DataSet
+from blindspot.studies.schema import DataSet, EvaluatedModel
 from blindspot.studies.sizes import local_folder
 
 
@@ -88,24 +88,32 @@ def downloads(data: DataSet) -> tuple[Download, ...]:
     return SOURCES.get(data.name, (Download((data.file, data.images), 0, ()),))
 
 
-def needs(arms: Iterable[Arm], data_root: Path | None, stages: Sequence[str] = STAGES) -> list[Need]:
-    """What some arms need, each thing once: the language models, the encoders, then the data of some stages.
+def needs(
+    arms: Iterable[Arm],
+    data_root: Path | None,
+    stages: Sequence[str] = STAGES,
+    models: Iterable[EvaluatedModel] = (),
+) -> list[Need]:
+    """What some arms need, each thing once: the language models, the encoders, then the data of some stages; and the
+    checkpoints of models that are only evaluated.
 
     Without a ``data_root`` everything in it is missing.
     """
     arms, found = list(arms), list[Need]()
     languages = {arm.point.language_model: arm.language_size for arm in arms}
     encoders = {arm.point.encoder: arm.encoder_size for arm in arms}
-    for name, size in (languages | encoders).items():
+    sizes = {name: size.download for name, size in (languages | encoders).items()}
+    whole = {model.model: 0.0 for model in models if not model.remote}
+    for name, size in (sizes | whole).items():
         folder = local_folder(name, data_root)
-        missing = _lacking(folder, name in languages) if folder else "all of it"
+        missing = _lacking(folder, name in languages or name in whole) if folder else "all of it"
         # The weights for torch alone: some repositories hold them for other frameworks, too.
         where, fetch = "Hugging Face cache", (f'hf download {name} --exclude "*.h5" "*.msgpack"',)
         if Path(name).expanduser().is_dir():
             where, fetch = str(folder), ()
         elif data_root and folder and folder.is_relative_to(data_root):
             where = str(folder)
-        found.append(Need(name, "checkpoint", where, missing, size.download, fetch))
+        found.append(Need(name, "checkpoint", where, missing, size, fetch))
     trained = [stage.data for arm in arms for name, stage in arm.own_stages.items() if name in stages]
     root = data_root or Path("DATA")
     for source in dict.fromkeys(source for data in trained for source in downloads(data)):
