@@ -27,7 +27,7 @@ class RunArm(BaseModel):
     Attributes:
         id: as in steps and answers.
         label: as tables write it.
-        axes: where it stands on each axis of the study.
+        axes: where it stands on each axis of the study; on none: a model that is only evaluated.
         block: heading of its rows in tables.
         panel: what it shares a panel and a colour of figures with, where the study crosses two axes; else empty.
         marker: what it shares a mark with there; else empty.

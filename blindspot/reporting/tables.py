@@ -101,17 +101,19 @@ def rows_at(rows: Sequence[Row], stage: str, split: str = "iid") -> dict[tuple[s
 
 
 def score_table(results: Row, stage: str, split: str = "iid") -> PaperTable | None:
-    """Arms by columns, over all seeds; best arm marked (replicates do not compete); None without any score."""
-    rows, columns, arms = rows_at(results["scores"], stage, split), columns_of(results, split), arms_of(results)
+    """Arms by columns, over all seeds, those with a score; best arm marked, for which replicates and models that are
+    only evaluated do not compete; None without any score."""
+    rows, columns = rows_at(results["scores"], stage, split), columns_of(results, split)
+    arms = [arm for arm in arms_of(results) if any(arm.id == own for own, _ in rows)]
     if not {column.id for column in columns} & {column for _, column in rows}:
         return None
-    competing = {arm.id for arm in arms if arm.replicate_of is None}
+    competing = {arm.id for arm in arms if arm.axes and arm.replicate_of is None}
     best: dict[str, float] = defaultdict(float)
     for (arm, column), row in rows.items():
         if arm in competing:
             best[column] = max(row["score"], best[column])
     blocks: dict[str, list[TableRow]] = defaultdict(list)
-    for arm in sorted(arms, key=lambda arm: arm.id not in competing):
+    for arm in sorted(arms, key=lambda arm: arm.replicate_of is not None):
         cells = []
         for column in columns:
             cell = TableCell(DASH)
@@ -119,7 +121,7 @@ def score_table(results: Row, stage: str, split: str = "iid") -> PaperTable | No
                 marked = arm.id in competing and row["score"] == best[column.id]
                 cell = TableCell(points(row["score"]), span(row["low"], row["high"]), marked)
             cells.append(cell)
-        title = (arm.block or "Arms") if arm.id in competing else "Replicate: same configuration, other seeds"
+        title = "Replicate: same configuration, other seeds" if arm.replicate_of else arm.block or "Arms"
         blocks[title].append(TableRow(arm.label, cells))
     rules = dict.fromkeys(name for column in columns for name in column.baselines)
     scale = [(name, [column.baselines.get(name) for column in columns]) for name in rules]

@@ -115,9 +115,10 @@ def expand_arms(study: Study) -> list[Arm]:
         arms[point] = Arm(study, named.id, named.label, point, named.group, against=tuple(named.against))
     found = list(arms.values())
     names = [arm.id for arm in found]
-    for name in (*names, REPLICATE):
-        if [*names, REPLICATE].count(name) > 1:
-            raise UserError(f'two arms are called "{name}"; rename one')
+    taken = [*names, REPLICATE, *(model.id for model in study.models)]
+    for name in taken:
+        if taken.count(name) > 1:
+            raise UserError(f'two arms or models are called "{name}"; rename one')
     for arm in found:
         for why in _impossible(arm):
             raise UserError(f'"{arm.id}": {why}')

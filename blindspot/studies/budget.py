@@ -258,7 +258,7 @@ def plan(
             trained = sum(parameters(arm)[part] for part in stage.trains)
             on = {number: memory(arm, stage, number) for number in numbers}
             stages.append(StagePlan(arm, name, counts(arm, stage), flops(arm, stage), trained, on))
-    wanted = tuple(needs(arms, data_root))
+    wanted = tuple(needs(arms, data_root, models=study.models))
     disk = {
         "downloads": sum(need.size for need in wanted),  # unpacked; archives need as much again until they are deleted
         "missing": sum(need.size for need in wanted if not need.here),
@@ -316,6 +316,7 @@ def as_json(plan: Budget) -> dict[str, Any]:
             }
             for stage in plan.stages
         ],
+        "models": [model.model_dump(exclude_none=True) for model in plan.study.models],
         "packed_tokens": PACK,
         "disk": plan.disk,
         "needs": [{**vars(need), "commands": list(need.commands), "here": need.here} for need in plan.needs],

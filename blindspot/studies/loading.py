@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from blindspot.errors import UserError, did_you_mean
 from blindspot.files import write_text
 from blindspot.studies.arms import STAGES, expand_arms
-from blindspot.studies.schema import REHEARSAL, Study
+from blindspot.studies.schema import REHEARSAL, EvaluatedModel, Study
 from blindspot.text import clean
 
 SHIPPED = Path(__file__).parent
@@ -80,14 +80,19 @@ def load_study(name_or_path: str | Path, scale: str | None = None, seeds: int | 
 
 
 def _rehearsed(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """What a rehearsal changes: batches that a few rows fill, and two seeds and a replicate, so that noise is told."""
+    """What a rehearsal changes: batches that a few rows fill, and two seeds and a replicate, so that noise is told.
+
+    Models on servers are left out.
+    """
     batch, arms = {"batch": 8}, raw["arms"]
     named = [dict(arm) for arm in arms.get("named", [])]
     for arm in named:
         if arm.get("stages"):
             arm["stages"] = {stage: {**changes, **batch} for stage, changes in arm["stages"].items()}
     replicate = arms.get("replicate") or (named[0]["id"] if named else None)
-    return {"connector": batch, "instruct": batch, "seeds": 2, "arms": {"named": named, "replicate": replicate}}
+    changed = {"connector": batch, "instruct": batch, "seeds": 2, "arms": {"named": named, "replicate": replicate}}
+    here = [model for model in raw.get("models") or [] if not EvaluatedModel.model_validate(model).remote]
+    return {**changed, "models": here}
 
 
 def save_study(study: Study, path: Path) -> None:
@@ -150,7 +155,9 @@ def _read(path: Path, where: str) -> dict[str, Any]:
     if name not in shipped_studies():
         raise UserError(f'{where}: {EXTENDS}: "{name}": no shipped study; {did_you_mean(name, shipped_studies())}')
     base = _read(SHIPPED / f"{name}.yaml", name)
-    own = {"name", "title"} | ({"arms"} & raw.keys())  # arms are replaced whole: forms of two files do not mix
+    own = {"name", "title"}
+    if "arms" in raw:  # are replaced whole, with the models beside them: forms of two files do not mix
+        own |= {"arms", "models"}
     return _merge({key: value for key, value in base.items() if key not in own}, raw)
 
 

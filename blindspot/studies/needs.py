@@ -12,7 +12,7 @@ from typing import NamedTuple
 from blindspot.errors import UserError
 from blindspot.files import parse_json
 from blindspot.studies.arms import STAGES, Arm, expand_arms
-from blindspot.studies.schema import DataSet, Study
+from blindspot.studies.schema import DataSet, EvaluatedModel, Study
 from blindspot.studies.sizes import CHECKPOINTS, local_folder
 
 
@@ -92,17 +92,25 @@ def downloads(data: DataSet) -> tuple[Download, ...]:
     return SOURCES.get(data.name, (Download((data.file, data.images), 0, ()),))
 
 
-def needs(arms: Iterable[Arm], data_root: Path | None, stages: Sequence[str] = STAGES) -> list[Need]:
-    """What some arms need, each thing once: the language models, the encoders, then the data of some stages.
+def needs(
+    arms: Iterable[Arm],
+    data_root: Path | None,
+    stages: Sequence[str] = STAGES,
+    models: Iterable[EvaluatedModel] = (),
+) -> list[Need]:
+    """What some arms need, each thing once: the language models, the encoders, then the data of some stages; and the
+    checkpoints of models that are only evaluated.
 
     Without a ``data_root`` everything in it is missing.
     """
     arms, found = list(arms), list[Need]()
     languages = {arm.point.language_model: arm.language_size for arm in arms}
     encoders = {arm.point.encoder: arm.encoder_size for arm in arms}
-    for name, size in (languages | encoders).items():
+    sizes = {name: size.download for name, size in (languages | encoders).items()}
+    whole = {model.model: 0.0 for model in models if not model.remote}
+    for name, size in (sizes | whole).items():
         folder = local_folder(name, data_root)
-        missing = _lacking(folder, name in languages) if folder else "all of it"
+        missing = _lacking(folder, name in languages or name in whole) if folder else "all of it"
         into = f" --local-dir {shlex.quote(str(data_root / CHECKPOINTS / name))}" if data_root else ""
         # The weights for torch alone: some repositories hold them for other frameworks, too.
         where, fetch = "Hugging Face cache", (f'hf download {name} --exclude "*.h5" --exclude "*.msgpack"{into}',)
@@ -110,7 +118,7 @@ def needs(arms: Iterable[Arm], data_root: Path | None, stages: Sequence[str] = S
             where, fetch = str(folder), ()
         elif data_root and (folder is None or folder.is_relative_to(data_root)):
             where = str(data_root / CHECKPOINTS / name)
-        found.append(Need(name, "checkpoint", where, missing, size.download, fetch))
+        found.append(Need(name, "checkpoint", where, missing, size, fetch))
     trained = [stage.data for arm in arms for name, stage in arm.own_stages.items() if name in stages]
     root = data_root or Path("DATA")
     for source in dict.fromkeys(source for data in trained for source in downloads(data)):
@@ -164,7 +172,7 @@ def fetch(study: Study, data_root: Path, tell: Callable[[str], None]) -> list[st
     data_root.mkdir(parents=True, exist_ok=True)
     failed: dict[str, str] = {}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # where `hf` is installed
-    for need in needs(expand_arms(study), data_root):
+    for need in needs(expand_arms(study), data_root, models=study.models):
         for command in () if need.here else need.commands:
             tell(command)
             if subprocess.run(["bash", "-c", command], env={**os.environ, "PATH": path}, check=False).returncode:
@@ -177,6 +185,6 @@ def fetch(study: Study, data_root: Path, tell: Callable[[str], None]) -> list[st
                 download.get(benchmark, data_root)
         except UserError as error:
             failed[benchmark.name] = str(error)
-    left = [need for need in needs(expand_arms(study), data_root) if not need.here]
+    left = [need for need in needs(expand_arms(study), data_root, models=study.models) if not need.here]
     said = {need.what: failed.get(need.what, f"{need.missing} is not in {need.where}") for need in left}
     return [f"{what}: {why}" for what, why in (said | failed).items()]

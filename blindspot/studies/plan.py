@@ -13,7 +13,7 @@ from blindspot.studies.budget import GPUS, flops
 from blindspot.studies.compare import compared_pairs
 from blindspot.studies.progress import SECONDS_TO_START
 from blindspot.studies.relatives import RELATIVES
-from blindspot.studies.schema import Study
+from blindspot.studies.schema import EvaluatedModel, Study
 from blindspot.studies.step import Step
 from blindspot.studies.versions import diagnostics_version
 from blindspot.training.objectives import OBJECTIVES
@@ -38,7 +38,7 @@ def plan_steps(study: Study, code: str, data: str | None = None) -> list[Step]:
     stage and its evaluation. The data step is shared by everything, and arms share every training step on which they
     do not differ: it is named after its content and belongs to no arm. The replicate draws from its own seeds except
     for the text step, which belongs to the setting and is the one of the same seed index. Models of real size begin at
-    their checkpoints, with the connector.
+    their checkpoints, with the connector; models that are only evaluated come last, once.
 
     Every key holds ``code``, the version of code and libraries; that of the data step the fingerprint of the ``data``
     that the user has.
@@ -56,6 +56,8 @@ def plan_steps(study: Study, code: str, data: str | None = None) -> list[Step]:
             plan.add("text", ["data"], config, seed=seed)
         for arm in arms:
             (_add_arm if study.recipe == "toy" else _add_real_arm)(plan, arm, seed)
+    for model in study.models:
+        _add_model(plan, model)
     return [replace(step, arm=plan.owner(step)) for step in plan.steps.values()]
 
 
@@ -93,9 +95,9 @@ class _Plan:
 
     def owner(self, step: Step) -> str | None:
         """The only arm that uses a step; of those that share a trained variant, the one it is evaluated as."""
-        users = self._users[step.id]
         if self.study.recipe == "llava":  # no arms share a step: what one takes from another it names
-            return users[0].id if users else None
+            return step.config.get("arm")
+        users = self._users[step.id]
         if step.kind == "instruct":
             users = [arm for arm in users if arm.point.evaluate_with == arm.point.positions]
         return users[0].id if len(users) == 1 else None
@@ -159,18 +161,29 @@ def _rehearsed(study: Study, arms: list[Arm]) -> dict[str, Any]:
         "recipe": "llava",
         "encoders": sorted({arm.point.encoder for arm in arms}),
         "language_models": sorted({arm.point.language_model for arm in arms}),
+        "models": sorted({model.model for model in study.models}),
         "data": list({stage.data.file: stage.data.model_dump(exclude_none=True) for stage in stages}.values()),
         "benchmarks": [benchmark.name for benchmark in select(study.asked)],
     }
 
 
-def _add_real_arm(plan: _Plan, arm: Arm, seed: int) -> None:
+def _asked(study: Study) -> dict[str, Any]:
     from blindspot.benchmarks.registry import select
     from blindspot.benchmarks.scoring import DEFAULT
 
+    return {"benchmarks": [benchmark.name for benchmark in select(study.asked)], "profile": DEFAULT}
+
+
+def _add_model(plan: _Plan, model: EvaluatedModel) -> None:
+    """What it is asked with does not follow from a seed, and its step has one because every step of an arm has."""
+    config = {"seed": 0, "recipe": "llava", "arm": model.id, "model": model.model, "served": model.served}
+    data = ["data"] if plan.study.rehearsed else []
+    plan.add("evaluate", data, config | _asked(plan.study), seed=0, stage="instruct", what=model.id)
+
+
+def _add_real_arm(plan: _Plan, arm: Arm, seed: int) -> None:
     study, made = plan.study, [f"connector/{arm.point.connector_from}/seed{seed}"]
     data = ["data"] if study.rehearsed else []
-    asked = {"benchmarks": [benchmark.name for benchmark in select(study.asked)], "profile": DEFAULT}
     variant = {
         axis: dict(value.values) if isinstance(value, Choice) else value
         for axis, value in arm.point.given.items()
@@ -182,7 +195,7 @@ def _add_real_arm(plan: _Plan, arm: Arm, seed: int) -> None:
             recipe["evaluate_with"] = dict(arm.point.evaluate_with.values)
         inputs = [*data, *(made if name == "instruct" else [])]
         made = [plan.add(name, inputs, variant | recipe, arm, seed, what=arm.id)]
-        plan.add("evaluate", [*data, *made], asked, arm, seed, name, arm.id)
+        plan.add("evaluate", [*data, *made], _asked(study), arm, seed, name, arm.id)
     if study.diagnose:
         diagnosis = {"diagnose": study.diagnose, "diagnostics": diagnostics_version()}
         plan.add("diagnose", made, diagnosis, arm, seed, what=arm.id)
@@ -216,6 +229,7 @@ def write_plan(run: Path, study: Study, steps: list[Step]) -> None:
     arm_keys = ("id", "label", "block", "panel", "marker", "baseline", "replicate_of")
     step_keys = ("id", "kind", "arm", "seed", "stage", "folder", "key", "inputs", "estimate")
     arms = [{**{key: getattr(arm, key) for key in arm_keys}, "axes": arm.point.plain} for arm in expand_arms(study)]
+    arms += [{key: getattr(model, key) for key in ("id", "label", "block")} for model in study.models]
     write_json(
         run / "plan.json",
         {

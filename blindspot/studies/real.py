@@ -17,6 +17,7 @@ from blindspot.connectors import ConnectorSpec
 from blindspot.errors import UserError
 from blindspot.evaluation.run.folder import ANSWERS
 from blindspot.evaluation.run.opening import Opened, default_device, open_local, opened
+from blindspot.evaluation.run.opening import open_model as open_named
 from blindspot.evaluation.run.runner import prepare, why_unanswered
 from blindspot.files import CHECKPOINTS, read_jsonl, write_jsonl
 from blindspot.model.assemble import assemble, position_table
@@ -127,10 +128,18 @@ def _data_path(context: StepContext) -> Path | None:
 
 
 def evaluate_step(context: StepContext) -> None:
-    """Put the study's benchmarks to the model that a stage left; what is answered is not asked again."""
-    rules, benchmarks = profile(context.step.config["profile"]), select(",".join(context.step.config["benchmarks"]))
+    """Put the study's benchmarks to the model that a stage left, or to one that it names; what is answered is not asked
+    again."""
+    config = context.step.config
+    rules, benchmarks = profile(config["profile"]), select(",".join(config["benchmarks"]))
 
     def open_model() -> Opened:
+        if "model" in config:
+            study = load_study(context.folder.parent.parent / "study.yaml")
+            key = next(one.key_env for one in study.models if one.id == config["arm"])  # no part of the step's key
+            name = str(local_folder(config["model"], _data_path(context)) or config["model"])
+            server = {"key_env": key} if key else {}
+            return open_named(name, benchmarks, False, config["served"], None, None, server, {})
         if context.step.stage == "instruct":
             return open_local(str(context.inputs["instruct"] / MODEL))
         run = _of_step(context)

@@ -26,6 +26,7 @@ from blindspot.benchmarks.topviewrs import MAPS, TASKS
 from blindspot.encoders import ENCODERS, Encoder
 from blindspot.encoders.base import Checkpoint
 from blindspot.errors import UserError
+from blindspot.evaluation.adapters import recognise
 from blindspot.files import write_json
 from blindspot.question import Question
 from blindspot.scenes.render import render
@@ -53,13 +54,15 @@ def write_rehearsal(folder: Path, config: Mapping[str, Any], report: Callable[[i
 
     Args:
         folder: of the data.
-        config: ids of ``encoders`` and ``language_models``, names of ``benchmarks``, and the fields of ``data`` sets.
+        config: ids of ``encoders``, of ``language_models`` and of ``models`` that are only evaluated, names of
+            ``benchmarks``, and the fields of ``data`` sets.
         report: told of every file.
     """
     torch.manual_seed(0)
     checkpoints = folder / CHECKPOINTS
     jobs = [partial(write_encoder, checkpoints / name, name) for name in config["encoders"]]
     jobs += [partial(write_language_model, checkpoints / name) for name in config["language_models"]]
+    jobs += [partial(write_model, checkpoints, name) for name in config["models"]]
     jobs += [partial(write_rows, folder, DataSet(**data), seed) for seed, data in enumerate(config["data"])]
     jobs += [partial(write_benchmark, folder, name, seed) for seed, name in enumerate(config["benchmarks"])]
     for number, job in enumerate(jobs, start=1):
@@ -102,6 +105,41 @@ def _released(name: str) -> tuple[Encoder, Checkpoint]:
     raise UserError(f"{name}: a rehearsal makes the checkpoints that `blindspot encoders` lists, and this is none")
 
 
+def write_model(checkpoints: Path, name: str) -> None:
+    """A vision-language model in the published format of its family, with random weights.
+
+    Args:
+        checkpoints: the folder that its own is made in.
+        name: its Hugging Face id, by which its family is known.
+
+    Raises:
+        UserError: if it is no id, or of a family that is not written.
+    """
+    from blindspot.studies.tiny_families import BUILDERS
+
+    family = recognise(None, name=name)[0].name
+    if name.count("/") != 1 or name.startswith((".", "~", "/")) or family not in BUILDERS:
+        raise UserError(
+            f"models: {name}: a rehearsal writes Hugging Face ids (ORGANISATION/NAME) of {', '.join(BUILDERS)}, and "
+            "this is none"
+        )
+    from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
+
+    from blindspot.model.formats.folder import quietly
+
+    folder = checkpoints / name
+    folder.mkdir(parents=True, exist_ok=True)
+    BUILDERS[family](folder)
+    config = AutoConfig.from_pretrained(folder)
+    config.tie_word_embeddings = config.get_text_config().tie_word_embeddings = False
+    with quietly():
+        model = AutoModelForImageTextToText.from_pretrained(folder, config=config)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    said = [tokenizer.convert_tokens_to_ids(word) for word in SAID if len(word) == 1]  # its tokens are characters
+    _teach(model, said, tokenizer.eos_token_id)
+    model.save_pretrained(folder)
+
+
 def write_language_model(folder: Path) -> None:
     """A Llama of two blocks that says a few words of `SAID`, which depend on all it was told, and ends.
 
@@ -118,20 +156,25 @@ def write_language_model(folder: Path) -> None:
     ids: dict[str, Any] = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     config = LlamaConfig(**WIDTH, **ids, max_position_embeddings=4096, vocab_size=len(tokenizer), initializer_range=0.1)
     model: Any = LlamaForCausalLM(config)
-    said = tokenizer.convert_tokens_to_ids(list(SAID))
-    embedding_vd, head_vd = model.get_input_embeddings().weight.data, model.lm_head.weight.data
+    for name, weight in model.named_parameters():
+        if "self_attn" in name:  # what it says depends on what it attends to
+            weight.data *= 5
+    _teach(model, tokenizer.convert_tokens_to_ids(list(SAID)), end=2)
+    model.save_pretrained(folder)
+
+
+def _teach(model: Any, said: list[int], end: int) -> None:
+    """Make a language model, whose head is its own, say one of some tokens and then the one that ends."""
+    embedding_vd, head_vd = model.get_input_embeddings().weight.data, model.get_output_embeddings().weight.data
     embedding_vd[:, :2] = torch.tensor([8.0, 0.0])  # channel 0 calls for a word, channel 1 for the end
     embedding_vd[said, :2] = torch.tensor([0.0, 8.0])
     head_vd[:, :2] = torch.tensor([-8.0, -8.0])
     head_vd[said, :2] = torch.tensor([8.0, -8.0])
-    head_vd[2, :2] = torch.tensor([-8.0, 8.0])
+    head_vd[end, :2] = torch.tensor([-8.0, 8.0])
     head_vd[said, 2:] *= 6
     for name, weight in model.named_parameters():
-        if "self_attn" in name:  # what it says depends on what it attends to
-            weight.data *= 5
         if name.endswith(("o_proj.weight", "down_proj.weight")):
             weight.data[:2] = 0.0
-    model.save_pretrained(folder)
 
 
 def write_rows(root: Path, data: DataSet, seed: int) -> None:

@@ -417,6 +417,34 @@ class Claim(Section):
         return self
 
 
+class EvaluatedModel(Section):
+    """A model that is evaluated beside the arms and not trained: a Hugging Face id, a folder, or a server's address.
+
+    A server serves several under names; ``served`` is this one's, and ``key_env`` the environment variable of its key.
+    ``block`` heads its row in tables.
+    """
+
+    id: Name
+    label: str
+    model: Annotated[str, Field(min_length=1)]
+    served: str | None = None
+    key_env: str | None = None
+    block: str = "Frontier models"
+
+    @property
+    def remote(self) -> bool:
+        """Whether a server answers for it."""
+        return self.model.startswith(("http://", "https://"))
+
+    @model_validator(mode="after")
+    def _a_server_says_which(self) -> Self:
+        if self.remote and self.served is None:
+            raise refuse(f"{self.model} may serve several models; name one with served")
+        if not self.remote and (self.served or self.key_env):
+            raise refuse(f"served and key_env are a server's, and {self.model} is no address (http://...)")
+        return self
+
+
 RECIPES = Discriminator(
     lambda stage: str(stage.get("recipe", "toy") if isinstance(stage, Mapping) else getattr(stage, "recipe", "toy")),
     custom_error_type="recipe",
@@ -438,7 +466,8 @@ class Study(Section):
     """A whole study, resolved at one scale. What a study of released checkpoints has no use for is None there.
 
     ``benchmarks`` are what models of real size are asked, by default the paper's eleven; a miniature is asked the
-    columns of its source. ``scales`` hold values that replace those of the study, by scale.
+    columns of its source. ``models`` are asked the same and not trained. ``scales`` hold values that replace those of
+    the study, by scale.
     """
 
     read_before = ("extends",)
@@ -455,6 +484,7 @@ class Study(Section):
     connector: Annotated[Annotated[ToyStage, Tag("toy")] | Annotated[LlavaStage, Tag("llava")], RECIPES]
     instruct: Annotated[Annotated[InstructStage, Tag("toy")] | Annotated[LlavaStage, Tag("llava")], RECIPES]
     benchmarks: Annotated[list[Annotated[str, BeforeValidator(_benchmark)]], NONE_BY_DEFAULT]
+    models: Annotated[list[EvaluatedModel], NONE_BY_DEFAULT]
     hypotheses: Annotated[list[Claim], NONE_BY_DEFAULT]
     diagnose: Annotated[list[Annotated[str, one_of(DIAGNOSTICS)]], NONE_BY_DEFAULT]
     scale: str = "full"
@@ -473,6 +503,8 @@ class Study(Section):
                 )
         if self.benchmarks and self.recipe == "toy":
             raise refuse("benchmarks: a miniature is asked the columns of its source; remove it")
+        if self.models and self.recipe == "toy":
+            raise refuse("models: are asked benchmarks, and a miniature is asked the columns of its source; remove it")
         return self
 
     @property

@@ -84,7 +84,8 @@ def run_study(
         if scheduler.complete:
             console.print(f"{study.title}: everything is done already, all {len(steps)} steps in {run}", soft_wrap=True)
         else:
-            progress = Progress(console, steps, {arm.id: arm.label for arm in expand_arms(study)}, workers)
+            labels = {one.id: one.label for one in (*expand_arms(study), *study.models)}
+            progress = Progress(console, steps, labels, workers)
             notes = (
                 [] if study.meaningful else [f'Scale "{study.scale}" tests the machinery; its numbers mean nothing.']
             )
@@ -99,7 +100,7 @@ def _refuse_missing(study: Study, name: str, data: Path | None) -> None:
     from blindspot.benchmarks.registry import select
     from blindspot.benchmarks.sources.download import data_root, locate
 
-    missing = [need.what for need in needs(expand_arms(study), data) if not need.here]
+    missing = [need.what for need in needs(expand_arms(study), data, models=study.models) if not need.here]
     missing += [f"benchmark {one.name}" for one in select(study.asked) if locate(one, data_root(data)) is None]
     if missing:
         more = f" and {len(missing) - 1} more things" if len(missing) > 1 else ""

@@ -19,9 +19,10 @@ from blindspot.model.conversation import CHAT_TEMPLATES, SYSTEM, Span
 from blindspot.model.conversation import PICTURE as PICTURE_SPAN
 from blindspot.model.encoding import token_ids
 from blindspot.model.load import load
+from blindspot.studies.tiny_families import QWEN, llama_tokenizer
 
 from .local_toy import one_by_one, questions
-from .tiny_families import BUILDERS, QWEN, checkpoint, llama_tokenizer
+from .tiny_families import BUILDERS, checkpoint
 
 NATIVE = sorted(set(BUILDERS) - {"molmo"})
 SAID = "Is the cat left of the dog?"

@@ -13,6 +13,7 @@ from blindspot.studies.axes import LANGUAGE_POSITIONS
 from blindspot.studies.budget import GPUS, flops
 from blindspot.studies.compare import compare_arms, compared_pairs
 from blindspot.studies.loading import load_study
+from blindspot.studies.plan import plan_steps
 
 SHIPPED = ("paper", "paper-released", "paper-controlled", "paper-fusion")
 SMALL = """
@@ -44,6 +45,40 @@ def _refusal(folder: Path, old: str, new: str) -> str:
     message = str(refused.value)
     assert "\n" not in message and "mine.yaml" in message
     return message
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ("[{id: a, label: A}]", "models[0].model: missing"),
+        ('[{id: a, label: A, model: "http://x/v1"}]', "models[0]: http://x/v1 may serve several models; name one with"),
+        ("[{id: a, label: A, model: a/b, served: c}]", "models[0]: served and key_env are a server's, and a/b is no"),
+        ("[{id: a, label: A, model: a/b, seeds: 3}]", "models[0].seeds: unknown key"),
+        ("[{id: plain, label: A, model: a/b}]", 'two arms or models are called "plain"'),
+        ("[{id: replicate, label: A, model: a/b}]", 'two arms or models are called "replicate"'),
+    ],
+)
+def test_models_that_make_no_sense_are_one_line(models: str, message: str, tmp_path: Path) -> None:
+    assert message in _refusal(tmp_path, "seeds: 2", f"seeds: 2\nmodels: {models}")
+
+
+def test_a_model_is_asked_again_only_where_it_or_what_it_is_asked_changes(tmp_path: Path) -> None:
+    def key(**changes: str) -> str:
+        model = {"id": "m", "label": "M", "model": '"http://x/v1"', "served": "s", "key_env": "K", **changes}
+        said = ", ".join(f"{name}: {value}" for name, value in model.items() if name != "benchmarks")
+        asked = f"benchmarks: [{changes.get('benchmarks', 'mmvp')}]"
+        study = load_study(_write(tmp_path, f"{SMALL}{asked}\nmodels:\n  - {{{said}}}\n"))
+        (step,) = [step for step in plan_steps(study, "") if step.arm == "m"]
+        assert (step.kind, step.stage, step.seed, step.inputs) == ("evaluate", "instruct", 0, {})
+        return step.key
+
+    assert key() == key(key_env="OTHER") == key(label="N") == key(block="B")
+    assert len({key(), key(served="t"), key(model='"http://y/v1"'), key(benchmarks="vsr")}) == 4
+
+
+def test_a_study_with_other_arms_has_no_models_of_the_one_that_it_extends(tmp_path: Path) -> None:
+    assert load_study("paper").models and not load_study("paper-next").models
+    assert load_study(_write(tmp_path, "extends: paper\nname: mine\ntitle: Mine")).models == load_study("paper").models
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -168,6 +168,20 @@ def test_what_is_there_is_found(tmp_path: Path, empty_cache: Path) -> None:
     assert [need.missing for need in plan(study, data_root=data).missing] == ["vg/VG_100K_2"]
 
 
+def test_models_that_are_only_evaluated_are_missing_too(tmp_path: Path, empty_cache: Path) -> None:
+    study = load_study("paper")
+
+    def state() -> dict[str, str]:
+        wanted = plan(study, data_root=tmp_path).needs
+        return {need.what: need.missing for need in wanted if need.what in {model.model for model in study.models}}
+
+    assert set(state().values()) == {"all of it"} and len(state()) == 6
+    _cached(empty_cache, "google/gemma-3-4b-it", "config.json", "model.safetensors", "tokenizer.json")
+    (tmp_path / "checkpoints/Qwen/Qwen2.5-VL-7B-Instruct").mkdir(parents=True)
+    assert state()["google/gemma-3-4b-it"] == "" and state()["Qwen/Qwen2.5-VL-7B-Instruct"] == "weights"
+    assert [model["id"] for model in as_json(plan(study))["models"]] == [model.id for model in study.models]
+
+
 def test_commands_can_be_pasted_where_folders_have_spaces(tmp_path: Path) -> None:
     data = tmp_path / "my data"
     data.mkdir()

@@ -4,21 +4,29 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
-from blindspot.benchmarks.registry import BENCHMARKS, SETS
+from blindspot.benchmarks.registry import BENCHMARKS, SETS, select
 from blindspot.benchmarks.sources import download
 from blindspot.encoders import ENCODERS, native_grid
 from blindspot.errors import UserError
 from blindspot.evaluation.paper import load as load_paper
+from blindspot.evaluation.run.opening import open_local
+from blindspot.evaluation.run.runner import prepare
 from blindspot.model.formats.tower import image_processor, read_tower
-from blindspot.studies.loading import load_study, shipped_studies
+from blindspot.reporting.tables import score_table
+from blindspot.studies.loading import load_study, save_study, shipped_studies
 from blindspot.studies.needs import fetch
-from blindspot.studies.rehearsal import FORMS, ROWS, write_benchmark, write_encoder, write_rows
+from blindspot.studies.plan import plan_steps
+from blindspot.studies.real import evaluate_step
+from blindspot.studies.rehearsal import FORMS, ROWS, write_benchmark, write_encoder, write_model, write_rows
 from blindspot.studies.schema import DATA_SETS
+from blindspot.studies.step import StepContext
+from tests.evaluation.test_api_answerer import Toy
 
 STUDY = """
 extends: paper
@@ -31,6 +39,10 @@ arms:
     - {id: aimv2, label: AIMv2, encoder: apple/aimv2-large-patch14-224, against: [siglip],
        stages: {connector: {batch: 128}}}
 benchmarks: [mmvp, tallyqa]
+models:
+  - {id: qwen2.5-vl, label: Qwen2.5-VL, model: Qwen/Qwen2.5-VL-7B-Instruct}
+  - {id: onevision, label: LLaVA-OneVision, model: llava-hf/llava-onevision-qwen2-7b-ov-hf, block: Others}
+  - {id: served, label: Served, model: "http://127.0.0.1:9/v1", served: toy}
 """
 
 
@@ -87,7 +99,10 @@ def test_a_miniature_has_no_rehearsal() -> None:
         load_study("miniature", "rehearsal")
 
 
-def test_a_rehearsal_goes_to_the_page_and_is_found_done(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the study was rehearsed, with commands' options checked before and after."""
+    tmp_path = tmp_path_factory.mktemp("rehearsed")
     (tmp_path / "small.yaml").write_text(STUDY)
 
     def call(*options: str) -> subprocess.CompletedProcess[str]:
@@ -100,12 +115,72 @@ def test_a_rehearsal_goes_to_the_page_and_is_found_done(tmp_path: Path) -> None:
     assert first.returncode == 0, first.stderr
     run = tmp_path / "runs" / "small-rehearsal"
     results = json.loads((run / "results.json").read_text())
-    assert not results["meaningful"] and len(results["arms"]) == 3  # with the replicate
+    assert not results["meaningful"] and len(results["arms"]) == 5  # with the replicate, and no server
     answers = [json.loads(line) for path in run.glob("steps/evaluate*/answers.jsonl") for line in path.open()]
     assert len({row["raw"] for row in answers}) > 3 and max(len(row["raw"]) for row in answers) < 60, "words that end"
     assert "mean nothing" in (run / "report" / "index.html").read_text()
     again = call()
     assert again.returncode == 0 and "everything is done already" in again.stdout
+    return run
+
+
+def test_a_rehearsal_goes_to_the_page_and_is_found_done(rehearsed: Path) -> None:
+    assert (rehearsed / "report" / "index.html").is_file()
+
+
+def test_models_stand_beside_the_arms(rehearsed: Path) -> None:
+    results = json.loads((rehearsed / "results.json").read_text())
+    arms = {arm["id"]: arm for arm in results["arms"]}
+    assert [arms[name]["block"] for name in ("qwen2.5-vl", "onevision")] == ["Frontier models", "Others"]
+    own = [row for row in results["scores"] if row["arm"] == "qwen2.5-vl"]
+    assert {(row["stage"], row["seed"]) for row in own} == {("instruct", None), ("instruct", 0)}
+    assert all(row["low"] <= row["score"] <= row["high"] for row in own)
+    compared = {pair[side] for pair in results["pairs"] for side in ("a", "b")}
+    assert not compared & {"qwen2.5-vl", "onevision"}, "how much another training would differ is not known"
+    first, last = (score_table(results, stage) for stage in ("connector", "instruct"))
+    assert first and last and "Frontier models" not in dict(first.blocks)
+    cells = [cell for name in ("Frontier models", "Others") for row in dict(last.blocks)[name] for cell in row.cells]
+    assert len(cells) == 2 * len(last.columns) and not any(cell.best for cell in cells), "the best is an arm"
+    page = (rehearsed / "report" / "index.html").read_text()
+    assert "LLaVA-OneVision" in page and "trained from random weights" not in page
+
+
+@pytest.mark.parametrize("model_id", [model.model for model in load_study("paper").models])
+def test_every_model_of_the_paper_that_is_shipped_says_a_word_and_ends(model_id: str, tmp_path: Path) -> None:
+    write_model(tmp_path, model_id)
+    write_benchmark(tmp_path, "mmvp", seed=0)
+    evaluation = prepare(select("mmvp"), tmp_path, lambda: open_local(str(tmp_path / model_id), device="cpu"), limit=4)
+    assert not evaluation.run(tmp_path / "out")
+    rows = [json.loads(line) for line in (tmp_path / "out/mmvp/answers.jsonl").open()]
+    assert rows and all(0 < len(row["raw"]) < 20 for row in rows)
+
+
+@pytest.mark.parametrize(
+    "name", ["mine/vlm", "allenai/Molmo-7B-D-0924", "./Qwen2.5-VL", "/x/Qwen2.5-VL", "../qwen2-vl", "a/b/qwen2-vl"]
+)
+def test_a_model_that_is_not_written_is_named_with_those_that_are(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"ORGANISATION/NAME\) of llava, .*qwen2_5_vl.* this is none$") as refused:
+        write_model(tmp_path, name)
+    assert name in str(refused.value) and not list(tmp_path.iterdir())
+
+
+def test_a_served_model_is_asked_by_its_name_with_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINE", "secret")
+    with Toy() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        text = STUDY.replace("http://127.0.0.1:9/v1", server.url).replace("served: toy", "served: toy, key_env: MINE")
+        (tmp_path / "mine.yaml").write_text(text)
+        study = load_study(tmp_path / "mine.yaml")
+        save_study(study, tmp_path / "study.yaml")
+        step = next(step for step in plan_steps(study, "") if step.arm == "served")
+        write_benchmark(tmp_path / "data", "mmvp", seed=0)
+        step.config["benchmarks"] = ["mmvp"]
+        (folder := tmp_path / step.folder).mkdir(parents=True)
+        evaluate_step(StepContext(step, folder, {}, lambda *_, **__: None, tmp_path / "data"))
+        server.shutdown()
+    assert {request["model"] for request in server.requests} == {"toy"}
+    assert {headers["Authorization"] for headers in server.headers} == {"Bearer secret"}
+    assert (folder / "answers.jsonl").is_file() and "secret" not in (folder / "run.json").read_text()
 
 
 def test_an_encoder_that_is_not_listed_is_named(tmp_path: Path) -> None:
