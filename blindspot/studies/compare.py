@@ -83,16 +83,29 @@ def compared_pairs(study: Study) -> list[dict[str, Any]]:
             second = said.same if value == "same" else said.label(value)
             for a, b in sides:
                 add(a, b, _label(a, b, axis, len(values) == 1), kind, first, second)
+    named: list[tuple[Arm, Arm, str]] = []
     for arm in arms.values():
         for other in map(arms.__getitem__, arm.against):
-            axes, label = _axes_apart(arm, other), f"{arm.label} against {other.label}"
-            add(arm, other, label, axes[0] if len(axes) == 1 else "several axes", "the first arm", "the second")
+            axes = _axes_apart(arm, other)
+            named.append((arm, other, axes[0] if len(axes) == 1 else "several axes"))
+    for arm, other, kind in named:
+        sides = zip(*((a, b) for a, b, of in named if of == kind), strict=True)
+        first, second = (
+            _shared(kind, side) or word for side, word in zip(sides, ("the first arm", "the second"), strict=True)
+        )
+        add(arm, other, f"{arm.label} against {other.label}", kind, first, second)
     for arm in arms.values():
         if arm.replicate_of:
             twin = arms[arm.replicate_of]
             label = f"{twin.label.removeprefix('LLaVA-')}, other seed"
             add(arm, twin, label, "replicate", "the replicate", "the original")
     return pairs
+
+
+def _shared(axis: str, arms: Sequence[Arm]) -> str:
+    """Where all of some arms stand on an axis, in words; empty where they stand apart."""
+    labels = {AXES[axis].label(getattr(arm.point, axis)) for arm in arms} if axis in AXES else set[str]()
+    return labels.pop() if len(labels) == 1 else ""
 
 
 def _label(a: Arm, b: Arm, axis: str, alike: bool) -> str:
