@@ -118,7 +118,7 @@ def expand_arms(study: Study) -> list[Arm]:
     taken = [*names, REPLICATE, *(model.id for model in study.models)]
     for name in taken:
         if taken.count(name) > 1:
-            raise UserError(f'two arms or models are called "{name}"; rename one')
+            raise UserError(f'two arms{" or models" * bool(study.models)} are called "{name}"; rename one')
     for arm in found:
         for why in _impossible(arm):
             raise UserError(f'"{arm.id}": {why}')

@@ -135,7 +135,8 @@ def write_model(checkpoints: Path, name: str) -> None:
     with quietly():
         model = AutoModelForImageTextToText.from_pretrained(folder, config=config)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    said = [tokenizer.convert_tokens_to_ids(word) for word in SAID if len(word) == 1]  # its tokens are characters
+    places = tokenizer.get_vocab()
+    said = [places[word] for word in SAID if len(word) == 1]  # its tokens are characters
     _teach(model, said, tokenizer.eos_token_id)
     model.save_pretrained(folder)
 
@@ -159,7 +160,8 @@ def write_language_model(folder: Path) -> None:
     for name, weight in model.named_parameters():
         if "self_attn" in name:  # what it says depends on what it attends to
             weight.data *= 5
-    _teach(model, tokenizer.convert_tokens_to_ids(list(SAID)), end=2)
+    places = tokenizer.get_vocab()
+    _teach(model, [places[word] for word in SAID], end=2)
     model.save_pretrained(folder)
 
 
