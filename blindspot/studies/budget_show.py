@@ -74,7 +74,7 @@ def _summary(plan: Budget) -> Group:
     )
     table.add_row("missing", _missing(plan))
     commands = plan.next_commands or ("put your own files where the table of files says",)
-    table.add_row("next", Text("\n".join(commands), style="cyan"))
+    table.add_row("next", Text("\n".join(commands), style="cyan", overflow="fold"))
     return Group(Text(f"{study.name}: {study.title}", style="bold"), table)
 
 
