@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from blindspot.errors import UserError
-from blindspot.files import fingerprint, write_json
+from blindspot.files import fingerprint, inside, write_json
 from blindspot.studies.arms import STAGES, Arm, expand_arms
 from blindspot.studies.axes import CONNECTORS, LANGUAGE_POSITIONS, Choice
 from blindspot.studies.budget import GPUS, flops
@@ -153,16 +153,29 @@ def _add_arm(plan: _Plan, arm: Arm, seed: int) -> None:
 
 
 def _rehearsed(study: Study, arms: list[Arm]) -> dict[str, Any]:
-    """What the rehearsal of a study makes: all that its arms are made from, trained on and asked."""
+    """What the rehearsal of a study makes: all that its arms are made from, trained on and asked.
+
+    It writes under these names, so none may be a path of the user's own files.
+    """
     from blindspot.benchmarks.registry import select
 
-    stages = [stage for arm in arms for stage in arm.own_stages.values()]
+    sets = {(stage.data.file, stage.data.images): stage.data for arm in arms for stage in arm.own_stages.values()}
+    for name in {name for arm in arms for name in (arm.point.encoder, arm.point.language_model)}:
+        if not inside(name) or name.count("/") != 1 or name.startswith((".", "~")) or Path(name).exists():
+            raise UserError(
+                f"{name}: a rehearsal makes checkpoints of Hugging Face ids (ORGANISATION/NAME), not folders"
+            )
+    for path in {path for names in sets for path in names}:
+        if not inside(path):
+            raise UserError(
+                f"data: {path}: a rehearsal makes what it reads in a folder of its own; name it relative to --data"
+            )
     return {
         "recipe": "llava",
         "encoders": sorted({arm.point.encoder for arm in arms}),
         "language_models": sorted({arm.point.language_model for arm in arms}),
         "models": sorted({model.model for model in study.models}),
-        "data": list({stage.data.file: stage.data.model_dump(exclude_none=True) for stage in stages}.values()),
+        "data": [data.model_dump(exclude_none=True) for data in sets.values()],
         "benchmarks": [benchmark.name for benchmark in select(study.asked)],
     }
 

@@ -227,3 +227,31 @@ def test_a_download_that_fails_is_named_and_the_rest_goes_on(tmp_path: Path, mon
     missing = fetch(load_study(tmp_path / "small.yaml"), tmp_path / "data", lambda command: None)
     assert "lmsys/vicuna-7b-v1.5: `hf download lmsys/vicuna-7b-v1.5" in missing[0] and missing[0].endswith("failed")
     assert [line for line in missing if line.endswith("no network")] == ["mmvp: no network", "tallyqa: no network"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("language_model: lmsys/vicuna-7b-v1.5", "language_model: {own}", "not folders"),
+        ("language_model: lmsys/vicuna-7b-v1.5", "language_model: ../up", "not folders"),
+        (
+            "benchmarks:",
+            "connector: {{data: {{file: {own}/rows.json, images: images}}}}\nbenchmarks:",
+            "relative to --data",
+        ),
+        ("benchmarks:", "instruct: {{data: {{file: rows.json, images: ../out}}}}\nbenchmarks:", "relative to --data"),
+    ],
+)
+def test_a_rehearsal_writes_over_nothing_of_the_users(tmp_path: Path, old: str, new: str, said: str) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "rows.json").write_text("mine")
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 32}
+    (own / "config.json").write_text(json.dumps(config))
+    path = tmp_path / "mine.yaml"
+    path.write_text(STUDY.replace(old, new.format(own=own)))
+    with pytest.raises(UserError, match=said):
+        plan_steps(load_study(path, "rehearsal"), "code")
+    assert (own / "rows.json").read_text() == "mine" and sorted(item.name for item in own.iterdir()) == [
+        "config.json", "rows.json",
+    ]  # fmt: skip
