@@ -56,15 +56,7 @@ def run_study(
     """
     console = console or Console()
     study = load_study(name_or_path, scale, seeds)
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers: {workers}: should be at least 1")
-    if keep not in KEEP:
-        raise UserError(f"--keep: {keep}: should be one of {', '.join(KEEP)}")
-    if keep != "all" and study.recipe == "toy":
-        raise UserError(f"study {study.name} is a miniature, whose weights are small; leave out --keep")
-    if data is not None and (study.source == "scenes" or study.rehearsed):
-        reads = "a rehearsal makes what it reads" if study.rehearsed else f"study {study.name} draws its own scenes"
-        raise UserError(f"{reads} and takes no --data")
+    _refuse_options(study, data, workers, keep)
     steps = plan_steps(study, code_version(), nlvr_fingerprint(data) if study.source == "nlvr" else None)
     run = out or Path("runs") / (study.name if study.meaningful else f"{study.name}-{study.scale}")
     if study.released and not all((run / step.folder / DONE).is_file() for step in steps):
@@ -93,6 +85,18 @@ def run_study(
             run_steps(scheduler, workers, lock, progress, data, registry)
         _link_models(run, [step for step in steps if not scheduler.done[step.id].removed])
     return run
+
+
+def _refuse_options(study: Study, data: Path | None, workers: int | None, keep: str) -> None:
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers: {workers}: should be at least 1")
+    if keep not in KEEP:
+        raise UserError(f"--keep: {keep}: should be one of {', '.join(KEEP)}")
+    if keep != "all" and study.recipe == "toy":
+        raise UserError(f"study {study.name} is a miniature, whose weights are small; leave out --keep")
+    if data is not None and (study.source == "scenes" or study.rehearsed):
+        reads = "a rehearsal makes what it reads" if study.rehearsed else f"study {study.name} draws its own scenes"
+        raise UserError(f"{reads} and takes no --data")
 
 
 def _refuse_missing(study: Study, name: str, data: Path | None) -> None:
