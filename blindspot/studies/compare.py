@@ -103,9 +103,9 @@ def compared_pairs(study: Study) -> list[dict[str, Any]]:
 
 
 def _shared(axis: str, arms: Sequence[Arm]) -> str:
-    """Where all of some arms stand on an axis, in words; empty where they stand apart."""
-    labels = {AXES[axis].label(getattr(arm.point, axis)) for arm in arms} if axis in AXES else set[str]()
-    return labels.pop() if len(labels) == 1 else ""
+    """Where all of some arms stand on an axis, in words; empty if it is none."""
+    labels = {AXES[axis].label(getattr(arm.point, axis)) for arm in arms} if axis in AXES else {""}
+    return labels.pop() if len(labels) == 1 else AXES[axis].others
 
 
 def _label(a: Arm, b: Arm, axis: str, alike: bool) -> str:
