@@ -71,7 +71,7 @@ def read(folder: Path, values: dict[str, Any], tensors: Tensors, dtype: Any = "a
     held, tokens = text.vocab_size, len(tokenizer)
     if tokens > held:
         text.vocab_size = -(-tokens // ROWS) * ROWS
-        for name in {f"{BODY}embed_tokens.weight", HEAD} & renamed.keys():
+        for name in (name for name in (f"{BODY}embed_tokens.weight", HEAD) if name in renamed):
             if len(renamed[name]) != held:
                 raise UserError(f"{name} has {len(renamed[name])} rows, and config.json says vocab_size {held}")
             renamed[name] = with_rows(renamed[name], text.vocab_size)
