@@ -40,8 +40,8 @@ def plan_steps(study: Study, code: str, data: str | None = None) -> list[Step]:
     for the text step, which belongs to the setting and is the one of the same seed index. Models of real size begin at
     their checkpoints, with the connector; models that are only evaluated come last, once.
 
-    Every key holds ``code``, the version of code and libraries; that of the data step the fingerprint of the ``data``
-    that the user has.
+    Every key holds ``code``, the version of code and libraries, or of released checkpoints `NUMERICS`; that of the data
+    step the fingerprint of the ``data`` that the user has.
     """
     arms = expand_arms(study)
     plan = _Plan(study, code)
@@ -67,7 +67,7 @@ class _Plan:
     def __init__(self, study: Study, code: str) -> None:
         self.study = study
         self.steps: dict[str, Step] = {}
-        self._code = code if study.recipe == "toy" else f"numerics {NUMERICS}"
+        self._code = f"numerics {NUMERICS}" if study.released else code
         self._users: dict[str, list[Arm]] = defaultdict(list)
 
     def add(

@@ -57,7 +57,8 @@ def run_study(
     console = console or Console()
     study = load_study(name_or_path, scale, seeds)
     _refuse_options(study, data, workers, keep)
-    steps = plan_steps(study, code_version(), nlvr_fingerprint(data) if study.source == "nlvr" else None)
+    code = code_version(everything=True) if study.rehearsed else code_version()
+    steps = plan_steps(study, code, nlvr_fingerprint(data) if study.source == "nlvr" else None)
     run = out or Path("runs") / (study.name if study.meaningful else f"{study.name}-{study.scale}")
     if study.released and not all((run / step.folder / DONE).is_file() for step in steps):
         _refuse_missing(study, name_or_path, data)

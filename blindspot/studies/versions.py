@@ -52,15 +52,15 @@ SHOWING = ("figures.py", "plots.py")
 RESULT_LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "scipy")
 
 
-def code_version() -> str:
-    """Hash of the source bytes of `RESULT_SOURCES` and the versions of `RESULT_LIBRARIES`."""
+def code_version(everything: bool = False) -> str:
+    """Hash of the source bytes of `RESULT_SOURCES`, or of the whole package, and the versions of `RESULT_LIBRARIES`."""
     libraries: dict[str, str] = {}
     for name in RESULT_LIBRARIES:
         try:
             libraries[name] = version(name)
         except PackageNotFoundError:
             libraries[name] = "missing"
-    return fingerprint({"sources": sources(RESULT_SOURCES), "libraries": libraries})
+    return fingerprint({"sources": sources(("",) if everything else RESULT_SOURCES), "libraries": libraries})
 
 
 def diagnostics_version() -> str:

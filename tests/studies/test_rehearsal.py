@@ -255,3 +255,13 @@ def test_a_rehearsal_writes_over_nothing_of_the_users(tmp_path: Path, old: str, 
     assert (own / "rows.json").read_text() == "mine" and sorted(item.name for item in own.iterdir()) == [
         "config.json", "rows.json",
     ]  # fmt: skip
+
+
+def test_other_code_is_rehearsed_again_and_retrains_nothing_real(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(STUDY)
+
+    def keys(scale: str, code: str) -> set[str]:
+        return {step.key for step in plan_steps(load_study(tmp_path / "small.yaml", scale), code)}
+
+    assert not keys("rehearsal", "old") & keys("rehearsal", "new")
+    assert keys("full", "old") == keys("full", "new")
