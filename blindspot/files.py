@@ -19,6 +19,8 @@ PICTURE_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000
 """What `PIL.Image.open` may try. Some of its other readers start programs (EPS: Ghostscript) or are hardly tested."""
 CHECKPOINTS = "checkpoints"
 """Folder of what a run that is under way continues from: of each checkpoint every file is sealed."""
+LOG = "log.jsonl"
+"""In the folder of whatever trains: a row a step."""
 LOCK = ".lock"
 SECONDS_TO_WAIT = 1.5  # for the processes of a run that was just killed
 
@@ -167,6 +169,11 @@ def parse_json(text: str | bytes) -> Any:
 def inside(name: Any) -> bool:
     """Whether what a file names is a path that stays, links aside, in the folder that it is relative to."""
     return isinstance(name, str) and not PurePath(name).is_absolute() and ".." not in PurePath(name).parts
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name is the id of something on the Hugging Face Hub, ``ORGANISATION/NAME``, and not a path."""
+    return inside(name) and name.count("/") == 1 and not name.startswith((".", "~"))
 
 
 def refuse_links_out(paths: Iterable[Path], folder: Path) -> None:

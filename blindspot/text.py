@@ -1,5 +1,6 @@
 """Text from outside, made safe to show, and numbers as they are stored and shown."""
 
+import base64
 import unicodedata
 from typing import Any
 
@@ -19,6 +20,11 @@ def clean(text: str, limit: int = 10_000) -> str:
         " " if mark in "\t\n\r" else "\N{REPLACEMENT CHARACTER}" if unicodedata.category(mark) in _INVISIBLE else mark
         for mark in short
     )
+
+
+def data_uri(content: bytes, mime: str) -> str:
+    """A file of some type as a URI that needs no other file."""
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
 
 
 def rounded(value: Any) -> Any:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from blindspot.diagnostics.base import Pictures, Table, Tables, plain
 from blindspot.diagnostics.registry import DIAGNOSTICS, plots_of
 from blindspot.errors import UserError
-from blindspot.files import parse_json, write_text
+from blindspot.files import is_hub_id, parse_json, write_text
 from blindspot.plots import Figure
 from blindspot.reporting.drawing import write_figures
 from blindspot.reporting.page import render
@@ -95,11 +95,10 @@ def write_diagnosis(folder: Path) -> tuple[Path, list[str]]:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged; {_AGAIN}") from error
     model = str(of["model"])
-    is_id = model.count("/") == 1 and not model.startswith((".", "/"))  # of Hugging Face; else a folder
     page = render(
         "diagnosis.html.j2",
         of=of,
-        name=model if is_id else model.rstrip("/").rsplit("/", 1)[-1],
+        name=model if is_hub_id(model) else model.rstrip("/").rsplit("/", 1)[-1],
         sections=sections,
         sentences=sentences,
         missing=[name for name in DIAGNOSTICS if name not in found],

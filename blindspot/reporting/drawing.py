@@ -1,6 +1,5 @@
 """Declared figures drawn with matplotlib, and their files: one look for all, and bytes that repeat."""
 
-import base64
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -35,7 +34,7 @@ from blindspot.plots import (
     Pictures,
 )
 from blindspot.reporting.tables import as_csv
-from blindspot.text import DASH, MINUS
+from blindspot.text import DASH, MINUS, data_uri
 
 _RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -84,13 +83,8 @@ def write_figures(figures: Iterable[Figure], folder: Path) -> dict[str, dict[str
                 box = f'<svg viewBox="0 {top} {wide} {high}" width="{wide}pt" height="{high}pt"'
                 svg = svg.replace(tag[0], kept.replace("<svg", box, 1), 1)
             said = {"name": figure.name, "title": figure.title, "subtitle": figure.subtitle, "width": figure.width}
-            shown[figure.name] = said | {"source": data_uri(svg.encode(), "svg+xml")}
+            shown[figure.name] = said | {"source": data_uri(svg.encode(), "image/svg+xml")}
     return shown
-
-
-def data_uri(content: bytes, kind: str) -> str:
-    """An image as a URI that needs no other file."""
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def save(canvas: Canvas, folder: Path, name: str) -> Path:

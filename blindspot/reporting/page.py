@@ -14,7 +14,7 @@ from blindspot.files import fingerprint, parse_json, sha256_file, write_json, wr
 from blindspot.reporting.results import VERSION, collect
 from blindspot.reporting.run import RunPlan, as_made, load_plan, stage_name
 from blindspot.reporting.tables import arms_of, asked_on, columns_of, tables_of, write_tables
-from blindspot.text import clean, points, signed
+from blindspot.text import clean, data_uri, points, signed
 
 PACKAGE = Path(__file__).parents[1]
 MADE = Path("report") / "made.json"
@@ -144,15 +144,13 @@ def _picture(images_nhwc: np.ndarray, number: Any) -> dict[str, Any] | None:
     """A data URI with the size to draw it at, or None where a question has no such image."""
     from PIL import Image
 
-    from blindspot.reporting.drawing import data_uri
-
     if not isinstance(number, int) or not 0 <= number < len(images_nhwc):
         return None
     image_hwc = np.ascontiguousarray(images_nhwc[number])
     buffer = io.BytesIO()
     Image.fromarray(image_hwc).save(buffer, format="PNG", optimize=True)
     high, wide = image_hwc.shape[:2]
-    uri = data_uri(buffer.getvalue(), "png")
+    uri = data_uri(buffer.getvalue(), "image/png")
     return {"source": uri, "width": _DRAWN_WIDTH, "height": round(_DRAWN_WIDTH * high / wide)}
 
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationEr
 from blindspot.errors import UserError
 from blindspot.evaluation.items import Questions, Term
 from blindspot.evaluation.statistics import Sample
-from blindspot.files import parse_json, read_jsonl, sha256_file
+from blindspot.files import LOG, parse_json, read_jsonl, sha256_file
 from blindspot.text import clean
 
 Text = Annotated[str, AfterValidator(clean)]
@@ -341,5 +341,5 @@ def unlearned_text(run: Path, plan: RunPlan) -> Iterator[str]:
 
 def _log(run: Path, step: RunStep) -> list[dict[str, Any]]:
     """The log of a finished step; empty where there is none."""
-    path = run / step.folder / "log.jsonl"
+    path = run / step.folder / LOG
     return list(read_jsonl(as_made(path))) if (path.parent / "done.json").exists() and path.exists() else []

@@ -9,14 +9,14 @@ from typing import Any
 from pydantic import BaseModel, Field, FiniteFloat, PositiveFloat, ValidationError
 
 from blindspot.errors import UserError
-from blindspot.files import parse_json, write_text
+from blindspot.files import LOG, parse_json, write_text
 from blindspot.plots import HUES, Figure, Key, Lines, Panel, Series, stroke
 from blindspot.reporting.drawing import write_figures
 from blindspot.reporting.page import render
 from blindspot.reporting.tables import as_csv
 from blindspot.text import clean
 
-LOG, RECORD = "log.jsonl", "run.json"
+RECORD = "run.json"
 DRAWN_POINTS = 400
 """Points of a curve; with more rows, each is the mean of its neighbours."""
 _PANELS = (("loss", "loss, nats a token"), ("tokens_per_second", "tokens a second"), ("grad_norm", "gradient norm"))

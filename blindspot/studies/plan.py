@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from blindspot.errors import UserError
-from blindspot.files import fingerprint, inside, write_json
+from blindspot.files import fingerprint, inside, is_hub_id, write_json
 from blindspot.studies.arms import STAGES, Arm, expand_arms
 from blindspot.studies.axes import CONNECTORS, LANGUAGE_POSITIONS, Choice
 from blindspot.studies.budget import GPUS, flops
@@ -157,11 +157,9 @@ def _rehearsed(study: Study, arms: list[Arm]) -> dict[str, Any]:
 
     It writes under these names, so none may be a path of the user's own files.
     """
-    from blindspot.benchmarks.registry import select
-
     sets = {(stage.data.file, stage.data.images): stage.data for arm in arms for stage in arm.own_stages.values()}
     for name in {name for arm in arms for name in (arm.point.encoder, arm.point.language_model)}:
-        if not inside(name) or name.count("/") != 1 or name.startswith((".", "~")) or Path(name).exists():
+        if not is_hub_id(name) or Path(name).exists():
             raise UserError(
                 f"{name}: a rehearsal makes checkpoints of Hugging Face ids (ORGANISATION/NAME), not folders"
             )
@@ -176,7 +174,7 @@ def _rehearsed(study: Study, arms: list[Arm]) -> dict[str, Any]:
         "language_models": sorted({arm.point.language_model for arm in arms}),
         "models": sorted({model.model for model in study.models}),
         "data": [data.model_dump(exclude_none=True) for data in sets.values()],
-        "benchmarks": [benchmark.name for benchmark in select(study.asked)],
+        "benchmarks": _asked(study)["benchmarks"],
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blindspot.benchmarks.registry import select
+from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.benchmarks.scoring import profile
 from blindspot.benchmarks.sources.download import data_root
 from blindspot.connectors import ConnectorSpec
@@ -131,15 +131,14 @@ def evaluate_step(context: StepContext) -> None:
     """Put the study's benchmarks to the model that a stage left, or to one that it names; what is answered is not asked
     again."""
     config = context.step.config
-    rules, benchmarks = profile(config["profile"]), select(",".join(config["benchmarks"]))
+    rules, benchmarks = profile(config["profile"]), [BENCHMARKS[name] for name in config["benchmarks"]]
 
     def open_model() -> Opened:
         if "model" in config:
             study = load_study(context.folder.parent.parent / "study.yaml")
             key = next(one.key_env for one in study.models if one.id == config["arm"])  # no part of the step's key
             name = str(local_folder(config["model"], _data_path(context)) or config["model"])
-            server = {"key_env": key} if key else {}
-            return open_named(name, benchmarks, False, config["served"], None, None, server, {})
+            return open_named(name, benchmarks, served=config["served"], server={"key_env": key} if key else {})
         if context.step.stage == "instruct":
             return open_local(str(context.inputs["instruct"] / MODEL))
         run = _of_step(context)

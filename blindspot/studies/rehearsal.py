@@ -27,7 +27,7 @@ from blindspot.encoders import ENCODERS, Encoder
 from blindspot.encoders.base import Checkpoint
 from blindspot.errors import UserError
 from blindspot.evaluation.adapters import recognise
-from blindspot.files import write_json
+from blindspot.files import is_hub_id, write_json
 from blindspot.question import Question
 from blindspot.scenes.render import render
 from blindspot.scenes.sampling import TrainingWorld, test_questions
@@ -118,7 +118,7 @@ def write_model(checkpoints: Path, name: str) -> None:
     from blindspot.studies.tiny_families import BUILDERS
 
     family = recognise(None, name=name)[0].name
-    if name.count("/") != 1 or name.startswith((".", "~", "/")) or family not in BUILDERS:
+    if not is_hub_id(name) or family not in BUILDERS:
         raise UserError(
             f"models: {name}: a rehearsal writes Hugging Face ids (ORGANISATION/NAME) of {', '.join(BUILDERS)}, and "
             "this is none"

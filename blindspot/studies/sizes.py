@@ -11,6 +11,7 @@ from typing import Any
 
 from blindspot.encoders import ENCODERS, Encoder, detect
 from blindspot.errors import UserError, did_you_mean
+from blindspot.files import is_hub_id
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def local_folder(name: str, data: Path | None = None) -> Path | None:
         return path
     if data is not None and (data / CHECKPOINTS / name).is_dir():
         return data / CHECKPOINTS / name
-    if name.startswith((".", "~", "/")) or name.count("/") != 1:
+    if not is_hub_id(name):
         return None
     from huggingface_hub import try_to_load_from_cache
 
@@ -165,7 +166,7 @@ def _config(name: str, key: str, known: Mapping[str, Any]) -> Any:
     """The config of a checkpoint that is here; what its config.json leaves out has transformers' defaults."""
     folder = local_folder(name)
     if folder is None:
-        fetch = f"; if it is on the hub, first run: hf download {name} config.json" if name.count("/") == 1 else ""
+        fetch = f"; if it is on the hub, first run: hf download {name} config.json" if is_hub_id(name) else ""
         raise UserError(f'{key} "{name}": unknown, and no folder here; {did_you_mean(name, known)}{fetch}')
     from transformers import AutoConfig, PreTrainedConfig
 

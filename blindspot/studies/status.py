@@ -13,13 +13,12 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from blindspot.errors import UserError
-from blindspot.files import holder, parse_json
+from blindspot.files import LOG, holder, parse_json
 from blindspot.studies.engine import LOG as WORKERS_LOG
 from blindspot.studies.progress import Advanced, Progress
 from blindspot.studies.step import DONE, ERROR, STARTED, Step
 from blindspot.text import clean
 
-LOG = "log.jsonl"
 TAIL_BYTES = 2**16  # more than a row of a log has
 
 

@@ -12,10 +12,8 @@ from typing import Any, NamedTuple
 import torch
 
 from blindspot.errors import UserError
-from blindspot.files import parse_json, write_jsonl
+from blindspot.files import LOG, parse_json, write_jsonl
 from blindspot.training.flops import GPUS
-
-LOG = "log.jsonl"
 
 
 class Log:

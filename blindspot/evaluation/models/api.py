@@ -1,7 +1,6 @@
 """Models behind an OpenAI-compatible server: vLLM, SGLang, ``transformers serve``, ``blindspot serve``, hosted ones."""
 
 import asyncio
-import base64
 import io
 import json
 import os
@@ -22,7 +21,7 @@ from PIL import Image
 from blindspot.errors import UserError
 from blindspot.evaluation.base import Asked, Picture, Reply
 from blindspot.files import PICTURE_FORMATS, parse_json
-from blindspot.text import encodable
+from blindspot.text import data_uri, encodable
 
 KEY_ENV = "OPENAI_API_KEY"
 EXAMPLE = "http://localhost:8000/v1"
@@ -265,7 +264,7 @@ def data_url(picture: bytes) -> str:
     except Exception as error:  # what a damaged file makes Pillow raise has no common base
         raise RefusedError(f"its picture is in no known format ({type(error).__name__})") from error
     mime = "image/jpeg" if mime == "image/mpo" else mime  # a JPEG with further pictures behind it, as cameras write
-    return f"data:{mime};base64,{base64.b64encode(picture).decode()}"
+    return data_uri(picture, mime or "")
 
 
 def read(status: int, headers: Mapping[str, str], content: bytes, question: str, key: str = "") -> Reply:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from blindspot.benchmarks.base import Benchmark
@@ -39,12 +40,12 @@ class Opened:
 def open_model(
     model: str,
     benchmarks: Sequence[Benchmark],
-    recorded: bool,
-    served: str | None,
-    adapter: str | None,
-    boxes: str | None,
-    server: Mapping[str, Any],
-    local: Mapping[str, Any],
+    recorded: bool = False,
+    served: str | None = None,
+    adapter: str | None = None,
+    boxes: str | None = None,
+    server: Mapping[str, Any] = MappingProxyType({}),
+    local: Mapping[str, Any] = MappingProxyType({}),
 ) -> Opened:
     """What `blindspot evaluate` is told: a file of answers to one benchmark, the address of a server, or a model here.
 

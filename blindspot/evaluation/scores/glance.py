@@ -1,6 +1,5 @@
 """Several runs at a glance: models by columns, what a test cannot tell from the best, and samples of the answers."""
 
-import base64
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ from blindspot.evaluation.scores.report import metric_row
 from blindspot.evaluation.statistics import correct
 from blindspot.files import read_jsonl
 from blindspot.model.images import decode
-from blindspot.text import clean, clean_json, rounded
+from blindspot.text import clean, clean_json, data_uri, rounded
 
 MOST_SAMPLES = 200
 """Of a benchmark; a quarter of them is kept for what no model gets right."""
@@ -244,7 +243,7 @@ def _small(collection: Collection, key: int) -> str | None:
     picture.thumbnail((_PIXELS, _PIXELS))
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return data_uri(file.getvalue(), "image/jpeg")
 
 
 def _lines(text: str, limit: int) -> str:
