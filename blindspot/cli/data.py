@@ -131,6 +131,8 @@ def get(
     from blindspot.studies.loading import load_study, shipped_studies
 
     if name in shipped_studies() or (name not in BENCHMARKS and name.endswith((".yaml", ".yml"))):
+        if form:
+            raise UserError(f"--form {form}: is of a single benchmark; of a study's the preferred forms are taken")
         _get_all(load_study(name), data_root(root))
         return
     with bars(transient=True) as show:
@@ -145,12 +147,17 @@ def _get_all(study: "Study", root: Path) -> None:
 
     if study.recipe == "toy":
         raise UserError(f"study {study.name} draws what it reads; only studies of real size need data")
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--data: cannot make {root}: {error.strerror or error}; choose another folder") from error
     console = Console()
     console.print(needed(plan(study, data_root=root)))
     missing = fetch(study, root, lambda command: console.print(f"$ {command}", markup=False, soft_wrap=True))
+    for line in missing:
+        console.print(f"missing: {line}", markup=False, soft_wrap=True)
     if missing:
-        raise UserError(f"{len(missing)} things of {study.name} are still missing: {'; '.join(missing)}")
+        raise UserError(f"{len(missing)} of the things that {study.name} needs are still missing, as listed; try again")
     print(f"All there: {root}")
 
 

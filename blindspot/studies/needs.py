@@ -169,7 +169,6 @@ def fetch(study: Study, data_root: Path, tell: Callable[[str], None]) -> list[st
     from blindspot.benchmarks.registry import select
     from blindspot.benchmarks.sources import download
 
-    data_root.mkdir(parents=True, exist_ok=True)
     failed: dict[str, str] = {}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # where `hf` is installed
     for need in needs(expand_arms(study), data_root, models=study.models):

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from blindspot.benchmarks.registry import BENCHMARKS, SETS, select
 from blindspot.benchmarks.sources import download
+from blindspot.cli import app
 from blindspot.encoders import ENCODERS, native_grid
 from blindspot.errors import UserError
 from blindspot.evaluation.paper import load as load_paper
@@ -265,3 +267,15 @@ def test_other_code_is_rehearsed_again_and_retrains_nothing_real(tmp_path: Path)
 
     assert not keys("rehearsal", "old") & keys("rehearsal", "new")
     assert keys("full", "old") == keys("full", "new")
+
+
+def test_what_cannot_be_downloaded_for_a_study_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for arguments, said in (
+        (("small", "--form", "tsv"), "--form tsv: is of a single benchmark"),
+        (("miniature",), "study miniature draws what it reads"),
+        (("small", "--data", str(tmp_path / "file" / "in")), "choose another folder"),
+        ((str(tmp_path / "none.yaml"),), "cannot read study"),
+    ):
+        result = CliRunner().invoke(app, ["data", "get", *arguments])
+        assert result.exit_code == 2 and said in result.output and "Traceback" not in result.output
