@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,11 @@ def glance(paths: Sequence[Path], data: Path, profile: str = DEFAULT) -> dict[st
     runs = [load_run(path, [profile]) for path in paths]
     names = names_of(runs)
     notes = [f"{name}: {note}" for name, run in zip(names, runs, strict=True) for note in run.notes]
-    for name, run in zip(names[1:], runs[1:], strict=True):
-        notes += [f"{name} against {names[0]}: {note}" for note in together(runs[0], run)[1]]
+    pair = cache(lambda a, b: together(runs[a], runs[b]))  # by their places
+    for place, name in enumerate(names[1:], start=1):
+        notes += [f"{name} against {names[0]}: {note}" for note in pair(0, place)[1]]
     cells = _cells(runs, profile)
-    _mark(cells, runs, profile)
+    _mark(cells, pair, profile)
     paper, models = load(), [_model(run) for run in runs]
     own = [" ".join(each) for each in zip(names, models, strict=True)]
     rows = [one for one in paper.roles if one == BASELINE or any(_letters(one) in _letters(each) for each in own)]
@@ -100,8 +102,11 @@ def _cell(run: ScoredRun, key: Key, profile: str) -> dict[str, Any] | None:
     return row | {"mark": None, "p_holm": None} if row and row["value"] is not None else None
 
 
-def _mark(cells: Cells, runs: Sequence[ScoredRun], profile: str) -> None:
-    """Mark the best of each column, and those that a paired test on shared questions cannot tell from it."""
+def _mark(cells: Cells, pair: Callable[[int, int], tuple[Mapping[str, Any], list[str]]], profile: str) -> None:
+    """Mark the best of each column, and those that a paired test on shared questions cannot tell from it.
+
+    ``pair`` gives what two runs have `together`.
+    """
     best_of: dict[Key, int] = {}
     for key, rows in cells.items():
         if sum(row is not None for row in rows) < 2:
@@ -110,8 +115,8 @@ def _mark(cells: Cells, runs: Sequence[ScoredRun], profile: str) -> None:
         rows[best_of[key]]["mark"] = "best"  # pyright: ignore[reportOptionalSubscript]
     tests: list[dict[str, Any]] = []
     for best in sorted({*best_of.values()}):
-        for other in range(len(runs)):
-            shared = together(runs[best], runs[other])[0] if other != best else {}
+        for other in range(len(next(iter(cells.values())))):
+            shared = pair(best, other)[0] if other != best else {}
             for key in (
                 key for key, place in best_of.items() if place == best and key[0] in shared and cells[key][other]
             ):
