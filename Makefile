@@ -1,7 +1,10 @@
 # make study   set up, run the miniature study and show its results
 # make test    set up, then lint, types and the whole test suite
-# make faults  set up, then plant faults in copies of the tree and see that the tests catch each (some minutes)
+# make faults  set up, then plant faults in copies of the tree and see that the tests catch each (some minutes), and
+#              kill studies at many moments and see that they end with the same bytes; score 200,000 strings
 # make check-lmms-eval   our models inside lmms-eval, in an environment of its own
+# make check-inspect     our benchmarks inside inspect_ai, likewise
+# make check-ray         studies on a Ray cluster of three nodes on this machine, in an environment with Ray
 # make setup   only the set-up: .venv with the versions of constraints.txt
 #
 # PYTHON names the interpreter (3.11 or newer; the first found is taken), VENV the environment.
@@ -13,38 +16,65 @@ CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: study test faults check-lmms-eval setup
+.PHONY: study lint test faults check-lmms-eval check-inspect check-ray setup
 
 study: $(READY)
 	@$(BIN)/blindspot study miniature
 
-# Two processes of one thread each: tests that train are faster so, and their numbers do not depend on the machine.
-test: $(READY)
+lint: $(READY)
 	@echo "== ruff" && $(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@echo "== pyright" && $(BIN)/pyright --pythonpath $(BIN)/python
-	@echo "== pytest" && OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
+
+# Two processes of one thread each: tests that train are faster so, and their numbers do not depend on the machine.
+# Files go to them in the order that tests/conftest.py gives.
+test: lint
+	@echo "== pytest" && OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 faults: $(READY)
+	@BLINDSPOT_KILLS=10 $(BIN)/pytest -q tests/studies/test_rehearsal_kills.py tests/studies/test_real_training.py
+	@BLINDSPOT_STRINGS=200000 $(BIN)/pytest -q tests/benchmarks/test_any_answer.py
 	@$(BIN)/python tests/golden/faults.py
 
+# A virtual environment that sees VENV's packages and leaves them alone, gone in the end; $$install installs into it.
+OVER = set -e; venv=$$(mktemp -d); trap 'rm -rf "$$venv"' EXIT; \
+	$(BIN)/python -m venv "$$venv"; \
+	site=$$("$$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	$(BIN)/python -c 'import sys; print(*sys.path[1:], sep="\n")' > "$$site/over.pth"; \
+	install="$$venv/bin/python -m pip install --disable-pip-version-check -q"
+
 # Of the hundred packages that lmms-eval asks for these are what its evaluator imports; the others would bring a
-# torchvision that is not torch's. What is installed sees VENV's packages and leaves them alone.
+# torchvision that is not torch's.
 LMMS_EVAL := lmms-eval==0.7.3
 ITS_NEEDS := aiohttp==3.14.5 evaluate==0.4.6 loguru==0.7.3 math-verify==0.1.0 openai pytz==2026.6 sacrebleu==2.6.0 \
     tenacity==9.2.1
 
-check-lmms-eval: $(READY)
-	@set -e; venv=$$(mktemp -d); trap 'rm -rf "$$venv"' EXIT; \
-	$(BIN)/python -m venv "$$venv"; \
-	site=$$("$$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
-	$(BIN)/python -c 'import sys; print(*sys.path[1:], sep="\n")' > "$$site/over.pth"; \
-	install="$$venv/bin/python -m pip install --disable-pip-version-check -q"; \
-	if $$install -c constraints.txt $(ITS_NEEDS) && $$install --no-deps $(LMMS_EVAL); then \
-	    "$$venv/bin/python" -c 'import lmms_eval.evaluator'; \
-	    OMP_NUM_THREADS=1 "$$venv/bin/python" -m pytest -q -p no:cacheprovider tests/evaluation/test_lmms_eval_plugin.py; \
+# What inspect_ai imports; it wants other versions of click and fsspec than constraints.txt has.
+INSPECT := inspect-ai==0.3.285 agent-client-protocol==0.12.1 beautifulsoup4==4.15.0 botocore==1.44.8 click==8.1.8 \
+    debugpy==1.8.22 docstring-parser==0.18.0 fsspec==2025.9.0 httpcore==1.0.9 httpx==0.28.1 ijson==3.6.0 jsonlines==4.0.0 \
+    jsonpatch==1.48 jsonpath-ng==1.16.0 jsonpointer==3.12 jsonref==1.1.0 linkify-it-py==2.2.0 mdit-py-plugins==0.7.0 \
+    mmh3==5.3.1 nest-asyncio2==1.7.4 pathlib-abc==0.5.2 platformdirs==4.14.9 python-dotenv==1.2.4 semver==3.1.2 \
+    shortuuid==1.0.13 soupsieve==4.1.3 tenacity==9.2.1 textual==8.2.8 tiktoken==0.14.0 uc-micro-py==2.0.0 \
+    universal-pathlib==0.3.10 zipfile-zstd==0.0.4 zipp==4.1.2 zstandard==0.25.0
+
+# Runs tests in an environment with another package: how it is installed, what imports it, the tests.
+define CHECK
+	@$(OVER); \
+	if $(1); then \
+	    "$$venv/bin/python" -c 'import $(2)'; \
+	    OMP_NUM_THREADS=1 "$$venv/bin/python" -m pytest -q -p no:cacheprovider $(3); \
 	else \
-	    echo "skipped: $(LMMS_EVAL) cannot be installed here (pip says why above)"; \
+	    echo "skipped: $(2) cannot be installed here (pip says why above)"; \
 	fi
+endef
+
+check-lmms-eval: $(READY)
+	$(call CHECK,$$install -c constraints.txt $(ITS_NEEDS) && $$install --no-deps $(LMMS_EVAL),lmms_eval.evaluator,tests/evaluation/test_lmms_eval_plugin.py)
+
+check-inspect: $(READY)
+	$(call CHECK,$$install --no-deps $(INSPECT),inspect_ai,tests/evaluation/test_inspect_tasks.py)
+
+check-ray: $(READY)
+	$(call CHECK,$$install -c constraints.txt ray,ray,tests/studies/test_cluster.py)
 
 setup: $(READY)
 
@@ -63,6 +93,6 @@ $(READY): pyproject.toml constraints.txt
 	    "$$found" -m venv --clear $(VENV); \
 	fi; \
 	echo "Installing into $(VENV): some minutes the first time"; \
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[dev,vicuna]' \
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[dev,vicuna,video,audit]' \
 	    | { grep --line-buffered -E -o '^(Collecting|Building|Installing) [^ (]+' || true; }; \
 	touch $@

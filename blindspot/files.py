@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path, PurePath
 from typing import Any
@@ -21,7 +21,12 @@ CHECKPOINTS = "checkpoints"
 """Folder of what a run that is under way continues from: of each checkpoint every file is sealed."""
 LOG = "log.jsonl"
 """In the folder of whatever trains: a row a step."""
+PROBES = "probes.jsonl"
+"""Beside it, where something is measured on the way: a row a probe, after which step and what came out."""
+LEVELLED = "levelled.json"
+"""Beside it, of what trains until its loss is level: by how much it last fell, and whether that is level."""
 LOCK = ".lock"
+END_BYTES = 2**16
 SECONDS_TO_WAIT = 1.5  # for the processes of a run that was just killed
 
 
@@ -73,10 +78,10 @@ def new_folder(path: Path, advice: str) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(run: Path) -> Iterator[int]:
+def locked(run: Path, seconds: float | None = None) -> Iterator[int]:
     """Hold a run folder, which is made, for this process alone; yields the lock's file descriptor.
 
-    One that another process holds is refused, after a while for a run that was just killed.
+    One that another process holds is refused after some ``seconds``, by default `SECONDS_TO_WAIT`.
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
@@ -84,7 +89,7 @@ def locked(run: Path) -> Iterator[int]:
     except OSError as error:
         raise UserError(f"cannot write run folder {run}: {error.strerror}; choose another --out") from error
     try:
-        deadline = time.monotonic() + SECONDS_TO_WAIT
+        deadline = time.monotonic() + (SECONDS_TO_WAIT if seconds is None else seconds)
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -150,6 +155,14 @@ def read_jsonl(path: Path) -> Iterator[Any]:
         raise UserError(f"cannot read {path}: not UTF-8 text") from error
 
 
+def shown_size(image: Any) -> tuple[int, int]:
+    """Width and height of an opened picture as it is shown, turned as its camera says; its header tells."""
+    from PIL.ExifTags import Base
+
+    width, height = image.size
+    return (height, width) if image.getexif().get(Base.Orientation) in (5, 6, 7, 8) else (width, height)
+
+
 def parse_json(text: str | bytes) -> Any:
     """The value of a JSON text.
 
@@ -176,6 +189,19 @@ def is_hub_id(name: str) -> bool:
     return inside(name) and name.count("/") == 1 and not name.startswith((".", "~"))
 
 
+def bytes_below(folder: Path | str) -> int:
+    """Bytes of every file below a folder; links are not followed, what vanishes meanwhile counts not."""
+    total = 0
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                total += bytes_below(entry.path)
+            else:
+                with suppress(OSError):
+                    total += entry.stat(follow_symlinks=False).st_size
+    return total
+
+
 def refuse_links_out(paths: Iterable[Path], folder: Path) -> None:
     """Refuse pictures that a symbolic link fetches from elsewhere than the folder, which may be a link itself.
 
@@ -197,6 +223,16 @@ def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def ends_of(path: Path) -> list[int | str]:
+    """What of a file shows, without reading it all, that it is another: size, time of change in ns, SHA-256 of its
+    first and last `END_BYTES`."""
+    with path.open("rb") as handle:
+        stat, digest = os.fstat(handle.fileno()), hashlib.sha256(handle.read(END_BYTES))
+        handle.seek(max(stat.st_size - END_BYTES, 0))
+        digest.update(handle.read())
+    return [stat.st_size, stat.st_mtime_ns, digest.hexdigest()]
 
 
 def seal(path: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from string import ascii_uppercase
 from typing import Any, Literal
 
-Kind = Literal["choice", "mcq", "yes_no", "count", "text", "boxes"]
+Kind = Literal["choice", "mcq", "yes_no", "count", "number", "text", "boxes", "points"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,8 @@ class Question:
         kind: how its answer is read.
         prompt: what is asked, without any template.
         answer: the gold answer, words separated by one space; of ``mcq`` the letter (``A`` is the first choice);
-            ``boxes`` are ``x0 y0 x1 y1`` in the benchmark's units.
+            ``boxes`` are ``x0 y0 x1 y1`` in the benchmark's units; of ``points`` a region or a polygon
+            (`blindspot.benchmarks.points`).
         choices: the allowed answers when they are few and fixed; of ``mcq`` the texts of the options; else empty.
         images: keys of its images in the collection that the question travels with.
         groups: labels to report by. ``cluster`` names questions that share an image or a pair; the rest is

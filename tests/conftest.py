@@ -1,5 +1,6 @@
 """What tests of every room share; and that a run of the whole suite proves every feature of ``features.yaml``."""
 
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,8 +8,25 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import settings
 
 HERE = Path(__file__).parent
+LONG = (
+    "training/distributed/test_several_ranks.py",
+    "studies/test_rehearsal.py",
+    "studies/test_cluster.py",
+    "diagnostics/test_diagnosing.py",
+    "studies/test_study_disk.py",
+    "evaluation/test_serving_model.py",
+    "studies/test_study_variants.py",
+    "studies/test_study_steps.py",
+    "reporting/test_report_collect.py",
+    "test_cli_serve.py",
+)
+"""Files that take longest. They come first: none is then what one worker is at while another has nothing left."""
+
+settings.register_profile("blindspot", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("blindspot")
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +43,11 @@ def one_thread() -> Iterator[None]:
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # the controller of pytest-xdist hears of every worker's tests
         config.pluginmanager.register(Proofs(config))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {HERE / name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path, len(LONG)))
 
 
 class Proofs:
@@ -47,7 +70,7 @@ class Proofs:
             self._unproved = [
                 f"{feature}: {test} did not pass"
                 for feature, test, needs in features()
-                if test not in self._passed and all(map(find_spec, needs))
+                if test not in self._passed and all(map(is_here, needs))
             ]
             if self._unproved:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -58,8 +81,13 @@ class Proofs:
             terminalreporter.write_line("\n".join(self._unproved))
 
 
+def is_here(need: str) -> bool:
+    """Whether there is a package, an environment variable, or a file, whose path starts at the repository."""
+    return (HERE.parent / need).exists() if "/" in need else need in os.environ or find_spec(need) is not None
+
+
 def features() -> Iterator[tuple[str, str, list[str]]]:
-    """Every feature, its test, and the packages that the test needs besides the usual ones."""
+    """Every feature, its test, and what it needs, without which it is skipped."""
     for section, lines in yaml.safe_load((HERE / "features.yaml").read_text(encoding="utf-8")).items():
         for feature, proof in lines.items():
             told = proof if isinstance(proof, dict) else {"test": proof, "needs": []}

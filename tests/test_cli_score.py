@@ -176,7 +176,7 @@ def test_the_table_has_intervals_and_chance_and_no_raw_text(tmp_path: Path, answ
 def test_all_profiles_stand_side_by_side(answers: Path) -> None:
     printed = json.loads(run(answers, "--profile", "all", "--json").stdout)
     sides = printed["summary"]["benchmarks"]["gqa"]["profiles"]
-    assert tuple(sides) == PROFILES
+    assert tuple(sides) == PROFILES[:-1], "the last repairs rules of other benchmarks"
     assert [side["metrics"]["overall"] for side in sides.values()] == [0.0, 0.0, 1.0, 1.0, 1.0]
     assert "lmms-eval-0.7.3" not in printed["summary"]["benchmarks"]["vsr"]["profiles"]
     assert [tuple(item) for item in printed["items"]] == [PROFILES] * 4

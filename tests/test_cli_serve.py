@@ -103,8 +103,3 @@ def test_a_port_that_is_taken_is_said_before_the_model_is_looked_for() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         status, err = printed("no/such/model", "--port", str(other.getsockname()[1]))
     assert status == 2 and err.startswith("error: port ") and err.count("\n") == 1
-
-
-def test_a_model_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    status, err = printed(str(tmp_path / "none"), "--port", "0")
-    assert status == 2 and err.startswith("error: ") and err.count("\n") == 1

@@ -4,13 +4,14 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, Literal, Protocol
 
 from blindspot import files
+from blindspot.benchmarks.points import of_another_size
 from blindspot.benchmarks.rules import Rule
 from blindspot.errors import UserError
 from blindspot.question import Question
@@ -109,16 +110,50 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A published form of a benchmark, read: ``images`` are what ``Row.images`` index."""
+    """A published form of a benchmark, read: ``images`` are what ``Row.images`` index.
+
+    ``shortcuts`` is what rules score that do not read what is asked for, by metric and rule, where that is known.
+    """
 
     source: Path
     rows: Sequence[Row]
     images: Images
     digest: str
+    shortcuts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def with_rows(self, rows: Sequence[Row]) -> "Table":
         """Rows that took something from another file, with these pictures; the digest is of both."""
         return replace(self, rows=rows, digest=digest(rows, [self.digest]))
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How a benchmark is drawn that is drawn here: nothing of it can have leaked into training data.
+
+    Attributes:
+        size: pixels along a side of its pictures.
+        cue: what tells depth in them.
+        seed: another one is another benchmark.
+        questions: at least so many; None: its usual number.
+    """
+
+    size: int = 448
+    cue: str = "shadow"
+    seed: int = 0
+    questions: int | None = None
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={value}" for name, value in asdict(self).items())
+
+    @classmethod
+    def of(cls, digest: str) -> "Draw":
+        """That of a collection with a digest; the usual one of a collection that was not drawn."""
+        told = dict(part.split("=", 1) for part in digest.split() if "=" in part)
+        cue = told.pop("cue", cls.cue)
+        return cls(cue=cue, **{name: int(value) for name, value in told.items() if value != "None"})
+
+
+USUAL = Draw()
 
 
 @dataclass(frozen=True)
@@ -169,9 +204,9 @@ class Source:
     """A form of a benchmark: where it can be had, and how it is read.
 
     Attributes:
-        form: ``tsv``, ``hub`` or ``original``.
+        form: ``tsv``, ``hub``, ``original`` or ``drawn``.
         table: from the files that the marks found to their rows.
-        question: from a row to a question.
+        question: from a row to a question; of which benchmark is said by that which reads it.
         repository: Hugging Face data set, or None.
         files: paths inside the repository (``*`` matches), or URLs; empty: all of it.
         md5: of single files, by path, where published.
@@ -181,6 +216,8 @@ class Source:
         page: where a person finds what cannot be downloaded by itself, and how to lay it out.
         links: pictures that lie elsewhere: from the folder of the form to their URLs by relative path.
         notes: what is known to be wrong with this form.
+        blind: like ``table``, but pictures need not be there, and are known by their names; None where the rows hold
+            them.
     """
 
     form: str
@@ -194,6 +231,7 @@ class Source:
     page: str = ""
     links: Callable[[Path], Mapping[str, str]] | None = None
     notes: tuple[str, ...] = ()
+    blind: Callable[[Sequence[Path]], Table] | None = None
 
 
 def found(marks: Sequence[str], folder: Path) -> list[Path]:
@@ -220,15 +258,16 @@ class Term:
 
     Attributes:
         where: labels that a question must carry in its ``groups``; empty: all questions.
-        unit: ``question``, or ``set``: questions of one ``groups["set"]``, right only if all of them are.
+        unit: ``question``, or a group, ``set`` as a rule: questions of one label of it, right only if all of them are.
         weight: of the mean in its metric.
-        value: which number of a scored question: ``score``, or ``partial`` (partial match).
+        value: which number of a scored question: ``score``; ``partial`` (partial match); or ``above_chance``, the score
+            less what guessing among its ``groups["options"]`` gives, where 1 is all right and 0 what guessing gives.
     """
 
     where: Mapping[str, str] = field(default_factory=dict)
-    unit: Literal["question", "set"] = "question"
+    unit: str = "question"
     weight: float = 1.0
-    value: Literal["score", "partial"] = "score"
+    value: Literal["score", "partial", "above_chance"] = "score"
 
 
 @dataclass(frozen=True)
@@ -263,6 +302,7 @@ class Wording:
         listed: VLMEvalKit's data set sends CV-Bench's own text: the question, this, and a line "(A) ..." per option.
         named_pictures: the text names its pictures, ``<image 1>``, and VLMEvalKit's data set puts them there.
         smolvlm: which of the SmolVLM adapter's templates it gets.
+        captions: its options are captions: how likely they are is asked behind the pictures alone, without words.
     """
 
     lettered: bool = False
@@ -270,6 +310,7 @@ class Wording:
     listed: str | None = None
     named_pictures: bool = False
     smolvlm: Literal["default", "brief", "letter", "mmbench", "mmmu"] = "default"
+    captions: bool = False
 
 
 @dataclass(frozen=True)
@@ -288,6 +329,9 @@ class Benchmark:
         headlines: the metric that a profile's harness calls the score, where it is not ``overall``.
         vlmevalkit: its name in VLMEvalKit.
         wording: what harnesses say around its questions.
+        prompts: the text of a question by the harness that says it, its pictures in front or where it names them.
+        place: where it lies, of a user's own; None: it is looked for.
+        draw: makes it, where it is drawn and not published; its one source then says how a row becomes a question.
     """
 
     name: str
@@ -301,10 +345,18 @@ class Benchmark:
     headlines: Mapping[str, str] = field(default_factory=dict)
     vlmevalkit: str = ""
     wording: Wording = Wording()
+    prompts: Mapping[str, Callable[[Question], str]] = field(default_factory=dict)
+    place: Path | None = None
+    draw: Callable[[Draw], Table] | None = None
 
     def headline(self, profile: str) -> str:
         """The metric that a profile's harness calls the score."""
         return self.headlines.get(profile, "overall")
+
+    @property
+    def size(self) -> int:
+        """How many questions it has as published, in the form with the most; 0 where that is the user's to say."""
+        return max(source.counts.get("questions", 0) for source in self.sources)
 
     @property
     def set_size(self) -> int | None:
@@ -312,17 +364,20 @@ class Benchmark:
         sizes = {divmod(one.counts["questions"], one.counts["sets"]) for one in self.sources if "sets" in one.counts}
         return next((size for size, rest in sizes if len(sizes) == 1 and not rest), None)
 
-    def read(self, path: Path) -> "Collection":
-        """Read whichever form lies at a path.
+    def read(self, path: Path, draw: Draw = USUAL, blind: bool = False) -> "Collection":
+        """Read whichever form lies at a path, or draw what is drawn; ``blind``: for its words alone; pictures
+        may be missing then.
 
         A file is of the form of its suffix. Of a folder with several forms, the one that the benchmark prefers; a form
         may also lie in a sub-folder of its name. A missing column or picture, an id that occurs twice and a gold answer
         that is not among the options are refused.
         """
         form = {".tsv": "tsv", ".parquet": "hub", ".arrow": "hub"}.get(path.suffix, "original")
-        here = [(source, [path]) for source in self.sources if path.is_file() and source.form == form]
+        here = [(one, [path]) for one in self.sources if path.is_file() and (self.place or one.form == form)]
         below = ((one, found(one.marks, folder)) for one in self.sources for folder in (path / one.form, path))
         source, paths = next((each for each in chain(here, below) if each[1]), (None, []))
+        if self.draw is not None:
+            source = self.sources[0]
         if source is None:
             expected = "; ".join(f"{source.form}: {' or '.join(source.marks)}" for source in self.sources)
             what = "nothing" if not path.exists() else f"no data of {self.title}"
@@ -330,10 +385,11 @@ class Benchmark:
                 f"{what} at {path}; expected is one of {expected}; "
                 f"get it with `blindspot data get {self.name}` or see `blindspot benchmarks`"
             )
-        table = source.table(paths)
+        read = source.blind if blind and source.blind else source.table
+        table = read(paths) if self.draw is None else self.draw(draw)
         if not table.rows:
             raise UserError(f"{table.source} holds no rows; get it again")
-        questions = tuple(map(source.question, table.rows))
+        questions = tuple(replace(source.question(row), benchmark=self.name) for row in table.rows)
         first: dict[str, Row] = {}
         for row, question in zip(table.rows, questions, strict=True):
             if (before := first.setdefault(question.id, row)) is not row:
@@ -341,8 +397,14 @@ class Benchmark:
             letters = ascii_uppercase[: len(question.choices)]
             if question.kind == "mcq" and question.answer not in tuple(letters):
                 raise row.error(f"the gold answer {question.answer!r} is not one of the options {', '.join(letters)}")
-        notes = (*source.notes, *_notes(self, source, questions, len(table.images)))
-        return Collection(self, source.form, questions, table.images, notes, table.digest)
+        notes = [*source.notes, *_notes(self, source, questions, len(table.images))]
+        masks = [(one.groups.get("mask", one.answer), one.images[0]) for one in questions if one.kind == "points"]
+        if odd := sum(of_another_size(mask, table.images.read(picture)) for mask, picture in masks):
+            notes.append(f"{odd:,} masks have another size than their picture; points in pixels are read as the mask's")
+        if self.place:
+            kinds = Counter(question.kind for question in questions)
+            notes = (f"asked by kind: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}", *notes)
+        return Collection(self, source.form, questions, table.images, tuple(notes), table.digest, table.shortcuts)
 
 
 @dataclass(frozen=True)
@@ -355,7 +417,8 @@ class Collection:
         questions: in the order of the file.
         images: what ``Question.images`` index.
         notes: what is not as published (counts that differ, known wrong labels), one line each.
-        digest: SHA-256 of the data that the questions and the pictures come from.
+        digest: SHA-256 of the data that the questions and the pictures come from; of what was drawn, behind how.
+        shortcuts: as in `Table`.
     """
 
     benchmark: Benchmark
@@ -364,6 +427,7 @@ class Collection:
     images: Images
     notes: tuple[str, ...]
     digest: str
+    shortcuts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def _notes(benchmark: Benchmark, source: Source, questions: Sequence[Question], images: int) -> list[str]:

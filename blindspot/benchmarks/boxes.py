@@ -132,6 +132,7 @@ _COMMA, _BLANK = r"\s*+,\s*+", r"\s*+"
 _PAIR = rf"{_NUMBER}{_COMMA}{_NUMBER}"
 
 _FOUR = re.compile(rf"[\[(]{_BLANK}{_PAIR}{_COMMA}{_PAIR}{_BLANK}[\])]")
+_ANY_FOUR = re.compile(rf"[\[(<{{]{_BLANK}{_PAIR}{_COMMA}{_PAIR}{_BLANK}[\])>}}]")
 _TWO = re.compile(rf"[\[(]{_BLANK}{_PAIR}{_BLANK}[\])]")
 _CORNERS = re.compile(rf"\({_BLANK}{_PAIR}{_BLANK}\){_BLANK},?{_BLANK}\({_BLANK}{_PAIR}{_BLANK}\)")
 _BARE = re.compile(rf"\A{_BLANK}" + r"[\s,]++".join([_NUMBER] * 4) + rf"{_BLANK}\.?{_BLANK}\Z")
@@ -139,6 +140,7 @@ _TOKENS = re.compile(r"<loc(\d{4})><loc(\d{4})><loc(\d{4})><loc(\d{4})>")
 _ATTRIBUTES = re.compile(
     rf"""\bx(\d{{0,4}}){_BLANK}={_BLANK}["']{_NUMBER}["']{_BLANK}y\1{_BLANK}={_BLANK}["']{_NUMBER}["']"""
 )
+_NUMBERED = re.compile(r"(?<![\d.])(\d{1,4}) (\d{3,4}) (\d{3,4})(?![\d.])", re.ASCII)
 
 _BRACKETS = (_FOUR, _BARE, _TWO)
 """Four numbers in brackets, wherever they stand: in a sentence, in JSON, in a code fence, in JSON that was cut off.
@@ -176,10 +178,19 @@ CONVENTIONS: dict[str, Convention] = {
     for convention in (
         Convention("llava-normalised", _BRACKETS, 1),  # [x0, y0, x1, y1] from 0 to 1 of the square that is seen
         Convention("qwen-pixels-json", _BRACKETS, None),  # JSON, bbox_2d in pixels of the resized picture
-        Convention("qwen-1000", _PAIRS, 1000),  # (x0,y0),(x1,y1) from 0 to 1000 of the picture (Qwen2-VL)
+        # (x0,y0),(x1,y1) from 0 to 1000 of the picture (Qwen2-VL), or JSON, bbox_2d and point_2d (Qwen3-VL)
+        Convention("qwen-1000", _PAIRS, 1000),
+        Convention("internvl-1000", _BRACKETS, 1000),  # <box>[[x0, y0, x1, y1]]</box> from 0 to 1000
+        Convention(
+            "glm-1000", (_ANY_FOUR, _BARE, _TWO), 1000
+        ),  # <|begin_of_box|>[[x0,y0,x1,y1]]<|end_of_box|>, or other brackets
         Convention("gemma-1000-yx", _BRACKETS, 1000, True),  # JSON, box_2d as y0, x0, y1, x1 from 0 to 1000
         Convention("paligemma-loc", (_TOKENS,), 1024, True),  # <loc> tokens y0 x0 y1 x1, 1024 to a side
         Convention("molmo-points", (_ATTRIBUTES,), 100),  # points, <point x="" y=""> in per cent of the picture
+        Convention(
+            "molmo2-points", (_NUMBERED,), 1000
+        ),  # coords="1 1 412 087": picture, then number, x, y of each point
+        Convention("plm-1000", _BRACKETS, 1000),  # [040, 482, 112, 576], the digits behind "0."
         Convention("canvas", (_BARE,), None),  # x0 y0 x1 y1 in pixels of the miniature's input
     )
 }

@@ -8,7 +8,7 @@ may be matched in answers of any length.
 """
 
 from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, slug
-from blindspot.benchmarks.rules import API_FAILED, LMMS_EVAL, MCQ, OFFICIAL, Item, Scored, by_text, option
+from blindspot.benchmarks.rules import API_FAILED, LMMS_EVAL, MCQ, OFFICIAL, Item, Scored, by_text, chose, option
 from blindspot.benchmarks.sources.forms import hub, tsv
 from blindspot.question import Question
 
@@ -49,7 +49,7 @@ def _lmms_eval(item: Item) -> Scored:
 
 def _official(item: Item) -> Scored:
     letter = option(item.raw, item.choices)
-    return Scored(letter, float(letter == item.gold), letter in item.choices)
+    return chose(item, letter)
 
 
 CCBENCH = Benchmark(

@@ -13,7 +13,7 @@ from typing import Any
 
 from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Table, Term
 from blindspot.benchmarks.boxes import judge
-from blindspot.benchmarks.rules import OFFICIAL, VLMEVALKIT
+from blindspot.benchmarks.rules import OFFICIAL, VLMEVALKIT, Item, Scored
 from blindspot.benchmarks.sources.forms import read_rows, with_pictures
 from blindspot.files import PICTURE_FORMATS
 from blindspot.question import Question
@@ -75,6 +75,11 @@ def _question(row: Row) -> Question:
     return Question(row.text("id"), "coco_boxes", "boxes", phrase, gold, (), row.images, groups)
 
 
+def right_box(item: Item) -> Scored:
+    """Right at an IoU of .5, or for a point inside the gold box."""
+    return judge(item.raw, item.gold, *item.seen, item.where)
+
+
 COCO_BOXES = Benchmark(
     name="coco_boxes",
     title="COCO boxes",
@@ -96,6 +101,6 @@ COCO_BOXES = Benchmark(
         *(Metric(f"size/{size}", (Term({"size": size}),), None) for size in SIZES),
     ),
     kinds={"boxes": "boxes"},
-    rules=dict.fromkeys((*VLMEVALKIT, OFFICIAL), lambda item: judge(item.raw, item.gold, *item.seen, item.where)),
+    rules=dict.fromkeys((*VLMEVALKIT, OFFICIAL), right_box),
     vlmevalkit="COCO_boxes",
 )

@@ -6,19 +6,19 @@ options as the authors put them, where the form has that).
 The rule ``official`` is Cambrian-1's: the first character, behind "answer is" if that occurs.
 """
 
-import re
-
 from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, slug
-from blindspot.benchmarks.rules import LMMS_EVAL, MCQ, OFFICIAL, Item, Scored, behind_cue
+from blindspot.benchmarks.rules import LMMS_EVAL, MCQ, OFFICIAL, Item, Scored, behind_cue, chose, leading_letter
 from blindspot.benchmarks.sources.forms import hub, tsv
 from blindspot.question import Question
 
+LISTED = " Select from the following choices."
 COUNTS = {"questions": 1438, "task=relation": 650, "task=count": 788}
-_COLUMNS = ("idx", "type", "task", "question", "choices", "answer", "source")
+COLUMNS = ("idx", "type", "task", "question", "choices", "answer", "source")
 _COCO, _ADE20K = {"source": "coco"}, {"source": "ade20k"}
 
 
-def _question(row: Row) -> Question:
+def question(row: Row) -> Question:
+    """That of a row of either half."""
     groups = {"source": slug(row.text("source")), "task": slug(row.text("task")), "cluster": row.cluster}
     if prompt := row.find("prompt"):
         groups["prompt"] = prompt
@@ -27,15 +27,9 @@ def _question(row: Row) -> Question:
     return Question(identifier, "cvbench_2d", "mcq", row.asked, gold, options, row.images, groups)
 
 
-def _lmms_eval(item: Item) -> Scored:
-    match = re.match(r"[(\s]*([A-Z])", item.raw.strip(), re.IGNORECASE)
-    letter = match[1].upper() if match else ""
-    return Scored(letter, float(letter == item.gold), letter in item.choices)
-
-
 def _official(item: Item) -> Scored:
     letter = behind_cue(item.raw).rstrip(".").lstrip("(").rstrip(")")[:1].upper()
-    return Scored(letter or None, float(letter == item.gold), letter in item.choices)
+    return chose(item, letter or None)
 
 
 CVBENCH_2D = Benchmark(
@@ -44,13 +38,13 @@ CVBENCH_2D = Benchmark(
     licence="Apache-2.0 (the data set's card)",
     citation="Tong et al., Cambrian-1, NeurIPS 2024, arxiv.org/abs/2406.16860",
     sources=(
-        tsv("CV-Bench-2D.tsv", "a7cff4cc2857cc237ee2b89e62bccb2d", COUNTS, _question, "source", "task"),
+        tsv("CV-Bench-2D.tsv", "a7cff4cc2857cc237ee2b89e62bccb2d", COUNTS, question, "source", "task"),
         hub(
             "nyu-visionx/CV-Bench",
             "test",
             COUNTS,
-            _question,
-            _COLUMNS,
+            question,
+            COLUMNS,
             ("prompt",),
             keep=lambda row: row["type"] == "2D",
         ),
@@ -64,8 +58,8 @@ CVBENCH_2D = Benchmark(
         Metric("task/relation", (Term({"task": "relation"}),), 0.5),
     ),
     kinds={"mcq": "mcq"},
-    rules={**MCQ, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
+    rules={**MCQ, LMMS_EVAL: leading_letter, OFFICIAL: _official},
     headlines={LMMS_EVAL: "micro"},
     vlmevalkit="CV-Bench-2D",
-    wording=Wording(lettered=True, listed=" Select from the following choices."),
+    wording=Wording(lettered=True, listed=LISTED),
 )

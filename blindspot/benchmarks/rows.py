@@ -1,18 +1,20 @@
 """Rows of an answers file: what our own runs write, and what `scored_answers.jsonl` and VLMEvalKit call them."""
 
+import re
 from collections.abc import Mapping
 from string import ascii_uppercase
 from typing import Any
 
+from blindspot.benchmarks.points import is_region, polygon
 from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.benchmarks.rules import Item
 from blindspot.errors import UserError
 
-_NAMES = {alias: each.name for each in BENCHMARKS.values() for alias in (each.name, each.vlmevalkit or each.name)}
+_NAMES = {alias: each.name for each in BENCHMARKS.values() for alias in (each.name, each.title, each.vlmevalkit)}
 _LONGEST_SHOWN = 60
 _LONGEST_COUNT = 18
 
-KINDS = {kind: kind for kind in ("mcq", "yes_no", "count", "text")}
+KINDS = {kind: kind for kind in ("mcq", "yes_no", "count", "number", "text", "points", "boxes")}
 """Of rows of no benchmark that is known here."""
 NO_BENCHMARK = "no benchmark"
 """Stands for the name where a row has none."""
@@ -49,6 +51,8 @@ def read_row(row: Mapping[str, Any], where: str = "row") -> Item:
     golds = tuple(map(str, answer)) if kind == "text" and isinstance(answer, list) else ()
     gold = _gold(kind, answer, choices, where)
     seen: tuple[Any, Any] = ("", "")
+    if kind == "points":
+        gold, golds, seen = _regions(gold, row.get("groups"), where)
     if kind == "boxes":
         groups = row.get("groups")
         seen = (groups.get("convention"), groups.get("view")) if isinstance(groups, Mapping) else (None, None)
@@ -61,6 +65,14 @@ def read_row(row: Mapping[str, Any], where: str = "row") -> Item:
         if not values or not all(isinstance(value, int | float) and value == value for value in values):
             raise UserError(f"{where}: likelihood must hold a number for each label, not {_shown(likelihood)}")
     return Item(benchmark, kind, gold, raw, choices, golds, likelihood, seen=seen, where=where)
+
+
+def further(row: Mapping[str, Any], where: str) -> list[tuple[str, str]]:
+    """The answers to a question behind the first, and what stopped each."""
+    said = row.get("further", [])
+    if not isinstance(said, list) or not all(isinstance(one, dict) and isinstance(one.get("raw"), str) for one in said):
+        raise UserError(f"{where}: further must be a list of answers, each with its raw text")
+    return [(one["raw"], str(one.get("stopped"))) for one in said]
 
 
 def _passes(benchmark: str, row: Mapping[str, Any], where: str) -> tuple[Item, ...]:
@@ -102,7 +114,26 @@ def _gold(kind: str, answer: Any, choices: Mapping[str, str], where: str) -> str
         raise UserError(f"{where}: the gold answer of a yes_no row is Yes or No, not {_shown(answer)}")
     if kind == "count" and not (gold.isascii() and gold.isdecimal() and len(gold) <= _LONGEST_COUNT):
         raise UserError(f"{where}: the gold answer of a count row is a whole number, not {_shown(answer)}")
+    if kind == "number" and not re.fullmatch(r"[-+]?(\d*\.\d+|\d+\.?)([eE][-+]?\d{1,2})?", gold.strip(), re.ASCII):
+        raise UserError(f"{where}: the gold answer of a number row is a number, not {_shown(answer)}")
     return gold.capitalize() if kind == "yes_no" else gold
+
+
+def _regions(answer: str, groups: Any, where: str) -> tuple[str, tuple[str, ...], tuple[str, str]]:
+    """Of a points row: the region and the polygon, if it has them; which parser is official, and how it was asked.
+
+    The region is the answer or ``groups["mask"]``, which may leave out a size that ``groups`` have.
+    """
+    groups = groups if isinstance(groups, Mapping) else {}
+    size = f"{groups.get('width')} {groups.get('height')}"
+    texts = [text for mask in (groups.get("mask"), answer) for text in (str(mask), f"{size} {mask}")]
+    region = next(filter(is_region, texts), "")
+    corners = (answer,) if polygon(answer) else ()
+    if not region and not corners:
+        raise UserError(
+            f"{where}: the gold answer of a points row is a region (W H x0 y0 x1 y1) or a polygon, not {_shown(answer)}"
+        )
+    return region, corners, (str(groups.get("official_parser", "text2pts")), str(groups.get("asked", "")))
 
 
 def _column(row: Mapping[str, Any], name: str, where: str) -> Any:

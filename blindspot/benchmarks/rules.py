@@ -11,10 +11,12 @@ Where the specification leaves a rule open:
   not known here: by their kind, counts as TallyQA's and texts as GQA's.
 """
 
+import ast
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from math import isfinite
 from typing import Any
 
 VLMEVALKIT = {"vlmevalkit-2025-09": False, "vlmevalkit-2026-08": True}
@@ -30,14 +32,15 @@ class Item:
 
     Attributes:
         benchmark: our name of it; another benchmark's as it stands in the row.
-        kind: ``mcq``, ``yes_no``, ``count``, ``text``, ``boxes`` or ``circular``.
-        gold: a letter, ``Yes`` or ``No``, decimal digits, or a text; of ``circular`` empty.
+        kind: ``mcq``, ``yes_no``, ``count``, ``number``, ``text``, ``boxes``, ``points`` or ``circular``.
+        gold: a letter, ``Yes`` or ``No``, decimal digits, or a text; of ``points`` the region; of ``circular`` empty.
         raw: the answer; of ``circular`` empty.
         choices: option texts by letter; empty texts where a circular group came without them.
-        golds: accepted texts, where there are several (MMMU).
+        golds: accepted texts, where there are several (MMMU); of ``points`` the polygon, if there is one.
         likelihood: log-probability by label, if the row has it.
         passes: of ``circular``, the rotated questions.
-        seen: of ``boxes``, the convention of the answer and what the model saw of the picture.
+        seen: of ``boxes``, the convention of the answer and what the model saw of the picture; of ``points``, which
+            parser is the official one for the model, and how it was asked.
         where: of the row, for messages.
     """
 
@@ -58,7 +61,7 @@ class Scored:
     """The score of one raw answer.
 
     Attributes:
-        extracted: what the harness took for the answer: a letter, ``Yes``, an int for counts, a text; where it found
+        extracted: what the harness took for the answer: a letter, ``Yes``, a number, a text; where it found
             none, its own word for that (``Z``, ``Unknown``, ``other``, empty) or None.
         score: 0 to 1.
         parsed: whether an answer of the form that the question asks for was found. False implies ``score == 0``.
@@ -66,7 +69,7 @@ class Scored:
         guess: what the harness would add on average by drawing a random option, having found none. Not in ``score``.
     """
 
-    extracted: str | int | None
+    extracted: str | float | None
     score: float
     parsed: bool
     partial: float | None = None
@@ -109,6 +112,17 @@ def count(item: Item) -> Scored:
     number = 0 if word == "none" else UP_TO_TWENTY.get(word)
     answer = word if number is None else str(number)
     return Scored(answer, float(answer == item.gold), answer.isdecimal())
+
+
+def chose(item: Item, letter: str | None) -> Scored:
+    """The score of a letter that was read, or of none."""
+    return Scored(letter, float(letter == item.gold), letter in item.choices)
+
+
+def leading_letter(item: Item) -> Scored:
+    """lmms-eval's rule of CV-Bench: a letter at the beginning, of a word too."""
+    match = re.match(r"[(\s]*([A-Z])", item.raw.strip(), re.IGNORECASE)
+    return chose(item, match[1].upper() if match else "")
 
 
 def likeliest(item: Item) -> Scored:
@@ -179,8 +193,7 @@ def both(rule: Callable[..., Scored]) -> dict[str, Rule]:
 
 def mcq(item: Item, said: bool) -> Scored:
     """VLMEvalKit's multiple choice."""
-    letter = option(item.raw, item.choices, said) or NOT_FOUND
-    return Scored(letter, float(letter == item.gold), letter in item.choices)
+    return chose(item, option(item.raw, item.choices, said) or NOT_FOUND)
 
 
 def _yes_no(item: Item) -> Scored:
@@ -211,9 +224,138 @@ def _exact(item: Item) -> Scored:
     return Scored(answer, float(answer == item.gold.strip().lower()), bool(answer))
 
 
+_EASI = "ABCDEF"
+# ruff: noqa: RUF001 (answers hold full-width punctuation)
+_MARKS = r"*_`>（）\[\]【】()"
+ZERO_WIDTH = re.compile("[\u200b\u200c\u200d\ufeff]")
+_ANY = rf"[(\[{{（【]?\s*([{_EASI}])\s*[)\]}}）】]?"
+_OPENING, _BEHIND_TAG = (re.compile(text, re.IGNORECASE) for text in (r"<\s*answer\b", r">\s*([a-j])"))
+_CLOSING = re.compile(r"<\s*/\s*answer\s*>", re.IGNORECASE)
+_BEFORE_TAG = [re.compile(rf"(?<![A-Za-z]){_ANY}\s*</\s*{tag}\s*>", re.IGNORECASE) for tag in ("answer", "think")]
+_OPTION_LINE = re.compile(r"^[*_>\-\s]*(?:option|选项)\s+[A-J]\s*[:：]", re.IGNORECASE)
+_ALONE = re.compile(rf"[{_MARKS}]*\s*([A-F])\s*[{_MARKS.replace('>', '')}]*", re.IGNORECASE)
+_LABEL = re.compile(r"([A-F])\s*[.．:：)\]】、-]\s+", re.IGNORECASE)
+_TOKEN = re.compile(r"(?<![A-Za-z])([A-F])\s*[*_`）\]})]*(?=$|[\s.,:;!?)\]】》」』，。；、：）])")
+_CONCLUDED = re.compile(
+    "(?:final\\s*answer|the\\s*answer\\s*is|answer(?:\\s*is)?|correct\\s*answer|答案|最终答案|结论|所以|因此|我选择?|选择|选)"
+    rf"\s*+[:：>＝=]?+\s*+[(\[{{（【]?+\s*+([{_EASI}])\s*[)\]}}）】]?(?:\b|[.)、。])",
+    re.IGNORECASE,
+)
+_LONE = re.compile(rf"(?<![A-Za-z])([{_EASI}])(?![A-Za-z])")
+_TAIL_LINES, _TAIL = 6, 800
+
+
+def _last_letter(text: str) -> str | None:
+    """The letter of the lowest of the last lines that says one: all of it, its label, or the only one in it."""
+    lines = [line.strip() for line in text.splitlines()[-_TAIL_LINES:]]
+    for line in filter(None, reversed(lines)):
+        if _OPTION_LINE.search(line):
+            continue
+        if match := _ALONE.fullmatch(line) or _LABEL.match(line):
+            return match[1].upper()
+        if len(letters := set(_TOKEN.findall(line))) == 1:
+            return letters.pop()
+    return None
+
+
+def in_tag(text: str, pattern: re.Pattern[str]) -> re.Match[str] | None:
+    """What first matches where a tag ``<answer ...>`` ends, its last sign included; each character is seen once."""
+    begin = 0
+    for end in re.finditer(">", text):
+        if _OPENING.search(text, begin, end.start()) and (match := pattern.match(text, end.start())):
+            return match
+        begin = end.end()
+    return None
+
+
+def behind_thought(text: str) -> str:
+    """What follows the end of the last thought; without one what follows its beginning, or all."""
+    for tag in (r"</\s*think\s*>", r"<\s*think\s*>"):
+        if ends := [match.end() for match in re.finditer(tag, text, re.IGNORECASE)]:
+            return text[ends[-1] :].strip()
+    return text
+
+
+def easi_letter(raw: str) -> str | None:
+    """The letter, A to F whatever the question has, that EASI's rule in VLMEvalKit finds.
+
+    In a tag ``<answer>``; right before the end of an answer or a thought; in the last lines, of what follows a thought
+    first; behind words of conclusion; the only capital letter that stands alone.
+    """
+    text = ZERO_WIDTH.sub("", raw.strip())
+    closed = text[: max((match.start() for match in _CLOSING.finditer(text)), default=0)]
+    if match := in_tag(closed, _BEHIND_TAG):
+        return match[1].upper()
+    for pattern in _BEFORE_TAG:
+        if match := pattern.search(text[-_TAIL:]):
+            return match[1].upper()
+    if letter := _last_letter(behind_thought(text)) or _last_letter(text[-_TAIL:]):
+        return letter
+    if match := _CONCLUDED.search(text):
+        return match[1].upper()
+    kept = "\n".join(line for line in text.splitlines() if not _OPTION_LINE.search(line))
+    letters = set(_LONE.findall(kept))
+    return letters.pop() if len(letters) == 1 else None
+
+
+def _easi(item: Item) -> Scored:
+    """A gold letter behind F is not read either, and the harness finds every unreadable answer equal to it."""
+    letter = easi_letter(item.raw)
+    gold = item.gold if item.gold in _EASI else None
+    return Scored(letter, float(letter == gold), letter in item.choices or letter == gold)
+
+
+_NUMBER = r"[-+]?(?:\d*\.\d+|\d+)(?:[eE][-+]?\d+)?"
+_TAGGED_NUMBER = re.compile(rf">\s*({_NUMBER})(?:[^\d<][^<]*)?<\s*/\s*answer\s*>", re.IGNORECASE)
+_WORD = re.compile(rf"\b(?:{'|'.join(UP_TO_TWENTY)})\b", re.IGNORECASE)
+ReadNumber = Callable[[str], float | None]
+"""From a raw answer to the number in it."""
+
+
+def mean_relative_accuracy(said: Any, gold: Any) -> Any:
+    """The share of ten tolerances that an error keeps, the first of them 50 % (Yang et al. 2024, equation 1).
+
+    In the floating-point numbers of the published code: an error of exactly a tolerance may fall on either side. Of
+    arrays, number by number.
+    """
+    import numpy as np
+
+    tolerances = 1 - np.linspace(0.5, 0.95, int((0.95 - 0.5) / 0.05 + 2))
+    off = np.abs(np.subtract(said, gold)) / np.where(np.equal(gold, 0), 1.0, np.abs(gold))
+    return (off[..., None] <= tolerances).mean(axis=-1)
+
+
+def last_number(raw: str) -> float | None:
+    """EASI's: of a list the first, within a tag, or the last behind a thought; words up to twenty are numbers."""
+    text = raw
+    if text.strip().startswith("[") and text.strip().endswith("]"):
+        try:
+            listed_ = ast.literal_eval(text)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            return None
+        text = str(listed_[0]) if isinstance(listed_, list) and listed_ else text
+    text = ZERO_WIDTH.sub("", text.strip())
+    text = _WORD.sub(lambda match: str(UP_TO_TWENTY[match[0].lower()]), text)
+    if match := in_tag(text, _TAGGED_NUMBER):
+        return float(match[1])
+    found = re.findall(_NUMBER, behind_thought(text)) or re.findall(_NUMBER, text)
+    return float(found[-1]) if found else None
+
+
+def number(item: Item, read: ReadNumber = last_number) -> Scored:
+    """Mean relative accuracy of the number that is read."""
+    said = read(item.raw)
+    if said is None or not isfinite(said):
+        return Scored(None if said is None else str(said), 0.0, False)
+    return Scored(said, float(mean_relative_accuracy(said, float(item.gold))), True)
+
+
 MCQ = both(mcq)
+LATER, REPAIRED = "vlmevalkit-2026-08", "vlmevalkit-2026-08-repaired"
+"""The profile of VLMEvalKit that has the benchmarks of 2026; and what its rules were meant to do where they fail."""
+LATER_MCQ: dict[str, Rule] = {LATER: MCQ[LATER]}
+EASI: dict[str, Rule] = {LATER: _easi}
+"""Rules of multiple choice in it: its own, and EASI's."""
 YES_NO: dict[str, Rule] = dict.fromkeys(VLMEVALKIT, _yes_no)
 COUNT: dict[str, Rule] = dict.fromkeys(VLMEVALKIT, _leftmost_count)
 TEXT: dict[str, Rule] = dict.fromkeys(VLMEVALKIT, _exact)
-BY_KIND = {"mcq": MCQ, "yes_no": YES_NO, "count": COUNT, "text": TEXT}
-"""VLMEvalKit's rules, by the kind of a row and by version."""

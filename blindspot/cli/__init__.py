@@ -6,17 +6,17 @@ from typing import Annotated
 
 import typer
 
-from blindspot.cli.common import STATUS, Outermost
+from blindspot.cli.common import STATUS, Outermost, with_plugins
 from blindspot.cli.data import benchmarks, data, doctor, scenes
-from blindspot.cli.evaluation import compare, evaluate, paper, score, serve
-from blindspot.cli.models import ask, diagnose, encoders, export, localise, positions
-from blindspot.cli.studies import compare_arms, report, status, study, train
+from blindspot.cli.evaluation import audit, compare, evaluate, paper, score, serve
+from blindspot.cli.models import ask, diagnose, encoders, export, localise, positions, push
+from blindspot.cli.studies import compare_arms, power, report, status, study, train
 
 PANELS = {
-    "Studies": (study, status, report, compare_arms, train),
-    "Evaluation": (evaluate, score, compare, paper, benchmarks, serve),
+    "Studies": (study, status, report, power, compare_arms, train),
+    "Evaluation": (evaluate, score, compare, paper, audit, benchmarks, serve),
     "Diagnosis": (diagnose,),
-    "Models": (ask, localise, export, encoders, positions),
+    "Models": (ask, localise, export, push, encoders, positions),
     "Data and this machine": (scenes, doctor),
 }
 
@@ -25,7 +25,8 @@ app = typer.Typer(
 )
 for panel, commands in PANELS.items():
     for command in commands:
-        app.command(epilog=STATUS, rich_help_panel=panel)(command)
+        pluggable = panel != "Data and this machine" and command not in (paper, power)
+        app.command(epilog=STATUS, rich_help_panel=panel)(with_plugins(command) if pluggable else command)
 app.add_typer(data, name="data", rich_help_panel="Data and this machine")
 
 

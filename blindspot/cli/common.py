@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -42,7 +44,28 @@ Boxes = Annotated[
     str | None, option("The convention that boxes are answered in.", "--boxes", default="the model family's")
 ]
 Batch = Annotated[int, option("Most questions that are computed at a time.", min=1)]
+Plugins = Annotated[
+    list[Path] | None,
+    option("A file that adds benchmarks, rules, models and more (docs/plugins.md).", "--plugins", metavar="FILE.py"),
+]
 Json = Annotated[bool, option("Print JSON, for scripts.", "--json")]
+
+
+def with_plugins(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with an option for what users add to the registries."""
+
+    @wraps(command)
+    def called(*, plugins: list[Path] | None = None, **given: Any) -> None:
+        if plugins:
+            from blindspot.plugins import name_files
+
+            name_files(plugins)
+        command(**given)
+
+    own = signature(command)
+    option = Parameter("plugins", Parameter.KEYWORD_ONLY, default=None, annotation=Plugins)
+    called.__signature__ = own.replace(parameters=[*own.parameters.values(), option])  # pyright: ignore[reportAttributeAccessIssue]
+    return called
 
 
 class Outermost(TyperGroup):

@@ -1,12 +1,14 @@
 """``blindspot benchmarks``, ``data``, ``scenes`` and ``doctor``: data, and what is on this machine."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
 
 from blindspot.cli.common import EXIT_USER, STATUS, DataRoot, Json, bars, option
@@ -21,21 +23,31 @@ data = typer.Typer(no_args_is_help=True, help="Look at training data in LLaVA's 
 
 def benchmarks(
     data: DataRoot = None,
-    as_json: Annotated[bool, option("Print one JSON array instead of a table.", "--json")] = False,
+    verify: Annotated[
+        Path | None, option("A run of blindspot evaluate, put beside the published scores of its model.")
+    ] = None,
+    as_json: Annotated[bool, option("Print JSON instead of a table.", "--json")] = False,
 ) -> None:
     """List the benchmarks: questions, images, chance, licence, forms, and whether they are on this disk.
 
     Looked through are DATA/NAME, DATA itself for VLMEvalKit's TSV files, and
     the caches of Hugging Face. Nothing is downloaded.
 
+    --verify says of each published score of the run's model whether it is inside
+    the run's interval, outside, or not comparable, and why.
+
     [bold]Examples[/bold]
 
       [cyan]blindspot benchmarks[/cyan]
+      [cyan]blindspot benchmarks --verify runs/eval/Qwen-Qwen3-VL-8B-Instruct[/cyan]
       [cyan]blindspot benchmarks --data ~/LMUData --json[/cyan]
     """
     from blindspot.benchmarks.registry import BENCHMARKS
     from blindspot.benchmarks.sources.download import data_root, locate
 
+    if verify is not None:
+        _verify(verify, as_json)
+        return
     root = data_root(data)
     found: list[dict[str, Any]] = []
     for benchmark in BENCHMARKS.values():
@@ -46,7 +58,11 @@ def benchmarks(
             for source in benchmark.sources
         ]
         metrics = {"chance": benchmark.metrics[0].chance, "metrics": [metric.name for metric in benchmark.metrics]}
-        found.append(said | metrics | {"forms": forms, "on_disk": None if place is None else str(place)})
+        found.append(
+            said
+            | metrics
+            | {"forms": forms, "on_disk": "drawn" if benchmark.draw else None if place is None else str(place)}
+        )
     if as_json:
         print(json.dumps(found, indent=1, ensure_ascii=False))
         return
@@ -63,6 +79,17 @@ def benchmarks(
             forms.append(f"{form['form']} {form['repository'] or (urls[0] if urls else form['page'])}")
         print(f"{facts['name']}: {'; '.join(forms)}; licence {facts['licence']}")
     print(f"\nLooked in {root} and the caches of Hugging Face; to download: blindspot data get NAME")
+
+
+def _verify(run: Path, as_json: bool) -> None:
+    from blindspot.evaluation.scores.show import print_verification
+    from blindspot.evaluation.scores.verify import verify
+
+    found = verify(run)
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        print_verification(found, Console())
 
 
 def _counted(facts: dict[str, Any], name: str) -> str:
@@ -143,7 +170,7 @@ def get(
 def _get_all(study: "Study", root: Path) -> None:
     from blindspot.studies.budget import plan
     from blindspot.studies.budget_show import needed
-    from blindspot.studies.needs import fetch
+    from blindspot.studies.needs import fetch, to_download
 
     if study.recipe == "toy":
         raise UserError(f"study {study.name} draws what it reads; only studies of real size need data")
@@ -152,7 +179,16 @@ def _get_all(study: "Study", root: Path) -> None:
     except OSError as error:
         raise UserError(f"--data: cannot make {root}: {error.strerror or error}; choose another folder") from error
     console = Console()
-    console.print(needed(plan(study, data_root=root)))
+    needs = plan(study, data_root=root).needs
+    console.print(needed(needs))
+    (downloads, most), free = to_download(needs, root), shutil.disk_usage(root).free
+    said = f"{decimal(round(downloads))} to download, which takes at most {decimal(round(most))} with archives, beside"
+    console.print(f"{said} benchmarks; {decimal(free)} are free in {root}.", markup=False, soft_wrap=True)
+    if most > free:
+        raise UserError(
+            f"what is missing takes about {decimal(round(most))} and the disk of {root} has {decimal(free)} free; free "
+            "some, or name another folder with --data"
+        )
     missing = fetch(study, root, lambda command: console.print(f"$ {command}", markup=False, soft_wrap=True))
     for line in missing:
         console.print(f"missing: {line}", markup=False, soft_wrap=True)
@@ -173,6 +209,15 @@ def scenes(
     ] = "test",
     seed: Annotated[int, option("Another seed is another draw.")] = 0,
     png: Annotated[bool, option("Every picture as a PNG file, questions in metadata.jsonl.", "--png")] = False,
+    world: Annotated[
+        str,
+        option(
+            "[bold]flat[/bold]; [bold]solid[/bold], with depth, ids, boxes and captions; or [bold]motion[/bold], "
+            "several pictures a question."
+        ),
+    ] = "flat",
+    size: Annotated[int, option("Of worlds with depth: pixels along a side.", min=32)] = 448,
+    cue: Annotated[str, option("Of worlds with depth: what tells it, as in blindspot evaluate.")] = "shadow",
 ) -> None:
     """Write drawn scenes as a Hugging Face datasets folder, to be used without Blindspot.
 
@@ -183,11 +228,12 @@ def scenes(
 
       [cyan]blindspot scenes data/scenes[/cyan]
       [cyan]blindspot scenes data/scenes-train --n 20000 --split train[/cyan]
+      [cyan]blindspot scenes data/solids --world solid --size 336[/cyan]
     """
     from blindspot.scenes.export import export
 
     with Console().status(f"drawing {n} scenes"):
-        export(out, n, split, seed, png)
+        export(out, n, split, seed, png, world, cue, size)
     print(f"Written: {out}; its README.md says how to load it")
 
 

@@ -1,8 +1,9 @@
-"""``blindspot evaluate``, ``score``, ``compare``, ``paper`` and ``serve``: answers and what they are worth."""
+"""``blindspot evaluate``, ``score``, ``compare``, ``audit``, ``paper``, ``serve``: answers and what they are worth."""
 
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,16 +12,20 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from blindspot.cli.common import Batch, Boxes, DataRoot, Json, Model, Thinking, TrustRemoteCode
+from blindspot.cli.common import Batch, Boxes, DataRoot, Json, Model, Thinking, TrustRemoteCode, bars, option
 from blindspot.errors import UserError, one_of
 from blindspot.text import clean
 
 if TYPE_CHECKING:
+    from blindspot.benchmarks.base import Metric
     from blindspot.evaluation.base import Asked
     from blindspot.evaluation.run.opening import Opened
+    from blindspot.question import Question
 
 _CHECKED = 64
 """Questions of each benchmark that ``--check-batch`` asks twice."""
+_SCENES = 400
+"""Questions of each column of the drawn scenes that are audited."""
 
 
 def evaluate(
@@ -36,7 +41,7 @@ def evaluate(
         str,
         typer.Option(
             help="Names, comma-separated, and sets: [bold]spatial[/bold], [bold]general[/bold], [bold]paper[/bold], "
-            "[bold]all[/bold]; blindspot benchmarks lists them."
+            "[bold]all[/bold]; blindspot benchmarks lists them. Or a file of your own questions (my.jsonl)."
         ),
     ] = "spatial",
     data: DataRoot = None,
@@ -73,6 +78,43 @@ def evaluate(
     swap_options: Annotated[
         bool, typer.Option("--swap-options", help="Reverse the order of lettered options.")
     ] = False,
+    max_tokens: Annotated[
+        int | None, option("Most tokens of an answer.", default="what the prompts' harness allows", min=1)
+    ] = None,
+    temperature: Annotated[
+        float | None, option("Draw answers at this temperature.", default="the likeliest token each time")
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Draw from the likeliest tokens that together are so likely.")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Answers drawn for each question: their mean, pass@N and majority.", min=1)
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Of answers and benchmarks that are drawn, and of [bold]--blind shuffled[/bold].")
+    ] = 0,
+    think: Annotated[
+        str | None,
+        option("[bold]on[/bold] or [bold]off[/bold]: think before answering.", default="as the model's template"),
+    ] = None,
+    tiles: Annotated[
+        str | None,
+        option(
+            "[bold]on[/bold] or [bold]off[/bold]: cut pictures into tiles, which Gemma 3 calls pan and scan.",
+            *("--tiles", "--pan-and-scan"),
+            default="as the model's processor",
+        ),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Of benchmarks that are drawn: pixels along a side; by default 448.", min=1)
+    ] = None,
+    cue: Annotated[
+        str | None,
+        typer.Option(
+            help="Of benchmarks that are drawn: what tells depth, [bold]shadow[/bold] (the default), size, occlusion, "
+            "[bold]none[/bold] (a control) or naive."
+        ),
+    ] = None,
     adapter: Annotated[
         str | None, typer.Option(help="The family that MODEL is asked as; by default that of its model_type or name.")
     ] = None,
@@ -89,6 +131,22 @@ def evaluate(
     ] = None,
     trust_remote_code: TrustRemoteCode = False,
     served: Annotated[str | None, typer.Option("--model", help="Of a server: the model's name there.")] = None,
+    more_servers: Annotated[
+        list[str] | None, typer.Option("--server", help="Of a server: a further address of the same model.")
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="Of a server: [bold]vllm[/bold] or [bold]sglang[/bold], for options of their own."),
+    ] = None,
+    guided: Annotated[
+        bool, typer.Option("--guided", help="Of an engine: let it say one of the allowed answers, where they are few.")
+    ] = False,
+    max_pixels: Annotated[
+        int | None, typer.Option(help="Of vLLM: most pixels that its processor leaves of a picture.", min=1)
+    ] = None,
+    pictures_first: Annotated[
+        bool, typer.Option("--pictures-first", help="Of a server: send pictures before all words.")
+    ] = False,
     concurrency: Annotated[int, typer.Option(help="Of a server: most requests under way.", min=1)] = 16,
     rate: Annotated[float | None, typer.Option(help="Of a server: most requests a minute.")] = None,
     key_env: Annotated[str, typer.Option(help="Of a server: the environment variable of its key.")] = "OPENAI_API_KEY",
@@ -112,6 +170,7 @@ def evaluate(
       [cyan]blindspot evaluate llava-hf/llava-1.5-7b-hf --benchmarks spatial --prompts paper[/cyan]
       [cyan]blindspot evaluate runs/s2/model --benchmarks mmvp,vsr --blind grey[/cyan]
       [cyan]blindspot evaluate MODEL --benchmarks gqa --show-prompts 3[/cyan]
+      [cyan]blindspot evaluate MODEL --benchmarks solid --cue none --seed 1[/cyan]
       [cyan]torchrun --nproc-per-node 8 -m blindspot evaluate MODEL --benchmarks all[/cyan]
       [cyan]blindspot evaluate http://localhost:8000/v1 --model Qwen/Qwen2.5-VL-7B-Instruct[/cyan]
       [cyan]blindspot evaluate answers.jsonl --recorded --benchmarks vsr[/cyan]
@@ -125,24 +184,36 @@ def evaluate(
     from blindspot.evaluation.run.opening import open_model
     from blindspot.evaluation.run.questions import Condition
     from blindspot.evaluation.run.runner import prepare, why_unanswered
-    from blindspot.evaluation.run.terminal import bars, show_plan
+    from blindspot.evaluation.run.terminal import bars as question_bars
+    from blindspot.evaluation.run.terminal import show_plan
 
     rules = scoring_profile(profile, thinking).rules
     one_of(prompts, ("auto", *PROFILES), "--prompts", "prompt profile")
     if boxes is not None:
         one_of(boxes, CONVENTIONS, "--boxes", "convention")
-    condition = Condition(blind, swap_options, likelihood)
+    generation = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "samples": samples}
+    switches = {"think": think, "tiles": tiles, "guided": guided or None}
+    condition = Condition(blind, swap_options, likelihood, seed, **generation, **switches, size=size, cue=cue)
+    if (samples or top_p) and temperature is None and not recorded:
+        raise UserError("--samples and --top-p are about answers that are drawn; say at which --temperature, as 0.7")
     if profile == "likelihood" and not likelihood:
         raise UserError("--profile likelihood reads likelihoods, which are only asked for with --likelihood")
     chosen = select(benchmarks)
-    if not any(benchmark.name in rules for benchmark in chosen):
+    if not any((benchmark.name if benchmark.place is None else "text") in rules for benchmark in chosen):
         raise UserError(f"none of --benchmarks {benchmarks} is defined in {profile}; choose another --profile")
     folder = out or default_folder(served or model, prompts, condition, limit)
     first = os.environ.get("RANK", "0") == "0"
     console = Console(stderr=as_json, quiet=not first)
-    server = {"key_env": key_env, "concurrency": concurrency, "per_minute": rate}
+    server = {"key_env": key_env, "concurrency": concurrency, "per_minute": rate, "others": more_servers or ()}
+    server |= {"engine": engine, "guided": guided, "pictures_first": pictures_first}
+    server["processor"] = {"max_pixels": max_pixels} if max_pixels else {}
+    if not model.startswith(("http://", "https://")) and (
+        more_servers or engine or guided or max_pixels or pictures_first
+    ):
+        raise UserError("--server, --engine, --guided, --max-pixels and --pictures-first are of servers; MODEL is none")
     local = {"dtype": dtype, "device": device, "batch": batch, "trust_remote_code": trust_remote_code}
-    opening = partial(open_model, model, chosen, recorded, served, adapter, boxes, server, local)
+    local |= {"tiles": tiles, "think": think}
+    opening = partial(open_model, model, chosen, recorded, served, adapter, boxes, server, local, samples or 1)
     with console.status("reading the benchmarks, opening the model"):
         evaluation = prepare(chosen, data_root(data), opening, prompts, condition, limit)
     if show_prompts or check_batch:
@@ -152,7 +223,7 @@ def evaluate(
         return
     if first:
         show_plan(console, evaluation, profile, folder)
-    with bars(console) as report:
+    with question_bars(console) as report:
         unanswered = evaluation.run(folder, report)
     if first:
         _print_scores(folder, profile, thinking, as_json)
@@ -269,25 +340,154 @@ def compare(
         print_comparison(found, Console(), details)
 
 
-def paper(as_json: Json = False) -> None:
+def audit(
+    benchmark: Annotated[
+        str,
+        typer.Argument(
+            metavar="BENCHMARK",
+            help="A benchmark, or [bold]scenes[/bold], the drawn ones; or a published table: TABLE.csv, models by "
+            "benchmarks.",
+        ),
+    ],
+    data: Annotated[
+        Path | None,
+        option("Where benchmarks lie, or the benchmark's own file or folder.", default="$BLINDSPOT_DATA, or data"),
+    ] = None,
+    out: Annotated[Path | None, option("Where results and page go.", default="runs/audit/BENCHMARK")] = None,
+    together: Annotated[
+        str,
+        option(
+            "What no two folds share: [bold]pictures[/bold], or [bold]templates[/bold], for what holds of new ones."
+        ),
+    ] = "pictures",
+    baseline: Annotated[
+        str | None, option("Of a table: the model that others are compared with.", default="every pair")
+    ] = None,
+    n: Annotated[
+        str, option("Of a table: questions by column, [bold]NAME=NUMBER,...[/bold]; a row named n does too.", "--n")
+    ] = "",
+    design_effect: Annotated[
+        float, option("Of a table: how many questions of a benchmark that is not known here are one.", min=1)
+    ] = 1,
+    as_json: Json = False,
+) -> None:
+    """Say how far the words of a benchmark go without its pictures; or what a published table can tell apart.
+
+    Rules that see questions and options alone are learned on four fifths of
+    its questions and scored on the last fifth: which answer is right most
+    often, overall, in a template, of an option; a random forest. Each has an
+    interval; with permuted answers all must come out at chance. Needs no
+    model, no picture and no GPU. Broken off, the same command continues.
+
+    Of a table: which differences exceed the sample of questions after Holm's
+    correction, with bounds for what it does not say (which questions share a
+    picture, which of them two models both answer).
+
+    [bold]Examples[/bold]
+
+      [cyan]blindspot audit vsr --data ~/benchmarks[/cyan]
+      [cyan]blindspot audit mmsi --together templates[/cyan]
+      [cyan]blindspot audit scenes[/cyan]
+      [cyan]blindspot audit table.csv --baseline LLaVA-1.5 --n MyBench=800[/cyan]
+    """
+    from blindspot.evaluation.audit import TOGETHER
+    from blindspot.evaluation.audit import audit as audit_benchmark
+    from blindspot.evaluation.scores.show import print_audit
+    from blindspot.reporting.audit import write_audit
+
+    if benchmark.endswith(".csv"):
+        if (data, out, together) != (None, None, TOGETHER[0]):
+            raise UserError(f"audit {benchmark}: --data, --out and --together are of a benchmark; leave them out")
+        _audit_table(Path(benchmark), n, design_effect, baseline, as_json)
+        return
+    if (baseline, n, design_effect) != (None, "", 1):
+        raise UserError("--baseline, --n and --design-effect are of a published table, TABLE.csv; leave them out")
+    one_of(together, TOGETHER, "--together", "grouping")
+    questions, metrics = _blind_questions(benchmark, data)
+    folder = out or Path("runs") / "audit" / (benchmark if together == TOGETHER[0] else f"{benchmark}-{together}")
+    with bars(transient=True) as show:
+        found = audit_benchmark(benchmark, questions, metrics, folder, together, show)
+    page = write_audit(folder, found)
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        print_audit(found, Console())
+        print(f"The page: {page}")
+
+
+def _audit_table(path: Path, n: str, design_effect: float, baseline: str | None, as_json: bool) -> None:
+    from blindspot.evaluation.published import audit_table
+    from blindspot.evaluation.scores.show import print_table_audit
+
+    pairs = [each.rpartition("=") for each in n.split(",") if each.strip()]
+    if wrong := [
+        name or count for name, _, count in pairs if not name or not count.strip().isdigit() or int(count) < 1
+    ]:
+        raise UserError(f"--n {wrong[0]}: expected is NAME=NUMBER, several of them separated by commas")
+    found = audit_table(path, {name.strip(): int(count) for name, _, count in pairs}, design_effect, baseline)
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        print_table_audit(found, Console())
+
+
+def _blind_questions(name: str, data: Path | None) -> tuple[Sequence["Question"], Sequence["Metric"]]:
+    """The questions and the metrics of a benchmark, or of the drawn scenes."""
+    from blindspot.benchmarks.base import Metric, Term
+    from blindspot.benchmarks.registry import BENCHMARKS
+    from blindspot.benchmarks.sources.download import data_root, locate
+    from blindspot.scenes.sampling import test_questions
+
+    one_of(name, (*BENCHMARKS, "scenes"), "audit", "benchmark")
+    if name == "scenes":
+        if data is not None:
+            raise UserError("audit scenes --data: the scenes are drawn; leave --data out")
+        _, drawn = test_questions("iid", _SCENES, 0)
+        drawn = [replace(one, groups={**one.groups, "column": one.benchmark}) for one in drawn]
+        columns = dict.fromkeys(one.benchmark for one in drawn)
+        return drawn, [
+            Metric("overall", (Term(),), None),
+            *(Metric(column, (Term({"column": column}),), None) for column in columns),
+        ]
+    benchmark, root = BENCHMARKS[name], data_root(data)
+    place = root if root.is_file() else locate(benchmark, root) or root
+    return benchmark.read(place, blind=True).questions, benchmark.metrics
+
+
+def paper(
+    runs: Annotated[
+        Path | None,
+        typer.Option(
+            "--runs",
+            help="A miniature's run folder: how many seeds the differences need if training is as noisy.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Print the paper's tables with intervals, chance, and which differences exceed the noise.
 
     Needs no model and no data: everything follows from the printed numbers
-    and the sizes of the benchmarks.
+    and the sizes of the benchmarks. With --runs also from a miniature's noise.
 
     [bold]Examples[/bold]
 
       [cyan]blindspot paper[/cyan]
       [cyan]blindspot paper --json[/cyan]
+      [cyan]blindspot paper --runs runs/miniature[/cyan]
     """
     from blindspot.evaluation.paper import report
     from blindspot.evaluation.scores.show import print_paper
 
-    found = report()
+    if runs is not None:
+        from blindspot.reporting.power import print_signs, signs_told
+
+        found, show = signs_told(runs), print_signs
+    else:
+        found, show = report(), print_paper
     if as_json:
         print(json.dumps(found, indent=1))
     else:
-        print_paper(found, Console())
+        show(found, Console())
 
 
 def serve(

@@ -89,6 +89,62 @@ def export(
     print(f"Written: {out}")
 
 
+def push(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN|MODEL", help="A run folder of a study or of blindspot train, or a model.")
+    ],
+    repo: Annotated[
+        str | None, typer.Argument(metavar="REPO", help="ORGANISATION/NAME on the Hub; with --to optional.")
+    ] = None,
+    to: Annotated[Path | None, option("Write the same files to this new folder instead, without network.")] = None,
+    arm: Annotated[str | None, option("Of a run folder with several models: the arm.")] = None,
+    seed: Annotated[int | None, option("Likewise, the seed.")] = None,
+    private: Annotated[
+        bool, option("Make a new repository private; else it is as the Hub has it.", "--private")
+    ] = False,
+    licence: Annotated[
+        str | None, option("The Hub's name of a licence.", "--license", default="the base models', where known")
+    ] = None,
+    message: Annotated[str, option("Of the commit.")] = "Upload a model of Blindspot",
+) -> None:
+    """Publish a model on the Hugging Face Hub, with a card made from its run.
+
+    Weights, config, processor and README.md go there, and nothing else of the
+    run. The card says how the arm was made and trained, what it scores with
+    intervals and run noise, which scores are not told from guessing, and how
+    to open it. Paths of this machine are taken out. The token is that of
+    `hf auth login` or $HF_TOKEN.
+
+    [bold]Examples[/bold]
+
+      [cyan]blindspot push runs/small ME/siglip2-2d --arm siglip2-2d --seed 0 --private[/cyan]
+      [cyan]blindspot push runs/miniature/models/clip-axial-seed0 --to out/clip-axial[/cyan]
+    """
+    from tempfile import TemporaryDirectory
+
+    from blindspot.files import new_folder
+    from blindspot.reporting.card import make_card
+    from blindspot.reporting.hub import fill, find_model, refuse_repository, upload
+    from blindspot.studies.sizes import licence as licence_of
+
+    if repo is None and to is None:
+        raise UserError("say where: REPO (ORGANISATION/NAME on the Hub), or --to FOLDER")
+    if repo is not None:
+        refuse_repository(repo, uploads=to is None)
+    if to is not None and to.exists():
+        raise UserError(f"{to} exists; name a new folder")
+    model = find_model(run, arm, seed)
+    card = make_card(model, repo or (to or run).name, licence_of, licence)
+    if to is not None:
+        with new_folder(to, "free the disk or name another folder") as folder:
+            fill(model, card, folder)
+        print(f"Written: {to}")
+    elif repo is not None:
+        with TemporaryDirectory() as temporary:
+            fill(model, card, Path(temporary), link=True)
+            print(f"Published: {upload(Path(temporary), repo, private, message, print)}")
+
+
 def encoders(as_json: Json = False) -> None:
     """Print the image encoders: sizes, tokens, cost, conventions, released checkpoints."""
     from blindspot.encoders import catalogue

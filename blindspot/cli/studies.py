@@ -30,7 +30,8 @@ def study(
     seeds: Annotated[int | None, option("Train everything this many times, instead of what the study says.")] = None,
     data: Annotated[Path | None, option("Folder of real data, for studies that read some (nlvr).")] = None,
     workers: Annotated[
-        int | None, option("Processes side by side; results do not depend on it.", default="one per core, at most 8")
+        int | None,
+        option("Steps side by side; results do not depend on it.", default="one per core, at most 8, or one per GPU"),
     ] = None,
     keep: Annotated[
         str,
@@ -39,12 +40,41 @@ def study(
             "[bold]scores[/bold], none: answers, logs, results alone. Others go once nothing needs them."
         ),
     ] = "all",
+    tracker: Annotated[
+        str | None, option("Log training and scores to trackio, wandb or tensorboard too; no result depends on it.")
+    ] = None,
+    redo: Annotated[
+        list[str] | None,
+        option("Make steps again, with all that depends on them: an id, or how ids begin, as evaluate/instruct."),
+    ] = None,
+    verify: Annotated[
+        bool, option("Hash large files of finished steps too, not only those that may have changed.", "--verify")
+    ] = False,
     plan: Annotated[
         bool, option("Only say what a study of real size costs and needs; for the paper's studies.", "--plan")
     ] = False,
-    gpus: Annotated[int, option("With --plan: GPUs to plan for.", min=1)] = 8,
+    gpus: Annotated[
+        int | None,
+        option("Of a study of real size: GPUs to use; with --plan, to plan for.", min=1, default="all; 8"),
+    ] = None,
+    gpus_per_step: Annotated[
+        int | None,
+        option("GPUs that train one of its models together.", min=1, default="the fewest of 1, 2, 4, 8 that hold it"),
+    ] = None,
     mfu: Annotated[float, option("With --plan: share of the GPUs' peak that training reaches.")] = 0.4,
     as_json: Annotated[bool, option("With --plan: print JSON, for scripts.", "--json")] = False,
+    on: Annotated[
+        str, option("Where steps are carried out: [bold]local[/bold], here, or [bold]ray[/bold], on a Ray cluster.")
+    ] = "local",
+    address: Annotated[
+        str | None, option("With --on ray: HOST:PORT of the cluster.", default="$RAY_ADDRESS, or one of this machine")
+    ] = None,
+    script: Annotated[
+        str | None, option("Only print a batch script that does it on a cluster of its own: [bold]slurm[/bold].")
+    ] = None,
+    nodes: Annotated[int, option("With --script: nodes to ask for. With --on ray: nodes to wait for.", min=1)] = 1,
+    gpus_per_node: Annotated[int, option("With --script: GPUs of each node.", min=0)] = 0,
+    time: Annotated[str | None, option("With --script: as sbatch takes it, e.g. 1-12:00:00.")] = None,
 ) -> None:
     """Run a study: train its arms, test them, write tables and a page.
 
@@ -72,9 +102,10 @@ def study(
       [cyan]released[/cyan]    the public code's arms beside corrected ones
       [cyan]why[/cyan]         seven explanations of what 2D-RoPE costs
 
-    [bold]Of real size, for --plan[/bold]
+    [bold]Of real size[/bold], with --data; first --plan, then --scale rehearsal
 
-      [cyan]paper[/cyan], [cyan]paper-released[/cyan], [cyan]paper-controlled[/cyan]
+      [cyan]paper[/cyan], [cyan]paper-released[/cyan], [cyan]paper-controlled[/cyan], [cyan]paper-next[/cyan],
+      [cyan]paper-fusion[/cyan]; [cyan]small[/cyan]: a night on one GPU
 
     [bold]Examples[/bold]
 
@@ -82,15 +113,25 @@ def study(
       [cyan]blindspot study nlvr --data ~/nlvr/nlvr[/cyan]
       [cyan]blindspot study ./mine.yaml --seeds 3 --out results/mine[/cyan]
       [cyan]blindspot study paper --plan --gpus 8[/cyan]
+      [cyan]blindspot study paper --data DATA --on ray --address 10.0.0.1:6379[/cyan]
+      [cyan]blindspot study paper --data DATA --script slurm --nodes 2 --gpus-per-node 8 > paper.sh[/cyan]
     """
+    given = {"out": out, "scale": scale, "seeds": seeds, "data": data, "workers": workers}
+    given |= {"gpus-per-step": gpus_per_step, "keep": keep if keep != "all" else None, "tracker": tracker}
+    if script is not None:
+        again = [*(f"--redo={step}" for step in redo or ()), *(["--verify"] if verify else [])]
+        print(_script(script, name, given, again, nodes, gpus_per_node, time), end="")
+        return
     from blindspot.studies.study import run_study
 
     console = Console()
     if plan:
-        _plan(name, data, gpus, mfu, as_json, console)
+        _plan(name, data, gpus or 8, mfu, as_json, console)
         return
-    run = run_study(name, out=out, scale=scale, seeds=seeds, data=data, workers=workers, keep=keep, console=console)
-    _report(run, console, checked=True)
+    how: dict[str, Any] = {"out": out, "scale": scale, "seeds": seeds, "data": data, "keep": keep, "redo": redo or ()}
+    how |= {"workers": workers, "gpus": gpus, "gpus_per_step": gpus_per_step, "tracker": tracker, "verify": verify}
+    run = run_study(name, **how, on=on, address=address, nodes=nodes, console=console)
+    _report(run, console, data, checked=True)
 
 
 def report(
@@ -106,7 +147,7 @@ def report(
 ) -> None:
     """Write the page of a run once more, and print its tables.
 
-    Of a study; of a training run (also while it goes on): loss, throughput;
+    Of a study, with the pictures in --data; of a training run (also while it goes on): loss, throughput;
     of a diagnosis. Of evaluations, several models at a glance: a table of
     their scores with intervals, the best of each column and what cannot be
     told from it, and samples of their answers with the pictures in --data.
@@ -132,10 +173,12 @@ def report(
     elif len(runs) > 1:
         raise UserError(f"{runs[evaluations.index(False)]} is not a run folder of blindspot evaluate (run.json); "
                         "only of these several make one page")  # fmt: skip
-    elif (out, data, profile) != (None, None, None):
-        raise UserError(f"{run}: --out, --data and --profile are for run folders of blindspot evaluate; leave them out")
+    elif (out, profile) != (None, None):
+        raise UserError(f"{run}: --out and --profile are for run folders of blindspot evaluate; leave them out")
     elif (run / "plan.json").is_file():
-        _report(run, Console())
+        _report(run, Console(), data)
+    elif data is not None:
+        raise UserError(f"{run}: --data is for run folders of studies and of blindspot evaluate; leave it out")
     elif is_diagnosis(run):
         print(f"The page: {write_diagnosis(run)[0]}")
     elif is_training_run(run):
@@ -172,6 +215,39 @@ def status(
         print(json.dumps(found.to_dict(), indent=1))
     else:
         found.show(Console())
+
+
+def power(
+    name: Annotated[str, typer.Argument(metavar="STUDY", help="A shipped study, or a YAML file of your own.")],
+    runs: Annotated[
+        Path | None, option("The pilot: a run folder with two seeds or more.", "--runs", default="runs/NAME")
+    ] = None,
+    points: Annotated[float, option("The effect to be found in scores, in points.", min=0.1, max=100)] = 8,
+    factor: Annotated[float, option("The effect to be found in steps to learn, as a ratio.", min=1.01)] = 2,
+    as_json: Json = False,
+) -> None:
+    """Say how many seeds a study needs, from the noise of a pilot.
+
+    For every claim of the study and every pair and column of the pilot: the
+    fewest seeds at which 80 of 100 studies find the effect after Holm's
+    correction. Nothing is trained.
+
+    [bold]Examples[/bold]
+
+      [cyan]blindspot power why[/cyan]
+      [cyan]blindspot power ./mine.yaml --runs runs/pilot --points 5 --json[/cyan]
+    """
+    from blindspot.reporting.power import print_seeds, seeds_needed
+    from blindspot.reporting.run import RunClaim
+    from blindspot.studies.loading import load_study
+
+    plan = load_study(name)
+    claims = [RunClaim.model_validate(claim.model_dump(exclude_none=True)) for claim in plan.hypotheses]
+    found = seeds_needed(runs or Path("runs") / plan.name, claims, plan.means, points, factor)
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        print_seeds(found, points, factor, Console())
 
 
 def compare_arms(
@@ -213,14 +289,41 @@ def _plan(name: str, data: Path | None, gpus: int, mfu: float, as_json: bool, co
         print_plan(made, console)
 
 
-def _report(run: Path, console: Console, checked: bool = False) -> None:
-    """Make the report of a run and print it; of one whose steps were just checked, only if it is not what it was."""
+def _script(
+    kind: str, name: str, given: dict[str, Any], again: list[str], nodes: int, gpus: int, time: str | None
+) -> str:
+    from blindspot.studies.loading import load_study
+    from blindspot.studies.slurm import slurm_script
+
+    if kind != "slurm":
+        raise UserError(f"--script {kind}: should be slurm")
+    load_study(name, given["scale"], given["seeds"])  # its mistakes are better known now than when the job runs
+    options = [f"--{key}={value}" for key, value in given.items() if value is not None]
+    return slurm_script(name, options + again, nodes, gpus, time)
+
+
+def _report(run: Path, console: Console, data: Path | None, checked: bool = False) -> None:
+    """Make the report of a run and print it; of one whose steps were just checked, only if it is not what it was.
+
+    Pictures of benchmarks are taken from what a rehearsal made, else from ``data``.
+    """
     from blindspot.reporting import collect, print_tables, write_report
-    from blindspot.reporting.page import keep_report, kept_report
+    from blindspot.reporting.page import keep_report, kept_report, wanted_pictures
 
     results, page = kept_report(run) if checked else None, run / "report" / "index.html"
     if results is None:
-        results, page = collect(run), write_report(run)
+        results = collect(run)
+        if wanted := {path: of for path, of in wanted_pictures(run, results).items() if not path.is_file()}:
+            from blindspot.benchmarks.sources.download import data_root
+            from blindspot.evaluation.scores.glance import keep_pictures
+            from blindspot.reporting.run import load_plan
+
+            made = next((run / step.folder for step in load_plan(run).steps if step.kind == "data"), None)
+            with console.status("") as status:
+                notes = keep_pictures(wanted, made or data_root(data), lambda of: status.update(f"pictures of {of}"))
+            for note in notes:
+                console.print(f"Note: {note}", style="dim", markup=False)
+        page = write_report(run)
         if checked:
             keep_report(run)
     print_tables(results, console)
@@ -280,8 +383,11 @@ def train(
     """
     given = {name: value for name, value in locals().items() if value is not None}
     from blindspot.studies.loading import shipped_studies
+    from blindspot.training.tracker import Tracker
 
     machine = {name: given[name] for name in _MACHINE if name in given}
+    if tracker is not None:
+        machine["tracker"] = given["tracker"] = Tracker(tracker)
     is_study = what in shipped_studies() or what.endswith((".yaml", ".yml"))
     if arm is not None or (is_study and not Path(what).is_dir()):
         if arm is not None and (told := [f"--{name.replace('_', '-')}" for name in _RECIPE if name in given]):

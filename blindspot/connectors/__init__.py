@@ -7,6 +7,7 @@ from math import isqrt
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blindspot.errors import UserError, one_of
+from blindspot.plugins import extend
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,12 +20,13 @@ class Rule(NamedTuple):
     """What a connector takes and gives.
 
     Attributes:
-        implementation: its module in this folder and the class in it, which takes a spec and a config.
+        implementation: its module in this folder and the class in it, which takes a spec and a config; of a plug-in
+            what takes them and returns a module of torch.
         defaults: its own fields with their defaults; None may stay None.
         output: (spec, grid of patches) -> grid of its tokens; None where its tokens have no place in the image.
     """
 
-    implementation: str
+    implementation: "str | Callable[[ConnectorSpec, LlavaConfig], nn.Module]"
     defaults: Mapping[str, int | None]
     output: Callable[["ConnectorSpec", Grid], Grid] | None
 
@@ -53,6 +55,7 @@ RULES: dict[str, Rule] = {
     "resampler": Rule("queries.Resampler", {"tokens": 64, "depth": 6}, None),
     "gated_cross_attention": Rule("gated_cross_attention.GatedCrossAttention", {"tokens": None, "every": 4}, None),
 }
+extend("connectors", RULES, Rule)
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class ConnectorSpec:
         factor: patches along each side that become one token (the pooling connectors).
         depth: blocks (``c_abstractor``: in each of its two stages).
         every: a block in front of every so many layers of the language model (``gated_cross_attention``).
+        norm: whether a LayerNorm stands behind it, which holds its tokens to one length (not of
+            ``gated_cross_attention``, which makes none). Source: Unseen Bias (arXiv 2512.08374).
     """
 
     name: str = "mlp"
@@ -73,6 +78,7 @@ class ConnectorSpec:
     factor: int | None = None
     depth: int | None = None
     every: int | None = None
+    norm: bool | None = None
 
     def __post_init__(self) -> None:
         one_of(self.name, RULES, "connector", "name")
@@ -89,6 +95,8 @@ class ConnectorSpec:
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise UserError(f"connector {self.name}: {key} must be a positive integer, got {value!r}")
             object.__setattr__(self, key, value)
+        if self.norm is not None and (self.norm is not True or self.name == "gated_cross_attention"):
+            raise UserError(f"connector {self.name}: norm is true or left out, and not of gated_cross_attention")
         if rule.output is _square and isqrt(self.size("tokens")) ** 2 != self.tokens:
             raise UserError(f"connector {self.name}: tokens must be a square number such as 144, got {self.tokens}")
 
@@ -152,5 +160,12 @@ def build(spec: ConnectorSpec, config: "LlavaConfig") -> "nn.Module":
     Linear, convolution and embedding weights get the start values of the model that holds it (transformers'
     ``_init_weights``: normal with ``initializer_range``); the rest is `gated_cross_attention.initialise`.
     """
-    module, kind = RULES[spec.name].implementation.split(".")
-    return getattr(import_module(f"blindspot.connectors.{module}"), kind)(spec, config)
+    implementation = RULES[spec.name].implementation
+    if not isinstance(implementation, str):
+        connector = implementation(spec, config)
+    else:
+        module, kind = implementation.split(".")
+        connector = getattr(import_module(f"blindspot.connectors.{module}"), kind)(spec, config)
+    if spec.norm is None:
+        return connector
+    return import_module("blindspot.connectors.linear").Normed(connector, config)

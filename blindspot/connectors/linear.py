@@ -20,6 +20,18 @@ class Linear(nn.Module):
         return self.linear(features_bnd)
 
 
+class Normed(nn.Module):
+    """A connector with a LayerNorm behind it."""
+
+    def __init__(self, connector: nn.Module, config: Any) -> None:
+        super().__init__()
+        self.connector = connector
+        self.norm = nn.LayerNorm(config.text_config.hidden_size)
+
+    def forward(self, features_bnd: Tensor, grid: Grid | None = None) -> Tensor:
+        return self.norm(self.connector(features_bnd, grid))
+
+
 class Mlp(LlavaMultiModalProjector):
     """Two linear maps with a GELU between them: transformers' own projector, with its names of weights."""
 

@@ -9,7 +9,7 @@ import numpy as np
 from blindspot.diagnostics.base import Row
 from blindspot.evaluation.statistics import wilson
 from blindspot.plots import HUES, WIDTH, Note, Pictures
-from blindspot.text import MINUS, clean
+from blindspot.text import MINUS, clean, whole
 
 NOTICEABLE = 0.05
 """The least difference of shares or R2 that a title speaks of."""
@@ -51,11 +51,6 @@ def percent_span(row: Row) -> str:
     if row["value"] is None or row["low"] is None or row["high"] is None:
         return percent(row["value"])
     return f"{percent(row['value'])} ({whole(100 * row['low'])} to {whole(100 * row['high'])})"
-
-
-def whole(value: float) -> str:
-    """A number without decimals and with a true minus sign, never minus zero."""
-    return f"{round(value) + 0:d}".replace("-", MINUS)
 
 
 def mean(values: Iterable[float | None]) -> float | None:

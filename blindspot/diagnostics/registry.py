@@ -1,26 +1,53 @@
 """The diagnostics by name, for whoever may not import torch: a new one is one folder and one line here."""
 
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
-from typing import Any
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, NamedTuple
 
-DIAGNOSTICS = {
-    "probes": "At which stage can position, relation, count and existence be read?",
-    "counterfactuals": "Do answers follow what is in the picture, or where tokens are said to be?",
-    "consistency": "Do answers turn with the picture, and agree with themselves?",
-    "coherence": "Do features of neighbouring patches agree more than those of distant ones?",
-    "attention": "Does the language model look at the objects that it is asked about?",
-    "norms": "How large are image tokens beside text tokens, and does their order matter?",
-    "patching": "Which tokens in which layers carry the answer?",
-    "behaviour": "Where, how far apart and how small may objects be?",
+from blindspot.plugins import extend
+
+
+class Diagnostic(NamedTuple):
+    """A diagnostic.
+
+    Attributes:
+        question: that it answers.
+        run: ``run(vlm, budget, report)``, which gives its `Findings`; None: that of its folder here.
+        rows: the type of the rows of each table, as its ``plots.py`` has it as ``ROWS``.
+        draw: from tables and pictures to its figures.
+    """
+
+    question: str
+    run: Callable[..., Any] | None = None
+    rows: Mapping[str, type] = MappingProxyType({})
+    draw: Callable[..., Iterator[Any]] = lambda tables, pictures: iter(())
+
+
+DIAGNOSTICS: dict[str, Diagnostic] = {
+    "probes": Diagnostic("At which stage can position, relation, count and existence be read?"),
+    "counterfactuals": Diagnostic("Do answers follow what is in the picture, or where tokens are said to be?"),
+    "consistency": Diagnostic("Do answers turn with the picture, and agree with themselves?"),
+    "coherence": Diagnostic("Do features of neighbouring patches agree more than those of distant ones?"),
+    "attention": Diagnostic("Does the language model look at the objects that it is asked about?"),
+    "norms": Diagnostic("How large are image tokens beside text tokens, and does their order matter?"),
+    "patching": Diagnostic("Which tokens in which layers carry the answer?"),
+    "behaviour": Diagnostic("Where, how far apart and how small may objects be?"),
 }
-"""Name to question, in the order of the page."""
+"""By name, in the order of the page."""
+extend("diagnostics", DIAGNOSTICS, Diagnostic)
 
 
 def run_of(name: str) -> Any:
     """``run(vlm, budget, report)`` of a diagnostic, which gives its `Findings`. Loads torch."""
-    return import_module(f"blindspot.diagnostics.{name}.run").run
+    return DIAGNOSTICS[name].run or import_module(f"blindspot.diagnostics.{name}.run").run
 
 
 def plots_of(name: str) -> Any:
     """The module of a diagnostic's figures: ``ROWS`` (the type of the rows of each table) and ``draw``. No torch."""
-    return import_module(f"blindspot.diagnostics.{name}.plots")
+    own = DIAGNOSTICS[name]
+    return (
+        SimpleNamespace(ROWS=own.rows, draw=own.draw)
+        if own.run
+        else import_module(f"blindspot.diagnostics.{name}.plots")
+    )

@@ -39,14 +39,8 @@ def open_vlm(model: Path | str, device: str = "cpu") -> HookedVLM:
 def claim(folder: Path, model: str, weights: str, names: Sequence[str], budget: Budget) -> list[str]:
     """Say in ``folder/diagnosis.json`` what is diagnosed there, and which of the names are left to do.
 
-    A folder that holds another diagnosis is refused.
-
-    Args:
-        folder: of the diagnosis.
-        model: its path or id.
-        weights: their hash: a model that is trained again behind the same path is another one.
-        names: of `registry.DIAGNOSTICS`.
-        budget: how much each may look at.
+    A folder that holds another diagnosis is refused; ``weights`` is their hash, as a model that is trained again behind
+    the same path is another one.
     """
     path = folder / "diagnosis.json"
     wanted = {"model": model, "weights": weights, "stimuli": budget.stimuli, "seed": budget.seed}
@@ -66,14 +60,7 @@ def diagnose(
     """Run diagnostics, and leave ``<name>.json`` (tables) and ``<name>.npz`` (pictures) of each in ``folder``.
 
     One that has left its file there is not repeated. One that the model does not allow leaves an empty table, whose
-    note says why, and the others go on.
-
-    Args:
-        vlm: the model.
-        names: of `registry.DIAGNOSTICS`.
-        budget: how much each may look at.
-        folder: where to write.
-        told: the name of the diagnostic, how far it is, and of how much.
+    note says why, and the others go on. ``told`` is the name of the diagnostic, how far it is, and of how much.
     """
     for name in names:
         if (folder / f"{name}.json").exists():

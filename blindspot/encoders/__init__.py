@@ -11,6 +11,7 @@ from blindspot.encoders.dino import DINOV2, DINOV3
 from blindspot.encoders.features import build_tower, features, grid_of, native_grid, normalise_pixels, normed_tokens
 from blindspot.encoders.siglip import SIGLIP, SIGLIP2, SIGLIP2_NAFLEX
 from blindspot.errors import UserError
+from blindspot.plugins import extend
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -39,6 +40,7 @@ ENCODERS: dict[str, Encoder] = {
     "dinov2": DINOV2,
     "dinov3": DINOV3,
 }
+extend("encoders", ENCODERS, Encoder)
 
 
 def detect(vision_config: PreTrainedConfig) -> Encoder:

@@ -72,14 +72,18 @@ def features(
 
 
 def normed_tokens(
-    tower: PreTrainedModel, encoder: Encoder, pixels_bchw: Tensor, mask_b1nn: Tensor | None = None
+    tower: PreTrainedModel,
+    encoder: Encoder,
+    pixels_bchw: Tensor | tuple[Tensor, Tensor],
+    mask_b1nn: Tensor | None = None,
 ) -> Tensor:
     """All tokens after the final norm, as the pre-training objectives read them.
 
     Args:
         tower: a tower of ``encoder``.
         encoder: its family.
-        pixels_bchw: normalised pixels.
+        pixels_bchw: normalised pixels; of a family of variable resolution also rows of patches, equally many of every
+            image, and the grids.
         mask_b1nn: added to the attention scores, shape (batch or 1, 1, tokens, tokens).
 
     Returns:
@@ -87,7 +91,8 @@ def normed_tokens(
     """
     masked = {} if mask_b1nn is None else {"attention_mask": mask_b1nn}
     count = len(tower.get_submodule(encoder.blocks))  # pyright: ignore[reportArgumentType]
-    return tower.get_submodule(encoder.final_norm)(_run(tower, encoder, pixels_bchw, count, None, masked))
+    pixels, grids_n2 = pixels_bchw if isinstance(pixels_bchw, tuple) else (pixels_bchw, None)
+    return tower.get_submodule(encoder.final_norm)(_run(tower, encoder, pixels, count, grids_n2, masked))
 
 
 def _run(

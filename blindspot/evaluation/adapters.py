@@ -14,6 +14,7 @@ from PIL import Image
 
 from blindspot.errors import UserError, one_of
 from blindspot.evaluation.base import PICTURE, Picture, Prompt
+from blindspot.plugins import extend
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +28,9 @@ GREEDY: Mapping[str, Any] = {
     "repetition_penalty": 1.0,
 }
 """Overrides what a checkpoint's ``generation_config.json`` says: Qwen2.5-VL's, for one, penalises repetition."""
+
+SWITCHES = ("enable_thinking", "thinking")
+"""What chat templates call the switch that turns thoughts on and off; one without it ignores both."""
 
 Pictures = Sequence[Sequence[Image.Image]]
 Template = Callable[[Any, Prompt], str]
@@ -62,7 +66,8 @@ def _chat(processor: Any, prompt: Prompt, one_text: bool = False) -> str:
     if one_text:
         content = [{"type": "text", "text": "".join(part.get("text", f"{mark(processor)}\n") for part in content)}]
     system = [] if prompt.system is None else [{"type": "text", "text": prompt.system}]
-    apply = partial(processor.apply_chat_template, add_generation_prompt=True, tokenize=False)
+    switch = {} if prompt.thinking is None else dict.fromkeys(SWITCHES, prompt.thinking)
+    apply = partial(processor.apply_chat_template, add_generation_prompt=True, tokenize=False, **switch)
     try:
         turns = [{"role": "system", "content": system}] if system else []
         return apply([*turns, {"role": "user", "content": content}])
@@ -90,7 +95,9 @@ def _pictures_then_words(frame: str) -> Template:
     return template
 
 
-def _by_processor(adapter: "Adapter", processor: Any, texts: Sequence[str], pictures: Pictures) -> dict[str, Any]:
+def _by_processor(
+    adapter: "Adapter", processor: Any, texts: Sequence[str], pictures: Pictures, tensors: str | None = "pt"
+) -> dict[str, Any]:
     """Inputs as the processor makes them, with exactly one beginning token where there is one."""
     begin = processor.tokenizer.bos_token
     flat = [picture for few in pictures for picture in few]
@@ -100,10 +107,19 @@ def _by_processor(adapter: "Adapter", processor: Any, texts: Sequence[str], pict
         padding=True,
         padding_side="left",
         add_special_tokens=not (begin and all(text.startswith(begin) for text in texts)),
-        return_tensors="pt",
+        return_tensors=tensors,
         **(adapter.bounds if flat else {}),
     )
     return dict(made)
+
+
+def _tiles_inputs(adapter: "Adapter", processor: Any, texts: Sequence[str], pictures: Pictures) -> dict[str, Any]:
+    """Inputs with the tiles of all pictures as those of one, since pictures of unlike numbers of tiles do not stack."""
+    import torch
+
+    made = _by_processor(adapter, processor, texts, pictures, tensors=None)
+    tiles = {"pixel_values": torch.cat([*made.pop("pixel_values")])[None]} if "pixel_values" in made else {}
+    return {name: torch.tensor(values) for name, values in made.items()} | tiles
 
 
 def _llava_inputs(adapter: "Adapter", processor: Any, texts: Sequence[str], pictures: Pictures) -> dict[str, Any]:
@@ -186,7 +202,11 @@ class Adapter:
         generation: keyword arguments of ``generate``, the longest answer excepted: that is the prompt's.
         no_prefix: why what precedes the question cannot be computed once for all questions about a picture; None: it
             can, as far as is known.
+        tiles: what its processor calls the switch that cuts pictures into tiles, or the grids to choose from; None: it
+            cuts none.
+        thought: tokens that it has around a thought in place of ``<think>`` and ``</think>``, as which they are told.
         nested: whether its processor takes a list of pictures for each text, or all of them in one list.
+        lone: whether the inputs of several questions' pictures do not stack, so that one's are computed at a time.
         template: a prompt that is not whole to the text that the model continues.
         picture: a picture in a whole prompt, mark and what surrounds it; None: the processor's mark.
         encode: texts and pictures to the model's inputs.
@@ -204,7 +224,10 @@ class Adapter:
     bounds: Mapping[str, Any] = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=lambda: dict(GREEDY))
     no_prefix: str | None = None
+    tiles: str | None = None
+    thought: tuple[str, str] | None = None
     nested: bool = False
+    lone: bool = False
     template: Template = _chat
     picture: str | None = None
     encode: Encode = _by_processor
@@ -213,7 +236,9 @@ class Adapter:
     @property
     def prompts(self) -> str:
         """The prompt profile that ``auto`` means."""
-        return self.name if self.model_types else "plain"
+        from blindspot.evaluation.prompts import PROFILES  # of which a plug-in may have none of its name
+
+        return self.name if self.name in PROFILES and self.model_types else "plain"
 
     def render(self, processor: Any, prompt: Prompt) -> str:
         """The text that the model continues, with the processor's own marks of pictures."""
@@ -236,8 +261,12 @@ class Adapter:
         return self.encode(self, processor, texts, coloured)
 
 
+GRIDS = "image_grid_pinpoints"
+"""Sizes that a picture may be resized to before it is cut into tiles; a small picture of the whole comes first."""
 _QWEN_TOKEN = 28 * 28
 """Pixels of one token of Qwen's language model."""
+_CONVOLUTIONS = "its short convolutions keep a state, not keys and values"
+_QWEN_PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 
 ADAPTERS: dict[str, Adapter] = {
     adapter.name: adapter
@@ -256,6 +285,7 @@ ADAPTERS: dict[str, Adapter] = {
             model_types=("llava_next",),
             names=r"\bllava[-_]?(v?1[._-]6|next(?![-_](video|interleave)))",
             dtype="float16",
+            tiles=GRIDS,
             sees="padded",  # its boxes come from LLaVA-1.5's data, as OneVision's do (LLaVA's issues 606 and 1158)
         ),
         Adapter(
@@ -263,6 +293,7 @@ ADAPTERS: dict[str, Adapter] = {
             model_types=("llava_onevision",),
             names=r"\bllava[-_]?onevision(?![-_]1[._]5)",
             dtype="float16",
+            tiles=GRIDS,
             sees="padded",
             template=partial(_chat, one_text=True),  # VLMEvalKit's; its own moves pictures between words to the front
         ),
@@ -275,13 +306,46 @@ ADAPTERS: dict[str, Adapter] = {
             box_prompt="Locate {phrase}, output its bbox coordinates using JSON format.",
             sees="resized",
             bounds={"size": {"shortest_edge": 1280 * _QWEN_TOKEN, "longest_edge": 16384 * _QWEN_TOKEN}},  # areas
-            picture="<|vision_start|><|image_pad|><|vision_end|>",
+            picture=_QWEN_PICTURE,
+        ),
+        Adapter(
+            name="qwen3_vl",
+            model_types=("qwen3_vl", "qwen3_vl_moe"),
+            names=r"\bqwen[-_]?3[-_]?vl",
+            dtype="bfloat16",
+            boxes="qwen-1000",
+            box_prompt=(
+                "Locate every instance that belongs to the following categories: '{phrase}'. "
+                "Report bbox coordinates in JSON format."
+            ),
+            picture=_QWEN_PICTURE,
+        ),
+        Adapter(
+            name="qwen3_5",
+            model_types=("qwen3_5", "qwen3_5_moe"),
+            names=r"\bqwen[-_]?3[._-]5(?!.*omni)",
+            dtype="bfloat16",
+            boxes=None,
+            picture=_QWEN_PICTURE,
+        ),
+        Adapter(
+            name="internvl",  # InternVL 3 and 3.5 as transformers has them (-hf)
+            model_types=("internvl",),
+            names=r"\binternvl[-_]?3",
+            dtype="bfloat16",
+            tiles="crop_to_patches",
+            boxes="internvl-1000",
+            box_prompt=(
+                "Please provide the bounding box coordinate of the region this sentence describes: <ref>{phrase}</ref>"
+            ),
         ),
         Adapter(
             name="smolvlm",  # with SmolVLM and Idefics3, which share template and processor
             model_types=("smolvlm", "idefics3"),
             names=r"\b(smolvlm|idefics3)",
             dtype="float32",
+            tiles="do_image_splitting",
+            boxes=None,
             nested=True,
         ),
         Adapter(
@@ -289,9 +353,98 @@ ADAPTERS: dict[str, Adapter] = {
             model_types=("gemma3",),
             names=r"\bgemma[-_]?3(?![nb\d]|[-_:](1b|270m))",
             dtype="bfloat16",
+            tiles="do_pan_and_scan",
             boxes="gemma-1000-yx",
             box_prompt="Detect {phrase}. Answer with JSON: box_2d as [y0, x0, y1, x1], from 0 to 1000, and label.",
             nested=True,
+        ),
+        Adapter(
+            name="gemma4",
+            model_types=("gemma4", "gemma4_unified"),
+            names=r"\bgemma[-_]?4",
+            dtype="bfloat16",
+            boxes=None,
+            thought=("<|channel>", "<channel|>"),
+            nested=True,
+        ),
+        Adapter(
+            name="glm4v",  # GLM-4.1V, 4.5V, 4.6V
+            model_types=("glm4v", "glm4v_moe", "glm46v"),
+            names=r"\bglm[-_]?4[._-][156]v",
+            dtype="bfloat16",
+            boxes="glm-1000",
+            box_prompt="Help me to locate {phrase} in the image and give me its bounding boxes.",
+            picture="<|begin_of_image|><|image|><|end_of_image|>",
+        ),
+        Adapter(
+            name="molmo2",
+            model_types=("molmo2",),
+            names=r"\bmolmo[-_]?2",
+            dtype="bfloat16",
+            boxes="molmo2-points",
+            box_prompt="Point to {phrase}.",
+            lone=True,
+        ),
+        Adapter(
+            name="llama4",
+            model_types=("llama4",),
+            names=r"\bllama[-_]?4",
+            dtype="bfloat16",
+            boxes=None,
+        ),
+        Adapter(
+            name="mistral3",  # Mistral Small 3.1 and later, Ministral 3; Pixtral by its name
+            model_types=("mistral3",),
+            names=r"\b(mistral[-_]small[-_:]?3[._][12]|ministral[-_:]?3|pixtral)",
+            dtype="bfloat16",
+            boxes=None,
+        ),
+        Adapter(
+            name="lfm2_vl",
+            model_types=("lfm2_vl",),
+            names=r"\blfm[-_]?2([._]5)?[-_]vl",
+            dtype="bfloat16",
+            boxes=None,
+            no_prefix=_CONVOLUTIONS,
+            tiles="do_image_splitting",
+            nested=True,
+        ),
+        Adapter(
+            name="lfm3_vl",
+            model_types=("lfm3_vl",),
+            names=r"\blfm[-_]?3([._]5)?[-_]vl",
+            dtype="bfloat16",
+            boxes=None,
+            no_prefix=_CONVOLUTIONS,
+            picture=_QWEN_PICTURE,
+        ),
+        Adapter(
+            name="perception_lm",
+            model_types=("perception_lm",),
+            names=r"\b(perception[-_]lm|plm[-_]\db)",
+            dtype="bfloat16",
+            boxes="plm-1000",
+            box_prompt=(
+                "Provide a bounding box of the region this sentence describes: '{phrase}'.\n"
+                "Use the format [x1, y1, x2, y2]."
+            ),
+            encode=_tiles_inputs,
+        ),
+        Adapter(
+            name="minicpmv",  # MiniCPM-V 4.6 and 4.7; earlier ones bring code of their own
+            model_types=("minicpmv4_6", "minicpmv4_7"),
+            names=r"\bminicpm[-_]?v[-_]?4",
+            dtype="bfloat16",
+            boxes=None,
+            lone=True,
+        ),
+        Adapter(
+            name="kimi_k25",
+            model_types=("kimi_k25",),
+            names=r"\bkimi[-_]?k2[._]?5",
+            dtype="bfloat16",
+            boxes=None,
+            picture="<|media_begin|>image<|media_content|><|media_pad|><|media_end|>",
         ),
         Adapter(
             name="paligemma",
@@ -321,6 +474,7 @@ ADAPTERS: dict[str, Adapter] = {
     )
 }
 """By name."""
+extend("adapters", ADAPTERS, Adapter)
 
 
 def adapter_of(model_type: str | None) -> Adapter:

@@ -28,12 +28,14 @@ class Prompt:
         whole: ``content`` is all that the model continues, template included. Only models on this machine can be asked
             like that.
         longest: most tokens of the answer.
+        thinking: whether the model thinks before it answers; None: whatever its template does by itself.
     """
 
     content: tuple[Part, ...]
     system: str | None = None
     whole: bool = False
     longest: int = 2048
+    thinking: bool | None = None
 
     @property
     def pictures(self) -> int:
@@ -47,15 +49,25 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Sampling:
+    """How an answer is drawn: token by token from the likeliest that together reach ``top_p``, by a seed of its own."""
+
+    temperature: float
+    top_p: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """One question on its way to a model.
 
     Attributes:
-        id: of the question, unique in a run.
+        id: of the question, unique in a run; of a further answer to it `numbered`.
         prompt: what is asked.
         pictures: the image files' bytes, in the order in which the prompt shows them.
         picture_keys: equal keys say equal pictures, so that a model computes an image once.
         options: answers whose likelihood is wanted, by label; empty: generate an answer.
+        draw: how the answer is drawn; None: the likeliest token each time.
     """
 
     id: str
@@ -63,6 +75,12 @@ class Asked:
     pictures: tuple[bytes, ...] = ()
     picture_keys: tuple[str, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
+    draw: Sampling | None = None
+
+
+def numbered(name: str, place: int) -> str:
+    """The id of a question's first, second, ... answer, counted from 0; of the first it is the question's own."""
+    return f"{name} sample {place + 1}" if place else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +90,10 @@ class Reply:
     Attributes:
         id: of the question.
         raw: the answer as the model gave it, special tokens left out.
-        stopped: ``end`` if the model ended it, ``length`` if it was cut off.
+        stopped: ``end`` if the model ended it, ``length`` if it was cut off, ``thought`` if that was inside a thought.
         likelihood: log-probability of each option, summed over its tokens, where they were asked for.
         error: why there is no answer; such a question is asked again when the run is continued.
+        tokens: how many were read and said, where that is known.
     """
 
     id: str
@@ -82,6 +101,7 @@ class Reply:
     stopped: str = "end"
     likelihood: Mapping[str, float] | None = None
     error: str | None = None
+    tokens: tuple[int, int] | None = None
 
 
 class Answerer(Protocol):

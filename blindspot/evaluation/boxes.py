@@ -59,7 +59,10 @@ def form_of(model: Any, processor: Any, adapter: Adapter | None = None, boxes: s
         edge = model.config.vision_config.image_size
         return Form(CONVENTIONS["canvas"], f"box of {PHRASE}", partial(View.whole, input=(edge, edge)))
     adapter = adapter or adapter_of(model.config.model_type)
-    if adapter.boxes is None:
+    tower = getattr(model.config, "vision_config", None)
+    if (
+        adapter.boxes is None or getattr(tower, "model_type", None) == "pixtral"
+    ):  # a LLaVA to transformers, no other way
         return None if boxes is None else told(boxes, adapter)
     known = "qwen-1000" if model.config.model_type == "qwen2_vl" else adapter.boxes
     form = Form(CONVENTIONS[known], adapter.box_prompt, partial(_view, adapter, processor.image_processor))

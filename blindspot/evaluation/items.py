@@ -99,9 +99,16 @@ class Questions:
         edges = coo_array((np.ones(has_q.sum()), (cluster_q[has_q], clusters + sets.code_q[has_q])), shape=(size, size))
         return connected_components(edges, directed=False)[1][cluster_q]
 
-    def set_rows(self, chosen_q: np.ndarray) -> np.ndarray:
+    def set_rows(self, chosen_q: np.ndarray, group: str = "set") -> np.ndarray:
         """For each chosen question the number of its set, counted from 0; one without a set is one by itself."""
-        return np.unique(self._numbers("set")[chosen_q], return_inverse=True)[1]
+        return np.unique(self._numbers(group)[chosen_q], return_inverse=True)[1]
+
+    def _above_chance(self, score_q: np.ndarray, chosen_q: np.ndarray) -> np.ndarray:
+        """(score - 1/n) over the mean of 1 - 1/n of the chosen, n the number of a question's options; NaN without."""
+        labels = self.groups.get("options", Labels((), np.full(self.count, ABSENT)))
+        chance_q = np.array([*(1 / float(name) for name in labels.names), np.nan])[labels.code_q]
+        known_q = chosen_q & ~np.isnan(score_q - chance_q)
+        return (score_q - chance_q) / np.mean(1 - chance_q[known_q]) if known_q.any() else score_q * np.nan
 
     def sample(self, terms: Sequence[Term], score_q: np.ndarray, partial_q: np.ndarray) -> Sample:
         """The scored items of a weighted sum of means: questions, or sets that are right only if all of them are.
@@ -114,11 +121,13 @@ class Questions:
         values: list[np.ndarray] = []
         clusters: list[np.ndarray] = []
         for term in terms:
+            asked_q = self.asked([term])
             value_q = score_q if term.value == "score" else partial_q
-            chosen_q = self.asked([term]) & ~np.isnan(value_q)
+            value_q = self._above_chance(score_q, asked_q) if term.value == "above_chance" else value_q
+            chosen_q = asked_q & ~np.isnan(value_q)
             value_i, cluster_i = value_q[chosen_q], self.cluster_q[chosen_q]
-            if term.unit == "set":
-                set_q = self.set_rows(chosen_q)
+            if term.unit != "question":
+                set_q = self.set_rows(chosen_q, term.unit)
                 value_i, right_q = np.ones(int(set_q.max(initial=-1)) + 1), (value_i >= 1).astype(float)
                 np.minimum.at(value_i, set_q, right_q)
                 cluster_q, cluster_i = cluster_i, np.empty(len(value_i), dtype=np.int64)

@@ -10,7 +10,9 @@ from dataclasses import replace
 
 from blindspot.benchmarks.base import Wording
 from blindspot.benchmarks.registry import BENCHMARKS
-from blindspot.errors import one_of
+from blindspot.benchmarks.rules import LATER, LMMS_EVAL, OFFICIAL
+from blindspot.benchmarks.words import POINTS_AS_JSON, published
+from blindspot.errors import UserError, one_of
 from blindspot.evaluation.base import PICTURE, Part, Picture, Prompt
 from blindspot.question import Question
 
@@ -20,6 +22,14 @@ LETTER = "\nAnswer with the option's letter from the given choices directly.", "
 DIRECTLY = "\nAnswer the question directly.", "\n请直接回答问题。"
 """In English, and behind a question with Chinese characters."""
 SHORT = "\nAnswer the question using a single word or phrase."
+REQUESTS = {
+    "yes_no": "\nPlease answer yes or no.",
+    "count": "\nAnswer with a whole number.",
+    "number": "\nAnswer with one number in digits.",
+    "text": SHORT,
+    "points": f"\n{POINTS_AS_JSON}",
+}
+"""Behind questions of a user's own, by kind, where a harness has its data sets say how they are to be answered."""
 YES_OR_NO = re.compile(r"\s*Please answer yes or no\.?\s*$", re.IGNORECASE)
 PAPER_SYSTEM = (
     "A chat between a curious human and an artificial intelligence assistant. "
@@ -33,7 +43,7 @@ _REFERENCE = re.compile(r"<image (\d)>")
 def _wording(question: Question) -> Wording:
     """What is particular to the question's benchmark."""
     found = BENCHMARKS.get(question.benchmark)
-    return found.wording if found else Wording()
+    return found.wording if found else Wording(suffix=REQUESTS.get(question.kind, ""))
 
 
 def _options(question: Question) -> list[tuple[str, str]]:
@@ -64,10 +74,10 @@ def _llava_adapter(question: Question) -> str:
 def _data_set(question: Question) -> str:
     """The text that VLMEvalKit's data sets send to models without a prompt of their own."""
     particular, options = _wording(question), _options(question)
+    if later := BENCHMARKS[question.benchmark].prompts.get(LATER) if question.benchmark in BENCHMARKS else None:
+        return later(question)
     if particular.listed:
-        lines = "".join(f"\n({letter}) {option}" for letter, option in options)
-        published = str(question.groups.get("prompt", ""))
-        return published if published.endswith(lines) and lines else question.prompt + particular.listed + lines
+        return published(question, particular.listed)
     if not (particular.lettered or question.kind == "mcq"):
         return question.prompt + particular.suffix
     text = f"Question: {question.prompt}\n"
@@ -174,6 +184,18 @@ def _choices(text: str, request: str) -> str:
     return text.replace("\nOptions:", "\nChoices:").replace(asked, request)
 
 
+def _harness(name: str) -> Profile:
+    """The words of a harness, where its benchmark's file has them; pictures in front, or where a text names them."""
+
+    def asked(question: Question) -> Prompt:
+        found = BENCHMARKS.get(question.benchmark)
+        if found is None or name not in found.prompts:
+            raise UserError(f"{question.benchmark} has no words of {name}; choose another --prompts")
+        return Prompt(pictures_inside(len(question.images), found.prompts[name](question)))
+
+    return asked
+
+
 PROFILES: dict[str, Profile] = {
     "llava": llava,
     "paper": paper,
@@ -182,12 +204,21 @@ PROFILES: dict[str, Profile] = {
     "llava_onevision": by_data_set,
     "qwen2_5_vl": by_data_set,
     "smolvlm": smolvlm,
+    "internvl": lambda question: _shown(question, _llava_adapter(question), longest=4096),
+    **dict.fromkeys(
+        (
+            *("qwen3_vl", "qwen3_5", "gemma4", "glm4v", "molmo2", "llama4", "mistral3"),
+            *("lfm2_vl", "lfm3_vl", "perception_lm", "minicpmv", "kimi_k25"),
+        ),
+        by_data_set,
+    ),
     "gemma3": lambda question: replace(by_data_set(question), system="You are a helpful assistant. ", longest=4096),
     # without the task prefix that PaliGemma was trained with
     "paligemma": lambda question: _first_picture(question, _data_set(question), longest=512),
     "molmo": molmo,
+    **{name: _harness(name) for name in (OFFICIAL, LATER, LMMS_EVAL)},
 }
-"""By name; a family's own has the family's name."""
+"""By name; a family's own has the family's name, a harness's that of its scoring profile."""
 
 
 def profile(name: str) -> Profile:

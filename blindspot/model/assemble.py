@@ -82,6 +82,8 @@ def assemble(
         tie_word_embeddings=language.config.tie_word_embeddings,
         **{key: getattr(tokenizer, key) for key in ("pad_token_id", "bos_token_id", "eos_token_id")},
     )
+    for part in (config.vision_config, config.text_config):
+        part.name_or_path = ""  # where this machine has a checkpoint is no part of what is made of it  # pyright: ignore
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _joined(config, family, tower, tower_folder, language)

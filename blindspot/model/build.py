@@ -51,23 +51,20 @@ def build_variant(
     language_positions: LanguagePositions = LanguagePositions(),  # noqa: B008  (frozen)
     connector: ConnectorSpec = ConnectorSpec(),  # noqa: B008
     drop_first_patch: bool = False,
+    layer: int = -1,
 ) -> BlindspotForConditionalGeneration:
-    """A variant with random weights, whose last block of the encoder is read.
+    """A variant with random weights.
 
     Args:
-        encoder: family of the image encoder.
-        tower: size of the image encoder.
-        positions: how the image encoder knows places.
-        language: configuration of the language model.
+        positions: of the encoder; ``language_positions``: of its tokens in the language model.
         image_token: id of the placeholder that image features replace.
         attention: transformers' attention implementation (``eager`` is the fastest to train on a CPU at this size).
-        language_positions: how the language model places image tokens.
-        connector: what stands between encoder and language model.
         drop_first_patch: repeat the defect of the study's public code on towers without CLS (a negative control).
+        layer: of the encoder, that is read; see `features`.
     """
     vision = encoder.vision_config(tower)
     strategy = "default" if drop_first_patch else encoder.feature_select_strategy
-    config = variant_config(vision, language, image_token, -1, strategy, positions, language_positions, connector)
+    config = variant_config(vision, language, image_token, layer, strategy, positions, language_positions, connector)
     for part in (config, vision, language):
         part._attn_implementation = attention
     return BlindspotForConditionalGeneration(config)

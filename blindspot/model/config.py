@@ -12,12 +12,7 @@ from blindspot.positions.language.position_ids import tokens_per_image
 
 
 class BlindspotConfig(LlavaConfig):
-    """Llava's config, and where a variant departs from it.
-
-    Attributes:
-        encoder_positions: see `EncoderPositions`.
-        language_positions: see `LanguagePositions`.
-        connector: see `ConnectorSpec`.
+    """Llava's config, and where a variant departs from it: `OWN`, each the ``to_dict`` of its class.
 
     ``vision_feature_select_strategy`` keeps Llava's meaning: "default" leaves out the first token. On a tower without
     CLS that drops the first patch, as the public code of the study did with SigLIP (specs: released_code, 7).

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import transformers
 from PIL import Image
 from tokenizers.models import WordLevel
 from transformers import (
@@ -17,6 +18,7 @@ from transformers import (
     LlavaForConditionalGeneration,
     LlavaProcessor,
 )
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES  # pyright: ignore
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.models.smolvlm import processing_smolvlm
@@ -24,6 +26,7 @@ from transformers.utils import logging
 
 from blindspot.errors import UserError
 from blindspot.files import new_folder
+from blindspot.model import pixels
 from blindspot.model.config import BlindspotConfig, Parts, from_llava_config
 from blindspot.model.formats import llava
 from blindspot.model.formats.folder import BACKEND, check, fill, find, quietly, read_json, read_tensors
@@ -101,9 +104,13 @@ def _of_transformers(folder: Path, values: dict[str, Any], trust_remote_code: bo
 
 def _processor(folder: Path, config: Any, trust_remote_code: bool) -> Any:
     with quietly():
-        whole: Any = PROCESSOR_MAPPING.get(type(config), None)
-        if whole is not None and "video_processor" in whole.get_attributes():
-            processor: Any = _pictures_only(folder, whole)
+        shown: Any = PROCESSOR_MAPPING.get(type(config), None)
+        whole, images = pixels.real(shown), IMAGE_PROCESSOR_MAPPING_NAMES.get(config.model_type, {})
+        opener: Any = AutoImageProcessor
+        if whole is not None and "torchvision" in images and "pil" not in images:
+            opener = pixels.real(getattr(transformers, str(images["torchvision"])))
+        if opener is not AutoImageProcessor or whole is not shown or (whole and _other_parts(whole)):
+            processor: Any = _pictures_only(folder, whole, opener)
         else:
             processor = AutoProcessor.from_pretrained(
                 folder, backend=BACKEND, local_files_only=True, trust_remote_code=trust_remote_code
@@ -122,26 +129,34 @@ def _processor(folder: Path, config: Any, trust_remote_code: bool) -> Any:
     return processor
 
 
-def _pictures_only(folder: Path, whole: Any) -> Any:
-    """The processor of a model that also takes videos, without its video part.
+def _other_parts(whole: Any) -> list[str]:
+    """Names of a processor's parts that pictures and words do not need."""
+    return [name for name in whole.get_attributes() if name not in ("image_processor", "tokenizer")]
+
+
+def _pictures_only(folder: Path, whole: Any, opener: Any) -> Any:
+    """The processor of a model that also takes videos or sounds, without these parts.
 
     transformers wants torchvision for every video processor, and ``num2words`` for SmolVLM's. A question about pictures
     needs neither.
     """
-    no_videos = SimpleNamespace(num_frames=None, fps=None)  # SmolVLM's chat template asks for both, and uses neither
+    # SmolVLM's chat template asks for the first two, MiniCPM's processor for the others; none is used
+    absent = SimpleNamespace(num_frames=None, fps=None, slice_mode=None, downsample_mode=None)
     smolvlm: Any = processing_smolvlm
     if smolvlm.num2words is None:
-        smolvlm.num2words = no_videos  # its constructor refuses None; only videos are counted in words
-    names = whole.get_attributes()
+        smolvlm.num2words = absent  # its constructor refuses None; only videos are counted in words
     parts: dict[str, Any] = {
-        "image_processor": AutoImageProcessor.from_pretrained(folder, backend=BACKEND, local_files_only=True),
+        "image_processor": opener.from_pretrained(
+            folder, local_files_only=True, **({"backend": BACKEND} if opener is AutoImageProcessor else {})
+        ),
         "tokenizer": AutoTokenizer.from_pretrained(folder, local_files_only=True),
     }
     settings = whole.get_processor_dict(folder, local_files_only=True)[0]
-    settings.pop("video_processor", None)
-    without = {"get_attributes": classmethod(lambda cls: [*parts]), "video_processor": no_videos}
-    own: Any = type(whole.__name__, (whole,), without)
-    return own.from_args_and_dict([parts.get(name) for name in names], settings)
+    without = {name: property(lambda _: absent, lambda *_: None) for name in _other_parts(whole)}
+    own: Any = type(whole.__name__, (whole,), {**without, "check_argument_for_proper_class": lambda *_: None})
+    processor = own.from_args_and_dict([parts.get(name) for name in whole.get_attributes()], settings)
+    own.get_attributes = classmethod(lambda _: [*parts])  # what is saved
+    return processor
 
 
 def quiet() -> None:
@@ -186,7 +201,6 @@ def export(model_path: Path | str, out: Path, form: str) -> None:
 
     Args:
         model_path: whatever `load` opens.
-        out: must not exist.
         form: a key of `FORMATS`. ``llava-hf``: transformers opens it without Blindspot, and gives the same logits bit
             for bit; ``llava``: the original LLaVA's layout; ``blindspot``: this program's own.
     """

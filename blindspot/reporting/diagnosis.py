@@ -82,7 +82,7 @@ def write_diagnosis(folder: Path) -> tuple[Path, list[str]]:
         said = [sentence for figure in figures for sentence in figure.says]
         sentences = said + sentences if name == "behaviour" else sentences + said
         spelled = [_spelled(table) for table in tables.values()]
-        sections.append({"name": name, "question": DIAGNOSTICS[name], "figures": shown, "tables": spelled})
+        sections.append({"name": name, "question": DIAGNOSTICS[name].question, "figures": shown, "tables": spelled})
         notes = [note for table in tables.values() for note in table.notes]
         if notes and not any(table.rows for table in tables.values()):
             left_out.append(f"{name} is left out: {notes[0]}")

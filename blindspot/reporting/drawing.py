@@ -34,7 +34,7 @@ from blindspot.plots import (
     Pictures,
 )
 from blindspot.reporting.tables import as_csv
-from blindspot.text import DASH, MINUS, data_uri
+from blindspot.text import DASH, data_uri, whole
 
 _RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -245,13 +245,9 @@ def _bars(axes: Axes, panel: Bars) -> None:
             axes.plot([bar.low, bar.high], [bar.place] * 2, color=INK, linewidth=1.3)
         if bar.written:
             end = max(0, bar.value, bar.value if bar.high is None else bar.high)
-            axes.annotate(_whole(bar.value), (end, bar.place), xytext=(4, 0), textcoords="offset points", va="center",
+            axes.annotate(whole(bar.value), (end, bar.place), xytext=(4, 0), textcoords="offset points", va="center",
                           fontsize=8.5)  # fmt: skip
     axes.axvline(0, color=GREY, linewidth=0.8)
-
-
-def _whole(value: float) -> str:
-    return f"{round(value) + 0:d}".replace("-", MINUS)
 
 
 def _heat(axes: Axes, panel: Heat, names: Sequence[str]) -> None:
@@ -264,7 +260,7 @@ def _heat(axes: Axes, panel: Heat, names: Sequence[str]) -> None:
         for (row, column), value in np.ndenumerate(panel.values_hw):
             red, green, blue = (1, 1, 1) if np.isnan(value) else colours((value - low) / (high - low))[:3]
             dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.55
-            axes.text(column + 0.5, row + 0.5, DASH if np.isnan(value) else _whole(100 * value), ha="center",
+            axes.text(column + 0.5, row + 0.5, DASH if np.isnan(value) else whole(100 * value), ha="center",
                       va="center", fontsize=8, color="white" if dark else INK)  # fmt: skip
     axes.set_ylim(len(names), 0)
     axes.set_yticks(np.arange(len(names)) + 0.5, names)

@@ -34,6 +34,10 @@ def write_glance(found: Mapping[str, Any], page: Path) -> Path:
         for column, on in zip(columns, scales, strict=True)
     ]
     beside += [{"label": "Chance", "cells": chances}, {"label": "The best constant answer", "cells": constants}]
+    if any(column["shortcuts"] for column in columns):
+        best = [max(column["shortcuts"].items(), key=lambda rule: rule[1], default=None) for column in columns]
+        cells = [f"{number(rule[1], *on)} ({rule[0]})" if rule else "" for rule, on in zip(best, scales, strict=True)]
+        beside.append({"label": "The best shortcut on the same questions", "cells": cells})
     samples = {"models": [model["name"] for model in found["models"]], "benchmarks": found["samples"]}
     write_text(page, render("glance.html.j2", of=found, columns=columns, rows=rows, beside=beside, samples=samples))
     return page

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -14,12 +15,22 @@ from rich import box
 from rich.console import Console
 from rich.text import Text
 
+from blindspot.evaluation.paper import load
 from blindspot.evaluation.statistics import ALPHA
 from blindspot.files import write_text
 from blindspot.reporting.run import Column, RunArm, stage_name
 from blindspot.terminal import listing, pieces
-from blindspot.text import DASH, MINUS, points, signed, span
+from blindspot.text import DASH, MINUS, TIMES, number, points, signed, span
 
+GAP = Column(
+    id="general_minus_spatial",
+    label=f"{MINUS} spatial",
+    paper="General",
+    description="What the arm has on general benchmarks more than on spatial ones.",
+)
+_ROLES = {"frontier": "Frontier models", "variant": "LLaVA variants"}
+_NAMES = {"coco": "COCO", "ade20k": "ADE20K"}
+MOST_ROWS = 60
 PARTS = "parts"
 """Instead of a split: the columns that have parts, part by part."""
 _LATEX = {
@@ -31,6 +42,8 @@ _LATEX = {
     "±": r"$\pm$",
     **{mark: "\\" + mark for mark in "&%$#_{}"},
 }
+NOT_YET = "not yet"
+"""Instead of a score that an evaluation is still to bring."""
 _MARKS = {"*": "$^{*}$", "†": r"$^{\dagger}$"}
 _NARROW = 8  # letters of a heading on the terminal that need not be broken
 Row = dict[str, Any]
@@ -61,6 +74,11 @@ class PaperTable:
 
     columns: list[Column]
     blocks: list[tuple[str, list[TableRow]]]
+
+    @property
+    def long(self) -> bool:
+        """Whether its blocks are folded on the page."""
+        return sum(len(rows) for _, rows in self.blocks) > MOST_ROWS
 
     @property
     def header(self) -> list[tuple[str, int]]:
@@ -113,14 +131,22 @@ def score_table(results: Row, stage: str, split: str = "iid") -> PaperTable | No
         if arm in competing:
             best[column] = max(row["score"], best[column])
     blocks: dict[str, list[TableRow]] = defaultdict(list)
+    gaps = {row["arm"]: row for row in results["gaps"] if row["stage"] == stage and split == "iid"}
+    unreached = {row["arm"] for row in results["missing"] if row["stage"] == stage}
     for arm in sorted(arms, key=lambda arm: arm.replicate_of is not None):
         cells = []
         for column in columns:
-            cell = TableCell(DASH)
+            cell = TableCell(NOT_YET if arm.id in unreached else DASH)
             if row := rows.get((arm.id, column.id)):
-                marked = arm.id in competing and row["score"] == best[column.id]
-                cell = TableCell(points(row["score"]), span(row["low"], row["high"]), marked)
+                marked = arm.id in competing and row["score"] == best[column.id] > 0
+                small = span(row["low"], row["high"])
+                small += f" {row['counted']}/{row['runs']}" if row["counted"] < row["runs"] else ""
+                cell = TableCell(points(row["score"]), small, marked)
             cells.append(cell)
+        if gaps:
+            row = gaps.get(arm.id, {})
+            text = signed(row["difference"]) if row else NOT_YET if arm.id in unreached else DASH
+            cells.append(TableCell(text, span(row.get("low"), row.get("high"))))
         title = "Replicate: same configuration, other seeds" if arm.replicate_of else arm.block or "Arms"
         blocks[title].append(TableRow(arm.label, cells))
     rules = dict.fromkeys(name for column in columns for name in column.baselines)
@@ -134,7 +160,9 @@ def score_table(results: Row, stage: str, split: str = "iid") -> PaperTable | No
         for name, found in (("seed noise", noise), ("unreadable", worst)):
             if any(value is not None for value in found.values()):
                 scale.append((name, [found.get(column.id) for column in columns]))
-    references = [TableRow(name, [TableCell(points(value)) for value in values]) for name, values in scale]
+    columns = [*columns, GAP] if gaps else columns
+    references = [TableRow(name, [TableCell(points(value)) for value in [*values, None][: len(columns)]])
+                  for name, values in scale]  # fmt: skip
     return PaperTable(columns, [*blocks.items(), ("For scale", references)])
 
 
@@ -144,12 +172,14 @@ def difference_table(results: Row, stage: str, split: str = "iid") -> PaperTable
     if not {column.id for column in columns} & {column for *_, column in found}:
         return None
     blocks = []
+    unreached = {row["arm"] for row in results["missing"] if row["stage"] == stage}
     for kind in dict.fromkeys(pair["kind"] for pair in results["pairs"]):
         pairs = [pair for pair in results["pairs"] if pair["kind"] == kind]
         lines = []
         for pair in pairs:
             rows = [found.get((pair["a"], pair["b"], column.id)) for column in columns]
-            lines.append(TableRow(pair["label"], [_difference_cell(row) if row else TableCell(DASH) for row in rows]))
+            absent = TableCell(NOT_YET if {pair["a"], pair["b"]} & unreached else DASH)
+            lines.append(TableRow(pair["label"], [_difference_cell(row) if row else absent for row in rows]))
         title = f"{pairs[0]['first']} minus {pairs[0]['second']}"
         if kind == "replicate":
             title = "Replicate minus original: what differs by seed alone"
@@ -162,6 +192,65 @@ def difference_table(results: Row, stage: str, split: str = "iid") -> PaperTable
     return PaperTable(columns, blocks)
 
 
+def paper_rows(results: Row) -> list[Row]:
+    """The cells of the paper's Tables 1, 2, 4 and 5 that the study asks for, each beside ours after the last stage.
+
+    A row of the paper comes once for every arm that repeats it, and with its own numbers alone where none does. Empty
+    where no arm repeats any, or none has a score yet.
+    """
+    paper, stage = load(), results["stages"][-1]
+    scores, titles = rows_at(results["scores"], stage), {column.id: column.paper for column in columns_of(results)}
+    arms, unreached = arms_of(results), {row["arm"] for row in results["missing"] if row["stage"] == stage}
+    found: list[Row] = []
+    for table in dict.fromkeys(column.table for column in paper.columns):
+        columns = [column for column in paper.table(table) if column.id in titles]
+        for model, role in sorted(paper.roles.items(), key=itemgetter(1)):  # frontier models first, as in the paper
+            for arm in [arm for arm in arms if arm.paper == model] or [None]:
+                name = model if arm is None or arm.label == model else f"{model} ({arm.label})"
+                for column in columns:
+                    own = scores.get((arm.id, column.id), {}) if arm else {}
+                    part = "" if column.metric == "overall" else f" {_NAMES.get(column.metric, column.metric)}"
+                    found.append({"table": table, "role": role, "row": name, "arm": arm.id if arm else None,
+                                  "benchmark": column.benchmark, "metric": column.metric,
+                                  "title": titles[column.id] + part, "scale": column.scale,
+                                  **{key: own.get(key) for key in ("score", "low", "high")},
+                                  "missing": bool(arm and arm.id in unreached and not own),
+                                  "paper": paper.row(model)[column.key]})  # fmt: skip
+    return found if any(row["score"] is not None for row in found) else []
+
+
+def paper_tables(rows: Sequence[Row]) -> dict[str, PaperTable]:
+    """`paper_rows` laid out as the paper does, by the number of its table: each column ours and the paper's."""
+    tables: dict[str, PaperTable] = {}
+    for table, of_table in groupby(rows, key=itemgetter("table")):
+        blocks, columns = [], {}
+        for role, of_role in groupby(of_table, key=itemgetter("role")):
+            cells, lines = list(of_role), []
+            best: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+            for row in cells:
+                own = best[row["title"]]
+                own[:] = max(own[0], row["score"] or 0.0), max(own[1], float(row["paper"]))
+                columns |= {(row["title"], side): None for side in ("here", "paper")}
+            for _, line in groupby(cells, key=itemgetter("row", "arm")):
+                line = list(line)
+                lines.append(
+                    TableRow(line[0]["row"], [cell for row in line for cell in _beside(row, *best[row["title"]])])
+                )
+            blocks.append((_ROLES[role], lines))
+        made = [Column(id=f"{title}/{side}", label=side, paper=title) for title, side in columns]
+        tables[table] = PaperTable(made, blocks)
+    return tables
+
+
+def _beside(row: Row, best: float, paper_best: float) -> list[TableCell]:
+    """Our cell, on the scale that the paper prints, and the paper's."""
+    scale, low, high = row["scale"], row["low"], row["high"]
+    own = TableCell(NOT_YET if row["missing"] else DASH)
+    if row["score"] is not None:
+        own = TableCell(number(row["score"], scale), span(low, high, scale), row["score"] == best > 0)
+    return [own, TableCell(row["paper"], best=float(row["paper"]) == paper_best)]
+
+
 def _difference_cell(row: Row) -> TableCell:
     """``*`` survives Holm's correction; ``†`` only a test on the questions alone, uncorrected, sees it."""
     questions = row["p_questions"] is not None and row["p_questions"] < ALPHA
@@ -171,26 +260,77 @@ def _difference_cell(row: Row) -> TableCell:
     return TableCell(signed(row["difference"]), small, mark=mark, sign=sign)
 
 
+def times_table(results: Row) -> PaperTable | None:
+    """Steps to learn by arm and column, and their ratios by pair; None without probes."""
+    arms = {(row["arm"], row["column"]): row for row in results["times"]["arms"]}
+    pairs = {(row["a"], row["b"], row["column"]): row for row in results["times"]["pairs"]}
+    columns = [column for column in columns_of(results) if any(column.id == name for _, name in arms)]
+    if not columns:
+        return None
+    own, ratios = [], []
+    for arm in arms_of(results):
+        if found := [arms.get((arm.id, column.id)) for column in columns]:
+            cells = [_time_cell(row, "steps", f" {row['reached']}/{row['runs']}") if row else TableCell(DASH)
+                     for row in found]  # fmt: skip
+            own.append(TableRow(arm.label, cells))
+    for pair in results["pairs"]:
+        found = [pairs.get((pair["a"], pair["b"], column.id)) for column in columns]
+        cells = [_time_cell(row, "ratio") if row else TableCell(DASH) for row in found]
+        ratios.append(TableRow(f"{pair['label']}: {pair['first']} over {pair['second']}", cells))
+    return PaperTable(columns, [("Steps", own), ("Ratios of steps", ratios)])
+
+
+def _time_cell(row: Row, name: str, small: str = "") -> TableCell:
+    value, mark = row[name], "*" if row.get("significant") else ""
+    shown = DASH if value is None else f"{value:.0f}" if name == "steps" else f"{TIMES}{value:.2g}"
+    return TableCell(shown, reach(row["low"], row["high"], 4 if name == "steps" else 2) + small, mark=mark)
+
+
+def reach(low: float | None, high: float | None, digits: int = 2) -> str:
+    """An interval of ratios or times, one end of which may be open."""
+    ends = [f"{end:.{digits}g}" for end in (low, high) if end is not None]
+    return " to ".join(ends) if len(ends) != 1 else f"over {ends[0]}" if high is None else f"under {ends[0]}"
+
+
+def told(row: Row) -> tuple[str, str, str]:
+    """Of a claim the effect, its interval, and the smallest effect that it could have found: points, or a ratio."""
+    low, high, least = row["low"], row["high"], row["detectable"]
+    if row["outcome"] == "score":
+        interval = "" if low is None else f"{signed(low)} to {signed(high)}"
+        return signed(row["effect"]), interval, "" if least is None else f"{points(least)} points"
+    few = "" if row["p"] is None else f"nothing: {row['seeds']} seeds"
+    effect = DASH if row["effect"] is None else f"{TIMES}{row['effect']:.2g}"
+    return effect, reach(low, high), few if least is None else f"factor {least:.2g}"
+
+
 def tables_of(results: Row, stage: str) -> dict[str, PaperTable]:
     """All tables of a stage that there are numbers for, by kind and what they are about."""
+    rows = paper_rows(results) if stage == results["stages"][-1] else []
     tables = {
+        **{f"paper_table{number}": table for number, table in paper_tables(rows).items()},
         "scores": score_table(results, stage),
         "scores_compositional": score_table(results, stage, "compositional"),
         "scores_parts": score_table(results, stage, PARTS),
         "differences": difference_table(results, stage),
         "differences_parts": difference_table(results, stage, PARTS),
+        "times": times_table(results) if stage == results["stages"][-1] else None,
     }
     return {name: table for name, table in tables.items() if table}
 
 
 def write_tables(run: Path, results: Row) -> None:
     """Write ``tables/*.csv`` (one tidy row per number) and ``tables/*.tex`` of a run folder."""
-    texts = {f"{name}.csv": as_csv(results[name]) for name in ("noise", "hypotheses")}
+    texts = {f"{name}.csv": as_csv(results[name]) for name in ("noise", "hypotheses", "gaps")}
+    texts["paper.csv"] = as_csv(paper_rows(results))
+    texts["answers.csv"] = as_csv([
+        {key: pick[key] for key in ("column", "id", "prompt", "answer")} | {"arm": said["arm"], "said": said["raw"]}
+        for pick in results["gallery"] for said in pick["answers"]
+    ])  # fmt: skip
+    texts |= {"answers.tex": _outputs(results, results["gallery"][0])} if results["gallery"] else {}
+    texts |= {f"times_{name}.csv": as_csv(rows) for name, rows in results["times"].items()}
     for stage in results["stages"]:
         for name in ("scores", "differences"):
-            rows = [row for row in results[name] if row["stage"] == stage]
-            tidy = [{key: value for key, value in row.items() if key != "seeds"} for row in rows]
-            texts[f"{name}_{stage}.csv"] = as_csv(tidy)
+            texts[f"{name}_{stage}.csv"] = as_csv([row for row in results[name] if row["stage"] == stage])
         for name, table in tables_of(results, stage).items():
             kind, *about = name.split("_")
             texts[f"{'_'.join([kind, stage, *about])}.tex"] = booktabs(table)
@@ -199,8 +339,17 @@ def write_tables(run: Path, results: Row) -> None:
             write_text(run / "tables" / name, text)
 
 
+def _outputs(results: Row, pick: Row) -> str:
+    """The paper's Table 3: every arm's answer to one question."""
+    labels = {arm.id: arm.label for arm in arms_of(results)}
+    rows = [rf"{latex(labels[said['arm']])} & {latex(said['raw'])} \\" for said in pick["answers"]]
+    asked = f"% {pick['prompt']} (right: {pick['answer']}; {pick['column']} {pick['id']})"
+    lines = [asked, r"\begin{tabular}{ll}", r"\toprule", r"Model & Output \\", r"\midrule", *rows]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows under the keys of all of them; empty where there are none.
+    """Rows under the keys of all of them, but for those of lists; empty where there are none.
 
     An apostrophe is put before a text that a spreadsheet would take for a formula.
     """
@@ -216,7 +365,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
     if not rows:
         return ""
-    keys = list(dict.fromkeys(key for row in rows for key in row))
+    keys = list(dict.fromkeys(key for row in rows for key, value in row.items() if not isinstance(value, list)))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(map(safe, keys))
@@ -234,10 +383,10 @@ def booktabs(table: PaperTable) -> str:
     width = len(table.columns) + 1
     lines = [rf"\begin{{tabular}}{{l{'c' * (width - 1)}}}", r"\toprule"]
     groups, rules, start = [""], [], 2
-    for paper, number in table.header:
-        groups.append(rf"\multicolumn{{{number}}}{{c}}{{{latex(paper)}}}")
-        rules.append(rf"\cmidrule(lr){{{start}-{start + number - 1}}}")
-        start += number
+    for paper, spanned in table.header:
+        groups.append(rf"\multicolumn{{{spanned}}}{{c}}{{{latex(paper)}}}")
+        rules.append(rf"\cmidrule(lr){{{start}-{start + spanned - 1}}}")
+        start += spanned
     lines += [" & ".join(groups) + r" \\", "".join(rules)]
     lines.append(" & ".join(["", *(latex(column.label) for column in table.columns)]) + r" \\")
     for title, rows in table.blocks:
@@ -269,14 +418,18 @@ def print_tables(results: Row, console: Console) -> None:
         if table := difference_table(results, stage):
             title = f"Differences after {name}, in points; * survives Holm, † only a test on questions alone"
             _print(table, title, console)
+    if table := times_table(results):
+        level = f"{100 * results['times']['arms'][0]['level']:.0f} %"
+        title = f"Steps to {level} on probes, with intervals and the runs that got there; * survives Holm"
+        _print(table, title, console)
     if results["hypotheses"]:
-        title = "The explanations, tested; effects in points"
-        heads = ("explanation", "effect", "95 %", "Holm's p", "verdict")
+        title = "The explanations, tested; effects in points, or as ratios of steps to learn"
+        heads = ("explanation", "effect", "95 %", "Holm's p", "could find", "verdict")
         claims = listing(*heads, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=True)
         for row in results["hypotheses"]:
-            interval = "" if row["low"] is None else f"{signed(row['low'])} to {signed(row['high'])}"
             p_holm = "" if row["p_holm"] is None else f"{row['p_holm']:.3f}"
-            claims.add_row(*map(Text, (row["claim"], signed(row["effect"]), interval, p_holm, row["verdict"])))
+            effect, interval, power = told(row)
+            claims.add_row(*map(Text, (row["claim"], effect, interval, p_holm, power, row["verdict"])))
         console.print(claims)
     console.print(Text(results["findings"]["text"]))
     for note in results["notes"]:
@@ -292,10 +445,10 @@ def _print(table: PaperTable, title: str, console: Console) -> None:
     for intervals in (True, False):
         rows: list[list[str | Text]] = []
         before = None
-        for number, column in enumerate(table.columns):
+        for place, column in enumerate(table.columns):
             rows.append([f"  {column.label}" if column.paper == before else column.name])
             before = column.paper
-            for cell in (line.cells[number] for line in lines):
+            for cell in (line.cells[place] for line in lines):
                 text = Text(cell.text + cell.mark, style="bold" if cell.best or cell.sign else "")
                 rows[-1].append(text.append(f" {cell.small}" * (intervals and bool(cell.small)), style="dim"))
         made = list(pieces(headers, rows, console.width))

@@ -8,6 +8,7 @@ nothing about relations.
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
 
@@ -16,10 +17,10 @@ from blindspot.scenes.relations import PHRASE
 from blindspot.scenes.tasks import Task, Turn
 from blindspot.scenes.world import COLOURS, SHAPES, Scene
 
-View = Callable[[Scene, str], Hashable | None]
-"""What a rule sees of a scene and a prompt; None where it does not apply."""
+View = Callable[[Any, str], Hashable | None]
+"""What a rule sees of a scene (of a world with depth: of its shots) and a prompt; None where it does not apply."""
 
-Rule = Callable[[Scene, Turn | Question], str]
+Rule = Callable[[Any, Turn | Question], str]
 Train = Sequence[tuple[Scene, Sequence[tuple[Task, Turn]]]]
 
 WRONG_AXES: dict[str, tuple[int, ...]] = {
@@ -67,14 +68,14 @@ def column_turns(train: Train, column: str) -> list[tuple[Scene, Turn]]:
     return own or [(scene, turn) for scene, _, turn in drawn]
 
 
-def learn(views: Mapping[str, View], turns: Sequence[tuple[Scene, Turn]]) -> Rule:
+def learn(views: Mapping[str, View], turns: Sequence[tuple[Any, Turn]]) -> Rule:
     """The rule that uses, for every template, the view that answers best.
 
     Views are compared on turns that their answers were not learned from, so that a fine view does not win by chance.
     Of boxes it gives the one with the highest mean overlap with others.
     """
 
-    def table(view: View, learned: Sequence[tuple[Scene, Turn]]) -> dict[Hashable, str | int]:
+    def table(view: View, learned: Sequence[tuple[Any, Turn]]) -> dict[Hashable, str | int]:
         counts: dict[Hashable, Counter[str | int]] = defaultdict(Counter)
         for scene, turn in learned:
             if (seen := view(scene, turn.prompt)) is not None:
@@ -91,7 +92,7 @@ def learn(views: Mapping[str, View], turns: Sequence[tuple[Scene, Turn]]) -> Rul
     boxes = [turn.answer for _, turn in turns if _is_box(turn.answer)][:1000]
     box = boxes[int(_overlaps(boxes, boxes).mean(1).argmax())] if boxes else ""
 
-    def rule(scene: Scene, asked: Turn | Question) -> str:
+    def rule(scene: Any, asked: Turn | Question) -> str:
         if _is_box(asked.answer):
             return box
         counts = right[template(asked.prompt)]

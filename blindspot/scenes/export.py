@@ -3,24 +3,37 @@
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from PIL import Image
 
-from blindspot.errors import UserError
+from blindspot.errors import UserError, one_of
 from blindspot.files import new_folder
 from blindspot.question import Question
 from blindspot.scenes.render import render
 from blindspot.scenes.sampling import TURNS, TrainingWorld, test_questions
+from blindspot.scenes.solid.registry import WORLDS
 from blindspot.scenes.tasks import TASKS
 from blindspot.scenes.world import CANVAS, HELD_OUT, Scene, Split
 
 ExportSplit = Literal["train", "test", "compositional"]
+ROWS = 256
+"""In a file of a world with depth."""
 
 
-def export(out: Path, n: int, split: str, seed: int, png: bool = False) -> None:
+def export(
+    out: Path,
+    n: int,
+    split: str,
+    seed: int,
+    png: bool = False,
+    world: str = "flat",
+    cue: str = "shadow",
+    size: int = 448,
+) -> None:
     """Write about ``n`` pictures with their scene graphs and questions to the folder ``out``.
 
     The folder appears when it is complete; ``datasets.load_dataset(out)`` reads it. Its ``README.md`` says what every
@@ -33,19 +46,28 @@ def export(out: Path, n: int, split: str, seed: int, png: bool = False) -> None:
         seed: a different seed is different data. Unlike in a study, a test is not compared with training scenes; that
             two are alike happens about once in 50,000 test scenes.
         png: every picture is a file of its own, beside a ``metadata.jsonl``, instead of all in one Parquet file.
+        world: ``flat``, ``solid`` or ``motion``; the two with depth have a test split, in Parquet files.
+        cue: what tells depth in them.
+        size: pixels along a side of their pictures.
     """
+    one_of(world, ("flat", *WORLDS), "--world", "world")
     name = "test" if split == "iid" else split
     if name not in get_args(ExportSplit):
         raise UserError(f"--split {split}: unknown; one of: {', '.join(get_args(ExportSplit))}")
     if n < 1:
         raise UserError(f"--n {n}: should be at least 1")
-    drawn = _training(n, seed) if name == "train" else _test("iid" if name == "test" else "compositional", n, seed)
+    if world != "flat" and (name != "test" or png):
+        raise UserError(f"--world {world} has a test split alone, in Parquet files; leave out --split and --png")
     with new_folder(out, "choose another OUT") as folder:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"{out} exists and is not an empty folder; choose another OUT")
-        rows = [_row(f"{name}/{seed}/{image}", scene, asked) for image, (scene, asked) in enumerate(drawn)]
-        (folder / "README.md").write_text(_card(rows, name, seed), encoding="utf-8")
         (folder / name).mkdir()
+        if world != "flat":
+            return _write_solids(folder, world, n, seed, cue, size)
+        drawn = _training(n, seed) if name == "train" else _test("iid" if name == "test" else "compositional", n, seed)
+        rows = [_row(f"{name}/{seed}/{image}", scene, asked) for image, (scene, asked) in enumerate(drawn)]
+        card = _card(_asked(rows), len(rows), name, seed, "coloured shapes", "image", _FIELDS)
+        (folder / "README.md").write_text(card, encoding="utf-8")
         if not png:
             _write_parquet(rows, folder / name / "scenes.parquet")
             return
@@ -54,6 +76,26 @@ def export(out: Path, n: int, split: str, seed: int, png: bool = False) -> None:
                 file_name = f"{number:07}.png"
                 (folder / name / file_name).write_bytes(row.pop("image")["bytes"])
                 lines.write(json.dumps({"file_name": file_name, **row}) + "\n")
+
+
+def _write_solids(folder: Path, world: str, n: int, seed: int, cue: str, size: int) -> None:
+    """A file for every few rows, so that memory does not grow with their number."""
+    from blindspot.scenes.solid.export import FIELDS, IMAGES, rows
+
+    drawn, asked = rows(world, n, seed, cue, size), Counter()
+    for number in count():
+        if not (some := list(islice(drawn, ROWS))):
+            break
+        asked += _asked(some)
+        _write_parquet(some, folder / "test" / f"scenes-{number:05}.parquet", IMAGES)
+    about = f"solids on a ground ({world}, {size} x {size} pixels, cue: {cue}), in rows of one question"
+    card = _card(asked, asked.total(), "test", seed, about, "images", FIELDS)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _asked(rows: Iterable[dict[str, Any]]) -> Counter[tuple[str, str]]:
+    """How many questions there are by column and task."""
+    return Counter((question["column"], question["task"]) for row in rows for question in row["questions"])
 
 
 def _training(n: int, seed: int) -> Iterator[tuple[Scene, list[Question]]]:
@@ -75,15 +117,19 @@ def _test(split: Split, n: int, seed: int) -> list[tuple[Scene, list[Question]]]
     return [(scenes[question.images[0]], [question]) for question in questions]
 
 
-def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
+def _write_parquet(rows: list[dict[str, Any]], path: Path, images: tuple[str, ...] = ()) -> None:
     import datasets
 
     text = datasets.Value("string")
     question = {key: text for key in ("id", "column", "task", "kind", "prompt", "answer", "groups")}
+    more = {name: datasets.List(datasets.Image()) for name in images} | {
+        "boxes": datasets.List(datasets.List(datasets.List(datasets.Value("int32")))),
+        "captions": datasets.List(text),
+    }
     features = datasets.Features(
         {
             "id": text,
-            "image": datasets.Image(),
+            **(more if images else {"image": datasets.Image()}),
             "scene": text,
             "questions": datasets.List({**question, "choices": datasets.List(text)}),
         }
@@ -143,9 +189,10 @@ The answers of every task of a test split come equally often. The splits `train`
 """
 
 
-def _card(rows: list[dict[str, Any]], split: str, seed: int) -> str:
+def _card(
+    asked: Counter[tuple[str, str]], rows: int, split: str, seed: int, about: str, image: str, fields: str
+) -> str:
     """What the folder holds, as a dataset card."""
-    asked = Counter((question["column"], question["task"]) for row in rows for question in row["questions"])
     table = "\n".join(f"| {column} | {task} | {count} |" for (column, task), count in sorted(asked.items()))
     return f"""---
 license: apache-2.0
@@ -163,7 +210,7 @@ configs:
 
 # Scenes: {split}, seed {seed}
 
-{len(rows)} drawn pictures of coloured shapes, each with its scene graph and questions about it. Written by
+{rows} drawn pictures of {about}, each with its scene graph and questions about it. Written by
 `blindspot scenes`.
 
 ## Load
@@ -174,14 +221,14 @@ from datasets import load_dataset
 
 data = load_dataset("path/to/this/folder", split="{split}")
 row = data[0]
-row["image"]                 # a PIL image, {CANVAS} x {CANVAS} pixels
+row["{image}"]{" " * (17 - len(image))}    # a PIL image, or a list of them
 json.loads(row["scene"])     # the scene graph
 row["questions"][0]["prompt"], row["questions"][0]["answer"]
 ```
 
 Nothing but `datasets` and `pillow` is needed.
 
-{_FIELDS}
+{fields}
 ## Questions
 
 | column | task | questions |

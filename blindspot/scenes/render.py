@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 
-from blindspot.scenes.world import CANVAS, Scene
+from blindspot.scenes.world import Scene
 
 RGB = {
     "red": (226, 62, 54),
@@ -18,9 +18,8 @@ SAMPLES = 4
 
 
 def render(scene: Scene, scale: int = 1) -> np.ndarray:
-    """Draw ``scene`` as ``uint8`` of shape ``(CANVAS * scale, CANVAS * scale, 3)``."""
-    side = CANVAS * scale
-    canvas = np.full((side, side, 3), scene.background, dtype=np.float32)
+    """Draw ``scene`` as ``uint8`` of shape ``(height * scale, width * scale, 3)``."""
+    canvas = np.full((scene.height * scale, scene.width * scale, 3), scene.background, dtype=np.float32)
     for thing in scene.things:
         cover = coverage(thing.shape, thing.size * scale)[..., None]
         top, left, size = thing.y * scale, thing.x * scale, thing.size * scale

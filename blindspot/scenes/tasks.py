@@ -66,6 +66,8 @@ class Task:
     answers: ClassVar[tuple[str, ...]]
     scenes: ClassVar[Literal["distinct", "crowd"]] = "distinct"
     turns: ClassVar[float] = 1.0
+    names_cells: ClassVar[bool] = False
+    """Whether it asks about cells by name, which are nowhere to be seen where they do not fill the picture."""
     splits: ClassVar[tuple[Split, ...]] = ("iid",)
 
     def targets(self, split: Split) -> tuple[str, ...]:
@@ -85,6 +87,10 @@ class Task:
             scene = self.draw(rng, answer, split)
             if (turn := self.ask(rng, scene, answer)) is not None:
                 return [Example(scene, turn)]
+
+    def moved(self, turn: Turn, scene: Scene) -> Turn:
+        """The question after its scene was `put` elsewhere."""
+        return turn
 
     def draw(self, rng: Random, answer: str, split: Split) -> Scene:
         """A random scene in which `ask` may find a question with this answer."""
@@ -250,6 +256,7 @@ class Recognise(Task):
     name, column, kind = "recognition", "topviewrs", "text"
     answers = COLOURS
     turns = 1.5
+    names_cells = True
 
     def ask(self, rng: Random, scene: Scene, answer: str) -> Turn | None:
         thing = next((thing for thing in scene.things if thing.colour == answer), None)
@@ -262,6 +269,7 @@ class Locate(Task):
     name, column, kind = "localisation", "topviewrs", "text"
     answers = tuple(place_word(cell) for cell in CELLS)
     turns = 2.0
+    names_cells = True
 
     def ask(self, rng: Random, scene: Scene, answer: str) -> Turn | None:
         thing = next((thing for thing in scene.things if place_word(thing.cell) == answer), None)
@@ -277,6 +285,10 @@ class Box(Task):
     def ask(self, rng: Random, scene: Scene, answer: str) -> Turn | None:
         thing = rng.choice(scene.things)
         return Turn(f"box of {thing.colour}", " ".join(str(edge) for edge in thing.box))
+
+    def moved(self, turn: Turn, scene: Scene) -> Turn:
+        thing = next(thing for thing in scene.things if turn.prompt == f"box of {thing.colour}")
+        return turn._replace(answer=" ".join(str(edge) for edge in thing.box))
 
 
 # Counting: all objects (CV-Bench 2D), by kind and by relation (TallyQA), and crowds of 2 to 10 (CountBenchQA).

@@ -51,6 +51,12 @@ _QUESTIONS = (
     "left right left-of right-of left-or-right above below above-or-below north south east west yes no"
 )
 _PLACES = [place_word(cell) for cell in CELLS]
-_NUMBERS = [str(number) for number in range(CANVAS + 1)]
 
-WORDS = (*COLOURS, *SHAPES, *_QUESTIONS.split(), *_PLACES, *_NUMBERS, "empty")
+
+def words(longest: int = CANVAS) -> tuple[str, ...]:
+    """Every word that is used of pictures whose longer side is so many pixels."""
+    numbers = (str(number) for number in range(longest + 1))
+    return (*COLOURS, *SHAPES, *_QUESTIONS.split(), *_PLACES, *numbers, "empty")
+
+
+WORDS = words()

@@ -21,6 +21,8 @@ HELD_OUT = frozenset(zip(COLOURS[1:], SHAPES[1:], strict=True))
 
 Split = Literal["train", "iid", "compositional"]
 Cell = tuple[int, int]
+Size = tuple[int, int]
+"""Height and width in pixels."""
 
 
 class Thing(NamedTuple):
@@ -40,7 +42,7 @@ class Thing(NamedTuple):
 
     @property
     def box(self) -> tuple[int, int, int, int]:
-        """``x0, y0, x1, y1`` in pixels of a ``CANVAS`` x ``CANVAS`` picture; ``x1`` and ``y1`` are exclusive."""
+        """``x0, y0, x1, y1`` in pixels of the picture at scale 1; ``x1`` and ``y1`` are exclusive."""
         return self.x, self.y, self.x + self.size, self.y + self.size
 
     def has(self, word: str) -> bool:
@@ -49,10 +51,12 @@ class Thing(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """A picture's scene graph."""
+    """A picture's scene graph, and its size at scale 1."""
 
     things: tuple[Thing, ...]
     background: int
+    height: int = CANVAS
+    width: int = CANVAS
 
     def graph(self) -> dict[str, object]:
         """The scene as plain JSON values; ``relations`` lists ``[subject, relation, object]`` by index."""
@@ -99,6 +103,23 @@ def draw_crowd(rng: Random, kinds: Sequence[tuple[str, str]]) -> Scene:
     things = [place(rng, *kind, cell) for kind, cell in zip(kinds, rng.sample(CELLS, len(kinds)), strict=True)]
     rng.shuffle(things)
     return Scene(tuple(things), background=rng.randint(16, 56))
+
+
+def put(rng: Random, scenes: Sequence[Scene], sizes: Sequence[Size]) -> list[Scene]:
+    """The scenes in larger pictures of one of some ``sizes``: their cells, together, anywhere in it, alike in all.
+
+    So objects lie across patches, and nothing but other objects says where one is. Without sizes the cells fill the
+    picture.
+    """
+    if not sizes:
+        return list(scenes)
+    height, width = rng.choice(sizes)
+    down, across = int(rng.random() * (height - CANVAS + 1)), int(rng.random() * (width - CANVAS + 1))
+    return [
+        Scene(tuple(thing._replace(x=thing.x + across, y=thing.y + down) for thing in scene.things), scene.background,
+              height, width)
+        for scene in scenes
+    ]  # fmt: skip
 
 
 def draw_kind(rng: Random) -> tuple[str, str]:

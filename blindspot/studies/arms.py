@@ -1,5 +1,6 @@
 """The arms of a study: points in the space of axes, each with a name. Of miniatures and of studies of real size."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -39,6 +40,7 @@ class Arm:
     varied: tuple[str, ...] = ()  # the axes that the study crosses
     against: tuple[str, ...] = ()  # arms that it is compared with, whatever else moves
     replicate_of: str | None = None  # the arm that it repeats with other seeds
+    paper: str | None = None  # the row of the paper's tables that it repeats
 
     def training_seed(self, seed: int) -> int:
         """The seed that this arm's training draws from in run ``seed`` of the study."""
@@ -82,8 +84,19 @@ class Arm:
         if self.study.recipe == "llava":
             side = self.point.image_size // self.encoder_size.patch
         else:
-            side = self.study.model.image // self.study.model.patch
+            side = self.sizes["image"] // self.sizes["patch"]
         return side, side
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Sides in pixels of a miniature's ``image`` and ``patch``."""
+        model = self.study.model
+        return {"image": self.point.image_size or model.image, "patch": self.point.patch_size or model.patch}
+
+    @property
+    def evaluated_otherwise(self) -> bool:
+        """Whether it is evaluated in another way than it is trained, so that its weights are another arm's too."""
+        return self.point.evaluate_with != self.point.positions or self.point.evaluate_size is not None
 
     @property
     def ordered_grid(self) -> tuple[int, int] | None:
@@ -112,12 +125,14 @@ def expand_arms(study: Study) -> list[Arm]:
         point = resolve(study, {**study.arms.base.given, **named.given}, named.id)
         if point in arms:
             raise UserError(f'"{named.id}" is the same as "{arms[point].id}"; remove one or change an axis')
-        arms[point] = Arm(study, named.id, named.label, point, named.group, against=tuple(named.against))
+        arms[point] = Arm(
+            study, named.id, named.label, point, named.group, against=tuple(named.against), paper=named.paper
+        )
     found = list(arms.values())
-    names = [arm.id for arm in found]
-    taken = [*names, REPLICATE, *(model.id for model in study.models)]
-    for name in taken:
-        if taken.count(name) > 1:
+    names = {arm.id: arm for arm in found}
+    taken = Counter([*(arm.id for arm in found), REPLICATE, *(model.id for model in study.models)])
+    for name, count in taken.items():
+        if count > 1:
             raise UserError(f'two arms{" or models" * bool(study.models)} are called "{name}"; rename one')
     for arm in found:
         for why in _impossible(arm):
@@ -127,14 +142,14 @@ def expand_arms(study: Study) -> list[Arm]:
             if other not in names or other == arm.id:
                 rest = [name for name in names if name != arm.id]
                 raise UserError(f'"{arm.id}": "{other}": not another arm of this study; {did_you_mean(other, rest)}')
-        for why in _unfit(arm, found[names.index(first)]) if first else ():
+        for why in _unfit(arm, names[first]) if first else ():
             raise UserError(f'"{arm.id}": connector_from: {why}')
     if wanted := study.arms.replicate:
         if wanted.of not in names:
             raise UserError(f'replicate "{wanted.of}": not an arm of this study; {did_you_mean(wanted.of, names)}')
-        twin = found[names.index(wanted.of)]
+        twin = names[wanted.of]
         label = wanted.label or f"{twin.label} (replicate)"
-        found.append(replace(twin, id=REPLICATE, label=label, replicate_of=twin.id, against=()))
+        found.append(replace(twin, id=REPLICATE, label=label, replicate_of=twin.id, against=(), paper=None))
     return found
 
 
@@ -162,6 +177,8 @@ def resolve(study: Study, given: dict[str, Any], name: str = "") -> Axes:
     if study.recipe == "llava":
         defaults["image_size"] = encoder_size(given["encoder"]).image
     else:
+        if given["family"] not in OBJECTIVES and "objective" not in given:
+            raise UserError(f"{of}objective: missing; {given['family']} has none of its own")
         training = {"objective": given["family"], "encoder_training": study.encoder_training}
         defaults |= {"captions": study.encoder.captions, "pretrained_with": positions, **training}
     return _settled(study, {**defaults, **given})
@@ -241,6 +258,9 @@ def _impossible(arm: Arm) -> Iterator[str]:
                 yield f"stage {name}: encoder_lr is given, but the encoder is not among what it trains"
     else:
         cls, encoder, trained = ENCODERS[point.family].cls_token, point.family, point.encoder_training == "trained"
+        yield from _unseen(arm)
+        if point.connector_objective and point.connector.values["name"] != "qformer":
+            yield f"connector_objective: {point.connector_objective} is for the connector qformer"
         if encoder == "dinov2" and arm.study.model.mlp % arm.study.model.width:
             yield f"a dinov2 tower needs model.mlp {arm.study.model.mlp} to be a multiple of its width"
     if point.drop_first_patch and cls:
@@ -254,6 +274,30 @@ def _impossible(arm: Arm) -> Iterator[str]:
             f"language positions {scheme} need image tokens in rows and columns, and its connector leaves none; "
             f"one of: {others}"
         )
+
+
+def _unseen(arm: Arm) -> Iterator[str]:
+    """Why a miniature's encoder cannot see the pictures."""
+    point, model, (side, patch) = arm.point, arm.study.model, arm.sizes.values()
+    family, data = ENCODERS[point.family], arm.study.data
+    for size in (side, point.evaluate_size or side):
+        if size % patch:
+            yield f"image_size {size} is not a multiple of its patch ({patch} px)"
+    if (point.aspect == "native") != family.variable_resolution:
+        takers = ", ".join(name for name, one in ENCODERS.items() if one.variable_resolution)
+        yield f"aspect: native is for {takers}, and for these alone"
+    if point.aspect == "native":
+        if point.objective not in ("clip", "siglip", "none"):
+            yield f"objective: {point.objective} reads square pictures; of native ones clip or siglip"
+        if point.reduced_to or point.evaluate_size:
+            yield "reduced_to and evaluate_size are for square input, and native pictures are not resized"
+        for sides in data.pictures or [[model.image // data.scale] * 2]:
+            rows, columns = (data.scale * one / patch for one in sides)
+            if rows % 1 or columns % 1 or rows * columns != (side // patch) ** 2:
+                yield f"data.pictures: {sides[0]} x {sides[1]} gives no {(side // patch) ** 2} whole patches"
+    blocks = model.encoder_layers
+    if point.layer is not None and not -blocks - 1 <= point.layer <= blocks:
+        yield f"layer {point.layer}: the encoder has {blocks} blocks; one of {-blocks - 1} to {blocks}"
 
 
 def _unfit(arm: Arm, source: Arm) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 from pydantic_core import PydanticCustomError
@@ -18,8 +18,11 @@ T = TypeVar("T")
 UNSAID: Any = None
 """Of a key that is not given, or that means nothing in a study of this recipe: whoever reads it knows that it is."""
 
-FAMILIES = {name: ENCODERS[name].label for name in objectives.OBJECTIVES if name in ENCODERS}
-"""Encoder families that a study can train from nothing: those with an objective of their own."""
+FAMILIES = {
+    name: one.label for name, one in ENCODERS.items() if name in objectives.OBJECTIVES or one.variable_resolution
+}
+"""Encoder families that a study can train from nothing: those with an objective of their own, and those that take
+pictures of any shape, for which an arm names one."""
 
 OBJECTIVES = {**{name: one.label for name, one in objectives.OBJECTIVES.items()}, "none": "no pretraining"}
 """What pretrains an encoder."""
@@ -78,6 +81,8 @@ def _distinct(values: list[T]) -> list[T]:
     return values
 
 
+NONE_BY_DEFAULT = Field(default_factory=list)
+Training = Literal["trained", "frozen"]
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._+-]*$")]

@@ -11,17 +11,22 @@ given MFU do not depend on it. N: parameters of a map; s: tokens of a sample; d,
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from heapq import heapify, heappop, heappush
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 from blindspot.errors import UserError
-from blindspot.studies.arms import FEATURE_LAYER, Arm, expand_arms
+from blindspot.studies.arms import FEATURE_LAYER, STAGES, Arm, expand_arms
 from blindspot.studies.axes import Choice
 from blindspot.studies.needs import Need, needs
-from blindspot.studies.schema import LlavaStage, Study
+from blindspot.studies.progress import priorities
+from blindspot.studies.schema import EvaluatedModel, LlavaStage, Study
+from blindspot.studies.sizes import MODELS
+from blindspot.studies.step import KEEP, Room, Step
 from blindspot.training.flops import GPUS as KNOWN
 from blindspot.training.flops import Gpu, passes
 
@@ -30,7 +35,17 @@ PACK = 4096
 CHUNK = 1024
 """Supervised tokens whose logits are in memory at once."""
 CHECKPOINTS_KEPT = 2
-"""Resumable checkpoints that a running stage keeps (the newest may be half written)."""
+"""Resumable checkpoints that a running stage keeps, beside one that it writes."""
+TEXT_TOKENS = 64
+"""Of a question of a benchmark, its template and its answer, about."""
+ANSWER_BYTES = 1000
+"""Of a question with its answer and score, written twice; measured on the paper's benchmarks in a rehearsal."""
+QUESTIONS = 5000
+"""Of a benchmark that does not say how many it has."""
+REHEARSED_BYTES = {"data": 2e7}
+OTHERS_REHEARSED_BYTES = 2e6
+SAVE_EVERY = 500
+"""Optimiser steps between them."""
 GPUS = KNOWN[:4]
 """Those that a plan compares."""
 
@@ -121,6 +136,85 @@ def counts(arm: Arm, stage: LlavaStage) -> StageCounts:
     return StageCounts(rows, images, images * arm.image_tokens, text, supervised, stage.steps)
 
 
+def room(study: Study, kind: str, arm: Arm | None, benchmarks: Sequence[str] = ()) -> Room:
+    """Bytes of a step's folder; of an evaluation of real size those of its ``benchmarks``."""
+    if study.rehearsed:
+        most = REHEARSED_BYTES.get(kind, OTHERS_REHEARSED_BYTES)
+        return Room(most, 0.0, most)
+    if study.recipe == "toy":
+        model, data = study.model, study.data
+        if kind == "data":
+            images = 6.0 * (data.train + data.test) * model.image**2
+            return Room(images, 0.0, images)
+        layers = model.encoder_layers + model.language_layers
+        weights = 4.0 * layers * (4 * model.width**2 + 3 * model.width * model.mlp)
+        return Room(2 * weights, weights, 2 * weights)  # as much again for logs and answers
+    if arm is None or kind not in STAGES:
+        from blindspot.benchmarks.registry import BENCHMARKS
+
+        answers = ANSWER_BYTES * sum(BENCHMARKS[name].size or QUESTIONS for name in benchmarks)
+        return Room(answers, 0.0, 2.0 * answers)
+    sizes, stage = parameters(arm), arm.stages[kind]
+    trained = sum(sizes[part] for part in {"connector", *stage.trains})
+    left = 2.0 * sum(sizes.values()) if kind == "instruct" else 4.0 * trained  # in bf16; stage 1's parts in fp32
+    saves = min(CHECKPOINTS_KEPT + 1, ceil((stage.steps or SAVE_EVERY) / SAVE_EVERY))
+    checkpoint = 12.0 * trained  # fp32 weights and two moments
+    return Room(left, left, max(saves * checkpoint, min(saves, CHECKPOINTS_KEPT) * checkpoint + left))
+
+
+def index_bytes(arms: Iterable[Arm]) -> float:
+    """Bytes of the rows that training reads, indexed once beside the steps: about four of a token and 100 of a row."""
+    sets = {stage.data.file: stage.data for arm in arms for stage in arm.own_stages.values()}
+    return sum((data.rows or 0) * (4.0 * (data.text_tokens or 0) + 100) for data in sets.values())
+
+
+def peak(
+    steps: Sequence[Step],
+    keep: str = "all",
+    workers: int = 1,
+    done: Collection[str] = (),
+    bare: Collection[str] = (),
+) -> float:
+    """Most bytes that steps add to what is on the disk at any time, carried out as the engine does by their estimates.
+
+    Args:
+        steps: inputs before what needs them.
+        keep: one of `KEEP`.
+        workers: steps side by side.
+        done: ids of the steps that are done already.
+        bare: those of them whose weights are removed.
+    """
+    of, places = {step.id: step for step in steps}, {step.id: place for place, step in enumerate(steps)}
+    first = priorities(steps, keep)
+    readers: dict[str, set[str]] = {step.id: set() for step in steps}
+    for step in steps:
+        for source in step.inputs.values():
+            readers[source].add(step.id)
+    finished, missing = set(done), {step.id: len(set(step.inputs.values()) - set(done)) for step in steps}
+    ready = [(-first[name], places[name]) for name, left in missing.items() if not left and name not in finished]
+    heapify(ready)
+    removed, running, clock, held, working, most = set(bare), list[tuple[float, int]](), 0.0, 0.0, 0.0, 0.0
+    while ready or running:
+        while ready and len(running) < workers:
+            step = steps[heappop(ready)[1]]
+            heappush(running, (clock + step.estimate, places[step.id]))
+            working += step.room.working
+        most = max(most, held + working)
+        clock, place = heappop(running)
+        step = steps[place]
+        finished.add(step.id)
+        working, held = working - step.room.working, held + step.room.kept
+        for name in readers[step.id] - finished:
+            missing[name] -= 1
+            if not missing[name]:
+                heappush(ready, (-first[name], places[name]))
+        for name in {step.id, *step.inputs.values()} - removed:
+            if of[name].kind in KEEP[keep] and readers[name] <= finished:
+                removed.add(name)
+                held -= of[name].room.weights
+    return most
+
+
 def flops(arm: Arm, stage: LlavaStage) -> Flops:
     """Operations of a whole stage."""
     count, language, encoder = counts(arm, stage), arm.language_size, arm.encoder_size
@@ -142,6 +236,11 @@ def flops(arm: Arm, stage: LlavaStage) -> Flops:
         encoder=read * passes(tower, False),
         recompute=2 * language.blocks * count.tokens + attention + read * tower,
     )
+
+
+def answering(weights: float, image_tokens: int, questions: int) -> float:
+    """Operations of some answers, about: every token goes through all weights. Those on one picture cost less."""
+    return 2 * weights * (image_tokens + TEXT_TOKENS) * questions
 
 
 def memory(arm: Arm, stage: LlavaStage, gpus: int) -> Memory:
@@ -191,6 +290,7 @@ class Budget:
     stages: tuple[StagePlan, ...]
     needs: tuple[Need, ...]
     disk: dict[str, float]  # bytes, by what takes them
+    peaks: dict[str, float]  # most bytes that the run folder has at once, by what is kept (`KEEP`)
     gpus: tuple[int, ...]  # numbers of GPUs that memory and days are told for
     mfu: float  # share of the peak that is reached
     data_root: Path | None
@@ -204,6 +304,18 @@ class Budget:
     def total(self) -> float:
         """Operations of all runs."""
         return sum(stage.flops.total * len(stage.arm.seeds) for stage in self.stages)
+
+    @cached_property
+    def questions(self) -> int:
+        """Those of all benchmarks, which every model is asked after each stage, and one that is not trained once."""
+        from blindspot.benchmarks.registry import select
+
+        return sum(benchmark.size for benchmark in select(self.study.asked))
+
+    def answers(self, model: EvaluatedModel) -> float | None:
+        """Operations of all answers of a model that is only evaluated; None where its size is not known."""
+        size = MODELS.get(model.model)
+        return None if size is None else answering(size.parameters, size.image_tokens, self.questions)
 
     @property
     def missing(self) -> list[Need]:
@@ -263,9 +375,13 @@ def plan(
         "downloads": sum(need.size for need in wanted),  # unpacked; archives need as much again until they are deleted
         "missing": sum(need.size for need in wanted if not need.here),
         "models": sum(2 * sum(parameters(arm).values()) * len(arm.seeds) for arm in arms),  # bf16 weights
-        "running": CHECKPOINTS_KEPT * max(12 * stage.trained for stage in stages),  # fp32 weights and two moments
+        "running": max(room(study, stage.name, stage.arm).working for stage in stages),
     }
-    return Budget(study, reference or study.name, arms, tuple(stages), wanted, disk, numbers, mfu, data_root)
+    from blindspot.studies.plan import plan_steps  # which asks here what its steps cost
+
+    steps, beside = plan_steps(study, ""), index_bytes(arms)
+    peaks = {keep: peak(steps, keep) + beside for keep in KEEP}
+    return Budget(study, reference or study.name, arms, tuple(stages), wanted, disk, peaks, numbers, mfu, data_root)
 
 
 def as_json(plan: Budget) -> dict[str, Any]:
@@ -274,8 +390,8 @@ def as_json(plan: Budget) -> dict[str, Any]:
     def whole(value: Flops | Memory | StageCounts) -> dict[str, int]:
         return {name: round(number) for name, number in vars(value).items()}
 
-    def hours(operations: float) -> dict[str, float]:
-        return {gpu.name: round(plan.gpu_hours(operations, gpu), 2) for gpu in GPUS}
+    def hours(operations: float | None) -> dict[str, float] | None:
+        return None if operations is None else {gpu.name: round(plan.gpu_hours(operations, gpu), 2) for gpu in GPUS}
 
     return {
         "study": plan.study.name,
@@ -316,9 +432,17 @@ def as_json(plan: Budget) -> dict[str, Any]:
             }
             for stage in plan.stages
         ],
-        "models": [model.model_dump(exclude_none=True) for model in plan.study.models],
+        "questions": plan.questions,
+        "models": [
+            {
+                **model.model_dump(exclude_none=True),
+                "download": size.download if (size := MODELS.get(model.model)) else None,
+                "gpu_hours": hours(plan.answers(model)),
+            }
+            for model in plan.study.models
+        ],
         "packed_tokens": PACK,
-        "disk": plan.disk,
+        "disk": {**plan.disk, "peak": plan.peaks},
         "needs": [{**vars(need), "commands": list(need.commands), "here": need.here} for need in plan.needs],
         "next": list(plan.next_commands),
     }

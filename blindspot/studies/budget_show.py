@@ -9,6 +9,8 @@ from rich.text import Text
 
 from blindspot.studies.arms import STAGES, Arm
 from blindspot.studies.budget import GPUS, PACK, Budget, StagePlan, parameters
+from blindspot.studies.needs import Need
+from blindspot.studies.sizes import MODELS
 from blindspot.terminal import listing
 
 _FIT = {"none": "yes", "full": "recomputing", "no": "no"}
@@ -26,8 +28,11 @@ def print_plan(plan: Budget, console: Console) -> None:
         samples = " or ".join(f"{number:,}" for number in sorted(numbers)) or "no"
         head = f"Stage {name}: one run, {samples} samples; GPU-hours at {plan.mfu:.0%} MFU"
         sections.append((head, _stage(plan, name)))
+    if plan.study.models:
+        head = f"Models that are only evaluated: {plan.questions:,} questions each; GPU-hours at {plan.mfu:.0%} MFU"
+        sections.append((head, _models(plan)))
     head = f"GB on each GPU: states, sharded, and activations of {PACK} packed tokens; does it fit?"
-    for title, table in (*sections, (head, _memory(plan)), ("Needed files", needed(plan))):
+    for title, table in (*sections, (head, _memory(plan)), ("Needed files", needed(plan.needs))):
         console.print(Text(f"\n{title}", style="bold"))
         console.print(table)
     if plan.missing:
@@ -72,6 +77,8 @@ def _summary(plan: Budget) -> Group:
         f"{_gb(disk['downloads'])} GB of data and checkpoints, {_gb(disk['models'])} GB of trained models, "
         f"{_gb(disk['running'])} GB while a run trains",
     )
+    peaks = ", ".join(f"{_gb(most)} GB with --keep {keep}" for keep, most in plan.peaks.items())
+    table.add_row("run folder", f"at most {peaks}, one run after another")
     table.add_row("missing", _missing(plan))
     commands = plan.next_commands or ("put your own files where the table of files says",)
     table.add_row("next", Text("\n".join(commands), style="cyan", overflow="fold"))
@@ -144,6 +151,16 @@ def _stage(plan: Budget, name: str) -> Table:
     return table
 
 
+def _models(plan: Budget) -> Table:
+    table = listing("model !", "checkpoint", "GB >", *(f"{gpu.name} >" for gpu in _TIMED), padding=(0, 1, 0, 0))
+    for model in plan.study.models:
+        size, work = MODELS.get(model.model), plan.answers(model)
+        told = _gb(size.download) if size else "on a server" if model.remote else "size unknown"
+        hours = ("" if work is None else f"{plan.gpu_hours(work, gpu):,.1f}" for gpu in _TIMED)
+        table.add_row(model.id, model.model, told, *hours)
+    return table
+
+
 def _memory(plan: Budget) -> Table:
     heads = ("GPUs >", "weights >", "grads >", "fp32 >", "Adam >", "states >", "activ. >", "rec. >")
     table = listing("stage !", *heads, *(f"{gpu.name} !" for gpu in GPUS), padding=(0, 1, 0, 0))
@@ -161,10 +178,10 @@ def _largest(stages: Iterable[StagePlan], gpus: int) -> StagePlan:
     return max(stages, key=lambda stage: stage.memory[gpus].states)
 
 
-def needed(plan: Budget) -> Table:
+def needed(needs: Iterable[Need]) -> Table:
     """What a study needs, how large it is, where it belongs, and whether it is here."""
     table = listing("what", "GB >", "belongs in", "here", padding=(0, 1, 0, 0))
-    for need in plan.needs:
+    for need in needs:
         part = f": {need.missing}" if need.missing not in (need.what, "all of it") else ""
         state = Text("yes", style="green") if need.here else Text(f"missing{part}", style="yellow")
         table.add_row(need.what, _gb(need.size) if need.size else "", need.where, state)

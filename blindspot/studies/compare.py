@@ -21,7 +21,7 @@ _KINDS = {
 _SAME_IN_A_MINIATURE = ("resizing of pictures", "aspect ratio")
 """Of released checkpoints; in a miniature every family gets the same square picture."""
 _SAID_BY_GRIDS = ("patch tokens", "grid of the position table")
-_OF_THE_ENCODER = ("family", "encoder", "image_size")
+_OF_THE_ENCODER = ("family", "encoder", "image_size", "patch_size")
 """Axes that `_encoders_apart` puts into words."""
 
 
@@ -83,17 +83,16 @@ def compared_pairs(study: Study) -> list[dict[str, Any]]:
             second = said.same if value == "same" else said.label(value)
             for a, b in sides:
                 add(a, b, _label(a, b, axis, len(values) == 1), kind, first, second)
-    named: list[tuple[Arm, Arm, str]] = []
-    for arm in arms.values():
-        for other in map(arms.__getitem__, arm.against):
-            axes = _axes_apart(arm, other)
-            named.append((arm, other, axes[0] if len(axes) == 1 else "several axes"))
-    for arm, other, kind in named:
-        sides = zip(*((a, b) for a, b, of in named if of == kind), strict=True)
-        first, second = (
-            _shared(kind, side) or word for side, word in zip(sides, ("the first arm", "the second"), strict=True)
-        )
-        add(arm, other, f"{arm.label} against {other.label}", kind, first, second)
+    named = [(arm, arms[other]) for arm in arms.values() for other in arm.against]
+    apart = [_axes_apart(arm, other) for arm, other in named]
+    kinds = [axes[0] if len(axes) == 1 else "several axes" for axes in apart]
+    words: dict[str, list[str]] = {}
+    for kind in dict.fromkeys(kinds):
+        sides = zip(*(pair for pair, own in zip(named, kinds, strict=True) if own == kind), strict=True)
+        both = zip(sides, ("the first arm", "the second"), strict=True)
+        words[kind] = [_shared(kind, side) or word for side, word in both]
+    for (arm, other), kind in zip(named, kinds, strict=True):
+        add(arm, other, f"{arm.label} against {other.label}", kind, *words[kind])
     for arm in arms.values():
         if arm.replicate_of:
             twin = arms[arm.replicate_of]
@@ -235,10 +234,10 @@ def _tower_words(a: Arm, b: Arm) -> list[str]:
     towers: list[dict[str, Any]] = []
     for arm in (a, b):
         if arm.point.family:
-            size = arm.study.model
-            shape = TowerShape(size.width, size.encoder_layers, size.heads, size.mlp, size.image, size.patch)
+            size, sides = arm.study.model, arm.sizes
+            shape = TowerShape(size.width, size.encoder_layers, size.heads, size.mlp, sides["image"], sides["patch"])
             family = ENCODERS[arm.point.family]
-            towers.append(describe(family, family.vision_config(shape), size.image))
+            towers.append(describe(family, family.vision_config(shape), sides["image"]))
             continue
         family = ENCODERS[arm.encoder_size.family]
         released = next((one for one in family.checkpoints if one.id == arm.point.encoder), None)

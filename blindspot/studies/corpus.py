@@ -12,22 +12,29 @@ row_images.npy             int32 (rows, images a row)
 test_images.npy            uint8 (test images, side, images a row * side, 3): side by side
 baselines.json             scores of rules that need no model, by column
 test.jsonl                 questions; ``images`` indexes test_images
+images_sizes.npy           int32 (images, 2): height and width, where pictures are of several sizes; they stand in the
+                           top left corner of a square. ``test_sizes.npy`` and ``probe_sizes.npy`` likewise
+probe_images.npy           likewise, of questions asked on the way through stage 2: none is in training or test
+probe.jsonl
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from blindspot.benchmarks import nlvr
 from blindspot.encoders import Encoder, normalise_pixels
+from blindspot.encoders.variable_resolution import patchify
 from blindspot.errors import UserError
 from blindspot.files import read_jsonl, write_json, write_jsonl
 from blindspot.model.tokenizer import BEGIN, END, IMAGE, PAD, UNKNOWN, Words, word_tokenizer, words_of
@@ -36,8 +43,8 @@ from blindspot.scenes.baselines import baselines
 from blindspot.scenes.render import render
 from blindspot.scenes.sampling import TURNS, TrainingWorld, test_questions
 from blindspot.scenes.tasks import Task, Turn
-from blindspot.scenes.text import CAPTION_CONTENTS, TEXT_STYLES, WORDS, caption, describe
-from blindspot.scenes.world import CANVAS, Scene
+from blindspot.scenes.text import CAPTION_CONTENTS, TEXT_STYLES, WORDS, caption, describe, words
+from blindspot.scenes.world import CANVAS, Scene, Size
 from blindspot.training.packing import Rows, join, join_rows, lay_out, with_image_tokens
 
 MOST_CAPTIONED = 5
@@ -85,6 +92,11 @@ class Corpus:
     def images(self) -> np.ndarray:
         return np.load(self.folder / "images.npy")
 
+    def sizes(self, split: str) -> np.ndarray | None:
+        """Height and width of the pictures of ``images``, ``test`` or ``probe``; None where all fill their square."""
+        path = self.folder / f"{split}_sizes.npy"
+        return np.load(path) if path.is_file() else None
+
     def captions(self, content: str) -> tuple[np.ndarray, Tensor]:
         """Indices of the captioned images, and their captions of shape (captioned, length)."""
         captions = np.load(self.folder / f"captions-{content}.npy")
@@ -93,22 +105,95 @@ class Corpus:
     @cached_property
     def test_images(self) -> np.ndarray:
         """Shape (test images, images a row, side, side, 3)."""
-        tiled = np.load(self.folder / "test_images.npy")
-        count, side, width, channels = tiled.shape
-        return tiled.reshape(count, side, width // side, side, channels).swapaxes(1, 2)
+        return self._images("test")
 
     @cached_property
     def questions(self) -> list[Question]:
+        return self._questions("test")
+
+    @cached_property
+    def probe_images(self) -> np.ndarray:
+        """As `test_images`."""
+        return self._images("probe")
+
+    @cached_property
+    def probe_questions(self) -> list[Question]:
+        return self._questions("probe")
+
+    def _images(self, split: str) -> np.ndarray:
+        tiled = np.load(self.folder / f"{split}_images.npy")
+        count, side, width, channels = tiled.shape
+        return tiled.reshape(count, side, width // side, side, channels).swapaxes(1, 2)
+
+    def _questions(self, split: str) -> list[Question]:
         return [
             Question(**{**row, "choices": tuple(row["choices"]), "images": tuple(row["images"])})
-            for row in read_jsonl(self.folder / "test.jsonl")
+            for row in read_jsonl(self.folder / f"{split}.jsonl")
         ]
 
 
-def to_pixels(images_nhwc: np.ndarray, encoder: Encoder) -> Tensor:
-    """``uint8`` images -> the encoder's input, shape (n, 3, side, side)."""
-    pixels_nchw = torch.from_numpy(np.ascontiguousarray(images_nhwc)).permute(0, 3, 1, 2).float() / 255
-    return normalise_pixels(encoder, pixels_nchw)
+@dataclass(frozen=True)
+class View:
+    """How an encoder gets to see pictures.
+
+    Attributes:
+        side: of its square input in pixels.
+        patch: likewise.
+        aspect: what becomes of pictures that are not square: ``squash``: both sides are resized; ``pad``: the longer
+            side is resized, beside it lies the family's mean colour; ``crop``: the shorter side is resized and the
+            centre cut out; ``native``: they are cut into patches as they are.
+        reduced_to: pixels of the longer side that pictures are reduced to before, so that what is finer is lost.
+    """
+
+    side: int
+    patch: int
+    aspect: Literal["squash", "pad", "crop", "native"] = "squash"
+    reduced_to: int | None = None
+
+    def __call__(self, images_nhwc: np.ndarray, encoder: Encoder, sizes_n2: np.ndarray | None) -> dict[str, Tensor]:
+        """``uint8`` images -> the encoder's input by the model's names: pixels of shape (n, 3, side, side), or rows of
+        patches, all equally many, with their grids."""
+        pixels_nchw = torch.from_numpy(np.ascontiguousarray(images_nhwc)).permute(0, 3, 1, 2).float() / 255
+        pixels_nchw = normalise_pixels(encoder, pixels_nchw)
+        whole = pixels_nchw.shape[-2:]
+        if sizes_n2 is None and self.reduced_to is None and whole == (self.side, self.side) and self.aspect != "native":
+            return {"pixel_values": pixels_nchw}
+        size_n = [tuple(map(int, size)) for size in ([whole] * len(pixels_nchw) if sizes_n2 is None else sizes_n2)]
+        seen: list[Tensor] = [pixels_nchw] * len(size_n)
+        grids: list[Size] = [(0, 0)] * len(size_n)
+        for height, width in set(size_n):
+            members = [index for index, size in enumerate(size_n) if size == (height, width)]
+            own_nchw = pixels_nchw[members, :, :height, :width]
+            if self.reduced_to is not None:
+                scale = self.reduced_to / max(height, width)
+                own_nchw = _resized(own_nchw, (round(scale * height), round(scale * width)))
+            if self.aspect == "native":
+                own_nchw, grid = patchify(own_nchw, self.patch)
+                for index in members:
+                    grids[index] = grid
+            else:
+                own_nchw = self._squared(own_nchw)
+            for index, one in zip(members, own_nchw, strict=True):
+                seen[index] = one
+        found = {"pixel_values": torch.stack(seen)}
+        return found | {"spatial_shapes": torch.tensor(grids)} if self.aspect == "native" else found
+
+    def _squared(self, pixels_nchw: Tensor) -> Tensor:
+        height, width = pixels_nchw.shape[-2:]
+        if self.aspect == "squash":
+            return _resized(pixels_nchw, (self.side, self.side))
+        scale = self.side / (max if self.aspect == "pad" else min)(height, width)
+        high, wide = round(scale * height), round(scale * width)
+        down, across = (self.side - high) // 2, (self.side - wide) // 2  # negative: what is cut off
+        return F.pad(
+            _resized(pixels_nchw, (high, wide)), (across, self.side - wide - across, down, self.side - high - down)
+        )
+
+
+def _resized(pixels_nchw: Tensor, size: Size) -> Tensor:
+    if pixels_nchw.shape[-2:] == size:
+        return pixels_nchw
+    return F.interpolate(pixels_nchw, size=size, mode="bilinear", antialias=True, align_corners=False)
 
 
 @dataclass(frozen=True)
@@ -117,9 +202,17 @@ class CorpusSize:
 
     train: int  # training pictures
     test: int  # questions a column
+    probe: int  # likewise
     seed: int
     side: int  # of an image, in pixels
     image_tokens: int
+    scale: int = 1  # pixels of an image to one of the scene
+    pictures: Sequence[Size] = ()  # sizes of pictures that scenes are put in, at scale 1; without, each fills its own
+
+    @property
+    def longest(self) -> int:
+        """Longer side of the pictures at scale 1."""
+        return max([max(size) for size in self.pictures], default=CANVAS)
 
 
 class Encode:
@@ -152,10 +245,11 @@ class Encode:
 
 
 def write_scenes(folder: Path, size: CorpusSize, report: Report) -> None:
-    """Draw training scenes with their turns, and the test questions (half as many on held-out compositions)."""
-    if size.side != CANVAS:
-        raise UserError(f"model.image: scenes are {CANVAS} pixels wide, not {size.side}; set it to {CANVAS}")
-    encode = Encode(WORDS)
+    """Draw training scenes with their turns, the test questions (half as many on held-out compositions), and probes."""
+    wide = CANVAS * size.scale
+    if size.side != wide and not size.pictures:
+        raise UserError(f"model.image: scenes are {wide} pixels wide, not {size.side}; set it to {wide}")
+    encode = Encode(words(size.longest))
     drawn = _draw(size, report)
     scenes = [scene for scene, _ in drawn]
     _write_text(folder, encode, size, drawn, [])
@@ -164,24 +258,35 @@ def write_scenes(folder: Path, size: CorpusSize, report: Report) -> None:
         rng = Random(f"{content}/{size.seed}")
         texts = [caption(scenes[index], content, rng) for index in captioned]
         np.save(folder / f"captions-{content}.npy", encode.captions(texts))
-    turns = [[turn for _, turn in asked] for _, asked in drawn]
-    _write_rows(folder, encode, size, captioned, turns, np.stack([render(scene) for scene in scenes]))
+    turns = [[turn for task, turn in asked if not (size.pictures and task.names_cells)] for _, asked in drawn]
+    trained = _drawn(folder, "images", scenes, size)
+    _write_rows(folder, encode, size, captioned, turns, np.stack(trained))
 
-    test_scenes, questions = test_questions("iid", size.test, size.seed, scenes)
+    test_scenes, questions = test_questions("iid", size.test, size.seed, scenes, sizes=size.pictures)
     scores = baselines(drawn[:BASELINE_SCENES], test_scenes, questions)
-    more_scenes, more = test_questions("compositional", (size.test + 1) // 2, size.seed, scenes)
+    more_scenes, more = test_questions("compositional", (size.test + 1) // 2, size.seed, scenes, sizes=size.pictures)
     questions += [replace(one, images=tuple(image + len(test_scenes) for image in one.images)) for one in more]
-    _write_test(folder, scores, questions, [render(scene) for scene in test_scenes + more_scenes])
+    tested = _drawn(folder, "test", test_scenes + more_scenes, size)
+    write_json(folder / "baselines.json", scores)
+    _write_questions(folder, "test", questions, tested)
+    others = [*scenes, *test_scenes, *more_scenes]
+    probe_scenes, probes = test_questions("iid", size.probe, size.seed, others, "probe", size.pictures)
+    pictures = _drawn(folder, "probe", probe_scenes, size)
+    _refuse_shared(pictures, [*trained, *tested])
+    _write_questions(folder, "probe", probes, pictures)
 
 
 def write_nlvr(folder: Path, size: CorpusSize, report: Report, data_path: Path) -> None:
     """NLVR's pictures, box by box, and its sentences.
 
     The language model reads scenes in words and NLVR's training sentences; encoders learn from the boxes of pictures
-    of which the sentence is true.
+    of which the sentence is true. Probes are training questions whose sentences are kept out of training, at most a
+    tenth of all; they stand for the column of the development set.
     """
     data = nlvr.load(data_path)
-    train = _sample(data.train.questions, size.train, size.seed)
+    kept_out = _kept_out(data.train.questions, size)
+    rest = [question for question in data.train.questions if question.groups["cluster"] not in kept_out]
+    train = _sample(rest, size.train, size.seed)
     sentences = sorted({question.prompt for question in train})
     encode = Encode([*WORDS, *" ".join(sentences).split(), *CHOICES])
     _write_text(folder, encode, size, _draw(size, lambda step, steps: report(step, 3 * steps)), sentences)
@@ -204,11 +309,36 @@ def write_nlvr(folder: Path, size: CorpusSize, report: Report, data_path: Path) 
             boxes = list(nlvr.boxes(split.images[question.images[0]], size.side))
             pictures.append(np.concatenate(boxes, axis=1))
     majority = {f"nlvr_{split.name}": {"majority answer": nlvr.majority(split)} for split in (data.dev, data.test)}
-    _write_test(folder, majority, questions, pictures)
+    write_json(folder / "baselines.json", majority)
+    _write_questions(folder, "test", questions, pictures)
+    probed = [one for one in data.train.questions if one.groups["cluster"] in kept_out][: size.probe]
+    shown = [np.concatenate(nlvr.boxes(data.train.images[one.images[0]], size.side), axis=1) for one in probed]
+    probes = [replace(one, benchmark="nlvr_dev", images=(number,)) for number, one in enumerate(probed)]
+    _write_questions(folder, "probe", probes, shown)
+
+
+def _kept_out(questions: Sequence[Question], size: CorpusSize) -> set[str]:
+    """Sentences for the probes, drawn at random until they have enough questions."""
+    asked = Counter(question.groups["cluster"] for question in questions)
+    kept: set[str] = set()
+    for cluster in Random(f"probe/{size.seed}").sample(sorted(asked), max(1, len(asked) // 10)):
+        if sum(asked[one] for one in kept) < size.probe:
+            kept.add(cluster)
+    return kept
+
+
+def _drawn(folder: Path, split: str, scenes: Sequence[Scene], size: CorpusSize) -> list[np.ndarray]:
+    """Pictures of scenes; of several sizes each in the top left corner of a square, and the sizes in a file."""
+    pictures = [render(scene, size.scale) for scene in scenes]
+    if size.pictures:
+        np.save(folder / f"{split}_sizes.npy", np.array([one.shape[:2] for one in pictures], np.int32))
+        side = size.longest * size.scale
+        pictures = [np.pad(one, ((0, side - one.shape[0]), (0, side - one.shape[1]), (0, 0))) for one in pictures]
+    return pictures
 
 
 def _draw(size: CorpusSize, report: Report) -> list[Drawn]:
-    world = TrainingWorld(size.seed, TURNS)
+    world = TrainingWorld(size.seed, TURNS, size.pictures)
     drawn = []
     for number in range(size.train):
         drawn.append(world.draw())
@@ -252,9 +382,13 @@ def _write_rows(
     encode.tokenizer.save_pretrained(folder / "tokenizer")
 
 
-def _write_test(
-    folder: Path, scores: dict[str, Any], questions: Sequence[Question], pictures: Sequence[np.ndarray]
-) -> None:
-    write_json(folder / "baselines.json", scores)
-    np.save(folder / "test_images.npy", np.stack(pictures))
-    write_jsonl(folder / "test.jsonl", [asdict(question) for question in questions])
+def _write_questions(folder: Path, split: str, questions: Sequence[Question], pictures: Sequence[np.ndarray]) -> None:
+    np.save(folder / f"{split}_images.npy", np.stack(pictures))
+    write_jsonl(folder / f"{split}.jsonl", [asdict(question) for question in questions])
+
+
+def _refuse_shared(probes: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> None:
+    """See that probes, by which a run may be judged on its way, show nothing of training or test."""
+    shared = {picture.tobytes() for picture in probes} & {picture.tobytes() for picture in others}
+    if shared:
+        raise ValueError(f"{len(shared)} pictures of probes are in training or test; draw other scenes for them")

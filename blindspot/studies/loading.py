@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from blindspot.errors import UserError, did_you_mean
 from blindspot.files import write_text
 from blindspot.studies.arms import STAGES, expand_arms
-from blindspot.studies.schema import REHEARSAL, EvaluatedModel, Study
+from blindspot.studies.schema import REHEARSAL, Claim, EvaluatedModel, InstructStage, Study
 from blindspot.text import clean
 
 SHIPPED = Path(__file__).parent
@@ -155,7 +155,7 @@ def _read(path: Path, where: str) -> dict[str, Any]:
     if name not in shipped_studies():
         raise UserError(f'{where}: {EXTENDS}: "{name}": no shipped study; {did_you_mean(name, shipped_studies())}')
     base = _read(SHIPPED / f"{name}.yaml", name)
-    own = {"name", "title"}
+    own = {"name", "title", "about"}
     if "arms" in raw:  # are replaced whole, with the models beside them: forms of two files do not mix
         own |= {"arms", "models"}
     return _merge({key: value for key, value in base.items() if key not in own}, raw)
@@ -177,10 +177,26 @@ def _validate(raw: Mapping[str, Any], where: str, prefix: str) -> Study:
         raise UserError(f"{where}: {prefix}arms: {error}") from None
     except ValidationError as error:
         raise UserError(f"{where}: {prefix}{_explain(error)}") from None
-    if study.hypotheses:
+    if isinstance(study.instruct, InstructStage):
+        from blindspot.studies.relatives import RELATIVES  # which loads numpy
+
+        asked = [column["id"] for column in RELATIVES[str(study.source)]]
+        for column in study.instruct.probes:
+            if column not in asked:
+                raise UserError(
+                    f'{where}: {prefix}instruct.probes: no column "{column}"; {did_you_mean(column, asked)}'
+                )
+    if study.hypotheses or study.means:
         from blindspot.studies.plan import columns
 
         known = [column["id"] for column in columns(study)]
+        for name, meant in study.means.items():
+            of = f"{where}: {prefix}means.{name}"
+            if name in known or len(set(meant)) < len(meant):
+                raise UserError(f"{of}: {'is a column itself' if name in known else 'a column is there twice'}")
+            if wrong := [one for one in meant if one not in known]:
+                raise UserError(f'{of}: no column "{wrong[0]}"; {did_you_mean(wrong[0], known)}')
+        known += study.means
         ids = [claim.id for claim in study.hypotheses]
         for claim in study.hypotheses:
             of = f'{where}: {prefix}hypotheses: "{claim.id}"'
@@ -191,7 +207,19 @@ def _validate(raw: Mapping[str, Any], where: str, prefix: str) -> Study:
                     raise UserError(f'{of}: no arm "{arm}"; {did_you_mean(arm, arms)}')
             if claim.column not in known:
                 raise UserError(f'{of}: no column "{claim.column}"; {did_you_mean(claim.column, known)}')
+            _refuse_unprobed(study, claim, of)
     return study
+
+
+def _refuse_unprobed(study: Study, claim: Claim, of: str) -> None:
+    """See that a claim about time is about columns that are asked on the way."""
+    if claim.outcome == "time" and isinstance(study.instruct, InstructStage):
+        from blindspot.studies.relatives import PROBED
+
+        probed = study.instruct.probes or PROBED[str(study.source)]
+        for column in study.means.get(claim.column, [claim.column]):
+            if column not in probed:
+                raise UserError(f"{of}: {column} is not asked on the way; name it in instruct.probes")
 
 
 def _explain(error: ValidationError) -> str:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import is_zipfile
 
 from blindspot.errors import UserError
-from blindspot.files import parse_json
+from blindspot.files import bytes_below, parse_json
 from blindspot.studies.arms import STAGES, Arm, expand_arms
 from blindspot.studies.schema import DataSet, EvaluatedModel, Study
-from blindspot.studies.sizes import CHECKPOINTS, local_folder
+from blindspot.studies.sizes import CHECKPOINTS, MODELS, local_folder
 
 
 class Download(NamedTuple):
@@ -92,6 +93,12 @@ def downloads(data: DataSet) -> tuple[Download, ...]:
     return SOURCES.get(data.name, (Download((data.file, data.images), 0, ()),))
 
 
+def hub_datasets(data: DataSet) -> list[str]:
+    """The data sets of the Hugging Face Hub that a set, where it is a published one, is downloaded from."""
+    commands = [command.split() for download in downloads(data) for command in download.commands]
+    return [words[2] for words in commands if words[:2] == ["hf", "download"]]
+
+
 def needs(
     arms: Iterable[Arm],
     data_root: Path | None,
@@ -107,7 +114,8 @@ def needs(
     languages = {arm.point.language_model: arm.language_size for arm in arms}
     encoders = {arm.point.encoder: arm.encoder_size for arm in arms}
     sizes = {name: size.download for name, size in (languages | encoders).items()}
-    whole = {model.model: 0.0 for model in models if not model.remote}
+    known = {name: size.download for name, size in MODELS.items()}
+    whole = {model.model: known.get(model.model, 0.0) for model in models if not model.remote}
     for name, size in (sizes | whole).items():
         folder = local_folder(name, data_root)
         missing = _lacking(folder, name in languages or name in whole) if folder else "all of it"
@@ -118,7 +126,8 @@ def needs(
             where, fetch = str(folder), ()
         elif data_root and (folder is None or folder.is_relative_to(data_root)):
             where = str(data_root / CHECKPOINTS / name)
-        found.append(Need(name, "checkpoint", where, missing, size, fetch))
+        held = float(bytes_below(folder)) if folder and not missing and not size else size
+        found.append(Need(name, "checkpoint", where, missing, held, fetch))
     trained = [stage.data for arm in arms for name, stage in arm.own_stages.items() if name in stages]
     root = data_root or Path("DATA")
     for source in dict.fromkeys(source for data in trained for source in downloads(data)):
@@ -138,16 +147,60 @@ def _lacking(folder: Path, reads_text: bool) -> str:
                 shards = set(parse_json(index.read_text(encoding="utf-8"))["weight_map"].values())
             except (OSError, ValueError, KeyError, AttributeError):
                 return f"a readable {index.name}"
-            absent = sorted(shard for shard in shards if not (folder / str(shard)).is_file())
+            absent = sorted(str(shard) for shard in shards if not (folder / str(shard)).is_file())
             if absent:
-                return f"{len(absent)} of {len(shards)} shards: {', '.join(map(str, absent))}"
+                return f"{len(absent)} of {len(shards)} shards: {', '.join(absent)}"
+            files = sorted(map(str, shards))
             break
         if (folder / whole).is_file():
+            files = [whole]
             break
     else:
         return "weights"
+    if cut := [file for file in files if not uncut(folder / file)]:
+        return f"a whole {cut[0]}"
     tokenizers = ("tokenizer.model", "tokenizer.json")
     return "" if not reads_text or any((folder / name).is_file() for name in tokenizers) else "tokenizer"
+
+
+def uncut(path: Path) -> bool:
+    """Whether a file of weights is as long as its header says: safetensors, or torch's zip, whose end lists its files.
+
+    Its bytes are not read.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+            if path.suffix != ".safetensors":
+                return bool(start) and (not start.startswith(b"PK") or is_zipfile(file))
+            length, size = int.from_bytes(start, "little"), path.stat().st_size
+            if len(start) < 8 or length > size - 8:
+                return False
+            header = parse_json(file.read(length))
+        return size == 8 + length + max(
+            (one["data_offsets"][1] for name, one in header.items() if name[:2] != "__"), default=0
+        )
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        return False
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def to_download(wanted: Iterable[Need], root: Path) -> tuple[float, float]:
+    """Bytes that are still to download into the data folder, and the most that this takes there: an archive and what it
+    holds are there at once. What an attempt that was broken off has left is taken off."""
+    downloads = most = 0.0
+    for need in wanted:
+        if need.here or not need.commands:
+            continue
+        tops = {root / Path(one).parts[0] for one in need.what.split(", ")}
+        tops = {Path(need.where)} if need.kind == "checkpoint" else tops
+        archives = sum(path.stat().st_size for top in tops for path in root.glob(f"{top.name}_*.zip"))
+        unpacked = sum(bytes_below(top) if top.is_dir() else top.stat().st_size if top.is_file() else 0 for top in tops)
+        zipped = any(command.startswith("unzip") for command in need.commands)
+        downloads += max(need.size - archives - (0 if archives else unpacked), 0.0)
+        most += max(need.size * (1 + zipped) - archives - unpacked, 0.0)
+    return downloads, most
 
 
 def _filled(path: Path) -> bool:

@@ -1,19 +1,22 @@
 """From a study to its steps, each with the key that its cached result is found by, and to what reports must know."""
 
 from collections import defaultdict
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from blindspot import plugins
 from blindspot.errors import UserError
 from blindspot.files import fingerprint, inside, is_hub_id, write_json
 from blindspot.studies.arms import STAGES, Arm, expand_arms
 from blindspot.studies.axes import CONNECTORS, LANGUAGE_POSITIONS, Choice
-from blindspot.studies.budget import GPUS, flops
+from blindspot.studies.budget import GPUS, QUESTIONS, answering, flops, parameters, room
 from blindspot.studies.compare import compared_pairs
+from blindspot.studies.needs import hub_datasets
 from blindspot.studies.progress import SECONDS_TO_START
-from blindspot.studies.relatives import RELATIVES
-from blindspot.studies.schema import EvaluatedModel, Study
+from blindspot.studies.schema import AXES, EvaluatedModel, Study
+from blindspot.studies.sizes import MODELS, USUAL, ModelSize
 from blindspot.studies.step import Step
 from blindspot.studies.versions import diagnostics_version
 from blindspot.training.objectives import OBJECTIVES
@@ -22,12 +25,19 @@ NUMERICS = 1
 """Raised by hand when code changes what a step of real size computes: its source is in no key, so that a mended comment
 retrains nothing for a week."""
 
-SECONDS_PER_SAMPLE = {"text": 2.5e-3, "connector": 2.7e-3, "instruct": 3.8e-3}
+SECONDS_PER_SAMPLE = {"text": 2.1e-3, "connector": 1.9e-3, "instruct": 3.1e-3}
 SECONDS_PER_TRAINING_IMAGE = 8e-4
 SECONDS_PER_TEST_QUESTION = 8e-3  # for all columns together
 SECONDS_PER_DIAGNOSTIC = 5.0
-SECONDS_PER_EVALUATION = 3600.0  # of a model of real size
-SECONDS_PER_REHEARSED_STEP = 5.0
+SECONDS_UNSAID = 3600.0  # of a diagnosis of real size, and of a stage on data that are of no stated size
+A100_REACHED = 0.4 * GPUS[1].peak  # operations a second
+SECONDS_PER_REHEARSED_STEP = 2.0
+SECONDS_PER_REHEARSED_BENCHMARK = 0.7
+LARGE = 3000
+"""Questions from which on a benchmark is asked in a step of its own, so that several of a model run side by side."""
+REHEARSED_STIMULI = 16
+"""That a rehearsed diagnosis shows."""
+REFERENCE_PATCHES, ROW = 16, 100  # likewise, of a picture; tokens of the turns about it
 REFERENCE_WIDTH = 64  # the width at which the figures above were measured, one thread of a 2-core machine
 
 
@@ -38,7 +48,8 @@ def plan_steps(study: Study, code: str, data: str | None = None) -> list[Step]:
     stage and its evaluation. The data step is shared by everything, and arms share every training step on which they
     do not differ: it is named after its content and belongs to no arm. The replicate draws from its own seeds except
     for the text step, which belongs to the setting and is the one of the same seed index. Models of real size begin at
-    their checkpoints, with the connector; models that are only evaluated come last, once.
+    their checkpoints, with the connector, and are asked every `LARGE` benchmark in a step of its own; models that are
+    only evaluated come last, once.
 
     Every key holds ``code``, the version of code and libraries, or of released checkpoints `NUMERICS`; that of the data
     step the fingerprint of the ``data`` that the user has.
@@ -52,13 +63,19 @@ def plan_steps(study: Study, code: str, data: str | None = None) -> list[Step]:
         plan.add("data", [], _rehearsed(study, arms))
     for seed in range(study.seeds):
         if study.recipe == "toy":
-            config = {"seed": seed, **plan.section("text"), **plan.model(without="encoder_layers")}
-            plan.add("text", ["data"], config, seed=seed)
+            own = _text_seed(study, seed)
+            config = {"seed": own, **plan.section("text"), **plan.model(without="encoder_layers")}
+            plan.add("text", ["data"], config, seed=own)
         for arm in arms:
             (_add_arm if study.recipe == "toy" else _add_real_arm)(plan, arm, seed)
     for model in study.models:
         _add_model(plan, model)
     return [replace(step, arm=plan.owner(step)) for step in plan.steps.values()]
+
+
+def _text_seed(study: Study, seed: int) -> int:
+    """The seed whose language model a seed has."""
+    return 0 if study.text.shared else seed
 
 
 class _Plan:
@@ -67,7 +84,9 @@ class _Plan:
     def __init__(self, study: Study, code: str) -> None:
         self.study = study
         self.steps: dict[str, Step] = {}
-        self._code = f"numerics {NUMERICS}" if study.released else code
+        self.portions = portions(study) if study.recipe == "llava" else []
+        brought = "".join(f", {name} {digest}" for name, digest in plugins.digests())
+        self._code, self._said = f"numerics {NUMERICS}{brought}" if study.released else code, code
         self._users: dict[str, list[Arm]] = defaultdict(list)
 
     def add(
@@ -79,8 +98,12 @@ class _Plan:
         seed: int | None = None,
         stage: str | None = None,
         what: str | None = None,
+        seconds: float | None = None,
     ) -> str:
-        """Add a step, unless another arm has added it already; its name, in which ``what`` stands for what it makes."""
+        """Add a step, unless another arm has added it already; its name, in which ``what`` stands for what it makes.
+
+        It is expected to take ``seconds``; None: what `_estimate` says.
+        """
         name = "/".join(part for part in (kind, stage, what, None if seed is None else f"seed{seed}") if part)
         if arm is not None and seed is not None:
             config = {"seed": arm.training_seed(seed), **config}
@@ -89,9 +112,30 @@ class _Plan:
         roles = {source.split("/")[0]: source for source in inputs}
         input_keys = {role: self.steps[source].key for role, source in roles.items()}
         key = fingerprint({"kind": kind, "config": config, "code": self._code, "inputs": input_keys})
-        step = Step(name, kind, None, seed, stage, config, roles, _estimate(self.study, kind, arm), key)
+        expected = _estimate(self.study, kind, arm) if seconds is None else seconds
+        written = room(self.study, kind, arm, config.get("benchmarks", ()))
+        step = Step(name, kind, None, seed, stage, config, roles, expected, key, self._said, written)
         assert self.steps.setdefault(name, step).key == key, f"two different steps are called {name}"
         return name
+
+    def evaluate(
+        self,
+        inputs: list[str],
+        config: dict[str, Any],
+        stage: str,
+        seed: int,
+        size: ModelSize,
+        name: str,
+        arm: Arm | None,
+    ) -> None:
+        """Ask a model of real size all benchmarks."""
+        for portion in self.portions:
+            seconds = SECONDS_PER_REHEARSED_BENCHMARK * len(portion.benchmarks)
+            if not self.study.rehearsed:
+                work = answering(size.parameters, size.image_tokens, portion.questions)
+                seconds = SECONDS_TO_START + work / A100_REACHED
+            what = f"{portion.name}/{name}" if portion.name else name
+            self.add("evaluate", inputs, config | portion.config, arm, seed, stage, what, seconds)
 
     def owner(self, step: Step) -> str | None:
         """The only arm that uses a step; of those that share a trained variant, the one it is evaluated as."""
@@ -99,24 +143,40 @@ class _Plan:
             return step.config.get("arm")
         users = self._users[step.id]
         if step.kind == "instruct":
-            users = [arm for arm in users if arm.point.evaluate_with == arm.point.positions]
+            users = [arm for arm in users if not arm.evaluated_otherwise]
         return users[0].id if len(users) == 1 else None
 
-    def section(self, name: str) -> dict[str, Any]:
-        return {name: getattr(self.study, name).model_dump(exclude={"recipe"})}
+    @cached_property
+    def diagnosis(self) -> dict[str, Any]:
+        """What of a diagnosis no model changes; its version reads a room's files."""
+        few = {"stimuli": REHEARSED_STIMULI} if self.study.rehearsed else {}
+        return {"diagnose": self.study.diagnose, "diagnostics": diagnostics_version(), **few}
 
-    def model(self, *keys: str, without: str = "") -> dict[str, Any]:
+    def section(self, name: str) -> dict[str, Any]:
+        values = getattr(self.study, name).model_dump(exclude={"recipe"})
+        quiet = {"scale": 1, "pictures": []} if name == "data" else {}  # which older keys do not hold
+        return {name: {key: value for key, value in values.items() if key not in quiet or value != quiet[key]}}
+
+    def model(self, *keys: str, without: str = "", arm: Arm | None = None) -> dict[str, Any]:
         """The model section, cut to what a step depends on, so that other sizes do not invalidate it."""
-        sizes = self.study.model.model_dump()
+        sizes = self.study.model.model_dump() | (arm.sizes if arm else {})
         return {"model": {key: size for key, size in sizes.items() if key != without and (not keys or key in keys)}}
 
 
 def _add_arm(plan: _Plan, arm: Arm, seed: int) -> None:
+    from blindspot.studies.relatives import PROBED  # which loads numpy
+
     point, study = arm.point, plan.study
-    made = ["data", f"text/seed{seed}"]
+    made = ["data", f"text/seed{_text_seed(study, seed)}"]
     names = [point.family, *([point.objective] if point.objective != point.family else [])]
     names += [point.captions] if point.captions and point.captions != study.encoder.captions else []
     names.append(point.pretrained_with.name)
+    names += [f"{point.image_size}px"] if point.image_size else []
+    names += [f"patch{point.patch_size}"] if point.patch_size else []
+    names += [f"from{point.reduced_to}px"] if point.reduced_to else []
+    names += [point.aspect] if point.aspect else []
+    view = {key: value for key in ("aspect", "reduced_to") if (value := getattr(point, key)) is not None}
+    seen = {"view": view} if view else {}
 
     def add(kind: str, inputs: list[str], *parts: dict[str, Any], stage: str | None = None) -> str:
         shared = kind in ("encoder", *STAGES) and not arm.replicate_of
@@ -126,7 +186,8 @@ def _add_arm(plan: _Plan, arm: Arm, seed: int) -> None:
     tower = {"family": point.family, "positions": dict(point.pretrained_with.values)}
     pretraining = {"objective": point.objective, "captions": point.captions}
     recipe = {"encoder": study.encoder.model_dump(exclude={"captions", "recipe"})}
-    made.append(add("encoder", ["data"], tower, pretraining, recipe, plan.model(without="language_layers")))
+    sizes = plan.model(without="language_layers", arm=arm)
+    made.append(add("encoder", ["data"], tower, pretraining, recipe, sizes, seen))
 
     variant = {
         "family": point.family,
@@ -135,21 +196,29 @@ def _add_arm(plan: _Plan, arm: Arm, seed: int) -> None:
         "language_positions": dict(point.language_positions.values),
         "connector_spec": dict(point.connector.values),
         "drop_first_patch": point.drop_first_patch,
+        **seen,
+        **({} if point.layer is None else {"layer": point.layer}),
     }
+    names += [] if point.layer is None else [f"layer{point.layer}"]
     names += [f"as-{point.positions}"] if point.positions != point.pretrained_with else []
     names += [str(point.language_positions)] if point.language_positions != LANGUAGE_POSITIONS["rope1d"] else []
     names += [str(point.connector)] if point.connector != CONNECTORS["mlp"] else []
     names += ["first-dropped"] if point.drop_first_patch else []
+    names += [point.connector_objective] if point.connector_objective else []
     for stage in STAGES:
         section = plan.section(stage)
+        if stage == "connector" and point.connector_objective:
+            section |= {"connector_objective": point.connector_objective, **plan.section("encoder")}
         if stage == "instruct":
             section["instruct"]["encoder"] = point.encoder_training
+            section["instruct"]["probes"] = section["instruct"]["probes"] or PROBED[str(study.source)]
             names += [point.encoder_training] if point.encoder_training != study.encoder_training else []
-        made.append(add(stage, made, variant, section, plan.model()))
+        made.append(add(stage, made, variant, section, plan.model(arm=arm)))
         evaluation = {"evaluate_with": dict(point.evaluate_with.values), "encoder_training": point.encoder_training}
-        add("evaluate", made, variant, evaluation, plan.model(), stage=stage)
-    if study.diagnose and point.evaluate_with == point.positions:  # else it is the model of another arm
-        add("diagnose", made[-1:], {"diagnose": study.diagnose, "diagnostics": diagnostics_version()})
+        evaluation |= {} if point.evaluate_size is None else {"evaluate_size": point.evaluate_size}
+        add("evaluate", made, variant, evaluation, plan.model(arm=arm), stage=stage)
+    if study.diagnose and not arm.evaluated_otherwise:  # else it is the model of another arm
+        add("diagnose", made[-1:], plan.diagnosis)
 
 
 def _rehearsed(study: Study, arms: list[Arm]) -> dict[str, Any]:
@@ -157,6 +226,8 @@ def _rehearsed(study: Study, arms: list[Arm]) -> dict[str, Any]:
 
     It writes under these names, so none may be a path of the user's own files.
     """
+    from blindspot.benchmarks.registry import select
+
     sets = {(stage.data.file, stage.data.images): stage.data for arm in arms for stage in arm.own_stages.values()}
     for name in {name for arm in arms for name in (arm.point.encoder, arm.point.language_model)}:
         if not is_hub_id(name) or Path(name).exists():
@@ -174,55 +245,85 @@ def _rehearsed(study: Study, arms: list[Arm]) -> dict[str, Any]:
         "language_models": sorted({arm.point.language_model for arm in arms}),
         "models": sorted({model.model for model in study.models}),
         "data": [data.model_dump(exclude_none=True) for data in sets.values()],
-        "benchmarks": _asked(study)["benchmarks"],
+        "benchmarks": [one.name for one in select(study.asked)],
     }
 
 
-def _asked(study: Study) -> dict[str, Any]:
-    from blindspot.benchmarks.registry import select
-    from blindspot.benchmarks.scoring import DEFAULT
+@dataclass(frozen=True)
+class Portion:
+    """What a model of real size is asked in one step."""
 
-    return {"benchmarks": [benchmark.name for benchmark in select(study.asked)], "profile": DEFAULT}
+    name: str  # of a `LARGE` benchmark; empty: of all that are smaller
+    benchmarks: tuple[str, ...]
+    questions: int
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What of a step's key follows from it."""
+        from blindspot.benchmarks.scoring import DEFAULT
+
+        return {"benchmarks": list(self.benchmarks), "profile": DEFAULT}
+
+
+def portions(study: Study) -> list[Portion]:
+    """What each model of a study of real size is asked, step by step."""
+    from blindspot.benchmarks.registry import BENCHMARKS, select
+
+    chosen = select(study.asked)
+    asked = [one for one in BENCHMARKS.values() if one in chosen]  # the order in which a study names them says nothing
+    sizes = {one.name: one.size or QUESTIONS for one in asked}
+    small = tuple(name for name, size in sizes.items() if size < LARGE)
+    found = [Portion("", small, sum(sizes[name] for name in small))] if small else []
+    return found + [Portion(name, (name,), size) for name, size in sizes.items() if size >= LARGE]
 
 
 def _add_model(plan: _Plan, model: EvaluatedModel) -> None:
     """What it is asked with does not follow from a seed, and its step has one because every step of an arm has."""
     config = {"seed": 0, "recipe": "llava", "arm": model.id, "model": model.model, "served": model.served}
     data = ["data"] if plan.study.rehearsed else []
-    plan.add("evaluate", data, config | _asked(plan.study), seed=0, stage="instruct", what=model.id)
+    plan.evaluate(data, config, "instruct", 0, MODELS.get(model.model, USUAL), model.id, None)
 
 
 def _add_real_arm(plan: _Plan, arm: Arm, seed: int) -> None:
+    """What stands at its default is in no key, so that a new axis or setting retrains nothing; neither are counts of
+    rows and tokens, which only estimates read."""
     study, made = plan.study, [f"connector/{arm.point.connector_from}/seed{seed}"]
     data = ["data"] if study.rehearsed else []
     variant = {
         axis: dict(value.values) if isinstance(value, Choice) else value
         for axis, value in arm.point.given.items()
-        if axis not in ("evaluate_with", "stages")
+        if axis not in ("evaluate_with", "stages") and value != AXES[axis].default
     }
     for name, stage in arm.own_stages.items():
-        recipe = {"trains_by": stage.model_dump(mode="json")}
+        recipe = {"trains_by": stage.model_dump(mode="json", exclude_defaults=True, exclude={"data"})}
+        recipe["trains_by"]["data"] = {"file": stage.data.file, "images": stage.data.images}
         if name == "instruct":
             recipe["evaluate_with"] = dict(arm.point.evaluate_with.values)
         inputs = [*data, *(made if name == "instruct" else [])]
         made = [plan.add(name, inputs, variant | recipe, arm, seed, what=arm.id)]
-        plan.add("evaluate", [*data, *made], _asked(study), arm, seed, name, arm.id)
+        plan.evaluate([*data, *made], {}, name, seed, _size(arm), arm.id, arm)
     if study.diagnose:
-        diagnosis = {"diagnose": study.diagnose, "diagnostics": diagnostics_version()}
-        plan.add("diagnose", made, diagnosis, arm, seed, what=arm.id)
+        plan.add("diagnose", made, plan.diagnosis, arm, seed, what=arm.id)
+
+
+def _size(arm: Arm) -> ModelSize:
+    try:
+        return ModelSize(sum(parameters(arm).values()), arm.image_tokens, 0)
+    except UserError:  # a checkpoint that is neither known nor here
+        return USUAL
 
 
 def _estimate(study: Study, kind: str, arm: Arm | None) -> float:
     """Expected seconds of a step: of a miniature on one core, of models of real size on one A100."""
     if study.rehearsed:
-        return SECONDS_PER_REHEARSED_STEP
+        return SECONDS_PER_REHEARSED_STEP + (SECONDS_PER_DIAGNOSTIC * len(study.diagnose) if kind == "diagnose" else 0)
     if study.recipe == "llava":
         if arm is None or kind not in arm.stages:
-            return SECONDS_PER_EVALUATION
+            return SECONDS_UNSAID
         try:
-            return SECONDS_TO_START + flops(arm, arm.stages[kind]).total / (0.4 * GPUS[1].peak)
+            return SECONDS_TO_START + flops(arm, arm.stages[kind]).total / A100_REACHED
         except UserError:  # the study does not say how large its data are
-            return SECONDS_PER_EVALUATION
+            return SECONDS_UNSAID
     if kind == "data":
         return 1.0 + SECONDS_PER_TRAINING_IMAGE * study.data.train
     scale = study.model.width / REFERENCE_WIDTH
@@ -232,27 +333,39 @@ def _estimate(study: Study, kind: str, arm: Arm | None) -> float:
         return 0.5 + SECONDS_PER_TEST_QUESTION * study.data.test * scale
     recipe, objective = getattr(study, kind), OBJECTIVES.get(arm.point.objective) if arm else None
     per_sample = SECONDS_PER_SAMPLE.get(kind, objective.seconds if objective else 0.0)
+    if arm and kind != "text":
+        patches = arm.grid[0] * arm.grid[1]
+        scale *= patches / REFERENCE_PATCHES if kind == "encoder" else (ROW + patches) / (ROW + REFERENCE_PATCHES)
     return 0.5 + recipe.steps * recipe.batch * per_sample * scale
 
 
 def write_plan(run: Path, study: Study, steps: list[Step]) -> None:
     """Write ``plan.json``: what the reports and `blindspot status` need to know about the run of a resolved study."""
-    arm_keys = ("id", "label", "block", "panel", "marker", "baseline", "replicate_of")
-    step_keys = ("id", "kind", "arm", "seed", "stage", "folder", "key", "inputs", "estimate")
+    arm_keys = ("id", "label", "block", "panel", "marker", "baseline", "replicate_of", "paper")
+    step_keys = ("id", "kind", "arm", "seed", "stage", "folder", "key", "inputs", "estimate", "gpus")
     arms = [{**{key: getattr(arm, key) for key in arm_keys}, "axes": arm.point.plain} for arm in expand_arms(study)]
-    arms += [{key: getattr(model, key) for key in ("id", "label", "block")} for model in study.models]
+    arms += [{key: getattr(model, key) for key in ("id", "label", "block", "paper")} for model in study.models]
+    if study.recipe == "llava":
+        from blindspot.evaluation.paper import load
+
+        for arm in arms:
+            if arm["label"] in load().roles and not arm.get("replicate_of"):
+                arm["paper"] = arm["paper"] or arm["label"]
     write_json(
         run / "plan.json",
         {
             "study": study.name,
             "title": study.title,
+            "about": study.about,
             "scale": study.scale,
             "meaningful": study.meaningful,
             "seeds": study.seeds,
             "arms": arms,
             "pairs": compared_pairs(study),
             "columns": columns(study),
-            "hypotheses": [claim.model_dump() for claim in study.hypotheses],
+            "hypotheses": [claim.model_dump(exclude_none=True) for claim in study.hypotheses],
+            "means": study.means,
+            "recipes": {arm.id: _recipe(study, arm) for arm in expand_arms(study)},
             "notes": _notes(study, steps),
             "data": {"test": steps[0].folder} if study.recipe == "toy" else {},
             "steps": [{key: getattr(step, key) for key in step_keys} for step in steps],
@@ -263,8 +376,12 @@ def write_plan(run: Path, study: Study, steps: list[Step]) -> None:
 def columns(study: Study) -> list[dict[str, Any]]:
     """The columns of a study's tables: of its source, or those that the paper has of its benchmarks."""
     if study.recipe == "toy":
+        from blindspot.studies.relatives import RELATIVES  # which loads numpy
+
         relative = study.source == "scenes"
-        return [{"metric": "accuracy", "relative": relative, **column} for column in RELATIVES[study.source]]
+        side = max([max(size) for size in study.data.pictures], default=None)  # of the square that pictures stand in
+        found = [{"metric": "accuracy", "relative": relative, **column} for column in RELATIVES[study.source]]
+        return [column | ({"box_units": side} if side and "box_units" in column else {}) for column in found]
     from blindspot.benchmarks.registry import select
     from blindspot.evaluation.paper import load
 
@@ -290,10 +407,32 @@ def columns(study: Study) -> list[dict[str, Any]]:
     return found
 
 
+def _recipe(study: Study, arm: Arm) -> dict[str, Any]:
+    """How an arm trains, stage by stage, and the data sets of the Hub that it trains on, in plain values."""
+    if study.recipe == "llava":
+        stages = arm.stages
+        datasets = {name: None for stage in stages.values() for name in hub_datasets(stage.data)}
+    else:
+        stages, datasets = {name: getattr(study, name) for name in ("data", "text", "encoder", *STAGES)}, {}
+    plain = {name: stage.model_dump(mode="json", exclude_none=True) for name, stage in stages.items()}
+    return {"stages": plain, "datasets": [] if study.rehearsed else list(datasets)}
+
+
+_SHARED = {
+    "toy": "Seeds share the data alone: each trains a language model, encoders, connectors and stage 2 of its own.",
+    "text": "Seeds share the data and one pretrained language model, a single draw of something random that the spread "
+    "between seeds does not show; each trains encoders, connectors and stage 2 of its own.",
+    "llava": "Seeds share the released checkpoints and the data; they differ in the connector's first weights, the "
+    "order of the data and everything else that training draws.",
+}
+"""What seeds of a study share, as its page says it."""
+
+
 def _notes(study: Study, steps: list[Step]) -> list[str]:
     if study.recipe == "llava":
         profiles = {step.config["profile"] for step in steps if step.kind == "evaluate"}
-        return [f"Scored as {profile} does." for profile in sorted(profiles)]
+        shared = [] if study.seeds == 1 else [_SHARED["llava"]]
+        return [f"Scored as {profile} does." for profile in sorted(profiles)] + shared
     notes = [] if study.meaningful else [f'Scale "{study.scale}" only tests the machinery: these numbers mean nothing.']
     notes.append(f"What the language model's text says about place: {study.text.about}.")
     points = [arm.point for arm in expand_arms(study)]
@@ -301,6 +440,8 @@ def _notes(study: Study, steps: list[Step]) -> list[str]:
         notes.append(f"What the encoders' captions name: {study.encoder.captions}.")
     if len({point.encoder_training for point in points}) == 1:
         notes.append(f"The image encoder is {study.encoder_training} in the instruct stage.")
+    if study.seeds > 1:
+        notes.append(_SHARED["text" if study.text.shared else "toy"])
     if study.arms.replicate:
         notes.append(
             "The replicate draws from other seeds; only the pretrained language model is shared with its twin."

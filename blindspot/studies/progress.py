@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
@@ -11,9 +11,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from blindspot.studies.step import Done, Step
+from blindspot.studies.step import KEEP, Done, Step
 
 TRUSTED_FRACTION = 0.1  # a step's own pace says more than its estimate once this much of it is done
+SECONDS_BETWEEN_ESTIMATES = 0.25
 SECONDS_TO_START = 6.0  # workers import torch and transformers
 
 
@@ -49,9 +50,18 @@ def critical_paths(steps: Sequence[Step], seconds: Mapping[str, float]) -> dict[
     return paths
 
 
-def time_left(steps: Sequence[Step], seconds: Mapping[str, float], workers: int) -> float:
-    """Seconds until all of ``seconds`` is done: as much as the longest chain takes, or all workers side by side."""
-    return max(sum(seconds.values()) / workers, *critical_paths(steps, seconds).values())
+def priorities(steps: Sequence[Step], keep: str) -> dict[str, float]:
+    """The higher, the earlier a step is begun: the longest chain first, but before all what reads weights that go when
+    they were read (``keep``, of `KEEP`), so that few of these are there at a time."""
+    paths = critical_paths(steps, {step.id: step.estimate for step in steps})
+    going, most = {step.id for step in steps if step.kind in KEEP[keep]}, max(paths.values(), default=0.0)
+    return {step.id: paths[step.id] + most * (not going.isdisjoint(step.inputs.values())) for step in steps}
+
+
+def time_left(steps: Sequence[Step], seconds: Mapping[str, float], workers: int, gpus: int = 0) -> float:
+    """Seconds until all of ``seconds`` is done: as much as the longest chain takes, or all workers or GPUs together."""
+    of_gpus = sum(step.gpus * seconds.get(step.id, 0.0) for step in steps) / max(gpus, 1)
+    return max(sum(seconds.values()) / workers, of_gpus, *critical_paths(steps, seconds).values())
 
 
 def duration(seconds: float) -> str:
@@ -85,35 +95,48 @@ class _Active:
         return max((spent / fraction if fraction >= TRUSTED_FRACTION else expected) - spent, 0.0)
 
 
+def print_notes(console: Console, notes: Iterable[str]) -> None:
+    """Print lines that a user is to see first."""
+    for note in notes:
+        console.print(note, style="yellow", soft_wrap=True, highlight=False, markup=False)
+
+
 class Progress:
     """Prints to a console: live lines on a terminal, plain lines at the end of each step elsewhere."""
 
-    def __init__(self, console: Console, steps: Sequence[Step], labels: Mapping[str, str], workers: int) -> None:
+    def __init__(
+        self, console: Console, steps: Sequence[Step], labels: Mapping[str, str], workers: int, gpus: int = 0
+    ) -> None:
         """``labels`` say what to call each arm."""
-        self._console, self._steps, self._workers = console, steps, workers
+        self._console, self._steps, self._workers, self._gpus = console, steps, workers, gpus
+        self._left_at = (-SECONDS_BETWEEN_ESTIMATES, 0.0)  # when it was estimated, and what
         self._unfinished = {step.id: step for step in steps}
         self._active: dict[str, _Active] = {}
         self._paces: dict[str, list[float]] = defaultdict(list)
         self._live: Live | None = None
         self._labels: dict[str, str] = {}
-        """What each step belongs to: an arm, or what arms share."""
+        """What each step belongs to: an arm (and the benchmark that it alone is asked there), or what arms share."""
         for step in steps:
             shared = "all arms" if step.kind in ("data", "text") else f"shared: {step.id.split('/')[1]}"
-            self._labels[step.id] = labels[step.arm] if step.arm else shared
+            own = f", {step.id.split('/')[2]}" if step.kind == "evaluate" and step.id.count("/") == 4 else ""
+            self._labels[step.id] = f"{labels[step.arm]}{own}" if step.arm else shared
 
-    def show_plan(self, cached: Collection[str], title: str, notes: Sequence[str]) -> None:
-        """Print how many steps of each phase there are, are done, are running and how long the rest takes."""
+    def show_plan(self, cached: Collection[str], title: str, notes: Sequence[str], again: Collection[str] = ()) -> None:
+        """Print how many steps of each phase there are, are done, are running and how long the rest takes; of those to
+        do also how many are made ``again``, if any are."""
         self._unfinished = {step.id: step for step in self._steps if step.id not in cached}
-        for note in notes:
-            self._console.print(note, style="yellow", soft_wrap=True, highlight=False, markup=False)
+        print_notes(self._console, notes)
         table = Table(title=title, title_justify="left", title_style="bold")
         table.add_column("phase")
-        for heading in ("steps", "done", *(["running"] if self._active else []), "to do", "estimated"):
+        optional = (["running"] if self._active else []), (["again"] if again else [])
+        for heading in ("steps", "done", *optional[0], "to do", *optional[1], "estimated"):
             table.add_column(heading, justify="right")
         for row in self.phases():
             if row.phase == "all":
                 table.add_section()
+            of_these = [step.id in again for step in self._steps if row.phase in ("all", phase_of(step))]
             cells = (row.steps, row.done, *([row.running] if self._active else []), row.to_do)
+            cells += (sum(of_these),) if again else ()
             table.add_row(row.phase, *map(str, cells), duration(row.seconds_left) if row.done < row.steps else "")
         self._console.print(table)
         if self._unfinished:
@@ -131,7 +154,8 @@ class Progress:
             running = sum(name in self._active for name in to_do)
             seconds = sum(left[name] for name in to_do)
             if phase == "all" and to_do:
-                seconds = time_left(self._steps, left, self._workers) + (0 if self._active else SECONDS_TO_START)
+                seconds = time_left(self._steps, left, self._workers, self._gpus)
+                seconds += 0 if self._active else SECONDS_TO_START
             rows.append(Phase(phase, len(of_phase), len(of_phase) - len(to_do), running, len(to_do) - running, seconds))
         return rows
 
@@ -206,13 +230,14 @@ class Progress:
         step, latest = active.step, active.latest
         widest = max(map(len, self._labels.values()))
         seed = "all seeds" if step.seed is None else f"seed {step.seed}"
-        done = f"step {latest.step}/{latest.steps}" if latest and latest.steps else ""
+        unit = "asked" if step.kind == "evaluate" else "step"
+        done = f"{unit} {latest.step}/{latest.steps}" if latest and latest.steps else ""
         loss = f"loss {latest.loss:.4f}" if latest and latest.loss is not None else ""
         return [
             f"{phase_of(step):<18}",
             f"{self._labels[step.id]:<{widest}}",
             f"{seed:<9}",
-            f"{done:<14}",
+            f"{done:<17}",
             f"{loss:<11}",
         ]
 
@@ -228,4 +253,8 @@ class Progress:
         return left
 
     def _seconds_left(self) -> float:
-        return time_left(self._steps, self._left(), self._workers)
+        """Of the whole study; looking at all of its steps for each of thousands would take longer than these."""
+        now = time.monotonic()
+        if now - self._left_at[0] > SECONDS_BETWEEN_ESTIMATES:
+            self._left_at = (now, time_left(self._steps, self._left(), self._workers, self._gpus))
+        return self._left_at[1]

@@ -7,14 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from blindspot.benchmarks.base import Benchmark
 from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.benchmarks.scoring import profile
 from blindspot.benchmarks.sources.download import data_root
 from blindspot.connectors import ConnectorSpec
 from blindspot.errors import UserError
+from blindspot.evaluation.items import Questions
 from blindspot.evaluation.run.folder import ANSWERS
 from blindspot.evaluation.run.opening import Opened, default_device, open_local, opened
 from blindspot.evaluation.run.opening import open_model as open_named
@@ -30,6 +33,7 @@ from blindspot.studies.rehearsal import write_rehearsal
 from blindspot.studies.schema import Axes
 from blindspot.studies.sizes import local_folder
 from blindspot.studies.step import StepContext
+from blindspot.studies.tracking import track_scores, tracker_of
 from blindspot.training.checkpoint import refuse_another
 from blindspot.training.config import TrainConfig
 from blindspot.training.fit import Report, silent
@@ -117,7 +121,8 @@ def train_step(context: StepContext) -> None:
 def _of_step(context: StepContext) -> ArmRun:
     config, study_folder = context.step.config, context.folder.parent.parent
     arm = find_arm(load_study(study_folder / "study.yaml"), config["arm"])
-    machine = {} if torch.cuda.is_available() else {"precision": "fp32", "workers": 0}
+    machine: dict[str, Any] = {} if torch.cuda.is_available() else {"precision": "fp32", "workers": 0}
+    machine["tracker"] = tracker_of(context)
     folders = {context.step.kind: context.folder, **context.inputs}
     return ArmRun(arm, config["seed"], _data_path(context), study_folder / "rows", folders, machine)
 
@@ -150,7 +155,7 @@ def evaluate_step(context: StepContext) -> None:
     total = sum(len(collection.questions) for collection in evaluation.collections)
     answered: dict[str, int] = {}
 
-    def report(benchmark: str, done: int, of: int) -> None:
+    def report(benchmark: str, done: int, of: int, tokens: int) -> None:
         answered[benchmark] = done
         context.report(sum(answered.values()), total, phase=benchmark)
 
@@ -158,6 +163,21 @@ def evaluate_step(context: StepContext) -> None:
         raise UserError(why_unanswered(context.folder, unanswered))
     rows = (row for one in benchmarks for row in read_jsonl(context.folder / one.name / ANSWERS))
     write_jsonl(context.folder / ANSWERS, ({**row, **rules.score(row).numbers()} for row in rows))
+    track_scores(context, lambda: _metrics(benchmarks, list(read_jsonl(context.folder / ANSWERS))))
+
+
+def _metrics(benchmarks: Sequence[Benchmark], rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """What scored rows give of every metric, as a share of the most that it can be."""
+    found: dict[str, float] = {}
+    for benchmark in benchmarks:
+        own = [row for row in rows if row["benchmark"] == benchmark.name]
+        score_q = np.array([row["score"] for row in own])
+        partial_q = np.array([row.get("partial", row["score"]) for row in own])
+        for metric in benchmark.metrics:
+            value = Questions.of([row["groups"] for row in own]).sample(metric.terms, score_q, partial_q).value
+            if value is not None:
+                found[f"{benchmark.name}/{metric.name}"] = value / sum(term.weight for term in metric.terms)
+    return found
 
 
 def train_run(run: ArmRun, stages: Sequence[str] = STAGES, report: Report = silent) -> Path:

@@ -2,8 +2,8 @@
 
 The files have the published formats and places, so that everything that reads them is the code of the real run:
 checkpoints below ``checkpoints/ORGANISATION/NAME`` with the image and patch size of the released ones and random
-weights, rows in LLaVA's format with pictures, and of each benchmark the form of VLMEvalKit, which asks the miniature's
-drawn questions.
+weights, rows in LLaVA's format with pictures, and of each benchmark the form of VLMEvalKit, of boxes COCO's, which ask
+the miniature's drawn questions.
 """
 
 import base64
@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from blindspot.benchmarks.ccbench import CATEGORIES, PASS
+from blindspot.benchmarks.coco_boxes import COCO_BOXES
 from blindspot.benchmarks.mme import COGNITION, PERCEPTION
 from blindspot.benchmarks.mmmu_val import SUBJECTS
 from blindspot.benchmarks.registry import BENCHMARKS
@@ -31,7 +32,7 @@ from blindspot.files import is_hub_id, write_json
 from blindspot.question import Question
 from blindspot.scenes.render import render
 from blindspot.scenes.sampling import TrainingWorld, test_questions
-from blindspot.scenes.world import Scene
+from blindspot.scenes.world import CANVAS, Scene
 from blindspot.studies.needs import downloads
 from blindspot.studies.schema import DataSet
 from blindspot.studies.sizes import CHECKPOINTS
@@ -45,7 +46,8 @@ WIDTH: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attenti
 TURNS = 3
 QUESTIONS = 16
 """Of each drawn column."""
-SAID = ("A", "B", "C", "D", "Yes", "No", "2", "3", "left", "right", "red", "blue")
+BOXES = [f"[{x / 4}, {y / 4}, {x / 4 + 0.5}, {y / 4 + 0.5}]" for x in range(3) for y in range(3)]
+SAID = ("A", "B", "C", "D", "Yes", "No", "2", "3", "left", "right", "red", "blue", *BOXES)
 """The words of a language model that was never trained."""
 
 
@@ -202,15 +204,19 @@ def write_rows(root: Path, data: DataSet, seed: int) -> None:
 
 
 def write_benchmark(root: Path, name: str, seed: int) -> None:
-    """Questions of the miniature in the TSV that VLMEvalKit publishes a benchmark in.
+    """Questions of the miniature in the TSV that VLMEvalKit publishes a benchmark in, or in COCO's form.
 
     Raises:
         UserError: if a rehearsal has none of that name.
     """
     import pandas as pd
 
+    if name == COCO_BOXES.name:
+        return write_boxes(root / name, seed)
     if name not in FORMS:
-        raise UserError(f"a rehearsal has no questions for {name}; it has those of {', '.join(FORMS)}")
+        raise UserError(
+            f"a rehearsal has no questions for {name}; it has those of {', '.join((*FORMS, COCO_BOXES.name))}"
+        )
     columns, row = FORMS[name]
     scenes, questions = test_questions("iid", QUESTIONS, seed)
     asked = [question for question in questions if question.benchmark in columns]
@@ -223,6 +229,25 @@ def write_benchmark(root: Path, name: str, seed: int) -> None:
     file = next(mark for one in BENCHMARKS[name].sources if one.form == "tsv" for mark in one.marks)
     (root / name).mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows).to_csv(root / name / file, sep="\t", index=False)
+
+
+def write_boxes(folder: Path, seed: int) -> None:
+    """Objects of scenes and their boxes as COCO publishes them, beside their pictures."""
+    scenes, questions = test_questions("iid", QUESTIONS, seed)
+    shown = [scenes[question.images[0]] for question in questions if question.benchmark == "boxes"]
+    names = sorted({f"{thing.colour} {thing.shape}" for scene in shown for thing in scene.things})
+    images, objects, scale = [], [], SIDE / CANVAS
+    (folder / "val").mkdir(parents=True, exist_ok=True)
+    for number, scene in enumerate(shown):
+        file = f"{number:012}.png"
+        _picture(scene).save(folder / "val" / file, "PNG")
+        images.append({"id": number, "file_name": file, "width": SIDE, "height": SIDE})
+        for thing in scene.things:
+            box = [thing.x * scale, thing.y * scale, thing.size * scale, thing.size * scale]
+            own = {"id": len(objects), "image_id": number, "category_id": names.index(f"{thing.colour} {thing.shape}")}
+            objects.append({**own, "bbox": box, "area": box[2] * box[3], "iscrowd": 0})
+    categories = [{"id": number, "name": name} for number, name in enumerate(names)]
+    write_json(folder / "instances.json", {"images": images, "annotations": objects, "categories": categories})
 
 
 def _picture(scene: Scene) -> Image.Image:

@@ -97,5 +97,7 @@ NLVR: tuple[dict[str, Any], ...] = (
 )
 
 RELATIVES = {"scenes": SCENES, "nlvr": NLVR}
+PROBED = {"scenes": ["cvbench_relation"], "nlvr": ["nlvr_dev"]}
+"""Columns that are asked on the way through stage 2 unless a study names others."""
 PAIRED = frozenset(column["id"] for column in SCENES if column.get("metric") == "pair_accuracy")
 """Columns in which a pair of questions is right only if both are."""

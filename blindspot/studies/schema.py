@@ -19,6 +19,7 @@ from blindspot.studies.axes import (
     CONNECTORS,
     FAMILIES,
     LANGUAGE_POSITIONS,
+    NONE_BY_DEFAULT,
     OBJECTIVES,
     UNSAID,
     Connector,
@@ -28,42 +29,16 @@ from blindspot.studies.axes import (
     Name,
     Rate,
     Section,
+    Training,
     Values,
     known,
     one_of,
     refuse,
 )
+from blindspot.studies.toy import Data, EncoderStage, InstructStage, Model, Pretraining, TextStage
 
-NONE_BY_DEFAULT = Field(default_factory=list)
 Id = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
-Training = Literal["trained", "frozen"]
-
-
-class ToyStage(Section):
-    """A stage of a miniature: Muon, ``steps`` of ``batch`` samples at the peak learning rate ``lr``."""
-
-    recipe: Literal["toy"] = "toy"
-    steps: Count
-    batch: Count
-    lr: Rate
-
-
-class TextStage(ToyStage):
-    """Text pretraining of the language model; ``about`` is what its text says about place."""
-
-    about: Literal["plain", "raster", "mixed"]
-
-
-class EncoderStage(ToyStage):
-    """Encoder pretraining; ``captions`` name objects only, or objects and places, unless an arm says otherwise."""
-
-    captions: Literal["objects", "places"]
-
-
-class InstructStage(ToyStage):
-    """Stage 2; whether the ``encoder`` trains too (the paper's text) or is frozen (its public code)."""
-
-    encoder: Training
+Aspect = Literal["squash", "pad", "crop", "native"]
 
 
 class DataSet(Section):
@@ -195,12 +170,24 @@ class Axes(Section):
 
     A checkpoint is a Hugging Face id or a folder. ``connector_from`` names an arm from whose stage 1 this one starts
     stage 2, instead of one of its own; ``stages`` says what it does otherwise than the study. ``drop_first_patch`` is
-    the released defect of SigLIP, whose first patch is taken for a CLS token.
+    the released defect of SigLIP, whose first patch is taken for a CLS token. Of a miniature ``image_size`` and
+    ``patch_size`` are by default the study's, ``layer`` the last; ``connector_objective`` comes before stage 1, by
+    default none; ``reduced_to`` and ``aspect``: see `corpus.View`.
     """
 
     family: Annotated[str, one_of(FAMILIES), Axis("encoder", FAMILIES.__getitem__, "another family", "toy")] = UNSAID
     encoder: Annotated[str, Axis("pretrained weights", str, "another encoder", "llava")] = UNSAID
-    image_size: Annotated[Count, Axis("image side in pixels", str, "other resolution", "llava")] = UNSAID
+    image_size: Annotated[Count, Axis("image side in pixels", "{} px".format, "other resolution")] = UNSAID
+    patch_size: Annotated[Count, Axis("patch side in pixels", "patches of {} px".format, "other patches", "toy")] = (
+        UNSAID
+    )
+    reduced_to: Annotated[
+        Count, Axis("pixels that pictures are reduced to", "reduced to {} px".format, "other pictures", "toy")
+    ] = UNSAID
+    aspect: Annotated[
+        Aspect, Axis("what becomes of pictures that are not square", str, "other shapes of pictures", "toy")
+    ] = UNSAID
+    layer: Annotated[int, Axis("layer of the encoder that is read", "layer {}".format, "another layer", "toy")] = UNSAID
     language_model: Annotated[str, Axis("language model", str, "another language model", "llava")] = UNSAID
     objective: Annotated[
         str,
@@ -233,6 +220,10 @@ class Axes(Section):
         ),
     ] = UNSAID
     connector: Annotated[Connector, Axis("connector", others="another connector", default=CONNECTORS["mlp"])] = UNSAID
+    connector_objective: Annotated[
+        Literal["blip2"],
+        Axis("what the connector is pretrained by", "pretrained as {}".format, "other pretraining", "toy"),
+    ] = UNSAID
     connector_from: Annotated[Name, Axis("where stage 1 comes from", str, only="llava", crossed=False)] = UNSAID
     encoder_training: Annotated[
         Training, Axis("the encoder in stage 2", lambda value: f"encoder {value}", "the encoder otherwise", "toy")
@@ -252,6 +243,9 @@ class Axes(Section):
             follows="positions",
             same="those of training",
         ),
+    ] = UNSAID
+    evaluate_size: Annotated[
+        Count, Axis("image side at evaluation", "evaluated at {} px".format, "other resolution at evaluation", "toy")
     ] = UNSAID
     stages: Annotated[RecipeChanges, Axis("the recipe", str, only="llava", crossed=False)] = UNSAID
 
@@ -309,12 +303,23 @@ else:
     )
 
 
+def _paper_row(name: Any) -> str:
+    from blindspot.evaluation.paper import load  # which most studies need not load
+
+    return known(name, load().roles)
+
+
+PaperRow = Annotated[str, BeforeValidator(_paper_row)]
+"""The row of the paper's tables that an arm or a model repeats; unsaid: the one of its label, if there is one."""
+
+
 class NamedArm(Axes):
     """One arm, by name. ``group`` heads its rows in tables; it is compared with the arms ``against`` it."""
 
     id: Name
     label: str
     group: str = ""
+    paper: PaperRow = UNSAID
     against: Annotated[list[Name], NONE_BY_DEFAULT]
 
 
@@ -369,39 +374,13 @@ class Arms(Section):
         return {axis: first[axis] for axis in AXES if axis in first and axis not in ("family", "encoder")}
 
 
-class Data(Section):
-    """``train``: training images. ``test``: questions per column. ``seed``: of the world, shared by everything."""
-
-    train: Count
-    test: Count
-    seed: Annotated[int, Field(ge=0)] = 0
-
-
-class Model(Section):
-    """Sizes shared by all arms: ``image`` and ``patch`` in pixels, ``mlp`` the hidden feed-forward width."""
-
-    image: Count
-    patch: Count
-    width: Count
-    heads: Count
-    mlp: Count
-    encoder_layers: Count
-    language_layers: Count
-    rotary_base: Annotated[float, Field(gt=1, allow_inf_nan=False)]
-
-    @model_validator(mode="after")
-    def _sizes_divide(self) -> Self:
-        if self.image % self.patch:
-            raise refuse(f"image {self.image} is not a multiple of patch {self.patch}")
-        if self.width % self.heads or (self.width // self.heads) % 4:
-            raise refuse(
-                f"width {self.width} over heads {self.heads} must give a multiple of 4 (rotary pairs for two axes)"
-            )
-        return self
-
-
 class Claim(Section):
-    """A claim that the study puts to the test, in a sentence each, by the weighted sum of the scores of some arms."""
+    """A claim that the study puts to the test, in a sentence each, by a weighted sum over some arms.
+
+    ``outcome``: of their scores, or of the logarithms of their steps to ``level``, a score of probes. ``column`` is
+    one, or a mean of several (``means`` of the study). ``margin``: how small an effect is none, in points of a score or
+    as a factor of time.
+    """
 
     id: Id
     claim: str
@@ -409,6 +388,18 @@ class Claim(Section):
     contrast: dict[str, Annotated[float, Field(allow_inf_nan=False)]]
     predicts: Literal["positive", "negative", "zero"]
     column: str
+    outcome: Literal["score", "time"] = "score"
+    level: Annotated[float, Field(gt=0, le=1)] | None = None
+    margin: Rate | None = None
+
+    @model_validator(mode="after")
+    def _of_its_outcome(self) -> Self:
+        if self.level is not None and self.outcome == "score":
+            raise refuse(f'level of "{self.id}": the score that a time is taken to; remove it, or outcome: time')
+        if self.margin is not None and not (self.margin > 1 if self.outcome == "time" else self.margin < 100):
+            kind = "a factor above 1" if self.outcome == "time" else "points, below 100"
+            raise refuse(f'margin of "{self.id}": {self.margin:g}; {kind}')
+        return self
 
     @model_validator(mode="after")
     def _weights_cancel(self) -> Self:
@@ -426,6 +417,7 @@ class EvaluatedModel(Section):
 
     id: Name
     label: str
+    paper: PaperRow = UNSAID
     model: Annotated[str, Field(min_length=1)]
     served: str | None = None
     key_env: str | None = None
@@ -452,6 +444,8 @@ RECIPES = Discriminator(
 )
 REHEARSAL = "rehearsal"
 """The scale at which a study of real size runs on drawn data and checkpoints of a few thousand weights."""
+LONG = "long"
+"""The scale of a study whose numbers mean more than those of ``full``."""
 TOY_ONLY = ("source", "data", "model", "text", "encoder")
 """Keys of a study whose models are trained from nothing."""
 
@@ -465,15 +459,17 @@ def _benchmark(name: Any) -> str:
 class Study(Section):
     """A whole study, resolved at one scale. What a study of released checkpoints has no use for is None there.
 
+    ``about`` says on its page what it asks and why, to a reader who knows neither.
     ``benchmarks`` are what models of real size are asked, by default the paper's eleven; a miniature is asked the
-    columns of its source. ``models`` are asked the same and not trained. ``scales`` hold values that replace those of
-    the study, by scale.
+    columns of its source. ``models`` are asked the same and not trained. ``means`` name means of columns, for claims.
+    ``scales`` hold values that replace those of the study, by scale.
     """
 
     read_before = ("extends",)
 
     name: Id
     title: str
+    about: str = ""
     source: Literal["scenes", "nlvr"] = UNSAID
     arms: Arms
     seeds: Count
@@ -481,11 +477,12 @@ class Study(Section):
     model: Model = UNSAID
     text: TextStage = UNSAID
     encoder: EncoderStage = UNSAID
-    connector: Annotated[Annotated[ToyStage, Tag("toy")] | Annotated[LlavaStage, Tag("llava")], RECIPES]
+    connector: Annotated[Annotated[Pretraining, Tag("toy")] | Annotated[LlavaStage, Tag("llava")], RECIPES]
     instruct: Annotated[Annotated[InstructStage, Tag("toy")] | Annotated[LlavaStage, Tag("llava")], RECIPES]
     benchmarks: Annotated[list[Annotated[str, BeforeValidator(_benchmark)]], NONE_BY_DEFAULT]
     models: Annotated[list[EvaluatedModel], NONE_BY_DEFAULT]
     hypotheses: Annotated[list[Claim], NONE_BY_DEFAULT]
+    means: Annotated[dict[Id, Annotated[list[str], Field(min_length=2)]], Field(default_factory=dict)]
     diagnose: Annotated[list[Annotated[str, one_of(DIAGNOSTICS)]], NONE_BY_DEFAULT]
     scale: str = "full"
     scales: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
@@ -500,6 +497,13 @@ class Study(Section):
                     f"{key}: missing; every study states it"
                     if self.recipe == "toy"
                     else f"{key}: is of models trained from nothing; remove it, or the recipe llava"
+                )
+        if self.recipe == "toy" and (self.data.pictures or self.data.scale > 1):
+            if self.source != "scenes":
+                raise refuse("data: pictures and scale are of drawn scenes; remove them")
+            if self.diagnose:
+                raise refuse(
+                    "diagnose: shows scenes that fill their picture; remove it, or data.pictures and data.scale"
                 )
         if self.benchmarks and self.recipe == "toy":
             raise refuse("benchmarks: a miniature is asked the columns of its source; remove it")
@@ -535,5 +539,5 @@ class Study(Section):
 
     @property
     def meaningful(self) -> bool:
-        """Whether the numbers answer the question; those of another scale than ``full`` only test the machinery."""
-        return self.scale == "full"
+        """Whether the numbers answer the question; those of other scales than these only test the machinery."""
+        return self.scale in ("full", LONG)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from blindspot.encoders import ENCODERS, Encoder, detect
 from blindspot.errors import UserError, did_you_mean
@@ -106,6 +106,41 @@ LANGUAGE_MODELS: dict[str, LanguageSize] = {
     "HuggingFaceTB/SmolLM2-135M": LanguageSize(576, 30, 1536, 576, 192, 49152, tied=True, download=0.27e9),
     "HuggingFaceTB/SmolLM2-360M": LanguageSize(960, 32, 2560, 960, 320, 49152, tied=True, download=0.72e9),
 }
+
+
+LICENCES = {
+    "google/siglip": "apache-2.0",
+    "apple/aimv2": "apple-amlr",
+    "facebook/dinov2": "apache-2.0",
+    "lmsys/vicuna": "llama2",
+    "HuggingFaceTB/SmolLM2": "apache-2.0",
+}
+"""Licences that the cards of released checkpoints state, by how their ids begin. CLIP's cards state none."""
+
+
+def licence(name: str) -> str:
+    """The licence of a released checkpoint, as the Hub names it; empty where it is not known."""
+    return next((known for start, known in LICENCES.items() if name.startswith(start)), "")
+
+
+class ModelSize(NamedTuple):
+    """A vision-language model that is only evaluated."""
+
+    parameters: float
+    image_tokens: int  # of a picture of 640 x 480, as its family prepares it
+    download: float  # bytes of the weights on the hub
+
+
+MODELS: dict[str, ModelSize] = {
+    "Qwen/Qwen2.5-VL-7B-Instruct": ModelSize(8.29e9, 391, 16.6e9),
+    "llava-hf/llava-v1.6-mistral-7b-hf": ModelSize(7.57e9, 2340, 15.1e9),
+    "llava-hf/llava-onevision-qwen2-7b-ov-hf": ModelSize(8.03e9, 2929, 16.1e9),
+    "HuggingFaceTB/SmolVLM2-2.2B-Instruct": ModelSize(2.25e9, 1053, 9.0e9),  # of 32 bits
+    "google/gemma-3-4b-it": ModelSize(4.30e9, 256, 8.6e9),
+    "google/paligemma2-3b-mix-224": ModelSize(3.03e9, 256, 6.1e9),
+}
+USUAL = ModelSize(7e9, 576, 0)
+"""What the time of any other is guessed from: LLaVA-1.5's."""
 
 
 def encoder_size(name: str) -> EncoderSize:

@@ -3,7 +3,6 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from blindspot.errors import UserError
-from blindspot.files import LOG, holder, parse_json
+from blindspot.files import LOG, bytes_below, holder, parse_json
+from blindspot.studies.changes import left_over, left_over_line
 from blindspot.studies.engine import LOG as WORKERS_LOG
 from blindspot.studies.progress import Advanced, Progress
 from blindspot.studies.step import DONE, ERROR, STARTED, Step
@@ -36,10 +36,12 @@ class Status:
     failures: dict[str, str]  # last lines of what files of the run folder tell of failed steps, by path
     used: int  # bytes
     free: int
+    left_over: list[Path]  # folders of steps that the study has no more
 
     def progress(self, console: Console) -> Progress:
         """The same for a console; as many processes go on as are at work."""
-        progress = Progress(console, self.steps, self.labels, max(len(self.active), 1))
+        gpus = sum(step.gpus for step in self.steps if step.id in self.active)
+        progress = Progress(console, self.steps, self.labels, max(len(self.active), 1), gpus)
         progress.recall(self.done, self.active)
         return progress
 
@@ -51,7 +53,7 @@ class Status:
         ended = "all is done" if len(self.done) == len(self.steps) else "the command that began it goes on"
         lines = [f"failed: {what} ({self.run / name})" for name, what in self.failures.items()]
         lines += [f"Process {self.process} works in it." if self.process else f"No process works in it; {ended}."]
-        lines += [f"{decimal(self.used)} used, {decimal(self.free)} free."]
+        lines += [f"{decimal(self.used)} used, {decimal(self.free)} free.", *left_over_line(self.left_over)]
         for line in lines:
             console.print(line, soft_wrap=True, highlight=False, markup=False)
 
@@ -77,6 +79,7 @@ class Status:
             "failures": [{"file": name, "says": what} for name, what in self.failures.items()],
             "bytes_used": self.used,
             "bytes_free": self.free,
+            "left_over": [{"folder": str(folder), "bytes": bytes_below(folder)} for folder in self.left_over],
         }
 
 
@@ -109,12 +112,16 @@ def read_status(run: Path) -> Status:
             if error := _tail(folder / ERROR):
                 failures[f"{step.folder}/{ERROR}"] = clean(error[-1])
             elif held and started >= held[1]:
-                active[step.id] = (max(now - started, 0.0), _advanced(folder / LOG))
+                advanced = _advanced(folder / LOG)
+                if step.kind == "evaluate" and not advanced.steps:
+                    advanced = _answered(folder)
+                active[step.id] = (max(now - started, 0.0), advanced)
     told = _tail(run / WORKERS_LOG)
     if not held and not failures and len(done) < len(steps) and any(line.startswith("Traceback") for line in told):
         failures[WORKERS_LOG] = clean(told[-1])
-    process, used = held[0] if held else None, sum(_sizes(str(run)))
-    return Status(run, title, process, steps, labels, done, active, failures, used, shutil.disk_usage(run).free)
+    process, used = held[0] if held else None, bytes_below(run)
+    free, left = shutil.disk_usage(run).free, left_over(run, steps)
+    return Status(run, title, process, steps, labels, done, active, failures, used, free, left)
 
 
 def _tail(path: Path) -> list[str]:
@@ -135,12 +142,13 @@ def _advanced(log: Path) -> Advanced:
     return Advanced(0, 0, None, "")
 
 
-def _sizes(folder: str) -> Iterator[int]:
-    """Bytes of every file below a folder; links are not followed, and what vanishes meanwhile is passed over."""
-    with suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _sizes(entry.path)
-            else:
-                with suppress(OSError):
-                    yield entry.stat(follow_symlinks=False).st_size
+def _answered(folder: Path) -> Advanced:
+    """How many questions an evaluation of real size has answered, and in which benchmark it is."""
+    from blindspot.evaluation.run.folder import answered
+
+    with suppress(UserError, ValueError, TypeError, KeyError):  # as it is written anew
+        told = answered(folder)
+        at = next((name for name, (done, of) in told.items() if done < of), "")
+        done, of = (sum(each[place] for each in told.values()) for place in (0, 1))
+        return Advanced(done, of, None, at)
+    return Advanced(0, 0, None, "")

@@ -1,10 +1,10 @@
 """What each kind of step does: reads its inputs, calls the rooms below, writes its folder."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,9 +13,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from blindspot.benchmarks.exact import score
 from blindspot.connectors import ConnectorSpec
-from blindspot.encoders import ENCODERS, Encoder, TowerShape, build_tower
+from blindspot.encoders import ENCODERS, Encoder, TowerShape, build_tower, features
 from blindspot.errors import UserError
-from blindspot.files import write_jsonl
+from blindspot.files import LOG, write_jsonl
 from blindspot.model.build import LanguageShape, build_variant
 from blindspot.model.config import Parts
 from blindspot.model.processor import build_processor
@@ -23,22 +23,24 @@ from blindspot.model.tokenizer import IMAGE
 from blindspot.model.variant import BlindspotForConditionalGeneration, save
 from blindspot.positions import EncoderPositions, LanguagePositions
 from blindspot.question import Question
-from blindspot.studies.corpus import Corpus, CorpusSize, to_pixels, write_nlvr, write_scenes
+from blindspot.studies.corpus import Corpus, CorpusSize, View, write_nlvr, write_scenes
 from blindspot.studies.diagnosing import diagnose
 from blindspot.studies.relatives import PAIRED
 from blindspot.studies.step import StepContext, StepFunction
-from blindspot.training.fit import Recipe
+from blindspot.studies.tracking import track_scores, tracker_of
+from blindspot.training.fit import Probe, Recipe
 from blindspot.training.objectives.base import CaptionShape
 from blindspot.training.parts import load_weights, save_weights
-from blindspot.training.stages import Run, train_encoder, train_text, train_variant
+from blindspot.training.stages import Pixels, Run, train_encoder, train_qformer, train_text, train_variant
 
 LANGUAGE = "language.safetensors"
 TOWER = "tower.safetensors"
 CONNECTOR = "connector.safetensors"
+PRETRAINED_CONNECTOR = "pretrained.safetensors"
 MODEL = "model"
 PRETRAINED = ("vision_tower", "language_model")
-PROBES = 4
-PROBED_PER_COLUMN = 16
+FIRST_PROBE = 30
+"""Steps, which are those in which the rate rises."""
 TOGETHER = 256
 """Questions that are answered at a time."""
 LONGEST_ANSWER = 6
@@ -78,18 +80,19 @@ def encoder(context: StepContext) -> None:
     words, run = corpus.words, _run(context, "encoder")
     captions = CaptionShape(words.count, captions_nl.shape[1], words.pad, words.end)
 
-    def pixels(chosen: np.ndarray) -> Tensor:
-        return to_pixels(corpus.images[captioned[chosen]], family)
-
+    pixels = _pixels(corpus, captioned, family, _view(config))
     tower = train_encoder(family, config["objective"], _tower(config), positions, captions_nl, captions, pixels, run)
     save_weights(tower, context.folder / TOWER)
 
 
 def connector(context: StepContext) -> None:
-    """Stage 1: train what stands between the frozen encoder and language model."""
+    """Stage 1: train what stands between the frozen encoder and language model, a Q-Former first by BLIP-2's losses."""
     model, corpus, family = _pretrained(context)
+    if "connector_objective" in context.step.config:
+        _pretrain_connector(context, model, corpus, family)
     rows = corpus.rows_for(model.tokens_per_image)
-    train_variant(model, PRETRAINED, rows, _row_pixels(corpus, family), _run(context, "connector"))
+    pixels = _pixels(corpus, corpus.row_images, family, _view(context.step.config))
+    train_variant(model, PRETRAINED, rows, pixels, _run(context, "connector"))
     save_weights(model.model, context.folder / CONNECTOR, without=PRETRAINED)
 
 
@@ -99,13 +102,17 @@ def instruct(context: StepContext) -> None:
     load_weights(model.model, context.inputs["connector"] / CONNECTOR, without=PRETRAINED)
     frozen = () if context.step.config["instruct"]["encoder"] == "trained" else ("vision_tower",)
     run = _run(context, "instruct")
-    probed = probe_questions(corpus.questions)
+    probed = [one for one in corpus.probe_questions if one.benchmark in context.step.config["instruct"]["probes"]]
+    counts = dict(Counter(question.benchmark for question in probed))
 
-    def probe() -> dict[str, Any]:
-        return {"accuracy": column_scores(_answers(model, corpus, family, probed))}
+    view = _view(context.step.config)
 
-    rows, every = corpus.rows_for(model.tokens_per_image), max(1, run.recipe.steps // PROBES)
-    train_variant(model, frozen, rows, _row_pixels(corpus, family), run, probe, every)
+    def measure() -> dict[str, Any]:
+        rows = _answers(model, corpus, family, probed, "probe", view)
+        return {"questions": counts, "right": column_scores(rows)}
+
+    rows, probe = corpus.rows_for(model.tokens_per_image), Probe(measure, probe_steps(run.recipe.steps))
+    train_variant(model, frozen, rows, _pixels(corpus, corpus.row_images, family, view), run, probe)
     model.config.images_per_question = corpus.row_images.shape[1]
     save(model, context.folder / MODEL)
     build_processor(model.config, corpus.tokenizer).save_pretrained(context.folder / MODEL)
@@ -124,8 +131,11 @@ def evaluate(context: StepContext) -> None:
                 _place(model, config["pretrained_with"])
                 load_weights(model.model.vision_tower, context.inputs["encoder"] / TOWER)
             _place(model, config["evaluate_with"])
-    rows = _answers(model, corpus, family, corpus.questions, context.report)
+    view = _view(config)
+    view = replace(view, side=config.get("evaluate_size", view.side))
+    rows = _answers(model, corpus, family, corpus.questions, "test", view, context.report)
     write_jsonl(context.folder / "answers.jsonl", rows)
+    track_scores(context, lambda: column_scores([row for row in rows if row["groups"]["split"] == "iid"]))
 
 
 def _by_recipe(toy: StepFunction, name: str) -> StepFunction:
@@ -153,9 +163,32 @@ STEPS: dict[str, StepFunction] = {
 }
 
 
+def _pretrain_connector(
+    context: StepContext, model: BlindspotForConditionalGeneration, corpus: Corpus, family: Encoder
+) -> None:
+    """Once: what it leaves is found again by a step that was killed later."""
+    body, done = model.model, context.folder / PRETRAINED_CONNECTOR
+    if not done.exists():
+        captioned, captions_nl = corpus.captions(context.step.config["encoder"]["captions"])
+        words, pixels = corpus.words, _pixels(corpus, captioned, family, _view(context.step.config))
+        captions = CaptionShape(words.count, captions_nl.shape[1], words.pad, words.end)
+
+        def patches(chosen: np.ndarray) -> Tensor:
+            seen = {"grids_n2" if name == "spatial_shapes" else name: one for name, one in pixels(chosen).items()}
+            with torch.no_grad():
+                return features(body.vision_tower, family, layer=body.parts.layer, **seen)
+
+        run = _run(context, "encoder")
+        train_qformer(body.multi_modal_projector, captions_nl, captions, patches, replace(run, if_falling=None))
+        save_weights(body.multi_modal_projector, done)
+        (context.folder / LOG).rename(context.folder / "log-qformer.jsonl")
+    load_weights(body.multi_modal_projector, done)
+
+
 def _run(context: StepContext, stage: str) -> Run:
     recipe = Recipe(*(context.step.config[stage][key] for key in ("steps", "batch", "lr")))
-    return Run(recipe, context.step.config["seed"], context.folder, partial(context.report, phase=stage))
+    report, if_falling = partial(context.report, phase=stage), context.step.config[stage].get("if_falling")
+    return Run(recipe, context.step.config["seed"], context.folder, report, tracker_of(context), if_falling)
 
 
 def _tower(config: Config) -> TowerShape:
@@ -186,6 +219,7 @@ def _pretrained(
         language_positions=LanguagePositions.from_dict(config["language_positions"]),
         connector=ConnectorSpec.from_dict(config["connector_spec"]),
         drop_first_patch=config["drop_first_patch"],
+        layer=config.get("layer", -1),
     )
     text_model = LlamaForCausalLM(language)
     load_weights(text_model, context.inputs["text"] / LANGUAGE)
@@ -205,8 +239,20 @@ def _place(model: BlindspotForConditionalGeneration, positions: Config) -> None:
     model.model.attach_positions()
 
 
-def _row_pixels(corpus: Corpus, family: Encoder) -> Callable[[np.ndarray], Tensor]:
-    return lambda chosen: to_pixels(corpus.images[corpus.row_images[chosen].reshape(-1)], family)
+def _view(config: Config) -> View:
+    """How an arm sees pictures."""
+    return View(config["model"]["image"], config["model"]["patch"], **config.get("view", {}))
+
+
+def _pixels(corpus: Corpus, images: np.ndarray, family: Encoder, view: View) -> Pixels:
+    """What an encoder sees of training rows; ``images`` indexes the images of each row."""
+    sizes_n2 = corpus.sizes("images")
+
+    def pixels(chosen: np.ndarray) -> dict[str, Tensor]:
+        own = images[chosen].reshape(-1)
+        return view(corpus.images[own], family, None if sizes_n2 is None else sizes_n2[own])
+
+    return pixels
 
 
 @torch.no_grad()
@@ -215,6 +261,8 @@ def _answers(
     corpus: Corpus,
     family: Encoder,
     questions: list[Question],
+    split: Literal["test", "probe"],
+    view: View,
     report: Callable[[int, int], None] = lambda step, steps: None,
 ) -> list[dict[str, Any]]:
     """Greedy answers and their scores, a row of ``answers.jsonl`` for each question.
@@ -222,6 +270,8 @@ def _answers(
     They are asked column by column: answers of one column are equally long, so batches stop early.
     """
     model.eval()
+    pictures_nkhwc, sizes_n2 = corpus.test_images if split == "test" else corpus.probe_images, corpus.sizes(split)
+    tokens = model.model.parts.image_tokens((view.side // view.patch,) * 2)
     by_task: dict[str, list[Question]] = defaultdict(list)
     for question in questions:
         by_task[question.groups.get("task", question.benchmark)].append(question)
@@ -229,13 +279,14 @@ def _answers(
     for column in by_task.values():
         for start in range(0, len(column), TOGETHER):
             asked = column[start : start + TOGETHER]
-            images_nkhwc = corpus.test_images[[question.images[0] for question in asked]]
-            image = IMAGE * (model.config.image_seq_length * images_nkhwc.shape[1])
+            own = [question.images[0] for question in asked]
+            images_nkhwc, sizes = pictures_nkhwc[own], None if sizes_n2 is None else sizes_n2[own]
+            image = IMAGE * (tokens * images_nkhwc.shape[1])
             inputs = corpus.tokenizer([f"{image} {one.prompt}" for one in asked], padding=True, return_tensors="pt")
             generated = model.generate(
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],
-                pixel_values=to_pixels(images_nkhwc.reshape(-1, *images_nkhwc.shape[2:]), family),
+                **view(images_nkhwc.reshape(-1, *images_nkhwc.shape[2:]), family, sizes),
                 max_new_tokens=LONGEST_ANSWER,
                 do_sample=False,
             )
@@ -246,20 +297,10 @@ def _answers(
     return rows
 
 
-def probe_questions(questions: Sequence[Question]) -> list[Question]:
-    """A small sample of the test, asked on the way through stage 2 for the curves of accuracy against training step.
-
-    Questions of every column, drawn at random but always the same; pairs stay together.
-    """
-    columns: dict[str, dict[str, list[Question]]] = defaultdict(lambda: defaultdict(list))
-    for question in questions:
-        if question.groups["split"] == "iid":
-            columns[question.benchmark][_unit(question.benchmark, question.id, question.groups)].append(question)
-    drawn: list[Question] = []
-    for column, units in columns.items():
-        for unit in Random(f"probe/{column}").sample(list(units), min(PROBED_PER_COLUMN, len(units))):
-            drawn += units[unit]
-    return drawn
+def probe_steps(steps: int) -> list[int]:
+    """After which of so many steps probes are asked: two for each doubling, because learning is told on that scale."""
+    grid = (round(FIRST_PROBE * 2 ** (number / 2)) for number in range(2 * steps.bit_length()))
+    return [step for step in grid if step < steps] + [steps]
 
 
 def column_scores(rows: Sequence[dict[str, Any]]) -> dict[str, float]:

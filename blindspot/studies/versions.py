@@ -3,6 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from blindspot import plugins
 from blindspot.benchmarks import nlvr
 from blindspot.errors import UserError
 from blindspot.files import fingerprint, sha256_file
@@ -11,7 +12,13 @@ PACKAGE = Path(__file__).parents[1]
 
 RESULT_SOURCES = (
     "question.py",
-    "scenes",
+    "scenes/baselines.py",
+    "scenes/relations.py",
+    "scenes/render.py",
+    "scenes/sampling.py",
+    "scenes/tasks.py",
+    "scenes/text.py",
+    "scenes/world.py",
     "benchmarks/boxes.py",
     "benchmarks/exact.py",
     "benchmarks/nlvr.py",
@@ -31,6 +38,7 @@ RESULT_SOURCES = (
     "training/parallel.py",
     "training/parts.py",
     "training/stages.py",
+    "training/turns.py",
     "studies/corpus.py",
     "studies/steps.py",
 )
@@ -53,14 +61,16 @@ RESULT_LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "scipy")
 
 
 def code_version(everything: bool = False) -> str:
-    """Hash of the source bytes of `RESULT_SOURCES`, or of the whole package, and the versions of `RESULT_LIBRARIES`."""
+    """Hash of the source bytes of `RESULT_SOURCES`, or of the whole package, of all plug-ins, and the versions of
+    `RESULT_LIBRARIES`."""
     libraries: dict[str, str] = {}
     for name in RESULT_LIBRARIES:
         try:
             libraries[name] = version(name)
         except PackageNotFoundError:
             libraries[name] = "missing"
-    return fingerprint({"sources": sources(("",) if everything else RESULT_SOURCES), "libraries": libraries})
+    held = {"sources": sources(("",) if everything else RESULT_SOURCES), "libraries": libraries}
+    return fingerprint(held | ({"plugins": brought} if (brought := plugins.digests()) else {}))
 
 
 def diagnostics_version() -> str:

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveI
 from pydantic.dataclasses import dataclass
 
 from blindspot.errors import UserError
-from blindspot.training.log import library_of
+from blindspot.training.tracker import Tracker
 
 Stage = Literal["connector", "instruct"]
 _RECIPE = (
@@ -78,7 +78,7 @@ class TrainConfig:
     keep: PositiveInt = 2
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42  # every step and shard has one of its own, that torch takes
     workers: NonNegativeInt = 4
-    tracker: Literal["trackio", "wandb", "tensorboard"] | None = None
+    tracker: Tracker | None = None
 
     @model_validator(mode="wrap")
     @classmethod
@@ -92,8 +92,6 @@ class TrainConfig:
             raise UserError("encoder_lr is given, but the encoder (vision_tower) is frozen")
         if config.loss == "llava_exact" and config.batching != "llava":
             raise UserError("loss llava_exact depends on LLaVA's micro-batches; give batching llava too")
-        if config.tracker is not None:
-            library_of(config.tracker)
         return config
 
     def total_steps(self, samples: int) -> int:

@@ -1,7 +1,7 @@
 """The training loop of every stage: deterministic, checkpointed, and the same bits after a kill as without one."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from blindspot.errors import UserError
-from blindspot.files import CHECKPOINTS
+from blindspot.files import CHECKPOINTS, PROBES
 from blindspot.training.checkpoint import Checkpoints
 from blindspot.training.log import Log
 from blindspot.training.optim import Schedule, begin, flat_then_linear, muon
 from blindspot.training.parallel import ALONE, Ranks
+from blindspot.training.tracker import Tracker
 
 
 class Report(Protocol):
@@ -36,15 +37,10 @@ class Recipe:
     """How long and how fast a stage trains.
 
     Attributes:
-        steps: optimiser steps.
         batch: samples of a step.
-        lr: peak learning rate.
-        warmup: steps in which the rate rises.
-        schedule: the rate of a step.
+        warmup: steps in which the rate rises to its peak, ``lr``.
         clip: the gradient's norm is cut to this.
-        log_every: steps between rows of the log.
-        save_every: steps between checkpoints.
-        keep: checkpoints that are kept.
+        log_every, save_every: steps between rows of the log, and between checkpoints, of which ``keep`` stay.
     """
 
     steps: int
@@ -60,6 +56,14 @@ class Recipe:
     def rate(self, step: int, peak: float | None = None) -> float:
         """Learning rate of the step counted from 0, of weights whose peak is ``peak`` (by default ``lr``)."""
         return self.schedule(step, self.steps, self.warmup, self.lr if peak is None else peak)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What is measured on the way, after some ``steps`` and after the last; ``measure`` must not change the model."""
+
+    measure: Callable[[], dict[str, Any]]
+    steps: Container[int] = ()
 
 
 class Work:
@@ -117,15 +121,14 @@ def fit(
     folder: Path,
     report: Report = silent,
     ranks: Ranks = ALONE,
-    probe: Callable[[], dict[str, Any]] | None = None,
-    probe_every: int = 0,
-    tracker: str | None = None,
+    probe: Probe | None = None,
+    tracker: Tracker | None = None,
 ) -> None:
     """Minimise the loss of ``work`` over what of its module trains, from the newest checkpoint in ``folder`` on.
 
     All ranks call this. The log gets a row every ``recipe.log_every`` steps: step, steps, mean loss since the last row,
-    rate, what ``work`` adds, and every ``probe_every`` steps and at the end what ``probe`` measures, which must not
-    change the model. A loss that is no number is an error that names its samples; the state before is saved.
+    rate, what ``work`` adds; what ``probe`` measures has a file of its own. A loss that is no number is an error that
+    names its samples; the state before is saved.
     """
     module, optimisers = work.module, work.optimisers(recipe)
     begin(optimisers)
@@ -137,6 +140,7 @@ def fit(
     if done:
         checkpoints.load(done, state())
     log = Log(folder, done, tracker) if ranks.first else None
+    probes = Log(folder, done, None, PROBES) if ranks.first and probe is not None else None
     module.train()
     with work.batches(range(done, recipe.steps)) as data:
         for step, batch in enumerate(data, start=done):
@@ -158,10 +162,12 @@ def fit(
             if finished % recipe.log_every == 0 or last:
                 mean = float(np.mean(recent[: step % recipe.log_every + 1].numpy()))
                 row |= {"loss": round(mean, 6), "lr": recipe.rate(step), **work.row(finished, norm)}
-            if probe is not None and (finished % probe_every == 0 or last):
+            if probe is not None and (finished in probe.steps or last):
                 module.eval()
-                row |= probe()
+                measured = probe.measure()
                 module.train()
+                if probes is not None:
+                    probes.write({"step": finished, **measured})
             if log is not None:
                 log.write(row)
                 report(finished, recipe.steps, loss)

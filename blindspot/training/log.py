@@ -1,26 +1,29 @@
 """The log of a run: JSON Lines always, a tracker where one is asked for; and what a row says of speed and memory."""
 
-import importlib
 import json
 import re
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from blindspot.errors import UserError
 from blindspot.files import LOG, parse_json, write_jsonl
 from blindspot.training.flops import GPUS
+from blindspot.training.tracker import Tracker
+
+LEVEL = 0.03
+"""See `last_fall`."""
 
 
 class Log:
     """The log of a run, on its first rank; rows behind ``step``, from which it goes on, are taken away."""
 
-    def __init__(self, folder: Path, step: int, tracker: str | None) -> None:
-        self._path = folder / LOG
+    def __init__(self, folder: Path, step: int, tracker: Tracker | None, name: str = LOG) -> None:
+        self._path = folder / name
         kept = []
         for line in self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []:
             try:
@@ -30,12 +33,7 @@ class Log:
             if row["step"] <= step:
                 kept.append(row)
         write_jsonl(self._path, kept)
-        self._tracker: Any = library_of(tracker) if tracker else None
-        self._board: Any = None
-        if tracker == "tensorboard":
-            self._board = self._tracker.SummaryWriter(folder / tracker)
-        elif tracker is not None:
-            self._tracker.init(project="blindspot", name=folder.name)
+        self._tracked = None if tracker is None else tracker.begin(folder, kept)
 
     def write(self, row: dict[str, Any]) -> None:
         """Append a row, if it says more than that a step is done; its numbers go to the tracker too."""
@@ -43,27 +41,23 @@ class Log:
             return
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-        numbers = {name: value for name, value in row.items() if isinstance(value, int | float) and name != "step"}
-        if self._board is not None:
-            for name, value in numbers.items():
-                self._board.add_scalar(name, value, row["step"])
-        elif self._tracker is not None:
-            self._tracker.log(numbers, step=row["step"])
+        if self._tracked is not None:
+            self._tracked.write(row["step"], row)
 
     def close(self) -> None:
         """Tell the tracker that the run is over."""
-        if self._board is not None:
-            self._board.close()
-        elif self._tracker is not None:
-            self._tracker.finish()
+        if self._tracked is not None:
+            self._tracked.close()
 
 
-def library_of(name: str) -> Any:
-    """The module of a tracker."""
-    try:
-        return importlib.import_module("torch.utils.tensorboard" if name == "tensorboard" else name)
-    except ImportError as error:
-        raise UserError(f"the tracker {name} is not installed ({error}); pip install {name}") from error
+def last_fall(losses: Sequence[float]) -> float:
+    """By how much a logged loss fell from the last but one fifth of its rows to the last, in means, as a share of its
+    whole fall: `LEVEL` and below is level. 1 where it has not fallen, or has too few rows to tell.
+    """
+    fifth, whole = len(losses) // 5, losses[0] - losses[-1] if losses else 0.0
+    if fifth < 2 or whole <= 0:
+        return 1.0
+    return (sum(losses[-2 * fifth : -fifth]) - sum(losses[-fifth:])) / fifth / whole
 
 
 class BatchCounts(NamedTuple):

@@ -3,7 +3,8 @@
 Documents stand side by side in a row and none sees another. There are three ways to attend so, of the same result:
 ``documents``, scaled dot products of one document after the other, which computes nothing in vain on any device;
 ``varlen``, torch's flash attention for rows of documents, on GPUs in bfloat16; ``mask``, a mask of shape
-(1, 1, length, length) for models whose attention is their own.
+(1, 1, length, length) for models whose attention is their own. A fourth, ``turns``, is for rows of turns on a CPU: the
+decoder is computed by `turns.computing`.
 """
 
 from functools import partial
@@ -17,10 +18,11 @@ from transformers import AttentionInterface
 
 from blindspot.errors import UserError
 from blindspot.positions.language import SCHEMES
+from blindspot.training import turns
 from blindspot.training.packing import PREFIX, Micro
 
 CHUNK = 1024
-Way = Literal["documents", "varlen", "mask"]
+Way = Literal["documents", "varlen", "mask", "turns"]
 
 
 class AnswerLoss(nn.Module):
@@ -48,6 +50,13 @@ class AnswerLoss(nn.Module):
 
     def forward(self, micro: Micro) -> tuple[Tensor, Tensor]:
         """Sums of the losses of supervised tokens in nats: of all, and without gradient of each document."""
+        head = self.variant.lm_head
+        if self._way == "turns":
+            body = self.variant.model
+            with turns.computing(getattr(body, "language_model", body), micro):
+                given = {"attention_mask": torch.ones_like(micro.ids_bl), "position_ids": micro.positions_bl}
+                hidden_nd = body(micro.ids_bl, use_cache=False, **micro.pixels, **given).last_hidden_state[0]
+            return _sums(token_losses(hidden_nd, head.weight, micro.label_n), micro)
         text = self.variant.config.get_text_config()
         if self._way is None:
             arguments: dict[str, Any] = {"attention_mask": (micro.document_bl >= 0).long()}
@@ -59,12 +68,14 @@ class AnswerLoss(nn.Module):
             **micro.pixels,  # which sharding has cast to the dtype of the weights
             **arguments,
         ).last_hidden_state
-        head = self.variant.lm_head
         if not micro.supervised:  # a sum of nothing would leave this rank without gradients that others wait for
             return head(hidden_bld[:1, :1]).float().sum() * 0, hidden_bld.new_zeros(len(micro.lengths))
-        loss_n = token_losses(hidden_bld.flatten(0, 1)[micro.predictor_n], head.weight, micro.label_n)
-        document_k = loss_n.new_zeros(len(micro.lengths)).index_add_(0, micro.owner_n, loss_n.detach())
-        return loss_n.sum(), document_k
+        return _sums(token_losses(hidden_bld.flatten(0, 1)[micro.predictor_n], head.weight, micro.label_n), micro)
+
+
+def _sums(loss_n: Tensor, micro: Micro) -> tuple[Tensor, Tensor]:
+    document_k = loss_n.new_zeros(len(micro.lengths)).index_add_(0, micro.owner_n, loss_n.detach())
+    return loss_n.sum(), document_k
 
 
 def token_losses(hidden_nd: Tensor, head_vd: Tensor, label_n: Tensor) -> Tensor:

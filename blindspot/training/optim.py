@@ -96,20 +96,27 @@ class BatchedMuon(Optimizer):
     def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            shapes: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    state = self.state[parameter]
-                    if "momentum" not in state:
-                        state["momentum"] = torch.zeros_like(parameter)
-                    buffer = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                    nesterov = parameter.grad.lerp(buffer, group["momentum"])
-                    shapes.setdefault(parameter.shape, []).append((parameter, nesterov))
-            for (rows, columns), alike in shapes.items():
-                step_size = group["lr"] * max(1.0, rows / columns) ** 0.5
-                updates_nrc = orthogonalise(torch.stack([nesterov for _, nesterov in alike]))
-                for (parameter, _), update_rc in zip(alike, updates_nrc.unbind(), strict=True):
-                    parameter.add_(update_rc, alpha=-step_size)
+            trained = [parameter for parameter in group["params"] if parameter.grad is not None]
+            for parameter in trained:
+                if "momentum" not in self.state[parameter]:
+                    self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+            buffers = [self.state[parameter]["momentum"] for parameter in trained]
+            gradients = [parameter.grad for parameter in trained]
+            torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])  # pyright: ignore[reportPrivateImportUsage]
+            nesterovs = torch._foreach_lerp(gradients, buffers, group["momentum"])  # pyright: ignore
+            shapes: dict[tuple[int, ...], list[int]] = {}
+            for place, parameter in enumerate(trained):  # a matrix and its transpose are orthogonalised alike
+                shapes.setdefault(tuple(sorted(parameter.shape)), []).append(place)
+            for places in shapes.values():
+                wide = [nesterovs[place].T if _tall(nesterovs[place]) else nesterovs[place] for place in places]
+                for place, update_rc in zip(places, orthogonalise(torch.stack(wide)).unbind(), strict=True):
+                    rows, columns = trained[place].shape
+                    step_size = group["lr"] * max(1.0, rows / columns) ** 0.5
+                    trained[place].add_(update_rc.T if _tall(trained[place]) else update_rc, alpha=-step_size)
+
+
+def _tall(matrix_rc: Tensor) -> bool:
+    return matrix_rc.shape[0] > matrix_rc.shape[1]
 
 
 def orthogonalise(matrices_nrc: Tensor, steps: int = 5) -> Tensor:

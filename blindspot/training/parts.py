@@ -51,11 +51,7 @@ def load_weights(module: nn.Module, path: Path, without: Sequence[str] = ()) -> 
 def save_parts(state: Mapping[str, Tensor], config: BlindspotConfig, trained: Collection[str], folder: Path) -> None:
     """Write the parts that trained, in the precision that they trained in; the connector last: where it is, all are.
 
-    Args:
-        state: weights of the variant by their names in it.
-        config: the variant's.
-        trained: names of parts as `freeze` has them; the connector is written in any case.
-        folder: of the run.
+    ``state`` are the variant's weights; parts are named as in `freeze`, and the connector is written in any case.
     """
     for part, (name, prefixes) in OTHERS.items():
         if part in trained:

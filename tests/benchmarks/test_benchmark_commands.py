@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.cli import app
 
 run = CliRunner(env={"COLUMNS": "200"})
@@ -17,7 +18,7 @@ def test_the_list_says_what_is_on_this_disk(tmp_path: Path) -> None:
     done = run.invoke(app, ["benchmarks", "--data", str(tmp_path), "--json"])
     assert done.exit_code == 0, done.output
     found = {facts["name"]: facts for facts in json.loads(done.stdout)}
-    assert len(found) == 13
+    assert len(found) == len(BENCHMARKS)
     assert found["mme"]["on_disk"] == str(tmp_path / "MME.tsv")
     assert found["vsr"]["on_disk"] is None
     assert found["gqa"]["forms"][0]["counts"]["questions"] == 12578

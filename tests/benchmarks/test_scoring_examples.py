@@ -13,7 +13,7 @@ DATA = Path(__file__).parents[3] / "shared" / "data"
 OPEN = ["Open", "Closed"]
 PLACES = {"A": "top left", "B": "top right", "C": "bottom left", "D": "center"}
 COUNTS = ["1", "2", "3", "11"]
-FORK, UP, LMMS, OFFICIAL, LIKELIHOOD = PROFILES
+FORK, UP, LMMS, OFFICIAL, LIKELIHOOD, _ = PROFILES
 
 
 def score(name: str, benchmark: str, kind: str, answer: Any, raw: Any, choices: Any = None, **more: Any) -> Scored:

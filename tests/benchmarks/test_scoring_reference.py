@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from blindspot.benchmarks import mmmu_val
 from blindspot.benchmarks.scoring import PROFILES, Scored, profile
 
-FORK, UP, LMMS, OFFICIAL, _ = PROFILES
+FORK, UP, LMMS, OFFICIAL, *_ = PROFILES
 REFUSAL, API_FAILED = "Cannot determine the answer", "Failed to obtain answer via API"
 WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -32,7 +32,7 @@ answers = st.lists(st.sampled_from(PIECES) | st.just(" "), max_size=14).map("".j
 options = st.lists(st.sampled_from(TEXTS), min_size=2, max_size=5, unique=True).map(
     lambda texts: dict(zip("ABCDE", texts, strict=False))
 )
-many = settings(max_examples=50, deadline=None)
+many = settings(max_examples=50)
 
 
 def score(name: str, benchmark: str, kind: str, answer: str, raw: str, choices: object = None) -> Scored:

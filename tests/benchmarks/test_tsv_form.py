@@ -24,7 +24,7 @@ CELL = st.text(st.characters(codec="utf-8", exclude_characters="\r\x00"), max_si
 TABLE = st.integers(1, 4).flatmap(lambda width: st.lists(st.lists(CELL, min_size=width, max_size=width), min_size=1))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(table=TABLE, end=st.sampled_from(["\n", "\r\n"]))
 @example(table=[['"'], ["\n\n"]], end="\n")
 def test_cells_come_back_as_pandas_wrote_them(table: list[list[str]], end: str) -> None:
@@ -32,7 +32,7 @@ def test_cells_come_back_as_pandas_wrote_them(table: list[list[str]], end: str) 
     assert [[cell.text() for cell in row] for row in cells(io.BytesIO(written.encode()))] == table
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(table=TABLE)
 def test_offsets_point_at_the_bytes_of_each_cell(table: list[list[str]]) -> None:
     written = pd.DataFrame(table).to_csv(sep="\t", index=False, header=False).encode()

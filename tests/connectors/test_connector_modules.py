@@ -1,6 +1,7 @@
 """Connectors as modules: shapes, the order of patches, formulas by hand, gradients, number formats, checkpoints."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import ceil, floor
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def test_every_registered_connector_is_tested() -> None:
 
 
 @pytest.mark.parametrize("name", IN_SEQUENCE)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(rows=st.integers(1, 9), columns=st.integers(1, 9))
 def test_as_many_tokens_as_the_arithmetic_says(connectors: dict[str, Any], name: str, rows: int, columns: int) -> None:
     with torch.no_grad():
@@ -103,7 +104,7 @@ def test_rows_stay_rows(held: Held, spec: ConnectorSpec) -> None:
         assert moved_bnd.norm(dim=-1).mean(0).argmax() == token
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(rows=st.integers(1, 7), columns=st.integers(1, 7), factor=st.integers(1, 3))
 def test_pooling_by_hand(held: Held, rows: int, columns: int, factor: int) -> None:
     features_bnd = _features((rows, columns), images=1)
@@ -224,3 +225,13 @@ def test_it_can_be_built_without_memory(held: Held, name: str) -> None:
         connector = build(SPECS[name], config)
     assert {weight.device.type for weight in connector.parameters()} == {"meta"}
     assert set(connector.state_dict()) == {weight_name for weight_name, _ in connector.named_parameters()}
+
+
+@pytest.mark.parametrize("name", IN_SEQUENCE)
+def test_a_norm_behind_it_holds_tokens_to_one_length(held: Held, name: str) -> None:
+    spec = replace(SPECS[name], norm=True)
+    torch.manual_seed(0)
+    tokens_bnd = held(spec).multi_modal_projector(100 * _features((4, 4)), (4, 4))
+    lengths_bn = tokens_bnd.detach().norm(dim=-1)
+    assert torch.allclose(lengths_bn, torch.full_like(lengths_bn, LANGUAGE_WIDTH**0.5), rtol=0.01)
+    assert ConnectorSpec.from_dict(spec.to_dict()) == spec != SPECS[name]

@@ -43,6 +43,8 @@ def test_the_saved_form_is_json_and_reads_back(name: str) -> None:
         ({"name": "average_pooling", "factor": 1.5}, "factor must be a positive integer, got 1.5"),
         ({"name": "gated_cross_attention", "every": "4"}, "every must be a positive integer, got '4'"),
         ({"name": "c_abstractor", "tokens": 32}, "tokens must be a square number such as 144, got 32"),
+        ({"name": "mlp", "norm": 1}, "connector mlp: norm is true or left out"),
+        ({"name": "gated_cross_attention", "norm": True}, "norm is true or left out, and not of gated_cross_attention"),
         ("mlp", "expected a name and sizes"),
         (None, "expected a name and sizes"),
     ],
@@ -58,7 +60,7 @@ VALUES = st.none() | st.booleans() | st.integers(-3, 200) | st.floats() | st.tex
 KEYS = st.sampled_from(["name", "tokens", "factor", "depth", "every"]) | st.text(max_size=8)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.dictionaries(KEYS, VALUES, max_size=4), st.sampled_from([*RULES, None]))
 def test_any_mapping_is_a_spec_or_a_user_error(values: dict[str, Any], name: str | None) -> None:
     try:
@@ -69,7 +71,7 @@ def test_any_mapping_is_a_spec_or_a_user_error(values: dict[str, Any], name: str
     assert set(spec.to_dict()) - {"name"} <= set(RULES[spec.name].defaults)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(rows=SIDES, columns=SIDES, factor=st.integers(1, 6))
 def test_pooling_drops_no_patch_and_doubles_none_that_it_need_not(rows: int, columns: int, factor: int) -> None:
     spec = ConnectorSpec("average_pooling", factor=factor)

@@ -271,7 +271,7 @@ def test_a_deep_copy_has_blocks_of_its_own(pair: Pair) -> None:
     assert pickle.loads(pickle.dumps(twin.connector))._seen is None
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=1, max_size=4))
 def test_last_image_counts_in_reading_order(rows: list[list[bool]]) -> None:
     count, expected = 0, []

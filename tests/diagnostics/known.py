@@ -29,17 +29,7 @@ def random_subject(
     spread: float = 0.2,
     seed: int = 0,
 ) -> HookedVLM:
-    """A variant of the miniature's form with random weights, large enough for differences to show.
-
-    Args:
-        positions: of the encoder.
-        language_positions: of the language model.
-        connector: between them.
-        layers: of the language model.
-        family: of the encoder.
-        spread: standard deviation of every weight matrix.
-        seed: of the weights.
-    """
+    """A variant of the miniature's form with random weights of a ``spread`` large enough for differences to show."""
     torch.manual_seed(seed)
     tokenizer = word_tokenizer(WORDS)
     words = words_of(tokenizer)

@@ -71,8 +71,6 @@ def one_column() -> Findings:
 def test_an_answerer_that_errs_in_one_column_gives_that_map(one_column: Findings, task: str) -> None:
     for row in rows(one_column, "cells", task=task, object="subject"):
         assert row["n"] == 0 or row["value"] == (row["column"] != 2)
-    picture = one_column.pictures[f"{task} subject"]
-    assert np.array_equal(np.isnan(picture) | (picture == (np.arange(4) != 2)), np.ones((4, 4), dtype=bool))
     [spread] = rows(one_column, "spread", task=task, object="subject")
     assert spread["value"] == 1 and spread["p"] == 0.001
 

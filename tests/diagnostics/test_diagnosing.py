@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from blindspot.cli import app
 from blindspot.diagnostics import run as carrying
 from blindspot.diagnostics.base import Budget, Findings, Table
+from blindspot.diagnostics.probes import fits
 from blindspot.diagnostics.registry import DIAGNOSTICS, plots_of
 from blindspot.diagnostics.run import claim, diagnose, open_vlm
 from blindspot.errors import UserError
@@ -87,8 +88,8 @@ def test_the_command_writes_a_page_and_goes_on_where_it_was(tmp_path: Path) -> N
     first = CliRunner().invoke(app, [*wanted, "norms"])
     assert first.exit_code == 0 and (out / "index.html").exists(), first.output
     before = (out / "norms.json").stat().st_mtime_ns
-    again = CliRunner().invoke(app, [*wanted, "norms,consistency"])
-    assert again.exit_code == 0 and (out / "consistency.json").exists(), again.output
+    again = CliRunner().invoke(app, [*wanted, "norms,coherence"])
+    assert again.exit_code == 0 and (out / "coherence.json").exists(), again.output
     assert (out / "norms.json").stat().st_mtime_ns == before
     other = CliRunner().invoke(app, [*wanted, "norms", "--seed", "1"])
     assert other.exit_code == 2 and "holds a diagnosis with seed 0, not 1" in " ".join(other.output.split())
@@ -98,6 +99,7 @@ def test_a_study_step_runs_all_eight_on_a_random_network_into_both_pages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(diagnosing, "STIMULI", 16)
+    monkeypatch.setattr(fits, "STEPS", 20)
     monkeypatch.setitem(drawing._RC, "pdf.fonttype", 3)  # the usual fonts take most of the time
     subject = random_subject()
     save(subject.model, tmp_path / "instruct" / "model")
@@ -125,7 +127,7 @@ def test_a_study_step_runs_all_eight_on_a_random_network_into_both_pages(
     page, sentences = write_diagnosis(folder)
     assert sentences[0].startswith("No task is answered better than by guessing")
     assert "There but not used" not in " ".join(sentences) and "left out" not in " ".join(sentences)
-    assert all(question in Checker(page).text for question in DIAGNOSTICS.values())
+    assert all(one.question in Checker(page).text for one in DIAGNOSTICS.values())
 
     mark_done(folder)
     plan = json.loads((run / "plan.json").read_text())

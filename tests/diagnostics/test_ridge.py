@@ -72,7 +72,7 @@ def test_channels_that_only_round_are_left_out() -> None:
     np.testing.assert_allclose(fit(x_nd), y_nk.mean(), atol=1e-12)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 999), width=st.sampled_from([3, 30]))
 def test_units_and_offsets_of_channels_change_nothing(seed: int, width: int) -> None:
     rng = np.random.default_rng(seed)

@@ -72,7 +72,7 @@ def test_a_layer_that_is_not_there_is_refused(make_tower: Make, family: str, lay
 
 
 @families
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(height=st.integers(8, 80), width=st.integers(8, 80))
 def test_there_is_one_token_per_patch_at_any_size(family: str, height: int, width: int) -> None:
     tower, encoder = _tower(family), ENCODERS[family]

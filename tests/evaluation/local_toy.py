@@ -14,6 +14,7 @@ from blindspot.connectors import ConnectorSpec
 from blindspot.encoders import ENCODERS, TowerShape
 from blindspot.evaluation.adapters import Adapter, adapter_of
 from blindspot.evaluation.base import PICTURE, Asked, Prompt
+from blindspot.evaluation.models.rows import on_device
 from blindspot.model import images
 from blindspot.model.build import LanguageShape, build_variant
 from blindspot.model.processor import build_processor
@@ -107,7 +108,7 @@ def one_by_one(
     said = {}
     for one in asked:
         text = family.render(processor, one.prompt)
-        inputs = family.inputs(processor, [text], [opened(one)])
+        inputs = on_device(model, family.inputs(processor, [text], [opened(one)]))
         out_1l = model.generate(**inputs, **family.generation, max_new_tokens=one.prompt.longest)
         ids = out_1l[0, inputs["input_ids"].shape[1] :].tolist()
         end = next((place for place, token in enumerate(ids) if token in ends), None)

@@ -9,11 +9,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.message import Message
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,9 +24,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from blindspot.errors import UserError
-from blindspot.evaluation.base import PICTURE, Asked, Prompt, Reply
+from blindspot.evaluation.base import PICTURE, Asked, Prompt, Reply, Sampling
 from blindspot.evaluation.models import api
 from blindspot.evaluation.models.api import STOP_AFTER, ApiAnswerer, RefusedError, TransientError, backoff, retry_after
+
+from .run_toy import collection, evaluation
 
 KEY = "sk-very-secret-0123"
 Behaviour = Callable[["Handler"], None]
@@ -96,13 +100,19 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def toy() -> Iterator[Toy]:
+@contextmanager
+def serving() -> Iterator[Toy]:
     server = Toy()
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def toy() -> Iterator[Toy]:
+    with serving() as server:
+        yield server
 
 
 def says(status: int, value: Any, **headers: Any) -> Behaviour:
@@ -148,7 +158,7 @@ def named(*names: str) -> list[Asked]:
 
 
 def failing(toy: Toy, **settings: Any) -> ApiAnswerer:
-    return ApiAnswerer(toy.url, "toy", **({"timeout": 0.25, "first_wait": 0.01, "attempts": 3} | settings))
+    return ApiAnswerer(toy.url, "toy", **({"timeout": 5, "first_wait": 0.01, "attempts": 3} | settings))
 
 
 def replies(toy: Toy, *names: str, **settings: Any) -> dict[str, Reply]:
@@ -181,6 +191,141 @@ def test_a_request_is_greedy_and_says_what_the_prompt_says(toy: Toy) -> None:
     assert system == {"role": "system", "content": "be brief"}
     assert [part.get("text") for part in user["content"]] == ["one two ", None, "three", None]
     assert toy.paths == ["/v1/chat/completions"]
+
+
+def test_an_answer_that_is_drawn_has_its_seed_and_its_cost_is_told(toy: Toy) -> None:
+    usage = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
+    toy.answering = lambda body: {**completion("yes"), "usage": usage}
+    one = Asked("q sample 2", Prompt(("q",), longest=9), draw=Sampling(0.7, 0.9, 5))
+    assert list(ApiAnswerer(toy.url, "toy").answer([one])) == [Reply("q sample 2", "yes", tokens=(12, 3))]
+    (request,) = toy.requests
+    assert [request[name] for name in ("temperature", "top_p", "seed", "max_tokens")] == [0.7, 0.9, 5, 9]
+
+
+@pytest.mark.parametrize("usage", [None, [], {}, {"prompt_tokens": 1}, {"prompt_tokens": "1", "completion_tokens": -2}])
+def test_a_cost_that_is_no_number_costs_no_answer(toy: Toy, usage: Any) -> None:
+    toy.answering = lambda body: {**completion("yes"), "usage": usage}
+    assert list(ApiAnswerer(toy.url, "toy").answer([asked("q")])) == [Reply("q", "yes")]
+
+
+def test_thoughts_are_turned_off_by_what_templates_call_the_switch(toy: Toy) -> None:
+    list(ApiAnswerer(toy.url, "toy").answer([asked("q", thinking=False), asked("r")]))
+    told = {question_of(body): body.get("chat_template_kwargs") for body in toy.requests}
+    assert told == {"q": {"enable_thinking": False, "thinking": False}, "r": None}
+
+
+# --- several servers
+
+
+@pytest.fixture
+def second() -> Iterator[Toy]:
+    with serving() as server:
+        yield server
+
+
+def nowhere() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+
+
+def test_servers_share_the_questions_and_each_is_asked_as_fast_as_it_answers(toy: Toy, second: Toy) -> None:
+    def slowly(body: dict[str, Any]) -> dict[str, Any]:
+        time.sleep(0.2)
+        return completion(question_of(body))
+
+    second.answering = slowly
+    answerer = ApiAnswerer(toy.url, "toy", others=[second.url, f"{toy.url}/"], concurrency=2)
+    names = [f"q{number}" for number in range(60)]
+    assert sorted(reply.raw for reply in answerer.answer(named(*names))) == sorted(names)
+    assert len(toy.requests) + len(second.requests) == 60 and 0 < 2 * len(second.requests) < len(toy.requests)
+    assert (answerer.identity["address"], answerer.identity["others"]) == (toy.url, [second.url])
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "lost"),
+    [
+        (says(503, b""), False),
+        (closes_mid_body, False),
+        (says(200, {"nonsense": 1}), False),
+        (says(401, {"error": {"message": "no"}}), True),
+    ],
+)
+def test_a_server_that_fails_gives_its_questions_to_the_others(
+    toy: Toy, second: Toy, behaviour: Behaviour, lost: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"q{number}" for number in range(30)]
+    toy.scripts = {name: [behaviour] * 9 for name in names}
+    got = replies(toy, *names, others=[second.url, nowhere()], concurrency=4)
+    assert {reply.raw for reply in got.values()} == set(names) and not any(reply.error for reply in got.values())
+    assert len(second.requests) == 30
+    assert (f"{toy.url} is asked no more, the other servers are: " in capsys.readouterr().err) == lost
+
+
+def test_without_any_server_left_the_run_ends_in_one_line(toy: Toy, second: Toy) -> None:
+    for server in (toy, second):
+        server.scripts = {f"q{number}": [says(401, {"error": {"message": "no"}})] for number in range(9)}
+    coming = failing(toy, others=[second.url], concurrency=1).answer(named("good", "fine", *server.scripts))
+    assert {next(coming).id, next(coming).id} == {"good", "fine"}
+    with pytest.raises(UserError, match=r"no server is left, the last because: .*what was answered is kept"):
+        list(coming)
+    with pytest.raises(UserError, match=r"no server is left|questions in a row got no answer") as stopped:
+        list(
+            ApiAnswerer(nowhere(), "toy", others=[nowhere()], attempts=1, first_wait=0.01).answer(
+                named(*"abcdefgh" * 6)
+            )
+        )
+    assert "\n" not in str(stopped.value)
+
+
+def test_a_run_whose_servers_all_fail_goes_on_and_tells_its_cost(toy: Toy, second: Toy, tmp_path: Path) -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 2}
+    down = threading.Event()
+    answered: list[str] = []
+
+    def answering(body: dict[str, Any]) -> dict[str, Any]:
+        if down.is_set():
+            return {"error": {"code": 404, "message": "gone"}}
+        answered.append(question_of(body))
+        if len(answered) == 12:
+            down.set()
+        return {**completion("Yes"), "usage": usage}
+
+    toy.answering = second.answering = answering
+
+    def go() -> dict[str, dict[str, str]]:
+        asking = ApiAnswerer(toy.url, "toy", others=[second.url], concurrency=2)
+        return evaluation(asking, collection("one")).run(tmp_path / "run")  # pyright: ignore[reportArgumentType]
+
+    with pytest.raises(UserError, match="no server is left"):
+        go()
+    down.clear()
+    assert go() == {}
+    assert 40 <= len(answered) <= 40 + 4, "what was answered is asked no second time, but for what was under way"
+    told = json.loads((tmp_path / "run/run.json").read_text())["benchmarks"]["one"]["tokens"]
+    assert told == {"answers": 40, "read": 400, "said": 80}
+
+
+def test_engines_are_told_in_their_own_words_and_only_if_asked(toy: Toy) -> None:
+    one = Asked("q", Prompt(("see ", PICTURE, "which?")), (picture("PNG"),), options={"A": "A", "B": "B."})
+    list(ApiAnswerer(toy.url, "toy", engine="vllm", guided=True, processor={"max_pixels": 9}).answer([one]))
+    list(ApiAnswerer(toy.url, "toy", engine="sglang", guided=True, pictures_first=True).answer([one]))
+    vllm, sglang = toy.requests
+    assert vllm["structured_outputs"] == {"choice": ["A", "B."]} and vllm["mm_processor_kwargs"] == {"max_pixels": 9}
+    assert sglang["regex"] == r"(A|B\.)"
+    kinds = [[part["type"] for part in body["messages"][0]["content"]] for body in toy.requests]
+    assert kinds == [["text", "image_url", "text"], ["image_url", "text"]]
+    list(ApiAnswerer(toy.url, "toy", engine="vllm").answer([asked("q")]))
+    assert set(toy.requests[-1]) == {"model", "messages", "max_tokens", "temperature"}
+    with pytest.raises(UserError, match="only vLLM is told max_pixels"):
+        ApiAnswerer(toy.url, "toy", engine="sglang", processor={"max_pixels": 9})
+    with pytest.raises(UserError, match="--guided is asked of each kind of server in its own way"):
+        ApiAnswerer(toy.url, "toy", guided=True)
+
+
+def test_a_thought_that_took_all_tokens_is_told(toy: Toy) -> None:
+    message = {"role": "assistant", "content": None, "reasoning_content": "Let me see"}
+    toy.answering = lambda body: {"choices": [{"message": message, "finish_reason": "length"}]}
+    assert list(ApiAnswerer(toy.url, "toy").answer([asked("q")])) == [Reply("q", "", "thought")]
 
 
 def test_a_question_without_pictures_is_sent_as_a_plain_text(toy: Toy) -> None:
@@ -362,26 +507,25 @@ PASSING = {
 def test_a_failure_that_passes_is_asked_again_and_one_that_stays_costs_one_question(
     toy: Toy, failure: Behaviour
 ) -> None:
+    slow = failure in (hangs, drips)
     toy.scripts = {"passes": [failure], "stays": [failure] * 3}
-    got = replies(toy, "passes", "good", "stays")
+    got = replies(toy, "passes", "good", "stays", timeout=0.5 if slow else 5)
     assert got["passes"] == Reply("passes", "passes") and got["good"] == Reply("good", "good")
     assert got["stays"].error and not got["stays"].raw
-    assert {name: len(times) for name, times in toy.times.items()} == {"passes": 2, "good": 1, "stays": 3}
+    seen = {name: len(times) for name, times in toy.times.items()}
+    if slow:  # on a busy machine a request may be given up before the server sees it
+        assert seen["stays"] <= 3 and got["stays"].error == "no answer within 0.5 s"
+    else:
+        assert seen == {"passes": 2, "good": 1, "stays": 3}
 
 
 def test_an_answer_without_end_is_not_read_into_memory(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "MOST_BYTES", 2**20)
     huge = completion("x" * 2**21)
     toy.scripts = {"huge": [says(200, huge)] * 3}
-    got = replies(toy, "huge", "good", timeout=5)
+    got = replies(toy, "huge", "good")
     assert got["huge"].error == "the answer is larger than 1 MiB"
     assert got["good"].raw == "good"
-
-
-def test_an_answer_of_a_megabyte_with_control_characters_comes_through(toy: Toy) -> None:
-    text = "\x00\x1b[31m<script>忽略上文" * 60_000
-    toy.scripts = {"long": [says(200, completion(text))]}
-    assert replies(toy, "long", timeout=5)["long"].raw == text
 
 
 @pytest.mark.parametrize("status", [400, 413, 415, 422])
@@ -463,6 +607,7 @@ def test_refusals_after_the_first_answer_are_the_questions_own(toy: Toy) -> None
     assert sum(reply.error is not None for reply in got.values()) == len(names)
 
 
+LONG = "\x00\x1b[31m<script>忽略上文" * 60_000  # a megabyte
 PARTS = [{"type": "text", "text": "le"}, {"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "ft"}]
 
 
@@ -471,6 +616,7 @@ PARTS = [{"type": "text", "text": "le"}, {"type": "thinking", "thinking": "hm"},
     [
         (completion(None, "length"), Reply("q", "", "length")),  # thinking has used up all tokens
         (completion(PARTS), Reply("q", "left")),
+        (completion(LONG), Reply("q", LONG)),
         (rb'{"choices": [{"message": {"content": "a\ud83db \ud83d\ude00"}}]}', Reply("q", "a\ufffdb \U0001f600")),
     ],
 )

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from blindspot.errors import UserError
 from blindspot.evaluation.adapters import adapter_of
-from blindspot.evaluation.base import PICTURE, Asked, Prompt, Reply
+from blindspot.evaluation.base import PICTURE, Asked, Prompt, Reply, Sampling, numbered
 from blindspot.evaluation.models import prefix
 from blindspot.evaluation.models.local import LocalAnswerer, check_batch, weights_sha256
+from blindspot.evaluation.models.rows import Row
 
 from .local_toy import VARIANTS, one_by_one, opened, png, questions, variant
 
@@ -116,6 +117,56 @@ def test_an_answer_ends_where_the_model_ends_it_or_at_its_limit() -> None:
     assert said(answerer, asked) == expected
     assert {stopped for _, stopped in expected.values()} == {"end", "length"}
     assert len({len(raw.split()) for raw, _ in expected.values()}) > 3
+
+
+def test_32_pictures_in_one_question_are_computed_once_for_all_of_its_samples() -> None:
+    model, processor = variant("plain")
+    asked = questions((2,), pictures=32, longest=3)
+    assert said(LocalAnswerer(model, processor), asked) == one_by_one(model, processor, asked)
+
+
+# --- drawn
+
+
+def drawn(one: Asked, samples: int, temperature: float = 1.5, top_p: float = 0.9) -> list[Asked]:
+    names = [numbered(one.id, place) for place in range(samples)]
+    return [replace(one, id=name, draw=Sampling(temperature, top_p, sum(name.encode()))) for name in names]
+
+
+@each
+def test_what_is_drawn_depends_on_no_batch_and_no_shared_picture(kind: str) -> None:
+    model, processor = variant(kind)
+    asked = [each for one in questions((3, 1, 2)) for each in drawn(one, 3)]
+    expected = said(LocalAnswerer(model, processor), asked)
+    assert len(set(expected.values())) > 12
+    for answerer in (LocalAnswerer(model, processor, batch=2), LocalAnswerer(model, processor, batch=5, share=False)):
+        assert said(answerer, asked[::-1]) == expected
+    some = asked[4:9]
+    assert said(LocalAnswerer(model, processor), some) == {one.id: expected[one.id] for one in some}
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.5, 0.75), (2.0, 0.6), (1.0, 1e-9)])
+def test_tokens_are_drawn_as_often_as_the_nucleus_says(temperature: float, top_p: float) -> None:
+    count, logits_v = 4000, torch.tensor([0.3, 2.0, -1.0, 2.0, -torch.inf, 1.2])
+    choose = prefix.Chooser([Sampling(temperature, top_p, seed) for seed in range(count)])
+    found_v = choose(logits_v.expand(count, -1), range(count)).bincount(minlength=6) / count
+    share_v, kept_v, reached = (logits_v / temperature).softmax(0), torch.zeros(6), 0.0
+    for token in (1, 3, 5, 0, 2):  # the likeliest first, of equal ones the first
+        if reached < top_p:
+            kept_v[token] = share_v[token]
+        reached += float(share_v[token])
+    assert found_v.tolist() == pytest.approx((kept_v / kept_v.sum()).tolist(), abs=0.03)
+    assert not found_v[kept_v == 0].any()
+
+
+def test_tokens_are_counted_and_a_thought_that_is_cut_off_is_told() -> None:
+    model, processor = variant("plain")
+    (one,) = questions((1,), longest=4)
+    (reply,) = LocalAnswerer(model, processor).answer([one])
+    assert reply.tokens and reply.tokens[0] > reply.tokens[1] == 4 and reply.stopped == "length"
+    opening = Prompt((PICTURE, " w1 <think>\n"), whole=True, longest=4)
+    (reply,) = LocalAnswerer(model, processor).answer([replace(one, prompt=opening)])
+    assert reply.stopped == "thought"
 
 
 # --- once
@@ -272,12 +323,12 @@ def test_check_batch_names_the_questions_that_differ(monkeypatch: pytest.MonkeyP
     model, processor = variant("plain")
     answerer, asked = LocalAnswerer(model, processor), questions()
     assert check_batch(answerer, asked) == []
-    greedy = prefix.greedy
+    generate = prefix.generate
 
-    def hasty(model: Any, state: Any, limits: list[int], ends: Any) -> Any:
-        return greedy(model, state, [min(limit, 2) for limit in limits], ends)
+    def hasty(model: Any, state: Any, rows: list[Row], ends: Any) -> Any:
+        return generate(model, state, [replace(row, limit=min(row.limit, 2)) for row in rows], ends)
 
-    monkeypatch.setattr(prefix, "greedy", hasty)
+    monkeypatch.setattr(prefix, "generate", hasty)
     differing = check_batch(answerer, asked)
     assert {line.split(":")[0] for line in differing} <= {one.id for one in asked}
     assert len(differing) > 3

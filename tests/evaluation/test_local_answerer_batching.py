@@ -13,7 +13,7 @@ from blindspot.evaluation.base import Asked, Prompt
 from blindspot.evaluation.models.prefix import GROWTH, Prefix, spread
 from blindspot.evaluation.models.rows import batches, groups
 
-few = settings(max_examples=50, deadline=None)
+few = settings(max_examples=50)
 askings = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 30)), max_size=40)
 
 

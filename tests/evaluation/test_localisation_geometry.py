@@ -141,7 +141,7 @@ def test_qwens_pixels_are_those_of_the_resized_picture(size: tuple[int, int]) ->
     assert place.numbers == pytest.approx((0, 0, *size))
 
 
-@pytest.mark.parametrize("family", sorted({*ADAPTERS} - {"generic"}))
+@pytest.mark.parametrize("family", sorted(name for name, one in ADAPTERS.items() if one.boxes))
 def test_every_family_has_a_convention_and_a_prompt_with_a_place_for_the_phrase(family: str) -> None:
     assert ADAPTERS[family].boxes in CONVENTIONS
     assert "{phrase}" in ADAPTERS[family].box_prompt
@@ -156,8 +156,15 @@ def test_qwen2_counts_in_thousandths_and_qwen2_5_in_pixels() -> None:
     assert form("qwen2_5_vl", Qwen2VLImageProcessorPil()).convention.name == "qwen-pixels-json"
 
 
+def test_pixtral_which_transformers_calls_a_llava_has_not_llavas_boxes() -> None:
+    model = SimpleNamespace(
+        config=SimpleNamespace(model_type="llava", vision_config=SimpleNamespace(model_type="pixtral"))
+    )
+    assert form_of(model, SimpleNamespace(tokenizer=SimpleNamespace(), image_processor=None)) is None
+
+
 def test_a_model_of_no_family_has_the_form_that_it_is_told_and_else_none() -> None:
-    assert form("qwen3_vl", Qwen2VLImageProcessorPil()) is None
+    assert form("qwen3_5", Qwen2VLImageProcessorPil()) is None
     gemma, llava = (form("another", None, boxes) for boxes in ("gemma-1000-yx", "llava-normalised"))
     assert gemma.prompt == ADAPTERS["gemma3"].box_prompt
     assert str(gemma.view((60, 40))) == str(View.whole((60, 40)))

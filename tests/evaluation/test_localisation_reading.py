@@ -41,6 +41,27 @@ READ = {
     ),
     "Molmo": ("molmo-points", ' <point x="25.5" y="50.0" alt="cup">cup</point>', [(51, 50)]),
     "Molmo, several": ("molmo-points", '<points x1="10" y1="20" x2="30.0" y2="40" alt="">', [(20, 20), (60, 40)]),
+    "Qwen3": ("qwen-1000", '[{"bbox_2d": [100, 200, 500, 1000], "label": "cup"}]', [(20, 20, 100, 100)]),
+    "Qwen3, a point": ("qwen-1000", '```json\n[{"point_2d": [100, 200], "label": "cup"}]\n```', [(20, 20)]),
+    "InternVL": ("internvl-1000", "<ref>cup</ref><box>[[100, 200, 500, 1000]]</box>", [(20, 20, 100, 100)]),
+    "InternVL, without its tokens": ("internvl-1000", "cup[[100, 200, 500, 1000]]", [(20, 20, 100, 100)]),
+    "GLM": ("glm-1000", "It is <|begin_of_box|>[[100,200,500,1000]]<|end_of_box|>.", [(20, 20, 100, 100)]),
+    "GLM, other brackets": (
+        "glm-1000",
+        "<100, 200, 500, 1000> and {0,0,500,500}",
+        [(20, 20, 100, 100), (0, 0, 100, 50)],
+    ),
+    "PerceptionLM": ("plm-1000", "[100,200,500,999]", [(20, 20, 100, 99.9)]),
+    "Molmo 2": (
+        "molmo2-points",
+        '<points coords="1 1 412 087 2 530 440">cup</points>',
+        [(82.4, 8.7), (106, 44)],
+    ),
+    "Molmo 2, two pictures": (
+        "molmo2-points",
+        '<points coords="1 1 500 500;2 2 100 100">cup</points>',
+        [(100, 50), (20, 10)],
+    ),
     "the miniature": ("canvas", "40 30 200 150", [(20, 10, 100, 50)]),
 }
 NOT_READ = {
@@ -54,6 +75,7 @@ NOT_READ = {
     "no area": ("llava-normalised", "[0.2, 0.2, 0.2, 0.9]", "no area: x0 and x1 are 0.2"),
     "a line at the edge": ("llava-normalised", "[1, 0, 1.01, 0.9]", "no area: x0 and x1 are 1"),
     "three tokens": ("paligemma-loc", "<loc0256><loc0512><loc0512> cup", "no box and no point in the answer"),
+    "two digits": ("molmo2-points", '<points coords="1 1 41 87">cup</points>', "no box and no point in the answer"),
     "words": ("canvas", "3 4 red 6", "no box and no point in the answer"),
     "five words": ("canvas", "3 4 5 6 7", "no box and no point in the answer"),
 }

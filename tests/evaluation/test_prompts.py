@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blindspot.benchmarks.registry import BENCHMARKS
+from blindspot.benchmarks.registry import SETS
+from blindspot.benchmarks.rules import LATER, LMMS_EVAL, OFFICIAL
 from blindspot.errors import UserError
 from blindspot.evaluation.adapters import ADAPTERS
 from blindspot.evaluation.base import PICTURE, Prompt
@@ -225,8 +226,8 @@ def test_every_family_has_a_profile_and_unknown_names_are_said() -> None:
 
 @st.composite
 def questions(draw: st.DrawFn) -> Question:
-    """Of any benchmark, with odd texts and any number of pictures."""
-    benchmark = draw(st.sampled_from(sorted(BENCHMARKS)))
+    """Of any of the paper's benchmarks, with odd texts and any number of pictures."""
+    benchmark = draw(st.sampled_from([*SETS["paper"], "nlvr"]))
     kind: Any = draw(st.sampled_from(["mcq", "yes_no", "count", "text"]))
     words = st.text(st.sampled_from("ab .?\n<>图"), max_size=12)
     marked = st.sampled_from(["<image>", "<image 1>", "<image 2>", "A.", "B.", "Question:", "\nOptions:"])
@@ -236,16 +237,16 @@ def questions(draw: st.DrawFn) -> Question:
     return Question("1", benchmark, kind, draw(said), "A", choices, pictures)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(questions())
 def test_every_profile_marks_the_pictures_and_nothing_else(question: Question) -> None:
-    for name in PROFILES:
+    for name in set(PROFILES) - {LATER, LMMS_EVAL, OFFICIAL}:  # harnesses word their own benchmarks alone
         prompt = ask(name, question)
         pictures = len(question.images) if name not in ("paligemma", "molmo") else min(1, len(question.images))
         assert prompt.pictures == pictures, name
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(questions())
 def test_every_profile_says_the_question_and_its_options(question: Question) -> None:
     for name in ("llava_next", "qwen2_5_vl", "paper", "plain"):
@@ -254,7 +255,7 @@ def test_every_profile_says_the_question_and_its_options(question: Question) -> 
             assert all(choice in text(name, question) for choice in question.choices)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.text("xy\n ", max_size=5), min_size=1, max_size=4))
 def test_pictures_stand_where_their_names_stood(words: list[str]) -> None:
     pictures = len(words) - 1

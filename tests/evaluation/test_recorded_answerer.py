@@ -52,6 +52,17 @@ def test_every_question_gets_its_answer_or_an_error(tmp_path: Path) -> None:
     assert replies[2].error == "a.jsonl has no answer to it"
 
 
+def test_several_answers_to_a_question_are_its_samples(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", {"id": "b", "raw": "1"}, {"id": "c", "raw": "x"}, {"id": "b", "raw": "2"})
+    names = ("b", "b sample 2", "c", "c sample 2")
+    assert [reply.raw for reply in RecordedAnswerer(path, samples=2).answer(asked(*names))] == ["1", "2", "x", ""]
+    ours = write(tmp_path / "b.jsonl", {"id": "b", "raw": "1", "further": [{"raw": "2", "stopped": "thought"}]})
+    (_, second) = RecordedAnswerer(ours, samples=2).answer(asked("b", "b sample 2"))
+    assert (second.raw, second.stopped) == ("2", "thought")
+    with pytest.raises(UserError, match="a second answer to question 'b'; keep one of them, or ask for more --samples"):
+        RecordedAnswerer(ours)
+
+
 def test_our_own_answers_keep_their_likelihoods(tmp_path: Path) -> None:
     row = {
         "id": "q",

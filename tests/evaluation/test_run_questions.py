@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -47,6 +48,13 @@ def about(pictures: list[tuple[int, ...]]) -> list[Question]:
 
 def fail(question: Question, why: str) -> None:
     raise AssertionError(f"{question.id}: {why}")
+
+
+def test_options_that_a_text_names_itself_are_not_swapped() -> None:
+    asked = Question("1", "mmsi", "mcq", "Where to? Options: A: North, B: South", "A", ("North", "South"), (0,))
+    with pytest.raises(UserError, match=r"^mmsi: its questions name their options themselves"):
+        swapped(asked)
+    assert swapped(replace(asked, prompt="Where to?")).choices == ("South", "North")
 
 
 @settings(max_examples=50)
@@ -175,8 +183,36 @@ def test_likelihood_is_asked_of_the_answers_that_are_allowed() -> None:
     assert allowed_answers(yes_no) == {"Yes": "Yes", "No": "No"}
     assert list(allowed_answers(replace(yes_no, kind="count"))) == [str(number) for number in range(21)]
     assert allowed_answers(ask(0)) == {}
-    told = Asking(TOY, [mcq], Pictures(), prompts, likelihood=True).portions([mcq], (), fail)
+    told = Asking(TOY, [mcq], Pictures(), prompts, Condition(likelihood=True)).portions([mcq], (), fail)
     assert next(told)[0].options == {"A": "A", "B": "B", "C": "C"}
+
+
+def test_every_sample_is_asked_by_a_seed_of_its_own_and_none_twice() -> None:
+    asking = Asking.of(TOY, prompts, Condition(temperature=0.7, top_p=0.9, samples=3, max_tokens=5), None)
+    one, other = asking.questions[:2]
+    (asked,) = asking.portions([one, other], {"q0", "q1 sample 2"}, fail)
+    assert [each.id for each in asked] == ["q0 sample 2", "q0 sample 3", "q1", "q1 sample 3"]
+    assert {each.prompt.longest for each in asked} == {5}
+    draws = [each.draw for each in asked if each.draw]
+    assert {(draw.temperature, draw.top_p) for draw in draws} == {(0.7, 0.9)}
+    assert len({draw.seed for draw in draws}) == 4 and all(0 <= draw.seed < 2**31 for draw in draws)
+    for changed in (Condition(temperature=0.7, seed=1), Condition(temperature=0.7)):
+        (again,) = Asking.of(TOY, prompts, changed, None).portions([other], (), fail)
+        assert ([each.draw and each.draw.seed for each in again] == [draws[2].seed]) == (changed.seed == 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"temperature": 0.0}, "--temperature must be above 0"),
+        ({"temperature": 1.0, "top_p": 1.5}, "--top-p must be above 0"),
+        ({"likelihood": True, "temperature": 1.0}, "--likelihood asks for no answer, which --temperature is about"),
+        ({"likelihood": True, "samples": 2}, "--likelihood asks for no answer, which --samples is about"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        Condition(**settings)
 
 
 def test_a_limit_draws_whole_sets_from_all_of_a_benchmark() -> None:

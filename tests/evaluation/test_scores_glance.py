@@ -16,7 +16,7 @@ from blindspot.evaluation.scores.glance import MOST_SAMPLES, glance
 from blindspot.reporting.glance import write_glance
 
 from ..test_cli_evaluate import picture, write_tsv
-from .score_rows import Row, count, pairs, text, write_run
+from .score_rows import Row, count, mcq, pairs, text, write_run
 
 
 def _counts(hits: Any) -> list[Row]:
@@ -55,6 +55,18 @@ def test_rows_beside_the_models(tmp_path: Path) -> None:
     assert mmvp["paper"] == {"LLaVA-1.5": "0.577", "Qwen2.5-VL": "0.770"}
     assert [cell and cell["mark"] for cell in mmvp["cells"]] == [None, None], "one model alone is no best"
     assert any("only the first run has it" in note for note in found["notes"])
+
+
+def test_what_a_profile_does_not_have_is_noted_once(tmp_path: Path) -> None:
+    rows = [text("whatsup", 0, "On", "on")] + [mcq(name, 1, "A", "A") for name in ("mmsi", "blink")]
+    runs = [write_run(tmp_path / name, rows) for name in ("a", "b")]
+    notes = [note for note in glance(runs, tmp_path)["notes"] if "not of vlmevalkit-2025-09" in note]
+    assert notes == [
+        "blink, mmsi: not of vlmevalkit-2025-09; scored as vlmevalkit-2026-08 does",
+        "whatsup: not of vlmevalkit-2025-09; scored as official does",
+    ]
+    page = write_glance(glance(runs, tmp_path), tmp_path / "page.html").read_text()
+    assert '<a href="#notes">' in page and 'id="notes"' in page
 
 
 def test_other_data_and_unknown_benchmarks_are_kept_apart(tmp_path: Path) -> None:

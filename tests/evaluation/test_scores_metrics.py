@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from blindspot.benchmarks.mme import COGNITION, PERCEPTION
+from blindspot.errors import UserError
 from blindspot.evaluation.scores.report import habits
 from blindspot.evaluation.statistics import resampled_sums
 
-from .score_rows import answers_of, box, count, mcq, numbers, pairs, random_gqa, text, yes_no
+from .score_rows import Row, answers_of, box, count, mcq, numbers, pairs, random_gqa, text, yes_no
 
 
 def test_mme_adds_accuracy_and_pictures_with_both_right_per_category() -> None:
@@ -104,6 +105,36 @@ def test_the_same_words_about_two_pictures_are_two_boxes() -> None:
     assert (numbers(rows)["value"], numbers(rows[:1])["value"], numbers(rows[1:])["value"]) == (0.5, 1.0, 0.0)
 
 
+def test_samples_of_a_question_are_averaged_and_the_questions_stay_the_units() -> None:
+    def told(number: int, gold: str, *raws: str, **groups: str) -> Row:
+        first, *further = raws
+        return mcq("mmvp", number, gold, first, **groups) | {"further": [{"raw": raw} for raw in further]}
+
+    rows = [
+        told(0, "A", "A", "A", "B", set="0", cluster="0"),  # two of three; most say A
+        told(1, "B", "B", "hm", "B", set="0", cluster="0"),  # two of three; most of what is read says B
+        told(2, "A", "hm", "A", "B", set="1", cluster="1"),  # one of three; A was said first
+        told(3, "B", "A", "A", "hm", set="1", cluster="1"),  # none
+    ]
+    found = numbers(rows)
+    assert found["value"] == pytest.approx(5 / 12) and (found["n"], found["units"], found["clusters"]) == (4, 4, 2)
+    assert [found["samples"][name]["value"] for name in ("pass", "majority")] == [0.75, 0.75]
+    assert found["samples"]["count"] == 3 and found["unparsed"] == pytest.approx(3 / 12)
+    both = numbers(rows, "pair_accuracy")  # of the first pair both are right in the first sample alone
+    assert both["value"] == pytest.approx(1 / 6) and both["samples"]["pass"]["value"] == 0.5
+    again = numbers([{**row, "further": [{"raw": row["raw"]}] * 9} for row in rows])
+    plain = numbers([{**row, "further": []} for row in rows])
+    assert {name: again[name] for name in plain} == plain  # ten equal answers say no more than one
+
+
+def test_questions_with_unequal_samples_are_refused() -> None:
+    rows = [mcq("mmvp", n, "A", "A") | {"further": [{"raw": "A"}] * n} for n in (1, 2)]
+    with pytest.raises(UserError, match="3 samples, but the rows before it have 2"):
+        numbers(rows)
+    with pytest.raises(UserError, match="further must be a list"):
+        numbers([mcq("mmvp", 0, "A", "A") | {"further": "A"}])
+
+
 def test_the_best_constant_answer_gets_no_pair_right() -> None:
     rows = pairs([(True, True)] * 3)
     assert (numbers(rows)["constant"], numbers(rows)["constant_answer"]) == (0.5, "A")
@@ -124,7 +155,7 @@ def test_a_set_is_resampled_as_one_even_over_two_pictures() -> None:
     assert numbers(rows)["clusters"] == 2
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(hits=st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=12), seed=st.randoms())
 def test_of_pairs(hits: list[tuple[bool, bool]], seed: "np.random.Generator") -> None:
     rows = pairs(hits)

@@ -81,7 +81,7 @@ def test_pairs_are_named_where_a_harness_calls_them_overall(tmp_path: Path) -> N
     entry = scores["benchmarks"]["mmvp"]
     assert entry["profiles"]["vlmevalkit-2026-08"]["headline"] == "pair_accuracy"
     assert (entry["metrics"]["overall"]["value"], entry["metrics"]["pair_accuracy"]["value"]) == (0.75, 0.5)
-    assert "vlmevalkit-2026-08 prints pair_accuracy as the score; the paper prints overall" in entry["notes"]
+    assert "vlmevalkit-2026-08 prints pair_accuracy as the score, not overall" in entry["notes"]
 
 
 def test_too_few_questions_and_missing_benchmarks_are_said(tmp_path: Path) -> None:
@@ -134,6 +134,27 @@ def test_the_score_without_thoughts_stands_beside_and_the_cut_off_ones_are_count
     (line,) = [line.split() for line in _shown(scores).splitlines() if "\N{EN DASH}1.000" in line and "coco" in line]
     assert line[:3] == ["coco_boxes", "1.000", "0.500"]
     assert (folder / "coco_boxes" / "answers.jsonl").read_bytes() == before
+
+
+def test_what_holds_for_several_benchmarks_is_noted_once(tmp_path: Path) -> None:
+    rows = [mcq(name, n, "A", "A") for name in ("mindcube", "blink", "mmsi") for n in range(2)]
+    shown = _shown(score(write_run(tmp_path / "run", rows)), width=400)
+    (line,) = [line for line in shown.splitlines() if "does not have it" in line]
+    assert "blink, mmsi, mindcube: vlmevalkit-2025-09 does not have it; scored as vlmevalkit-2026-08 does" in line
+
+
+def test_samples_and_answers_cut_off_in_a_thought_stand_apart(tmp_path: Path) -> None:
+    said = [{"raw": "B", "stopped": "thought"}, {"raw": "<think>so", "stopped": "thought"}]
+    rows = [mcq("mmvp", n, "A", "A", set="0", cluster="0") | {"further": said, "stopped": "end"} for n in range(2)]
+    scores = score_run(write_run(tmp_path / "run", rows))
+    (entry,) = scores["benchmarks"].values()
+    assert entry["habits"]["cut_off"] == entry["habits"]["cut_off_in_thought"] == pytest.approx(2 / 3, abs=1e-6)
+    assert entry["thinking"]["cut_off"] == pytest.approx(2 / 3, abs=1e-6)
+    assert entry["metrics"]["overall"]["stripped"] == pytest.approx(1 / 3, abs=1e-6)  # "B" is what was thought
+    shown = _shown(scores)
+    assert "(in a thought)" in shown and "majority" in shown and "@3" in shown
+    (line,) = [line.split() for line in shown.splitlines() if line.startswith(" mmvp") and "\N{EN DASH}" in line]
+    assert line[1:5] == ["0.333", "0.333", "1.000", "1.000"]
 
 
 def test_what_a_harness_would_draw_is_told_apart(tmp_path: Path) -> None:

@@ -199,12 +199,14 @@ def test_an_answer_ends_before_the_first_stop(raw: str, stop: list[str]) -> None
 @given(text=st.text(max_size=20), finish=st.sampled_from(["stop", "length"]))
 @settings(max_examples=50)
 def test_what_our_server_says_our_client_reads(text: str, finish: str) -> None:
-    said = protocol.completion("toy", "fp", "c1", text, finish)
-    assert api.read(200, {}, said, "q") == Reply("q", text, "length" if finish == "length" else "end")
+    said = protocol.completion("toy", "fp", Reply("c1", text, tokens=(12, 3)), text, finish)
+    assert api.read(200, {}, said, "q") == Reply("q", text, "length" if finish == "length" else "end", tokens=(12, 3))
 
 
 def test_events_carry_the_same_answer() -> None:
-    *chunks, last = protocol.completion("toy", "fp", "c1", "left\n", "length", stream=True).strip().split(b"\n\n")
+    *chunks, last = (
+        protocol.completion("toy", "fp", Reply("c1", "left\n"), "left\n", "length", stream=True).strip().split(b"\n\n")
+    )
     choices = [json.loads(chunk.removeprefix(b"data: "))["choices"][0] for chunk in chunks]
     assert "".join(choice["delta"].get("content", "") for choice in choices) == "left\n"
     assert [choice["finish_reason"] for choice in choices] == [None, "length"]

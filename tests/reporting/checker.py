@@ -46,7 +46,8 @@ class Checker(HTMLParser):
 
 def mark_done(folder: Path) -> None:
     """Have a step's folder, as it is now, be as the step made it."""
-    files = {path.name: sha256_file(path) for path in folder.iterdir() if path.is_file() and path.name != "done.json"}
+    made = [path for path in folder.rglob("*") if path.is_file() and path.name != "done.json"]
+    files = {path.relative_to(folder).as_posix(): sha256_file(path) for path in made}
     (folder / "done.json").write_text(json.dumps({"files": files}))
 
 

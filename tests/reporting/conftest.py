@@ -1,14 +1,14 @@
 """A made-up run folder of the miniature's shape, with simulated skill and hostile answers."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from blindspot.reporting import collect
+from blindspot.reporting import collect, drawing
 from tests.reporting.checker import mark_done
 
 FAMILIES = [("clip", "CLIP"), ("siglip", "SigLIP"), ("siglip2", "SigLIP2"), ("aimv2", "AIMv2")]
@@ -40,7 +40,7 @@ HOSTILE = [
 ]
 
 
-def _arms() -> list[dict[str, Any]]:
+def all_arms() -> list[dict[str, Any]]:
     arms = [
         {
             "id": f"{family}-{positions}",
@@ -59,7 +59,7 @@ def _arms() -> list[dict[str, Any]]:
     return [*arms, arms[0] | replicate]
 
 
-CLIP_ARMS = [arm for arm in _arms() if arm["axes"]["family"] == "clip" and arm["id"] != "replicate"]
+CLIP_ARMS = [arm for arm in all_arms() if arm["axes"]["family"] == "clip" and arm["id"] != "replicate"]
 
 
 def _questions(rng: np.random.Generator, columns: list[dict[str, Any]], per_column: int) -> list[dict[str, Any]]:
@@ -123,16 +123,18 @@ def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     mark_done(path.parent)
 
 
-def _log(rng: np.random.Generator, columns: list[dict[str, Any]], arm: dict[str, Any]) -> list[dict[str, Any]]:
+def _log() -> list[dict[str, Any]]:
+    return [{"step": step, "steps": 300, "loss": 3 * np.exp(-step / 60)} for step in range(0, 301, 10)]
+
+
+def _probes(rng: np.random.Generator, columns: list[dict[str, Any]], arm: dict[str, Any]) -> list[dict[str, Any]]:
     speed = 60 if arm["axes"]["positions"] == "learned" else 110
     rows = []
-    for step in range(0, 301, 10):
-        row: dict[str, Any] = {"step": step, "steps": 300, "loss": 3 * np.exp(-step / speed)}
-        if step % 30 == 0:
-            top = 1 - np.exp(-step / speed)
-            means = ((column["id"], column["chance"] + (0.95 - column["chance"]) * top) for column in columns)
-            row["accuracy"] = {name: float(np.clip(mean + rng.normal(0, 0.02), 0, 1)) for name, mean in means}
-        rows.append(row)
+    for step in range(0, 301, 30):
+        top = 1 - np.exp(-step / speed)
+        means = ((column["id"], column["chance"] + (0.95 - column["chance"]) * top) for column in columns)
+        right = {name: float(np.clip(mean + rng.normal(0, 0.02), 0, 1)) for name, mean in means}
+        rows.append({"step": step, "questions": dict.fromkeys(right, 400), "right": right})
     return rows
 
 
@@ -143,12 +145,13 @@ def write_run(
     columns: list[dict[str, Any]] | None = None,
     arms: list[dict[str, Any]] | None = None,
     meaningful: bool = True,
+    stages: tuple[str, ...] = ("connector", "instruct"),
 ) -> Path:
     """Write a run folder; the same arguments give the same bytes."""
     rng = np.random.default_rng(7)
     columns = COLUMNS if columns is None else columns
     columns = [{"metric": "accuracy", "description": "what is asked"} | column for column in columns]
-    arms = _arms() if arms is None else arms
+    arms = all_arms() if arms is None else arms
     ids = {arm["id"] for arm in arms}
     pairs = [
         {"a": f"{family}-axial", "b": f"{family}-learned", "label": label, "kind": "positions"}
@@ -166,12 +169,14 @@ def write_run(
     mark_done(run / "steps/data")
     for arm in arms:
         for seed in seeds:
-            for stage in ("connector", "instruct"):
+            for stage in stages:
                 name = f"{arm['id']}-{seed}-{stage}"
                 common = {"arm": arm["id"], "seed": seed, "stage": stage}
                 done = {"id": f"evaluate-{name}", "kind": "evaluate", "folder": f"steps/{name}-evaluate"}
                 steps += [{"id": f"{stage}-{name}", "kind": stage, "folder": f"steps/{name}"} | common, done | common]
-                _write_lines(run / f"steps/{name}/log.jsonl", _log(rng, columns, arm) if stage == "instruct" else [])
+                _write_lines(run / f"steps/{name}/log.jsonl", _log() if stage == "instruct" else [])
+                if stage == "instruct":
+                    _write_lines(run / f"steps/{name}/probes.jsonl", _probes(rng, columns, arm))
                 _write_lines(run / f"steps/{name}-evaluate/answers.jsonl", _answers(rng, questions, arm, stage, by_id))
     plan = {
         "study": "miniature",
@@ -188,6 +193,14 @@ def write_run(
     }
     (run / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
     return run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_fonts() -> Iterator[None]:
+    """The usual fonts take half of the time that a page takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(drawing._RC, "pdf.fonttype", 3)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blindspot.errors import UserError
-from blindspot.reporting import collect
+from blindspot.reporting import collect, write_report
 from blindspot.reporting.results import BOXES, LIMIT, SCENES, read_box
+from blindspot.reporting.tables import score_table
 from blindspot.scenes.sampling import test_questions as draw_test
 from tests.reporting.checker import edit_answers, edit_plan, mark_done
 from tests.reporting.conftest import CLIP_ARMS
@@ -27,6 +28,19 @@ Row = dict[str, Any]
 def find(rows: list[Row], **wanted: Any) -> Row:
     (row,) = (row for row in rows if all(row[key] == value for key, value in wanted.items()))
     return row
+
+
+def test_stages_that_ended_before_their_loss_was_level_are_named(make_run: Callable[..., Path]) -> None:
+    run = make_run(per_column=4, columns=[VSR], arms=CLIP_ARMS, seeds=(0,))
+    for name, fell in (("clip-learned", 0.01), ("clip-axial", 0.07)):
+        folder = run / f"steps/{name}-0-connector"
+        (folder / "levelled.json").write_text(json.dumps({"fell": fell, "level": fell < 0.02}))
+        mark_done(folder)
+    (note,) = (note for note in collect(run)["notes"] if "level" in note)
+    assert note.startswith("1 of 2 runs of the connector stage ended") and "up to 7%" in note
+    (run / "steps/clip-axial-0-connector/levelled.json").write_text('{"fell": 0.0, "level": true}')
+    with pytest.raises(UserError, match="is not as its step made it"):
+        collect(run)
 
 
 def test_same_answers_same_bytes_without_times(run_folder: Path, results: Row) -> None:
@@ -81,8 +95,14 @@ def test_noise_counts_the_replicate_as_further_runs_of_its_original(results: Row
 
 def test_a_difference_carries_questions_and_runs(results: Row) -> None:
     row = find(results["differences"], a="clip-axial", column="vsr", stage="instruct")
-    noise = find(results["noise"], column="vsr", stage="instruct")["deviation"]
-    assert row["error"] == pytest.approx(math.hypot(row["error_questions"], noise), rel=1e-4)
+    own = {arm: [] for arm in ("clip-axial", "clip-learned", "replicate")}
+    for score in results["scores"]:
+        place = score["column"], score["stage"], score["split"]
+        if place == ("vsr", "instruct", "iid") and score["seed"] is not None and score["arm"] in own:
+            own[score["arm"]].append(score["score"])
+    runs = np.var(own["clip-axial"], ddof=1) / 2 + np.var(own["clip-learned"] + own["replicate"], ddof=1) / 2
+    assert row["error"] == pytest.approx(math.sqrt(row["error_questions"] ** 2 + runs), rel=1e-4)
+    assert not row["noise_pooled"]
     assert row["noise_included"] and [seed["seed_a"] for seed in row["seeds"]] == [0, 1]
     assert row["difference"] == pytest.approx(np.mean([seed["difference"] for seed in row["seeds"]]), abs=1e-6)
 
@@ -104,6 +124,48 @@ def test_one_seed_without_replicate_falls_back_to_questions_and_says_so(make_run
     assert not row["noise_included"] and row["p"] == row["p_questions"] == row["seeds"][0]["p_questions"]
     assert any("training noise is unknown" in note for note in results["notes"])
     assert results["seeds"] == [3] and results["noise"][0]["deviation"] is None
+
+
+def at_chance(number: int, row: Row) -> None:
+    row["score"] = float(number % 2)
+
+
+def right(number: int, row: Row) -> None:
+    row["score"] = float(number % 10 > 0)
+
+
+def test_runs_that_fail_to_learn_are_counted_apart(make_run: Callable[..., Path]) -> None:
+    run = make_run(per_column=400, columns=[VSR], arms=CLIP_ARMS, seeds=(0, 1, 2))
+    edit_answers(run, right)
+    edit_answers(run, at_chance, "clip-axial-1-instruct-evaluate")
+    results = collect(run)
+    place = {"arm": "clip-axial", "stage": "instruct", "split": "iid"}
+    mean, failed = find(results["scores"], seed=None, **place), find(results["scores"], seed=1, **place)
+    assert (mean["learned"], mean["runs"], mean["counted"], failed["learned"]) == (2, 3, 2, 0)
+    assert (mean["failed_low"], mean["failed_high"]) == (
+        pytest.approx(0.0084, abs=1e-4),
+        pytest.approx(0.9057, abs=1e-4),
+    )
+    assert mean["score"] == pytest.approx(0.875, abs=0.01) and failed["score"] == pytest.approx(0.5, abs=0.01)
+    row = find(results["differences"], stage="instruct", split="iid")
+    assert row["difference"] == pytest.approx(0, abs=0.01) and row["p_failed"] == 1
+    assert "1 of 3, 0.8 to 90.6 % of such runs" in results["findings"]["text"]
+
+
+def test_an_arm_that_never_learns_differs_as_fishers_test_says(make_run: Callable[..., Path]) -> None:
+    """Of what a run is worth three runs say little, however far apart they are and however alike."""
+    run = make_run(per_column=400, columns=[VSR], arms=CLIP_ARMS, seeds=(0, 1, 2))
+    edit_answers(run, right)
+    edit_answers(run, at_chance, "clip-axial-*-instruct-evaluate")
+    row = find(collect(run)["differences"], stage="instruct", split="iid")
+    assert row["difference"] == pytest.approx(-0.375, abs=0.01) and row["high"] < -0.3
+    assert row["p"] == row["p_failed"] == pytest.approx(0.1)
+
+
+def test_few_questions_call_no_run_a_failure(make_run: Callable[..., Path]) -> None:
+    run = make_run(per_column=10, columns=[VSR], arms=CLIP_ARMS)
+    edit_answers(run, at_chance, "clip-axial-1-instruct-evaluate")
+    assert all(row["learned"] == row["runs"] for row in collect(run)["scores"])
 
 
 def test_arms_that_are_always_right_do_not_differ(make_run: Callable[..., Path]) -> None:
@@ -131,6 +193,83 @@ def test_an_evaluation_that_is_not_done_is_left_out_and_named(make_run: Callable
     results = collect(run)
     assert any(note.startswith("1 of 8 evaluations are not done") for note in results["notes"])
     assert [len(row["seeds"]) for row in results["differences"]] == [2, 1]
+
+
+def split(run: Path, benchmark: str) -> None:
+    """Move the answers about a benchmark into steps of their own, behind those that had them."""
+    steps = []
+    for step in edit_plan(run)["steps"]:
+        steps.append(step)
+        if step["kind"] == "evaluate":
+            folder, own = run / step["folder"], run / f"{step['folder']}-{benchmark}"
+            rows = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+            own.mkdir()
+            for place in (folder, own):
+                mine = [row for row in rows if (row["benchmark"] == benchmark) == (place == own)]
+                (place / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in mine))
+                mark_done(place)
+            steps.append(step | {"id": f"{step['id']}-{benchmark}", "folder": f"{step['folder']}-{benchmark}"})
+    edit_plan(run, steps=steps)
+
+
+def test_answers_of_a_model_in_several_steps_are_one_models(make_run: Callable[..., Path]) -> None:
+    run = make_run(per_column=20, columns=[VSR, PAIRS], arms=CLIP_ARMS)
+    collect(run)
+    before = (run / "results.json").read_bytes()
+    split(run, "vsr")
+    collect(run)
+    assert (run / "results.json").read_bytes() == before
+
+
+def test_what_a_model_has_not_reached_is_said_column_by_column(make_run: Callable[..., Path]) -> None:
+    run = make_run(per_column=20, columns=[VSR, PAIRS], arms=CLIP_ARMS)
+    split(run, "vsr")
+    whole = collect(run)
+    (run / "steps/clip-axial-0-instruct-evaluate-vsr/done.json").unlink()
+    results = collect(run)
+    assert results["missing"] == [{"arm": "clip-axial", "stage": "instruct", "seed": 0}]
+    axial, other = {"column": "vsr", "arm": "clip-axial"}, {"column": "mmvp", "arm": "clip-axial"}
+    one = find(results["scores"], **axial, stage="instruct", split="iid", seed=None)
+    seed_1 = find(whole["scores"], **axial, stage="instruct", split="iid", seed=1)
+    assert one["score"] == seed_1["score"], "the seed that has reached it"
+    for key in ("scores", "differences", "noise"):
+        unchanged = [[row for row in each[key] if row["column"] == "mmvp"] for each in (results, whole)]
+        strip = [
+            [{k: v for k, v in row.items() if k not in ("p_holm", "significant")} for row in rows] for rows in unchanged
+        ]
+        assert strip[0] == strip[1]
+    (run / "steps/clip-axial-1-instruct-evaluate-vsr/done.json").unlink()
+    results = collect(run)
+    assert not [row for row in results["scores"] if row["stage"] == "instruct" and axial.items() <= row.items()]
+    assert [row for row in results["scores"] if row["stage"] == "instruct" and other.items() <= row.items()]
+    assert any(note.startswith("2 of 16 evaluations are not done") for note in results["notes"])
+    table = score_table(results, "instruct")
+    assert table
+    cells = {row.label: [cell.text for cell in row.cells] for _, rows in table.blocks for row in rows}
+    assert cells["LLaVA-CLIP-2D-RoPE"][0] == "not yet" != cells["LLaVA-CLIP-2D-RoPE"][1]
+    assert "not yet" not in cells["LLaVA-CLIP"]
+    assert all(answer["arm"] == "clip-learned" for pick in results["gallery"] for answer in pick["answers"])
+    assert "not yet" in write_report(run).read_text()
+
+
+def test_two_steps_with_answers_to_the_same_questions_are_refused(make_run: Callable[..., Path]) -> None:
+    run = make_run(per_column=10, columns=[VSR, PAIRS], arms=CLIP_ARMS, seeds=(0,))
+    steps = edit_plan(run)["steps"]
+    twice = next(step for step in steps if step["kind"] == "evaluate")
+    edit_plan(run, steps=[*steps, twice | {"id": "again"}])
+    with pytest.raises(UserError, match="another step has answers of this model"):
+        collect(run)
+
+
+@pytest.mark.parametrize("cut", [0, 19, 20, 39])
+def test_a_benchmark_of_which_a_question_is_gone_is_refused(make_run: Callable[..., Path], cut: int) -> None:
+    run = make_run(per_column=20, columns=[VSR, PAIRS], arms=CLIP_ARMS, seeds=(0,))
+    path = run / "steps/clip-axial-0-connector-evaluate/answers.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:cut] + lines[cut + 1 :]) + "\n")
+    mark_done(path.parent)
+    with pytest.raises(UserError, match="its questions are not those of the other evaluations"):
+        collect(run)
 
 
 def test_order_of_answers_does_not_matter(make_run: Callable[..., Path]) -> None:
@@ -175,7 +314,7 @@ def test_a_folder_without_results_is_refused(tmp_path: Path, make_run: Callable[
 
 
 def test_a_seed_whose_language_model_did_not_learn_is_named(make_run: Callable[..., Path]) -> None:
-    run = make_run(per_column=10)
+    run = make_run(per_column=4, columns=[VSR], arms=CLIP_ARMS)
     steps = edit_plan(run)["steps"]
     for seed, loss in ((0, 0.02), (1, 0.298)):
         folder = run / f"steps/text-{seed}"
@@ -224,7 +363,7 @@ def test_boxes_go_from_the_hardest_question_to_the_easiest(results: dict[str, An
     picks = results["localisation"]
     means = [sum(answer["score"] for answer in pick["answers"]) for pick in picks]
     assert len(picks) == BOXES and means == sorted(means) and means[0] < means[-1]
-    assert all(len(pick["box"]) == 4 and pick["units"] == 16 for pick in picks)
+    assert all(len(pick["box"]) == 4 and pick["units"] == [16, 16] for pick in picks)
 
 
 def test_of_pairs_as_the_scenes_write_them_always_yes_gets_none_right(make_run: Callable[..., Path]) -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from blindspot.plots import Forest
 from blindspot.reporting import collect, figures, write_report
+from blindspot.reporting.run import MOST_ARMS
 from blindspot.reporting.tables import PARTS, difference_table, score_table
-from tests.reporting.checker import edit_answers, edit_plan
+from tests.reporting.checker import Checker, edit_answers, edit_plan
 from tests.reporting.conftest import write_run
 
 SIDES = {"left/right": {"relation": ["left", "right"]}, "above/below": {"relation": ["above", "below"]}}
@@ -112,3 +113,24 @@ def test_the_page_shows_every_arm_and_the_parts(run: Path, results: Row) -> None
         f"{what}_{stage}_parts.tex" for what in ("scores", "differences") for stage in ("connector", "instruct")
     }
     assert np.isfinite([row["score"] for row in results["scores"]]).all()
+
+
+def test_very_many_arms_are_folded_and_the_leading_ones_drawn(tmp_path: Path) -> None:
+    arms = [ARMS[0] | {"id": f"a{n}", "label": f"arm {n}.", "block": f"Group {n // 30}"} for n in range(90)]
+    run = write_run(tmp_path / "run", per_column=10, columns=COLUMNS, arms=arms, seeds=(0,))
+    edit_plan(run, pairs=[
+        {"a": f"a{n}", "b": f"a{n // 30}", "label": f"pair {n}.", "kind": "x", "first": "one", "second": "its first"}
+        for n in range(3, 90)
+    ])  # fmt: skip
+    edit_answers(run, lambda _, row: row.update(score=0.0, parsed=True), "a[0-2]-*-evaluate")
+    edit_answers(run, lambda _, row: row.update(score=1.0, parsed=True), "a77-*-evaluate")
+    results = collect(run)
+    shown = {answer["arm"] for answer in results["gallery"][0]["answers"]}
+    assert len(shown) == MOST_ARMS and {"a0", "a1", "a2", "a77"} <= shown, "what others are compared with, and the best"
+    drawn = [figures.scores(results), figures.differences(results, "instruct")]
+    for figure, said in zip(drawn, ("40 of 90 arms", "of 87 pairs the 40"), strict=True):
+        assert figure is not None and said in figure.subtitle
+        assert isinstance(panel := figure.panels[0][0], Forest) and len(panel.names) == MOST_ARMS
+    page = Checker(write_report(run))
+    assert page.tags.count("summary") >= 2 * (3 + 1) and "Group 1: 30" in page.text and "arm 41." in page.text
+    assert page.text.count("40 of 90 arms: those that most are compared with, and the best.") == 1

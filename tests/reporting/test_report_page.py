@@ -66,14 +66,14 @@ def test_it_has_every_section_and_picture(checked: Checker) -> None:
     for heading in (
         "relatives of the benchmarks after stage 1",
         "Differences on drawn relatives of the benchmarks after stage 2",
-        "Score against training",
+        "How fast, and how well",
     ):
         assert heading in text
     assert checked.tags.count("article") == 12
     assert checked.tags.count("image") == 6 * 9
-    assert checked.tags.count("table") == 6
+    assert checked.tags.count("table") == 7
     images = [value.split(";")[0] for name, value in checked.attributes if name == "src"]
-    assert images.count("data:image/svg+xml") == 4 and images.count("data:image/png") == 12 + 1
+    assert images.count("data:image/svg+xml") == 5 and images.count("data:image/png") == 12 + 1
 
 
 def test_the_first_screen_says_what_was_done_on_what(page: Path, checked: Checker) -> None:
@@ -121,7 +121,7 @@ def _contrast(first: str, second: str) -> float:
 def test_every_figure_is_also_a_pdf_and_a_csv(page: Path, results: dict[str, Any]) -> None:
     figures = page.parent / "figures"
     names = {path.stem for path in figures.glob("*.svg")}
-    assert names == {"scores", "curves", "differences_connector", "differences_instruct"}
+    assert names == {"scores", "curves", "times", "differences_connector", "differences_instruct"}
     assert names == {path.stem for path in figures.glob("*.pdf")} == {path.stem for path in figures.glob("*.csv")}
     rows = {name: list(csv.DictReader((figures / f"{name}.csv").open(encoding="utf-8"))) for name in names}
     assert len(rows["scores"]) == 9 * 14 and {row["stage"] for row in rows["scores"]} == {"instruct"}
@@ -208,7 +208,7 @@ def test_a_browser_opens_it_without_a_word(page: Path, tmp_path: Path) -> None:
     ("name", "old", "new"),
     [
         ("clip-axial-0-instruct-evaluate/answers.jsonl", '"raw": "left"', '"raw": "lift"'),
-        ("clip-axial-0-instruct/log.jsonl", "0.", "1."),
+        ("clip-axial-0-instruct/probes.jsonl", "0.", "1."),
         ("data/baselines.json", "0.5", "0.6"),
         ("data/test_images.npy", "\x00", "\x01"),
         ("diagnosis/counterfactuals.json", "0.5", "0.6"),

@@ -39,6 +39,19 @@ instruct: {encoder: trained, steps: 3, batch: 2, lr: 4e-3}
 scales:
   smoke: {instruct: {steps: 1}}
 """
+REAL = """
+# A comment.
+extends: paper
+name: small
+title: Two arms
+arms:
+  base: {image_size: 64, connector: mlp, language_model: lmsys/vicuna-7b-v1.5}
+  named:
+    - {id: siglip, label: SigLIP, encoder: google/siglip-base-patch16-256}
+    - {id: axial, label: "SigLIP, 2D-RoPE", encoder: google/siglip-base-patch16-256, positions: axial}
+benchmarks: [mmvp, vsr]
+"""
+"""A study of real size."""
 
 
 @pytest.fixture
@@ -67,10 +80,12 @@ def run_toy(study_file: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     monkeypatch.syspath_prepend(HERE)
     monkeypatch.setattr(study, "code_version", lambda: "toy")
 
-    def run(out: Path, workers: int = 2, terminal: bool = False) -> str:
+    def run(out: Path, workers: int | None = 2, terminal: bool = False, **where: Any) -> str:
         console = Console(force_terminal=terminal, width=100, record=True, file=io.StringIO())
         try:
-            study.run_study(str(study_file), out=out, workers=workers, console=console, registry="toy_steps:STEPS")
+            study.run_study(
+                str(study_file), out=out, workers=workers, console=console, registry="toy_steps:STEPS", **where
+            )
         finally:
             printed = console.export_text()
         return printed
@@ -116,19 +131,28 @@ def contents() -> Callable[[Path], dict[str, bytes]]:
 def run_inline() -> Callable[..., Path]:
     """Run a study with the real steps in this process: worker processes take seconds to start."""
     from blindspot.studies.engine import carry_out
-    from blindspot.studies.step import Done
     from blindspot.studies.steps import STEPS
 
-    def run_steps(scheduler: Any, workers: int, lock: int, progress: Any, data: Path | None, registry: str) -> None:
-        while not scheduler.complete:
-            task = scheduler.start(data)
-            outcome = carry_out(task, STEPS[task.step.kind], lambda advanced: None)
-            assert isinstance(outcome, Done), outcome
-            scheduler.finish(task.step, outcome)
+    class Inline:
+        task: Any = None
+
+        def __init__(self, *arguments: Any) -> None: ...
+
+        def free(self, step: Any) -> bool:
+            return self.task is None
+
+        def start(self, task: Any) -> None:
+            self.task = task
+
+        def wait(self, seconds: float) -> list[Any]:
+            task, self.task = self.task, None
+            return [(task, carry_out(task, STEPS[task.step.kind], lambda advanced: None))]
+
+        def close(self) -> None: ...
 
     def run(study_file: Path, out: Path, data: Path | None = None) -> Path:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(study, "run_steps", run_steps)
+            patch.setattr(study, "LocalPool", Inline)
             return study.run_study(str(study_file), out=out, data=data, console=Console(file=io.StringIO()))
 
     return run

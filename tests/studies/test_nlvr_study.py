@@ -29,7 +29,11 @@ encoder: {captions: objects, steps: 3, batch: 4, lr: 3e-3}
 connector: {steps: 3, batch: 2, lr: 2e-2}
 instruct: {encoder: trained, steps: 3, batch: 2, lr: 4e-3}
 """
-SENTENCES = {"train": ["there is a Box with 2 items.", "a blue tower"], "dev": ["a base"], "test": ["zebras, a tower"]}
+SENTENCES = {
+    "train": ["there is a Box with 2 items.", "a blue tower", "kept out"],
+    "dev": ["a base"],
+    "test": ["zebras, a tower"],
+}
 
 
 def write_nlvr(folder: Path) -> Path:
@@ -39,7 +43,9 @@ def write_nlvr(folder: Path) -> Path:
         images = folder / split / "images" / "0"
         images.mkdir(parents=True)
         rows = []
-        for number, (sentence, label) in enumerate(zip(cycle(sentences), ("true", "false"), strict=False)):
+        for number, (sentence, label) in enumerate(
+            zip(cycle(sentences), ("true", "false", "true")[: max(2, len(sentences))], strict=False)
+        ):
             for k in range(6):
                 pixels = np.full((100, 400, 3), 128, np.uint8)
                 for left in (0, 150, 300):
@@ -82,9 +88,9 @@ def test_it_finishes_with_a_table_of_dev_and_test(run: Path) -> None:
 
 def test_a_row_holds_the_three_boxes_of_its_picture_and_its_sentence(corpus: Corpus, data: Path) -> None:
     train = nlvr.load(data).train
-    assert len(corpus.rows) == len(train.questions) == 12
+    assert len(corpus.rows) == 12 and len(train.questions) == 18
     decode = corpus.tokenizer.decode
-    for row, question in enumerate(train.questions):
+    for row, question in enumerate(train.questions[:12]):  # the last sentence is kept for probes
         tokens = corpus.rows.tokens[corpus.rows.starts[row] : corpus.rows.starts[row + 1]]
         images = (tokens == corpus.words.image).sum()
         assert images == 3 * 2 * 2 and tokens[0] == corpus.words.begin
@@ -95,7 +101,7 @@ def test_a_row_holds_the_three_boxes_of_its_picture_and_its_sentence(corpus: Cor
 
 def test_encoders_learn_from_boxes_of_true_sentences_only(corpus: Corpus, data: Path) -> None:
     captioned, captions_nl = corpus.captions("objects")
-    true = [index for index, one in enumerate(nlvr.load(data).train.questions) if one.answer == "true"]
+    true = [index for index, one in enumerate(nlvr.load(data).train.questions[:12]) if one.answer == "true"]
     assert sorted(captioned // 3) == sorted(3 * true) and len(captions_nl) == len(captioned) == 3 * len(true)
     texts = corpus.tokenizer.batch_decode(captions_nl, skip_special_tokens=True)
     assert set(texts) == {"there is a box with 2 items ."}
@@ -113,6 +119,15 @@ def test_test_questions_carry_their_picture_and_words_unseen_in_training_are_unk
         assert question.groups["split"] == "iid" and question.groups["cluster"].split("/")[0] in ("dev", "test")
     vocabulary = corpus.tokenizer.get_vocab()
     assert "tower" in vocabulary and "zebras" not in vocabulary
+
+
+def test_probes_are_training_sentences_that_training_does_not_see(run: Path, corpus: Corpus) -> None:
+    assert {one.prompt for one in corpus.probe_questions} == {"kept out"} and len(corpus.probe_questions) == 6
+    assert corpus.probe_images.shape == (6, 3, 16, 16, 3)
+    assert "kept" not in corpus.tokenizer.get_vocab()
+    for path in run.glob("steps/instruct_*/probes.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        assert [(row["step"], row["questions"]) for row in rows] == [(3, {"nlvr_dev": 6})]
 
 
 @pytest.mark.parametrize(("folder", "message"), [(None, "reads NLVR"), ("nowhere", "no NLVR folder")])

@@ -1,5 +1,6 @@
 """Studies of real size: what they may say, the arms they resolve to, and what moves between these."""
 
+import json
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from blindspot.studies.axes import LANGUAGE_POSITIONS
 from blindspot.studies.budget import GPUS, flops
 from blindspot.studies.compare import compare_arms, compared_pairs
 from blindspot.studies.loading import load_study
-from blindspot.studies.plan import plan_steps
+from blindspot.studies.plan import plan_steps, write_plan
 
 SHIPPED = ("paper", "paper-released", "paper-controlled", "paper-fusion")
 SMALL = """
@@ -45,6 +46,20 @@ def _refusal(folder: Path, old: str, new: str) -> str:
     message = str(refused.value)
     assert "\n" not in message and "mine.yaml" in message
     return message
+
+
+def test_arms_and_models_stand_in_rows_of_the_paper_by_what_they_say_or_by_their_label(tmp_path: Path) -> None:
+    said = SMALL.replace("label: Plain", "label: LLaVA-SigLIP").replace(
+        "label: Turned", "label: Turned, paper: LLaVA-AIMv2"
+    )
+    said += "models: [{id: molmo, label: Molmo, model: a/b}, {id: own, label: Own, model: a/c}]\n"
+    study = load_study(_write(tmp_path, said))
+    write_plan(tmp_path, study, plan_steps(study, "code"))
+    arms = {arm["id"]: arm["paper"] for arm in json.loads((tmp_path / "plan.json").read_text())["arms"]}
+    assert arms == {"plain": "LLaVA-SigLIP", "turned": "LLaVA-AIMv2", "molmo": "Molmo", "own": None}
+    assert 'paper: "LLaVA-SigLip": unknown;' in _refusal(tmp_path, "label: Plain", "label: Plain, paper: LLaVA-SigLip")
+    for name in ("paper-controlled", "paper-fusion"):
+        assert {arm.paper for arm in expand_arms(load_study(name))} >= {"LLaVA-1.5", "LLaVA-2D-RoPE", "LLaVA-AIMv2"}
 
 
 @pytest.mark.parametrize(
@@ -222,7 +237,7 @@ def test_the_replicate_draws_from_other_seeds(tmp_path: Path) -> None:
     assert not set(arms["replicate"].seeds) & set(arms["plain"].seeds)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(rows=st.integers(1, 10**7), batch=st.integers(1, 4096), epochs=st.integers(1, 4))
 def test_every_row_is_seen_once_an_epoch(rows: int, batch: int, epochs: int) -> None:
     stage = find_arm(load_study("paper"), "clip").stages["instruct"]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from rich.console import Console
@@ -212,12 +213,45 @@ def test_a_checkpoint_that_came_in_part_is_missing(empty_cache: Path) -> None:
     assert state() == "weights"
     shards = {"weight_map": {"a": "pytorch_model-1.bin", "b": "pytorch_model-2.bin"}}
     (snapshot / "pytorch_model.bin.index.json").write_text(json.dumps(shards), encoding="utf-8")
-    (snapshot / "pytorch_model-1.bin").touch()
+    with ZipFile(snapshot / "pytorch_model-1.bin", "w") as archive:
+        archive.writestr("weights", bytes(1000))
     assert state() == "1 of 2 shards: pytorch_model-2.bin"
-    (snapshot / "pytorch_model-2.bin").touch()
+    whole = (snapshot / "pytorch_model-1.bin").read_bytes()
+    for content in (whole[:-1], whole[:500], b""):
+        (snapshot / "pytorch_model-2.bin").write_bytes(content)
+        assert state() == "a whole pytorch_model-2.bin"
+    (snapshot / "pytorch_model-2.bin").write_bytes(b"of before torch 1.6, which is no archive")
     assert state() == "tokenizer"
     (snapshot / "tokenizer.model").touch()
     assert state() == ""
+
+
+def test_models_that_are_only_evaluated_have_their_size_and_hours(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("""
+extends: paper
+name: mine
+title: Mine
+benchmarks: [gqa, mmvp]
+models:
+  - {id: qwen, label: Qwen2.5-VL, model: Qwen/Qwen2.5-VL-7B-Instruct}
+  - {id: other, label: Other, model: some/vlm}
+  - {id: served, label: Served, model: "http://host:1/v1", served: x}
+""")
+    made = plan(load_study(tmp_path / "mine.yaml"))
+    told = as_json(made)
+    known, other, served = told["models"]
+    assert told["questions"] == 12578 + 300 and known["download"] == 16.6e9
+    assert known["gpu_hours"]["A100"] == pytest.approx(
+        2 * 8.29e9 * (391 + 64) * 12878 / (0.4 * 312e12 * 3600), abs=0.01
+    )
+    assert (other["download"], other["gpu_hours"], served["gpu_hours"]) == (None, None, None)
+    needed = {need["what"]: need["size"] for need in told["needs"]}
+    assert needed["Qwen/Qwen2.5-VL-7B-Instruct"] == 16.6e9 and needed["some/vlm"] == 0
+    assert told["flops"] == as_json(plan(load_study("paper")))["flops"], "training alone, as ever"
+    print_plan(made, Console(file=(out := StringIO()), width=100))
+    printed = out.getvalue()
+    (row,) = (line for line in printed.splitlines() if line.startswith("other "))
+    assert "size unknown" in row and "12,878 questions each" in printed and "on a server" in printed
 
 
 def test_own_models_and_data_are_planned_too(tmp_path: Path) -> None:
@@ -363,7 +397,8 @@ def _cached(cache: Path, name: str, *files: str) -> Path:
     (repository / "refs" / "main").write_text("abc", encoding="utf-8")
     snapshot.mkdir(parents=True, exist_ok=True)
     for file in files:
-        (snapshot / file).write_text("{}", encoding="utf-8")
+        header = b"\2" + bytes(7) if file.endswith(".safetensors") else b""
+        (snapshot / file).write_bytes(header + b"{}")
     return snapshot
 
 

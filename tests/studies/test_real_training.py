@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ from blindspot.model.assemble import position_table
 from blindspot.studies.arms import find_arm
 from blindspot.studies.loading import load_study
 from blindspot.studies.real import ArmRun, run_in, train_run
+from blindspot.studies.rehearsal import write_benchmark
 
 ROOT = Path(__file__).parents[2]
 Make = Callable[..., ArmRun]
@@ -331,3 +334,65 @@ def test_a_whole_study_from_checkpoints_to_a_page(
     after = contents(out)
     answers = [name for name in before if name.endswith("answers.jsonl")]
     assert answers and all(after[name] == before[name] for name in answers)
+
+
+def _descendants(process: int) -> set[int]:
+    found: set[int] = set()
+    for task in Path("/proc").glob(f"{process}/task/*/children"):
+        with suppress(OSError):  # it has ended
+            for child in map(int, task.read_text().split()):
+                found |= {child} | _descendants(child)
+    return found
+
+
+TWO = """
+name: two
+title: An arm, trained by two processes
+arms: {{base: {{encoder: {root}/clip, language_model: {root}/llama, image_size: 32}}, named: [{{id: base, label: B}}]}}
+benchmarks: [mmvp]
+seeds: 1
+"""
+
+
+@pytest.mark.skipif("BLINDSPOT_KILLS" not in os.environ, reason="takes minutes: make faults")
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+def test_two_processes_train_an_arm_and_a_kill_leaves_none_and_costs_nothing(
+    root: Path, base: Path, tmp_path: Path
+) -> None:
+    """On a machine that says it has two GPUs."""
+    data = tmp_path / "data"
+    shutil.copytree(root / "images", data / "images")
+    shutil.copy(root / "rows.json", data)
+    write_benchmark(data, "mmvp", seed=0)
+    study = TWO + STAGES.replace("epochs: 1", "epochs: 4")
+    (tmp_path / "two.yaml").write_text(study.format(root=root))
+
+    def start(out: str, *options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "blindspot", "study", "two.yaml", "--data", "data", "--out", out, *options]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "0,1"}
+        return subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+
+    def made(out: str) -> dict[str, bytes]:
+        files = [file for file in (tmp_path / out / "steps").rglob("*") if file.is_file()]
+        timed = ("log.jsonl", "done.json", ".lock")
+        return {str(file.relative_to(tmp_path / out)): file.read_bytes() * (file.name not in timed) for file in files}
+
+    whole = start("whole", "--gpus-per-step", "2")
+    printed, _ = whole.communicate(timeout=300)
+    assert whole.returncode == 0 and "step 12/12" in printed
+    killed = start("killed", "--gpus-per-step", "2")
+    deadline = time.monotonic() + 200
+    while not list(tmp_path.glob("killed/steps/instruct_*/.told.json")):
+        assert killed.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    processes = _descendants(killed.pid)
+    killed.kill()
+    assert len(processes) >= 4, "workers, torchrun and its two"
+    again = start("killed", "--gpus-per-step", "2")
+    again.communicate(timeout=300)
+    assert not any(Path(f"/proc/{process}").exists() for process in processes)
+    assert again.returncode == 0 and made("killed") == made("whole")
+    for stage in ("connector", "instruct"):
+        (folder,) = tmp_path.glob(f"whole/steps/{stage}_*")
+        one = {str(file.relative_to(base / "base-seed0" / stage)) for file in (base / "base-seed0" / stage).rglob("*")}
+        assert {str(file.relative_to(folder)) for file in folder.rglob("*")} - {"done.json"} == one

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -19,17 +20,22 @@ from blindspot.errors import UserError
 from blindspot.evaluation.paper import load as load_paper
 from blindspot.evaluation.run.opening import open_local
 from blindspot.evaluation.run.runner import prepare
+from blindspot.files import locked
 from blindspot.model.formats.tower import image_processor, read_tower
+from blindspot.reporting.diagnosis import load_arms
+from blindspot.reporting.run import load_plan
 from blindspot.reporting.tables import score_table
 from blindspot.studies.loading import load_study, save_study, shipped_studies
 from blindspot.studies.needs import fetch
-from blindspot.studies.plan import plan_steps
+from blindspot.studies.plan import plan_steps, write_plan
 from blindspot.studies.real import evaluate_step
-from blindspot.studies.rehearsal import FORMS, ROWS, write_benchmark, write_encoder, write_model, write_rows
+from blindspot.studies.rehearsal import BOXES, FORMS, ROWS, write_benchmark, write_encoder, write_model, write_rows
 from blindspot.studies.schema import DATA_SETS
-from blindspot.studies.step import StepContext
+from blindspot.studies.status import read_status
+from blindspot.studies.step import StepContext, open_folder
 from tests.evaluation.test_api_answerer import Toy
 
+ROOT = Path(__file__).parents[2]
 STUDY = """
 extends: paper
 name: small
@@ -41,6 +47,7 @@ arms:
     - {id: aimv2, label: AIMv2, encoder: apple/aimv2-large-patch14-224, against: [siglip],
        stages: {connector: {batch: 128}}}
 benchmarks: [mmvp, tallyqa]
+diagnose: [probes, counterfactuals]
 models:
   - {id: qwen2.5-vl, label: Qwen2.5-VL, model: Qwen/Qwen2.5-VL-7B-Instruct}
   - {id: onevision, label: LLaVA-OneVision, model: llava-hf/llava-onevision-qwen2-7b-ov-hf, block: Others}
@@ -59,6 +66,12 @@ def test_every_benchmark_is_read_with_all_that_the_paper_prints_of_it(name: str,
         for term in metric.terms:
             labelled = [one for one in collection.questions if term.where.items() <= one.groups.items()]
             assert labelled, f"{metric.name}: nobody is {dict(term.where)}"
+
+
+def test_boxes_are_read_from_cocos_form(tmp_path: Path) -> None:
+    write_benchmark(tmp_path, "coco_boxes", seed=0)
+    questions = BENCHMARKS["coco_boxes"].read(tmp_path / "coco_boxes").questions
+    assert len(questions) >= 16 and {one.groups["picture"] for one in questions} == {"96x96"}
 
 
 def test_no_benchmark_of_the_paper_is_left_out() -> None:
@@ -105,15 +118,16 @@ def test_a_miniature_has_no_rehearsal() -> None:
 def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which the study was rehearsed, with commands' options checked before and after."""
     tmp_path = tmp_path_factory.mktemp("rehearsed")
-    (tmp_path / "small.yaml").write_text(STUDY)
+    (tmp_path / "small.yaml").write_text(STUDY.replace("[mmvp, tallyqa]", "[mmvp, tallyqa, coco_boxes]"))
 
     def call(*options: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "blindspot", "study", "small.yaml", "--scale", "rehearsal", *options]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "empty")}
+        environment |= {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests/studies/trackers'}", "TRACKED": str(tmp_path / "tracked")}
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
 
     assert "a rehearsal makes what it reads and takes no --data" in call("--data", "x").stderr
-    first = call()
+    first = call("--tracker", "trackio")
     assert first.returncode == 0, first.stderr
     run = tmp_path / "runs" / "small-rehearsal"
     results = json.loads((run / "results.json").read_text())
@@ -128,6 +142,68 @@ def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_rehearsal_goes_to_the_page_and_is_found_done(rehearsed: Path) -> None:
     assert (rehearsed / "report" / "index.html").is_file()
+
+
+def test_a_tracker_hears_what_arms_and_models_of_real_size_score(rehearsed: Path) -> None:
+    told = {row["run"].partition("/")[2]: row for row in map(json.loads, (rehearsed.parents[1] / "tracked").open())}
+    scores = json.loads((rehearsed / "results.json").read_text())["scores"]
+    for row in (row for row in scores if row["seed"] is not None and row["split"] == "iid"):
+        step = f"steps/evaluate_{row['stage']}*_{row['arm']}_seed{row['seed']}-*"
+        of = [told[folder.name][row["column"]] for folder in rehearsed.glob(step) if row["column"] in told[folder.name]]
+        assert of == [pytest.approx(row["score"], abs=1e-5)]
+    assert any("loss" in row for name, row in told.items() if name.startswith("instruct_"))
+
+
+def test_report_and_status_open_no_weights_and_nothing_takes_long(rehearsed: Path) -> None:
+    code = """
+import sys
+opened = []
+sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == "open" else None)
+from blindspot.cli import app
+app(sys.argv[1:], standalone_mode=False)
+assert any("plan.json" in name for name in opened)
+assert not [name for name in opened if name.endswith(".safetensors")]
+"""
+    for arguments in (["status", str(rehearsed)], ["report", str(rehearsed)]):
+        subprocess.run(
+            [sys.executable, "-c", code, *arguments], check=True, capture_output=True, cwd=rehearsed.parents[1]
+        )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    again = [sys.executable, "-m", "blindspot", "study", "small.yaml", "--scale", "rehearsal"]
+    subprocess.run(again, check=True, capture_output=True, cwd=rehearsed.parents[1])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
+
+
+def test_the_pages_questions_have_their_pictures(rehearsed: Path) -> None:
+    gallery = json.loads((rehearsed / "results.json").read_text())["gallery"]
+    assert {pick["column"].partition("/")[0] for pick in gallery} == {"mmvp", "tallyqa"}
+    page, kept = (rehearsed / "report" / "index.html").read_text(), [*(rehearsed / "report" / "pictures").iterdir()]
+    assert page.count('class="photo"') == len(gallery) <= len(kept) and "not at hand" not in page
+    assert all(path.read_bytes().startswith(b"\xff\xd8") for path in kept)
+
+
+def test_boxes_of_all_models_stand_side_by_side(rehearsed: Path) -> None:
+    """Figure 4 of the paper."""
+    shown = json.loads((rehearsed / "results.json").read_text())["localisation"]
+    arms = {"siglip", "aimv2", "replicate", "qwen2.5-vl", "onevision"}
+    assert shown and all({answer["arm"] for answer in pick["answers"]} == arms for pick in shown)
+    assert all(pick["box"] and pick["units"] == [96, 96] for pick in shown)
+    said = [answer for pick in shown for answer in pick["answers"]]
+    assert all((answer["box"] is not None) == (answer["raw"] in BOXES) for answer in said)
+    assert "Where the arms see it" in (rehearsed / "report" / "index.html").read_text()
+
+
+def test_diagnoses_of_a_rehearsal_are_on_its_page(rehearsed: Path) -> None:
+    trained = ("siglip", "aimv2", "replicate")
+    plan = load_plan(rehearsed)
+    found = load_arms(rehearsed, plan)
+    assert {label for label, _ in found} == {arm.label for arm in plan.arms if arm.id in trained}
+    assert len(found) == 2 * len(trained), "of both seeds"
+    for _, tables in found:
+        assert tables["probes"]["stages"].rows and tables["counterfactuals"]["shares"].rows
+    page = (rehearsed / "report" / "index.html").read_text()
+    assert "Where it can be read, and what answers follow" in page and (rehearsed / "report/figures").is_dir()
 
 
 def test_models_stand_beside_the_arms(rehearsed: Path) -> None:
@@ -166,7 +242,9 @@ def test_a_model_that_is_not_written_is_named_with_those_that_are(name: str, tmp
     assert name in str(refused.value) and not list(tmp_path.iterdir())
 
 
-def test_a_served_model_is_asked_by_its_name_with_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_served_model_is_asked_by_its_name_with_its_key_and_status_counts_its_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MINE", "secret")
     with Toy() as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -174,12 +252,22 @@ def test_a_served_model_is_asked_by_its_name_with_its_key(tmp_path: Path, monkey
         (tmp_path / "mine.yaml").write_text(text)
         study = load_study(tmp_path / "mine.yaml")
         save_study(study, tmp_path / "study.yaml")
-        step = next(step for step in plan_steps(study, "") if step.arm == "served")
+        steps = plan_steps(study, "")
+        write_plan(tmp_path, study, steps)
+        step = next(step for step in steps if step.arm == "served")
         write_benchmark(tmp_path / "data", "mmvp", seed=0)
-        step.config["benchmarks"] = ["mmvp"]
-        (folder := tmp_path / step.folder).mkdir(parents=True)
-        evaluate_step(StepContext(step, folder, {}, lambda *_, **__: None, tmp_path / "data"))
+        seen: list[tuple[int, int, dict[str, int]]] = []
+
+        def report(step: int, steps: int, loss: float | None = None, phase: str = "") -> None:
+            (running,) = read_status(tmp_path).to_dict()["running"]
+            seen.append((step, steps, running["at"]))
+
+        with locked(tmp_path):
+            open_folder(folder := tmp_path / step.folder)
+            evaluate_step(StepContext(step, folder, {}, report, tmp_path / "data"))
         server.shutdown()
+    assert seen[-1][:2] == (16, 16) and len(seen) == 17
+    assert all((at["step"], at["steps"]) == (answered, total) for answered, total, at in seen), "as status tells it"
     assert {request["model"] for request in server.requests} == {"toy"}
     assert {headers["Authorization"] for headers in server.headers} == {"Bearer secret"}
     assert (folder / "answers.jsonl").is_file() and "secret" not in (folder / "run.json").read_text()
@@ -197,7 +285,8 @@ def test_all_that_a_study_needs_is_downloaded_and_what_is_missing_named(
     (tmp_path / "small.yaml").write_text(STUDY.replace("[mmvp, tallyqa]", "[mmvp]"))
     fakes = {  # each leaves what the real one would
         "hf": 'while [ "$1" != --local-dir ]; do shift; done; mkdir -p "$2"; cd "$2"; for f in model.safetensors '
-        "tokenizer.json blip_laion_cc_sbu_558k.json llava_v1_5_mix665k.json; do echo x > $f; done",
+        "tokenizer.json blip_laion_cc_sbu_558k.json llava_v1_5_mix665k.json; do "
+        "printf '\\2\\0\\0\\0\\0\\0\\0\\0{}' > $f; done",  # a header of two bytes, and no weights
         "unzip": 'while [ "$1" != -d ]; do shift; done; for f in . train2017 images train_images VG_100K VG_100K_2; do '
         'mkdir -p "$2/$f"; echo x > "$2/$f/x"; done',
         "curl": "true",

@@ -190,9 +190,9 @@ def test_every_axis_can_be_compared(study_of: Any, axis: str, values: list[Any],
 def test_objectives_are_compared_on_the_same_captions() -> None:
     pairs = {(pair["a"], pair["b"]): pair["kind"] for pair in compared_pairs(load_study("objectives"))}
     assert pairs["aimv2-places", "none"] == pairs["dinov2", "none"] == "objective against none"
-    assert pairs["siglip-places", "clip-places"] == "objective against clip"
-    assert pairs["siglip-places", "siglip-objects"] == "captions"
-    assert ("siglip-places", "clip-objects") not in pairs and ("clip-objects", "clip-objects") not in pairs
+    assert pairs["aimv2-places", "clip-places"] == "objective against clip"
+    assert pairs["aimv2-places", "aimv2-objects"] == "captions"
+    assert ("aimv2-places", "clip-objects") not in pairs and ("clip-objects", "clip-objects") not in pairs
 
 
 def test_released_arms_are_compared_with_the_corrected_ones() -> None:

@@ -12,25 +12,15 @@ from rich.console import Console
 from blindspot.errors import UserError
 from blindspot.studies.step import Done, remove_weights
 from blindspot.studies.study import run_study
+from tests.studies.conftest import REAL
 
-STUDY = """
-extends: paper
-name: small
-title: Two arms
-arms:
-  base: {image_size: 64, connector: mlp, language_model: lmsys/vicuna-7b-v1.5}
-  named:
-    - {id: siglip, label: SigLIP, encoder: google/siglip-base-patch16-256}
-    - {id: axial, label: "SigLIP, 2D-RoPE", encoder: google/siglip-base-patch16-256, positions: axial}
-benchmarks: [mmvp]
-"""
 HERE = Path(__file__).parent
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Rehearse a study of real size over toy steps; returns which steps were carried out."""
-    (tmp_path / "small.yaml").write_text(STUDY)
+    (tmp_path / "small.yaml").write_text(REAL)
     monkeypatch.syspath_prepend(HERE)
     trace = tmp_path / "trace"
     monkeypatch.setenv("TOY_TRACE", str(trace))
@@ -115,9 +105,10 @@ def test_a_record_that_names_files_elsewhere_removes_none_of_them(tmp_path: Path
 def test_what_a_step_made_is_the_same_without_its_weights(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_text("a")
     done = Done("key", "step", 1.0, {"a.safetensors": "1", "log.jsonl": "2"}, {})
-    without = remove_weights(tmp_path, done)
+    done.write(tmp_path)
+    without = remove_weights(tmp_path)
     assert without.content == done.content and list(without.files) == ["log.jsonl"]
-    assert not (tmp_path / "a.safetensors").exists() and remove_weights(tmp_path, without) == without
+    assert not (tmp_path / "a.safetensors").exists() and remove_weights(tmp_path) == without
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,10 @@ from blindspot.studies.arms import expand_arms
 from blindspot.studies.loading import load_study, save_study, shipped_studies
 from blindspot.studies.plan import plan_steps
 
-MINIATURES = ["miniature", "nlvr", "objectives", "positions", "released", "why"]
+MINIATURES = [
+    *("aspect", "connectors", "layers", "miniature", "nlvr"),
+    *("objectives", "positions", "released", "resolution", "why"),
+]
 
 
 @pytest.mark.parametrize("name", MINIATURES)
@@ -30,8 +33,13 @@ def test_shipped_studies_load_at_every_scale(name: str) -> None:
     ("old", "new", "message"),
     [
         ("trained, steps: 3", "trained, stepz: 3", 'instruct.stepz: unknown key; did you mean "steps"?'),
+        (
+            "trained, steps: 3",
+            "trained, probes: [vrs], steps: 3",
+            'instruct.probes: no column "vrs"; did you mean "vsr"?',
+        ),
         ("seeds: 1", "sedes: 1", 'sedes: unknown key; did you mean "seeds"?'),
-        ("{train: 10,", "{xyzzy: 1, train: 10,", "data.xyzzy: unknown key; one of: train, test, seed"),
+        ("{train: 10,", "{xyzzy: 1, train: 10,", "data.xyzzy: unknown key; one of: train, test, probe, seed"),
         ("seeds: 1", "seeds: 0", "seeds: 0: should be at least 1"),
         ("seeds: 1", "seeds: true", "seeds: True: should be a whole number"),
         ("seeds: 1", "seeds: 1\nseeds: 2", 'key "seeds" is given twice'),
@@ -96,7 +104,14 @@ def test_a_wrong_request_gets_one_line(name: str, options: dict, message: str) -
 def test_a_study_takes_over_what_it_does_not_say(base: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     arms = {"families": ["clip"], "positions": ["axial"], "replicate": None}
-    own = {"name": "mine", "title": "Mine", "arms": arms, "hypotheses": [], "instruct": {"encoder": "frozen"}}
+    own = {
+        "name": "mine",
+        "title": "Mine",
+        "about": "Ours.",
+        "arms": arms,
+        "hypotheses": [],
+        "instruct": {"encoder": "frozen"},
+    }
     path.write_text(yaml.safe_dump({"extends": base, **own}))
     study, shipped = load_study(path, "smoke", seeds=3), load_study(base, "smoke", seeds=3)
     assert [arm.id for arm in expand_arms(study)] == ["clip-axial"]
@@ -122,7 +137,7 @@ _values = st.recursive(
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_value_anywhere_is_accepted_or_refused_in_one_line(study_file: Path, data: st.DataObject) -> None:
     raw = yaml.safe_load(study_file.read_text())
@@ -139,7 +154,7 @@ def test_any_value_anywhere_is_accepted_or_refused_in_one_line(study_file: Path,
         assert str(error).startswith(str(path))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
 def test_any_file_is_refused_in_one_line(study_file: Path, content: bytes) -> None:
     study_file.write_bytes(content)
@@ -157,9 +172,19 @@ CLAIM = {
 }
 
 
+INSTRUCT = {"encoder": "trained", "steps": 3, "batch": 2, "lr": 4e-3}
+
+
 def test_a_claim_survives_being_read(study_of: Any) -> None:
     (claim,) = study_of(hypotheses=[CLAIM]).hypotheses
-    assert claim.model_dump() == CLAIM
+    assert claim.model_dump(exclude_none=True) == CLAIM | {"outcome": "score"}
+    timed = CLAIM | {"column": "places", "outcome": "time", "level": 0.8, "margin": 2.0}
+    made = {
+        "means": {"places": ["vsr", "cvbench_relation"]},
+        "instruct": INSTRUCT | {"probes": ["vsr", "cvbench_relation"]},
+    }
+    (claim,) = study_of(hypotheses=[timed], **made).hypotheses
+    assert claim.model_dump() == timed
 
 
 @pytest.mark.parametrize(
@@ -174,7 +199,13 @@ def test_a_claim_survives_being_read(study_of: Any) -> None:
         ({"column": "vrs"}, 'no column "vrs"; did you mean "vsr"?'),
         ({"predicts": "worse"}, '"worse": unknown'),
         ({"effect": 1}, "unknown key"),
+        ({"outcome": "speed"}, '"speed": unknown'),
+        ({"level": 0.9}, "the score that a time is taken to"),
+        ({"outcome": "time", "level": 2}, "level: Input should be less than or equal to 1"),
+        ({"outcome": "time", "margin": 0.5}, "0.5; a factor above 1"),
+        ({"margin": 100}, "100; points, below 100"),
         ({}, '"hurts" is there twice'),
+        ({"outcome": "time", "column": "vsr"}, "vsr is not asked on the way; name it in instruct.probes"),
     ],
 )
 def test_mistakes_are_named(study_of: Any, change: dict[str, Any], message: str) -> None:
@@ -184,9 +215,25 @@ def test_mistakes_are_named(study_of: Any, change: dict[str, Any], message: str)
     assert "\n" not in str(caught.value)
 
 
-def test_the_shipped_study_tests_seven_explanations_over_three_seeds() -> None:
+@pytest.mark.parametrize(
+    ("means", "message"),
+    [
+        ({"places": ["vsr", "vrs"]}, 'means.places: no column "vrs"; did you mean "vsr"?'),
+        ({"vsr": ["vsr", "mmvp"]}, "means.vsr: is a column itself"),
+        ({"places": ["vsr", "vsr"]}, "a column is there twice"),
+        ({"places": ["vsr"]}, "means.places"),
+    ],
+)
+def test_mistakes_in_means_are_named(study_of: Any, means: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=r"made\.yaml: ") as caught:
+        study_of(means=means)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_shipped_study_tests_seven_explanations_over_twelve_seeds() -> None:
     study = load_study("why")
-    assert study.seeds >= 3
+    assert study.seeds == 12
+    assert {claim.outcome for claim in study.hypotheses} == {"score", "time"}
     numbered = [claim.claim[:3] for claim in study.hypotheses if claim.claim.startswith("(")]
     assert numbered == [f"({number})" for number in range(1, 8)]
     arms = {arm.id for arm in expand_arms(study)}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -82,7 +83,7 @@ def test_a_second_call_runs_nothing_and_says_so(tmp_path: Path, run_toy: RunToy,
     assert "everything is done already" in run_toy(tmp_path / "run")
     assert not trace()
     done = json.loads((step_folder(tmp_path / "run", "text_seed0") / "done.json").read_text())
-    assert list(done) == ["key", "step", "seconds", "files", "inputs"]
+    assert list(done) == ["key", "step", "seconds", "files", "inputs", "config", "code"]
     assert done["step"] == "text/seed0"
     assert sorted(done["files"]) == ["log.jsonl", "nested/result.json"]
     assert list(done["inputs"]) == ["data"]
@@ -208,6 +209,8 @@ def test_a_failing_step_gets_one_line_and_loses_nothing(
     with pytest.raises(error, match=message) as caught:
         run_toy(run)
     assert "\n" not in str(caught.value)
+    (log,) = re.findall(r"\(its log: (.*)\)$", str(caught.value))
+    assert Path(log).is_file() and Path(log).name == "log.jsonl"
     if error is StepFailure:
         assert "ZeroDivisionError" in (step_folder(run, "text_seed0") / "error.txt").read_text()
     monkeypatch.delenv("TOY_BREAK")
@@ -261,7 +264,7 @@ def test_a_disk_without_room_is_refused_before_anything_starts(
 ) -> None:
     usage = type("Usage", (), {"free": 3 * 2**20})
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(UserError, match=r"has 3 MB free and about .* MB are needed"):
+    with pytest.raises(UserError, match=r"has 3.1 MB free and about .* MB are needed"):
         run_toy(tmp_path / "run")
     assert not trace()
 

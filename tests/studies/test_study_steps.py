@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +16,15 @@ import torch
 from torch import Tensor
 
 from blindspot.errors import UserError
+from blindspot.files import read_jsonl
 from blindspot.reporting import collect
 from blindspot.scenes.sampling import test_questions as draw_test
+from blindspot.studies import corpus as corpus_module
 from blindspot.studies import steps as step_functions
+from blindspot.studies.corpus import Corpus
 from blindspot.studies.engine import seed_everything
 from blindspot.studies.loading import load_study
-from blindspot.studies.steps import PROBED_PER_COLUMN, column_scores, probe_questions
+from blindspot.studies.steps import column_scores, probe_steps
 
 ROOT = Path(__file__).parents[2]
 STUDY = """
@@ -30,7 +33,7 @@ title: A tiny study
 source: scenes
 arms: {families: [clip, aimv2], positions: [learned, axial]}
 seeds: 1
-data: {train: 30, test: 2}
+data: {train: 30, test: 2, probe: 4}
 model: {image: 32, patch: 8, width: 16, heads: 2, mlp: 24, encoder_layers: 1, language_layers: 1, rotary_base: 100}
 text: {about: mixed, steps: 3, batch: 4, lr: 5e-3}
 encoder: {captions: places, steps: 3, batch: 4, lr: 3e-3}
@@ -41,7 +44,7 @@ COMMAND = """
 import sys
 from pathlib import Path
 from blindspot.studies.study import run_study
-run_study(sys.argv[1], out=Path(sys.argv[2]), workers=1)
+run_study(sys.argv[1], out=Path(sys.argv[2]), workers=1, tracker=(sys.argv[3:] or [None])[0])
 print("torch loaded:", "torch" in sys.modules)
 """
 CLI = """
@@ -70,11 +73,11 @@ def run(home: Path, run_inline: Callable[..., Path]) -> Path:
     return whole
 
 
-def command(home: Path, out: str) -> subprocess.Popen[str]:
+def command(home: Path, out: str, *tracker: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, "tiny.yaml", out],
+        [sys.executable, "-c", COMMAND, "tiny.yaml", out, *tracker],
         cwd=home,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests/studies/trackers'}", "TRACKED": str(home / "tracked")},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -104,9 +107,11 @@ def test_the_run_is_complete_and_its_models_have_names(run: Path) -> None:
         assert last["step"] == last["steps"] and last["loss"] > 0
 
 
-def test_killed_and_damaged_in_other_processes_it_ends_with_the_same_bits(run: Path, home: Path) -> None:
+@pytest.fixture(scope="module")
+def killed(home: Path) -> Path:
+    """The same run with a tracker in other processes, killed and damaged on the way."""
     other = home / "other"
-    killed = command(home, "other")
+    killed = command(home, "other", "trackio")
 
     def second_instruct_step_begun() -> bool:
         return len(list(other.glob("steps/instruct_*"))) >= 2
@@ -124,14 +129,34 @@ def test_killed_and_damaged_in_other_processes_it_ends_with_the_same_bits(run: P
     weights.write_bytes(content)
     assert not (other / "results.json").exists()
 
-    finished = command(home, "other")
+    finished = command(home, "other", "trackio")
     printed, _ = finished.communicate(timeout=120)
     assert finished.returncode == 0, printed
     assert "rebuilding instruct/" in printed and "model/model.safetensors is damaged" in printed
     collect(other)
+    return other
+
+
+def test_killed_and_damaged_in_other_processes_it_ends_with_the_same_bits(run: Path, killed: Path) -> None:
     whole = results(run)
     assert {name.split("/")[1].split("_")[0] for name in whole if name.startswith("steps")} >= {"instruct", "evaluate"}
-    assert results(other) == whole
+    assert results(killed) == whole
+
+
+def test_a_tracker_hears_every_step_and_score_once_more_after_a_kill(killed: Path, home: Path) -> None:
+    told: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
+    for line in (home / "tracked").read_text().splitlines():
+        row = json.loads(line)
+        told[row.pop("run").removeprefix("other/")][row.pop("step")] = row
+    logs = {path.parent.name: list(read_jsonl(path)) for path in killed.glob("steps/*/log.jsonl")}
+    assert {name for name in told if not name.startswith("evaluate")} == logs.keys()
+    for name, rows in logs.items():
+        losses = {row["step"]: row["loss"] for row in rows if "loss" in row}
+        assert {step: row["loss"] for step, row in told[name].items() if "loss" in row} == losses
+    for row in json.loads((killed / "results.json").read_text())["scores"]:
+        if row["seed"] is not None and row["split"] == "iid":
+            (step,) = killed.glob(f"steps/evaluate_{row['stage']}_{row['arm']}_seed{row['seed']}-*")
+            assert told[step.name][1][row["column"]] == pytest.approx(row["score"], abs=1e-5)
 
 
 def test_a_second_call_does_nothing_without_torch_and_restores_the_names_of_models(run: Path, home: Path) -> None:
@@ -240,18 +265,43 @@ def test_so_few_pictures_that_none_has_a_caption_is_one_line(contexts: Any, run:
         step_functions.data(replace(contexts(run, study)["data"], folder=tmp_path))
 
 
-def test_every_column_is_probed_with_more_than_one_answer_and_pairs_stay_together() -> None:
-    _, questions = draw_test("iid", 256, 0)
-    probed = probe_questions(questions)
-    assert probed == probe_questions(questions)
-    answers = {
-        column: Counter(q.answer for q in probed if q.benchmark == column) for column in {q.benchmark for q in probed}
-    }
-    assert answers.keys() == {question.benchmark for question in questions}
-    for column, counts in answers.items():
-        assert max(counts.values()) < 0.8 * counts.total(), (column, counts)
-    clusters = Counter(question.groups["cluster"] for question in probed if question.benchmark == "mmvp")
-    assert len(clusters) == PROBED_PER_COLUMN and set(clusters.values()) == {2}
+def test_probes_show_no_picture_of_training_or_test(run: Path) -> None:
+    corpus = Corpus(step_folder(run, "data"))
+    others = {picture.tobytes() for picture in (*corpus.images, *corpus.test_images[:, 0])}
+    probes = [picture.tobytes() for picture in corpus.probe_images[:, 0]]
+    assert len(probes) > 0 and not others & set(probes)
+    asked = Counter(question.benchmark for question in corpus.probe_questions)
+    assert asked == Counter(dict.fromkeys({one.benchmark for one in corpus.questions}, 4))
+
+
+def test_a_probe_that_leaks_into_the_test_is_refused(
+    contexts: Any, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leaking(split: Any, count: int, seed: int, others: Any = (), name: str | None = None, sizes: Any = ()) -> Any:
+        if name != "probe":
+            return draw_test(split, count, seed, others)
+        scenes, questions = draw_test(split, count, seed, others, name)
+        tested, _ = draw_test(split, count, seed)
+        return [tested[0], *scenes[1:]], questions
+
+    monkeypatch.setattr(corpus_module, "test_questions", leaking)
+    with pytest.raises(ValueError, match="1 pictures of probes are in training or test"):
+        step_functions.data(replace(contexts(run, load_study(run / "study.yaml"))["data"], folder=tmp_path))
+
+
+def test_a_study_has_four_hundred_probes_a_column_that_stand_at_two_steps_a_doubling() -> None:
+    assert load_study("miniature").data.probe == load_study("why").data.probe == 400
+    assert probe_steps(320) == [30, 42, 60, 85, 120, 170, 240, 320]
+    assert probe_steps(240)[-2:] == [170, 240] and probe_steps(2) == [2]
+
+
+def test_stage_2_writes_what_probes_found_after_their_steps(run: Path) -> None:
+    for folder in run.glob("steps/instruct_*"):
+        rows = [json.loads(line) for line in (folder / "probes.jsonl").read_text().splitlines()]
+        assert [(row["step"], row["questions"]) for row in rows] == [(2, {"cvbench_relation": 4})]
+        assert all(
+            row["right"].keys() == {"cvbench_relation"} and 0 <= row["right"]["cvbench_relation"] <= 1 for row in rows
+        )
 
 
 def test_a_pair_scores_as_its_worse_half() -> None:

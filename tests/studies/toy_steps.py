@@ -31,13 +31,13 @@ def work(context: StepContext) -> None:
     while state["iteration"] < ITERATIONS:
         state = {**state, "iteration": state["iteration"] + 1, "value": state["value"] * 31 % 1009 + 1}
         write_json(checkpoint, state)
+        write_text(context.folder / "log.jsonl", "{}\n")
         context.report(state["iteration"], ITERATIONS, 1 / state["iteration"], "toy")
         _maybe_break(context)
         time.sleep(float(os.environ.get("TOY_SLEEP", "0")))
     made_from = {role: sha256_file(folder / "nested" / "result.json") for role, folder in context.inputs.items()}
     salt = os.environ.get("TOY_SALT", "")
     write_json(context.folder / "nested" / "result.json", [context.step.config, made_from, state, salt])
-    write_text(context.folder / "log.jsonl", "{}\n")
     if context.step.kind in ("connector", "instruct") and context.step.config.get("recipe") == "llava":
         write_text(context.folder / "model" / "model.safetensors", f"weights of {context.step.id}")
     checkpoint.unlink()
@@ -62,4 +62,40 @@ def _maybe_break(context: StepContext) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def notice(context: StepContext) -> None:
+    """Says which process it was, and what it was given; on several ranks one of them may be broken."""
+    rank = os.environ.get("RANK", "")
+    context.report(1, 1)
+    if context.step.config.get("breaks") == rank:
+        _maybe_break(context)
+    told = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "WORLD_SIZE")}
+    write_json(context.folder / f"notice{rank}.json", {**told, "pid": os.getpid(), "began": time.time()})
+    time.sleep(float(os.environ.get("TOY_SLEEP", "0")))
+
+
+def together(context: StepContext) -> None:
+    """Counts with all ranks in turn; the first checkpoints after every count and notes who was on which GPU when."""
+    from blindspot.rendezvous import join_ranks
+
+    checkpoint, trace = context.folder / "checkpoint.json", Path(os.environ["TOY_TRACE"])
+    local = os.environ["CUDA_VISIBLE_DEVICES"].split(",")[int(os.environ.get("LOCAL_RANK", "0"))]
+    gpu = f"{os.environ['RAY_RAYLET_PID']}/{local}"  # a node's own process
+    with join_ranks() as ranks, trace.open("a") as lines:
+        counts = ranks.first_does(lambda: json.loads(checkpoint.read_text()) if checkpoint.exists() else [])
+        while len(counts) < ITERATIONS:
+            began = time.time()
+            time.sleep(float(os.environ.get("TOY_SLEEP", "0")))
+            if context.step.config.get("breaks") == ranks.rank:
+                _maybe_break(context)
+            if ranks.first_does(lambda: True):  # all have slept
+                lines.write(f"{context.step.id} {len(counts)} {gpu} {began} {time.time()}\n")
+                lines.flush()
+            counts.append(ranks.gather(ranks.rank + len(counts)))
+            ranks.first_does(lambda: write_json(checkpoint, counts))
+            context.report(len(counts), ITERATIONS)
+        ranks.first_does(lambda: write_json(context.folder / "counts.json", counts))
+        ranks.first_does(lambda: checkpoint.unlink(missing_ok=True))
+
+
 STEPS = dict.fromkeys(["data", "text", "encoder", "connector", "instruct", "evaluate"], work)
+STEPS |= {"notice": notice, "together": together}

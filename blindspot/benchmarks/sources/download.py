@@ -34,8 +34,13 @@ def locate(benchmark: Benchmark, root: Path, form: str | None = None) -> Path | 
     """Where a benchmark lies on this disk, for `Benchmark.read`; the network is not asked.
 
     Looked through are ``root/NAME/FORM``, ``root/NAME``, ``root`` for VLMEvalKit's files, and the caches of
-    huggingface_hub and datasets; of several forms the one asked for, else the one that the benchmark prefers.
+    huggingface_hub and datasets; of several forms the one asked for, else the one that the benchmark prefers. A user's
+    own lies where the user says; what is drawn here is everywhere.
     """
+    if benchmark.place is not None:
+        return benchmark.place
+    if benchmark.draw is not None:
+        return root
     sources = [source for source in benchmark.sources if form in (None, source.form)]
     for source in sources:
         for folder in (root / benchmark.name / source.form, root / benchmark.name):

@@ -58,15 +58,17 @@ def tsv(
     *needed: str,
     keep: Callable[[Row], bool] = lambda row: True,
     notes: tuple[str, ...] = (),
+    easi: bool = False,
 ) -> Source:
-    """A file where VLMEvalKit's developers keep theirs; ``keep`` says whether a row belongs to the benchmark."""
+    """A file where VLMEvalKit's developers or EASI's keep theirs; ``keep`` says whether a row is of the benchmark."""
 
     def kept(paths: Sequence[Path]) -> Table:
         whole = read_tsv(paths[0], *needed)
         return replace(whole, rows=list(filter(keep, whole.rows)))
 
-    url = f"https://opencompass.openxlab.space/utils/VLMEval/{name}"
-    return Source("tsv", kept, question, None, (url,), {name: md5}, counts, (name,), notes=notes)
+    repository = "lmms-lab-si/EASI-Leaderboard-Data" if easi else None
+    file = name if easi else f"https://opencompass.openxlab.space/utils/VLMEval/{name}"
+    return Source("tsv", kept, question, repository, (file,), {name: md5}, counts, (name,), notes=notes)
 
 
 def cells(lines: Iterable[bytes]) -> Iterator[list[TsvCell]]:
@@ -301,16 +303,15 @@ def original(
     **known: Any,
 ) -> Source:
     """One file of rows, read by `read_rows` and `with_pictures`, with what else is ``known`` of the `Source`."""
-    return Source(
-        "original",
-        lambda paths: with_pictures(paths[0], read_rows(paths[0], pick), picture, where),
-        question,
-        **known,
-    )
+
+    def table(paths: Sequence[Path], blind: bool = False) -> Table:
+        return with_pictures(paths[0], read_rows(paths[0], pick), picture, where, blind)
+
+    return Source("original", table, question, blind=partial(table, blind=True), **known)
 
 
 def read_rows(path: Path, pick: Callable[[Any], Iterable[Any]] = list) -> list[dict[str, Any]]:
-    """The rows of a CSV file, of JSON lines, or of a JSON file, from whose value ``pick`` takes them."""
+    """The rows of a CSV or parquet file, of JSON lines, or of a JSON file, from whose value ``pick`` takes them."""
     try:
         if path.suffix == ".csv":
             with path.open(encoding="utf-8-sig", newline="") as handle:
@@ -319,6 +320,10 @@ def read_rows(path: Path, pick: Callable[[Any], Iterable[Any]] = list) -> list[d
                 raise UserError(f"{path}: row {long[0]} has more cells than the header; get the file again")
         elif path.suffix == ".jsonl":
             rows = list(files.read_jsonl(path))
+        elif path.suffix == ".parquet":
+            import pyarrow.parquet as pq
+
+            rows = pq.read_table(path).to_pylist()
         else:
             rows = list(pick(files.parse_json(path.read_text(encoding="utf-8"))))
     except OSError as error:
@@ -332,18 +337,25 @@ def read_rows(path: Path, pick: Callable[[Any], Iterable[Any]] = list) -> list[d
 
 
 def with_pictures(
-    source: Path, rows: Sequence[Mapping[str, Any]], picture: Callable[[Mapping[str, Any]], Any], where: str
+    source: Path,
+    rows: Sequence[Mapping[str, Any]],
+    picture: Callable[[Mapping[str, Any]], Any],
+    where: str,
+    blind: bool = False,
 ) -> Table:
     """Rows with pictures that are files at or below the folder of ``source``.
 
     Args:
         source: the file of the rows; their numbers in messages count from 1.
         rows: its rows.
-        picture: the path of a row's picture, as the row names it.
+        picture: the path of a row's picture, or a list of them, as the row names it.
         where: where to get the pictures, for the message that says how many are missing, and one of them.
+        blind: the pictures are not looked for: each is known by its name.
     """
-    names = [str(picture(row)) for row in rows]
-    places = _located(source.parent, sorted(set(names)), where)
+    found = map(picture, rows)
+    names = [list(map(str, own)) if isinstance(own, list | tuple) else [str(own)] for own in found]
+    asked = sorted({name for own in names for name in own})
+    places = {name: source.parent / name for name in asked} if blind else _located(source.parent, asked, where)
 
     def content(path: Path) -> bytes:
         try:
@@ -352,11 +364,12 @@ def with_pictures(
             raise UserError(f"cannot read the picture {path}: {error.strerror or error}") from error
 
     pictures = Pictures(content)
-    keys = {name: pictures.key(files.sha256_file(path), path) for name, path in sorted(places.items())}
+    keys = {name: pictures.key(name if blind else files.sha256_file(path), path)
+            for name, path in sorted(places.items())}  # fmt: skip
     numbered = enumerate(zip(rows, names, strict=True), start=1)
-    found = [Row(source, number, row, (keys[name],)) for number, (row, name) in numbered]
+    table = [Row(source, number, row, tuple(keys[name] for name in own)) for number, (row, own) in numbered]
     try:
-        return Table(source, found, pictures, digest(found, pictures.keys))
+        return Table(source, table, pictures, digest(table, pictures.keys))
     except UnicodeEncodeError as error:  # JSON can spell half a character
         raise UserError(f"{source}: a text cannot be written in UTF-8 ({error}); get the file again") from error
 

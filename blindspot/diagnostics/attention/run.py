@@ -313,7 +313,6 @@ def _pictures(vlm: HookedVLM, stimuli: list[Stimulus], found: dict[str, np.ndarr
         "prompts": np.array([stimulus.prompt for stimulus in shown]),
         "answers": np.array([stimulus.answer for stimulus in shown]),
         "given": np.array([stimulus.choices[chosen] for stimulus, chosen in zip(shown, chosen_b, strict=True)]),
-        "right": chosen_b == answers(shown),
     }
 
 

@@ -7,9 +7,10 @@ from typing import NotRequired
 import numpy as np
 
 from blindspot.diagnostics.base import AGAINST, Number, Pictures, Row, Tables, columns
-from blindspot.diagnostics.figures import EMPTY, distinct, having, known, listed, percent, percent_span, whole
+from blindspot.diagnostics.figures import EMPTY, distinct, having, known, listed, percent, percent_span
 from blindspot.evaluation.statistics import ALPHA
 from blindspot.plots import HUES, INK, WIDTH, Bar, Bars, Figure, Heat, Key, Lines, Rule, Series, matrix
+from blindspot.text import p_value, whole
 
 _BEYOND = {"beyond": Number, "beyond_low": Number, "beyond_high": Number}
 """By how much accuracy is above that on the same right answers anywhere."""
@@ -81,7 +82,9 @@ def _cells(rows: Sequence[Row], spread: Sequence[Row]) -> Figure:
         if kinds[-1] == "beyond":
             more = "more" if far["beyond"] > 0 else "less"
             much = f"{whole(100 * abs(far['beyond']))} points {more} than elsewhere"
-        title = f"Place matters most for {far['task']}: {much} {where} (p {_p(tested[far['task'], far['object']])})"
+        title = (
+            f"Place matters most for {far['task']}: {much} {where} (p {p_value(tested[far['task'], far['object']])})"
+        )
     high, wide = (1 + max(int(row[key]) for row in rows) for key in ("row", "column"))
     subtitle = (
         "Percent right by the cell of the object, the top of the picture on top (dash: never asked). Below: points "
@@ -95,16 +98,12 @@ def _cells(rows: Sequence[Row], spread: Sequence[Row]) -> Figure:
             values_hw = np.full((high, wide), np.nan)
             for row in known(having(rows, task=task, object=role), kind):
                 values_hw[int(row["row"]), int(row["column"])] = row[kind]
-            p = f" (p {_p(tested[task, role])})" if (task, role) in tested else ""
+            p = f" (p {p_value(tested[task, role])})" if (task, role) in tested else ""
             head, limits = (f"{task},\n{role}{p}", (0.0, 1.0)) if kind == "value" else ("", (-0.5, 0.5))
             panels[-1].append(Heat(values_hw=values_hw, names=[""] * high, columns=[""] * wide, limits=limits,
                                    title=head, title_size=8.5, light=True))  # fmt: skip
     side = (WIDTH - 0.6 - 0.2 * (len(maps) - 1)) / max(len(maps), 3)
     return Figure("cells", title, subtitle, panels, rows, len(kinds) * (side * high / wide + 0.15) + 0.6)
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 
 def _axes(rows: Sequence[Row]) -> Figure:

@@ -15,7 +15,7 @@ from blindspot.diagnostics.core.hooked_vlm import HookedVLM
 from blindspot.diagnostics.core.rearrangements import SYMMETRIES, rearranged
 from blindspot.diagnostics.core.stimuli import NUMBERS, TASKS, Speech, Stimulus, answers, direction
 from blindspot.scenes.render import render
-from blindspot.scenes.world import CANVAS, CELLS, GRID, Scene
+from blindspot.scenes.world import CANVAS, CELLS, Scene
 
 PER_CELL = 4
 """Questions about objects are asked this many times as often as the budget says: every cell is looked at by itself."""
@@ -70,14 +70,13 @@ def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
         step()
     turned = ask([transposed(stimulus, vlm.speech) for stimulus in first["direction"].stimuli])
     step()
-    cells = _by_cell(asked)
     return Findings(
         [
             Table("conditions", "Accuracy as it is, blind, with noise, and with another question's picture", conditions,
                   ("Blind: the drawn world without objects, the same for all questions. Noise: every pixel at random.",
                    "Answers are balanced, so a model that does not see is right by chance.",
                    f"{_WILSON} Differences to the model as it is are paired, with McNemar's exact p.")),
-            *_cell_tables(asked, cells),
+            *_cell_tables(asked, _by_cell(asked)),
             Table("factors", "Accuracy by distance, margin, size, and number of objects", _factors(asked),
                   ("Distance: cells along the axis that decides. Margin: that minus cells along the other axis.",
                    "Size: pixels of the smaller object, of a cell's 8. Distance and margin go together.",
@@ -91,8 +90,6 @@ def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
             Table("answers", "How often each answer is given, and given where it is right", _given(asked),
                   ("Every answer is the right one equally often.", _WILSON)),
         ],
-        {f"{task} {role}": np.array([row["value"] for row in rows], dtype=float).reshape(GRID, GRID)
-         for task, role, _, rows in cells},
     )  # fmt: skip
 
 

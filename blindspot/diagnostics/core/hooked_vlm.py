@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from tokenizers.models import WordLevel
 from torch import Tensor, nn
 
 from blindspot.diagnostics.core import hooks
@@ -21,6 +20,7 @@ from blindspot.errors import UserError
 from blindspot.evaluation.adapters import Adapter
 from blindspot.evaluation.base import PICTURE, Prompt
 from blindspot.model.encoding import ends_apart
+from blindspot.model.load import knows_words_only
 from blindspot.model.variant import BlindspotForConditionalGeneration
 from blindspot.scenes.world import CANVAS
 
@@ -118,8 +118,7 @@ class HookedVLM:
         self.model = model.eval()
         self.processor, self.family = processor, family
         self.tokenizer = processor.tokenizer
-        closed = isinstance(getattr(self.tokenizer.backend_tokenizer, "model", None), WordLevel)
-        self.speech: Speech = "words" if closed else "english"
+        self.speech: Speech = "words" if knows_words_only(processor) else "english"
         self.roles = find_roles(model, self.prepare(directions(1, 0, self.speech)).inputs)
         known = signature(model.forward).parameters  # logits of all tokens may take more memory than all else
         self._last_logits = {"logits_to_keep": 1} if "logits_to_keep" in known else {}

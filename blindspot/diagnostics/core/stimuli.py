@@ -24,9 +24,7 @@ class Stimulus:
 
     Attributes:
         scene: what is in the picture. ``things[0]`` is asked about; of relations ``things[1]`` is the other object.
-        prompt: the question.
-        choices: its possible answers.
-        answer: the right one.
+        choices: possible answers to the prompt.
         mentions: words of the prompt that name an object or ask for the relation, by role: ``subject``, ``reference``,
             ``relation``.
     """

@@ -6,8 +6,9 @@ from math import isqrt
 import numpy as np
 
 from blindspot.diagnostics.base import Number, Pictures, Row, Table, Tables, columns
-from blindspot.diagnostics.figures import EMPTY, clear, distinct, having, highest, known, percent, ratio, whole
+from blindspot.diagnostics.figures import EMPTY, clear, distinct, having, highest, known, percent, ratio
 from blindspot.plots import GREY, HUES, INK, NAVY, WIDTH, Bar, Bars, Figure, Heat, Key, Lines, Note, Rule, Series
+from blindspot.text import whole
 
 ROWS = {
     "patching": columns(part=str, layer=int, group=str, flipped=Number, tokens=Number),

@@ -5,9 +5,13 @@ import io
 import json
 import os
 import random
+import re
+import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from queue import SimpleQueue
@@ -18,7 +22,8 @@ import httpx2
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, Omit
 from PIL import Image
 
-from blindspot.errors import UserError
+from blindspot.errors import UserError, one_of
+from blindspot.evaluation.adapters import SWITCHES
 from blindspot.evaluation.base import Asked, Picture, Reply
 from blindspot.files import PICTURE_FORMATS, parse_json
 from blindspot.text import data_uri, encodable
@@ -45,6 +50,26 @@ STOPPING = {
     405: "there are no chat completions",
 }
 
+
+@dataclass(frozen=True)
+class Engine:
+    """What a kind of server is told beyond OpenAI's protocol.
+
+    Attributes:
+        guided: fields of a request whose answer is one of some texts.
+        processor: the field that holds arguments of the image processor; None: those are set where it is started.
+    """
+
+    guided: Callable[[Iterable[str]], dict[str, Any]]
+    processor: str | None = None
+
+
+ENGINES = {
+    "vllm": Engine(lambda texts: {"structured_outputs": {"choice": [*texts]}}, "mm_processor_kwargs"),
+    "sglang": Engine(lambda texts: {"regex": f"({'|'.join(map(re.escape, texts))})"}),
+}
+"""By name; vLLM's since 0.12."""
+
 _random = random.Random()  # its own, so that waiting moves no seed
 
 
@@ -60,12 +85,39 @@ class RefusedError(Exception):
     """This server will not answer this question, however often it is asked."""
 
 
+@dataclass(eq=False)
+class Server:
+    """An address, and how it fares.
+
+    Attributes:
+        where: the address.
+        next_turn: the moment at which the next request may be sent.
+        rest: until when it gets no question, since others may answer.
+        answered: whether it ever did.
+        failed: failures in a row.
+        lost: whether it is asked no more.
+    """
+
+    where: str
+    next_turn: float = 0.0
+    rest: float = 0.0
+    answered: bool = False
+    failed: int = 0
+    lost: bool = False
+
+    async def until(self, name: str) -> None:
+        """Wait for ``next_turn`` or ``rest``, which may be put off meanwhile."""
+        while (left := getattr(self, name) - time.monotonic()) > 0:
+            await asyncio.sleep(left)
+
+
 class ApiAnswerer:
-    """Asks a server for chat completions, many at a time.
+    """Asks servers for chat completions, many at a time.
 
     A question that the server fails on is asked again, with growing pauses and no sooner than its ``Retry-After``
     says; given up, it becomes a `Reply` with ``error``, and the others are not touched. What will fail for every
-    question (a wrong key, model or address; twenty in a row without an answer) ends the run in one line.
+    question (a wrong key, model or address; twenty in a row without an answer) ends the run in one line. Of several
+    servers each takes questions as fast as it answers; one that fails hands its question to the others and rests.
 
     Args:
         base_url: ends in ``/v1`` as a rule.
@@ -78,6 +130,11 @@ class ApiAnswerer:
         first_wait: seconds before the second attempt; doubled for each further one.
         extra: further fields of the request; null takes one away (``{"temperature": null}`` for servers that refuse
             it).
+        others: addresses of further servers of the same model.
+        engine: one of `ENGINES`.
+        guided: let the answer be one of the allowed ones, where they are few; the engine must be known.
+        processor: what the server's image processor is told.
+        pictures_first: send pictures before all words, as templates that take one text have them.
     """
 
     def __init__(
@@ -91,29 +148,54 @@ class ApiAnswerer:
         attempts: int = 6,
         first_wait: float = 1.0,
         extra: Mapping[str, Any] | None = None,
+        others: Sequence[str] = (),
+        engine: str | None = None,
+        guided: bool = False,
+        processor: Mapping[str, Any] | None = None,
+        pictures_first: bool = False,
     ) -> None:
         if concurrency < 1 or attempts < 1 or timeout <= 0 or not (per_minute is None or per_minute > 0):
             raise UserError("concurrency, attempts, timeout and requests a minute must be above zero")
         for name in OWN:
             if name in (extra or {}):
                 raise UserError(f"the request's field {name!r} is set by Blindspot and cannot be set by hand")
-        self._where = address(base_url)
+        self._servers = [Server(where) for where in dict.fromkeys(map(address, (base_url, *others)))]
+        self._tries = Counter[str]()
         self._model = model
         self._key = _key(key_env)
         bearer = f"Bearer {self._key}" if self._key else Omit()
         self._headers: dict[str, str | Omit] = {"Authorization": bearer, "Content-Type": "application/json"}
-        self._fields = {**GREEDY, **(extra or {})}
+        if engine is not None:
+            one_of(engine, ENGINES, "--engine", "kind of server")
+        self._engine, self._guided = ENGINES.get(engine or ""), guided
+        if guided and self._engine is None:
+            raise UserError(
+                f"--guided is asked of each kind of server in its own way; name it: --engine {' or '.join(ENGINES)}"
+            )
+        self._fields = {**GREEDY, **(extra or {}), **self._told_processor(processor or {})}
+        self._pictures_first = pictures_first
         self._concurrency = concurrency
         self._timeout = timeout
         self._attempts = attempts
         self._first_wait = first_wait
-        self._gap, self._next_turn = 60.0 / per_minute if per_minute else 0.0, 0.0
-        self._answered, self._given_up = False, 0
+        self._gap = 60.0 / per_minute if per_minute else 0.0
+
+    def _told_processor(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of a request that tell a server's image processor something."""
+        if not settings:
+            return {}
+        if self._engine is None or self._engine.processor is None:
+            told = ", ".join(settings)
+            raise UserError(f"only vLLM is told {told} with a question (--engine vllm); others where they are started")
+        return {self._engine.processor: dict(settings)}
 
     @property
     def identity(self) -> dict[str, Any]:
         """Address without credentials, model, settings; the same before and after the questions."""
-        return {"answerer": "api", "model": self._model, "address": self._where, "settings": dict(self._fields)}
+        first, *others = (server.where for server in self._servers)
+        placed = {"pictures": "first"} if self._pictures_first else {}
+        told: dict[str, Any] = {"answerer": "api", "model": self._model, "address": first}
+        return told | {"settings": self._fields | placed} | ({"others": others} if others else {})
 
     def answer(self, asked: Sequence[Asked]) -> Iterator[Reply]:
         """Replies as they come in."""
@@ -123,14 +205,47 @@ class ApiAnswerer:
                     "a chat server puts its own template around a prompt, and this prompt profile brings one; ask it "
                     "with --prompts plain or llava"
                 )
-            if question.options:
+            if question.options and not self._guided:
                 raise UserError("option likelihoods need a model on this machine; a server is asked for answers only")
         return _from_thread(lambda give: self._ask_all(asked, give))
 
     async def _ask_all(self, asked: Sequence[Asked], give: Callable[[Reply], None]) -> None:
-        questions = iter(asked)
-        client = AsyncOpenAI(
-            base_url=self._where,
+        left: asyncio.Queue[Asked] = asyncio.Queue()
+        for question in asked:
+            left.put_nowait(question)
+
+        async def work(server: Server, client: AsyncOpenAI) -> None:
+            while not server.lost:
+                await server.until("rest")
+                question = await left.get()
+                resting = server.lost or server.rest > time.monotonic()  # since it waited for a question
+                reply = None if resting else await self._ask(server, client, question)
+                if reply is None:
+                    left.put_nowait(question)
+                else:
+                    give(reply)
+                left.task_done()
+
+        async with AsyncExitStack() as clients:
+            try:
+                async with asyncio.TaskGroup() as workers:
+                    working: list[asyncio.Task[None]] = []
+                    for server in self._living():
+                        client = await clients.enter_async_context(self._client(server))
+                        many = range(min(self._concurrency, len(asked)))
+                        working += [workers.create_task(work(server, client)) for _ in many]
+                    await left.join()
+                    for task in working:
+                        task.cancel()
+            except ExceptionGroup as group:  # the first one cancelled the other workers
+                raise group.exceptions[0] from None
+
+    def _living(self) -> list[Server]:
+        return [server for server in self._servers if not server.lost]
+
+    def _client(self, server: Server) -> AsyncOpenAI:
+        return AsyncOpenAI(
+            base_url=server.where,
             api_key=self._key or "none",
             max_retries=0,
             default_headers={"Accept-Encoding": "identity"},
@@ -140,56 +255,71 @@ class ApiAnswerer:
                 event_hooks={"response": [_bound]},
             ),
         )
-        async with client:
 
-            async def work() -> None:
-                for question in questions:  # the workers share the iterator
-                    give(await self._ask(client, question))
+    async def _ask(self, server: Server, client: AsyncOpenAI, question: Asked) -> Reply | None:
+        """The answer to a question, or why it is given up; None: another server is to be asked.
 
-            try:
-                async with asyncio.TaskGroup() as workers:
-                    for _ in range(min(self._concurrency, len(asked))):
-                        workers.create_task(work())
-            except ExceptionGroup as group:  # the first one cancelled the other workers
-                raise group.exceptions[0] from None
-
-    async def _ask(self, client: AsyncOpenAI, question: Asked) -> Reply:
-        """The answer to a question, or why it is given up; ends the run in which nothing is answered any more.
-
-        Refusals count only before the first answer: later ones may well be the questions' own fault, and those come in
-        rows, as questions about one picture do.
+        Ends the run in which nothing is answered any more. Refusals count only before the first answer: later ones may
+        well be the questions' own fault, and those come in rows, as questions about one picture do.
         """
+        several = len(self._living()) > 1
         try:
-            reply = await self._until_answered(client, question)
+            reply = await self._until_answered(server, client, question, 1 if several else self._attempts)
+        except UserError as error:
+            if len(self._servers) == 1:
+                raise
+            return self._lose(server, str(error))
         except (TransientError, RefusedError) as error:
-            self._given_up += not (isinstance(error, RefusedError) and self._answered)
-            if self._given_up >= STOP_AFTER:
+            if several and isinstance(error, TransientError):
+                return self._hand_over(server, question, error)
+            server.failed += not (isinstance(error, RefusedError) and server.answered)
+            if server.failed >= STOP_AFTER and len(self._living()) == 1:
                 raise UserError(
-                    f"{self._where}: {self._given_up} questions in a row got no answer, the last because: {error}; "
+                    f"{server.where}: {server.failed} questions in a row got no answer, the last because: {error}; "
                     "what was answered is kept, so mend the server and run the same command again"
                 ) from None
             return Reply(question.id, "", error=str(error))
-        self._answered, self._given_up = True, 0
+        server.answered, server.failed = True, 0
         return reply
 
-    async def _until_answered(self, client: AsyncOpenAI, question: Asked) -> Reply:
-        content = body(question, self._model, self._fields)
+    def _hand_over(self, server: Server, question: Asked, error: TransientError) -> Reply | None:
+        """Let another server answer, while this one rests, longer the longer it fails; at last it is asked no more."""
+        server.failed += 1
+        self._tries[question.id] += 1
+        if server.failed >= STOP_AFTER * self._attempts or (error.wait or 0.0) > LONGEST_HOLD:
+            self._lose(server, str(error))
+        pause = backoff(1 + server.failed // self._concurrency, self._first_wait)
+        server.rest = time.monotonic() + max(pause, error.wait or 0.0)
+        tried = self._tries[question.id] >= self._attempts * len(self._servers)
+        return Reply(question.id, "", error=str(error)) if tried else None
+
+    def _lose(self, server: Server, why: str) -> None:
+        if self._living() == [server]:
+            raise UserError(
+                f"no server is left, the last because: {why}; what was answered is kept, so mend one and run the same "
+                "command again"
+            )
+        if not server.lost:
+            print(f"{server.where} is asked no more, the other servers are: {why}", file=sys.stderr)
+        server.lost, server.failed = True, 0
+
+    async def _until_answered(self, server: Server, client: AsyncOpenAI, question: Asked, attempts: int) -> Reply:
+        content = body(question, self._model, self._fields, self._engine, self._pictures_first)
         attempt = 1
         while True:
-            while (rest := self._next_turn - time.monotonic()) > 0:  # all questions keep the rate together
-                await asyncio.sleep(rest)
-            self._next_turn = time.monotonic() + self._gap
+            await server.until("next_turn")
+            server.next_turn = time.monotonic() + self._gap
             try:
-                return await self._once(client, content, question.id)
+                return await self._once(server, client, content, question.id)
             except TransientError as error:
                 wait = error.wait or 0.0
-                if attempt == self._attempts or wait > LONGEST_HOLD:
+                if attempt == attempts or wait > LONGEST_HOLD:
                     raise
-                self._next_turn = max(self._next_turn, time.monotonic() + wait)
+                server.next_turn = max(server.next_turn, time.monotonic() + wait)
             await asyncio.sleep(backoff(attempt, self._first_wait))
             attempt += 1
 
-    async def _once(self, client: AsyncOpenAI, content: bytes, question: str) -> Reply:
+    async def _once(self, server: Server, client: AsyncOpenAI, content: bytes, question: str) -> Reply:
         try:
             async with asyncio.timeout(self._timeout):
                 got = await client.post(
@@ -206,7 +336,7 @@ class ApiAnswerer:
         try:
             return read(got.status_code, got.headers, got.content, question, self._key)
         except UserError as error:
-            raise UserError(f"{self._where}, model {self._model}: {error}") from None
+            raise UserError(f"{server.where}, model {self._model}: {error}") from None
 
 
 def _key(name: str) -> str:
@@ -236,13 +366,20 @@ def address(base_url: str) -> str:
     return str(url.copy_with(path=path, fragment=None))
 
 
-def body(asked: Asked, model: str, fields: Mapping[str, Any] = GREEDY) -> bytes:
-    """The JSON of one request; pictures are the published bytes."""
+def body(
+    asked: Asked,
+    model: str,
+    fields: Mapping[str, Any] = GREEDY,
+    engine: Engine | None = None,
+    pictures_first: bool = False,
+) -> bytes:
+    """The JSON of one request; pictures are the published bytes. An engine says how the options are asked for."""
     prompt, left = asked.prompt, iter(asked.pictures)
     if len(asked.pictures) != prompt.pictures:
         raise ValueError("the prompt shows more pictures than there are, or fewer")
     parts: list[dict[str, Any]] = []
-    for part in prompt.content:
+    shown = sorted(prompt.content, key=lambda part: isinstance(part, str)) if pictures_first else prompt.content
+    for part in shown:
         if isinstance(part, Picture):
             parts.append({"type": "image_url", "image_url": {"url": data_url(next(left))}})
         elif parts and parts[-1]["type"] == "text":  # some servers put line breaks between parts
@@ -252,7 +389,15 @@ def body(asked: Asked, model: str, fields: Mapping[str, Any] = GREEDY) -> bytes:
     content = parts if asked.pictures else "".join(part["text"] for part in parts)
     system = [] if prompt.system is None else [{"role": "system", "content": prompt.system}]
     messages = [*system, {"role": "user", "content": content}]
-    request = {"model": model, "messages": messages, "max_tokens": prompt.longest, **fields}
+    draw = asked.draw
+    drawn: dict[str, Any] = (
+        {} if draw is None else {"temperature": draw.temperature, "top_p": draw.top_p, "seed": draw.seed}
+    )
+    if prompt.thinking is not None:
+        drawn["chat_template_kwargs"] = dict.fromkeys(SWITCHES, prompt.thinking)
+    if engine is not None and asked.options:
+        drawn |= engine.guided(asked.options.values())
+    request = {"model": model, "messages": messages, "max_tokens": prompt.longest, **fields, **drawn}
     return json.dumps({name: value for name, value in request.items() if value is not None}).encode()
 
 
@@ -300,10 +445,11 @@ def read(status: int, headers: Mapping[str, str], content: bytes, question: str,
         if 300 <= status < 400:
             raise UserError(f"the address has moved (status {status}); give the one that it moved to")
         raise RefusedError(f"status {status}: {detail}")
-    text = finish = None
+    text = finish = thought = None
     try:
         choice = value["choices"][0]
         text = choice["message"].get("content")
+        thought = choice["message"].get("reasoning_content") or choice["message"].get("reasoning")
         if isinstance(text, list):
             text = "".join(part["text"] for part in text if part.get("type") == "text")
         elif text is None:
@@ -317,7 +463,17 @@ def read(status: int, headers: Mapping[str, str], content: bytes, question: str,
         text = ""
     if not isinstance(text, str):
         raise TransientError(f"the server sent no chat completion: {_one_line(content, key)}")
-    return Reply(question, encodable(text), "length" if finish == "length" else "end")
+    stopped = "end" if finish != "length" else "thought" if thought and not text else "length"
+    return Reply(question, encodable(text), stopped, tokens=_tokens(value.get("usage")))
+
+
+def _tokens(usage: Any) -> tuple[int, int] | None:
+    """How many were read and said, where a response tells."""
+    told = usage if isinstance(usage, dict) else {}
+    read, said = told.get("prompt_tokens"), told.get("completion_tokens")
+    if not (isinstance(read, int) and isinstance(said, int) and 0 <= read < 2**40 and 0 <= said < 2**40):
+        return None
+    return read, said
 
 
 def _one_line(said: str | bytes, key: str) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from io import BytesIO
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from blindspot.benchmarks.scoring import TAGS, is_cut_off
 from blindspot.errors import UserError
 from blindspot.evaluation.adapters import Adapter, adapter_of
 from blindspot.evaluation.base import PICTURE, Asked, Prompt, Reply
@@ -39,7 +40,7 @@ TOKENS = 3
 
 
 class LocalAnswerer:
-    """Greedy answers, and likelihoods, of any image-text model of transformers.
+    """Greedy answers, drawn ones, and likelihoods, of any image-text model of transformers.
 
     A model whose prompts may be continued from a common beginning runs every picture once (`prefix`); that it may is
     first tried on pictures of noise, since no config says so. Any other runs whole prompts through ``generate``.
@@ -68,6 +69,7 @@ class LocalAnswerer:
         self._model = model.eval() if device is None else model.eval().to(device)
         self._processor, self.batch, self._share = processor, batch, share
         self._adapter = adapter = adapter or adapter_of(model.config.model_type)
+        self._lone = adapter.lone or adapter.generate is not None
         self._maker = RowMaker(model, processor, adapter)
         config = copy.deepcopy(getattr(model, "generation_config", None)) or GenerationConfig()
         config.update(**adapter.generation)
@@ -103,6 +105,8 @@ class LocalAnswerer:
 
     def answer(self, asked: Sequence[Asked]) -> Iterator[Reply]:
         """See `Answerer`. What a question itself is to blame for becomes its reply's ``error``."""
+        if self._adapter.generate is not None and any(one.draw for one in asked):
+            raise UserError("this model has code of its own to generate, which draws nothing; leave out --temperature")
         waiting = batches(asked, self.batch, self._shares)[::-1]
         while waiting:
             part = {one.id: one for one in waiting.pop()}
@@ -148,7 +152,7 @@ class LocalAnswerer:
         begun: dict[Any, list[Row]] = {}
         for row in rows:
             begun.setdefault((id(row.media), row.ids[: row.head]), []).append(row)
-        computed = prefix.prefixes(self._model, list(begun.values()), self.batch)
+        computed = prefix.prefixes(self._model, list(begun.values()), 1 if self._lone else self.batch)
         pairs = [(row, beginning) for few, beginning in zip(begun.values(), computed, strict=True) for row in few]
         pairs.sort(key=lambda pair: len(pair[0].ids) - pair[1].length)
         count = -(-len(pairs) // self.batch)
@@ -160,7 +164,7 @@ class LocalAnswerer:
                 sums = prefix.likelihoods(self._model, state, [row.options for row in some])
                 yield from (_likeliest(row, values) for row, values in zip(some, sums, strict=True))
                 continue
-            for place, ids, stopped in prefix.greedy(self._model, state, [row.limit for row in some], self._ends):
+            for place, ids, stopped in prefix.generate(self._model, state, some, self._ends):
                 yield self._reply(some[place], ids, stopped)
 
     def _whole(self, rows: Sequence[Row]) -> Iterator[Reply]:
@@ -178,7 +182,7 @@ class LocalAnswerer:
             else:
                 shapes = tuple((name, value.shape[1:]) for name, value in sorted(row.media.items()))
                 alike.setdefault((shapes, row.limit), []).append(row)
-        most = 1 if self._adapter.generate else self.batch
+        most = 1 if self._lone else self.batch
         for part in alike.values():
             for start in range(0, len(part), most):
                 yield from self._generate(part[start : start + most])
@@ -190,7 +194,10 @@ class LocalAnswerer:
         if self._adapter.generate is not None:
             out_bl = self._adapter.generate(self._model, self._processor, inputs, limit)
         else:
-            out_bl = self._model.generate(**inputs, **self._arguments, max_new_tokens=limit)
+            chosen = [_Chosen(rows)] if rows[0].asked.draw else []
+            out_bl = self._model.generate(
+                **inputs, **self._arguments, max_new_tokens=limit, logits_processor=LogitsProcessorList(chosen)
+            )
         start = 0 if self._model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
         for row, ids in zip(rows, out_bl[:, start:].tolist(), strict=True):
             end = next((place for place, token in enumerate(ids) if token in self._ends), None)
@@ -199,6 +206,8 @@ class LocalAnswerer:
     @torch.no_grad()
     def _forced(self, rows: Sequence[Row], ids_bn: Tensor) -> Tensor:
         """Logits behind the rows' prompts while they say ``ids_bn``, by ``generate``; shape (batch, n, vocabulary)."""
+        if self._lone and len(rows) > 1:
+            return torch.cat([self._forced([row], of_1n) for row, of_1n in zip(rows, ids_bn.split(1), strict=True)])
         out = self._model.generate(
             **stacked(self._model, rows, self._pad),
             **{**self._arguments, "eos_token_id": None},  # what is to be said is said to its end
@@ -210,8 +219,14 @@ class LocalAnswerer:
         return torch.stack(out.logits, dim=1).float()
 
     def _reply(self, row: Row, ids: list[int], stopped: str) -> Reply:
-        text = self._processor.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return Reply(row.asked.id, text, stopped)
+        tokenizer = self._processor.tokenizer
+        marks = dict(zip(tokenizer.convert_tokens_to_ids([*(self._adapter.thought or ())]), TAGS[0], strict=False))
+        text = "".join(
+            mark or tokenizer.decode([*few], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            for mark, few in groupby(ids, marks.get)
+        )
+        stopped = "thought" if stopped == "length" and is_cut_off(row.thought + text) else stopped
+        return Reply(row.asked.id, text, stopped, tokens=(len(row.ids), len(ids)))
 
     @property
     def _shares(self) -> bool:
@@ -255,7 +270,7 @@ class LocalAnswerer:
                 return "no tokens of the prompt are known to be its picture"
             said_bn = torch.tensor([rows[0].ids[-TOKENS:]] * len(rows), device=model.device)
             alone_bnv = torch.cat([self._forced([row], said_bn[:1]) for row in rows])
-            begun = prefix.prefixes(model, both, most=len(both))
+            begun = prefix.prefixes(model, both, most=1 if self._lone else len(both))
             state = prefix.begin(model, rows, [one for one, few in zip(begun, both, strict=True) for _ in few])
             first_b1v = state.logits_bv[:, None]
             shared_bnv = torch.cat([first_b1v, prefix.advance(model, state, said_bn[:, :-1])], dim=1)
@@ -280,9 +295,22 @@ class _Forced(LogitsProcessor):
     def __init__(self, ids_bn: Tensor) -> None:
         self._left = iter(ids_bn.unbind(dim=1))
 
+    def next(self, scores: Tensor) -> Tensor:
+        """The tokens that are said now."""
+        return next(self._left).to(scores.device)
+
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        next_b = next(self._left).to(scores.device)
-        return torch.full_like(scores, -torch.inf).scatter(1, next_b[:, None], 0.0)
+        return torch.full_like(scores, -torch.inf).scatter(1, self.next(scores)[:, None], 0.0)
+
+
+class _Chosen(_Forced):
+    """Makes rows say what is drawn for them."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._choose, self._rows = prefix.Chooser([row.asked.draw for row in rows]), range(len(rows))
+
+    def next(self, scores: Tensor) -> Tensor:
+        return self._choose(scores, self._rows)
 
 
 def _noise(seed: int) -> list[Asked]:

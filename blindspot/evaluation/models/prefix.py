@@ -5,6 +5,7 @@ runs as one batch on a cache whose rows begin with their picture's keys and valu
 in ordinary left padding, so that sliding windows and positions are those of the question alone.
 """
 
+import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
@@ -15,6 +16,7 @@ from torch import Tensor
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from blindspot.evaluation.base import Sampling
 from blindspot.evaluation.models.rows import Row, on_device, stacked
 from blindspot.model.body import Seen
 
@@ -252,20 +254,44 @@ def forward(model: Any, cache: DynamicCache, inputs: Mapping[str, Any], keep: in
     return model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=keep).logits[:, -keep:].float()
 
 
-def greedy(
-    model: Any, state: State, limits: Sequence[int], ends: Collection[int]
+class Chooser:
+    """Chooses the next token of rows: the likeliest, or one that is drawn as each row says.
+
+    A row's numbers come from its own seed, one a token, so that what is drawn depends on no other row. All rows draw at
+    one temperature, or none does.
+    """
+
+    def __init__(self, draws: Sequence[Sampling | None]) -> None:
+        self._draw = draws[0]
+        self._numbers = [random.Random(draw.seed) for draw in draws if draw]
+
+    def __call__(self, logits_bv: Tensor, rows: Sequence[int]) -> Tensor:
+        """The tokens of these rows, of shape (batch,)."""
+        if self._draw is None:
+            return logits_bv.argmax(dim=-1)
+        exact_bv = logits_bv.cpu().double() if logits_bv.device.type == "mps" else logits_bv.double()
+        share_bv, token_bv = (exact_bv / self._draw.temperature).softmax(dim=-1).sort(descending=True, stable=True)
+        before_bv = share_bv.cumsum(dim=-1) - share_bv
+        upto_bv = torch.where(before_bv < self._draw.top_p, share_bv, 0.0).cumsum(dim=-1)
+        drawn_b = upto_bv.new_tensor([self._numbers[row].random() for row in rows]) * upto_bv[:, -1]
+        place_b = (upto_bv <= drawn_b[:, None]).sum(dim=-1)
+        return token_bv.gather(1, place_b[:, None])[:, 0].to(logits_bv.device)
+
+
+def generate(
+    model: Any, state: State, rows: Sequence[Row], ends: Collection[int]
 ) -> Iterator[tuple[int, list[int], str]]:
-    """The likeliest token again and again, until it is one of ``ends`` or a row reaches its limit; uses up ``state``.
+    """A token again and again, until it is one of ``ends`` or a row reaches its limit; uses up ``state``.
 
     Rows leave the batch once half of it is done, so that one long answer does not keep all others computing.
 
     Yields:
         Which row, its ids without the token that ended it, and ``end`` or ``length``.
     """
-    said: dict[int, list[int]] = {row: [] for row in range(len(limits))}
-    place = list(said)
+    said: dict[int, list[int]] = {row: [] for row in range(len(rows))}
+    place, choose = list(said), Chooser([row.asked.draw for row in rows])
     while said:
-        token_b = state.logits_bv.argmax(dim=-1)
+        token_b = choose(state.logits_bv, place)
         for row, token in zip(place, token_b.tolist(), strict=True):
             if row not in said:
                 continue
@@ -273,7 +299,7 @@ def greedy(
                 yield row, said.pop(row), "end"
                 continue
             said[row].append(token)
-            if len(said[row]) == limits[row]:
+            if len(said[row]) == rows[row].limit:
                 yield row, said.pop(row), "length"
         if not said:
             return

@@ -1,14 +1,17 @@
 """Answers from a file, as if a model gave them again."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from pyarrow import csv
 
+from blindspot.benchmarks.rows import further
 from blindspot.errors import UserError
-from blindspot.evaluation.base import Asked, Reply
+from blindspot.evaluation.base import Asked, Reply, numbered
 from blindspot.files import read_jsonl, sha256_file
 from blindspot.text import encodable
 
@@ -18,14 +21,17 @@ INDEX, PREDICTION = "index", "prediction"
 class RecordedAnswerer:
     """Gives the answers that a file holds, by the questions' ids; what it does not hold is an error of that question.
 
+    The n-th answer to a question is its n-th sample.
+
     Args:
         path: the answers to one benchmark (ids repeat between benchmarks): ``.jsonl`` with ``id`` and ``raw`` (an
             ``answers.jsonl`` of ours keeps its likelihoods), or predictions of VLMEvalKit with ``index`` and
             ``prediction``: ``.tsv``, or ``.xlsx`` where openpyxl is installed.
         benchmark: its name; a row that names another is refused.
+        samples: answers to each question; more are refused.
     """
 
-    def __init__(self, path: Path, benchmark: str | None = None) -> None:
+    def __init__(self, path: Path, benchmark: str | None = None, samples: int = 1) -> None:
         readers = {".jsonl": _jsonl, ".tsv": _tsv, ".xlsx": _xlsx}
         kind = path.suffix.lower()
         if kind not in readers:
@@ -33,11 +39,16 @@ class RecordedAnswerer:
         if not path.is_file():
             raise UserError(f"no answers at {path}")
         self._path, self._replies = path, dict[str, Reply]()
+        held = Counter[str]()
         for number, reply in enumerate(readers[kind](path, benchmark), start=1):
-            if reply.id in self._replies:
+            held[reply.id] += 1
+            if held[reply.id] > samples:
                 where = f"{'line' if kind == '.jsonl' else 'row'} {number}"
-                raise UserError(f"{path}, {where}: a second answer to question {reply.id!r}; keep one of them")
-            self._replies[reply.id] = reply
+                nth = "a second answer" if samples == 1 else f"answer {held[reply.id]}"
+                told = "keep one of them" if samples == 1 else f"keep {samples}"
+                raise UserError(f"{path}, {where}: {nth} to question {reply.id!r}; {told}, or ask for more --samples")
+            name = numbered(reply.id, held[reply.id] - 1)
+            self._replies[name] = replace(reply, id=name)
         self.identity: dict[str, Any] = {"answerer": "recorded", "file": path.name, "sha256": sha256_file(path)}
 
     def answer(self, asked: Sequence[Asked]) -> Iterator[Reply]:
@@ -57,8 +68,9 @@ def _jsonl(path: Path, benchmark: str | None) -> Iterator[Reply]:
         numbers = isinstance(likelihood, dict) and all(isinstance(value, int | float) for value in likelihood.values())
         if not (likelihood is None or numbers):
             raise UserError(f"{path}:{number}: the likelihood must hold a number for each answer")
-        stopped = "length" if row.get("stopped") == "length" else "end"
-        yield Reply(str(row["id"]), encodable(row["raw"]), stopped, likelihood)
+        for raw, stopped in ((row["raw"], row.get("stopped")), *further(row, f"{path}:{number}")):
+            stopped = stopped if stopped in ("length", "thought") else "end"
+            yield Reply(str(row["id"]), encodable(raw), stopped, likelihood)
 
 
 def _tsv(path: Path, _: str | None) -> Iterable[Reply]:

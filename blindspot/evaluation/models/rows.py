@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import BatchFeature
 
+from blindspot.benchmarks.scoring import TAGS
 from blindspot.errors import UserError
 from blindspot.evaluation.adapters import Adapter
 from blindspot.evaluation.base import Asked, Reply
@@ -58,6 +59,7 @@ class Row:
         types: what the processor says of every token (``token_type_ids``), by name, each of shape (1, length).
         media: the other inputs: pixels and what goes with them; one object for questions for which they are equal.
         options: ids of every answer whose likelihood is wanted.
+        thought: what of the prompt a thought begins with, if the answer goes on with one.
     """
 
     asked: Asked
@@ -67,6 +69,7 @@ class Row:
     types: Mapping[str, Tensor] = field(default_factory=dict)
     media: Mapping[str, Tensor] = field(default_factory=dict)
     options: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    thought: str = ""
 
 
 class _Once:
@@ -142,7 +145,9 @@ class RowMaker:
         for values_1l in types.values():
             filled_l |= values_1l[0].bool()
         head = int(filled_l.nonzero().max()) + 1 if pictures and filled_l.any() else 0
-        return Row(asked, ids, min(asked.prompt.longest, self._longest - len(ids)), head, types, media, options)
+        limit = min(asked.prompt.longest, self._longest - len(ids))
+        thought = next((tag for tag, _ in TAGS if text.rstrip().endswith(tag)), "")
+        return Row(asked, ids, limit, head, types, media, options, thought)
 
     def _tokenise_option(self, last_word: str, option: str) -> tuple[int, ...]:
         """Ids of an answer behind a prompt that ends in this word; a blank is between them if it is one."""

@@ -4,7 +4,7 @@ import json
 import platform
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -17,24 +17,30 @@ from blindspot.evaluation.run.questions import Asking, Condition
 from blindspot.files import fingerprint, parse_json, read_jsonl, write_json, write_jsonl, write_text
 
 RUN, ANSWERS, ERRORS = "run.json", "answers.jsonl", "errors.jsonl"
+PLACE = "place"
+"""Where a user's own questions lie."""
 _PARTS = "answers.part*.jsonl"
 _CHECKSUM = "sha256"
 _PACKAGES = ("spatial-blindspot", "torch", "transformers", "tokenizers", "pillow")
 _LAYOUT = ("runs", "models", "instruct", "model")
 """Folders on the way from a study to a model of its, which say nothing of either."""
-_TOLD_ONLY = ("answerer.adapter", "answerer.pictures")
+_TOLD_ONLY = ("answerer.adapter", "answerer.pictures", "answerer.others")
 """What `run.json` tells and no run is known by: what a family was known by; what was measured before the first
-question, and may come out otherwise the next time."""
+question, and may come out otherwise the next time; which other servers there are. Nor by where a user's own questions
+lie."""
+TOKENS = "tokens"
+"""Of a benchmark in `run.json`, once it is answered: how many were read and said, of the answers that tell."""
 
 
 def default_folder(model: str, prompts: str, condition: Condition, limit: int | None) -> Path:
     """``runs/eval/`` and a name of its own for every model, prompt profile, condition and limit."""
     stem = re.sub(r"^https?://", "", model).rstrip("/").removesuffix(".jsonl")
     parts = stem.split("/")
-    told = [part for part in parts if part not in _LAYOUT] if len(parts) > 2 else parts
-    words = [re.sub(r"[^\w.-]+", "-", "-".join(told[-2:])).strip("-.") or "model"]
+    parts = [part for part in parts if part not in _LAYOUT] if len(parts) > 2 else parts
+    words = [re.sub(r"[^\w.-]+", "-", "-".join(parts[-2:])).strip("-.") or "model"]
     words += [] if prompts == "auto" else [f"prompts-{prompts}"]
-    words += [f"{name}-{value}" if value is not True else name for name, value in asdict(condition).items() if value]
+    told = {name.replace("_", "-"): value for name, value in asdict(condition).items() if value}
+    words += [f"{name}-{value}" if value is not True else name for name, value in told.items()]
     words += [] if limit is None else [f"limit-{limit}"]
     return Path("runs") / "eval" / "-".join(words)
 
@@ -42,26 +48,29 @@ def default_folder(model: str, prompts: str, condition: Condition, limit: int | 
 def claim(out: Path, identity: Mapping[str, Any], finished: bool) -> None:
     """Make the folder that of a run with this ``run.json``, or find that it is already; its benchmarks may become more.
 
-    Once all of them are ``finished``, the libraries' versions do not matter.
+    Once all of them are ``finished``, neither the libraries' versions nor the bytes of plug-ins matter.
     """
     held = read_run(out, "choose another --out")
     if held is None:
         write_json(out / RUN, identity)
         return
     theirs, ours = dict(held), dict(identity)
-    their_benchmarks, our_benchmarks = theirs.pop("benchmarks", {}), ours.pop("benchmarks")
+    there, our_benchmarks = theirs.pop("benchmarks", {}), ours.pop("benchmarks")
+    their_benchmarks = {name: {k: v for k, v in one.items() if k != TOKENS} for name, one in there.items()}
     if finished:
-        theirs["versions"] = ours["versions"]
+        theirs |= {name: ours[name] for name in ("versions", "plugins") if name in ours}
     shared = [name for name in our_benchmarks if name in their_benchmarks]
     differing = leaves_differing(
         theirs | {name: their_benchmarks[name] for name in shared},
         ours | {name: our_benchmarks[name] for name in shared},
     )
-    lines = [f"{name} is {short(a)} there, {short(b)} now" for name, a, b in differing if name not in _TOLD_ONLY]
+    lines = [f"{name} is {short(a)} there, {short(b)} now" for name, a, b in differing
+             if name not in _TOLD_ONLY and not name.endswith(f".{PLACE}")]  # fmt: skip
     if lines:
         raise UserError(f"{out} holds another run ({'; '.join(lines[:3])}); choose another --out")
     if len(shared) < len(our_benchmarks):
-        write_json(out / RUN, held | {"benchmarks": their_benchmarks | our_benchmarks})
+        more = {name: one for name, one in our_benchmarks.items() if name not in there}
+        write_json(out / RUN, held | {"benchmarks": there | more})
 
 
 def read_run(out: Path, otherwise: str) -> dict[str, Any] | None:
@@ -116,6 +125,8 @@ def part(folder: Path, rank: int) -> Iterator[Callable[[Reply], None]]:
         row: dict[str, Any] = {"id": reply.id, "raw": reply.raw, "stopped": reply.stopped}
         if reply.likelihood is not None:
             row["likelihood"] = dict(reply.likelihood)
+        if reply.tokens is not None:
+            row[TOKENS] = list(reply.tokens)
         with _writing(path):
             file.write(json.dumps(row | {_CHECKSUM: fingerprint(row)}).encode() + b"\n")
             file.flush()
@@ -157,6 +168,17 @@ def read_parts(folder: Path) -> dict[str, Reply]:
     return replies
 
 
+def answered(out: Path) -> dict[str, tuple[int, int]]:
+    """How many questions of each benchmark are answered, and of how many; also while another process asks."""
+    held = read_run(out, "look at another folder") or {}
+    found: dict[str, tuple[int, int]] = {}
+    for name, asked in held.get("benchmarks", {}).items():
+        lines = sum(len(_lines(path)) for path in (out / name).glob(_PARTS))
+        total = int(asked["questions"]) * (held.get("condition", {}).get("samples") or 1)
+        found[name] = (total if (out / name / ANSWERS).is_file() else min(lines, total), total)
+    return found
+
+
 def _lines(path: Path) -> list[bytes]:
     try:
         return path.read_bytes().splitlines(keepends=True)
@@ -170,7 +192,8 @@ def _reply(line: bytes) -> Reply | None:
         row = parse_json(line)
         checksum = row.pop(_CHECKSUM)
         if line.endswith(b"\n") and checksum == fingerprint(row):
-            return Reply(row["id"], row["raw"], row["stopped"], row.get("likelihood"))
+            tokens = (int(row[TOKENS][0]), int(row[TOKENS][1])) if TOKENS in row else None
+            return Reply(row["id"], row["raw"], row["stopped"], row.get("likelihood"), tokens=tokens)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     return None
@@ -184,12 +207,24 @@ def finish(folder: Path, asking: Asking, errors: Mapping[str, str]) -> None:
     replies = read_parts(folder)
     rows = []
     for question in asking.questions:
-        reply = replies[question.id]
-        said = {} if reply.likelihood is None else {"likelihood": dict(reply.likelihood)}
+        reply, *further = (replies[name] for name in asking.names(question))
+        said: dict[str, Any] = {} if reply.likelihood is None else {"likelihood": dict(reply.likelihood)}
+        if further:
+            said["further"] = [{"raw": one.raw, "stopped": one.stopped} for one in further]
         prompt = str(asking.prompt(question))
         rows.append(question.row(reply.raw, prompt, asking.shown(question), stopped=reply.stopped, **said))
+    _tell_tokens(folder, [reply.tokens for reply in replies.values() if reply.tokens])
     write_jsonl(folder / ANSWERS, rows)
     tidy(folder)
+
+
+def _tell_tokens(folder: Path, tokens: Sequence[tuple[int, int]]) -> None:
+    """Write into ``run.json`` what a benchmark's answers cost in tokens."""
+    held = read_run(folder.parent, "choose another --out")
+    if tokens and held and folder.name in held.get("benchmarks", {}):
+        read, said = map(sum, zip(*tokens, strict=True))
+        held["benchmarks"][folder.name][TOKENS] = {"answers": len(tokens), "read": read, "said": said}
+        write_json(folder.parent / RUN, held)
 
 
 def tidy(folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from blindspot.benchmarks.base import Benchmark
 from blindspot.errors import UserError, one_of
-from blindspot.evaluation.adapters import ADAPTERS, Adapter, adapter_of, recognise
+from blindspot.evaluation.adapters import ADAPTERS, GRIDS, SWITCHES, Adapter, adapter_of, recognise
 from blindspot.evaluation.base import Answerer, Asked, Prompt
 from blindspot.evaluation.boxes import Form, form_of, told
 
@@ -46,11 +46,13 @@ def open_model(
     boxes: str | None = None,
     server: Mapping[str, Any] = MappingProxyType({}),
     local: Mapping[str, Any] = MappingProxyType({}),
+    samples: int = 1,
 ) -> Opened:
     """What `blindspot evaluate` is told: a file of answers to one benchmark, the address of a server, or a model here.
 
     A model ``served`` under the name of a family is asked as that family is, any other by the plain question.
-    ``server`` are arguments of `ApiAnswerer`, ``local`` of `open_local`; ``boxes`` is the convention of its boxes.
+    ``server`` are arguments of `ApiAnswerer`, ``local`` of `open_local`; ``boxes`` is the convention of its boxes,
+    ``samples`` how many answers to each question a file holds.
     """
     if recorded:
         if adapter:
@@ -61,7 +63,7 @@ def open_model(
         from blindspot.evaluation.models.recorded import RecordedAnswerer
 
         form = told(boxes, ADAPTERS["generic"]) if boxes else None
-        return Opened(RecordedAnswerer(Path(model), benchmarks[0].name), "plain", form=form)
+        return Opened(RecordedAnswerer(Path(model), benchmarks[0].name, samples), "plain", form=form)
     if model.startswith(("http://", "https://")):
         if served is None:
             raise UserError(f"{model} may serve several models; name one with --model")
@@ -69,6 +71,10 @@ def open_model(
 
         family, known = recognise(adapter, name=served)
         form = told(boxes, family) if boxes else None
+        if tiles := local.get("tiles"):
+            if family.tiles in (None, GRIDS):
+                raise UserError(f"a server is not told of tiles of {family.name}; leave out --tiles")
+            server = {**server, "processor": {**server.get("processor", {}), family.tiles: tiles == "on"}}
         return Opened(ApiAnswerer(model, served, **server), family.prompts, adapter=known, form=form)
     return open_local(model, adapter=adapter, boxes=boxes, **local)
 
@@ -81,6 +87,8 @@ def open_local(
     trust_remote_code: bool = False,
     adapter: str | None = None,
     boxes: str | None = None,
+    tiles: str | None = None,
+    think: str | None = None,
 ) -> Opened:
     """Open a model on this machine, a folder of any format or a Hugging Face id.
 
@@ -93,6 +101,8 @@ def open_local(
         trust_remote_code: whether code that the checkpoint brings along may run.
         adapter: the family that it is asked as, if not the one of its ``model_type``.
         boxes: the convention that it answers in, if not its family's.
+        tiles: ``on`` or ``off``: whether pictures are cut into tiles; None: as the checkpoint's processor does.
+        think: likewise, whether it thinks; its chat template must have a switch for that.
     """
     one_of(dtype, DTYPES, "--dtype", "type of weights")
     import torch
@@ -110,7 +120,24 @@ def open_local(
     family, known = recognise(adapter, str(read_json(folder / "config.json").get("model_type")))
     kind = family.dtype if dtype == "auto" and where.type == "cuda" else dtype
     loaded, processor = load.load(folder, trust_remote_code, kind if kind == "auto" else getattr(torch, kind))
+    if think and not any(switch in str(processor.chat_template) for switch in SWITCHES):
+        raise UserError("this model's chat template has no switch for thoughts; leave out --think")
+    family = family if tiles is None else _tiled(loaded, processor, family, tiles == "on")
     return replace(opened(loaded, processor, device, family, batch, boxes), adapter=known)
+
+
+def _tiled(model: Any, processor: Any, family: Adapter, on: bool) -> Adapter:
+    """The family with tiles on or off; of grids, off leaves that of one tile alone."""
+    if family.tiles is None:
+        raise UserError(
+            f"models asked as {family.name} cut no picture into tiles, as far as is known; leave out --tiles"
+        )
+    if family.tiles == GRIDS:
+        side = model.config.vision_config.image_size
+        grids = model.config.image_grid_pinpoints if on else [[side, side]]
+        model.config.image_grid_pinpoints = processor.image_processor.image_grid_pinpoints = grids
+        return family
+    return replace(family, bounds={**family.bounds, family.tiles: on})
 
 
 def default_device() -> str:

@@ -1,48 +1,89 @@
 """From the questions of a benchmark to what a model gets: changed how, which of them, in what order and portions."""
 
+import hashlib
 import io
+import math
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from PIL import ExifTags, Image
+from PIL import Image
 
 from blindspot.benchmarks.base import Collection, Images
 from blindspot.errors import UserError, one_of
-from blindspot.evaluation.base import Asked, Prompt
+from blindspot.evaluation.base import PICTURE, Asked, Prompt, Sampling, numbered
 from blindspot.evaluation.prompts import Profile
+from blindspot.files import shown_size
 from blindspot.model import images
 from blindspot.question import Question
 
 BLIND = ("none", "grey", "shuffled")
 MOST_QUESTIONS, MOST_PICTURES = 8192, 1024
 """Of a portion: enough to sort by length and to share pictures in, little enough for memory."""
+GENERATION = ("max_tokens", "temperature", "top_p", "samples", "guided")
+"""Of a `Condition`, what is about the text of an answer."""
 MOST_COUNTED = 20
 """The largest count whose likelihood is asked for; TallyQA's answers end at 15, CountBenchQA's at 10."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """How a run departs from the benchmark, to see what an answer rests on.
+    """How a run departs from the benchmark and its prompt profile, to see what an answer rests on.
 
     Attributes:
         blind: None: the benchmark's pictures; ``none``: no picture; ``grey``: a grey one of the same size;
             ``shuffled``: that of another question.
         swap: show lettered options in reverse order.
         likelihood: ask for the likelihood of every allowed answer instead of an answer, where they are few.
-        seed: of the shuffling.
+        seed: of the shuffling, and of answers and benchmarks that are drawn.
+        max_tokens: most tokens of an answer; None: as many as the prompt profile says.
+        temperature: answers are drawn at it; None: the likeliest token each time.
+        top_p: draw from the likeliest tokens that together are so likely; None: from all.
+        samples: answers to each question; None: one.
+        think: ``on`` or ``off``: whether the model thinks first; None: as its template has it.
+        guided: let a server's answer be one of the allowed ones, where they are few; None: whatever it says.
+        tiles: ``on`` or ``off``: whether pictures are cut into tiles; None: as its processor has it.
+        size: pixels along a side of the pictures of benchmarks that are drawn; None: as usual.
+        cue: what tells depth in them; None: the usual one.
     """
 
     blind: str | None = None
     swap: bool = False
     likelihood: bool = False
     seed: int = 0
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    samples: int | None = None
+    think: str | None = None
+    tiles: str | None = None
+    guided: bool | None = None
+    size: int | None = None
+    cue: str | None = None
 
     def __post_init__(self) -> None:
         if self.blind is not None:
             one_of(self.blind, BLIND, "--blind", "way to blind a model")
+        for name in ("think", "tiles"):
+            if getattr(self, name) is not None:
+                one_of(getattr(self, name), ("on", "off"), f"--{name}", "setting")
+        if self.temperature is not None and not 0 < self.temperature < math.inf:
+            raise UserError("--temperature must be above 0; without it answers are the likeliest tokens")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise UserError("--top-p must be above 0 and at most 1")
+        told = [f"--{name.replace('_', '-')}" for name in GENERATION if getattr(self, name) is not None]
+        if self.likelihood and told:
+            raise UserError(f"--likelihood asks for no answer, which {told[0]} is about; leave out one of the two")
+
+    def draw(self, benchmark: str, name: str) -> Sampling | None:
+        """How the answer with that id is drawn: by the seed, the benchmark and the id, whatever else is asked."""
+        if self.temperature is None:
+            return None
+        digest = hashlib.sha256(f"{self.seed} {benchmark} {name}".encode()).digest()
+        return Sampling(self.temperature, self.top_p or 1.0, int.from_bytes(digest[:4]) >> 1)  # servers take 31 bits
 
     def questions(self, questions: Sequence[Question]) -> tuple[Question, ...]:
         """What is asked instead of all the questions of a benchmark, in the same order."""
@@ -61,9 +102,18 @@ AS_PUBLISHED = Condition()
 
 
 def swapped(question: Question) -> Question:
-    """A question with lettered options, these in reverse order and the gold letter with its text; others unchanged."""
+    """A question with lettered options, these in reverse order and the gold letter with its text; others unchanged.
+
+    One whose text names its options under their letters is refused: it would go on naming them so.
+    """
     if question.kind != "mcq" or not question.choices:
         return question
+    options = zip(question.letters, question.choices, strict=True)
+    if all(re.search(rf"\b{letter}\s*[.:]\s*{re.escape(text)}", question.prompt) for letter, text in options):
+        raise UserError(
+            f"{question.benchmark}: its questions name their options themselves, which cannot be swapped; leave it out "
+            "of --benchmarks, or --swap-options"
+        )
     last = ord("A") + len(question.choices) - 1
     return replace(question, choices=question.choices[::-1], answer=chr(last - (ord(question.answer) - ord("A"))))
 
@@ -112,9 +162,7 @@ class GreyImages:
 def grey(picture: bytes) -> bytes:
     """A grey PNG as large as a picture is shown."""
     with images.opened(io.BytesIO(picture), "the picture") as image:
-        width, height = image.size
-        lying = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-    return _grey(height, width) if lying else _grey(width, height)
+        return _grey(*shown_size(image))
 
 
 @lru_cache(maxsize=64)
@@ -132,7 +180,7 @@ class Asking:
     questions: Sequence[Question]
     images: Images
     prompt: Profile
-    likelihood: bool = False
+    condition: Condition = AS_PUBLISHED
 
     @classmethod
     def of(cls, collection: Collection, prompts: Profile, condition: Condition, limit: int | None) -> "Asking":
@@ -142,14 +190,21 @@ class Asking:
 
         def prompt(question: Question) -> Prompt:
             if question.id not in built:
-                built[question.id] = prompts(question)
+                captions = condition.likelihood and collection.benchmark.wording.captions
+                said = Prompt((PICTURE,) * len(question.images)) if captions else prompts(question)
+                thinking = None if condition.think is None else condition.think == "on"
+                built[question.id] = replace(said, longest=condition.max_tokens or said.longest, thinking=thinking)
             return built[question.id]
 
-        return cls(collection, questions, condition.images(collection.images), prompt, condition.likelihood)
+        return cls(collection, questions, condition.images(collection.images), prompt, condition)
 
     @property
     def name(self) -> str:
         return self.collection.benchmark.name
+
+    def names(self, question: Question) -> list[str]:
+        """The ids of the answers to a question: its own, and one for every further sample."""
+        return [numbered(question.id, place) for place in range(self.condition.samples or 1)]
 
     def shown(self, question: Question) -> tuple[int, ...]:
         """The pictures of a question that its prompt shows; some models take the first one only."""
@@ -167,7 +222,8 @@ class Asking:
             pictures: dict[int, bytes] = {}
             asked: list[Asked] = []
             for question in portion:
-                if question.id in done:
+                left = [name for name in self.names(question) if name not in done]
+                if not left:
                     continue
                 keys = self.shown(question)
                 try:
@@ -178,8 +234,10 @@ class Asking:
                     failed(question, str(error))
                     continue
                 shown, names = tuple(pictures[key] for key in keys), tuple(f"{self.name}/{key}" for key in keys)
-                options = allowed_answers(question) if self.likelihood else {}
-                asked.append(Asked(question.id, self.prompt(question), shown, names, options))
+                few = self.condition.likelihood or (self.condition.guided and question.kind != "text")
+                options = allowed_answers(question) if few else {}
+                one = Asked("", self.prompt(question), shown, names, options)
+                asked += [replace(one, id=name, draw=self.condition.draw(self.name, name)) for name in left]
             if asked:
                 yield asked
 

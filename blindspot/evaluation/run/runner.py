@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from blindspot.benchmarks.base import Benchmark, Collection
+from blindspot import plugins
+from blindspot.benchmarks.base import USUAL, Benchmark, Collection, Draw
 from blindspot.benchmarks.boxes import CONVENTION
+from blindspot.benchmarks.registry import SETS
 from blindspot.benchmarks.sources.download import UNFINISHED, locate
 from blindspot.errors import UserError
 from blindspot.evaluation.base import Answerer, Asked, Reply
@@ -22,8 +24,9 @@ from blindspot.files import fingerprint, locked
 from blindspot.question import Question
 from blindspot.rendezvous import Ranks, join_ranks
 
-Report = Callable[[str, int, int], None]
-"""Is told the benchmark, how many of this process's questions are answered, also by earlier calls, and of how many."""
+Report = Callable[[str, int, int, int], None]
+"""Is told the benchmark, how many of this process's answers there are, also of earlier calls, of how many, and how many
+tokens this call's have."""
 _PATIENCE = timedelta(days=30)  # the first to finish waits for the last, and torchrun ends all if one dies
 
 
@@ -52,7 +55,7 @@ class Evaluation:
 
             yield [asked for portion in asking.portions(asking.questions[:most], (), failed) for asked in portion]
 
-    def run(self, out: Path, report: Report = lambda benchmark, answered, total: None) -> dict[str, dict[str, str]]:
+    def run(self, out: Path, report: Report = lambda *told: None) -> dict[str, dict[str, str]]:
         """Ask every question that has no answer yet in the run folder, which must be on a disk that all processes see.
 
         Under ``torchrun`` each process asks its share of the pictures, and the first one puts the answers together.
@@ -85,6 +88,8 @@ class Evaluation:
                 "asked": fingerprint([(one.id, str(asking.prompt(one)), one.images) for one in asking.questions]),
                 "notes": list(asking.collection.notes),
                 **({"boxes": boxes.pop()} if boxes else {}),
+                **({answers.PLACE: str(place.resolve())} if (place := asking.collection.benchmark.place) else {}),
+                **({"shortcuts": asking.collection.shortcuts} if asking.collection.shortcuts else {}),
             }
         told = {} if self.opened.adapter is None else {"adapter": self.opened.adapter}
         identity = {
@@ -93,6 +98,7 @@ class Evaluation:
             "condition": asdict(self.condition),
             "limit": self.limit,
             "versions": answers.versions(),
+            **({"plugins": dict(brought)} if (brought := plugins.digests()) else {}),
             "benchmarks": benchmarks,
         }
         answers.claim(out, identity, all((out / name / answers.ANSWERS).is_file() for name in benchmarks))
@@ -116,6 +122,9 @@ def prepare(
         condition: how the run departs from the benchmarks.
         limit: only so many questions of each benchmark; None: all.
     """
+    draw = Draw(condition.size or USUAL.size, condition.cue or USUAL.cue, condition.seed, limit)
+    if (condition.size or condition.cue) and not any(benchmark.draw for benchmark in benchmarks):
+        raise UserError(f"--size and --cue say how {', '.join(SETS['drawn'])} are drawn; add one to --benchmarks")
     places = {benchmark.name: locate(benchmark, data) for benchmark in benchmarks}
     found = {name: place for name, place in places.items() if place is not None}
     if missing := [name for name in places if name not in found]:
@@ -126,7 +135,7 @@ def prepare(
     for name, place in found.items():
         if (place / UNFINISHED).exists():
             raise UserError(f"{place} is not whole; go on with `blindspot data get {name}`")
-    collections = [benchmark.read(found[benchmark.name]) for benchmark in benchmarks]
+    collections = [benchmark.read(found[benchmark.name], draw) for benchmark in benchmarks]
     opened = open_model()
     name = opened.prompts if prompts == "auto" else prompts
     collections = [with_form(collection, opened.form) for collection in collections]
@@ -139,8 +148,9 @@ def _ask(asking: Asking, folder: Path, answerer: Answerer, ranks: Ranks, report:
     ranks.first_does(lambda: answers.mend(folder))
     held = answers.read_parts(folder)
     mine = share(asking.questions, ranks.rank, ranks.world)
-    answered = sum(question.id in held for question in mine)
-    report(asking.name, answered, len(mine))
+    names = [name for question in mine for name in asking.names(question)]
+    answered, tokens = sum(name in held for name in names), 0
+    report(asking.name, answered, len(names), tokens)
     errors: dict[str, str] = {}
     with answers.part(folder, ranks.rank) as write:
         for portion in asking.portions(mine, held, lambda question, why: errors.update({question.id: why})):
@@ -149,10 +159,11 @@ def _ask(asking: Asking, folder: Path, answerer: Answerer, ranks: Ranks, report:
                     errors[reply.id] = reply.error
                     continue
                 write(reply)
-                answered += 1
-                report(asking.name, answered, len(mine))
+                answered, tokens = answered + 1, tokens + sum(reply.tokens or ())
+                report(asking.name, answered, len(names), tokens)
     everybodys = {name: why for theirs in ranks.gather(errors) for name, why in theirs.items()}
-    errors = {question.id: everybodys[question.id] for question in asking.questions if question.id in everybodys}
+    order = (name for question in asking.questions for name in asking.names(question))
+    errors = {name: everybodys[name] for name in order if name in everybodys}
     ranks.first_does(lambda: answers.finish(folder, asking, errors))
     return errors
 

@@ -64,14 +64,16 @@ def bars(console: Console) -> Iterator[Report]:
         disable=console.quiet or not console.is_terminal,
     )
 
-    def show(benchmark: str, answered: int, total: int) -> None:
+    def show(benchmark: str, answered: int, total: int, tokens: int) -> None:
         nonlocal said
         now, new = time.monotonic(), benchmark not in tasks
         if new:
             tasks[benchmark] = progress.add_task(benchmark, completed=answered, total=total, pace="")
             began[benchmark] = now, answered
         start, before = began[benchmark]
-        pace = f"{(answered - before) / max(now - start, 1e-9):.1f} questions/s" if answered > before else ""
+        seconds = max(now - start, 1e-9)
+        pace = f"{(answered - before) / seconds:.1f} questions/s" if answered > before else ""
+        pace += f", {tokens / seconds:,.0f} tokens/s" if tokens else ""
         progress.update(tasks[benchmark], completed=answered, pace=pace)
         late = now - said > SECONDS_BETWEEN_LINES
         if not console.is_terminal and (new or late or answered == total):

@@ -1,18 +1,19 @@
 """Rows of answers.jsonl as arrays: what every number is computed from. Suffix ``q``: questions."""
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from blindspot.benchmarks.base import Benchmark, Metric, Term
 from blindspot.benchmarks.registry import BENCHMARKS
-from blindspot.benchmarks.rows import read_row
+from blindspot.benchmarks.rows import further, read_row
 from blindspot.benchmarks.rules import Item
-from blindspot.benchmarks.scoring import HARNESS, Profile, has_thought, is_cut_off, profile
+from blindspot.benchmarks.scoring import HARNESS, TAGS, Profile, Scored, has_thought, is_cut_off, profile
 from blindspot.errors import UserError
 from blindspot.evaluation.items import ABSENT, Labels, Questions
 from blindspot.evaluation.run.folder import read_run
@@ -25,15 +26,18 @@ REPLIES = (*ascii_uppercase, "No", "Yes", OTHER, UNPARSED)
 MEAN = Metric("mean", (Term(),), None)
 """Over rows: where a benchmark is not known here, or its own metric does not stand."""
 FACTS = np.dtype(
-    [("options", "i2"), ("cut", "?"), ("thought", "?"), ("unended", "?"), ("prompt", "i8"), ("images", "i4")]
+    [("options", "i2"), ("cut", "f8"), ("thought", "f8"), ("unended", "f8"), ("prompt", "i8"), ("images", "i4")]
 )
-"""Of a question and its answer: how many answers it offers (0: open), whether the answer was cut off at its longest,
-holds a thought, opens one and never closes it; a number that differs, within this process, where the prompt differs;
-how many pictures were shown."""
-SCORES = np.dtype([("score", "f8"), ("partial", "f8"), ("guess", "f8"), ("parsed", "?"), ("reply", "i1")], align=True)
-"""Of an answer under a profile: its score and partial match between 0 and 1 (NaN where there is none); what the harness
-would add on average by drawing an option where it read none, which is not in the score; whether the reply could be
-read, and its place in `REPLIES`."""
+"""Of a question and its answers: how many answers it offers (0: open); which share of what was said was cut off at its
+longest, holds a thought, opens one and never closes it; a number that differs, within this process, where the prompt
+differs; how many pictures were shown."""
+SCORES = np.dtype(
+    [("score", "f8"), ("partial", "f8"), ("guess", "f8"), ("parsed", "f8"), ("best", "f8"), ("majority", "f8"),
+     ("reply", "i1")], align=True
+)  # fmt: skip
+"""Of a question under a profile, means over its answers: score and partial match between 0 and 1 (NaN where there is
+none); what the harness would add on average by drawing an option where it read none, which is not in the score; whether
+the reply could be read. Then the best score, the score of what most of them say, and the place of that in `REPLIES`."""
 _SHORT, _MOST_KNOWN = 80, 2**16
 """Answers up to so many characters are remembered with their scores, so many at most: most are yes, no or a letter."""
 
@@ -42,7 +46,8 @@ _SHORT, _MOST_KNOWN = 80, 2**16
 class ScoredAnswers:
     """The answers of one run to one benchmark, with their `FACTS`, and their `SCORES` by the profile's name.
 
-    ``row_of`` has the row of each question by its id, ``unscored`` why a profile cannot score every row.
+    ``row_of`` has the row of each question by its id, ``drawn_qk`` the score of each of its samples, ``unscored`` why a
+    profile cannot score every row.
     """
 
     benchmark: Benchmark
@@ -52,6 +57,7 @@ class ScoredAnswers:
     kind: Labels
     facts_q: np.ndarray
     scores_q: dict[str, np.ndarray]
+    drawn_qk: dict[str, np.ndarray]
     unscored: dict[str, str]
 
     def __len__(self) -> int:
@@ -68,12 +74,24 @@ class ScoredAnswers:
             kind=self.kind.take(rows),
             facts_q=self.facts_q[rows],
             scores_q={name: scores_q[rows] for name, scores_q in self.scores_q.items()},
+            drawn_qk={name: score_qk[rows] for name, score_qk in self.drawn_qk.items()},
         )
 
-    def sample(self, profile: str, metric: Metric) -> Sample:
-        """The scored items of a metric under a profile."""
-        scores_q = self.scores_q[profile]
-        return self.questions.sample(metric.terms, scores_q["score"], scores_q["partial"])
+    @property
+    def samples(self) -> int:
+        """How many answers there are to each question."""
+        return next(score_qk.shape[1] for score_qk in self.drawn_qk.values())
+
+    def sample(self, profile: str, metric: Metric, of: Literal["score", "best", "majority"] = "score") -> Sample:
+        """The scored items of a metric under a profile.
+
+        Of several answers to a question the mean, the ``best`` (pass@N) or what most of them say (self-consistency).
+        Questions are the items in any case.
+        """
+        scores_q, score_qk = self.scores_q[profile], self.drawn_qk[profile]
+        columns = score_qk.T if of == "score" else [scores_q[of]]
+        each = [self.questions.sample(metric.terms, score_q, scores_q["partial"]) for score_q in columns]
+        return each[0] if len(each) == 1 else Sample.combined(each, [1 / len(each)] * len(each))
 
     def replies(self, profile: str) -> Labels:
         """What a profile read from each reply; nothing of open questions."""
@@ -118,8 +136,10 @@ class _Sheet:
         self._facts: list[tuple[Any, ...]] = []
         self._groups: list[dict[str, Any]] = []
         self._scores: dict[str, list[tuple[Any, ...]]] = {one.name: [] for one in profiles}
+        self._drawn: dict[str, list[list[float]]] = {one.name: [] for one in profiles}
+        self._samples = 0
         self._unscored: dict[str, str] = {}
-        self._known: dict[Hashable, list[tuple[Any, ...]]] = {}
+        self._known: dict[Hashable, dict[str, tuple[Any, ...]]] = {}
 
     def add(self, item: Item, row: Mapping[str, Any]) -> None:
         """Add a row that `read_row` has read as ``item``; of a circular group each pass, all of them one set."""
@@ -138,38 +158,53 @@ class _Sheet:
             self.add(each, {**row, "id": f"{own}, pass {number}", "groups": together})
         if item.passes:
             return
+        said = [(item.raw, str(row.get("stopped"))), *further(row, item.where)]
+        self._samples = self._samples or len(said)
+        if len(said) != self._samples:
+            raise UserError(f"{item.where}: {len(said)} samples, but the rows before it have {self._samples}")
         self._row_of[own] = len(self._row_of)
-        scores = self._judge(item)  # after which some profiles may be gone
-        for one, scored in zip(self._profiles, scores, strict=True):
-            self._scores[one.name].append(scored)
+        strips = any(one.thoughts == "strip" for one in self._profiles)
+        raws = [f"{TAGS[0][0]}{raw}" if strips and stopped == "thought" else raw for raw, stopped in said]
+        judged = [self._judge(item if raw == item.raw else replace(item, raw=raw)) for raw in raws]
+        for one in self._profiles:  # some of which may be gone by now
+            each = [scored[one.name] for scored in judged]
+            self._scores[one.name].append(_together(each))
+            self._drawn[one.name].append([scored[0] for scored in each])
         self._items.append((item.gold, item.kind))
         self._groups.append(groups)
         options = len(item.choices) if item.kind == "mcq" else 2 if item.kind == "yes_no" else 0
-        thoughts = has_thought(item.raw), is_cut_off(item.raw)
-        cut, prompt = row.get("stopped") == "length", hash(str(row.get("prompt")))
-        self._facts.append((options, cut, *thoughts, prompt, len(images)))
+        facts = [
+            (stopped in ("length", "thought"), has_thought(raw) or stopped == "thought",
+             is_cut_off(raw) or stopped == "thought") for raw, stopped in said
+        ]  # fmt: skip
+        shares = [sum(each) / len(said) for each in zip(*facts, strict=True)]
+        self._facts.append((options, *shares, hash(str(row.get("prompt"))), len(images)))
 
-    def _judge(self, item: Item) -> list[tuple[Any, ...]]:
-        """`SCORES` under each profile; short answers that came before are not judged again."""
+    def _judge(self, item: Item) -> dict[str, tuple[Any, ...]]:
+        """Under each profile the score, partial match, guess, whether the reply was read, its place in `REPLIES`, and
+        what was read; short answers that came before are not judged again."""
         short = not item.likelihood and len(item.raw) <= _SHORT
         key = (item.raw, item.gold, item.kind, item.golds, item.seen, *item.choices, *item.choices.values())
         if short and key in self._known:
             return self._known[key]
+        judged: dict[str, Scored] = {}
         for one in [*self._profiles]:
-            if problem := one.why_not(item):
-                self._unscored[one.name] = f"{item.where}: {problem}"
-                self._profiles.remove(one)
-                self._known.clear()
+            found = one.attempt(item)
+            if isinstance(found, Scored):
+                judged[one.name] = found
+                continue
+            self._unscored[one.name] = found
+            self._profiles.remove(one)
+            self._known.clear()
         allowed = ("Yes", "No") if item.kind == "yes_no" else item.choices if item.kind == "mcq" else None
-        scores: list[tuple[Any, ...]] = []
-        for one in self._profiles:
-            scored = one.judge(item)
+        scores: dict[str, tuple[Any, ...]] = {}
+        for name, scored in judged.items():
             reply = UNPARSED if not scored.parsed else str(scored.extracted)
             if allowed is not None and scored.parsed and scored.extracted not in allowed:
                 reply = OTHER
             place = ABSENT if allowed is None else REPLIES.index(reply)
             partial = float("nan") if scored.partial is None else scored.partial
-            scores.append((scored.score, partial, scored.guess, scored.parsed, place))
+            scores[name] = (scored.score, partial, scored.guess, scored.parsed, place, str(scored.extracted))
         if short:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
@@ -178,16 +213,31 @@ class _Sheet:
 
     def finish(self) -> ScoredAnswers:
         gold, kind = zip(*self._items, strict=True)
+        benchmark = self._benchmark
+        if benchmark.name not in BENCHMARKS:
+            labels = sorted({str(groups["group"]) for groups in self._groups if "group" in groups})
+            parts = (Metric(f"group/{label}", (Term({"group": label}),), None) for label in labels)
+            benchmark = replace(benchmark, metrics=(MEAN, *parts))
         return ScoredAnswers(
-            self._benchmark,
+            benchmark,
             self._row_of,
             Questions.of(self._groups),
             Labels.of(gold),
             Labels.of(kind),
             np.array(self._facts, dtype=FACTS),
             {one.name: np.array(self._scores[one.name], dtype=SCORES) for one in self._profiles},
+            {one.name: np.array(self._drawn[one.name]) for one in self._profiles},
             self._unscored,
         )
+
+
+def _together(each: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """`SCORES` of the answers to a question; of what they say equally often, what came first counts, if it was read."""
+    score, partial, guess, parsed, _, said = zip(*each, strict=True)
+    votes = Counter(text for text, read in zip(said, parsed, strict=True) if read) or Counter(said)
+    chosen = each[said.index(votes.most_common(1)[0][0])]
+    means = [sum(values) / len(each) for values in (score, partial, guess, parsed)]
+    return *means, max(score), chosen[0], chosen[4]
 
 
 @dataclass(frozen=True)
@@ -207,6 +257,16 @@ class ScoredRun:
     def name(self) -> str:
         """A short name: of the folder, or of the file without its ending."""
         return self.path.resolve().name.removesuffix(".jsonl")
+
+    def shortcuts(self, benchmark: str, metric: str) -> Mapping[str, float]:
+        """What rules that do not read what is asked for score on a metric; empty where that is not known."""
+        return self.of(benchmark).get("shortcuts", {}).get(metric, {})
+
+    @property
+    def model(self) -> str:
+        """What answered, as ``run.json`` names it; nothing where it does not."""
+        answerer = self.info.get("answerer")
+        return str(answerer.get("model", "")) if isinstance(answerer, Mapping) else ""
 
     def of(self, benchmark: str) -> Mapping[str, Any]:
         """What ``run.json`` says of a benchmark."""
@@ -242,12 +302,21 @@ def load_run(path: Path, profiles: Sequence[str], thinking: str = HARNESS) -> Sc
 
 
 def scored_rows(path: Path, profiles: Sequence[str], thinking: str = HARNESS) -> Iterator[dict[str, dict[str, Any]]]:
-    """``extracted`` and ``score`` of each row by profile, in the order of the files; None where it has none for it."""
+    """``extracted`` and ``score`` of each row by profile, in the order of the files; None where it has none for it.
+
+    Of several answers to a question lists of them.
+    """
     rules = [profile(name, thinking) for name in profiles]
     for place, row in _rows(_files(path)):
         item = read_row(row, place)
-        found = {one.name: None if one.why_not(item) else one.judge(item) for one in rules}
-        yield {name: {key: getattr(each, key, None) for key in ("extracted", "score")} for name, each in found.items()}
+        items = [item, *(replace(item, raw=raw) for raw, _ in further(row, place))]
+        found = {one.name: [one.attempt(each) for each in items] for one in rules}
+
+        def told(scored: list[Scored | str], key: str) -> Any:
+            values = [getattr(one, key, None) for one in scored]
+            return values if len(values) > 1 else values[0]
+
+        yield {name: {key: told(each, key) for key in ("extracted", "score")} for name, each in found.items()}
 
 
 def _files(path: Path) -> list[Path]:

@@ -8,20 +8,21 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from blindspot.benchmarks.base import Collection
+from blindspot.benchmarks.base import Collection, Draw
+from blindspot.benchmarks.own import own as own_benchmark
 from blindspot.benchmarks.registry import BENCHMARKS
-from blindspot.benchmarks.scoring import DEFAULT
+from blindspot.benchmarks.scoring import DEFAULT, borrows
 from blindspot.benchmarks.sources.download import locate
 from blindspot.errors import UserError
 from blindspot.evaluation.paper import BASELINE, load
-from blindspot.evaluation.run.folder import ANSWERS
+from blindspot.evaluation.run.folder import ANSWERS, PLACE
 from blindspot.evaluation.scores.answers import ScoredRun, load_run
 from blindspot.evaluation.scores.compare import difference, names_of, together
 from blindspot.evaluation.scores.report import metric_row
 from blindspot.evaluation.statistics import correct
-from blindspot.files import read_jsonl
+from blindspot.files import read_jsonl, write_via
 from blindspot.model.images import decode
-from blindspot.text import clean, clean_json, data_uri, rounded
+from blindspot.text import clean, clean_json, data_uri, letters, rounded
 
 MOST_SAMPLES = 200
 """Of a benchmark; a quarter of them is kept for what no model gets right."""
@@ -46,8 +47,9 @@ def glance(paths: Sequence[Path], data: Path, profile: str = DEFAULT) -> dict[st
     Returns:
         ``profile``; ``models`` (``name``, ``model``); ``columns``; ``samples`` by benchmark; ``notes``. A column has
         ``chance``, ``constant`` and ``constant_answer`` of the run with most questions, ``paper`` (printed cells by the
-        paper's model) and ``cells``, one a run: `metric_row`, ``p_holm`` against the best, corrected over the column,
-        and ``mark``: ``best``, ``tie`` if that does not tell the two apart, or None.
+        paper's model), ``shortcuts`` (what rules score that do not read what is asked for) and ``cells``, one a run:
+        `metric_row`, ``p_holm`` against the best, corrected over the column, and ``mark``: ``best``, ``tie`` if that
+        does not tell the two apart, or None.
     """
     runs = [load_run(path, [profile]) for path in paths]
     names = names_of(runs)
@@ -55,17 +57,25 @@ def glance(paths: Sequence[Path], data: Path, profile: str = DEFAULT) -> dict[st
     pair = cache(lambda a, b: together(runs[a], runs[b]))  # by their places
     for place, name in enumerate(names[1:], start=1):
         notes += [f"{name} against {names[0]}: {note}" for note in pair(0, place)[1]]
+    lent: dict[str, list[str]] = {}
+    for name in dict.fromkeys(name for run in runs for name in run.answers):
+        if lender := borrows(profile, name):
+            lent.setdefault(lender, []).append(name)
+    notes += [f"{', '.join(own)}: not of {profile}; scored as {lender} does" for lender, own in lent.items()]
     cells = _cells(runs, profile)
     _mark(cells, pair, profile)
-    paper, models = load(), [_model(run) for run in runs]
+    paper, models = load(), [run.model for run in runs]
     own = [" ".join(each) for each in zip(names, models, strict=True)]
-    rows = [one for one in paper.roles if one == BASELINE or any(_letters(one) in _letters(each) for each in own)]
+    rows = [one for one in paper.roles if one == BASELINE or any(letters(one) in letters(each) for each in own)]
     columns = []
     for key, there in cells.items():
         most = max((cell for cell in there if cell), key=lambda cell: cell["n"])
         shared = {name: most[name] for name in ("n", "scale", "most", "chance", "constant", "constant_answer")}
         printed = {model: cell for model in rows if (cell := paper.row(model).get(key))}
-        columns.append({"benchmark": key[0], "metric": key[1], **shared, "paper": printed, "cells": there})
+        rules = next((found for run in runs if (found := run.shortcuts(*key))), {})
+        columns.append(
+            {"benchmark": key[0], "metric": key[1], **shared, "shortcuts": rules, "paper": printed, "cells": there}
+        )
     found = {
         "profile": profile,
         "models": [{"name": name, "model": model} for name, model in zip(names, models, strict=True)],
@@ -77,14 +87,17 @@ def glance(paths: Sequence[Path], data: Path, profile: str = DEFAULT) -> dict[st
 
 
 def _cells(runs: Sequence[ScoredRun], profile: str) -> Cells:
-    """The paper's columns, and of what it has no column for the score; benchmarks in the paper's order."""
+    """The paper's columns, and of what it has no column for the score; of what is drawn, every task's.
+
+    Benchmarks come in the paper's order.
+    """
     known = [column.key for column in load().columns]
     wanted: dict[Key, None] = {}
     for run in runs:
         for name, answers in run.answers.items():
             score, *others = answers.metrics()
             wanted |= {(name, score.name): None} | {
-                (name, one.name): None for one in others if (name, one.name) in known
+                (name, one.name): None for one in others if (name, one.name) in known or run.shortcuts(name, one.name)
             }
     order = list(dict.fromkeys(name for name, _ in (*known, *wanted)))
     cells: Cells = {}
@@ -156,7 +169,8 @@ def _samples(runs: Sequence[ScoredRun], profile: str, data: Path, notes: list[st
             {own: row for row in read_jsonl(file) if (own := str(row.get("id"))) in wanted} if there else {}
             for file, there in zip(files, asked, strict=True)
         ]
-        collection, why = _pictures(name, data, digest)
+        place = next((own for run in runs if (own := run.of(name).get(PLACE))), None)
+        collection, why = _pictures(name, data, digest, place)
         notes += [f"{name}: no pictures, as {why}"] if why else []
         kinds = [{*pattern} - {None} for pattern in right_of.values()]
         told = {
@@ -184,17 +198,42 @@ def _chosen(right_of: Mapping[str, tuple[bool | None, ...]]) -> list[str]:
     return [*differ[:kept], *wrong, *right][:MOST_SAMPLES]
 
 
-def _pictures(name: str, data: Path, digest: str | None) -> tuple[Collection | None, str]:
-    """The benchmark as the runs were asked it, or why it cannot be had."""
-    benchmark = BENCHMARKS.get(name)
-    place = locate(benchmark, data) if benchmark else None
-    if benchmark is None or place is None:
-        return None, f"the benchmark is not found in {data}; say where it is with --data"
+def _pictures(name: str, data: Path, digest: str | None, own: str | None = None) -> tuple[Collection | None, str]:
+    """The benchmark as the runs were asked it, a user's ``own`` from its place, or why it cannot be had."""
     try:
-        collection = benchmark.read(place)
+        benchmark = BENCHMARKS.get(name) or (own_benchmark(Path(own)) if own else None)
+        place = locate(benchmark, data) if benchmark else None
+        if benchmark is None or place is None:
+            return None, f"the benchmark is not found in {data}; say where it is with --data"
+        collection = benchmark.read(place, Draw.of(digest or ""))
     except UserError as error:
         return None, str(error)
     return (collection, "") if collection.digest == digest else (None, f"{place} is not the data that was asked")
+
+
+def keep_pictures(wanted: Mapping[Path, tuple[str, str, int]], data: Path, tell: Callable[[str], object]) -> list[str]:
+    """Write pictures of benchmarks, small, to files.
+
+    Args:
+        wanted: by file the benchmark, the digest of the data that were asked, and the key of the picture.
+        data: the folder of benchmarks.
+        tell: told of every benchmark before it is read.
+
+    Returns:
+        Why benchmarks have no pictures.
+    """
+    keys_of: dict[tuple[str, str], dict[Path, int]] = {}
+    for path, (name, digest, key) in wanted.items():
+        keys_of.setdefault((name, digest), {})[path] = key
+    notes = []
+    for (name, digest), keys in keys_of.items():
+        tell(name)
+        collection, why = _pictures(name, data, digest)
+        notes += [f"{name}: no pictures, as {why}"] if why else []
+        for path, key in keys.items():
+            if collection and (picture := _small(collection, key)):
+                write_via(path, lambda temporary, picture=picture: temporary.write_bytes(picture))
+    return notes
 
 
 def _embedded(
@@ -233,14 +272,15 @@ def _embedded(
             break
         for key in keys_of.get(own, ()):
             if drawn > 0 and str(key) not in pictures and collection and (picture := _small(collection, key)):
-                drawn -= len(picture)
-                pictures |= {str(key): picture} if drawn >= 0 else {}
+                uri = data_uri(picture, "image/jpeg")
+                drawn -= len(uri)
+                pictures |= {str(key): uri} if drawn >= 0 else {}
         samples.append(sample)
     return {"samples": samples, "pictures": pictures}
 
 
-def _small(collection: Collection, key: int) -> str | None:
-    """A picture in few bytes as a data URI; None if it is broken, which the run has told."""
+def _small(collection: Collection, key: int) -> bytes | None:
+    """A picture as JPEG in few bytes; None if it is broken, which the run has told."""
     try:
         picture = decode(io.BytesIO(collection.images.read(key)), "the picture")
     except UserError:
@@ -248,18 +288,9 @@ def _small(collection: Collection, key: int) -> str | None:
     picture.thumbnail((_PIXELS, _PIXELS))
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=_QUALITY)
-    return data_uri(file.getvalue(), "image/jpeg")
+    return file.getvalue()
 
 
 def _lines(text: str, limit: int) -> str:
     """A text that is safe to show, with its line breaks."""
     return "\n".join(map(clean, (text if len(text) <= limit else f"{text[: limit - 1]}…").split("\n")))
-
-
-def _model(run: ScoredRun) -> str:
-    answerer = run.info.get("answerer")
-    return str(answerer.get("model", "")) if isinstance(answerer, Mapping) else ""
-
-
-def _letters(name: str) -> str:
-    return "".join(filter(str.isalnum, name.lower()))

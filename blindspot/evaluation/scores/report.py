@@ -10,9 +10,10 @@ from scipy import stats
 from blindspot.benchmarks.base import Metric
 from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.benchmarks.rows import NO_BENCHMARK
-from blindspot.benchmarks.scoring import DEFAULT, HARNESS, PROFILES, STRIP
+from blindspot.benchmarks.scoring import DEFAULT, HARNESS, PROFILES, STRIP, borrows
 from blindspot.errors import did_you_mean
 from blindspot.evaluation.items import ABSENT
+from blindspot.evaluation.run.folder import PLACE
 from blindspot.evaluation.scores.answers import MEAN, UNPARSED, ScoredAnswers, ScoredRun, load_run
 from blindspot.evaluation.statistics import (
     ALPHA,
@@ -75,6 +76,8 @@ def score(path: Path, profile: str = DEFAULT, thinking: str = HARNESS) -> dict[s
 def _benchmark(run: ScoredRun, answers: ScoredAnswers, first: str, stripped: ScoredAnswers | None) -> dict[str, Any]:
     benchmark, kept = answers.benchmark, answers.metrics()
     metrics = {metric.name: metric_row(answers, first, metric) for metric in kept}
+    for name, row in metrics.items():
+        row |= {"shortcuts": found} if (found := run.shortcuts(benchmark.name, name)) else {}
 
     def values(of: ScoredAnswers, profile: str) -> dict[str, float | None]:
         return {metric.name: of.sample(profile, metric).value for metric in kept}
@@ -98,12 +101,13 @@ def _benchmark(run: ScoredRun, answers: ScoredAnswers, first: str, stripped: Sco
             profile: {
                 "metrics": values(answers, profile),
                 **({"stripped": values(stripped, profile)} if stripped else {}),
-                "unparsed": float(np.mean(~scores_q["parsed"])),
+                "unparsed": float(np.mean(1 - scores_q["parsed"])),
                 "headline": benchmark.headline(profile) if kept[0] is not MEAN else None,
             }
             for profile, scores_q in answers.scores_q.items()
+            if not borrows(profile, benchmark.name)
         },
-        "notes": notes + _notes(answers, first, metrics),
+        "notes": notes + _notes(answers, first, metrics, run.of(benchmark.name)),
     }
 
 
@@ -139,11 +143,21 @@ def metric_row(answers: ScoredAnswers, profile: str, metric: Metric) -> dict[str
         "chance_corrected": chance_corrected(found.value, chance, metric.most),
         "constant": constant,
         "constant_answer": constant_answer,
-        "unparsed": float(np.mean(~answers.scores_q[profile]["parsed"][asked_q])) if n else None,
+        "unparsed": float(np.mean(1 - answers.scores_q[profile]["parsed"][asked_q])) if n else None,
         "cut_off": float(np.mean(answers.facts_q["cut"][asked_q])) if n else None,
         "most": metric.most,
         "scale": metric.scale,
+        **({"samples": _of_samples(answers, profile, metric)} if answers.samples > 1 else {}),
     }
+
+
+def _of_samples(answers: ScoredAnswers, profile: str, metric: Metric) -> dict[str, Any]:
+    """What a metric is if the best of a question's answers counts, and if what most of them say does."""
+    found: dict[str, Any] = {"count": answers.samples}
+    for name in ("pass", "majority"):
+        one = answers.sample(profile, metric, "best" if name == "pass" else "majority").estimate()
+        found[name] = {"value": one.value, "low": one.interval.low, "high": one.interval.high}
+    return found
 
 
 def without_looking(answers: ScoredAnswers, metric: Metric) -> tuple[float | None, float | None, str | None]:
@@ -154,7 +168,7 @@ def without_looking(answers: ScoredAnswers, metric: Metric) -> tuple[float | Non
         where questions are open. The best value that one and the same gold answer to every question reaches, and that
         answer, compared as they stand. None where partial matches count, or there are no questions.
     """
-    if any(term.value == "partial" for term in metric.terms):
+    if any(term.value != "score" for term in metric.terms):
         return metric.chance, None, None
     names = answers.gold.names
     chance, constant_a, weight, is_open = 0.0, np.zeros(len(names)), 0.0, False
@@ -165,8 +179,8 @@ def without_looking(answers: ScoredAnswers, metric: Metric) -> tuple[float | Non
         options_q, code_u = answers.facts_q["options"][chosen_q], answers.gold.code_q[chosen_q]
         is_open |= not options_q.all()
         guess_u, count = 1 / np.maximum(options_q, 1), len(code_u)
-        if term.unit == "set":
-            set_q = answers.questions.set_rows(chosen_q)
+        if term.unit != "question":
+            set_q = answers.questions.set_rows(chosen_q, term.unit)
             guess_u = np.exp(np.bincount(set_q, weights=np.log(guess_u)))
             count = len(guess_u)
             lowest_u, highest_u = np.full(count, len(names)), np.full(count, ABSENT)
@@ -188,14 +202,16 @@ def without_looking(answers: ScoredAnswers, metric: Metric) -> tuple[float | Non
 def habits(answers: ScoredAnswers, profile: str) -> dict[str, Any]:
     """How the model answers as a whole: unreadable and cut-off shares, yes-rate, histogram of letters.
 
+    Of several answers to a question, letters and yes are of what most of them say.
     ``guess`` is what the harness would add to the mean score by drawing an option wherever it reads none.
     ``yes_rate`` is the share of yes among all answers to yes/no questions, unreadable ones included; ``yes_gold`` the
     share that is right. ``precision``, ``recall`` and ``f1`` of yes count an unreadable answer as no.
     """
     scores_q, replies = answers.scores_q[profile], answers.replies(profile)
     row: dict[str, Any] = {
-        "unparsed": float(np.mean(~scores_q["parsed"])),
+        "unparsed": float(np.mean(1 - scores_q["parsed"])),
         "cut_off": float(np.mean(answers.facts_q["cut"])),
+        "cut_off_in_thought": float(np.mean(np.minimum(answers.facts_q["cut"], answers.facts_q["unended"]))),
         "guess": float(np.mean(scores_q["guess"])),
     }
     yes_no_q, mcq_q = answers.kind.equal("yes_no"), answers.kind.equal("mcq")
@@ -222,18 +238,22 @@ def incomplete(answers: ScoredAnswers, names: Container[str]) -> list[str]:
     return [f"incomplete: no {', '.join(lacking)}, as {why}"] if lacking else []
 
 
-def _notes(answers: ScoredAnswers, profile: str, metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _notes(
+    answers: ScoredAnswers, profile: str, metrics: Mapping[str, Mapping[str, Any]], own: Mapping[str, Any]
+) -> list[str]:
     benchmark = answers.benchmark
     notes = incomplete(answers, metrics)
-    if benchmark.name not in BENCHMARKS:
+    if benchmark.name not in BENCHMARKS and PLACE not in own:
         meant = f"not known here; {did_you_mean(benchmark.name, BENCHMARKS)}; "
         notes.append(f"{meant if benchmark.name != NO_BENCHMARK else ''}each row is scored by its kind")
     for name, row in metrics.items():
         if row["missing_terms"] and row["n"]:
             terms = len(next(metric for metric in benchmark.metrics if metric.name == name).terms)
             notes.append(f"{name} lacks questions for {row['missing_terms']} of its {terms} parts: mean of the others")
+    if lender := borrows(profile, benchmark.name):
+        notes.append(f"{profile} does not have it; scored as {lender} does")
     if benchmark.headline(profile) != "overall":
-        notes.append(f"{profile} prints {benchmark.headline(profile)} as the score; the paper prints overall")
+        notes.append(f"{profile} prints {benchmark.headline(profile)} as the score, not overall")
     if guess := float(answers.scores_q[profile]["guess"].mean()):
         notes.append(f"{profile} draws where it reads nothing, which would add {guess:.3f} to the mean on average")
     counts = answers.replies(profile).counts()

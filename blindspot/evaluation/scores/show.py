@@ -35,6 +35,7 @@ def print_scores(scores: Found, console: Console, profiles_only: bool = False) -
         main = (column.benchmark for column in load().columns if column.metric == "overall")
         if absent := [name for name in main if name not in scores["benchmarks"]]:
             _dim(console, f"Not in this run: {', '.join(absent)}.")
+        _print_shortcuts(scores, console)
         _heading(console, "What the numbers rest on")
         _print_basis(scores, console)
         _heading(console, "How the answers look")
@@ -69,14 +70,18 @@ def _print_metrics(scores: Found, console: Console) -> None:
     paper = load().row(BASELINE)
     shown = list(_shown(scores, _MOST_OTHERS))
     stripped = any("stripped" in found for *_, found in shown)
+    drawn = max((found["samples"]["count"] for *_, found in shown if "samples" in found), default=0)
     lines: list[list[str | Text]] = []
     for label, benchmark, metric, found in shown:
         on = found["scale"], found["most"]
+        of = found.get("samples", {})
+        sides = [number(of[name]["value"], *on) if of else "" for name in ("pass", "majority")]
         lines.append(
             [
                 label,
                 Text(number(found["value"], *on) + ("~" if found["missing_terms"] and found["n"] else ""), "bold"),
                 *([number(found["stripped"], *on) if "stripped" in found else ""] if stripped else ()),
+                *(sides if drawn else ()),
                 span(found["low"], found["high"], *on),
                 paper.get((benchmark, metric), ""),
                 number(found["chance"], *on),
@@ -84,8 +89,28 @@ def _print_metrics(scores: Found, console: Console) -> None:
                 str(found["n"]),
             ]
         )
-    headers = ("", "score", *(["stripped"] if stripped else ()), "95 %", "paper", "chance", "corrected", "n")
+    more = [*(["stripped"] if stripped else ()), *([f"pass\n@{drawn}", "majority"] if drawn else ())]
+    headers = ("", "score", *more, "95 %", "paper", "chance", "corrected", "n")
     print_table(console, headers, lines)
+
+
+def _print_shortcuts(scores: Found, console: Console) -> None:
+    """Of benchmarks that are drawn: every task beside what shortcuts score on the same questions."""
+    lines: list[list[str | Text]] = []
+    for benchmark, entry in scores["benchmarks"].items():
+        for name, found in entry["metrics"].items():
+            if rules := found.get("shortcuts"):
+                best, pairs = (
+                    max(rules, key=rules.__getitem__),
+                    entry["metrics"].get(name.replace("task/", "pairs/"), {}),
+                )
+                values = (found["value"], pairs.get("value"), found["chance"], rules[best])
+                score, *rest = (number(value, found["scale"], found["most"]) for value in values)
+                label = f"{clean(benchmark)} {clean(name.removeprefix('task/'))}"
+                lines.append([label, Text(score, "bold"), *rest, clean(best)])
+    if lines:
+        _heading(console, "Beside shortcuts: rules that do not read what is asked for, on the same questions")
+        print_table(console, ("", "score", "all twins", "chance", "best shortcut", "which"), lines)
 
 
 def _print_basis(scores: Found, console: Console) -> None:
@@ -118,8 +143,12 @@ def _print_habits(scores: Found, console: Console) -> None:
             + (f" ({100 * gold[name] / right:.0f})" if name in gold else "")
             for name in sorted({*letters, *gold}, key=lambda name: (len(name) > 1, name))
         )
-        lines.append([clean(benchmark), points(habits["unparsed"]), points(habits["cut_off"]), yes, shares, detection])
-    headers = ("", "unreadable\n%", "cut off\n%", "yes, %\n(right)", "letters, %\n(right)", "precision\nrecall\nF1")
+        in_thought = habits["cut_off_in_thought"]
+        cut = points(habits["cut_off"]) + (f"\n({points(in_thought)})" if in_thought else "")
+        lines.append([clean(benchmark), points(habits["unparsed"]), cut, yes, shares, detection])
+    thought = "\n(in a thought)" if any("(" in line[2] for line in lines) else ""
+    headers = ("", "unreadable\n%", f"cut off\n%{thought}", "yes, %\n(right)", "letters, %\n(right)",
+               "precision\nrecall\nF1")  # fmt: skip
     print_table(console, headers, lines)
 
 
@@ -161,9 +190,16 @@ def _notes(scores: Found) -> Iterator[str]:
             KEEP: "left in the answers, as --thinking keep says",
         }
         yield f"Answers that hold a thought: {', '.join(held)}; {treated[scores['thinking']]}."
+    costs = [entry["tokens"] for entry in scores["run"].get("benchmarks", {}).values() if "tokens" in entry]
+    if costs:
+        answers, read, said = (sum(cost[name] for cost in costs) for name in ("answers", "read", "said"))
+        yield f"{answers:,} answers cost {read:,} tokens read and {said:,} said."
     yield from map(clean, scores["notes"])
+    noted: dict[str, list[str]] = {}
     for benchmark, entry in scores["benchmarks"].items():
-        yield from (clean(f"{benchmark}: {note}") for note in entry["notes"])
+        for note in entry["notes"]:
+            noted.setdefault(note, []).append(benchmark)
+    yield from (clean(f"{', '.join(names)}: {note}") for note, names in noted.items())
     if any(found["missing_terms"] and found["n"] for *_, found in _shown(scores)):
         yield "~ marks a mean over the parts that have questions."
 
@@ -265,6 +301,94 @@ def print_paper(found: Found, console: Console) -> None:
         console.print(Text(f"- {line}"))
     for line in found["notes"]:
         _dim(console, f"Note: {line}")
+
+
+def print_audit(found: Found, console: Console) -> None:
+    """Print what the `audit` of a benchmark returned: the best rule of each part, and what each rule scores there."""
+    left = ", ".join(f"{count} ask for {kind}" for kind, count in found["left_out"].items())
+    asked = f"{found['questions']} questions in {found['groups']} groups ({found['together']} kept together)"
+    _heading(console, f"{clean(found['benchmark'])}, blind: {asked}" + (f"; left out: {left}" if left else ""))
+    rules = list(found["rules"])
+    lines: list[list[str | Text]] = []
+    for row in found["parts"]:
+        best = row["best"]
+        excess = Text(signed(best["excess"]) + "*" * best["above"], "bold" if best["above"] else "")
+        span_ = span(best["low"], best["high"])
+        cells = [str(row["n"]), points(row["chance"]), best["rule"], excess, span_, p_value(best["p_holm"])]
+        lines.append([clean(row["part"]), *cells, *(points(each["value"]) for each in row["rules"])])
+    names = (name.replace(" in ", "\nin ") for name in rules)
+    print_table(console, ("", "n", "chance", "best rule", "above\nchance", "95 %", "Holm", *names), lines, repeated=2)
+    _dim(
+        console,
+        "In points. * above chance after Holm's correction over the parts. The best rule's excess is that of a rule "
+        "chosen on other questions; every interval is of groups, all rules learned anew.",
+    )
+    first = found["parts"][0]
+    permuted = ", ".join(f"{each['rule']} {signed(each['permuted'])}" for each in first["rules"])
+    _dim(console, f"With permuted answers, {clean(first['part'])} has above chance: {permuted}. It should be about 0.")
+    for rule, said in found["rules"].items():
+        _dim(console, f"{rule}: {said}.")
+    for note in found["notes"]:
+        _dim(console, f"Note: {clean(note)}")
+
+
+def print_table_audit(found: Found, console: Console) -> None:
+    """Print what `audit_table` returned: differences from the baseline, or how many pairs a column tells apart."""
+    rows, columns, names = found["differences"], found["columns"], list(found["verdicts"])
+    marks = dict(zip(names, ("**", "*", "?", ""), strict=True))
+    half = {
+        one["name"]: max((row["high"] - row["low"]) / 2 for row in found["scores"] if row["column"] == one["name"])
+        for one in columns
+        if any(row["column"] == one["name"] for row in found["scores"])
+    }
+    _heading(console, f"{clean(found['table'])}: what exceeds the sample; Holm over {len(rows)} differences")
+    heads = ("", "n", "±", *(f"{clean(row)}" for row in dict.fromkeys(row["a"] for row in rows)))
+    lines: list[list[str | Text]] = []
+    for one in columns:
+        own = [row for row in rows if row["column"] == one["name"]]
+        line: list[str | Text] = [clean(one["name"]), str(one["n"]), number(half.get(one["name"]), one["scale"])]
+        if found["baseline"] is None:
+            lines.append([*line, *(str(sum(row["verdict"] == name for row in own)) for name in names)])
+            continue
+        cells = {row["a"]: signed(row["difference"], one["scale"]) + marks[row["verdict"]] for row in own}
+        lines.append([*line, *(cells.get(name, DASH) for name in dict.fromkeys(row["a"] for row in rows))])
+    if found["baseline"] is None:
+        heads = ("", "n", "±", *(name.replace(" if ", "\nif ").replace("not ", "not\n") for name in names))
+        beyond = [row for row in rows if row["verdict"] in names[:2]]
+        told = ", ".join(
+            f"{clean(row['a'])} {MINUS} {clean(row['b'])} {signed(row['difference'], row['scale'])}"
+            f"{marks[row['verdict']]} ({clean(row['column'])})"
+            for row in beyond
+        )
+        print_table(console, heads, lines)
+        _dim(console, f"Beyond it: {told or 'none'}.")
+    else:
+        print_table(console, heads, lines)
+        _dim(console, f"Minus {clean(found['baseline'])}.")
+    for name, said in found["verdicts"].items():
+        _dim(console, f"{marks[name] or 'no mark'} {name}: {said}.")
+    _dim(console, "± is the widest half of a column's 95 % intervals, as if its questions were independent. "
+         + "; ".join(f"{clean(one['name'])}: {one['basis']}" for one in columns) + ".")  # fmt: skip
+    for note in found["notes"]:
+        _dim(console, f"Note: {clean(note)}")
+
+
+def print_verification(found: Found, console: Console) -> None:
+    """Print what `verify` returned."""
+    _heading(console, f"{clean(found['run'])} beside the published scores of {clean(found['model'])}")
+    lines: list[list[str | Text]] = []
+    for row in found["rows"]:
+        told = Text(row["verdict"], "bold" if row["verdict"] == "outside" else "")
+        ours = (number(row["value"], 1, 100), span(row["low"], row["high"], 1, 100))
+        lines.append([f"{row['benchmark']} {row['metric']}", clean(row["source"]), row["published"], *ours, told])
+    print_table(console, ("", "source", "published", "here", "95 %", ""), lines)
+    for why in dict.fromkeys(f"{row['dataset']}, {row['source']}: {row['why']}" for row in found["rows"] if row["why"]):
+        _dim(console, f"Not comparable: {clean(why)}.")
+    _dim(
+        console,
+        "The interval is of this run over questions. Both scores are of the same questions, so inside says no more "
+        "than that their difference is small against the sample.",
+    )
 
 
 def _column_label(column: Found) -> str:

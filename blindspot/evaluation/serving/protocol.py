@@ -159,15 +159,15 @@ def cut(reply: Reply, stop: tuple[str, ...]) -> tuple[str, str]:
     return reply.raw, "length" if reply.stopped == "length" else "stop"
 
 
-def completion(model: str, fingerprint: str, name: str, text: str, finish: str, stream: bool = False) -> bytes:
-    """An answer as JSON, or as server-sent events: it is complete before the first, so it is one chunk.
-
-    Tokens are not counted, so there is no ``usage``.
-    """
-    common = {"id": name, "created": int(time.time()), "model": model, "system_fingerprint": fingerprint}
+def completion(model: str, fingerprint: str, reply: Reply, text: str, finish: str, stream: bool = False) -> bytes:
+    """An answer as JSON, or as server-sent events: it is complete before the first, so it is one chunk."""
+    common = {"id": reply.id, "created": int(time.time()), "model": model, "system_fingerprint": fingerprint}
     message = {"role": "assistant", "content": text}
     if not stream:
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
+        if reply.tokens is not None:
+            read, said = reply.tokens
+            common["usage"] = {"prompt_tokens": read, "completion_tokens": said, "total_tokens": read + said}
         return json.dumps({"object": "chat.completion", **common, "choices": [choice]}).encode()
     events = []
     for delta, ending in ((message, None), ({}, finish)):

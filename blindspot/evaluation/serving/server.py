@@ -331,7 +331,7 @@ class _Handler(BaseHTTPRequestHandler):
         if reply.error is not None:
             raise Refusal(400, reply.error)
         said = protocol.cut(reply, wanted.stop)
-        answered = protocol.completion(self.server.name, self.server.fingerprint, reply.id, *said, wanted.stream)
+        answered = protocol.completion(self.server.name, self.server.fingerprint, reply, *said, wanted.stream)
         self._send(200, answered, "text/event-stream" if wanted.stream else "application/json")
 
     def _gone(self) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from blindspot.plugins import extend
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -266,3 +268,4 @@ SCHEMES: dict[str, Scheme] = {
         named={"released_sqfreq": ("2D-RoPE as released, squared", {"table": "replace"})},
     ),
 }
+extend("positions", SCHEMES, Scheme)

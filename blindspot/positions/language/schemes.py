@@ -10,6 +10,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from blindspot.errors import UserError
+from blindspot.plugins import extend
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -312,3 +313,4 @@ SCHEMES: dict[str, Scheme] = {
     "concentric": Scheme(concentric_layout, rings=rings, named={"concentric": ("LM concentric", {})}),
     "circle": Scheme(circle_layout, chunked_axes, named={"circle": ("LM Circle-RoPE", {})}),
 }
+extend("positions", SCHEMES, Scheme)

@@ -6,14 +6,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from PIL.ExifTags import Base
 from torch import Tensor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from blindspot.errors import UserError
-from blindspot.files import PICTURE_FORMATS
+from blindspot.files import PICTURE_FORMATS, shown_size
 from blindspot.model.conversation import Message, RowError, Span
 from blindspot.model.encoding import IGNORE, encode
 from blindspot.model.images import refuse_elongated
@@ -23,7 +22,6 @@ from blindspot.training.packing import Picture, Sample
 
 Template = Callable[[Sequence[Message]], list[Span]]
 BLANK = (64, 64)
-_ROTATED = (5, 6, 7, 8)
 _KNOWN = (CLIPImageProcessorPil, LlavaImageProcessorPil, SiglipImageProcessorPil)
 
 
@@ -88,13 +86,11 @@ class LlavaSamples:
         try:
             with Image.open(path, formats=PICTURE_FORMATS) as image:
                 refuse_elongated(image)
-                width, height = image.size
-                turned = image.getexif().get(Base.Orientation) in _ROTATED
+                return shown_size(image)
         except UserError:
             raise
         except Exception as error:  # Pillow's readers raise anything
             raise UserError(f"{path} has no header that can be read: {error}") from error
-        return (height, width) if turned else (width, height)
 
 
 class Preparation:

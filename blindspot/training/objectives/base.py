@@ -47,13 +47,7 @@ class Objective(nn.Module, ABC):
 
     An objective owns whatever it needs beside the tower (text tower, decoder, teacher); only ``tower`` outlives it.
     All randomness comes from torch's global generator, so a loop that seeds and stores it repeats a run exactly.
-
-    Args:
-        tower: the encoder to train, with its positions attached.
-        encoder: its family.
-        shape: its size.
-        captions: what the caption tensors look like.
-        total_steps: steps of the whole stage; objectives with phases divide it.
+    The tower comes with its positions attached; objectives with phases divide the ``total_steps`` of the stage.
     """
 
     def __init__(

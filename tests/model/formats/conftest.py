@@ -4,7 +4,7 @@ Names are those of the published checkpoints; tensors from transformers' own Lla
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +33,7 @@ WORDS = ["<unk>", "<s>", "</s>", *(f"w{number}" for number in range(37))]
 TEXT_ROWS, ROWS, IMAGE = len(WORDS), 64, len(WORDS)  # the published 32000, 32064 and 32000
 SIZE = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 16, "patch_size": 8}
 FAMILIES = ("clip", "siglip", "aimv2")
+LAYERS = ("hidden_layers", "attention_heads", "key_value_heads")
 IMAGES = {"size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}}
 
 
@@ -56,45 +57,6 @@ def tokenizer(with_image: bool) -> PreTrainedTokenizerFast:
         fast.add_special_tokens({"additional_special_tokens": ["<image>"]})
         fast.add_special_tokens({"pad_token": "<pad>"})
     return fast
-
-
-def language_rows(layers: int) -> Iterator[str]:
-    yield "embed_tokens.weight"
-    for layer in range(layers):
-        for part in "qkvo":
-            yield f"layers.{layer}.self_attn.{part}_proj.weight"
-        for part in ("gate", "up", "down"):
-            yield f"layers.{layer}.mlp.{part}_proj.weight"
-        yield f"layers.{layer}.input_layernorm.weight"
-        yield f"layers.{layer}.post_attention_layernorm.weight"
-    yield "norm.weight"
-
-
-def tower_rows(family: str, layers: int) -> Iterator[str]:
-    def both(name: str) -> list[str]:
-        return [f"{name}.weight", f"{name}.bias"]
-
-    if family == "aimv2":
-        yield from both("embeddings.patch_embed")
-        yield from ("embeddings.rms_norm.weight", "embeddings.position_embedding.weight", "rms_norm.weight")
-        for layer in range(layers):
-            for part in ("attention.q_proj", "attention.k_proj", "attention.v_proj", "attention.out_proj"):
-                yield f"encoder.layers.{layer}.{part}.weight"
-            for part in ("rms_norm1", "rms_norm2", "ffn.gate_proj", "ffn.up_proj", "ffn.down_proj"):
-                yield f"encoder.layers.{layer}.{part}.weight"
-        return
-    yield from ("embeddings.patch_embedding.weight", "embeddings.position_embedding.weight")
-    if family == "clip":
-        yield "embeddings.class_embedding"
-        yield from both("pre_layrnorm")
-    else:
-        yield "embeddings.patch_embedding.bias"
-    for layer in range(layers):
-        for part in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj"):
-            yield from both(f"encoder.layers.{layer}.{part}")
-        for part in ("layer_norm1", "layer_norm2", "mlp.fc1", "mlp.fc2"):
-            yield from both(f"encoder.layers.{layer}.{part}")
-    yield from both("post_layernorm")
 
 
 def apple_names(tensors: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
@@ -126,10 +88,10 @@ class Reference(NamedTuple):
     model: Any
 
     def language(self) -> dict[str, Tensor]:
-        return {row: self.model.model.language_model.get_parameter(row).data for row in language_rows(2)}
+        return {name: one.data for name, one in self.model.model.language_model.named_parameters()}
 
     def tower(self) -> dict[str, Tensor]:
-        return {row: self.model.model.vision_tower.get_parameter(row).data for row in tower_rows(self.family, 3)}
+        return {name: one.data for name, one in self.model.model.vision_tower.named_parameters()}
 
     def projector(self) -> dict[str, Tensor]:
         return dict(self.model.model.multi_modal_projector.state_dict())
@@ -274,6 +236,7 @@ def write_original(
         kind: its ``model_type``.
     """
     text = source.model.config.text_config
+    layers = ("hidden_size", "intermediate_size", *(f"num_{k}" for k in LAYERS))
     tensors = {f"model.{row}": tensor for row, tensor in source.language().items()}
     tensors["lm_head.weight"] = source.model.lm_head.weight.data
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
@@ -305,13 +268,7 @@ def write_original(
         "architectures": ["LlavaLlamaForCausalLM"],
         "model_type": kind,
         "vocab_size": TEXT_ROWS,
-        "hidden_size": text.hidden_size,
-        "intermediate_size": text.intermediate_size,
-        "num_hidden_layers": text.num_hidden_layers,
-        "num_attention_heads": text.num_attention_heads,
-        "num_key_value_heads": text.num_key_value_heads,
-        "max_position_embeddings": text.max_position_embeddings,
-        "rms_norm_eps": text.rms_norm_eps,
+        **{key: getattr(text, key) for key in (*layers, "max_position_embeddings", "rms_norm_eps")},
         "rope_theta": 500.0,
         "rope_scaling": None,
         "hidden_act": "silu",

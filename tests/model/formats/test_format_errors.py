@@ -23,7 +23,6 @@ from transformers.models.llava_next.image_processing_pil_llava_next import Llava
 
 from blindspot import load
 from blindspot.errors import UserError
-from blindspot.model.load import export
 
 Make = Callable[..., Any]
 SHARD = "pytorch_model-00002-of-00002.bin"
@@ -218,16 +217,6 @@ def test_a_llava_hf_folder_without_tokenizer_or_with_another_ones(published: Pat
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (published / name).unlink()
     assert the_reason(published)
-
-
-def test_a_blindspot_folder_without_its_scheme_fails_loudly(published: Path, tmp_path: Path) -> None:
-    export(published, tmp_path / "own", "blindspot")
-    for key in ("encoder_positions", "language_positions", "connector"):
-        shutil.copytree(tmp_path / "own", tmp_path / key)
-        values = json.loads((tmp_path / key / "config.json").read_text())
-        del values[key]
-        (tmp_path / key / "config.json").write_text(json.dumps(values))
-        assert key in the_reason(tmp_path / key)
 
 
 def next_model() -> LlavaNextForConditionalGeneration:

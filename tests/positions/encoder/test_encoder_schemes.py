@@ -46,7 +46,7 @@ def test_every_scheme_has_its_claims() -> None:
 
 
 @pytest.mark.parametrize("case", CLAIMS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.tuples(st.integers(3, 9), st.integers(3, 9)), st.sampled_from([8, 16, 32]), st.integers(0, 2**31), st.data())
 def test_properties_are_those_claimed(
     case: str, grid: tuple[int, int], dim: int, seed: int, data: st.DataObject

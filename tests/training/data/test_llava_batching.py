@@ -13,7 +13,7 @@ LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=90)
 @given(
     LENGTHS, st.lists(st.booleans(), min_size=90, max_size=90), st.integers(1, 4), st.integers(1, 3), st.integers(0, 9)
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_llava_orders_every_row_once_in_batches_of_one_kind(
     words: list[int], kinds: list[bool], batch: int, ranks: int, seed: int
 ) -> None:
@@ -46,7 +46,7 @@ def test_llava_order_is_a_function_of_the_seed() -> None:
 
 
 @given(LENGTHS, st.integers(1, 120), st.integers(1, 4))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_packs_hold_each_row_once_within_their_capacity(lengths: list[int], capacity: int, ranks: int) -> None:
     packs = balanced_packs(lengths, capacity, ranks)
     assert sorted(place for pack in packs for place in pack) == list(range(len(lengths)))

@@ -43,7 +43,7 @@ def read(text: str | bytes, size: int = 3) -> tuple[list[Any], str]:
 
 @given(st.lists(VALUES, max_size=5), st.lists(st.integers(0, 10_000), max_size=30), st.booleans(), st.integers(0, 2))
 @example([-0.5, 12, "\U0001f600"], list(range(40)), True, 0)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_cuts_give_the_same_rows(values: list[Any], cuts: list[int], escaped: bool, indent: int) -> None:
     array = json.dumps(values, ensure_ascii=escaped, indent=indent or None).encode()
     assert list(json_values(pieces(array, cuts), "")) == values

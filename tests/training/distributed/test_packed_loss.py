@@ -254,7 +254,7 @@ def test_the_mask_hides_other_documents_and_the_future() -> None:
     st.integers(1, 5),
     st.integers(1, 7),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_dealing_is_whole_and_even(lengths: list[int], capacity: int, world: int, row_batch: int) -> None:
     for rows in (None, row_batch):
         dealt = deal(lengths, capacity, rows, world)
@@ -264,7 +264,7 @@ def test_dealing_is_whole_and_even(lengths: list[int], capacity: int, world: int
 
 
 @given(st.integers(1, 30), st.integers(1, 12), st.integers(1, 3))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_every_epoch_has_every_sample_once(samples: int, batch: int, epochs: int) -> None:
     permute = partial(shuffled, samples, 3)
     order = Order(samples, batch, permute, samples * epochs)

@@ -29,7 +29,7 @@ def _picture(width: int, height: int) -> Image.Image:
 
 @pytest.mark.parametrize("pad", [False, True])
 @pytest.mark.parametrize("family", ["clip", "siglip", "siglip2", "dinov2"])
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(width=st.integers(8, 90), height=st.integers(8, 90))
 def test_a_picture_is_trained_on_as_it_is_asked_about(family: str, pad: bool, width: int, height: int) -> None:
     processor: Any = ENCODERS[family].image_processor(48)

@@ -95,7 +95,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     torch.save(_train(root / "two_then_one"), root / "two_then_one" / "state.pt")
     for process in both:
-        errors = process.communicate(timeout=120)[1]
+        errors = process.communicate(timeout=400)[1]
         assert process.returncode == 0, errors
     return root
 

@@ -35,7 +35,6 @@ def test_the_rate_is_that_of_transformers() -> None:
     ("wrong", "words"),
     [
         ({"precision": "fp16"}, "precision: .*fp32. or .bf16., got .fp16"),
-        ({"tracker": "mlflow"}, "tracker"),
         ({"frozen": ("tower",)}, "frozen: .* got .tower"),
         ({"frozen": ("vision_tower", "multi_modal_projector", "language_model")}, "frozen: .* at most 2"),
         ({"batch": 0}, "batch: .*greater than 0"),

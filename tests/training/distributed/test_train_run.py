@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import torch
 from toy_training import ToySamples, toy_variant
+from typer.testing import CliRunner
 
+from blindspot.cli import app
 from blindspot.errors import UserError
-from blindspot.training import log as tracking
+from blindspot.training import tracker as tracking
 from blindspot.training.checkpoint import Checkpoints
 from blindspot.training.config import TrainConfig
 from blindspot.training.loading import Batches, batches_ahead
@@ -23,7 +25,8 @@ from blindspot.training.loss import AnswerLoss
 from blindspot.training.optim import adamw, begin
 from blindspot.training.order import Order, shuffled
 from blindspot.training.parallel import joined
-from blindspot.training.variant import train, train_arm
+from blindspot.training.tracker import Tracker
+from blindspot.training.variant import train
 
 CONFIG = TrainConfig(batch=8, lr=3e-3, steps=6, precision="fp32", pack_tokens=80, save_every=2, workers=0)
 
@@ -172,12 +175,14 @@ def test_workers_make_the_same_batches() -> None:
             assert torch.equal(ours.pixels["pixel_values"], theirs.pixels["pixel_values"])
 
 
-def test_a_tracker_hears_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("library", ["trackio", "wandb"])
+def test_a_tracker_hears_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str) -> None:
     calls: list[Any] = []
 
     class Library:
-        def init(self, **settings: Any) -> None:
+        def init(self, **settings: Any) -> Any:
             calls.append(settings)
+            return self
 
         def log(self, values: dict[str, float], step: int) -> None:
             calls.append((step, values))
@@ -185,14 +190,43 @@ def test_a_tracker_hears_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyP
         def finish(self) -> None:
             calls.append("finished")
 
+    monkeypatch.setattr(tracking.importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(tracking.importlib, "import_module", lambda name: Library())
-    log = Log(tmp_path, 0, "trackio")
-    log.write({"step": 1, "loss": 2.0, "mfu": None, "skipped": [{"row": 3}]})
-    log.close()
-    assert calls == [{"project": "blindspot", "name": tmp_path.name}, (1, {"loss": 2.0}), "finished"]
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    for _ in range(2):
+        log = Log(tmp_path / "paper/clip-seed0/instruct", 0, Tracker(library))
+        log.write({"step": 1, "steps": 9, "loss": 2.0, "mfu": None, "skipped": [{"row": 3}], "accuracy": {"vsr": 0.5}})
+        log.close()
+    first, told, finished = calls[:3]
+    assert (first["project"], first["name"], first["group"]) == ("blindspot", "paper/clip-seed0/instruct", "paper")
+    assert (told, finished) == ((1, {"loss": 2.0, "accuracy/vsr": 0.5}), "finished")
+    assert calls[3:] == calls[:3] and first["resume"] == "allow", "a run goes on under the same name and id"
+    assert library == "trackio" or (first["mode"] == "offline" and first["id"]), "nothing leaves the machine by itself"
 
 
-def test_a_missing_tracker_is_one_line_before_a_model_is_opened(tmp_path: Path, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("lost", [False, True])
+def test_tensorboard_goes_on_where_the_checkpoint_is(tmp_path: Path, lost: bool) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    for begun, steps in ((0, (1, 2, 3)), (2, (3, 4))):  # killed after step 3, whose last checkpoint was of step 2
+        log = Log(tmp_path, begun, Tracker("tensorboard"))
+        for step in steps:
+            log.write({"step": step, "loss": step + begun / 10})
+        log.close()
+        if lost and not begun:  # what was not flushed
+            next((tmp_path / "tensorboard").glob("events.*")).unlink()
+    found = events.EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("loss")
+    assert {one.step: round(one.value, 3) for one in found} == {1: 1.0, 2: 2.0, 3: 3.2, 4: 4.2} and len(found) == 4
+
+
+@pytest.mark.parametrize("command", [("train", "nowhere", "--json", "rows", "--images", "."), ("study", "miniature")])
+@pytest.mark.parametrize(
+    ("tracker", "said"),
+    [("wandb", "the tracker wandb is not installed; pip install wandb"), ("wandbb", 'unknown tracker "wandbb"')],
+)
+def test_a_tracker_that_is_not_there_is_one_line_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], tracker: str, said: str
+) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(UserError, match=r"tracker wandb is not installed .*pip install wandb"):
-        train_arm(tmp_path / "nowhere", tmp_path / "rows.json", tmp_path, tmp_path / "out", "instruct", tracker="wandb")
+    result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "run"), "--tracker", tracker])
+    assert result.exit_code == 2 and said in result.stderr and result.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,28 @@
+"""VSI-Debiased: the questions of VSI-Bench that are left when those that words alone answer are pruned.
+
+Groups and score as in `blindspot.benchmarks.vsi`.
+"""
+
+from dataclasses import replace
+
+from blindspot.benchmarks.base import Source
+from blindspot.benchmarks.vsi import VSI, question, read
+
+VSI_DEBIASED = replace(
+    VSI,
+    name="vsi_debiased",
+    title="VSI-Debiased",
+    citation="Brown et al., Benchmark Designers Should Train on the Test Set, 2025, arxiv.org/abs/2511.04655",
+    sources=(
+        Source(
+            "original",
+            read,
+            question,
+            "nyu-visionx/VSI-Bench",
+            counts={"questions": 2363},
+            marks=("test_debiased.parquet", "*/test_debiased.parquet", "**/test_debiased*.parquet"),
+            page=VSI.sources[0].page.replace("test.jsonl", "test_debiased.parquet"),
+        ),
+    ),
+    vlmevalkit="VSI-Bench-Debiased",
+)

@@ -1,0 +1,76 @@
+"""The tasks of the worlds with depth as data; they are imported when they are used."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple
+
+from blindspot.errors import UserError, one_of
+
+if TYPE_CHECKING:
+    from blindspot.scenes.solid.tasks import Task
+
+
+class Column(NamedTuple):
+    """What there is to know of a task before it is drawn.
+
+    Attributes:
+        relative: published benchmarks that ask the like.
+        chance: of guessing; None where there is no such thing.
+        cues: which of `CUES` it can be asked by.
+        twins: whether a cluster has several questions.
+        frames: pictures of a question.
+    """
+
+    relative: str
+    chance: float | None = 0.5
+    cues: tuple[str, ...] = ("shadow",)
+    twins: bool = True
+    frames: int = 1
+
+
+CUES = ("shadow", "size", "occlusion", "none", "naive")
+"""What tells depth: the shadow alone; the apparent size of objects that are all alike; what hides what; nothing, which
+is a control; all of it at once, as in scenes that nobody has balanced."""
+
+SOLID = {
+    "nearer": Column("CV-Bench 3D depth, BLINK relative depth", cues=CUES),
+    "nearest": Column("3DSRBench multi-object", 0.25, ("shadow", "size", "none")),
+    "closer": Column("CV-Bench 3D distance", cues=("shadow", "none")),
+    "in_front_of": Column("What'sUp, VSR", twins=False),
+    "hidden_by": Column("SPHERE", cues=("shadow", "occlusion")),
+    "higher": Column("3DSRBench height"),
+    "facing": Column("3DSRBench orientation", 0.25, twins=False),
+    "for_whom": Column("ViewSpatial-Bench, What'sUp"),
+    "for_camera": Column("What'sUp, CV-Bench 2D relation"),
+    "from_side": Column("MindCube"),
+    "camera_moved": Column("BLINK multi-view reasoning", frames=2),
+    "in_all": Column("VSI-Bench object count", twins=False, frames=2),
+    "ratio": Column("VSI-Bench absolute distance", None, twins=False),
+    "larger": Column("size constancy"),
+}
+"""The tasks of one or two views, by name."""
+
+MOTION = {
+    "first": Column("temporal order", frames=3),
+    "moved": Column("VSI-Bench route, motion direction", frames=2),
+    "which_moved": Column("MMSI-Bench object motion", 1 / 3, frames=2),
+    "faster": Column("speed", frames=3),
+    "thing_or_camera": Column("MMSI-Bench camera and object motion", frames=2),
+    "behind": Column("object permanence", 1 / 3, frames=4),
+    "next": Column("extrapolation", frames=3),
+}
+"""The tasks of several moments, by name."""
+
+WORLDS = {"solid": SOLID, "motion": MOTION}
+"""Columns by world."""
+_MODULES = {"solid": "tasks", "motion": "motion"}
+
+
+def asked(world: str, cue: str, otherwise: str) -> "Mapping[str, tuple[Task, Column]]":
+    """The tasks of a world that can be asked by a cue; ``otherwise`` is what to do where there are none."""
+    one_of(cue, CUES, "--cue", "cue")
+    tasks = import_module(f"blindspot.scenes.solid.{_MODULES[world]}").TASKS
+    found = {name: (tasks[name], column) for name, column in WORLDS[world].items() if cue in column.cues}
+    if not found:
+        raise UserError(f"--cue {cue}: {world} has no task with this cue; {otherwise}")
+    return found
