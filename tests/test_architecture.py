@@ -182,7 +182,7 @@ def test_the_names_of_the_package_register_the_model_type() -> None:
 
 def test_every_file_that_package_and_docs_name_exists() -> None:
     texts = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.yaml"), *PACKAGE.rglob("*.j2"), *ROOT.glob("perf/*.py")]
-    pages = [ROOT / "README.md", *ROOT.glob("docs/*.md")]
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
     missing = [
         f"{text.relative_to(ROOT)} names {name}"
         for text in [*texts, *pages]
