@@ -5,6 +5,7 @@
 # make check-lmms-eval   our models inside lmms-eval, in an environment of its own
 # make check-inspect     our benchmarks inside inspect_ai, likewise
 # make check-ray         studies on a Ray cluster of three nodes on this machine, in an environment with Ray
+# make check-wheel       a wheel of the package, installed, runs a study
 # make setup   only the set-up: .venv with the versions of constraints.txt
 #
 # PYTHON names the interpreter (3.11 or newer; the first found is taken), VENV the environment.
@@ -16,7 +17,7 @@ CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: study lint test faults check-lmms-eval check-inspect check-ray setup
+.PHONY: study lint test faults check-lmms-eval check-inspect check-ray check-wheel setup
 
 study: $(READY)
 	@$(BIN)/blindspot study miniature
@@ -75,6 +76,13 @@ check-inspect: $(READY)
 
 check-ray: $(READY)
 	$(call CHECK,$$install -c constraints.txt ray,ray,tests/studies/test_cluster.py)
+
+# From a folder that is not the repository, so that nothing but the wheel can be what runs.
+check-wheel: $(READY)
+	@$(OVER); $(BIN)/python -m pip wheel --disable-pip-version-check -q --no-deps -w "$$venv" .; cd "$$venv"; \
+	$$install --no-deps *.whl; \
+	bin/python -c 'import blindspot, sys; assert blindspot.__file__.startswith(sys.prefix), blindspot.__file__'; \
+	bin/blindspot study miniature --scale smoke && test -s runs/miniature-smoke/report/index.html
 
 setup: $(READY)
 
