@@ -6,6 +6,8 @@
 # make check-inspect     our benchmarks inside inspect_ai, likewise
 # make check-ray         studies on a Ray cluster of three nodes on this machine, in an environment with Ray
 # make check-wheel       a wheel of the package, installed, runs a study
+# make check-site        the documentation as a site, built strictly
+# make check-notebooks   the three notebooks of docs/notebooks at smoke scale
 # make setup   only the set-up: .venv with the versions of constraints.txt
 #
 # PYTHON names the interpreter (3.11 or newer; the first found is taken), VENV the environment.
@@ -17,7 +19,8 @@ CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: study lint test faults check-lmms-eval check-inspect check-ray check-wheel setup
+.PHONY: study lint test faults check-lmms-eval check-inspect check-ray check-wheel check-site \
+    check-notebooks setup
 
 study: $(READY)
 	@$(BIN)/blindspot study miniature
@@ -83,6 +86,18 @@ check-wheel: $(READY)
 	$$install --no-deps *.whl; \
 	bin/python -c 'import blindspot, sys; assert blindspot.__file__.startswith(sys.prefix), blindspot.__file__'; \
 	bin/blindspot study miniature --scale smoke && test -s runs/miniature-smoke/report/index.html
+
+# The documentation as a site in build/site; its pages lie there as in the repository.
+SITE := mkdocs-material==9.8.2 mkdocstrings[python]==1.0.8
+check-site: $(READY)
+	@$(OVER); $$install -c constraints.txt $(SITE); rm -rf build/pages; mkdir -p build/pages/blindspot; \
+	cp -r *.md LICENSE docs build/pages; cp -r blindspot/studies build/pages/blindspot; \
+	NO_MKDOCS_2_WARNING=1 "$$venv/bin/python" -m mkdocs build --quiet && echo "The site: build/site/index.html"
+
+# Percent scripts, which Jupyter opens by jupytext and Python as they are; here at smoke scale, from an empty folder.
+check-notebooks: $(READY)
+	@set -e; at=$$(mktemp -d); trap 'rm -rf "$$at"' EXIT; here=$$PWD; export PATH=$$here/$(BIN):$$PATH SCALE=smoke; cd "$$at"; \
+	for name in study table model; do echo "== $$name"; "$$here/$(BIN)/python" "$$here/docs/notebooks/$$name.py"; done
 
 setup: $(READY)
 
