@@ -27,19 +27,21 @@ Row = dict[str, Any]
 Probes = dict[tuple[str, int], list[Probe]]
 
 
-def unlearned(rows: dict[RunKey, Row]) -> set[RunKey]:
-    """The runs that failed to learn a column, of all that are scored on it.
+def unlearned(rows: dict[RunKey, Row], level: float | None = None) -> set[RunKey]:
+    """The runs that failed to learn a column, of all that are scored on it: those below ``level`` where one is stated.
 
-    Wilson's interval of such a run's score, each cluster of questions taken for one, lies in the lowest quarter of the
-    way from chance to the best run after the same stage. So few questions call no run a failure, and nor does a column
-    without a chance level, or one that no run has learned.
+    Without one, Wilson's interval of such a run's score, each cluster of questions taken for one, lies in the lowest
+    quarter of the way from chance to the best run after the same stage. So few questions call no run a failure, and nor
+    does a column without a chance level, or one that no run has learned.
     """
     best: dict[str, float] = {}
     for key, row in rows.items():
         best[key.stage] = max(best.get(key.stage, 0.0), row["score"] or 0.0)
     failed: set[RunKey] = set()
     for key, row in rows.items():
-        if row["chance"] is not None and row["score"] is not None:
+        if level is not None and row["score"] is not None:
+            failed |= {key} if row["score"] < level else set()
+        elif row["chance"] is not None and row["score"] is not None:
             high, least = wilson(row["score"] * row["clusters"], row["clusters"]).high, row["chance"]
             if high is not None and high < least + UNLEARNED * (best[key.stage] - least):
                 failed.add(key)

@@ -154,7 +154,7 @@ def _analysed(plan: RunPlan, answers: RunAnswers) -> tuple[list[Row], list[Row],
             runs, asked = answers.samples(column, places), answers.asked(places)
             alone = {key: _score_row(answers, column, split, places, [key], one) for key, one in runs.items()}
             if split == "iid":
-                failed = unlearned(alone)
+                failed = unlearned(alone, column.learned_at)
             for stage in plan.stages():
                 keys = {arm.id: own for arm in plan.arms if (own := asked.get((arm.id, stage)))}
                 kept = {arm: counted(own, failed) for arm, own in keys.items()}

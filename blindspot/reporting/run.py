@@ -108,6 +108,7 @@ class Column(BaseModel):
         terms: summed.
         baselines: scores of rules that need no model.
         parts: subsets that are also scored on their own: name -> group of questions -> its values there.
+        learned_at: the score from which a run has learned it; None: see `claims.unlearned`.
         english: asks its question, with ``{0}`` for the first word of a prompt.
     """
 
@@ -123,6 +124,7 @@ class Column(BaseModel):
     baselines: dict[Text, float] = Field(default_factory=dict)
     parts: dict[Text, dict[str, list[str]]] = Field(default_factory=dict)
     relative: bool = False
+    learned_at: float | None = None
     english: Text = ""
 
     def model_post_init(self, context: Any) -> None:

@@ -19,7 +19,7 @@ probe.jsonl
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -42,6 +42,8 @@ from blindspot.question import Question
 from blindspot.scenes.baselines import baselines
 from blindspot.scenes.render import render
 from blindspot.scenes.sampling import TURNS, TrainingWorld, test_questions
+from blindspot.scenes.solid import cast, training
+from blindspot.scenes.solid.world import Shot
 from blindspot.scenes.tasks import Task, Turn
 from blindspot.scenes.text import CAPTION_CONTENTS, TEXT_STYLES, WORDS, caption, describe, words
 from blindspot.scenes.world import CANVAS, Scene, Size
@@ -208,6 +210,7 @@ class CorpusSize:
     image_tokens: int
     scale: int = 1  # pixels of an image to one of the scene
     pictures: Sequence[Size] = ()  # sizes of pictures that scenes are put in, at scale 1; without, each fills its own
+    cue: str = "shadow"  # of pictures with depth, what tells it
 
     @property
     def longest(self) -> int:
@@ -274,6 +277,34 @@ def write_scenes(folder: Path, size: CorpusSize, report: Report) -> None:
     pictures = _drawn(folder, "probe", probe_scenes, size)
     _refuse_shared(pictures, [*trained, *tested])
     _write_questions(folder, "probe", probes, pictures)
+
+
+def write_solids(folder: Path, size: CorpusSize, report: Report) -> None:
+    """Pictures with depth by one cue, what is asked of them, and tests by every cue."""
+    encode, rng = Encode(training.words()), Random(f"train/{size.seed}")
+    shots: list[Shot] = []
+    told: list[list[training.Told]] = []
+    for number in range(size.train):
+        shots.append(training.picture(rng, size.cue))
+        told.append(training.turns(rng, shots[-1], size.cue))
+        if number % 500 == 0:
+            report(number, size.train)
+    said = [encode(f"{BEGIN} {training.describe(shot, rng, places=True)}") for shot in shots]
+    in_words = [[one.turn for one in asked if one.in_words] for asked in told]
+    join(list(map(lay_out, said, map(encode.turns, in_words)))).save(folder / "text-plain.npz")
+    for content in CAPTION_CONTENTS:
+        captions = [training.describe(shot, rng, content == "places") for shot in shots]
+        np.save(folder / f"captions-{content}.npy", encode.captions(captions))
+    trained = cast.pictures(shots, size.side)
+    _write_rows(folder, encode, size, range(len(shots)), [[one.turn for one in asked] for asked in told], trained)
+    test_shots, questions = training.questions("test", size.test, size.seed, size.cue)
+    tested = cast.pictures(test_shots, size.side)
+    write_json(folder / "baselines.json", training.baselines(test_shots, questions, size.seed, size.cue))
+    _write_questions(folder, "test", questions, tested)
+    probe_shots, probes = training.questions("probe", size.probe, size.seed, size.cue)
+    probed = cast.pictures(probe_shots, size.side)
+    _refuse_shared(probed, [*trained, *tested])
+    _write_questions(folder, "probe", probes, probed)
 
 
 def write_nlvr(folder: Path, size: CorpusSize, report: Report, data_path: Path) -> None:
@@ -382,12 +413,14 @@ def _write_rows(
     encode.tokenizer.save_pretrained(folder / "tokenizer")
 
 
-def _write_questions(folder: Path, split: str, questions: Sequence[Question], pictures: Sequence[np.ndarray]) -> None:
+def _write_questions(
+    folder: Path, split: str, questions: Sequence[Question], pictures: Sequence[np.ndarray] | np.ndarray
+) -> None:
     np.save(folder / f"{split}_images.npy", np.stack(pictures))
     write_jsonl(folder / f"{split}.jsonl", [asdict(question) for question in questions])
 
 
-def _refuse_shared(probes: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> None:
+def _refuse_shared(probes: Iterable[np.ndarray], others: Sequence[np.ndarray]) -> None:
     """See that probes, by which a run may be judged on its way, show nothing of training or test."""
     shared = {picture.tobytes() for picture in probes} & {picture.tobytes() for picture in others}
     if shared:

@@ -9,6 +9,7 @@ from typing import Any
 from blindspot import plugins
 from blindspot.errors import UserError
 from blindspot.files import fingerprint, inside, is_hub_id, write_json
+from blindspot.scenes.solid.registry import FEET
 from blindspot.studies.arms import STAGES, Arm, expand_arms
 from blindspot.studies.axes import CONNECTORS, LANGUAGE_POSITIONS, Choice
 from blindspot.studies.budget import GPUS, QUESTIONS, answering, flops, parameters, room
@@ -154,7 +155,7 @@ class _Plan:
 
     def section(self, name: str) -> dict[str, Any]:
         values = getattr(self.study, name).model_dump(exclude={"recipe"})
-        quiet = {"scale": 1, "pictures": []} if name == "data" else {}  # which older keys do not hold
+        quiet = {"scale": 1, "pictures": [], "cue": "shadow"} if name == "data" else {}  # which older keys do not hold
         return {name: {key: value for key, value in values.items() if key not in quiet or value != quiet[key]}}
 
     def model(self, *keys: str, without: str = "", arm: Arm | None = None) -> dict[str, Any]:
@@ -376,11 +377,13 @@ def write_plan(run: Path, study: Study, steps: list[Step]) -> None:
 def columns(study: Study) -> list[dict[str, Any]]:
     """The columns of a study's tables: of its source, or those that the paper has of its benchmarks."""
     if study.recipe == "toy":
-        from blindspot.studies.relatives import RELATIVES  # which loads numpy
+        from blindspot.studies.relatives import NEARER_LEARNED, RELATIVES  # which loads numpy
 
-        relative = study.source == "scenes"
+        relative, trained = study.source != "nlvr", f"nearer_{study.data.cue}"
         side = max([max(size) for size in study.data.pictures], default=None)  # of the square that pictures stand in
         found = [{"metric": "accuracy", "relative": relative, **column} for column in RELATIVES[study.source]]
+        found = [column | ({"learned_at": NEARER_LEARNED} if column["id"] == trained else {}) for column in found]
+        found = [column for column in found if column["id"] != "foot" or study.data.cue in FEET]
         return [column | ({"box_units": side} if side and "box_units" in column else {}) for column in found]
     from blindspot.benchmarks.registry import select
     from blindspot.evaluation.paper import load

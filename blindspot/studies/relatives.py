@@ -96,8 +96,43 @@ NLVR: tuple[dict[str, Any], ...] = (
     _column("nlvr_test", "test", "NLVR", 0.5, "The same on the public test set."),
 )
 
-RELATIVES = {"scenes": SCENES, "nlvr": NLVR}
-PROBED = {"scenes": ["cvbench_relation"], "nlvr": ["nlvr_dev"]}
+NEARER_LEARNED, FOOT_LEARNED = 0.95, 0.8
+"""From which scores a run has learned depth: of `nearer` by the cue that it was trained on, and of feet. One below has
+not learned; that it cannot see depth is not said."""
+_TELLS = {
+    "shadow": "by the shadow on the ground alone",
+    "size": "of objects that are all of one size, without shadows",
+    "occlusion": "by what hides what, without shadows",
+    "none": "where nothing tells: a control, on which more than chance is a leak",
+    "naive": "in scenes that nobody has balanced, which lower in the picture and larger nearly answer",
+}
+SOLID: tuple[dict[str, Any], ...] = (
+    *(
+        _column(
+            f"nearer_{cue}",
+            cue,
+            "CV-Bench 3D depth",
+            0.5,
+            f"Which of two objects is nearer, {tells}.",
+            english="Which is nearer to the camera, the {1} or the {3} object?",
+        )
+        for cue, tells in _TELLS.items()
+    ),
+    _column(
+        "foot",
+        "Foot",
+        "Ground",
+        1 / 16,
+        "Over which of 16 places of the ground an object is: its column in the picture, its row in depth.",
+        english="Where on the ground, on a map of the picture's columns and four rows of depth, is the {2} object?",
+        learned_at=FOOT_LEARNED,
+    ),
+    _column("cell", "Cell", "Picture", 1 / 8, "In which of the eight cells of the picture that hold any an object is."),
+    _column("shape", "Shape", "Attribute", 0.25, "What shape the object of a colour has."),
+)
+
+RELATIVES = {"scenes": SCENES, "solid": SOLID, "nlvr": NLVR}
+PROBED = {"scenes": ["cvbench_relation"], "solid": ["nearer_shadow"], "nlvr": ["nlvr_dev"]}
 """Columns that are asked on the way through stage 2 unless a study names others."""
 PAIRED = frozenset(column["id"] for column in SCENES if column.get("metric") == "pair_accuracy")
 """Columns in which a pair of questions is right only if both are."""

@@ -23,7 +23,7 @@ from blindspot.model.tokenizer import IMAGE
 from blindspot.model.variant import BlindspotForConditionalGeneration, save
 from blindspot.positions import EncoderPositions, LanguagePositions
 from blindspot.question import Question
-from blindspot.studies.corpus import Corpus, CorpusSize, View, write_nlvr, write_scenes
+from blindspot.studies.corpus import Corpus, CorpusSize, View, write_nlvr, write_scenes, write_solids
 from blindspot.studies.diagnosing import diagnose
 from blindspot.studies.relatives import PAIRED
 from blindspot.studies.step import StepContext, StepFunction
@@ -56,6 +56,9 @@ def data(context: StepContext) -> None:
     size = CorpusSize(**config["data"], side=model["image"], image_tokens=(model["image"] // model["patch"]) ** 2)
     if config["source"] == "scenes":
         write_scenes(context.folder, size, context.report)
+        return
+    if config["source"] == "solid":
+        write_solids(context.folder, size, context.report)
         return
     if context.data_path is None:
         raise UserError("this study needs real data; name its folder with --data")

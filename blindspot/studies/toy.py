@@ -4,8 +4,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from blindspot.scenes.solid.registry import CUES
 from blindspot.scenes.world import CANVAS
-from blindspot.studies.axes import NONE_BY_DEFAULT, Count, Rate, Section, Training, refuse
+from blindspot.studies.axes import NONE_BY_DEFAULT, Count, Rate, Section, Training, one_of, refuse
 
 
 class ToyStage(Section):
@@ -52,12 +53,14 @@ class InstructStage(ToyStage):
 class Data(Section):
     """``train``: training images. ``test``: questions per column. ``probe``: likewise, of a split of its own that is
     asked on the way through stage 2. ``seed``: of the world, shared by everything. ``pictures``: heights and widths, at
-    ``scale`` pixels to one, of pictures in which scenes lie anywhere; without, a scene fills its picture."""
+    ``scale`` pixels to one, of pictures in which scenes lie anywhere; without, a scene fills its picture. ``cue``: what
+    tells depth in training pictures of solids."""
 
     train: Count
     test: Count
     probe: Count = 400
     seed: Annotated[int, Field(ge=0)] = 0
+    cue: Annotated[str, one_of(CUES)] = "shadow"
     scale: Count = 1
     pictures: Annotated[list[Annotated[list[Count], Field(min_length=2, max_length=2)]], NONE_BY_DEFAULT]
 

@@ -16,6 +16,7 @@ RESULT_SOURCES = (
     "scenes/relations.py",
     "scenes/render.py",
     "scenes/sampling.py",
+    "scenes/solid",
     "scenes/tasks.py",
     "scenes/text.py",
     "scenes/world.py",

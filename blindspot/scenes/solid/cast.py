@@ -71,6 +71,12 @@ def render(shots: Sequence[Shot], side: int, samples: int = 2, windows: bool = T
     return Picture(grid.picture(samples), grid.depth_byx, grid.ids_byx, hits_bk)
 
 
+def pictures(shots: Sequence[Shot], side: int, batch: int = 256) -> np.ndarray:
+    """``uint8`` pictures of shape (shots, side, side, 3); memory holds the rays of ``batch`` at a time."""
+    parts = [render(shots[start : start + batch], side).rgb for start in range(0, len(shots), batch)]
+    return np.concatenate(parts) if parts else np.zeros((0, side, side, 3), np.uint8)
+
+
 def _parts(shot: Shot) -> list[tuple[int, Solid]]:
     """The solids of a scene and their noses, each with the index of its solid."""
     found = list(enumerate(shot.scene.solids))

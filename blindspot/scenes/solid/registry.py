@@ -32,6 +32,9 @@ CUES = ("shadow", "size", "occlusion", "none", "naive")
 """What tells depth: the shadow alone; the apparent size of objects that are all alike; what hides what; nothing, which
 is a control; all of it at once, as in scenes that nobody has balanced."""
 
+FEET = ("shadow", "size", "naive")
+"""Those by which it can be seen where the foot of an object is."""
+
 SOLID = {
     "nearer": Column("CV-Bench 3D depth, BLINK relative depth", cues=CUES),
     "nearest": Column("3DSRBench multi-object", 0.25, ("shadow", "size", "none")),

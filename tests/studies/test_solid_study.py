@@ -1,0 +1,79 @@
+"""The study of depth, on a few pictures: from its YAML to its results."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blindspot.errors import UserError
+from blindspot.reporting import collect
+from blindspot.studies.corpus import Corpus
+from blindspot.studies.loading import load_study
+
+STUDY = """
+name: tiny-depth
+title: A tiny study of depth
+source: solid
+arms: {families: [clip], positions: [axial]}
+seeds: 1
+data: {train: 20, test: 8, probe: 8}
+model: {image: 32, patch: 8, width: 16, heads: 2, mlp: 24, encoder_layers: 1, language_layers: 1, rotary_base: 100}
+text: {about: plain, steps: 3, batch: 4, lr: 5e-3}
+encoder: {captions: objects, steps: 3, batch: 4, lr: 3e-3}
+connector: {steps: 3, batch: 2, lr: 2e-2}
+instruct: {encoder: trained, steps: 3, batch: 2, lr: 4e-3}
+"""
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, run_inline: Callable[..., Path]) -> Path:
+    folder = tmp_path_factory.mktemp("depth")
+    (folder / "tiny.yaml").write_text(STUDY)
+    return run_inline(folder / "tiny.yaml", folder / "run", None)
+
+
+def test_the_corpus_holds_pictures_of_every_split(run: Path) -> None:
+    corpus = Corpus(next((run / "steps").glob("data-*")))
+    assert corpus.images.shape == (20, 32, 32, 3) and len(corpus.rows) == 20
+    assert corpus.test_images.shape == (64, 1, 32, 32, 3) and len(corpus.questions) == len(corpus.probe_questions) == 64
+    baselines = json.loads((corpus.folder / "baselines.json").read_text())["nearer_shadow"]
+    assert baselines["lower in the picture"] == baselines["larger in the picture"] == 0.5
+
+
+def test_results_tell_each_cue_and_who_has_not_learned(run: Path) -> None:
+    results: dict[str, Any] = collect(run)
+    columns = {column["id"]: column for column in results["columns"]}
+    assert {"nearer_shadow", "nearer_size", "nearer_occlusion", "nearer_none", "nearer_naive"} < columns.keys()
+    assert columns["nearer_shadow"]["relative"] and columns["nearer_shadow"]["baselines"]
+    row = next(
+        row for row in results["scores"]
+        if (row["column"], row["stage"], row["seed"]) == ("nearer_shadow", "instruct", None) and row["split"] == "iid"
+    )  # fmt: skip
+    assert row["n"] == 8 and row["clusters"] == 4
+    assert (row["score"], row["learned"]) < (0.95, 1), "below .95 a run has not learned depth"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"source: solid": "source: solid\ndiagnose: [probes]"}, "diagnose: is of flat scenes; remove it"),
+        ({"about: plain": "about: raster"}, "text.about: is of flat scenes; remove it"),
+        ({"probe: 8": "probe: 8, cue: sound"}, 'data.cue: "sound": unknown; one of: shadow, '),
+        (
+            {"source: solid": "source: scenes", "probe: 8": "probe: 8, cue: size"},
+            "data.cue: is of pictures with depth (source: solid); remove it",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_one_line(changes: dict[str, str], message: str, tmp_path: Path) -> None:
+    text = STUDY
+    for before, after in changes.items():
+        text = text.replace(before, after)
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(UserError) as refused:
+        load_study(tmp_path / "mine.yaml")
+    assert message in str(refused.value) and "\n" not in str(refused.value)
