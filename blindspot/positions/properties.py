@@ -73,6 +73,8 @@ LANGUAGE_CASES: tuple[tuple[str, LanguagePositions, float], ...] = (
     ("mrope chunked, spatial_reset", LanguagePositions("mrope", spatial_reset=True), 1e6),
     ("mrope interleaved", LanguagePositions("mrope", interleaved=True), 1e6),
     ("mrope interleaved (Qwen3-VL)", LanguagePositions("mrope", interleaved=True), 5e6),
+    ("mrope_film (Qwen2-VL)", LanguagePositions("mrope_film"), 1e6),
+    ("videorope spacing=2", LanguagePositions("videorope"), 1e6),
     ("mhrope", LanguagePositions("mhrope"), 1e6),
     ("rope_tie", LanguagePositions("rope_tie"), 1e6),
     ("rope_tv", LanguagePositions("rope_tv"), 1e6),

@@ -31,6 +31,7 @@ class LanguagePositions:
         delta: ``v2pe``: step from one image token to the next, in (0, 1].
         alpha: ``circle``: share of the direction from the centre against the reading order, in [0, 1].
         radius: ``circle``: radius, in positions.
+        spacing: ``videorope``: positions from one frame to the next.
     """
 
     scheme: str = "rope1d"
@@ -41,6 +42,7 @@ class LanguagePositions:
     alpha: float = 0.5
     radius: float = 10.0
     columns_first: bool = False
+    spacing: float = 2.0
 
     def __post_init__(self) -> None:
         one_of(self.scheme, SCHEMES, "language positions", "scheme")
@@ -68,6 +70,7 @@ class LanguagePositions:
             ("delta", lambda x: 0 < x <= 1, "above 0 and at most 1"),
             ("alpha", lambda x: 0 <= x <= 1, "from 0 to 1"),
             ("radius", lambda x: 0 < x < math.inf, "above 0"),
+            ("spacing", lambda x: 0 < x < math.inf, "above 0"),
         ]
         for name, right, words in numbers:
             value = getattr(self, name)

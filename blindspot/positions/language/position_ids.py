@@ -36,7 +36,8 @@ def place(positions: LanguagePositions, logical_bl: Tensor, image_bl: Tensor, gr
     """Give every token of a batch its position under a scheme.
 
     An image's tokens follow the scheme, counted from where text has got to; text behind it is moved by what the image
-    takes more or less than its number of tokens. An image moves the tokens behind it until ordinary positions fall
+    takes more or less than its number of tokens. Under a scheme with a time axis images of one size that follow each
+    other directly are the frames of a film. An image moves the tokens behind it until ordinary positions fall
     back to before its end: so turns of a packed row that restart behind a shared image are moved, the next document of
     a packed row is not.
 
@@ -50,13 +51,16 @@ def place(positions: LanguagePositions, logical_bl: Tensor, image_bl: Tensor, gr
     """
     batch, length = logical_bl.shape
     device = logical_bl.device
-    layouts = [_layout(positions, *grid) for grid in grids]
     one = _layout(positions, 1, 1)
     axes, dtype = one.offsets_an.shape[0], one.offsets_an.dtype
     if dtype.is_floating_point and device.type == "mps":
         dtype = torch.float32
     logical_bl = logical_bl.to(torch.promote_types(dtype, logical_bl.dtype))
     token_t, counts_k, first_k = _spans(positions, image_bl, grids)
+    films = [(grid, 1) for grid in grids]
+    if SCHEMES[positions.scheme].film is not None:
+        films, counts_k, first_k = _films(grids, counts_k, first_k, length)
+    layouts = [_layout(positions, *grid, frames) for grid, frames in films]
     begin_k, row_k = logical_bl.flatten()[first_k], first_k // length
     end_k, last_k = begin_k + counts_k, first_k % length + counts_k - 1
     gain_k = torch.tensor([layout.advance for layout in layouts], dtype=logical_bl.dtype, device=device)
@@ -158,6 +162,26 @@ def _spans(positions: LanguagePositions, image_bl: Tensor, grids: Sequence[Grid]
     return token_t, counts_k, first_k
 
 
+def _films(
+    grids: Sequence[Grid], counts_k: Tensor, first_k: Tensor, length: int
+) -> tuple[list[tuple[Grid, int]], Tensor, Tensor]:
+    """Images of one size that follow each other in a row without a token between, as one: grids and numbers of frames,
+    tokens, first tokens."""
+    films: list[tuple[Grid, int]] = []
+    counts, firsts = counts_k.tolist(), first_k.tolist()
+    begins: list[int] = []
+    for grid, count, first in zip(grids, counts, firsts, strict=True):
+        frames = films[-1][1] if films and films[-1][0] == grid else 0
+        if frames and first == begins[-1] + frames * count and first // length == begins[-1] // length:
+            films[-1] = (grid, frames + 1)
+        else:
+            films.append((grid, 1))
+            begins.append(first)
+    each = dict(zip(grids, counts, strict=True))
+    total_k = torch.tensor([each[grid] * frames for grid, frames in films], dtype=torch.long, device=counts_k.device)
+    return films, total_k, torch.tensor(begins, dtype=torch.long, device=first_k.device)
+
+
 @lru_cache(maxsize=1024)
-def _layout(positions: LanguagePositions, height: int, width: int) -> Layout:
-    return SCHEMES[positions.scheme].layout_of(height, width, positions)
+def _layout(positions: LanguagePositions, height: int, width: int, frames: int = 1) -> Layout:
+    return SCHEMES[positions.scheme].layout_of(height, width, positions, frames)

@@ -44,6 +44,9 @@ class Scheme:
             axis 0.
         per_head: ``allocate`` hands out key-value heads, not rotary pairs.
         needs_grid: image tokens must have rows and columns.
+        film: (frames, height, width, **parameters) -> `Layout` of pictures of one size that follow each other without
+            a word between, as of one thing that lasts; its parameters are those of ``layout``. None: each picture is
+            laid out by itself.
         rings: (height, width) -> ring of each token; image tokens see rings up to their own. None: causal.
         named: its settings that studies have a name for: name -> (label in tables, fields of `LanguagePositions`).
     """
@@ -52,6 +55,7 @@ class Scheme:
     allocate: Callable[..., tuple[int, ...]] | None = None
     per_head: bool = False
     needs_grid: bool = True
+    film: Callable[..., Layout] | None = None
     rings: Callable[[int, int], Tensor] | None = None
     named: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
 
@@ -60,9 +64,12 @@ class Scheme:
         """Every field of `LanguagePositions` that the scheme reads."""
         return {*_parameters(self.layout, 2), *_parameters(self.allocate, 1)}
 
-    def layout_of(self, height: int, width: int, positions: Any) -> Layout:
-        """The layout of one image under the parameters in ``positions``."""
-        return self.layout(height, width, **{name: getattr(positions, name) for name in _parameters(self.layout, 2)})
+    def layout_of(self, height: int, width: int, positions: Any, frames: int = 1) -> Layout:
+        """The layout of one image, or of a film of several, under the parameters in ``positions``."""
+        parameters = {name: getattr(positions, name) for name in _parameters(self.layout, 2)}
+        if self.film is not None and frames > 1:
+            return self.film(frames, height, width, **parameters)
+        return self.layout(height, width, **parameters)
 
     def axes_of(self, count: int, positions: Any) -> tuple[int, ...]:
         """For each of ``count`` pairs (or key-value heads) the axis that turns it."""
@@ -186,6 +193,54 @@ def mrope_layout(height: int, width: int, spatial_reset: bool) -> Layout:
     return Layout(torch.stack([torch.zeros_like(row_n), row_n, column_n]), max(height, width), from_zero)
 
 
+def mrope_film(frames: int, height: int, width: int, spatial_reset: bool) -> Layout:
+    """M-RoPE of a video: patch (i, j) of frame f at (s + f, s + i, s + j); the next text at s + max(F, H, W).
+
+    Source: Qwen2-VL (arXiv 2409.12191), with a step of time from one frame to the next.
+    """
+    import torch
+
+    one = mrope_layout(height, width, spatial_reset)
+    time_n = torch.arange(frames).repeat_interleave(height * width)
+    _, rows_n, columns_n = one.offsets_an.repeat(1, frames)
+    return Layout(torch.stack([time_n, rows_n, columns_n]), max(frames, height, width), one.from_zero)
+
+
+def videorope_layout(height: int, width: int, spacing: float) -> Layout:
+    """VideoRoPE of one frame; see `videorope_film`."""
+    return videorope_film(1, height, width, spacing)
+
+
+def videorope_film(frames: int, height: int, width: int, spacing: float) -> Layout:
+    """VideoRoPE: frames along the diagonal that text follows, each centred on its place there.
+
+    Patch (i, j) of frame f at t = s + d f, (t, t - H / 2 + i, t - W / 2 + j) with d the ``spacing`` of frames; the next
+    text at s + d F, rounded up: behind in time, while rows and columns of a large frame reach further. Source:
+    VideoRoPE (arXiv 2502.05173), diagonal layout and adjustable temporal spacing.
+    """
+    import torch
+
+    row_n, column_n = (index_n.double() for index_n in rows_and_columns(height, width))
+    time_n = spacing * torch.arange(frames, dtype=torch.float64).repeat_interleave(height * width)
+    rows_n, columns_n = time_n + (row_n - height / 2).repeat(frames), time_n + (column_n - width / 2).repeat(frames)
+    return Layout(torch.stack([time_n, rows_n, columns_n]), math.ceil(spacing * frames))
+
+
+def videorope_axes(pairs: int, sections: Sections | None) -> tuple[int, ...]:
+    """Axis of each pair: the fast ones turn with columns and rows by turns, the slowest with time.
+
+    The default is the proportion of VideoRoPE, 16 : 24 : 24 of 64 pairs (low-frequency temporal allocation), so that
+    time does not come round.
+    """
+    time, rows, columns = sections or _proportional(pairs, 3 * pairs // 8)
+    if time + rows + columns != pairs or rows != columns:
+        raise UserError(
+            f"language positions 'videorope': sections {[time, rows, columns]} must have as many pairs for rows as for "
+            f"columns and add up to the {pairs} rotary pairs in a head; leave them out for the usual ones"
+        )
+    return (2, 1) * rows + (0,) * time
+
+
 def chunked_axes(pairs: int, sections: Sections | None) -> tuple[int, ...]:
     """Axis of each pair: the first section of pairs turns with time, the next with rows, the last with columns.
 
@@ -304,6 +359,18 @@ SCHEMES: dict[str, Scheme] = {
             "mrope_interleaved": ("LM M-RoPE interleaved", {"interleaved": True}),
             "mrope_interleaved_reset": ("LM M-RoPE interleaved, reset", {"interleaved": True, "spatial_reset": True}),
         },
+    ),
+    "mrope_film": Scheme(
+        mrope_layout,
+        mrope_axes,
+        film=mrope_film,
+        named={
+            "mrope_film": ("LM M-RoPE, frames in time", {}),
+            "mrope_interleaved_film": ("LM M-RoPE interleaved, frames in time", {"interleaved": True}),
+        },
+    ),
+    "videorope": Scheme(
+        videorope_layout, videorope_axes, film=videorope_film, named={"videorope": ("LM VideoRoPE", {})}
     ),
     "mhrope": Scheme(mrope_layout, mhrope_axes, per_head=True, named={"mhrope": ("LM multi-head RoPE", {})}),
     "rope_tie": Scheme(rope_tie_layout, alternating_axes, named={"rope_tie": ("LM RoPE-Tie", {})}),

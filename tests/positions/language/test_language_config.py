@@ -25,6 +25,7 @@ def configurations(draw: st.DrawFn) -> LanguagePositions:
         "delta": st.floats(1 / 256, 1),
         "alpha": st.floats(0, 1),
         "radius": st.floats(0.1, 100),
+        "spacing": st.floats(0.1, 10),
     }
     return LanguagePositions(scheme, **{name: draw(values[name]) for name in sorted(SCHEMES[scheme].parameters)})
 

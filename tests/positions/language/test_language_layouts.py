@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from blindspot.errors import UserError
 from blindspot.positions.language import SCHEMES, LanguagePositions
 from blindspot.positions.language.position_ids import place, tokens_per_image
 from blindspot.positions.language.schemes import circle_angles
@@ -19,6 +20,8 @@ EVERY = [
     LanguagePositions("mrope"),
     LanguagePositions("mrope", interleaved=True),
     LanguagePositions("mrope", spatial_reset=True),
+    LanguagePositions("mrope_film"),
+    LanguagePositions("videorope"),
     LanguagePositions("mhrope"),
     LanguagePositions("mhrope", spatial_reset=True),
     LanguagePositions("rope_tie"),
@@ -64,6 +67,17 @@ def around(positions: LanguagePositions, grid: tuple[int, int], start: int = 10)
             LanguagePositions("mhrope"),
             [[10, 10, 10, 10, 10, 10], [10, 10, 10, 11, 11, 11], [10, 11, 12, 10, 11, 12]],
             13,
+        ),
+        (
+            LanguagePositions("mrope_film"),
+            [[10, 10, 10, 10, 10, 10], [10, 10, 10, 11, 11, 11], [10, 11, 12, 10, 11, 12]],
+            13,
+        ),
+        # rows at 10 - 1 + i, columns at 10 - 1.5 + j, next 10 + 2
+        (
+            LanguagePositions("videorope"),
+            [[10, 10, 10, 10, 10, 10], [9, 9, 9, 10, 10, 10], [8.5, 9.5, 10.5, 8.5, 9.5, 10.5]],
+            12,
         ),
         # L = 9: rows at 9 + i 4, columns at 9 + j 3, next 9 + 3 * 4
         (LanguagePositions("rope_tie"), [[13, 13, 13, 17, 17, 17], [12, 15, 18, 12, 15, 18]], 21),
@@ -141,7 +155,8 @@ def test_no_two_tokens_share_a_position_unless_that_is_the_scheme(
 def test_an_image_of_one_patch_is_a_text_token_where_claimed(positions: LanguagePositions) -> None:
     ids_an, next_position, _ = around(positions, (1, 1))
     as_text = bool((ids_an == torch.arange(10, 10 + ids_an.shape[1])).all()) and next_position == 10 + ids_an.shape[1]
-    differs = positions.spatial_reset or positions.scheme in ("rope_tie", "circle") or positions == EVERY[10]
+    otherwise = positions.scheme in ("rope_tie", "circle", "videorope")
+    differs = positions.spatial_reset or otherwise or positions == LanguagePositions("v2pe", delta=0.25)
     assert as_text is not differs
 
 
@@ -149,6 +164,8 @@ def test_an_image_of_one_patch_is_a_text_token_where_claimed(positions: Language
 @settings(max_examples=40)
 def test_later_text_is_behind_the_image(positions: LanguagePositions, height: int, width: int) -> None:
     ids_an, next_position, _ = around(positions, (height, width))
+    if positions.scheme == "videorope":  # a frame is centred on its place, so that a wide one reaches over it
+        ids_an = ids_an[:1]
     assert next_position > ids_an.max()
     if positions.scheme in ("mrope", "mhrope"):
         assert next_position == 10 + max(height, width)
@@ -156,3 +173,43 @@ def test_later_text_is_behind_the_image(positions: LanguagePositions, height: in
 
 def test_every_scheme_is_tested() -> None:
     assert {positions.scheme for positions in EVERY} == set(SCHEMES)
+
+
+def _film(positions: LanguagePositions, image: str, grids: list[tuple[int, int]]) -> list[list[float]]:
+    """Positions by axis of a row that ``image`` spells: an i is an image token, anything else text."""
+    image_bl = torch.tensor([[letter == "i" for letter in image]])
+    return place(positions, torch.arange(len(image))[None], image_bl, grids).ids_abl[:, 0].double().tolist()
+
+
+def test_frames_of_a_film_step_in_time_and_keep_their_places() -> None:
+    found = _film(LanguagePositions("mrope_film"), "tiiiiiit", [(1, 2)] * 3)
+    assert found[0] == [0, 1, 1, 2, 2, 3, 3, 4], "time: one step a frame; text behind max(F, H, W) = 3"
+    assert found[1] == [0, 1, 1, 1, 1, 1, 1, 4] and found[2] == [0, 1, 2, 1, 2, 1, 2, 4]
+
+
+def test_frames_of_videorope_lie_on_the_diagonal() -> None:
+    found = _film(LanguagePositions("videorope", spacing=2), "tiiiit", [(1, 2)] * 2)
+    assert found[0] == [0, 1, 1, 3, 3, 5]
+    assert found[1] == [0, 0.5, 0.5, 2.5, 2.5, 5] and found[2] == [0, 0, 1, 2, 3, 5]
+
+
+@pytest.mark.parametrize(
+    ("image", "grids"),
+    [("iitii", [(1, 2), (1, 2)]), ("iiiii", [(1, 2), (1, 3)])],
+    ids=["a word between", "other sizes"],
+)
+def test_what_is_no_film_is_laid_out_picture_by_picture(image: str, grids: list[tuple[int, int]]) -> None:
+    assert _film(LanguagePositions("mrope_film"), image, grids) == _film(LanguagePositions("mrope"), image, grids)
+
+
+def test_a_film_ends_with_its_row() -> None:
+    image_bl = torch.ones(2, 2, dtype=torch.bool)
+    placed = place(LanguagePositions("mrope_film"), torch.arange(2).expand(2, 2), image_bl, [(1, 2), (1, 2)])
+    assert placed.ids_abl[0].tolist() == [[0, 0], [0, 0]] and placed.delta_b.tolist() == [0, 0]
+
+
+def test_time_turns_the_slowest_pairs_of_videorope() -> None:
+    axes = SCHEMES["videorope"].axes_of(64, LanguagePositions("videorope"))
+    assert axes[:4] == (2, 1, 2, 1) and axes[-16:] == (0,) * 16 and axes.count(1) == axes.count(2) == 24
+    with pytest.raises(UserError, match=r"sections \[16, 20, 28\] must have as many pairs for rows as for columns"):
+        SCHEMES["videorope"].axes_of(64, LanguagePositions("videorope", sections=(16, 20, 28)))
