@@ -216,35 +216,20 @@ class Key:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure with its point as the title.
+    """A figure with its point as the title."""
 
-    Attributes:
-        name: of its files.
-        title: the point, computed from the numbers.
-        subtitle: what is drawn.
-        panels: row by row; None stays empty.
-        rows: the numbers behind it.
-        height: below title and subtitle, in inches.
-        width: in inches.
-        widths: of the columns of panels, relative to each other.
-        share: which scale panels share.
-        legend: below the panels.
-        legend_columns: most entries side by side.
-        says: sentences of the page's lead.
-    """
-
-    name: str
-    title: str
-    subtitle: str
-    panels: Sequence[Sequence[Panel | None]]
-    rows: Sequence[Mapping[str, Any]]
-    height: float
-    width: float = WIDTH
-    widths: Sequence[float] | None = None
-    share: Literal["", "x", "y", "both"] = ""
-    legend: Sequence[Key] = ()
-    legend_columns: int = 6
-    says: tuple[str, ...] = ()
+    name: str  # of its files
+    title: str  # the point, computed from the numbers
+    subtitle: str  # what is drawn
+    panels: Sequence[Sequence[Panel | None]]  # row by row; None stays empty
+    rows: Sequence[Mapping[str, Any]]  # the numbers behind it
+    height: float  # below title and subtitle, in inches
+    width: float = WIDTH  # in inches
+    widths: Sequence[float] | None = None  # of the columns of panels, relative to each other
+    share: Literal["", "x", "y", "both"] = ""  # which scale panels share
+    legend: Sequence[Key] = ()  # below the panels
+    legend_columns: int = 6  # most entries side by side
+    says: tuple[str, ...] = ()  # sentences of the page's lead
 
 
 def scaled(value: Any, scale: float = 1) -> Number:

@@ -60,25 +60,19 @@ extend("connectors", RULES, Rule)
 
 @dataclass(frozen=True)
 class ConnectorSpec:
-    """A connector and its sizes. Fields that are left out take the connector's own defaults, as published.
+    """A connector and its sizes. Fields that are left out take the connector's own defaults, as published."""
 
-    Attributes:
-        name: a key of `RULES`.
-        tokens: tokens per image (``c_abstractor``: a square number; ``qformer`` and ``resampler``: learned queries;
-            ``gated_cross_attention``: latents of a resampler in front of it, or None for every patch).
-        factor: patches along each side that become one token (the pooling connectors).
-        depth: blocks (``c_abstractor``: in each of its two stages).
-        every: a block in front of every so many layers of the language model (``gated_cross_attention``).
-        norm: whether a LayerNorm stands behind it, which holds its tokens to one length (not of
-            ``gated_cross_attention``, which makes none). Source: Unseen Bias (arXiv 2512.08374).
-    """
-
-    name: str = "mlp"
+    name: str = "mlp"  # a key of `RULES`
     tokens: int | None = None
-    factor: int | None = None
-    depth: int | None = None
+    """Tokens per image (``c_abstractor``: a square number; ``qformer`` and ``resampler``: learned queries;
+    ``gated_cross_attention``: latents of a resampler in front of it, or None for every patch)."""
+    factor: int | None = None  # patches along each side that become one token (the pooling connectors)
+    depth: int | None = None  # blocks (``c_abstractor``: in each of its two stages)
     every: int | None = None
+    """A block in front of every so many layers of the language model (``gated_cross_attention``)."""
     norm: bool | None = None
+    """Whether a LayerNorm stands behind it, which holds its tokens to one length (not of ``gated_cross_attention``,
+    which makes none). Source: Unseen Bias (arXiv 2512.08374)."""
 
     def __post_init__(self) -> None:
         one_of(self.name, RULES, "connector", "name")

@@ -24,17 +24,11 @@ LONGEST = 256
 
 @dataclass(frozen=True)
 class Form:
-    """How a model says where something is.
+    """How a model says where something is."""
 
-    Attributes:
-        convention: of its boxes or points.
-        prompt: what it is asked; ``{phrase}`` stands for what is looked for.
-        view: from the size of a picture to what it sees of it.
-    """
-
-    convention: Convention
-    prompt: str
-    view: Callable[[Size], View]
+    convention: Convention  # of its boxes or points
+    prompt: str  # what it is asked; ``{phrase}`` stands for what is looked for
+    view: Callable[[Size], View]  # from the size of a picture to what it sees of it
 
     def ask(self, phrase: str) -> str:
         """The prompt for a phrase."""

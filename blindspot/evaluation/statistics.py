@@ -54,17 +54,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Noise:
-    """Variance of a score between runs of one configuration, or pooled over several; `run_noise` estimates it.
+    """Variance of a score between runs of one configuration, or pooled over several; `run_noise` estimates it."""
 
-    Attributes:
-        variance: None without any configuration that ran twice.
-        df: degrees of freedom, the sum over configurations of runs - 1.
-        runs: runs in the configurations that ran at least twice.
-    """
-
-    variance: float | None
-    df: int
-    runs: int
+    variance: float | None  # None without any configuration that ran twice
+    df: int  # degrees of freedom, the sum over configurations of runs - 1
+    runs: int  # runs in the configurations that ran at least twice
 
     @property
     def deviation(self) -> float | None:
@@ -205,18 +199,12 @@ class Sample:
 
     What is estimated is the mean, or a weighted sum of the means of several terms that each have items of their own (a
     benchmark's total over its parts).
-
-    Attributes:
-        sums_ct: of the items' values.
-        counts_ct: of items.
-        weights_t: of the terms' means.
-        missing: terms without any item.
     """
 
-    sums_ct: np.ndarray
-    counts_ct: np.ndarray
-    weights_t: np.ndarray
-    missing: int = 0
+    sums_ct: np.ndarray  # of the items' values
+    counts_ct: np.ndarray  # of items
+    weights_t: np.ndarray  # of the terms' means
+    missing: int = 0  # terms without any item
 
     @classmethod
     def of(

@@ -134,21 +134,16 @@ class Corpus:
 
 @dataclass(frozen=True)
 class View:
-    """How an encoder gets to see pictures.
+    """How an encoder gets to see pictures."""
 
-    Attributes:
-        side: of its square input in pixels.
-        patch: likewise.
-        aspect: what becomes of pictures that are not square: ``squash``: both sides are resized; ``pad``: the longer
-            side is resized, beside it lies the family's mean colour; ``crop``: the shorter side is resized and the
-            centre cut out; ``native``: they are cut into patches as they are.
-        reduced_to: pixels of the longer side that pictures are reduced to before, so that what is finer is lost.
-    """
-
-    side: int
-    patch: int
+    side: int  # of its square input in pixels
+    patch: int  # likewise
     aspect: Literal["squash", "pad", "crop", "native"] = "squash"
+    """What becomes of pictures that are not square: ``squash``: both sides are resized; ``pad``: the longer side is
+    resized, beside it lies the family's mean colour; ``crop``: the shorter side is resized and the centre cut out;
+    ``native``: they are cut into patches as they are."""
     reduced_to: int | None = None
+    """Pixels of the longer side that pictures are reduced to before, so that what is finer is lost."""
 
     def __call__(self, images_nhwc: np.ndarray, encoder: Encoder, sizes_n2: np.ndarray | None) -> dict[str, Tensor]:
         """``uint8`` images -> the encoder's input by the model's names: pixels of shape (n, 3, side, side), or rows of

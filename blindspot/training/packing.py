@@ -26,21 +26,13 @@ _PER_TOKEN = ("tokens", "turns", "positions", "supervised")
 
 @dataclass(frozen=True)
 class Rows:
-    """Token rows of different lengths, flat.
+    """Token rows of different lengths, flat."""
 
-    Attributes:
-        tokens: ids of all rows, one after the other.
-        turns: for each token its turn in the row, or `PREFIX`.
-        positions: for each token its rotary position.
-        supervised: for each token whether it is an answer that is trained on.
-        starts: where each row begins; one more entry than there are rows.
-    """
-
-    tokens: np.ndarray
-    turns: np.ndarray
-    positions: np.ndarray
-    supervised: np.ndarray
-    starts: np.ndarray
+    tokens: np.ndarray  # ids of all rows, one after the other
+    turns: np.ndarray  # for each token its turn in the row, or `PREFIX`
+    positions: np.ndarray  # for each token its rotary position
+    supervised: np.ndarray  # for each token whether it is an answer that is trained on
+    starts: np.ndarray  # where each row begins; one more entry than there are rows
 
     def __len__(self) -> int:
         return len(self.starts) - 1

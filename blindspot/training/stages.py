@@ -38,21 +38,16 @@ Pixels = Callable[[np.ndarray], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Run:
-    """Where and how a stage runs.
-
-    Attributes:
-        seed: of initial weights, data order and everything random.
-        folder: where log and checkpoint go; ``tracker``: where the log goes besides its file.
-        if_falling: what becomes of a loss that is not level at the end (`last_fall`): it is noted, or an error. None
-            for a stage that has a budget of steps whatever its loss does.
-    """
+    """Where and how a stage runs."""
 
     recipe: Recipe
-    seed: int
-    folder: Path
+    seed: int  # of initial weights, data order and everything random
+    folder: Path  # where log and checkpoint go; ``tracker``: where the log goes besides its file
     report: Report
     tracker: Tracker | None = None
     if_falling: Literal["note", "stop"] | None = None
+    """What becomes of a loss that is not level at the end (`last_fall`): it is noted, or an error. None for a stage
+    that has a budget of steps whatever its loss does."""
 
     def train(
         self,

@@ -44,23 +44,14 @@ TEMPLATES = {"connector": "plain", "instruct": "v1"}
 
 @dataclass(frozen=True)
 class Material:
-    """What a stage trains on, and how rows become samples.
+    """What a stage trains on, and how rows become samples."""
 
-    Attributes:
-        json: rows in LLaVA's form.
-        images: the folder that their paths are relative to.
-        index: the folder for the indexed rows, on a disk that all ranks see.
-        template: ``plain``, ``v1``, or ``chat`` for the tokenizer's own.
-        max_length: longest sample in tokens, pictures counted.
-        pad: whether a picture is first padded to a square with the mean colour.
-    """
-
-    json: Path
-    images: Path
-    index: Path
-    template: str
-    max_length: int
-    pad: bool
+    json: Path  # rows in LLaVA's form
+    images: Path  # the folder that their paths are relative to
+    index: Path  # the folder for the indexed rows, on a disk that all ranks see
+    template: str  # ``plain``, ``v1``, or ``chat`` for the tokenizer's own
+    max_length: int  # longest sample in tokens, pictures counted
+    pad: bool  # whether a picture is first padded to a square with the mean colour
 
 
 def train_arm(

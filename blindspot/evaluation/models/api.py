@@ -53,15 +53,11 @@ STOPPING = {
 
 @dataclass(frozen=True)
 class Engine:
-    """What a kind of server is told beyond OpenAI's protocol.
+    """What a kind of server is told beyond OpenAI's protocol."""
 
-    Attributes:
-        guided: fields of a request whose answer is one of some texts.
-        processor: the field that holds arguments of the image processor; None: those are set where it is started.
-    """
-
-    guided: Callable[[Iterable[str]], dict[str, Any]]
+    guided: Callable[[Iterable[str]], dict[str, Any]]  # fields of a request whose answer is one of some texts
     processor: str | None = None
+    """The field that holds arguments of the image processor; None: those are set where it is started."""
 
 
 ENGINES = {
@@ -87,23 +83,14 @@ class RefusedError(Exception):
 
 @dataclass(eq=False)
 class Server:
-    """An address, and how it fares.
-
-    Attributes:
-        where: the address.
-        next_turn: the moment at which the next request may be sent.
-        rest: until when it gets no question, since others may answer.
-        answered: whether it ever did.
-        failed: failures in a row.
-        lost: whether it is asked no more.
-    """
+    """An address, and how it fares."""
 
     where: str
-    next_turn: float = 0.0
-    rest: float = 0.0
-    answered: bool = False
-    failed: int = 0
-    lost: bool = False
+    next_turn: float = 0.0  # the moment at which the next request may be sent
+    rest: float = 0.0  # until when it gets no question, since others may answer
+    answered: bool = False  # whether it ever did
+    failed: int = 0  # failures in a row
+    lost: bool = False  # whether it is asked no more
 
     async def until(self, name: str) -> None:
         """Wait for ``next_turn`` or ``rest``, which may be put off meanwhile."""

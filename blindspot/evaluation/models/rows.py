@@ -49,27 +49,19 @@ def batches(asked: Sequence[Asked], size: int, share: bool = True) -> list[list[
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A question as a model takes it.
-
-    Attributes:
-        asked: the question.
-        ids: of the prompt.
-        limit: most tokens of the answer.
-        head: how many ids there are up to the last that a picture fills; 0 without a picture.
-        types: what the processor says of every token (``token_type_ids``), by name, each of shape (1, length).
-        media: the other inputs: pixels and what goes with them; one object for questions for which they are equal.
-        options: ids of every answer whose likelihood is wanted.
-        thought: what of the prompt a thought begins with, if the answer goes on with one.
-    """
+    """A question as a model takes it."""
 
     asked: Asked
-    ids: tuple[int, ...]
-    limit: int
-    head: int
+    ids: tuple[int, ...]  # of the prompt
+    limit: int  # most tokens of the answer
+    head: int  # how many ids there are up to the last that a picture fills; 0 without a picture
     types: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the processor says of every token (``token_type_ids``), by name, each of shape (1, length)."""
     media: Mapping[str, Tensor] = field(default_factory=dict)
+    """The other inputs: pixels and what goes with them; one object for questions for which they are equal."""
     options: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    thought: str = ""
+    """Ids of every answer whose likelihood is wanted."""
+    thought: str = ""  # what of the prompt a thought begins with, if the answer goes on with one
 
 
 class _Once:

@@ -25,20 +25,14 @@ IMPLEMENTATION = "blindspot_rotary"
 
 
 class Tables(NamedTuple):
-    """What `rotate` multiplies with.
+    """What `rotate` multiplies with."""
 
-    Attributes:
-        cos: shape (tokens, heads * D), or (batch, tokens, heads * D) where every image has its own grid.
-        sin: likewise; negative for the first channel of every pair, so that turning is one product with a swapped copy
-            and no negation.
-        pairing: which channels of a head turn together.
-        is_rotation: whether both channels of every pair turn by one angle.
-    """
-
-    cos: Tensor
+    cos: Tensor  # shape (tokens, heads * D), or (batch, tokens, heads * D) where every image has its own grid
     sin: Tensor
-    pairing: Pairing = "halves"
-    is_rotation: bool = True
+    """Likewise; negative for the first channel of every pair, so that turning is one product with a swapped copy and no
+    negation."""
+    pairing: Pairing = "halves"  # which channels of a head turn together
+    is_rotation: bool = True  # whether both channels of every pair turn by one angle
 
 
 class _Rotate(torch.autograd.Function):

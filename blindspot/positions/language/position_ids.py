@@ -16,15 +16,10 @@ Grid = tuple[int, int]
 
 @dataclass(frozen=True)
 class Placement:
-    """Positions of a batch.
+    """Positions of a batch."""
 
-    Attributes:
-        ids_abl: shape (axes, batch, length); long, or float64 (float32 on mps) for schemes between whole numbers.
-        delta_b: what to add to a row's ordinary positions in later decoding steps, on all axes alike; same dtype.
-    """
-
-    ids_abl: Tensor
-    delta_b: Tensor
+    ids_abl: Tensor  # shape (axes, batch, length); long, or float64 (float32 on mps) for schemes between whole numbers
+    delta_b: Tensor  # what to add to a row's ordinary positions in later decoding steps, on all axes alike; same dtype
 
 
 def tokens_per_image(positions: LanguagePositions, grid: Grid) -> int:

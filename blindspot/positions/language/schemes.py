@@ -20,18 +20,13 @@ Sections = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Layout:
-    """Positions of one image's tokens.
-
-    Attributes:
-        offsets_an: shape (axes, tokens), in reading order: position on every axis, counted from the position that the
-            first token would have in ordinary text. Whole numbers (long) or float64.
-        advance: how far the next text token is from there.
-        from_zero: axes that count from 0 instead.
-    """
+    """Positions of one image's tokens."""
 
     offsets_an: Tensor
-    advance: float
-    from_zero: frozenset[int] = frozenset()
+    """Shape (axes, tokens), in reading order: position on every axis, counted from the position that the first token
+    would have in ordinary text. Whole numbers (long) or float64."""
+    advance: float  # how far the next text token is from there
+    from_zero: frozenset[int] = frozenset()  # axes that count from 0 instead
 
 
 @dataclass(frozen=True)

@@ -30,19 +30,12 @@ _SMALL = F(1e-9)
 
 
 class Picture(NamedTuple):
-    """Pictures of several shots, and on ``side * samples`` rows and columns what their rays met.
+    """Pictures of several shots, and on ``side * samples`` rows and columns what their rays met."""
 
-    Attributes:
-        rgb: ``uint8`` of shape ``(shots, side, side, 3)``.
-        depth: along the camera's axis; infinite in the sky.
-        ids: index of the solid in its scene; `GROUND`, `SKY`.
-        hits: samples that each solid would have alone, its nose counted apart: ``(shots, solids)``.
-    """
-
-    rgb: np.ndarray
-    depth: np.ndarray
-    ids: np.ndarray
-    hits: np.ndarray
+    rgb: np.ndarray  # ``uint8`` of shape ``(shots, side, side, 3)``
+    depth: np.ndarray  # along the camera's axis; infinite in the sky
+    ids: np.ndarray  # index of the solid in its scene; `GROUND`, `SKY`
+    hits: np.ndarray  # samples that each solid would have alone, its nose counted apart: ``(shots, solids)``
 
 
 def render(shots: Sequence[Shot], side: int, samples: int = 2, windows: bool = True, fill: bool = True) -> Picture:

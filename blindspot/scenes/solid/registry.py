@@ -11,21 +11,13 @@ if TYPE_CHECKING:
 
 
 class Column(NamedTuple):
-    """What there is to know of a task before it is drawn.
+    """What there is to know of a task before it is drawn."""
 
-    Attributes:
-        relative: published benchmarks that ask the like.
-        chance: of guessing; None where there is no such thing.
-        cues: which of `CUES` it can be asked by.
-        twins: whether a cluster has several questions.
-        frames: pictures of a question.
-    """
-
-    relative: str
-    chance: float | None = 0.5
-    cues: tuple[str, ...] = ("shadow",)
-    twins: bool = True
-    frames: int = 1
+    relative: str  # published benchmarks that ask the like
+    chance: float | None = 0.5  # of guessing; None where there is no such thing
+    cues: tuple[str, ...] = ("shadow",)  # which of `CUES` it can be asked by
+    twins: bool = True  # whether a cluster has several questions
+    frames: int = 1  # pictures of a question
 
 
 CUES = ("shadow", "size", "occlusion", "none", "naive")

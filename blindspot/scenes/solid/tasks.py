@@ -47,22 +47,15 @@ class Example(NamedTuple):
 
 
 class Task:
-    """A template of questions.
+    """A template of questions."""
 
-    Attributes:
-        name: of its column in the registry.
-        words: the prompt in the words of the drawn world; ``{0}`` is the colour of the object asked about first.
-        english: the prompt for models that know English; ``{0}`` is "the red cube".
-        answers: labels that fix an answer, drawn in turn.
-        options: what answers are in English, where they are no colours.
-    """
-
-    name: ClassVar[str]
+    name: ClassVar[str]  # of its column in the registry
     words: ClassVar[str]
-    english: ClassVar[str]
-    answers: ClassVar[tuple[str, ...]] = ("first", "second")
+    """The prompt in the words of the drawn world; ``{0}`` is the colour of the object asked about first."""
+    english: ClassVar[str]  # the prompt for models that know English; ``{0}`` is "the red cube"
+    answers: ClassVar[tuple[str, ...]] = ("first", "second")  # labels that fix an answer, drawn in turn
     kind: ClassVar[Kind] = "choice"
-    options: ClassVar[dict[str, str]] = {}
+    options: ClassVar[dict[str, str]] = {}  # what answers are in English, where they are no colours
 
     def build(self, rng: Random, answer: str, cue: str = "shadow") -> list[Example]:
         """A cluster whose first question has this answer."""
