@@ -234,20 +234,16 @@ def found(marks: Sequence[str], folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Term:
-    """A mean over units of a benchmark.
-
-    Attributes:
-        where: labels that a question must carry in its ``groups``; empty: all questions.
-        unit: ``question``, or a group, ``set`` as a rule: questions of one label of it, right only if all of them are.
-        weight: of the mean in its metric.
-        value: which number of a scored question: ``score``; ``partial`` (partial match); or ``above_chance``, the score
-            less what guessing among its ``groups["options"]`` gives, where 1 is all right and 0 what guessing gives.
-    """
+    """A mean over units of a benchmark."""
 
     where: Mapping[str, str] = field(default_factory=dict)
+    """Labels that a question must carry in its ``groups``; empty: all questions."""
     unit: str = "question"
-    weight: float = 1.0
+    """``question``, or a group, ``set`` as a rule: questions of one label of it, right only if all of them are."""
+    weight: float = 1.0  # of the mean in its metric
     value: Literal["score", "partial", "above_chance"] = "score"
+    """Which number of a scored question: ``score``; ``partial`` (partial match); or ``above_chance``, the score less
+    what guessing among its ``groups["options"]`` gives, where 1 is all right and 0 what guessing gives."""
 
 
 @dataclass(frozen=True)
@@ -267,23 +263,18 @@ class Metric:
 
 @dataclass(frozen=True)
 class Wording:
-    """What harnesses say around the questions of a benchmark: VLMEvalKit's words are of September 2025, the study's.
+    """What harnesses say around the questions of a benchmark: VLMEvalKit's words are of September 2025, the study's."""
 
-    Attributes:
-        lettered: VLMEvalKit has it as multiple choice, its questions without options included.
-        suffix: VLMEvalKit's data set puts this behind the question.
-        listed: VLMEvalKit's data set sends CV-Bench's own text: the question, this, and a line "(A) ..." per option.
-        named_pictures: the text names its pictures, ``<image 1>``, and VLMEvalKit's data set puts them there.
-        smolvlm: which of the SmolVLM adapter's templates it gets.
-        captions: its options are captions: how likely they are is asked behind the pictures alone, without words.
-    """
-
-    lettered: bool = False
-    suffix: str = ""
+    lettered: bool = False  # VLMEvalKit has it as multiple choice, its questions without options included
+    suffix: str = ""  # VLMEvalKit's data set puts this behind the question
     listed: str | None = None
+    """VLMEvalKit's data set sends CV-Bench's own text: the question, this, and a line "(A) ..." per option."""
     named_pictures: bool = False
+    """The text names its pictures, ``<image 1>``, and VLMEvalKit's data set puts them there."""
     smolvlm: Literal["default", "brief", "letter", "mmbench", "mmmu"] = "default"
+    """Which of the SmolVLM adapter's templates it gets."""
     captions: bool = False
+    """Its options are captions: how likely they are is asked behind the pictures alone, without words."""
 
 
 @dataclass(frozen=True)

@@ -17,18 +17,14 @@ Grid = tuple[int, int]
 
 
 class Rule(NamedTuple):
-    """What a connector takes and gives.
-
-    Attributes:
-        implementation: its module in this folder and the class in it, which takes a spec and a config; of a plug-in
-            what takes them and returns a module of torch.
-        defaults: its own fields with their defaults; None may stay None.
-        output: (spec, grid of patches) -> grid of its tokens; None where its tokens have no place in the image.
-    """
+    """What a connector takes and gives."""
 
     implementation: "str | Callable[[ConnectorSpec, LlavaConfig], nn.Module]"
-    defaults: Mapping[str, int | None]
+    """Its module in this folder and the class in it, which takes a spec and a config; of a plug-in what takes them and
+    returns a module of torch."""
+    defaults: Mapping[str, int | None]  # its own fields with their defaults; None may stay None
     output: Callable[["ConnectorSpec", Grid], Grid] | None
+    """(spec, grid of patches) -> grid of its tokens; None where its tokens have no place in the image."""
 
 
 def _same(spec: "ConnectorSpec", grid: Grid) -> Grid:

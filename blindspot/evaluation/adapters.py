@@ -185,53 +185,43 @@ def _molmo_generate(model: Any, processor: Any, inputs: Mapping[str, Any], longe
 
 @dataclass(frozen=True)
 class Adapter:
-    """A family of models, as data and a few functions.
+    """A family of models, as data and a few functions."""
 
-    Attributes:
-        name: here, and of its prompt profile in `blindspot.evaluation.prompts`.
-        model_types: values of ``model_type`` in ``config.json``.
-        names: pattern of the last part of a checkpoint's name in small letters, by which servers call it too;
-            None: of any other.
-        dtype: that its evaluation is published with.
-        boxes: how it says where something is; a convention of `blindspot.benchmarks.boxes`. LLaVA's by default; None:
-            not known.
-        box_prompt: how it is asked where something is; ``{phrase}`` stands for what. LLaVA's words by default.
-        sees: the picture to which its boxes refer: the ``whole``, whether tiled or not; the square that it is
-            ``padded`` to; the whole, ``resized`` to a size that it counts in; or what the image ``processor`` says.
-        bounds: what the image processor is told beyond the checkpoint's own settings.
-        generation: keyword arguments of ``generate``, the longest answer excepted: that is the prompt's.
-        no_prefix: why what precedes the question cannot be computed once for all questions about a picture; None: it
-            can, as far as is known.
-        tiles: what its processor calls the switch that cuts pictures into tiles, or the grids to choose from; None: it
-            cuts none.
-        thought: tokens that it has around a thought in place of ``<think>`` and ``</think>``, as which they are told.
-        nested: whether its processor takes a list of pictures for each text, or all of them in one list.
-        lone: whether the inputs of several questions' pictures do not stack, so that one's are computed at a time.
-        template: a prompt that is not whole to the text that the model continues.
-        picture: a picture in a whole prompt, mark and what surrounds it; None: the processor's mark.
-        encode: texts and pictures to the model's inputs.
-        generate: model, processor, inputs and longest answer to ids of prompt and answer, of shape (batch, length), for
-            a model without transformers' ``generate``, which is asked one question at a time; None: it has that.
-    """
-
-    name: str
-    model_types: tuple[str, ...]
+    name: str  # here, and of its prompt profile in `blindspot.evaluation.prompts`
+    model_types: tuple[str, ...]  # values of ``model_type`` in ``config.json``
     names: str | None
-    dtype: str
+    """Pattern of the last part of a checkpoint's name in small letters, by which servers call it too; None: of any
+    other."""
+    dtype: str  # that its evaluation is published with
     boxes: str | None = "llava-normalised"
+    """How it says where something is; a convention of `blindspot.benchmarks.boxes`. LLaVA's by default; None: not
+    known."""
     box_prompt: str = "Please provide the bounding box coordinate of the region this sentence describes: {phrase}"
+    """How it is asked where something is; ``{phrase}`` stands for what. LLaVA's words by default."""
     sees: Literal["whole", "padded", "resized", "processor"] = "whole"
+    """The picture to which its boxes refer: the ``whole``, whether tiled or not; the square that it is ``padded`` to;
+    the whole, ``resized`` to a size that it counts in; or what the image ``processor`` says."""
     bounds: Mapping[str, Any] = field(default_factory=dict)
+    """What the image processor is told beyond the checkpoint's own settings."""
     generation: Mapping[str, Any] = field(default_factory=lambda: dict(GREEDY))
+    """Keyword arguments of ``generate``, the longest answer excepted: that is the prompt's."""
     no_prefix: str | None = None
+    """Why what precedes the question cannot be computed once for all questions about a picture; None: it can, as far as
+    is known."""
     tiles: str | None = None
+    """What its processor calls the switch that cuts pictures into tiles, or the grids to choose from; None: it cuts
+    none."""
     thought: tuple[str, str] | None = None
-    nested: bool = False
+    """Tokens that it has around a thought in place of ``<think>`` and ``</think>``, as which they are told."""
+    nested: bool = False  # whether its processor takes a list of pictures for each text, or all of them in one list
     lone: bool = False
-    template: Template = _chat
-    picture: str | None = None
-    encode: Encode = _by_processor
+    """Whether the inputs of several questions' pictures do not stack, so that one's are computed at a time."""
+    template: Template = _chat  # a prompt that is not whole to the text that the model continues
+    picture: str | None = None  # a picture in a whole prompt, mark and what surrounds it; None: the processor's mark
+    encode: Encode = _by_processor  # texts and pictures to the model's inputs
     generate: Generate | None = None
+    """Model, processor, inputs and longest answer to ids of prompt and answer, of shape (batch, length), for a model
+    without transformers' ``generate``, which is asked one question at a time; None: it has that."""
 
     @property
     def prompts(self) -> str:

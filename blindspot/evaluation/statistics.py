@@ -68,30 +68,20 @@ class Noise:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of two means, or a weighted sum of several, with its test; None where that cannot be computed.
+    """A difference of two means, or a weighted sum of several, with its test; None where that cannot be computed."""
 
-    Attributes:
-        value: mean of the first minus mean of the second, or the sum.
-        p_questions: two-sided p value against the sample of questions alone.
-        p: two-sided p value of ``value / error``; without noise, ``p_questions``.
-        error: standard error, of questions and (with ``noise_included``) of runs.
-        error_questions: standard error from the sample of questions alone.
-        df: degrees of freedom of the part of ``error`` that comes from runs; without it, of that from questions.
-        parts: variance and degrees of freedom of the parts of ``error``, as `detectable` takes them.
-        low, high: interval of confidence ``CONFIDENCE`` from ``parts``.
-        noise_included: whether ``error`` holds run-to-run noise.
-    """
-
-    value: float | None
-    p_questions: float | None = None
-    p: float | None = None
-    error: float | None = None
-    error_questions: float | None = None
+    value: float | None  # mean of the first minus mean of the second, or the sum
+    p_questions: float | None = None  # two-sided p value against the sample of questions alone
+    p: float | None = None  # two-sided p value of ``value / error``; without noise, ``p_questions``
+    error: float | None = None  # standard error, of questions and (with ``noise_included``) of runs
+    error_questions: float | None = None  # standard error from the sample of questions alone
     df: float | None = None
-    low: float | None = None
+    """Degrees of freedom of the part of ``error`` that comes from runs; without it, of that from questions."""
+    low: float | None = None  # with ``high``: interval of confidence ``CONFIDENCE`` from ``parts``
     high: float | None = None
-    noise_included: bool = False
+    noise_included: bool = False  # whether ``error`` holds run-to-run noise
     parts: tuple[Part, ...] = ()
+    """Variance and degrees of freedom of the parts of ``error``, as `detectable` takes them."""
 
 
 UNKNOWN = Noise(None, 0, 0)

@@ -27,22 +27,16 @@ LOCAL = {"_name_or_path", "name_or_path", "vocab_file", "merges_file", "tokenize
 
 @dataclass(frozen=True)
 class Model:
-    """A model folder, and what made it.
+    """A model folder, and what made it."""
 
-    Attributes:
-        folder: a checkpoint of transformers' ``llava`` or of Blindspot's own type.
-        run, plan, arm, seed: of a study; None or empty otherwise.
-        made_in: the folder of the study's step, whose ``done.json`` has the checksums.
-        records: of a training run that is none of a study's, the ``run.json`` of each stage.
-    """
-
-    folder: Path
-    run: Path | None = None
+    folder: Path  # a checkpoint of transformers' ``llava`` or of Blindspot's own type
+    run: Path | None = None  # like ``plan``, ``arm`` and ``seed`` of a study; None or empty otherwise
     plan: RunPlan | None = None
     arm: str = ""
     seed: int = 0
-    made_in: Path | None = None
+    made_in: Path | None = None  # the folder of the study's step, whose ``done.json`` has the checksums
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of a training run that is none of a study's, the ``run.json`` of each stage."""
 
     @property
     def config(self) -> dict[str, Any]:

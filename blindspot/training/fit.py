@@ -34,22 +34,16 @@ def silent(step: int, steps: int, loss: float | None = None, phase: str = "") ->
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast a stage trains.
-
-    Attributes:
-        batch: samples of a step.
-        warmup: steps in which the rate rises to its peak, ``lr``.
-        clip: the gradient's norm is cut to this.
-        log_every, save_every: steps between rows of the log, and between checkpoints, of which ``keep`` stay.
-    """
+    """How long and how fast a stage trains."""
 
     steps: int
-    batch: int
+    batch: int  # samples of a step
     lr: float
-    warmup: int = 30
+    warmup: int = 30  # steps in which the rate rises to its peak, ``lr``
     schedule: Schedule = flat_then_linear
-    clip: float = 1.0
+    clip: float = 1.0  # the gradient's norm is cut to this
     log_every: int = 25
+    """With ``save_every``: steps between rows of the log, and between checkpoints, of which ``keep`` stay."""
     save_every: int = 200
     keep: int = 1
 

@@ -31,24 +31,18 @@ class Layout:
 
 @dataclass(frozen=True)
 class Scheme:
-    """One positional scheme.
-
-    Attributes:
-        layout: (height, width, **parameters) -> `Layout`; its parameters are fields of `LanguagePositions`.
-        allocate: (count, **parameters) -> for each of ``count`` rotary pairs the axis that turns it; likewise. None:
-            axis 0.
-        per_head: ``allocate`` hands out key-value heads, not rotary pairs.
-        needs_grid: image tokens must have rows and columns.
-        rings: (height, width) -> ring of each token; image tokens see rings up to their own. None: causal.
-        named: its settings that studies have a name for: name -> (label in tables, fields of `LanguagePositions`).
-    """
+    """One positional scheme."""
 
     layout: Callable[..., Layout]
+    """(height, width, **parameters) -> `Layout`; its parameters are fields of `LanguagePositions`."""
     allocate: Callable[..., tuple[int, ...]] | None = None
-    per_head: bool = False
-    needs_grid: bool = True
+    """(count, **parameters) -> for each of ``count`` rotary pairs the axis that turns it; likewise. None: axis 0."""
+    per_head: bool = False  # ``allocate`` hands out key-value heads, not rotary pairs
+    needs_grid: bool = True  # image tokens must have rows and columns
     rings: Callable[[int, int], Tensor] | None = None
+    """(height, width) -> ring of each token; image tokens see rings up to their own. None: causal."""
     named: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
+    """Its settings that studies have a name for: name -> (label in tables, fields of `LanguagePositions`)."""
 
     @property
     def parameters(self) -> set[str]:
