@@ -59,7 +59,6 @@ def new_folder(path: Path, advice: str) -> Iterator[Path]:
     ``path`` must by then be absent or an empty folder.
 
     Args:
-        path: the folder to be.
         advice: ends the message when it cannot be written: what to do.
     """
     temporary: Path | None = None

@@ -37,7 +37,6 @@ class Question:
 
         Args:
             raw: the answer as the model gave it.
-            prompt: what was asked.
             images: keys of the images that were shown.
             said: what else is known of the answer.
         """

@@ -33,8 +33,6 @@ def pieces(headers: Sequence[str], rows: Sequence[Line], width: int, repeated: i
 
     Args:
         headers: of the columns, perhaps in several lines; the first column names the rows.
-        rows: their cells.
-        width: of the console.
         repeated: so many of the first columns are in every piece.
     """
     cells = [

@@ -119,7 +119,6 @@ def output_grid(spec: ConnectorSpec, grid: Grid) -> Grid | None:
     gives a square; where a side of the image has fewer patches than that, they are repeated.
 
     Args:
-        spec: the connector.
         grid: rows and columns of patches.
 
     Returns:

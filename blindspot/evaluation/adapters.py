@@ -53,8 +53,6 @@ def _chat(processor: Any, prompt: Prompt, one_text: bool = False) -> str:
     """The checkpoint's chat template; one that knows no system turn gets its text in front of the user's.
 
     Args:
-        processor: of the checkpoint.
-        prompt: what is asked.
         one_text: the user's turn as one text, in which each picture is a line of its own.
     """
     if not processor.chat_template:

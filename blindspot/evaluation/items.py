@@ -105,7 +105,6 @@ class Questions:
         """The scored items of a weighted sum of means: questions, or sets that are right only if all of them are.
 
         Args:
-            terms: the means.
             score_q: between 0 and 1.
             partial_q: partial matches; NaN where there is none.
         """

@@ -41,7 +41,6 @@ def difference(values: Sequence[float], counts: Sequence[float], design: float) 
     """Test the first of two shares against the second.
 
     Args:
-        values: the shares.
         counts: of independent questions that they rest on.
         design: how many questions are one at the worst.
 

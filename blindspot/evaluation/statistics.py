@@ -167,12 +167,7 @@ def resampled_sums(table_cj: np.ndarray) -> np.ndarray:
 
 
 def resampled_counts(count_k: np.ndarray, resamples: int = RESAMPLES) -> Iterator[np.ndarray]:
-    """How often each kind of rows is drawn when as many as there are are drawn with replacement, ``(r, k)`` a block.
-
-    Args:
-        count_k: rows of each kind.
-        resamples: draws, all blocks together.
-    """
+    """How often each kind of rows is drawn when as many as there are are drawn with replacement, ``(r, k)`` a block."""
     rng, share_k = np.random.default_rng([0, 0]), count_k / count_k.sum()
     yield from (rng.multinomial(count_k.sum(), share_k, size=size) for size in _blocks(resamples, len(count_k)))
 
@@ -378,7 +373,6 @@ def detectable(parts: Sequence[Part], tests: int = 1) -> float | None:
     Satterthwaite (1946), beyond the critical value of `_cochran_cox`.
 
     Args:
-        parts: of the effect's error.
         tests: how many are corrected together.
     """
     squared = sum(variance for variance, _ in parts)

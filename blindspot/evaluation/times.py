@@ -69,7 +69,6 @@ def time_contrast(weights: Mapping[Any, float], bounds_s: Sequence[Mapping[Any, 
     swaps are gone through up to 13 seeds. n seeds cannot have p below 2^(1 - n).
 
     Args:
-        weights: of the arms.
         bounds_s: per seed the bounds of each arm's time.
     """
     ends_s = [(_total(weights, own, 0), _total(weights, own, 1)) for own in bounds_s]

@@ -351,7 +351,6 @@ def plan(
     read the sizes of encoders and language models that are not released ones.
 
     Args:
-        study: the study.
         gpus: numbers of GPUs to tell memory and days for.
         data_root: the data folder, laid out as LLaVA's ``playground/data``.
         mfu: share of the peak in (0, 1].

@@ -139,8 +139,6 @@ def read_done(
     Large files are hashed if they may have changed, once: what shows that they have not is then recorded.
 
     Args:
-        folder: the step's.
-        step: whose it is.
         verify: whether every file is hashed.
         tell: told of each large file that is hashed.
 

@@ -154,7 +154,6 @@ def train(
     and ``run.json``, by which a run is known to be the same.
 
     Args:
-        config: how.
         variant: a `BlindspotForConditionalGeneration` on the CPU. Afterwards it is of no use where it was sharded.
         samples: the data set. Under ``batching="llava"`` it has ``lengths()`` too, as `LlavaSamples` has.
         out: folder of the run, on a disk that all ranks see.

@@ -76,7 +76,6 @@ def get(benchmark: Benchmark, root: Path, form: str | None = None, report: Repor
     A message says what to place where if the form cannot be downloaded, the network fails, or a checksum differs.
 
     Args:
-        benchmark: which.
         root: see `data_root`.
         form: which form; None: whichever is on this disk, whole or begun, else the first that can be downloaded.
         report: told of the progress of single files; huggingface_hub shows its own.

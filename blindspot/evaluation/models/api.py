@@ -404,9 +404,6 @@ def read(status: int, headers: Mapping[str, str], content: bytes, question: str,
 
     Args:
         status: of HTTP; some gateways answer 200 with an error that carries the real one.
-        headers: of HTTP.
-        content: the body.
-        question: its id.
         key: is not in what is raised, even if the server repeats it.
 
     Raises:

@@ -47,7 +47,6 @@ class LocalAnswerer:
 
     Args:
         model: on its device, unless ``device`` names another.
-        processor: of the model.
         adapter: how it is asked; by default that of its config.
         batch: most questions at a time at first; halved whenever memory runs out.
         share: False: run every prompt whole, by ``generate``.

@@ -85,7 +85,6 @@ def open_local(
     """Open a model on this machine, a folder of any format or a Hugging Face id.
 
     Args:
-        model: which.
         dtype: of the weights; ``auto``: on a GPU the one that the family's evaluation is published with, else the
             checkpoint's.
         device: as torch names it; None: a GPU if there is one, under ``torchrun`` each process one of its own.

@@ -156,7 +156,6 @@ class Server(ThreadingMixIn, TCPServer):
     """Listens as soon as `start` gives it a model; until then it only holds the port.
 
     Args:
-        host: address to listen on.
         port: 0: any that is free.
     """
 

@@ -95,7 +95,6 @@ def tables_of(angles_np: Tensor, heads: int = 1, prefix_tokens: int = 0, pairing
     Args:
         angles_np: shape (patches, D/2), or (patches, D/2, 2) for each channel of a pair.
         heads: number of heads, all turning alike.
-        prefix_tokens: tokens before the patches.
         pairing: which channels of a head turn together.
     """
     is_rotation = angles_np.ndim == 2
@@ -161,7 +160,6 @@ class PatchGrid:
         """Tables of a scheme that is not learned, for queries of this shape.
 
         Args:
-            query_bhnd: the queries.
             masked: whether an attention mask may hide tokens beyond an image's patches.
         """
         self._check(query_bhnd, masked)

@@ -83,7 +83,6 @@ def check(positions: LanguagePositions, output_grid: tuple[int, int] | None) -> 
     """Refuse a scheme that needs rows and columns behind a connector that leaves none.
 
     Args:
-        positions: the scheme.
         output_grid: rows and columns of the connector's output; None for unordered queries (Q-Former, resampler).
     """
     if output_grid is None and SCHEMES[positions.scheme].needs_grid:

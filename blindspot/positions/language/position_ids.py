@@ -36,7 +36,6 @@ def place(positions: LanguagePositions, logical_bl: Tensor, image_bl: Tensor, gr
     a packed row is not.
 
     Args:
-        positions: the scheme.
         logical_bl: ordinary one-dimensional positions, shape (batch, length): arange, the running count of the
             attention mask under left padding, or those of packed rows. When decoding goes on behind a cache, with the
             cache's delta added. Positions of padding don't matter.
@@ -90,7 +89,6 @@ def mask(
     Everything else, from text to other images, stays as it was.
 
     Args:
-        positions: the scheme.
         image_bl: whether a query token is an image's, shape (batch, length).
         grids: rows and columns of every image, in reading order over the batch.
         attention_mask: what the model would take otherwise: None, (batch, keys) with 0 for padding, or

@@ -323,8 +323,6 @@ def shortcuts(
     """What each shortcut of a task, learned on other questions of the same kind, scores on those asked.
 
     Args:
-        task: whose.
-        asked: its questions.
         cue: by which they are asked.
         learned: on how many others; None: `LEARNED`.
         score: of an answer and the gold.
