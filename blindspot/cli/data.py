@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
 
-from blindspot.cli.common import EXIT_USER, STATUS, DataRoot, Json, bars, option
+from blindspot.cli.common import EXIT_USER, STATUS, DataRoot, Json, bars, option, told
 from blindspot.errors import UserError
 from blindspot.terminal import listing
 
@@ -86,10 +86,7 @@ def _verify(run: Path, as_json: bool) -> None:
     from blindspot.evaluation.scores.verify import verify
 
     found = verify(run)
-    if as_json:
-        print(json.dumps(found, indent=1))
-    else:
-        print_verification(found, Console())
+    told(as_json, found, lambda console: print_verification(found, console))
 
 
 def _counted(facts: dict[str, Any], name: str) -> str:
@@ -242,9 +239,6 @@ def doctor(as_json: Json = False) -> None:
     from blindspot import doctor
 
     checks = doctor.report()
-    if as_json:
-        print(json.dumps(doctor.as_json(checks), indent=1))
-    else:
-        Console().print(doctor.as_table(checks))
+    told(as_json, doctor.as_json(checks), lambda console: console.print(doctor.as_table(checks)))
     if not doctor.works(checks):
         raise typer.Exit(EXIT_USER)
