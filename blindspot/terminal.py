@@ -1,7 +1,7 @@
-"""Tables on the terminal: lists, and wide tables in pieces of whole columns."""
+"""What a user sees of work: how far it is; lists, and wide tables in pieces of whole columns."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from rich import box
 from rich.table import Table
@@ -11,6 +11,12 @@ Line = Sequence[str | Text]
 """The cells of a row."""
 _LONGEST_LABEL = 34
 """Longer names of rows are folded; nothing else is."""
+
+
+class Report(Protocol):
+    """Told how far a step or a stage is; cheap enough to be called at every iteration."""
+
+    def __call__(self, step: int, steps: int, loss: float | None = None, phase: str = "") -> None: ...
 
 
 def listing(*heads: str, **options: Any) -> Table:

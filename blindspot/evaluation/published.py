@@ -81,7 +81,7 @@ def judge(rows: list[dict[str, Any]]) -> None:
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """A column of a table: questions, questions that are one at the worst, 100 where it is in per cent, and a basis."""
 
     name: str
@@ -181,24 +181,24 @@ def _share(path: Path, model: str, column: str, cell: str) -> float | None:
     return value
 
 
-def _column(path: Path, name: str, scale: float, counts: Mapping[str, int], told: str, design: float) -> Column:
+def _column(path: Path, name: str, scale: float, counts: Mapping[str, int], told: str, design: float) -> TableColumn:
     known = _known(name, BENCHMARKS.values())
     clusters = per_picture(known) if known else design
     basis = f"{clusters:.1f} questions a picture" if known and clusters > 1 else "as if independent"
     if known is None and design > 1:
         basis = f"a design effect of {design:g}, as stated"
     if name in counts:
-        return Column(name, counts[name], clusters, scale, basis)
+        return TableColumn(name, counts[name], clusters, scale, basis)
     if told:
         if not told.replace(",", "").isdigit() or not int(told.replace(",", "")):
             raise UserError(f"{path}: {name}: {clean(told, 40)} is no number of questions")
-        return Column(name, int(told.replace(",", "")), clusters, scale, basis)
+        return TableColumn(name, int(told.replace(",", "")), clusters, scale, basis)
     if known is None or not known.size:
         raise UserError(
             f"{path}: how many questions {name} has is not known; add a row named n, or give --n '{name}=NUMBER'"
         )
     sets = known.metrics[0].terms[0].unit != "question" and known.set_size
-    return Column(name, known.size // sets if sets else known.size, clusters, scale, basis)
+    return TableColumn(name, known.size // sets if sets else known.size, clusters, scale, basis)
 
 
 def _known(name: str, benchmarks: Iterable[Benchmark]) -> Benchmark | None:

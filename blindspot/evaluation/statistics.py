@@ -44,7 +44,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Estimated:
     """A value, its interval and its standard error; None where they cannot be computed."""
 
     value: float | None
@@ -257,7 +257,7 @@ class Sample:
         weights_t = np.concatenate([one.weights_t for one in samples]) / len(samples)
         return cls(sums_ct, counts_ct, weights_t, sum(one.missing for one in samples))
 
-    def estimate(self) -> Estimate:
+    def estimate(self) -> Estimated:
         """Value, interval and standard error.
 
         Wilson's interval for a proportion of independent items; otherwise percentiles of a bootstrap over clusters, all
@@ -267,7 +267,7 @@ class Sample:
         clusters are alike, resampling shows no spread, and Wilson on the number of clusters is given instead.
         """
         if self.value is None:
-            return Estimate(None, Interval(None, None, "none"), None)
+            return Estimated(None, Interval(None, None, "none"), None)
         share = min(max(self.value / self.most, 0.0), 1.0)  # below 0: less than chance, of scores above it
         replicates_r = np.array([]) if self.proportion else self._replicates(self.sums_ct)
         if len(replicates_r) < 2 or np.ptp(replicates_r) < 1e-12 * self.most:
@@ -275,11 +275,11 @@ class Sample:
             low, high = (None if end is None else end * self.most for end in (found.low, found.high))
             error = self.most * float(np.sqrt(share * (1 - share) / self.clusters)) if self.proportion else 0.0
             low = None if low is None else min(low, self.value)
-            return Estimate(self.value, Interval(low, high, found.method), error)
+            return Estimated(self.value, Interval(low, high, found.method), error)
         tail = scipy.special.ndtr(scipy.special.stdtrit(self.clusters - 1, (1 - CONFIDENCE) / 2) * self._few)
         low, high = np.quantile(replicates_r, [tail, 1 - tail]).tolist()
         interval = Interval(min(low, self.value), max(high, self.value), "bootstrap")
-        return Estimate(self.value, interval, float(replicates_r.std(ddof=1)) * self._few)
+        return Estimated(self.value, interval, float(replicates_r.std(ddof=1)) * self._few)
 
     def difference_error(self) -> float | None:
         """Standard error of a mean difference: standard deviation of its replicates, without bias for few clusters.

@@ -26,7 +26,7 @@ LOCAL = {"_name_or_path", "name_or_path", "vocab_file", "merges_file", "tokenize
 
 
 @dataclass(frozen=True)
-class Model:
+class PublishedModel:
     """A model folder, and what made it."""
 
     folder: Path  # a checkpoint of transformers' ``llava`` or of Blindspot's own type
@@ -54,7 +54,7 @@ class Model:
         return found if self.made_in is None else [as_made(path, self.made_in) for path in found]
 
 
-def find_model(path: Path, arm: str | None = None, seed: int | None = None) -> Model:
+def find_model(path: Path, arm: str | None = None, seed: int | None = None) -> PublishedModel:
     """The model in a study's run folder, of an arm from a seed where it has several; in a training run; or a folder."""
     if (path / "plan.json").is_file():
         return _checked(_of_study(path, arm, seed))
@@ -73,7 +73,7 @@ def find_model(path: Path, arm: str | None = None, seed: int | None = None) -> M
     return _checked(_trained(next((each for each in inside if (each / "config.json").is_file()), path)))
 
 
-def _of_study(run: Path, arm: str | None, seed: int | None) -> Model:
+def _of_study(run: Path, arm: str | None, seed: int | None) -> PublishedModel:
     plan = load_plan(run)
     steps = [step for step in plan.steps if step.kind == "instruct" and step.arm is not None]
     arms = list(dict.fromkeys(str(step.arm) for step in steps))
@@ -93,11 +93,11 @@ def _of_study(run: Path, arm: str | None, seed: int | None) -> Model:
     return _of_step(run, plan, chosen[0])
 
 
-def _of_step(run: Path, plan: RunPlan, step: RunStep) -> Model:
+def _of_step(run: Path, plan: RunPlan, step: RunStep) -> PublishedModel:
     folder = run / step.folder
     if not (folder / "done.json").is_file():
         raise UserError(f"{step.id} of {run} is not done; the `blindspot study` command that made the run goes on")
-    return Model(folder / "model", run, plan, step.arm or "", step.seed or 0, folder)
+    return PublishedModel(folder / "model", run, plan, step.arm or "", step.seed or 0, folder)
 
 
 def _chosen(models: list[Path], arm: str | None, seed: int | None, run: Path) -> Path:
@@ -114,17 +114,17 @@ def _chosen(models: list[Path], arm: str | None, seed: int | None, run: Path) ->
     return next(iter(fits.values()))
 
 
-def _trained(folder: Path) -> Model:
+def _trained(folder: Path) -> PublishedModel:
     """With the records of the training run that it lies in, if it does."""
     records = {}
     for stage in (folder.parent.parent / "connector", folder.parent):
         if folder.name == "model" and (stage / RECORD).is_file():
             record = _json(stage / RECORD)
             records[str(record.get("stage", stage.name))] = record
-    return Model(folder, records=records)
+    return PublishedModel(folder, records=records)
 
 
-def _checked(model: Model) -> Model:
+def _checked(model: PublishedModel) -> PublishedModel:
     folder = model.folder
     try:
         names = {path.name for path in folder.iterdir() if FILES.fullmatch(path.name)}
@@ -151,7 +151,7 @@ def _json(path: Path) -> dict[str, Any]:
     return value
 
 
-def fill(model: Model, card: str, folder: Path, link: bool = False) -> None:
+def fill(model: PublishedModel, card: str, folder: Path, link: bool = False) -> None:
     """Put what is published of a model and its card into an empty folder; weights as links where ``link`` says so."""
     for path in model.files():
         target = folder / path.name

@@ -156,7 +156,7 @@ class RunStep(BaseModel):
     inputs: dict[str, str] = Field(default_factory=dict)
 
 
-class Probe(BaseModel):
+class ProbeRow(BaseModel):
     """A row of ``probes.jsonl``: the mean score of each column's probe questions after a training step."""
 
     step: Annotated[int, Field(ge=0)]
@@ -436,7 +436,7 @@ def load_curves(run: Path, plan: RunPlan) -> list[dict[str, Any]]:
     return curves
 
 
-def load_probes(run: Path, plan: RunPlan) -> dict[tuple[str, int], list[Probe]]:
+def load_probes(run: Path, plan: RunPlan) -> dict[tuple[str, int], list[ProbeRow]]:
     """The probes of stage 2 by arm and seed; an arm that shares its training has those of the step it shares."""
     steps, found = {step.id: step for step in plan.steps}, {}
     for step in plan.evaluations():
@@ -450,7 +450,7 @@ def load_probes(run: Path, plan: RunPlan) -> dict[tuple[str, int], list[Probe]]:
             rows = []
             for number, row in enumerate(read_jsonl(as_made(path)), start=1):
                 try:
-                    rows.append(Probe.model_validate(row))
+                    rows.append(ProbeRow.model_validate(row))
                 except ValidationError as error:
                     raise UserError(f"{path}:{number}: no probe (step, and right: column -> score in 0..1); delete the "
                                     "step's folder and run the study again") from error  # fmt: skip

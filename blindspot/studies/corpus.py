@@ -133,7 +133,7 @@ class Corpus:
 
 
 @dataclass(frozen=True)
-class View:
+class EncoderView:
     """How an encoder gets to see pictures."""
 
     side: int  # of its square input in pixels

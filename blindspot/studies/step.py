@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from rich.filesize import decimal
 
@@ -20,6 +20,7 @@ from blindspot.files import (
     sha256_file,
     write_json,
 )
+from blindspot.terminal import Report
 
 DONE = "done.json"
 ERROR = "error.txt"
@@ -60,12 +61,6 @@ class Step:
     def folder(self) -> str:
         """Its run folder, relative to the study's."""
         return f"steps/{self.id.replace('/', '_')}-{self.key[:12]}"
-
-
-class Report(Protocol):
-    """Tells the user how far a step is; cheap enough to call at every iteration."""
-
-    def __call__(self, step: int, steps: int, loss: float | None = None, phase: str = "") -> None: ...
 
 
 @dataclass(frozen=True)

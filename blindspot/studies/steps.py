@@ -23,7 +23,7 @@ from blindspot.model.tokenizer import IMAGE
 from blindspot.model.variant import BlindspotForConditionalGeneration, save
 from blindspot.positions import EncoderPositions, LanguagePositions
 from blindspot.question import Question
-from blindspot.studies.corpus import Corpus, CorpusSize, View, write_nlvr, write_scenes
+from blindspot.studies.corpus import Corpus, CorpusSize, EncoderView, write_nlvr, write_scenes
 from blindspot.studies.diagnosing import diagnose
 from blindspot.studies.relatives import PAIRED
 from blindspot.studies.step import StepContext, StepFunction
@@ -239,12 +239,12 @@ def _place(model: BlindspotForConditionalGeneration, positions: Config) -> None:
     model.model.attach_positions()
 
 
-def _view(config: Config) -> View:
+def _view(config: Config) -> EncoderView:
     """How an arm sees pictures."""
-    return View(config["model"]["image"], config["model"]["patch"], **config.get("view", {}))
+    return EncoderView(config["model"]["image"], config["model"]["patch"], **config.get("view", {}))
 
 
-def _pixels(corpus: Corpus, images: np.ndarray, family: Encoder, view: View) -> Pixels:
+def _pixels(corpus: Corpus, images: np.ndarray, family: Encoder, view: EncoderView) -> Pixels:
     """What an encoder sees of training rows; ``images`` indexes the images of each row."""
     sizes_n2 = corpus.sizes("images")
 
@@ -262,7 +262,7 @@ def _answers(
     family: Encoder,
     questions: list[Question],
     split: Literal["test", "probe"],
-    view: View,
+    view: EncoderView,
     report: Callable[[int, int], None] = lambda step, steps: None,
 ) -> list[dict[str, Any]]:
     """Greedy answers and their scores, a row of ``answers.jsonl`` for each question.

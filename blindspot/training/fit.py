@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,17 +15,12 @@ from torch.optim import Optimizer
 
 from blindspot.errors import UserError
 from blindspot.files import CHECKPOINTS, PROBES
+from blindspot.terminal import Report
 from blindspot.training.checkpoint import Checkpoints
 from blindspot.training.log import Log
 from blindspot.training.optim import Schedule, begin, flat_then_linear, muon
 from blindspot.training.parallel import ALONE, Ranks
 from blindspot.training.tracker import Tracker
-
-
-class Report(Protocol):
-    """Told after each step how far the run is."""
-
-    def __call__(self, step: int, steps: int, loss: float | None = None, phase: str = "") -> None: ...
 
 
 def silent(step: int, steps: int, loss: float | None = None, phase: str = "") -> None:

@@ -50,7 +50,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Sample:
+class TrainingSample:
     """A conversation to train on."""
 
     id: str  # how its data set calls it
@@ -187,11 +187,11 @@ def pack(rows: Rows, chosen: np.ndarray, pad: int, pixels: dict[str, Tensor] | N
 
 
 def collate(
-    samples: Sequence[tuple[str, Sample]],
+    samples: Sequence[tuple[str, TrainingSample]],
     pictures: Sequence[Picture],
     packed: bool,
     multiple: int = 1,
-    filler: Sample | None = None,
+    filler: TrainingSample | None = None,
 ) -> Micro:
     """Samples, each with its name, as tensors: ``packed`` side by side in one row, or one in each row.
 

@@ -17,7 +17,7 @@ from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from blindspot.evaluation.base import Sampling
-from blindspot.evaluation.models.rows import Row, on_device, stacked
+from blindspot.evaluation.models.rows import PromptRow, on_device, stacked
 from blindspot.model.body import Seen
 
 GROWTH = 64
@@ -111,7 +111,7 @@ class State:
         self.next_ab1 = self.next_ab1[..., rows_b, :]
 
 
-def prefixes(model: Any, groups: Sequence[Sequence[Row]], most: int) -> list[Prefix]:
+def prefixes(model: Any, groups: Sequence[Sequence[PromptRow]], most: int) -> list[Prefix]:
     """The prefix of each group of rows, computed up to ``most`` at a time where they have one shape."""
     alike: dict[Any, list[int]] = {}
     for number, group in enumerate(groups):
@@ -195,7 +195,7 @@ def _spread_seen(caches: Sequence[Any], prefix_of: Sequence[Prefix], length: int
     return Seen(length, shift_b1, media, torch.tensor(last_b, device=shift_b1.device))
 
 
-def begin(model: Any, rows: Sequence[Row], prefix_of: Sequence[Prefix]) -> State:
+def begin(model: Any, rows: Sequence[PromptRow], prefix_of: Sequence[Prefix]) -> State:
     """The rest of the rows' prompts, on top of their prefixes; either all prefixes are empty or none is."""
     lengths = [len(row.ids) for row in rows]
     rest = [length - prefix.length for length, prefix in zip(lengths, prefix_of, strict=True)]
@@ -261,7 +261,7 @@ class Chooser:
 
 
 def generate(
-    model: Any, state: State, rows: Sequence[Row], ends: Collection[int]
+    model: Any, state: State, rows: Sequence[PromptRow], ends: Collection[int]
 ) -> Iterator[tuple[int, list[int], str]]:
     """A token again and again, until it is one of ``ends`` or a row reaches its limit; uses up ``state``.
 

@@ -48,7 +48,7 @@ def batches(asked: Sequence[Asked], size: int, share: bool = True) -> list[list[
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class PromptRow:
     """A question as a model takes it."""
 
     asked: Asked
@@ -94,7 +94,7 @@ class RowMaker:
         self._placeholders = {*named, *getattr(processor, "image_token_ids", ())} - {None}
         self._option_ids = lru_cache(maxsize=4096)(self._tokenise_option)
 
-    def rows(self, group: Sequence[Asked]) -> tuple[list[Row], list[Reply]]:
+    def rows(self, group: Sequence[Asked]) -> tuple[list[PromptRow], list[Reply]]:
         """Rows of questions about the same pictures, and replies to those that cannot be asked."""
         try:
             pictures = [images.decode(BytesIO(data), "the picture") for data in group[0].pictures]
@@ -105,7 +105,7 @@ class RowMaker:
         processor = copy.copy(self._processor)
         processor.image_processor = resizing = _Once(processor.image_processor)
         processor = _Once(processor)
-        rows: list[Row] = []
+        rows: list[PromptRow] = []
         failed: list[Reply] = []
         for one in group:
             processor.calls = resizing.calls = 0
@@ -118,7 +118,9 @@ class RowMaker:
                 failed.append(Reply(one.id, "", error=f"{type(error).__name__}: {said}"))
         return rows, failed
 
-    def _row(self, asked: Asked, processor: Any, pictures: Sequence[Image.Image], media: Mapping[str, Tensor]) -> Row:
+    def _row(
+        self, asked: Asked, processor: Any, pictures: Sequence[Image.Image], media: Mapping[str, Tensor]
+    ) -> PromptRow:
         if asked.options and self._adapter.generate is not None:
             raise UserError("a model with code of its own to generate gives no likelihoods")
         text = self._adapter.render(processor, asked.prompt)
@@ -139,7 +141,7 @@ class RowMaker:
         head = int(filled_l.nonzero().max()) + 1 if pictures and filled_l.any() else 0
         limit = min(asked.prompt.longest, self._longest - len(ids))
         thought = next((tag for tag, _ in TAGS if text.rstrip().endswith(tag)), "")
-        return Row(asked, ids, limit, head, types, media, options, thought)
+        return PromptRow(asked, ids, limit, head, types, media, options, thought)
 
     def _tokenise_option(self, last_word: str, option: str) -> tuple[int, ...]:
         """Ids of an answer behind a prompt that ends in this word; a blank is between them if it is one."""
@@ -151,7 +153,7 @@ class RowMaker:
         return tuple(whole[len(context) :])
 
 
-def stacked(model: Any, rows: Sequence[Row], pad: int = 0) -> dict[str, Tensor]:
+def stacked(model: Any, rows: Sequence[PromptRow], pad: int = 0) -> dict[str, Tensor]:
     """The rows' prompts as one input, padded on the left."""
     longest = max(len(row.ids) for row in rows)
     missing = [longest - len(row.ids) for row in rows]

@@ -29,7 +29,7 @@ _BOUND = {"sphere": 1.0, "cube": 1.74, "cylinder": 1.42, "cone": 1.42, WALL: hyp
 _SMALL = F(1e-9)
 
 
-class Picture(NamedTuple):
+class Rendering(NamedTuple):
     """Pictures of several shots, and on ``side * samples`` rows and columns what their rays met."""
 
     rgb: np.ndarray  # ``uint8`` of shape ``(shots, side, side, 3)``
@@ -38,7 +38,7 @@ class Picture(NamedTuple):
     hits: np.ndarray  # samples that each solid would have alone, its nose counted apart: ``(shots, solids)``
 
 
-def render(shots: Sequence[Shot], side: int, samples: int = 2, windows: bool = True, fill: bool = True) -> Picture:
+def render(shots: Sequence[Shot], side: int, samples: int = 2, windows: bool = True, fill: bool = True) -> Rendering:
     """Cast rays through ``samples`` x ``samples`` points of every pixel.
 
     Args:
@@ -61,7 +61,7 @@ def render(shots: Sequence[Shot], side: int, samples: int = 2, windows: bool = T
     grid.paint_ground([shot.scene.ground for shot in shots])
     for group in groups:
         hits_bk[group.chosen_p, group.owner_p] += group.cast(FILL if fill else F(0))
-    return Picture(grid.picture(samples), grid.depth_byx, grid.ids_byx, hits_bk)
+    return Rendering(grid.picture(samples), grid.depth_byx, grid.ids_byx, hits_bk)
 
 
 def _parts(shot: Shot) -> list[tuple[int, Solid]]:
