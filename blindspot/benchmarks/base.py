@@ -261,6 +261,13 @@ class Metric:
         return sum(term.weight for term in self.terms)
 
 
+def by(
+    group: str, labels: Iterable[str], chance: float | None = None, scale: float = 1.0, **term: Any
+) -> tuple[Metric, ...]:
+    """A metric ``GROUP/LABEL`` of each label of a group, the mean over its questions; ``term``: what else it is."""
+    return tuple(Metric(f"{group}/{label}", (Term({group: label}, **term),), chance, scale) for label in labels)
+
+
 @dataclass(frozen=True)
 class Wording:
     """What harnesses say around the questions of a benchmark: VLMEvalKit's words are of September 2025, the study's."""

@@ -7,7 +7,7 @@ Its authors' evaluation is VLMEvalKit. In lmms-eval it is ``mmbench_cn_cc`` with
 may be matched in answers of any length.
 """
 
-from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, slug
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, by, slug
 from blindspot.benchmarks.rules import API_FAILED, LMMS_EVAL, MCQ, OFFICIAL, Item, Scored, by_text, chose, option
 from blindspot.benchmarks.sources.forms import hub, tsv
 from blindspot.question import Question
@@ -71,7 +71,7 @@ CCBENCH = Benchmark(
     metrics=(
         Metric("overall", (Term(unit="set"),), 0.25**4),
         Metric("per_pass", (Term(),), 0.25),
-        *(Metric(f"category/{name}", (Term({"category": name}, "set"),), 0.25**4) for name in CATEGORIES),
+        *by("category", CATEGORIES, 0.25**4, unit="set"),
     ),
     kinds={"mcq": "mcq", "circular_group": "circular"},
     rules={**MCQ, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},

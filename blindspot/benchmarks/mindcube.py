@@ -6,7 +6,7 @@ question. Data published before 2026-03-23 have known errors.
 
 import re
 
-from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, by
 from blindspot.benchmarks.rules import EASI, LATER, LMMS_EVAL, OFFICIAL, Item, Scored, chose
 from blindspot.benchmarks.sources.forms import original, tsv
 from blindspot.question import Question
@@ -81,10 +81,7 @@ MINDCUBE = Benchmark(
             marks=("MindCube_tinybench.jsonl", "*/MindCube_tinybench.jsonl"),
         ),
     ),
-    metrics=(
-        Metric("overall", (Term(),), None),
-        *(Metric(f"setting/{name}", (Term({"setting": name}),), None) for name in SETTINGS),
-    ),
+    metrics=(Metric("overall", (Term(),), None), *by("setting", SETTINGS)),
     kinds={"mcq": "mcq"},
     rules={**EASI, **dict.fromkeys((LMMS_EVAL, OFFICIAL), _official)},
     vlmevalkit="MindCubeBench_tiny_raw_qa",

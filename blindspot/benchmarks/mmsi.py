@@ -5,7 +5,7 @@ Groups: ``type`` (eleven), ``cluster`` (the pictures). The options stand in the 
 
 import re
 
-from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, by
 from blindspot.benchmarks.rules import EASI, LATER, LMMS_EVAL, OFFICIAL, Item, Scored, chose
 from blindspot.benchmarks.sources.forms import hub, tsv
 from blindspot.benchmarks.words import LETTER, listed
@@ -71,10 +71,7 @@ MMSI = Benchmark(
             images=("images",),
         ),
     ),
-    metrics=(
-        Metric("overall", (Term(),), 0.25),
-        *(Metric(f"type/{name}", (Term({"type": name}),), 0.25) for name in TYPES),
-    ),
+    metrics=(Metric("overall", (Term(),), 0.25), *by("type", TYPES, 0.25)),
     kinds={"mcq": "mcq"},
     rules={**EASI, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
     vlmevalkit="MMSIBench",

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 
 from blindspot.benchmarks import points as p
-from blindspot.benchmarks.base import Benchmark, Metric, Row, Term
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, by
 from blindspot.benchmarks.rules import LATER, LMMS_EVAL, OFFICIAL, REPAIRED, Item, Scored
 from blindspot.benchmarks.sources.forms import hub
 from blindspot.benchmarks.words import POINTS_AS_JSON
@@ -119,7 +119,7 @@ ROBOSPATIAL = Benchmark(
     metrics=(
         Metric("overall", (Term(),), None),
         Metric("by_category", tuple(Term({"category": name}, weight=1 / 3) for name in CATEGORIES), None),
-        *(Metric(f"category/{name}", (Term({"category": name}),), None) for name in CATEGORIES),
+        *by("category", CATEGORIES),
     ),
     kinds={"yes_no": "yes_no", "points": "points"},
     rules={LATER: _vlmevalkit, REPAIRED: _repaired, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},

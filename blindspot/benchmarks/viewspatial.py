@@ -7,7 +7,7 @@ The rule ``official`` reads the last line alone, a small "a" in it included.
 
 import re
 
-from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, slug
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, by, slug
 from blindspot.benchmarks.rules import EASI, LATER, LMMS_EVAL, OFFICIAL, Item, Scored, chose
 from blindspot.benchmarks.sources.forms import original, tsv
 from blindspot.benchmarks.words import listed
@@ -67,10 +67,7 @@ VIEWSPATIAL = Benchmark(
             page="scannetv2_val.zip and val2017.zip of huggingface.co/datasets/lidingm/ViewSpatial-Bench, unpacked",
         ),
     ),
-    metrics=(
-        Metric("overall", (Term(),), _CHANCE),
-        *(Metric(f"type/{name}", (Term({"type": name}),), None) for name in TYPES),
-    ),
+    metrics=(Metric("overall", (Term(),), _CHANCE), *by("type", TYPES)),
     kinds={"mcq": "mcq"},
     rules={**EASI, **dict.fromkeys((LMMS_EVAL, OFFICIAL), _last_line)},
     vlmevalkit="ViewSpatialBench",

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Table, Term
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Table, Term, by
 from blindspot.benchmarks.rules import (
     EASI,
     LATER,
@@ -152,7 +152,7 @@ VSI = Benchmark(
             ),
             None,
         ),
-        *(Metric(f"task/{task}", (Term({"task": task}),), None) for task in TASKS if task != "object_rel_direction"),
+        *by("task", (task for task in TASKS if task != "object_rel_direction")),
         Metric("task/object_rel_direction", _DIRECTIONS, None),
     ),
     kinds={"mcq": "mcq", "number": "number"},
