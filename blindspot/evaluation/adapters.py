@@ -190,7 +190,7 @@ class Adapter:
     names: str | None
     """Pattern of the last part of a checkpoint's name in small letters, by which servers call it too; None: of any
     other."""
-    dtype: str  # that its evaluation is published with
+    dtype: str = "bfloat16"  # that its evaluation is published with
     boxes: str | None = "llava-normalised"
     """How it says where something is; a convention of `blindspot.benchmarks.boxes`. LLaVA's by default; None: not
     known."""
@@ -289,7 +289,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="qwen2_5_vl",  # and Qwen2-VL, which is asked alike
             model_types=("qwen2_5_vl", "qwen2_vl"),
             names=r"\bqwen[-_]?2([._-]5)?[-_]?vl",
-            dtype="bfloat16",
             boxes="qwen-pixels-json",
             box_prompt="Locate {phrase}, output its bbox coordinates using JSON format.",
             sees="resized",
@@ -300,7 +299,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="qwen3_vl",
             model_types=("qwen3_vl", "qwen3_vl_moe"),
             names=r"\bqwen[-_]?3[-_]?vl",
-            dtype="bfloat16",
             boxes="qwen-1000",
             box_prompt=(
                 "Locate every instance that belongs to the following categories: '{phrase}'. "
@@ -312,7 +310,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="qwen3_5",
             model_types=("qwen3_5", "qwen3_5_moe"),
             names=r"\bqwen[-_]?3[._-]5(?!.*omni)",
-            dtype="bfloat16",
             boxes=None,
             picture=_QWEN_PICTURE,
         ),
@@ -320,7 +317,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="internvl",  # InternVL 3 and 3.5 as transformers has them (-hf)
             model_types=("internvl",),
             names=r"\binternvl[-_]?3",
-            dtype="bfloat16",
             tiles="crop_to_patches",
             boxes="internvl-1000",
             box_prompt=(
@@ -340,7 +336,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="gemma3",
             model_types=("gemma3",),
             names=r"\bgemma[-_]?3(?![nb\d]|[-_:](1b|270m))",
-            dtype="bfloat16",
             tiles="do_pan_and_scan",
             boxes="gemma-1000-yx",
             box_prompt="Detect {phrase}. Answer with JSON: box_2d as [y0, x0, y1, x1], from 0 to 1000, and label.",
@@ -350,7 +345,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="gemma4",
             model_types=("gemma4", "gemma4_unified"),
             names=r"\bgemma[-_]?4",
-            dtype="bfloat16",
             boxes=None,
             thought=("<|channel>", "<channel|>"),
             nested=True,
@@ -359,7 +353,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="glm4v",  # GLM-4.1V, 4.5V, 4.6V
             model_types=("glm4v", "glm4v_moe", "glm46v"),
             names=r"\bglm[-_]?4[._-][156]v",
-            dtype="bfloat16",
             boxes="glm-1000",
             box_prompt="Help me to locate {phrase} in the image and give me its bounding boxes.",
             picture="<|begin_of_image|><|image|><|end_of_image|>",
@@ -368,7 +361,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="molmo2",
             model_types=("molmo2",),
             names=r"\bmolmo[-_]?2",
-            dtype="bfloat16",
             boxes="molmo2-points",
             box_prompt="Point to {phrase}.",
             lone=True,
@@ -377,21 +369,18 @@ ADAPTERS: dict[str, Adapter] = {
             name="llama4",
             model_types=("llama4",),
             names=r"\bllama[-_]?4",
-            dtype="bfloat16",
             boxes=None,
         ),
         Adapter(
             name="mistral3",  # Mistral Small 3.1 and later, Ministral 3; Pixtral by its name
             model_types=("mistral3",),
             names=r"\b(mistral[-_]small[-_:]?3[._][12]|ministral[-_:]?3|pixtral)",
-            dtype="bfloat16",
             boxes=None,
         ),
         Adapter(
             name="lfm2_vl",
             model_types=("lfm2_vl",),
             names=r"\blfm[-_]?2([._]5)?[-_]vl",
-            dtype="bfloat16",
             boxes=None,
             no_prefix=_CONVOLUTIONS,
             tiles="do_image_splitting",
@@ -401,7 +390,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="lfm3_vl",
             model_types=("lfm3_vl",),
             names=r"\blfm[-_]?3([._]5)?[-_]vl",
-            dtype="bfloat16",
             boxes=None,
             no_prefix=_CONVOLUTIONS,
             picture=_QWEN_PICTURE,
@@ -410,7 +398,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="perception_lm",
             model_types=("perception_lm",),
             names=r"\b(perception[-_]lm|plm[-_]\db)",
-            dtype="bfloat16",
             boxes="plm-1000",
             box_prompt=(
                 "Provide a bounding box of the region this sentence describes: '{phrase}'.\n"
@@ -422,7 +409,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="minicpmv",  # MiniCPM-V 4.6 and 4.7; earlier ones bring code of their own
             model_types=("minicpmv4_6", "minicpmv4_7"),
             names=r"\bminicpm[-_]?v[-_]?4",
-            dtype="bfloat16",
             boxes=None,
             lone=True,
         ),
@@ -430,7 +416,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="kimi_k25",
             model_types=("kimi_k25",),
             names=r"\bkimi[-_]?k2[._]?5",
-            dtype="bfloat16",
             boxes=None,
             picture="<|media_begin|>image<|media_content|><|media_pad|><|media_end|>",
         ),
@@ -438,7 +423,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="paligemma",
             model_types=("paligemma",),
             names=r"\bpaligemma",
-            dtype="bfloat16",
             boxes="paligemma-loc",
             box_prompt="detect {phrase}",
             no_prefix="PaliGemma 2 reads a picture in the light of the question",
@@ -450,7 +434,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="molmo",
             model_types=("molmo",),
             names=r"\bmolmoe?[-_]\d+b",
-            dtype="bfloat16",
             boxes="molmo-points",
             box_prompt="Point to {phrase}.",
             bounds={"max_crops": 36},
