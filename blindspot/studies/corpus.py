@@ -102,30 +102,14 @@ class Corpus:
         captions = np.load(self.folder / f"captions-{content}.npy")
         return np.load(self.folder / "captioned.npy"), torch.from_numpy(captions).long()
 
-    @cached_property
-    def test_images(self) -> np.ndarray:
-        """Shape (test images, images a row, side, side, 3)."""
-        return self._images("test")
-
-    @cached_property
-    def questions(self) -> list[Question]:
-        return self._questions("test")
-
-    @cached_property
-    def probe_images(self) -> np.ndarray:
-        """As `test_images`."""
-        return self._images("probe")
-
-    @cached_property
-    def probe_questions(self) -> list[Question]:
-        return self._questions("probe")
-
-    def _images(self, split: str) -> np.ndarray:
+    def pictures(self, split: str) -> np.ndarray:
+        """Those that ``test`` or ``probe`` asks about, of shape (rows, images a row, side, side, 3)."""
         tiled = np.load(self.folder / f"{split}_images.npy")
         count, side, width, channels = tiled.shape
         return tiled.reshape(count, side, width // side, side, channels).swapaxes(1, 2)
 
-    def _questions(self, split: str) -> list[Question]:
+    def questions(self, split: str) -> list[Question]:
+        """Those of ``test`` or ``probe``."""
         return [
             Question(**{**row, "choices": tuple(row["choices"]), "images": tuple(row["images"])})
             for row in read_jsonl(self.folder / f"{split}.jsonl")
@@ -267,7 +251,9 @@ def write_scenes(folder: Path, size: CorpusSize, report: Report) -> None:
     others = [*scenes, *test_scenes, *more_scenes]
     probe_scenes, probes = test_questions("iid", size.probe, size.seed, others, "probe", size.pictures)
     pictures = _drawn(folder, "probe", probe_scenes, size)
-    _refuse_shared(pictures, [*trained, *tested])
+    shared = {picture.tobytes() for picture in pictures} & {picture.tobytes() for picture in (*trained, *tested)}
+    if shared:  # else a run would be judged on its way by what it is trained or tested on
+        raise ValueError(f"{len(shared)} pictures of probes are in training or test; draw other scenes for them")
     _write_questions(folder, "probe", probes, pictures)
 
 
@@ -380,10 +366,3 @@ def _write_rows(
 def _write_questions(folder: Path, split: str, questions: Sequence[Question], pictures: Sequence[np.ndarray]) -> None:
     np.save(folder / f"{split}_images.npy", np.stack(pictures))
     write_jsonl(folder / f"{split}.jsonl", [asdict(question) for question in questions])
-
-
-def _refuse_shared(probes: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> None:
-    """See that probes, by which a run may be judged on its way, show nothing of training or test."""
-    shared = {picture.tobytes() for picture in probes} & {picture.tobytes() for picture in others}
-    if shared:
-        raise ValueError(f"{len(shared)} pictures of probes are in training or test; draw other scenes for them")

@@ -102,9 +102,9 @@ def instruct(context: StepContext) -> None:
     load_weights(model.model, context.inputs["connector"] / CONNECTOR, without=PRETRAINED)
     frozen = () if context.step.config["instruct"]["encoder"] == "trained" else ("vision_tower",)
     run = _run(context, "instruct")
-    probed = [one for one in corpus.probe_questions if one.benchmark in context.step.config["instruct"]["probes"]]
+    asked = context.step.config["instruct"]["probes"]
+    probed = [question for question in corpus.questions("probe") if question.benchmark in asked]
     counts = dict(Counter(question.benchmark for question in probed))
-
     view = _view(context.step.config)
 
     def measure() -> dict[str, Any]:
@@ -133,7 +133,7 @@ def evaluate(context: StepContext) -> None:
             _place(model, config["evaluate_with"])
     view = _view(config)
     view = replace(view, side=config.get("evaluate_size", view.side))
-    rows = _answers(model, corpus, family, corpus.questions, "test", view, context.report)
+    rows = _answers(model, corpus, family, corpus.questions("test"), "test", view, context.report)
     write_jsonl(context.folder / "answers.jsonl", rows)
     track_scores(context, lambda: column_scores([row for row in rows if row["groups"]["split"] == "iid"]))
 
@@ -270,7 +270,7 @@ def _answers(
     They are asked column by column: answers of one column are equally long, so batches stop early.
     """
     model.eval()
-    pictures_nkhwc, sizes_n2 = corpus.test_images if split == "test" else corpus.probe_images, corpus.sizes(split)
+    pictures_nkhwc, sizes_n2 = corpus.pictures(split), corpus.sizes(split)
     tokens = model.model.parts.image_tokens((view.side // view.patch,) * 2)
     by_task: dict[str, list[Question]] = defaultdict(list)
     for question in questions:
@@ -307,11 +307,7 @@ def column_scores(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Mean score of each column; a pair scores what its worse half does."""
     columns: dict[str, dict[str, float]] = defaultdict(dict)
     for row in rows:
-        unit = _unit(row["benchmark"], row["id"], row["groups"])
-        scores = columns[row["benchmark"]]
+        column = row["benchmark"]
+        unit, scores = row["groups"]["cluster"] if column in PAIRED else row["id"], columns[column]
         scores[unit] = min(scores.get(unit, 1.0), row["score"])
     return {column: round(sum(scores.values()) / len(scores), 6) for column, scores in columns.items()}
-
-
-def _unit(column: str, own: str, groups: dict[str, Any]) -> str:
-    return groups["cluster"] if column in PAIRED else own
