@@ -47,11 +47,6 @@ def _lmms_eval(item: Item) -> Scored:
     return Scored(letter, float(letter == item.gold), True)
 
 
-def _official(item: Item) -> Scored:
-    letter = option(item.raw, item.choices)
-    return chose(item, letter)
-
-
 CCBENCH = Benchmark(
     name="ccbench",
     title="CCBench",
@@ -74,7 +69,7 @@ CCBENCH = Benchmark(
         *by("category", CATEGORIES, 0.25**4, unit="set"),
     ),
     kinds={"mcq": "mcq", "circular_group": "circular"},
-    rules={**MCQ, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
+    rules={**MCQ, LMMS_EVAL: _lmms_eval, OFFICIAL: lambda item: chose(item, option(item.raw, item.choices))},
     vlmevalkit="CCBench",
     wording=Wording(lettered=True, smolvlm="mmbench"),
 )

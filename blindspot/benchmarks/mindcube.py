@@ -7,7 +7,7 @@ question. Data published before 2026-03-23 have known errors.
 import re
 
 from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, by
-from blindspot.benchmarks.rules import EASI, LATER, LMMS_EVAL, OFFICIAL, Item, Scored, chose
+from blindspot.benchmarks.rules import EASI, LATER, LMMS_EVAL, OFFICIAL, chose
 from blindspot.benchmarks.sources.forms import original, tsv
 from blindspot.question import Question
 
@@ -54,10 +54,6 @@ def _letter(text: str) -> str | None:
     return next((match[1] for match in lines if match), None)
 
 
-def _official(item: Item) -> Scored:
-    return chose(item, _letter(item.raw))
-
-
 MINDCUBE = Benchmark(
     name="mindcube",
     title="MindCube-tiny",
@@ -83,7 +79,7 @@ MINDCUBE = Benchmark(
     ),
     metrics=(Metric("overall", (Term(),), None), *by("setting", SETTINGS)),
     kinds={"mcq": "mcq"},
-    rules={**EASI, **dict.fromkeys((LMMS_EVAL, OFFICIAL), _official)},
+    rules={**EASI, **dict.fromkeys((LMMS_EVAL, OFFICIAL), lambda item: chose(item, _letter(item.raw)))},
     vlmevalkit="MindCubeBench_tiny_raw_qa",
     wording=Wording(lettered=True),
     prompts=dict.fromkeys((OFFICIAL, LATER, LMMS_EVAL), lambda question: _TASK + question.prompt),

@@ -68,11 +68,6 @@ def _repaired(item: Item) -> Scored:
     return Scored(str(list(found[0])), float(p.inside_of_old(found[0], corners or [found[0]])), True)
 
 
-def _vlmevalkit(item: Item) -> Scored:
-    """Points fail in it, and count as wrong."""
-    return _starts(item, item.raw.strip()) if item.kind == "yes_no" else Scored(None, 0.0, False)
-
-
 def _lmms_eval(item: Item) -> Scored:
     text = re.sub(r"\A.*?</thought>", "", re.sub(r"\A.*?</think>", "", item.raw, flags=re.DOTALL), flags=re.DOTALL)
     tag = re.search(r"<answer>(.*?)</answer>", text, re.DOTALL | re.IGNORECASE)
@@ -94,10 +89,6 @@ def _lmms_eval(item: Item) -> Scored:
     points = p.pixels(found, mask_hw.shape[1], mask_hw.shape[0])
     right = any(p.share(mask_hw, [point]) for point in points)
     return Scored(p.shown(points), float(right), bool(points))
-
-
-def _plain(question: Question) -> str:
-    return question.prompt.partition(_FORMAT)[0].strip()
 
 
 ROBOSPATIAL = Benchmark(
@@ -122,12 +113,19 @@ ROBOSPATIAL = Benchmark(
         *by("category", CATEGORIES),
     ),
     kinds={"yes_no": "yes_no", "points": "points"},
-    rules={LATER: _vlmevalkit, REPAIRED: _repaired, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
+    rules={
+        LATER: lambda item: _starts(item, item.raw.strip()) if item.kind == "yes_no" else Scored(None, 0.0, False),
+        REPAIRED: _repaired,
+        LMMS_EVAL: _lmms_eval,
+        OFFICIAL: _official,
+    },
     vlmevalkit="RoboSpatialHome",
     prompts={
         OFFICIAL: lambda question: question.prompt,
         LATER: lambda question: (
-            question.prompt if question.kind == "yes_no" else f"{_plain(question)}\n\n{POINTS_AS_JSON}"
+            question.prompt
+            if question.kind == "yes_no"
+            else f"{question.prompt.partition(_FORMAT)[0].strip()}\n\n{POINTS_AS_JSON}"
         ),
     },
 )
