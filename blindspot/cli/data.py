@@ -12,7 +12,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 
 from blindspot.cli.common import EXIT_USER, STATUS, DataRoot, Json, bars, option, told
-from blindspot.errors import UserError
+from blindspot.errors import UserError, explained
 from blindspot.terminal import listing
 
 if TYPE_CHECKING:
@@ -171,10 +171,8 @@ def _get_all(study: "Study", root: Path) -> None:
 
     if study.recipe == "toy":
         raise UserError(f"study {study.name} draws what it reads; only studies of real size need data")
-    try:
+    with explained(f"--data: cannot make {root}", advice="choose another folder"):
         root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--data: cannot make {root}: {error.strerror or error}; choose another folder") from error
     console = Console()
     needs = plan(study, data_root=root).needs
     console.print(needed(needs))

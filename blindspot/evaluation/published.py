@@ -16,7 +16,7 @@ import numpy as np
 
 from blindspot.benchmarks.base import Benchmark
 from blindspot.benchmarks.registry import BENCHMARKS
-from blindspot.errors import UserError, did_you_mean
+from blindspot.errors import UserError, did_you_mean, explained
 from blindspot.evaluation.statistics import ALPHA, CONFIDENCE, correct, wilson
 from blindspot.text import clean, clean_json, letters, rounded
 
@@ -148,11 +148,9 @@ def audit_table(
 
 def _read(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
     """The columns, and the cells of each row by its name."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = [[cell.strip() for cell in line] for line in csv.reader(file) if any(map(str.strip, line))]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    broken = (OSError, UnicodeDecodeError, csv.Error)
+    with explained(f"cannot read {path}", broken), path.open(encoding="utf-8-sig", newline="") as file:
+        lines = [[cell.strip() for cell in line] for line in csv.reader(file) if any(map(str.strip, line))]
     if len(lines) < 2 or len(lines[0]) < 2:
         raise UserError(f"{path}: expected is a line of benchmarks behind an empty cell, then a row a model")
     header, cells = lines[0][1:], {}

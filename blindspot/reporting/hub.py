@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from blindspot.errors import UserError, one_of
+from blindspot.errors import UserError, explained, one_of
 from blindspot.files import parse_json
 from blindspot.reporting.run import RunPlan, RunStep, as_made, load_plan
 from blindspot.text import clean
@@ -126,11 +126,9 @@ def _trained(folder: Path) -> PublishedModel:
 
 def _checked(model: PublishedModel) -> PublishedModel:
     folder = model.folder
-    try:
+    with explained(f"{folder} is not a model folder"):
         names = {path.name for path in folder.iterdir() if FILES.fullmatch(path.name)}
         config = model.config
-    except OSError as error:
-        raise UserError(f"{folder} is not a model folder: {error.strerror or error}") from error
     known = config.get("model_type") in ("llava", "blindspot") and {"text_config", "vision_config"} <= config.keys()
     asks = "tokenizer_config.json" in names and names & {"processor_config.json", "preprocessor_config.json"}
     if not known or not asks:
@@ -184,10 +182,8 @@ def refuse_repository(name: str, uploads: bool) -> None:
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
-    try:
+    with explained(f"REPO {clean(name, 60)}", HFValidationError):
         validate_repo_id(name)
-    except HFValidationError as error:
-        raise UserError(f"REPO {clean(name, 60)}: {error}") from error
     if name.count("/") != 1:
         raise UserError(f"REPO {clean(name, 60)}: name it as on the Hub, ORGANISATION/NAME or USER/NAME")
     if uploads and get_token() is None:

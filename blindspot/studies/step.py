@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from rich.filesize import decimal
 
-from blindspot.errors import UserError
+from blindspot.errors import UserError, explained
 from blindspot.files import (
     CHECKPOINTS,
     bytes_below,
@@ -185,14 +185,12 @@ def open_folder(folder: Path) -> None:
     """Make a step's folder ready to work in: what an interrupted try left stays, half-written files go.
 
     `STARTED` says since when."""
-    try:
+    with explained(f"cannot write {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in (*folder.rglob(".*"), folder / ERROR):
             if not leftover.is_dir() and CHECKPOINTS not in leftover.parts:  # whose metadata are such a file
                 leftover.unlink(missing_ok=True)
         (folder / STARTED).touch()
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
 
 
 def refuse_full(run: Path, step: Step, others: Sequence[Step]) -> None:

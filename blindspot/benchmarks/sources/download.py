@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from blindspot.benchmarks.base import Benchmark, Source, found
-from blindspot.errors import UserError
+from blindspot.errors import UserError, explained
 
 ROOT_VARIABLE = "BLINDSPOT_DATA"
 UNFINISHED = ".downloading"
@@ -98,7 +98,7 @@ def get(benchmark: Benchmark, root: Path, form: str | None = None, report: Repor
             f"{benchmark.name} {source.form} cannot be downloaded by itself; place {source.page} in {folder}"
         )
     mark = folder / UNFINISHED
-    try:
+    with explained(f"cannot write {folder}", advice="choose another --data"):
         folder.mkdir(parents=True, exist_ok=True)
         mark.touch()
         if source.repository:
@@ -116,8 +116,6 @@ def get(benchmark: Benchmark, root: Path, form: str | None = None, report: Repor
                 )
         _fetch_links(source, folder, report)
         mark.unlink()
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror or error}; choose another --data") from error
     return folder, False
 
 
