@@ -28,7 +28,7 @@ from blindspot.studies.diagnosing import diagnose
 from blindspot.studies.relatives import PAIRED
 from blindspot.studies.step import StepContext, StepFunction
 from blindspot.studies.tracking import track_scores, tracker_of
-from blindspot.training.fit import Probe, Recipe
+from blindspot.training.fit import Probing, Recipe
 from blindspot.training.objectives.base import CaptionShape
 from blindspot.training.parts import load_weights, save_weights
 from blindspot.training.stages import Pixels, Run, train_encoder, train_qformer, train_text, train_variant
@@ -111,7 +111,7 @@ def instruct(context: StepContext) -> None:
         rows = _answers(model, corpus, family, probed, "probe", view)
         return {"questions": counts, "right": column_scores(rows)}
 
-    rows, probe = corpus.rows_for(model.tokens_per_image), Probe(measure, probe_steps(run.recipe.steps))
+    rows, probe = corpus.rows_for(model.tokens_per_image), Probing(measure, probe_steps(run.recipe.steps))
     train_variant(model, frozen, rows, _pixels(corpus, corpus.row_images, family, view), run, probe)
     model.config.images_per_question = corpus.row_images.shape[1]
     save(model, context.folder / MODEL)

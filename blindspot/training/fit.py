@@ -48,7 +48,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Probe:
+class Probing:
     """What is measured on the way, after some ``steps`` and after the last; ``measure`` must not change the model."""
 
     measure: Callable[[], dict[str, Any]]
@@ -110,7 +110,7 @@ def fit(
     folder: Path,
     report: Report = silent,
     ranks: Ranks = ALONE,
-    probe: Probe | None = None,
+    probe: Probing | None = None,
     tracker: Tracker | None = None,
 ) -> None:
     """Minimise the loss of ``work`` over what of its module trains, from the newest checkpoint in ``folder`` on.
