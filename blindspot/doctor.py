@@ -31,19 +31,12 @@ State = Literal["ok", "note", "fault"]
 
 
 class Check(NamedTuple):
-    """One thing that was looked at.
+    """One thing that was looked at."""
 
-    Attributes:
-        name: what.
-        state: ``ok``; ``note``: works, but worth knowing; ``fault``: Blindspot does not work like this.
-        found: what is there.
-        mend: what to do about it, often a command; empty if nothing.
-    """
-
-    name: str
-    state: State
-    found: str
-    mend: str = ""
+    name: str  # what
+    state: State  # ``ok``; ``note``: works, but worth knowing; ``fault``: Blindspot does not work like this
+    found: str  # what is there
+    mend: str = ""  # what to do about it, often a command; empty if nothing
 
 
 def report(runs: Path = Path("runs")) -> list[Check]:

@@ -2,7 +2,8 @@
 
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 _CONDITIONS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENOMEM,
@@ -36,6 +37,18 @@ def one_of(value: Any, allowed: Iterable[str], where: str, what: str) -> None:
     if value not in names:
         shown = f'"{value}"' if isinstance(value, str) else value
         raise UserError(f"{where}: unknown {what} {shown}; {did_you_mean(value, names)}")
+
+
+@contextmanager
+def explained(
+    what: str, kinds: type[Exception] | tuple[type[Exception], ...] = OSError, advice: str = ""
+) -> Iterator[None]:
+    """Within it an error of these kinds becomes a `UserError` that says ``what`` failed, why, and what to do."""
+    try:
+        yield
+    except kinds as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{what}: {why}" + (f"; {advice}" if advice else "")) from error
 
 
 def shortage(error: BaseException) -> str | None:

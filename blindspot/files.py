@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path, PurePath
 from typing import Any
 
-from blindspot.errors import UserError
+from blindspot.errors import UserError, explained
 
 PICTURE_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000")
 """What `PIL.Image.open` may try. Some of its other readers start programs (EPS: Ghostscript) or are hardly tested."""
@@ -59,7 +59,6 @@ def new_folder(path: Path, advice: str) -> Iterator[Path]:
     ``path`` must by then be absent or an empty folder.
 
     Args:
-        path: the folder to be.
         advice: ends the message when it cannot be written: what to do.
     """
     temporary: Path | None = None
@@ -83,11 +82,9 @@ def locked(run: Path, seconds: float | None = None) -> Iterator[int]:
 
     One that another process holds is refused after some ``seconds``, by default `SECONDS_TO_WAIT`.
     """
-    try:
+    with explained(f"cannot write run folder {run}", advice="choose another --out"):
         run.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(run / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise UserError(f"cannot write run folder {run}: {error.strerror}; choose another --out") from error
     try:
         deadline = time.monotonic() + (SECONDS_TO_WAIT if seconds is None else seconds)
         while True:
@@ -143,14 +140,12 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 def read_jsonl(path: Path) -> Iterator[Any]:
     """Yield the JSON value of each line; one that is none is named."""
     try:
-        with path.open(encoding="utf-8") as lines:
+        with explained(f"cannot read {path}"), path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 try:
                     yield parse_json(line)
                 except ValueError as error:
                     raise UserError(f"{path}:{number}: not a JSON line ({getattr(error, 'msg', error)})") from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"cannot read {path}: not UTF-8 text") from error
 
@@ -247,15 +242,12 @@ def seal(path: Path) -> None:
 def intact(path: Path) -> bool:
     """Whether a file is as `seal` left it."""
     digest = hashlib.sha256()
-    try:
-        with path.open("rb") as handle:
-            left = os.fstat(handle.fileno()).st_size - digest.digest_size
-            while left > 0 and (block := handle.read(min(left, 2**20))):
-                digest.update(block)
-                left -= len(block)
-            return handle.read() == digest.digest()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    with explained(f"cannot read {path}"), path.open("rb") as handle:
+        left = os.fstat(handle.fileno()).st_size - digest.digest_size
+        while left > 0 and (block := handle.read(min(left, 2**20))):
+            digest.update(block)
+            left -= len(block)
+        return handle.read() == digest.digest()
 
 
 def fingerprint(value: Any) -> str:

@@ -67,22 +67,16 @@ class Area:
 
 @dataclass(frozen=True)
 class Note:
-    """Words in a panel.
+    """Words in a panel."""
 
-    Attributes:
-        words: what is written.
-        x, y: where, in the panel's coordinates, or as shares of its sides where ``across`` or ``up`` says so.
-        shift: to the right and up, in points.
-        align: horizontally and vertically.
-    """
-
-    words: str
+    words: str  # what is written
     x: float
+    """With ``y``: where, in the panel's coordinates, or as shares of its sides where ``across`` or ``up`` says so."""
     y: float
     across: bool = False
     up: bool = False
-    shift: tuple[float, float] = (0, 0)
-    align: tuple[str, str] = ("left", "center")
+    shift: tuple[float, float] = (0, 0)  # to the right and up, in points
+    align: tuple[str, str] = ("left", "center")  # horizontally and vertically
     colour: str = INK
     size: float = 8.5
     bold: bool = False
@@ -90,19 +84,9 @@ class Note:
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """What every plot may have.
+    """What every plot may have."""
 
-    Attributes:
-        title: above the panel, at the left or ``centred``; bold unless ``light``.
-        x_ticks, y_ticks: where, and what is written there.
-        x_margin: share of the panel left free beside what is drawn, where there are no limits.
-        x_turn: degrees that the words below are turned by.
-        whole: that ticks of ``x`` are whole numbers, at most so many.
-        grid: whether faint rules stand across an axis.
-        below: notes of the lowest row of panels alone.
-    """
-
-    title: str = ""
+    title: str = ""  # above the panel, at the left or ``centred``; bold unless ``light``
     title_size: float = 10
     title_colour: str = INK
     light: bool = False
@@ -111,18 +95,18 @@ class Panel:
     y_label: str = ""
     x_limits: tuple[Number, Number] = (None, None)
     y_limits: tuple[Number, Number] = (None, None)
-    x_ticks: Mapping[float, str] | Sequence[float] | None = None
+    x_ticks: Mapping[float, str] | Sequence[float] | None = None  # with ``y_ticks``: where, and what is written there
     y_ticks: Mapping[float, str] | Sequence[float] | None = None
-    x_margin: float = 0.05
-    x_turn: float = 0
-    whole: int = 0
+    x_margin: float = 0.05  # share of the panel left free beside what is drawn, where there are no limits
+    x_turn: float = 0  # degrees that the words below are turned by
+    whole: int = 0  # that ticks of ``x`` are whole numbers, at most so many
     tick_size: float = 9.5
-    grid: Literal["", "x", "y"] = ""
+    grid: Literal["", "x", "y"] = ""  # whether faint rules stand across an axis
     series: Sequence[Series] = ()
     rules: Sequence[Rule] = ()
     areas: Sequence[Area] = ()
     notes: Sequence[Note] = ()
-    below: Sequence[Note] = ()
+    below: Sequence[Note] = ()  # notes of the lowest row of panels alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,35 +200,20 @@ class Key:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure with its point as the title.
+    """A figure with its point as the title."""
 
-    Attributes:
-        name: of its files.
-        title: the point, computed from the numbers.
-        subtitle: what is drawn.
-        panels: row by row; None stays empty.
-        rows: the numbers behind it.
-        height: below title and subtitle, in inches.
-        width: in inches.
-        widths: of the columns of panels, relative to each other.
-        share: which scale panels share.
-        legend: below the panels.
-        legend_columns: most entries side by side.
-        says: sentences of the page's lead.
-    """
-
-    name: str
-    title: str
-    subtitle: str
-    panels: Sequence[Sequence[Panel | None]]
-    rows: Sequence[Mapping[str, Any]]
-    height: float
-    width: float = WIDTH
-    widths: Sequence[float] | None = None
-    share: Literal["", "x", "y", "both"] = ""
-    legend: Sequence[Key] = ()
-    legend_columns: int = 6
-    says: tuple[str, ...] = ()
+    name: str  # of its files
+    title: str  # the point, computed from the numbers
+    subtitle: str  # what is drawn
+    panels: Sequence[Sequence[Panel | None]]  # row by row; None stays empty
+    rows: Sequence[Mapping[str, Any]]  # the numbers behind it
+    height: float  # below title and subtitle, in inches
+    width: float = WIDTH  # in inches
+    widths: Sequence[float] | None = None  # of the columns of panels, relative to each other
+    share: Literal["", "x", "y", "both"] = ""  # which scale panels share
+    legend: Sequence[Key] = ()  # below the panels
+    legend_columns: int = 6  # most entries side by side
+    says: tuple[str, ...] = ()  # sentences of the page's lead
 
 
 def scaled(value: Any, scale: float = 1) -> Number:

@@ -10,31 +10,22 @@ Kind = Literal["choice", "mcq", "yes_no", "count", "number", "text", "boxes", "p
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question about one or more images.
+    """One question about one or more images."""
 
-    Attributes:
-        id: unique within its benchmark.
-        benchmark: the column it belongs to, e.g. ``vsr``.
-        kind: how its answer is read.
-        prompt: what is asked, without any template.
-        answer: the gold answer, words separated by one space; of ``mcq`` the letter (``A`` is the first choice);
-            ``boxes`` are ``x0 y0 x1 y1`` in the benchmark's units; of ``points`` a region or a polygon
-            (`blindspot.benchmarks.points`).
-        choices: the allowed answers when they are few and fixed; of ``mcq`` the texts of the options; else empty.
-        images: keys of its images in the collection that the question travels with.
-        groups: labels to report by. ``cluster`` names questions that share an image or a pair; the rest is
-            benchmark-specific (``task``, ``relation``, ``split``, ...). ``set`` names questions that count as one
-            where a benchmark demands all of them right (a pair, the passes of a circular question).
-    """
-
-    id: str
-    benchmark: str
-    kind: Kind
-    prompt: str
+    id: str  # unique within its benchmark
+    benchmark: str  # the column it belongs to, e.g. ``vsr``
+    kind: Kind  # how its answer is read
+    prompt: str  # what is asked, without any template
     answer: str
+    """The gold answer, words separated by one space; of ``mcq`` the letter (``A`` is the first choice); ``boxes`` are
+    ``x0 y0 x1 y1`` in the benchmark's units; of ``points`` a region or a polygon (`blindspot.benchmarks.points`)."""
     choices: tuple[str, ...] = ()
-    images: tuple[int, ...] = ()
+    """The allowed answers when they are few and fixed; of ``mcq`` the texts of the options; else empty."""
+    images: tuple[int, ...] = ()  # keys of its images in the collection that the question travels with
     groups: dict[str, Any] = field(default_factory=dict)
+    """Labels to report by. ``cluster`` names questions that share an image or a pair; the rest is benchmark-specific
+    (``task``, ``relation``, ``split``, ...). ``set`` names questions that count as one where a benchmark demands all of
+    them right (a pair, the passes of a circular question)."""
 
     @property
     def letters(self) -> str:
@@ -46,7 +37,6 @@ class Question:
 
         Args:
             raw: the answer as the model gave it.
-            prompt: what was asked.
             images: keys of the images that were shown.
             said: what else is known of the answer.
         """

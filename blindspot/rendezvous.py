@@ -22,17 +22,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those of the run. Nobody goes on from a method before all processes have called it.
+    """This process among those of the run. Nobody goes on from a method before all processes have called it."""
 
-    Attributes:
-        rank: its number.
-        world: how many there are.
-        device: where it computes, a `torch.device`.
-    """
-
-    rank: int = 0
-    world: int = 1
-    device: Any = None
+    rank: int = 0  # its number
+    world: int = 1  # how many there are
+    device: Any = None  # where it computes, a `torch.device`
 
     @property
     def first(self) -> bool:

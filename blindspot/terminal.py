@@ -1,7 +1,7 @@
-"""Tables on the terminal: lists, and wide tables in pieces of whole columns."""
+"""What a user sees of work: how far it is; lists, and wide tables in pieces of whole columns."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from rich import box
 from rich.table import Table
@@ -11,6 +11,12 @@ Line = Sequence[str | Text]
 """The cells of a row."""
 _LONGEST_LABEL = 34
 """Longer names of rows are folded; nothing else is."""
+
+
+class Report(Protocol):
+    """Told how far a step or a stage is; cheap enough to be called at every iteration."""
+
+    def __call__(self, step: int, steps: int, loss: float | None = None, phase: str = "") -> None: ...
 
 
 def listing(*heads: str, **options: Any) -> Table:
@@ -33,8 +39,6 @@ def pieces(headers: Sequence[str], rows: Sequence[Line], width: int, repeated: i
 
     Args:
         headers: of the columns, perhaps in several lines; the first column names the rows.
-        rows: their cells.
-        width: of the console.
         repeated: so many of the first columns are in every piece.
     """
     cells = [

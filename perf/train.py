@@ -43,7 +43,7 @@ from blindspot.model.build import LanguageShape, build_variant
 from blindspot.model.config import llava_config
 from blindspot.model.variant import BlindspotForConditionalGeneration
 from blindspot.positions import EncoderPositions
-from blindspot.studies.corpus import Corpus, CorpusSize, View, write_scenes
+from blindspot.studies.corpus import Corpus, CorpusSize, EncoderView, write_scenes
 from blindspot.studies.loading import load_study
 from blindspot.training.fit import Recipe
 from blindspot.training.loss import AnswerLoss
@@ -168,7 +168,7 @@ def _peer_model(corpus: Corpus, attention: str) -> LlavaForConditionalGeneration
 
 
 def _pixels(corpus: Corpus, rows: np.ndarray) -> Tensor:
-    return View(32, 8)(corpus.images[corpus.row_images[rows].reshape(-1)], FAMILY, None)["pixel_values"]
+    return EncoderView(32, 8)(corpus.images[corpus.row_images[rows].reshape(-1)], FAMILY, None)["pixel_values"]
 
 
 def _questions(corpus: Corpus, row: int) -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ from blindspot.model.config import llava_config
 from blindspot.model.encoding import IGNORE
 from blindspot.positions import EncoderPositions
 from blindspot.training.config import TrainConfig
-from blindspot.training.packing import Sample
+from blindspot.training.packing import TrainingSample
 from blindspot.training.variant import train
 
 PAD, BEGIN, END, IMAGE, VOCABULARY = 0, 1, 2, 3, 16_000
@@ -68,12 +68,12 @@ class Rows:
         self._picture_chw = torch.randn(
             3, self.side * PATCH, self.side * PATCH, generator=torch.Generator().manual_seed(0)
         )
-        self.filler = Sample("", [IMAGE] * self.side**2, [IGNORE] * self.side**2, (None,))
+        self.filler = TrainingSample("", [IMAGE] * self.side**2, [IGNORE] * self.side**2, (None,))
 
     def __len__(self) -> int:
         return ROWS
 
-    def __getitem__(self, number: int) -> Sample:
+    def __getitem__(self, number: int) -> TrainingSample:
         draw = np.random.default_rng([11, number])
         pictured = bool(draw.random() < WITH_PICTURE)
         text = int(draw.lognormal(np.log(180 if pictured else 700), 0.8)) // self._scale
@@ -83,9 +83,9 @@ class Rows:
         words = draw.integers(END + 2, VOCABULARY, text).tolist()
         ids = [BEGIN, *[IMAGE] * (pictured * self.side**2), *words, END]
         labels = [IGNORE] * (len(ids) - answer - 1) + ids[len(ids) - answer - 1 :]
-        return Sample(f"s{number}", ids, labels, (number,) * pictured)
+        return TrainingSample(f"s{number}", ids, labels, (number,) * pictured)
 
-    def pixels(self, sample: Sample, blank: bool = False) -> list[dict[str, Tensor]]:
+    def pixels(self, sample: TrainingSample, blank: bool = False) -> list[dict[str, Tensor]]:
         """The same pixels for every picture."""
         return [{"pixel_values": self._picture_chw}] * len(sample.pictures)
 
@@ -153,7 +153,7 @@ def _peer(scale: int) -> LlavaForConditionalGeneration:
     return peer
 
 
-def _plain(sample: Sample) -> dict[str, Any]:
+def _plain(sample: TrainingSample) -> dict[str, Any]:
     return {"input_ids": sample.ids, "labels": sample.labels, "pictures": len(sample.pictures)}
 
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from blindspot.cli import app
 from blindspot.evaluation.base import Asked, Prompt
 from blindspot.evaluation.models.api import ApiAnswerer
-from blindspot.evaluation.serving.server import Server, run
+from blindspot.evaluation.serving.server import ChatServer, run
 
 from .evaluation.tiny_families import checkpoint
 
@@ -86,11 +86,11 @@ def test_a_model_is_named_by_its_folder_however_that_is_given(
     class Started(Exception):
         """The model is open, and that is enough."""
 
-    def start(self: Server, answerer: Any, name: str, batch: int) -> None:
+    def start(self: ChatServer, answerer: Any, name: str, batch: int) -> None:
         names.append(name)
         raise Started
 
-    monkeypatch.setattr(Server, "start", start)
+    monkeypatch.setattr(ChatServer, "start", start)
     monkeypatch.chdir(folder)
     (tmp_path / "latest").symlink_to(folder)
     for given in (".", f"{folder}/", "../tiny-llava", str(tmp_path / "latest")):

@@ -128,19 +128,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Draw:
-    """How a benchmark is drawn that is drawn here: nothing of it can have leaked into training data.
+    """How a benchmark is drawn that is drawn here: nothing of it can have leaked into training data."""
 
-    Attributes:
-        size: pixels along a side of its pictures.
-        cue: what tells depth in them.
-        seed: another one is another benchmark.
-        questions: at least so many; None: its usual number.
-    """
-
-    size: int = 448
-    cue: str = "shadow"
-    seed: int = 0
-    questions: int | None = None
+    size: int = 448  # pixels along a side of its pictures
+    cue: str = "shadow"  # what tells depth in them
+    seed: int = 0  # another one is another benchmark
+    questions: int | None = None  # at least so many; None: its usual number
 
     def __str__(self) -> str:
         return " ".join(f"{name}={value}" for name, value in asdict(self).items())
@@ -201,37 +194,24 @@ def slug(label: str) -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """A form of a benchmark: where it can be had, and how it is read.
+    """A form of a benchmark: where it can be had, and how it is read."""
 
-    Attributes:
-        form: ``tsv``, ``hub``, ``original`` or ``drawn``.
-        table: from the files that the marks found to their rows.
-        question: from a row to a question; of which benchmark is said by that which reads it.
-        repository: Hugging Face data set, or None.
-        files: paths inside the repository (``*`` matches), or URLs; empty: all of it.
-        md5: of single files, by path, where published.
-        counts: numbers in it as published: ``questions``, ``images``, ``sets``, and of questions with a label,
-            e.g. ``complexity=simple``.
-        marks: patterns of paths in a folder; one that matches says that the folder holds this form.
-        page: where a person finds what cannot be downloaded by itself, and how to lay it out.
-        links: pictures that lie elsewhere: from the folder of the form to their URLs by relative path.
-        notes: what is known to be wrong with this form.
-        blind: like ``table``, but pictures need not be there, and are known by their names; None where the rows hold
-            them.
-    """
-
-    form: str
-    table: Callable[[Sequence[Path]], Table]
-    question: Callable[[Row], Question]
-    repository: str | None = None
-    files: tuple[str, ...] = ()
-    md5: Mapping[str, str] = field(default_factory=dict)
+    form: str  # ``tsv``, ``hub``, ``original`` or ``drawn``
+    table: Callable[[Sequence[Path]], Table]  # from the files that the marks found to their rows
+    question: Callable[[Row], Question]  # from a row to a question; of which benchmark is said by that which reads it
+    repository: str | None = None  # Hugging Face data set, or None
+    files: tuple[str, ...] = ()  # paths inside the repository (``*`` matches), or URLs; empty: all of it
+    md5: Mapping[str, str] = field(default_factory=dict)  # of single files, by path, where published
     counts: Mapping[str, int] = field(default_factory=dict)
-    marks: tuple[str, ...] = ()
-    page: str = ""
+    """Numbers in it as published: ``questions``, ``images``, ``sets``, and of questions with a label, e.g.
+    ``complexity=simple``."""
+    marks: tuple[str, ...] = ()  # patterns of paths in a folder; one that matches says that the folder holds this form
+    page: str = ""  # where a person finds what cannot be downloaded by itself, and how to lay it out
     links: Callable[[Path], Mapping[str, str]] | None = None
-    notes: tuple[str, ...] = ()
+    """Pictures that lie elsewhere: from the folder of the form to their URLs by relative path."""
+    notes: tuple[str, ...] = ()  # what is known to be wrong with this form
     blind: Callable[[Sequence[Path]], Table] | None = None
+    """Like ``table``, but pictures need not be there, and are known by their names; None where the rows hold them."""
 
 
 def found(marks: Sequence[str], folder: Path) -> list[Path]:
@@ -254,37 +234,26 @@ def found(marks: Sequence[str], folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Term:
-    """A mean over units of a benchmark.
-
-    Attributes:
-        where: labels that a question must carry in its ``groups``; empty: all questions.
-        unit: ``question``, or a group, ``set`` as a rule: questions of one label of it, right only if all of them are.
-        weight: of the mean in its metric.
-        value: which number of a scored question: ``score``; ``partial`` (partial match); or ``above_chance``, the score
-            less what guessing among its ``groups["options"]`` gives, where 1 is all right and 0 what guessing gives.
-    """
+    """A mean over units of a benchmark."""
 
     where: Mapping[str, str] = field(default_factory=dict)
+    """Labels that a question must carry in its ``groups``; empty: all questions."""
     unit: str = "question"
-    weight: float = 1.0
+    """``question``, or a group, ``set`` as a rule: questions of one label of it, right only if all of them are."""
+    weight: float = 1.0  # of the mean in its metric
     value: Literal["score", "partial", "above_chance"] = "score"
+    """Which number of a scored question: ``score``; ``partial`` (partial match); or ``above_chance``, the score less
+    what guessing among its ``groups["options"]`` gives, where 1 is all right and 0 what guessing gives."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A number of a benchmark: a weighted sum of means.
+    """A number of a benchmark: a weighted sum of means."""
 
-    Attributes:
-        name: as in the paper's tables where it is there (``overall``, ``coco``, ``choose``).
-        terms: summed.
-        chance: what guessing gives, on the same scale; None where there is no such thing.
-        scale: the factor by which the paper prints it (100 for per cent).
-    """
-
-    name: str
-    terms: tuple[Term, ...]
-    chance: float | None
-    scale: float = 1.0
+    name: str  # as in the paper's tables where it is there (``overall``, ``coco``, ``choose``)
+    terms: tuple[Term, ...]  # summed
+    chance: float | None  # what guessing gives, on the same scale; None where there is no such thing
+    scale: float = 1.0  # the factor by which the paper prints it (100 for per cent)
 
     @property
     def most(self) -> float:
@@ -292,62 +261,51 @@ class Metric:
         return sum(term.weight for term in self.terms)
 
 
+def by(
+    group: str, labels: Iterable[str], chance: float | None = None, scale: float = 1.0, **term: Any
+) -> tuple[Metric, ...]:
+    """A metric ``GROUP/LABEL`` of each label of a group, the mean over its questions; ``term``: what else it is."""
+    return tuple(Metric(f"{group}/{label}", (Term({group: label}, **term),), chance, scale) for label in labels)
+
+
 @dataclass(frozen=True)
 class Wording:
-    """What harnesses say around the questions of a benchmark: VLMEvalKit's words are of September 2025, the study's.
+    """What harnesses say around the questions of a benchmark: VLMEvalKit's words are of September 2025, the study's."""
 
-    Attributes:
-        lettered: VLMEvalKit has it as multiple choice, its questions without options included.
-        suffix: VLMEvalKit's data set puts this behind the question.
-        listed: VLMEvalKit's data set sends CV-Bench's own text: the question, this, and a line "(A) ..." per option.
-        named_pictures: the text names its pictures, ``<image 1>``, and VLMEvalKit's data set puts them there.
-        smolvlm: which of the SmolVLM adapter's templates it gets.
-        captions: its options are captions: how likely they are is asked behind the pictures alone, without words.
-    """
-
-    lettered: bool = False
-    suffix: str = ""
+    lettered: bool = False  # VLMEvalKit has it as multiple choice, its questions without options included
+    suffix: str = ""  # VLMEvalKit's data set puts this behind the question
     listed: str | None = None
+    """VLMEvalKit's data set sends CV-Bench's own text: the question, this, and a line "(A) ..." per option."""
     named_pictures: bool = False
+    """The text names its pictures, ``<image 1>``, and VLMEvalKit's data set puts them there."""
     smolvlm: Literal["default", "brief", "letter", "mmbench", "mmmu"] = "default"
+    """Which of the SmolVLM adapter's templates it gets."""
     captions: bool = False
+    """Its options are captions: how likely they are is asked behind the pictures alone, without words."""
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark.
+    """A benchmark."""
 
-    Attributes:
-        name: its name here and in the paper's results (``mmvp``, ``cvbench_2d``, ...).
-        title: as people write it.
-        licence: of the data.
-        citation: one line: authors, title, year, link.
-        sources: forms, the one to prefer first.
-        metrics: the paper's columns first.
-        kinds: of the rows of answers files, by the kind that rules see.
-        rules: from a raw answer to its score, by scoring profile; what is not here is not defined in that harness.
-        headlines: the metric that a profile's harness calls the score, where it is not ``overall``.
-        vlmevalkit: its name in VLMEvalKit.
-        wording: what harnesses say around its questions.
-        prompts: the text of a question by the harness that says it, its pictures in front or where it names them.
-        place: where it lies, of a user's own; None: it is looked for.
-        draw: makes it, where it is drawn and not published; its one source then says how a row becomes a question.
-    """
-
-    name: str
-    title: str
-    licence: str
-    citation: str
-    sources: tuple[Source, ...]
-    metrics: tuple[Metric, ...]
-    kinds: Mapping[str, str] = field(default_factory=dict)
+    name: str  # its name here and in the paper's results (``mmvp``, ``cvbench_2d``, ...)
+    title: str  # as people write it
+    licence: str  # of the data
+    citation: str  # one line: authors, title, year, link
+    sources: tuple[Source, ...]  # forms, the one to prefer first
+    metrics: tuple[Metric, ...]  # the paper's columns first
+    kinds: Mapping[str, str] = field(default_factory=dict)  # of the rows of answers files, by the kind that rules see
     rules: Mapping[str, Rule] = field(default_factory=dict)
+    """From a raw answer to its score, by scoring profile; what is not here is not defined in that harness."""
     headlines: Mapping[str, str] = field(default_factory=dict)
-    vlmevalkit: str = ""
-    wording: Wording = Wording()
+    """The metric that a profile's harness calls the score, where it is not ``overall``."""
+    vlmevalkit: str = ""  # its name in VLMEvalKit
+    wording: Wording = Wording()  # what harnesses say around its questions
     prompts: Mapping[str, Callable[[Question], str]] = field(default_factory=dict)
-    place: Path | None = None
+    """The text of a question by the harness that says it, its pictures in front or where it names them."""
+    place: Path | None = None  # where it lies, of a user's own; None: it is looked for
     draw: Callable[[Draw], Table] | None = None
+    """Makes it, where it is drawn and not published; its one source then says how a row becomes a question."""
 
     def headline(self, profile: str) -> str:
         """The metric that a profile's harness calls the score."""
@@ -409,25 +367,15 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Collection:
-    """The questions of a benchmark with their pictures, as one published form holds them.
-
-    Attributes:
-        benchmark: which.
-        form: ``tsv`` (VLMEvalKit), ``hub`` (a Hugging Face data set) or ``original``.
-        questions: in the order of the file.
-        images: what ``Question.images`` index.
-        notes: what is not as published (counts that differ, known wrong labels), one line each.
-        digest: SHA-256 of the data that the questions and the pictures come from; of what was drawn, behind how.
-        shortcuts: as in `Table`.
-    """
+    """The questions of a benchmark with their pictures, as one published form holds them."""
 
     benchmark: Benchmark
-    form: str
-    questions: tuple[Question, ...]
-    images: Images
-    notes: tuple[str, ...]
-    digest: str
-    shortcuts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    form: str  # ``tsv`` (VLMEvalKit), ``hub`` (a Hugging Face data set) or ``original``
+    questions: tuple[Question, ...]  # in the order of the file
+    images: Images  # what ``Question.images`` index
+    notes: tuple[str, ...]  # what is not as published (counts that differ, known wrong labels), one line each
+    digest: str  # SHA-256 of the data that the questions and the pictures come from; of what was drawn, behind how
+    shortcuts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # as in `Table`
 
 
 def _notes(benchmark: Benchmark, source: Source, questions: Sequence[Question], images: int) -> list[str]:

@@ -8,7 +8,7 @@ answer counts as unreadable here.
 
 import re
 
-from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, slug
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, by, slug
 from blindspot.benchmarks.rules import LATER, LATER_MCQ, LMMS_EVAL, OFFICIAL, Item, Scored
 from blindspot.benchmarks.sources.forms import hub, tsv
 from blindspot.benchmarks.words import published, said_by_note, selected
@@ -80,7 +80,7 @@ BLINK = Benchmark(
     metrics=(
         Metric("overall", (Term(),), None),
         Metric("by_task", tuple(Term({"task": task}, weight=1 / len(TASKS)) for task in TASKS), 0.381),
-        *(Metric(f"task/{task}", (Term({"task": task}),), None) for task in TASKS),
+        *by("task", TASKS),
     ),
     kinds={"mcq": "mcq"},
     rules={**LATER_MCQ, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},

@@ -24,18 +24,13 @@ _VIEW = re.compile(r"(\d+)x(\d+) at ((?:\S+ ){3}\S+?)(?: in (\d+)x(\d+))?", re.A
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a model sees of a picture: padding, cropping and resizing are one rectangle, however they follow each other.
+    """What a model sees of a picture: padding, cropping and resizing are one rectangle, in whatever order they come."""
 
-    Attributes:
-        picture: size of the picture.
-        window: the rectangle that fills the model's input, in the picture's pixels; larger than the picture where it
-            is padded, smaller where it is cropped.
-        input: size of the model's input, for models that count its pixels; None: it is of no account.
-    """
-
-    picture: Size
+    picture: Size  # size of the picture
     window: Box
-    input: Size | None = None
+    """The rectangle that fills the model's input, in the picture's pixels; larger than the picture where it is padded,
+    smaller where it is cropped."""
+    input: Size | None = None  # size of the model's input, for models that count its pixels; None: it is of no account
 
     @classmethod
     def whole(cls, picture: Size, input: Size | None = None) -> Self:
@@ -150,19 +145,13 @@ _PAIRS = (_CORNERS, *_BRACKETS)
 
 @dataclass(frozen=True)
 class Convention:
-    """A way to say where something is.
+    """A way to say where something is."""
 
-    Attributes:
-        name: what models and rows of answers name it by.
-        patterns: of four (a box) or two (a point) numbers in an answer; the first counts that occurs.
-        side: what the input's right and lower edge are called; None: as many as it has pixels.
-        y_first: each pair is y, x.
-    """
-
-    name: str
+    name: str  # what models and rows of answers name it by
     patterns: tuple[re.Pattern[str], ...]
-    side: float | None
-    y_first: bool = False
+    """Of four (a box) or two (a point) numbers in an answer; the first counts that occurs."""
+    side: float | None  # what the input's right and lower edge are called; None: as many as it has pixels
+    y_first: bool = False  # each pair is y, x
 
     def units(self, view: View) -> tuple[float, float]:
         """How wide and high the model's input is in this convention."""

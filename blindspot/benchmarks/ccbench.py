@@ -7,7 +7,7 @@ Its authors' evaluation is VLMEvalKit. In lmms-eval it is ``mmbench_cn_cc`` with
 may be matched in answers of any length.
 """
 
-from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, slug
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, by, slug
 from blindspot.benchmarks.rules import API_FAILED, LMMS_EVAL, MCQ, OFFICIAL, Item, Scored, by_text, chose, option
 from blindspot.benchmarks.sources.forms import hub, tsv
 from blindspot.question import Question
@@ -47,11 +47,6 @@ def _lmms_eval(item: Item) -> Scored:
     return Scored(letter, float(letter == item.gold), True)
 
 
-def _official(item: Item) -> Scored:
-    letter = option(item.raw, item.choices)
-    return chose(item, letter)
-
-
 CCBENCH = Benchmark(
     name="ccbench",
     title="CCBench",
@@ -71,10 +66,10 @@ CCBENCH = Benchmark(
     metrics=(
         Metric("overall", (Term(unit="set"),), 0.25**4),
         Metric("per_pass", (Term(),), 0.25),
-        *(Metric(f"category/{name}", (Term({"category": name}, "set"),), 0.25**4) for name in CATEGORIES),
+        *by("category", CATEGORIES, 0.25**4, unit="set"),
     ),
     kinds={"mcq": "mcq", "circular_group": "circular"},
-    rules={**MCQ, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
+    rules={**MCQ, LMMS_EVAL: _lmms_eval, OFFICIAL: lambda item: chose(item, option(item.raw, item.choices))},
     vlmevalkit="CCBench",
     wording=Wording(lettered=True, smolvlm="mmbench"),
 )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Table, Term
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Table, Term, by
 from blindspot.benchmarks.boxes import judge
 from blindspot.benchmarks.rules import OFFICIAL, VLMEVALKIT, Item, Scored
 from blindspot.benchmarks.sources.forms import read_rows, with_pictures
@@ -98,7 +98,7 @@ COCO_BOXES = Benchmark(
     metrics=(
         Metric("overall", (Term(),), None),
         Metric("iou", (Term(value="partial"),), None),
-        *(Metric(f"size/{size}", (Term({"size": size}),), None) for size in SIZES),
+        *by("size", SIZES),
     ),
     kinds={"boxes": "boxes"},
     rules=dict.fromkeys((*VLMEVALKIT, OFFICIAL), right_box),

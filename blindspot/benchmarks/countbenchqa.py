@@ -12,7 +12,7 @@ Of lmms-eval's two tasks ``countbench`` is scored; ``countbenchqa`` shows the mo
 from collections.abc import Sequence
 from pathlib import Path
 
-from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Table, Term, Wording
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Table, Term, Wording, by
 from blindspot.benchmarks.rules import LMMS_EVAL, OFFICIAL, VLMEVALKIT, Item, Scored, count
 from blindspot.benchmarks.sources.forms import hub, pictures_below, read_rows, tsv, with_pictures
 from blindspot.errors import UserError
@@ -70,10 +70,7 @@ COUNTBENCHQA = Benchmark(
             "pictures from their links as images/ROW.jpg, rows counted from 0",
         ),
     ),
-    metrics=(
-        Metric("overall", (Term(),), 1 / len(NUMBERS)),
-        *(Metric(f"number/{n}", (Term({"number": str(n)}),), 1 / len(NUMBERS)) for n in NUMBERS),
-    ),
+    metrics=(Metric("overall", (Term(),), 1 / len(NUMBERS)), *by("number", map(str, NUMBERS), 1 / len(NUMBERS))),
     kinds={"count": "count", "count_substring": "count"},
     rules={**dict.fromkeys(VLMEVALKIT, _vlmevalkit), LMMS_EVAL: count, OFFICIAL: count},
     vlmevalkit="CountBenchQA",

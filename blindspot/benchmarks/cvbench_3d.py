@@ -5,7 +5,7 @@ Groups: ``task`` (depth, distance), ``cluster`` (the picture), ``prompt`` as in 
 The rule ``official`` is Cambrian-1's of 2025: the first character, behind "answer is" or "answer:" if they occur.
 """
 
-from blindspot.benchmarks.base import Benchmark, Metric, Term, Wording
+from blindspot.benchmarks.base import Benchmark, Metric, Term, Wording, by
 from blindspot.benchmarks.cvbench_2d import COLUMNS, LISTED, question
 from blindspot.benchmarks.rules import LATER, LATER_MCQ, LMMS_EVAL, OFFICIAL, Item, Scored, behind_cue, leading_letter
 from blindspot.benchmarks.sources.forms import hub, tsv
@@ -36,10 +36,7 @@ CVBENCH_3D = Benchmark(
             keep=lambda row: row["type"] == "3D",
         ),
     ),
-    metrics=(
-        Metric("overall", (Term(),), 0.5),
-        *(Metric(f"task/{task}", (Term({"task": task}),), 0.5) for task in ("depth", "distance")),
-    ),
+    metrics=(Metric("overall", (Term(),), 0.5), *by("task", ("depth", "distance"), 0.5)),
     kinds={"mcq": "mcq"},
     rules={**LATER_MCQ, LMMS_EVAL: leading_letter, OFFICIAL: _official},
     prompts={

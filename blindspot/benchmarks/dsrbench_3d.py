@@ -10,7 +10,7 @@ rule ``official`` is VLMEvalKit's without one, and their number ``circular``.
 
 import re
 
-from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, slug
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, by, slug
 from blindspot.benchmarks.rules import LATER, LATER_MCQ, LMMS_EVAL, OFFICIAL, Item, Scored, chose
 from blindspot.benchmarks.sources.forms import tsv
 from blindspot.benchmarks.words import selected
@@ -60,10 +60,7 @@ DSRBENCH_3D = Benchmark(
         Metric("circular", (Term(unit="rotations"),), None),
         Metric("flip", (Term(unit="mirrored"),), None),
         Metric("flip_circular", (Term(unit="set"),), None),
-        *(
-            Metric(f"group/{group}", (Term({"group": group}),), None)
-            for group in ("height", "location", "orientation", "multi")
-        ),
+        *by("group", ("height", "location", "orientation", "multi")),
     ),
     kinds={"mcq": "mcq"},
     rules={**LATER_MCQ, LMMS_EVAL: _lmms_eval, OFFICIAL: LATER_MCQ[LATER]},

@@ -7,7 +7,7 @@ Its authors published no code that scores: no rule ``official``.
 
 from string import ascii_uppercase
 
-from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, slug
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, by, slug
 from blindspot.benchmarks.rules import EASI, LATER, LMMS_EVAL, leading_letter
 from blindspot.benchmarks.sources.forms import hub, tsv
 from blindspot.benchmarks.words import best_answer, listed, said_by_note
@@ -41,10 +41,7 @@ EMBSPATIAL = Benchmark(
         tsv("EmbSpatialBench.tsv", "a836cfd8fbe84bb42928ecef1e62ad32", COUNTS, _question, easi=True),
         hub("FlagEval/EmbSpatial-Bench", "test", COUNTS, _question, _COLUMNS[:4], _COLUMNS[4:]),
     ),
-    metrics=(
-        Metric("overall", (Term(),), 0.25),
-        *(Metric(f"source/{source}", (Term({"source": source}),), 0.25) for source in SOURCES),
-    ),
+    metrics=(Metric("overall", (Term(),), 0.25), *by("source", SOURCES, 0.25)),
     kinds={"mcq": "mcq"},
     rules={**EASI, LMMS_EVAL: leading_letter},
     vlmevalkit="EmbSpatialBench",

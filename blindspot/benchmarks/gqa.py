@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Table, Term, Wording, found, slug
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Table, Term, Wording, by, found, slug
 from blindspot.benchmarks.rules import LMMS_EVAL, OFFICIAL, TEXT, Item, Scored
 from blindspot.benchmarks.sources.forms import load_hub, marks, original, read_hub, tsv
 from blindspot.errors import UserError
@@ -105,7 +105,7 @@ GQA = Benchmark(
         Metric("overall", (Term(),), None, 100),
         *(Metric(name, (Term({"type": name}),), None, 100) for name in TYPES),
         Metric("spatial", (Term({"spatial": "yes"}),), None, 100),
-        *(Metric(f"semantic/{name}", (Term({"semantic": name}),), None, 100) for name in SEMANTIC),
+        *by("semantic", SEMANTIC, None, 100),
     ),
     kinds={"text": "text", "exact": "text"},
     rules={**TEXT, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},

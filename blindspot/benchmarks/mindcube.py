@@ -6,8 +6,8 @@ question. Data published before 2026-03-23 have known errors.
 
 import re
 
-from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording
-from blindspot.benchmarks.rules import EASI, LATER, LMMS_EVAL, OFFICIAL, Item, Scored, chose
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, by
+from blindspot.benchmarks.rules import EASI, LATER, LMMS_EVAL, OFFICIAL, chose
 from blindspot.benchmarks.sources.forms import original, tsv
 from blindspot.question import Question
 
@@ -54,10 +54,6 @@ def _letter(text: str) -> str | None:
     return next((match[1] for match in lines if match), None)
 
 
-def _official(item: Item) -> Scored:
-    return chose(item, _letter(item.raw))
-
-
 MINDCUBE = Benchmark(
     name="mindcube",
     title="MindCube-tiny",
@@ -81,12 +77,9 @@ MINDCUBE = Benchmark(
             marks=("MindCube_tinybench.jsonl", "*/MindCube_tinybench.jsonl"),
         ),
     ),
-    metrics=(
-        Metric("overall", (Term(),), None),
-        *(Metric(f"setting/{name}", (Term({"setting": name}),), None) for name in SETTINGS),
-    ),
+    metrics=(Metric("overall", (Term(),), None), *by("setting", SETTINGS)),
     kinds={"mcq": "mcq"},
-    rules={**EASI, **dict.fromkeys((LMMS_EVAL, OFFICIAL), _official)},
+    rules={**EASI, **dict.fromkeys((LMMS_EVAL, OFFICIAL), lambda item: chose(item, _letter(item.raw)))},
     vlmevalkit="MindCubeBench_tiny_raw_qa",
     wording=Wording(lettered=True),
     prompts=dict.fromkeys((OFFICIAL, LATER, LMMS_EVAL), lambda question: _TASK + question.prompt),

@@ -44,10 +44,6 @@ def _lmms_eval(item: Item) -> Scored:
     return _said(item, {"y": "yes", "n": "no"}.get(text, "") if len(text) == 1 else text)
 
 
-def _official(item: Item) -> Scored:
-    return _said(item, item.raw.lower())
-
-
 def _said(item: Item, text: str) -> Scored:
     start = text[:4]
     said = "yes" if "yes" in start else "no" if "no" in start else "other"
@@ -70,7 +66,7 @@ MME = Benchmark(
         *(Metric(f"category/{name}", _points((name,)), 75) for name in PERCEPTION + COGNITION),
     ),
     kinds={"yes_no": "yes_no"},
-    rules={**YES_NO, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
+    rules={**YES_NO, LMMS_EVAL: _lmms_eval, OFFICIAL: lambda item: _said(item, item.raw.lower())},
     vlmevalkit="MME",
     wording=Wording(smolvlm="brief"),
 )

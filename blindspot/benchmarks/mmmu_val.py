@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, slug
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, by, slug
 from blindspot.benchmarks.rules import LMMS_EVAL, NOT_FOUND, OFFICIAL, Item, Scored, both, mcq, option
 from blindspot.benchmarks.sources.forms import hub, tsv
 from blindspot.question import Question
@@ -187,8 +187,8 @@ MMMU_VAL = Benchmark(
     ),
     metrics=(
         Metric("overall", (Term(),), RANDOM_CHOICE),
-        *(Metric(f"discipline/{name}", (Term({"discipline": name}),), None) for name in SUBJECTS),
-        *(Metric(f"subject/{name}", (Term({"subject": name}),), None) for name in sorted(_DISCIPLINE)),
+        *by("discipline", SUBJECTS),
+        *by("subject", sorted(_DISCIPLINE)),
     ),
     kinds={"mcq": "mcq", "text": "text", "open_as_mcq": "text"},
     rules={**both(_vlmevalkit), LMMS_EVAL: _lmms_eval, OFFICIAL: _official},

@@ -5,8 +5,8 @@ Groups: ``type`` (eleven), ``cluster`` (the pictures). The options stand in the 
 
 import re
 
-from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording
-from blindspot.benchmarks.rules import EASI, LATER, LMMS_EVAL, OFFICIAL, Item, Scored, chose
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, by
+from blindspot.benchmarks.rules import EASI, LATER, LMMS_EVAL, OFFICIAL, chose
 from blindspot.benchmarks.sources.forms import hub, tsv
 from blindspot.benchmarks.words import LETTER, listed
 from blindspot.question import Question
@@ -37,22 +37,14 @@ def _asked(question: Question) -> str:
     return question.prompt if "Options:" in question.prompt else question.prompt + own
 
 
-def _read(raw: str, letter: str, flags: int, braces: bool = False) -> str | None:
+def _read(raw: str, letters: str, flags: int = 0, braces: bool = False) -> str | None:
     """The first letter within backticks, or within braces, or else anywhere."""
     if match := re.search(r"``([^`]*)``", raw) or re.search(r"`([^`]*)`", raw):
         raw = match[1]
     elif braces and (end := raw.find("}", begin := raw.find("{"))) > begin >= 0:
         raw = raw[begin + 1 : end]
-    match = re.search(letter, raw, flags)
+    match = re.search(rf"\b({letters})\b(?!\s[a-zA-Z])", raw, flags)
     return match[1].upper() if match else None
-
-
-def _official(item: Item) -> Scored:
-    return chose(item, _read(item.raw, r"\b([A-D])\b(?!\s[a-zA-Z])", 0))
-
-
-def _lmms_eval(item: Item) -> Scored:
-    return chose(item, _read(item.raw, r"\b([A-F])\b(?!\s[a-zA-Z])", re.IGNORECASE, braces=True))
 
 
 MMSI = Benchmark(
@@ -71,12 +63,13 @@ MMSI = Benchmark(
             images=("images",),
         ),
     ),
-    metrics=(
-        Metric("overall", (Term(),), 0.25),
-        *(Metric(f"type/{name}", (Term({"type": name}),), 0.25) for name in TYPES),
-    ),
+    metrics=(Metric("overall", (Term(),), 0.25), *by("type", TYPES, 0.25)),
     kinds={"mcq": "mcq"},
-    rules={**EASI, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
+    rules={
+        **EASI,
+        LMMS_EVAL: lambda item: chose(item, _read(item.raw, "[A-F]", re.IGNORECASE, braces=True)),
+        OFFICIAL: lambda item: chose(item, _read(item.raw, "[A-D]")),
+    },
     vlmevalkit="MMSIBench",
     wording=Wording(lettered=True),
     prompts={

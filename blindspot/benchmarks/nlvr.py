@@ -146,7 +146,6 @@ def boxes(path: Path, size: int) -> "np.ndarray":
     Resizing averages over areas, which keeps every box free of its neighbourhood.
 
     Args:
-        path: the picture.
         size: side of each returned box, in pixels.
 
     Returns:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from blindspot.benchmarks import points as p
-from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Table, Term
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Table, Term, by
 from blindspot.benchmarks.rules import LATER, LMMS_EVAL, OFFICIAL, REPAIRED, Item, Scored
 from blindspot.benchmarks.sources.forms import read_hub
 from blindspot.benchmarks.words import POINTS_AS_JSON
@@ -122,10 +122,7 @@ REFSPATIAL = Benchmark(
             marks=("**/*-of-*.parquet",),
         ),
     ),
-    metrics=(
-        Metric("overall", (Term(),), None),
-        *(Metric(f"part/{part}", (Term({"part": part}),), None) for part in PARTS),
-    ),
+    metrics=(Metric("overall", (Term(),), None), *by("part", PARTS)),
     kinds={"points": "points"},
     rules={LATER: _any_point, REPAIRED: p.in_region, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
     vlmevalkit="RefSpatial",

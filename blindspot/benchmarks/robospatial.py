@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 
 from blindspot.benchmarks import points as p
-from blindspot.benchmarks.base import Benchmark, Metric, Row, Term
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, by
 from blindspot.benchmarks.rules import LATER, LMMS_EVAL, OFFICIAL, REPAIRED, Item, Scored
 from blindspot.benchmarks.sources.forms import hub
 from blindspot.benchmarks.words import POINTS_AS_JSON
@@ -68,11 +68,6 @@ def _repaired(item: Item) -> Scored:
     return Scored(str(list(found[0])), float(p.inside_of_old(found[0], corners or [found[0]])), True)
 
 
-def _vlmevalkit(item: Item) -> Scored:
-    """Points fail in it, and count as wrong."""
-    return _starts(item, item.raw.strip()) if item.kind == "yes_no" else Scored(None, 0.0, False)
-
-
 def _lmms_eval(item: Item) -> Scored:
     text = re.sub(r"\A.*?</thought>", "", re.sub(r"\A.*?</think>", "", item.raw, flags=re.DOTALL), flags=re.DOTALL)
     tag = re.search(r"<answer>(.*?)</answer>", text, re.DOTALL | re.IGNORECASE)
@@ -96,10 +91,6 @@ def _lmms_eval(item: Item) -> Scored:
     return Scored(p.shown(points), float(right), bool(points))
 
 
-def _plain(question: Question) -> str:
-    return question.prompt.partition(_FORMAT)[0].strip()
-
-
 ROBOSPATIAL = Benchmark(
     name="robospatial",
     title="RoboSpatial-Home",
@@ -119,15 +110,22 @@ ROBOSPATIAL = Benchmark(
     metrics=(
         Metric("overall", (Term(),), None),
         Metric("by_category", tuple(Term({"category": name}, weight=1 / 3) for name in CATEGORIES), None),
-        *(Metric(f"category/{name}", (Term({"category": name}),), None) for name in CATEGORIES),
+        *by("category", CATEGORIES),
     ),
     kinds={"yes_no": "yes_no", "points": "points"},
-    rules={LATER: _vlmevalkit, REPAIRED: _repaired, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
+    rules={
+        LATER: lambda item: _starts(item, item.raw.strip()) if item.kind == "yes_no" else Scored(None, 0.0, False),
+        REPAIRED: _repaired,
+        LMMS_EVAL: _lmms_eval,
+        OFFICIAL: _official,
+    },
     vlmevalkit="RoboSpatialHome",
     prompts={
         OFFICIAL: lambda question: question.prompt,
         LATER: lambda question: (
-            question.prompt if question.kind == "yes_no" else f"{_plain(question)}\n\n{POINTS_AS_JSON}"
+            question.prompt
+            if question.kind == "yes_no"
+            else f"{question.prompt.partition(_FORMAT)[0].strip()}\n\n{POINTS_AS_JSON}"
         ),
     },
 )

@@ -28,52 +28,36 @@ LMMS_EVAL, OFFICIAL, LIKELIHOOD = "lmms-eval-0.7.3", "official", "likelihood"
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A row of an answers file that is well formed.
+    """A row of an answers file that is well formed."""
 
-    Attributes:
-        benchmark: our name of it; another benchmark's as it stands in the row.
-        kind: ``mcq``, ``yes_no``, ``count``, ``number``, ``text``, ``boxes``, ``points`` or ``circular``.
-        gold: a letter, ``Yes`` or ``No``, decimal digits, or a text; of ``points`` the region; of ``circular`` empty.
-        raw: the answer; of ``circular`` empty.
-        choices: option texts by letter; empty texts where a circular group came without them.
-        golds: accepted texts, where there are several (MMMU); of ``points`` the polygon, if there is one.
-        likelihood: log-probability by label, if the row has it.
-        passes: of ``circular``, the rotated questions.
-        seen: of ``boxes``, the convention of the answer and what the model saw of the picture; of ``points``, which
-            parser is the official one for the model, and how it was asked.
-        where: of the row, for messages.
-    """
-
-    benchmark: str
-    kind: str
-    gold: str
-    raw: str
+    benchmark: str  # our name of it; another benchmark's as it stands in the row
+    kind: str  # ``mcq``, ``yes_no``, ``count``, ``number``, ``text``, ``boxes``, ``points`` or ``circular``
+    gold: str  # a letter, ``Yes`` or ``No``, decimal digits, or a text; of ``points`` the region; of ``circular`` empty
+    raw: str  # the answer; of ``circular`` empty
     choices: Mapping[str, str] = field(default_factory=dict)
+    """Option texts by letter; empty texts where a circular group came without them."""
     golds: tuple[str, ...] = ()
-    likelihood: Mapping[str, float] | None = None
-    passes: tuple["Item", ...] = ()
+    """Accepted texts, where there are several (MMMU); of ``points`` the polygon, if there is one."""
+    likelihood: Mapping[str, float] | None = None  # log-probability by label, if the row has it
+    passes: tuple["Item", ...] = ()  # of ``circular``, the rotated questions
     seen: tuple[str, str] = ("", "")
-    where: str = "row"
+    """Of ``boxes``, the convention of the answer and what the model saw of the picture; of ``points``, which parser is
+    the official one for the model, and how it was asked."""
+    where: str = "row"  # of the row, for messages
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The score of one raw answer.
-
-    Attributes:
-        extracted: what the harness took for the answer: a letter, ``Yes``, a number, a text; where it found
-            none, its own word for that (``Z``, ``Unknown``, ``other``, empty) or None.
-        score: 0 to 1.
-        parsed: whether an answer of the form that the question asks for was found. False implies ``score == 0``.
-        partial: partial match, where the benchmark has it (TopViewRS).
-        guess: what the harness would add on average by drawing a random option, having found none. Not in ``score``.
-    """
+    """The score of one raw answer."""
 
     extracted: str | float | None
-    score: float
-    parsed: bool
-    partial: float | None = None
+    """What the harness took for the answer: a letter, ``Yes``, a number, a text; where it found none, its own word for
+    that (``Z``, ``Unknown``, ``other``, empty) or None."""
+    score: float  # 0 to 1
+    parsed: bool  # whether an answer of the form that the question asks for was found. False implies ``score == 0``
+    partial: float | None = None  # partial match, where the benchmark has it (TopViewRS)
     guess: float = 0.0
+    """What the harness would add on average by drawing a random option, having found none. Not in ``score``."""
 
     def numbers(self) -> dict[str, Any]:
         """What a study keeps of it beside the answer."""

@@ -51,19 +51,13 @@ class RuleFailed(UserError):
 
 @dataclass(frozen=True)
 class Profile:
-    """How one harness scores.
+    """How one harness scores."""
 
-    Attributes:
-        name: of the profile.
-        rules: by benchmark, and by kind for rows of other benchmarks; what is not here is not defined in this harness.
-        needs_likelihood: whether rows must carry the likelihood of every option.
-        thoughts: which of them it takes off an answer before it reads it.
-    """
-
-    name: str
+    name: str  # of the profile
     rules: Mapping[str, Rule]
-    needs_likelihood: bool = False
-    thoughts: Thoughts = "keep"
+    """By benchmark, and by kind for rows of other benchmarks; what is not here is not defined in this harness."""
+    needs_likelihood: bool = False  # whether rows must carry the likelihood of every option
+    thoughts: Thoughts = "keep"  # which of them it takes off an answer before it reads it
 
     def score(self, row: Mapping[str, Any]) -> Scored:
         """Score one row of an answers file. Equal rows score equally; no text in ``raw`` makes it raise.

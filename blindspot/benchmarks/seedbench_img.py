@@ -6,7 +6,7 @@ Its script ranks the likelihoods of options (profile ``likelihood``); the rule `
 letter and no more. In lmms-eval it is one task over images and videos, whose rule is applied to the images.
 """
 
-from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, slug
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, by, slug
 from blindspot.benchmarks.rules import LMMS_EVAL, MCQ, OFFICIAL, Item, Scored
 from blindspot.benchmarks.sources.forms import hub, original, tsv
 from blindspot.question import Question
@@ -75,10 +75,7 @@ SEEDBENCH_IMG = Benchmark(
             page="SEED-Bench-image.zip of huggingface.co/datasets/AILab-CVC/SEED-Bench, unpacked",
         ),
     ),
-    metrics=(
-        Metric("overall", (Term(),), 0.25),
-        *(Metric(f"dimension/{name}", (Term({"dimension": name}),), 0.25) for name in DIMENSIONS),
-    ),
+    metrics=(Metric("overall", (Term(),), 0.25), *by("dimension", DIMENSIONS, 0.25)),
     kinds={"mcq": "mcq"},
     rules={**MCQ, LMMS_EVAL: _lmms_eval, OFFICIAL: _official},
     vlmevalkit="SEEDBench_IMG",

@@ -6,7 +6,7 @@ pictures).
 Questions have two to many options, so its score is the accuracy above chance (CAA): 0 is what guessing gives.
 """
 
-from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, slug
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, by, slug
 from blindspot.benchmarks.rules import EASI, LATER, LMMS_EVAL, OFFICIAL, Item, Scored
 from blindspot.benchmarks.sources.forms import original, tsv
 from blindspot.benchmarks.words import best_answer
@@ -60,7 +60,7 @@ SITE_IMAGE = Benchmark(
     metrics=(
         Metric("overall", (Term(value="above_chance"),), 0.0),
         Metric("accuracy", (Term(),), None),
-        *(Metric(f"category/{name}", (Term({"category": name}, value="above_chance"),), 0.0) for name in CATEGORIES),
+        *by("category", CATEGORIES, 0.0, value="above_chance"),
     ),
     kinds={"mcq": "mcq"},
     rules={**EASI, **dict.fromkeys((LMMS_EVAL, OFFICIAL), _official)},

@@ -3,18 +3,16 @@
 The frames are pictures here, `FRAMES` of them at even steps. EASI adds up pictures and videos: the sums of both.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from blindspot.benchmarks.base import Source, Table
+from blindspot.benchmarks.base import Source
 from blindspot.benchmarks.rules import LATER, LMMS_EVAL, OFFICIAL
 from blindspot.benchmarks.site_image import SITE_IMAGE, question
 from blindspot.benchmarks.sources.forms import read_rows
 from blindspot.benchmarks.sources.video import with_frames
 from blindspot.benchmarks.words import best_answer
-from blindspot.question import Question
 
 FRAMES = 32
 _LEAD = (
@@ -28,14 +26,6 @@ def _video(row: Mapping[str, Any]) -> str:
     return str(shown[0] if isinstance(shown, list) and shown else shown)
 
 
-def _read(paths: Sequence[Path]) -> Table:
-    return with_frames(paths[0], read_rows(paths[0]), _video, FRAMES)
-
-
-def _asked(question: Question) -> str:
-    return _LEAD + best_answer(question)
-
-
 SITE_VIDEO = replace(
     SITE_IMAGE,
     name="site_video",
@@ -43,7 +33,7 @@ SITE_VIDEO = replace(
     sources=(
         Source(
             "original",
-            _read,
+            lambda paths: with_frames(paths[0], read_rows(paths[0]), _video, FRAMES),
             question,
             "franky-veteran/SITE-Bench",
             marks=("video_test.json", "video_test.jsonl", "**/video_test.json"),
@@ -51,5 +41,5 @@ SITE_VIDEO = replace(
         ),
     ),
     vlmevalkit="SiteBenchVideo",
-    prompts=dict.fromkeys((OFFICIAL, LATER, LMMS_EVAL), _asked),
+    prompts=dict.fromkeys((OFFICIAL, LATER, LMMS_EVAL), lambda question: _LEAD + best_answer(question)),
 )

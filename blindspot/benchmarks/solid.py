@@ -29,7 +29,7 @@ from blindspot.question import Question
 from blindspot.scenes.solid import registry
 
 if TYPE_CHECKING:
-    from blindspot.scenes.solid.tasks import Example, Task
+    from blindspot.scenes.solid.tasks import SolidExample, SolidTask
     from blindspot.scenes.solid.world import Shot
 
 QUESTIONS = 100
@@ -85,7 +85,7 @@ def draw(name: str, how: Draw) -> Table:
     return Table(Path(name), rows, Drawn(list(shots), how.size), told, shortcuts)
 
 
-def _cells(task: "Task", example: "Example") -> dict[str, Any]:
+def _cells(task: "SolidTask", example: "SolidExample") -> dict[str, Any]:
     question, options = task.in_english(example)
     answer = example.turn.answer
     if task.kind == "choice":

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Table, Term, Wording, slug
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Table, Term, Wording, by, slug
 from blindspot.benchmarks.rules import LIKELIHOOD, NOT_FOUND, OFFICIAL, Item, Scored, both, likeliest, option
 from blindspot.benchmarks.sources.forms import read_rows, tsv, with_pictures
 from blindspot.question import Question
@@ -129,8 +129,8 @@ TOPVIEWRS = Benchmark(
     metrics=(
         Metric("overall", (Term(),), 0.25),
         Metric("partial_match", (Term(value="partial"),), None),
-        *(Metric(f"map/{name}", (Term({"map": name}),), 0.25) for name in MAPS),
-        *(Metric(f"task/{name}", (Term({"task": name}),), 0.25) for name in TASKS),
+        *by("map", MAPS, 0.25),
+        *by("task", TASKS, 0.25),
         *(Metric(f"subtask/{name}", (Term({"subtask": name}),), 0.25) for names in TASKS.values() for name in names),
     ),
     kinds={"mcq": "mcq"},

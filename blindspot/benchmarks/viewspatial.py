@@ -7,7 +7,7 @@ The rule ``official`` reads the last line alone, a small "a" in it included.
 
 import re
 
-from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, slug
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, by, slug
 from blindspot.benchmarks.rules import EASI, LATER, LMMS_EVAL, OFFICIAL, Item, Scored, chose
 from blindspot.benchmarks.sources.forms import original, tsv
 from blindspot.benchmarks.words import listed
@@ -25,12 +25,9 @@ _CHANCE = 0.2576
 _REPLY = "\nReply only to the corresponding option.\nAnswer:"
 
 
-def _type(row: Row) -> str:
-    return slug(re.sub(r"\W+", " ", row.text("question_type", "category")))
-
-
 def _question(row: Row) -> Question:
-    groups = {"type": _type(row), "cluster": row.cluster}
+    kind = slug(re.sub(r"\W+", " ", row.text("question_type", "category")))
+    groups = {"type": kind, "cluster": row.cluster}
     if "index" in row.cells:  # VLMEvalKit's TSV
         identifier, options, gold = row.text("index"), row.lettered(), row.letter("answer")
     else:
@@ -42,12 +39,7 @@ def _question(row: Row) -> Question:
 def _last_line(item: Item) -> Scored:
     lines = item.raw.strip().split("\n")
     match = re.search(r"\b([A-D])\b", lines[-1], re.IGNORECASE)
-    letter = match[1].upper() if match else None
-    return chose(item, letter)
-
-
-def _chosen(question: Question) -> str:
-    return f"Question: {question.prompt}\nChoices: {listed(question)}{_REPLY}"
+    return chose(item, match[1].upper() if match else None)
 
 
 VIEWSPATIAL = Benchmark(
@@ -67,16 +59,15 @@ VIEWSPATIAL = Benchmark(
             page="scannetv2_val.zip and val2017.zip of huggingface.co/datasets/lidingm/ViewSpatial-Bench, unpacked",
         ),
     ),
-    metrics=(
-        Metric("overall", (Term(),), _CHANCE),
-        *(Metric(f"type/{name}", (Term({"type": name}),), None) for name in TYPES),
-    ),
+    metrics=(Metric("overall", (Term(),), _CHANCE), *by("type", TYPES)),
     kinds={"mcq": "mcq"},
     rules={**EASI, **dict.fromkeys((LMMS_EVAL, OFFICIAL), _last_line)},
     vlmevalkit="ViewSpatialBench",
     wording=Wording(lettered=True),
     prompts={
         OFFICIAL: lambda question: question.prompt + listed(question) + _REPLY,
-        **dict.fromkeys((LATER, LMMS_EVAL), _chosen),
+        **dict.fromkeys(
+            (LATER, LMMS_EVAL), lambda question: f"Question: {question.prompt}\nChoices: {listed(question)}{_REPLY}"
+        ),
     },
 )

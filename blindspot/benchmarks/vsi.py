@@ -8,12 +8,11 @@ accuracy: the share of ten tolerances, 50 to 5 per cent, within which the answer
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Table, Term
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Term, by
 from blindspot.benchmarks.rules import (
     EASI,
     LATER,
@@ -96,7 +95,7 @@ def _rule(choice: Callable[[Item], Scored], read: ReadNumber) -> Callable[[Item]
     return lambda item: choice(item) if item.kind == "mcq" else number(item, read)
 
 
-def question(row: Row) -> Question:
+def _question(row: Row) -> Question:
     kind = row.text("question_type")
     task = next((task for task in TASKS if kind.startswith(task)), None)
     if task is None:
@@ -112,10 +111,6 @@ def question(row: Row) -> Question:
 
 def _video(row: Mapping[str, Any]) -> str:
     return f"{row.get('dataset')}/{row.get('scene_name')}.mp4"
-
-
-def read(paths: Sequence[Path]) -> Table:
-    return with_frames(paths[0], read_rows(paths[0]), _video, FRAMES)
 
 
 def _asked(question: Question, options: str, number: str) -> str:
@@ -134,8 +129,8 @@ VSI = Benchmark(
     sources=(
         Source(
             "original",
-            read,
-            question,
+            lambda paths: with_frames(paths[0], read_rows(paths[0]), _video, FRAMES),
+            _question,
             "nyu-visionx/VSI-Bench",
             counts=COUNTS,
             marks=("test.jsonl", "*/test.jsonl"),
@@ -152,7 +147,7 @@ VSI = Benchmark(
             ),
             None,
         ),
-        *(Metric(f"task/{task}", (Term({"task": task}),), None) for task in TASKS if task != "object_rel_direction"),
+        *by("task", (task for task in TASKS if task != "object_rel_direction")),
         Metric("task/object_rel_direction", _DIRECTIONS, None),
     ),
     kinds={"mcq": "mcq", "number": "number"},

@@ -5,8 +5,7 @@ Groups and score as in `blindspot.benchmarks.vsi`.
 
 from dataclasses import replace
 
-from blindspot.benchmarks.base import Source
-from blindspot.benchmarks.vsi import VSI, question, read
+from blindspot.benchmarks.vsi import VSI
 
 VSI_DEBIASED = replace(
     VSI,
@@ -14,13 +13,11 @@ VSI_DEBIASED = replace(
     title="VSI-Debiased",
     citation="Brown et al., Benchmark Designers Should Train on the Test Set, 2025, arxiv.org/abs/2511.04655",
     sources=(
-        Source(
-            "original",
-            read,
-            question,
-            "nyu-visionx/VSI-Bench",
+        replace(
+            VSI.sources[0],
             counts={"questions": 2363},
             marks=("test_debiased.parquet", "*/test_debiased.parquet", "**/test_debiased*.parquet"),
+            blind=None,
             page=VSI.sources[0].page.replace("test.jsonl", "test_debiased.parquet"),
         ),
     ),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from blindspot import files
-from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Table, Term
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Table, Term, by
 from blindspot.benchmarks.rules import OFFICIAL, YES_NO, true_or_false
 from blindspot.benchmarks.sources.forms import original, read_rows, read_tsv
 from blindspot.errors import UserError
@@ -119,8 +119,8 @@ VSR = Benchmark(
     ),
     metrics=(
         Metric("overall", (Term(),), 0.5, 100),
-        *(Metric(f"category/{name}", (Term({"category": name}),), 0.5, 100) for name in CATEGORIES),
-        *(Metric(f"relation/{name}", (Term({"relation": name}),), 0.5, 100) for name in sorted(CATEGORY_OF)),
+        *by("category", CATEGORIES, 0.5, 100),
+        *by("relation", sorted(CATEGORY_OF), 0.5, 100),
     ),
     kinds={"yes_no": "yes_no"},
     rules={**YES_NO, OFFICIAL: true_or_false},

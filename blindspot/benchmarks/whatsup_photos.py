@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blindspot.benchmarks.base import Metric, Row, Source, Table, Term
+from blindspot.benchmarks.base import Metric, Row, Source, Table, Term, by
 from blindspot.benchmarks.sources.forms import read_rows, with_pictures
 from blindspot.benchmarks.whatsup import WHATSUP, read_caption
 from blindspot.question import Question
@@ -71,6 +71,6 @@ WHATSUP_PHOTOS = replace(
     ),
     metrics=(
         Metric("overall", tuple(Term({"part": part}, weight=1 / 4) for part in _ASKED), 0.5),
-        *(Metric(f"part/{part}", (Term({"part": part}),), 0.5) for part in _ASKED),
+        *by("part", _ASKED, 0.5),
     ),
 )

@@ -1,6 +1,7 @@
 """What commands share: arguments and options, bars, and their end: an exit status, and one line of what went wrong."""
 
 import io
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -49,6 +50,14 @@ Plugins = Annotated[
     option("A file that adds benchmarks, rules, models and more (docs/plugins.md).", "--plugins", metavar="FILE.py"),
 ]
 Json = Annotated[bool, option("Print JSON, for scripts.", "--json")]
+
+
+def told(as_json: bool, found: Any, show: Callable[[Console], object]) -> None:
+    """Print what was found: as JSON for scripts, else as ``show`` does on a console."""
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        show(Console())
 
 
 def with_plugins(command: Callable[..., None]) -> Callable[..., None]:

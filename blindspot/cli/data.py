@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
 
-from blindspot.cli.common import EXIT_USER, STATUS, DataRoot, Json, bars, option
-from blindspot.errors import UserError
+from blindspot.cli.common import EXIT_USER, STATUS, DataRoot, Json, bars, option, told
+from blindspot.errors import UserError, explained
 from blindspot.terminal import listing
 
 if TYPE_CHECKING:
@@ -86,10 +86,7 @@ def _verify(run: Path, as_json: bool) -> None:
     from blindspot.evaluation.scores.verify import verify
 
     found = verify(run)
-    if as_json:
-        print(json.dumps(found, indent=1))
-    else:
-        print_verification(found, Console())
+    told(as_json, found, lambda console: print_verification(found, console))
 
 
 def _counted(facts: dict[str, Any], name: str) -> str:
@@ -174,10 +171,8 @@ def _get_all(study: "Study", root: Path) -> None:
 
     if study.recipe == "toy":
         raise UserError(f"study {study.name} draws what it reads; only studies of real size need data")
-    try:
+    with explained(f"--data: cannot make {root}", advice="choose another folder"):
         root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--data: cannot make {root}: {error.strerror or error}; choose another folder") from error
     console = Console()
     needs = plan(study, data_root=root).needs
     console.print(needed(needs))
@@ -242,9 +237,6 @@ def doctor(as_json: Json = False) -> None:
     from blindspot import doctor
 
     checks = doctor.report()
-    if as_json:
-        print(json.dumps(doctor.as_json(checks), indent=1))
-    else:
-        Console().print(doctor.as_table(checks))
+    told(as_json, doctor.as_json(checks), lambda console: console.print(doctor.as_table(checks)))
     if not doctor.works(checks):
         raise typer.Exit(EXIT_USER)

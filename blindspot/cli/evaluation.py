@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from blindspot.cli.common import Batch, Boxes, DataRoot, Json, Model, Thinking, TrustRemoteCode, bars, option
+from blindspot.cli.common import Batch, Boxes, DataRoot, Json, Model, Thinking, TrustRemoteCode, bars, option, told
 from blindspot.errors import UserError, one_of
 from blindspot.text import clean
 
@@ -39,8 +39,8 @@ def evaluate(
     ],
     benchmarks: Annotated[
         str,
-        typer.Option(
-            help="Names, comma-separated, and sets: [bold]spatial[/bold], [bold]general[/bold], [bold]paper[/bold], "
+        option(
+            "Names, comma-separated, and sets: [bold]spatial[/bold], [bold]general[/bold], [bold]paper[/bold], "
             "[bold]all[/bold]; blindspot benchmarks lists them. Or a file of your own questions (my.jsonl)."
         ),
     ] = "spatial",
@@ -51,48 +51,42 @@ def evaluate(
     ] = None,
     prompts: Annotated[
         str,
-        typer.Option(
-            help="[bold]auto[/bold] (the model family's own), [bold]llava[/bold] (its official evaluation), "
+        option(
+            "[bold]auto[/bold] (the model family's own), [bold]llava[/bold] (its official evaluation), "
             "[bold]paper[/bold] (what the paper's code sent), [bold]plain[/bold], or a family's name."
         ),
     ] = "auto",
     profile: Annotated[
-        str, typer.Option(help="Rules that answers are scored by; the table shows all side by side, this one first.")
+        str, option("Rules that answers are scored by; the table shows all side by side, this one first.")
     ] = "vlmevalkit-2025-09",
     thinking: Thinking = "harness",
     limit: Annotated[
-        int | None, typer.Option(help="Only so many questions of each benchmark, drawn by a fixed seed.", min=1)
+        int | None, option("Only so many questions of each benchmark, drawn by a fixed seed.", min=1)
     ] = None,
     batch: Batch = 32,
-    check_batch: Annotated[bool, typer.Option("--check-batch", help="Only compare batches with one by one.")] = False,
+    check_batch: Annotated[bool, option("Only compare batches with one by one.", "--check-batch")] = False,
     show_prompts: Annotated[
-        int | None, typer.Option(help="Only print so many prompts of each benchmark, as the model gets them.", min=1)
+        int | None, option("Only print so many prompts of each benchmark, as the model gets them.", min=1)
     ] = None,
     blind: Annotated[
         str | None,
-        typer.Option(
-            help="Without the picture: [bold]none[/bold] at all, a [bold]grey[/bold] one of its size, or "
+        option(
+            "Without the picture: [bold]none[/bold] at all, a [bold]grey[/bold] one of its size, or "
             "[bold]shuffled[/bold], another question's."
         ),
     ] = None,
-    swap_options: Annotated[
-        bool, typer.Option("--swap-options", help="Reverse the order of lettered options.")
-    ] = False,
+    swap_options: Annotated[bool, option("Reverse the order of lettered options.", "--swap-options")] = False,
     max_tokens: Annotated[
         int | None, option("Most tokens of an answer.", default="what the prompts' harness allows", min=1)
     ] = None,
     temperature: Annotated[
         float | None, option("Draw answers at this temperature.", default="the likeliest token each time")
     ] = None,
-    top_p: Annotated[
-        float | None, typer.Option(help="Draw from the likeliest tokens that together are so likely.")
-    ] = None,
+    top_p: Annotated[float | None, option("Draw from the likeliest tokens that together are so likely.")] = None,
     samples: Annotated[
-        int | None, typer.Option(help="Answers drawn for each question: their mean, pass@N and majority.", min=1)
+        int | None, option("Answers drawn for each question: their mean, pass@N and majority.", min=1)
     ] = None,
-    seed: Annotated[
-        int, typer.Option(help="Of answers and benchmarks that are drawn, and of [bold]--blind shuffled[/bold].")
-    ] = 0,
+    seed: Annotated[int, option("Of answers and benchmarks that are drawn, and of [bold]--blind shuffled[/bold].")] = 0,
     think: Annotated[
         str | None,
         option("[bold]on[/bold] or [bold]off[/bold]: think before answering.", default="as the model's template"),
@@ -106,51 +100,47 @@ def evaluate(
         ),
     ] = None,
     size: Annotated[
-        int | None, typer.Option(help="Of benchmarks that are drawn: pixels along a side; by default 448.", min=1)
+        int | None, option("Of benchmarks that are drawn: pixels along a side; by default 448.", min=1)
     ] = None,
     cue: Annotated[
         str | None,
-        typer.Option(
-            help="Of benchmarks that are drawn: what tells depth, [bold]shadow[/bold] (the default), size, occlusion, "
+        option(
+            "Of benchmarks that are drawn: what tells depth, [bold]shadow[/bold] (the default), size, occlusion, "
             "[bold]none[/bold] (a control) or naive."
         ),
     ] = None,
     adapter: Annotated[
-        str | None, typer.Option(help="The family that MODEL is asked as; by default that of its model_type or name.")
+        str | None, option("The family that MODEL is asked as; by default that of its model_type or name.")
     ] = None,
     boxes: Boxes = None,
     likelihood: Annotated[
-        bool, typer.Option("--likelihood", help="Ask how likely each allowed answer is, where they are few.")
+        bool, option("Ask how likely each allowed answer is, where they are few.", "--likelihood")
     ] = False,
     dtype: Annotated[
         str,
-        typer.Option(help="auto (on a GPU what the family is published with, else the checkpoint's), bfloat16, ..."),
+        option("auto (on a GPU what the family is published with, else the checkpoint's), bfloat16, ..."),
     ] = "auto",
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, ...; by default a GPU if there is one.")
-    ] = None,
+    device: Annotated[str | None, option("cpu, cuda, cuda:1, ...; by default a GPU if there is one.")] = None,
     trust_remote_code: TrustRemoteCode = False,
-    served: Annotated[str | None, typer.Option("--model", help="Of a server: the model's name there.")] = None,
+    served: Annotated[str | None, option("Of a server: the model's name there.", "--model")] = None,
     more_servers: Annotated[
-        list[str] | None, typer.Option("--server", help="Of a server: a further address of the same model.")
+        list[str] | None, option("Of a server: a further address of the same model.", "--server")
     ] = None,
     engine: Annotated[
         str | None,
-        typer.Option(help="Of a server: [bold]vllm[/bold] or [bold]sglang[/bold], for options of their own."),
+        option("Of a server: [bold]vllm[/bold] or [bold]sglang[/bold], for options of their own."),
     ] = None,
     guided: Annotated[
-        bool, typer.Option("--guided", help="Of an engine: let it say one of the allowed answers, where they are few.")
+        bool, option("Of an engine: let it say one of the allowed answers, where they are few.", "--guided")
     ] = False,
     max_pixels: Annotated[
-        int | None, typer.Option(help="Of vLLM: most pixels that its processor leaves of a picture.", min=1)
+        int | None, option("Of vLLM: most pixels that its processor leaves of a picture.", min=1)
     ] = None,
-    pictures_first: Annotated[
-        bool, typer.Option("--pictures-first", help="Of a server: send pictures before all words.")
-    ] = False,
-    concurrency: Annotated[int, typer.Option(help="Of a server: most requests under way.", min=1)] = 16,
-    rate: Annotated[float | None, typer.Option(help="Of a server: most requests a minute.")] = None,
-    key_env: Annotated[str, typer.Option(help="Of a server: the environment variable of its key.")] = "OPENAI_API_KEY",
-    recorded: Annotated[bool, typer.Option("--recorded", help="MODEL is a file of answers to one benchmark.")] = False,
+    pictures_first: Annotated[bool, option("Of a server: send pictures before all words.", "--pictures-first")] = False,
+    concurrency: Annotated[int, option("Of a server: most requests under way.", min=1)] = 16,
+    rate: Annotated[float | None, option("Of a server: most requests a minute.")] = None,
+    key_env: Annotated[str, option("Of a server: the environment variable of its key.")] = "OPENAI_API_KEY",
+    recorded: Annotated[bool, option("MODEL is a file of answers to one benchmark.", "--recorded")] = False,
     as_json: Json = False,
 ) -> None:
     """Put benchmarks to a model and print its scores beside the paper's.
@@ -264,10 +254,10 @@ def _print_scores(folder: Path, profile: str, thinking: str, as_json: bool) -> N
 def score(
     answers: Annotated[Path, typer.Argument(metavar="ANSWERS", help="An answers.jsonl, or a run folder.")],
     profile: Annotated[
-        str, typer.Option(help="Whose rules: a profile's name, or [bold]all[/bold] for all of them side by side.")
+        str, option("Whose rules: a profile's name, or [bold]all[/bold] for all of them side by side.")
     ] = "vlmevalkit-2025-09",
     thinking: Thinking = "harness",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object: a summary and every score.")] = False,
+    as_json: Annotated[bool, option("Print one JSON object: a summary and every score.", "--json")] = False,
 ) -> None:
     """Score raw answers again, without a model.
 
@@ -310,11 +300,9 @@ def compare(
     runs: Annotated[
         list[Path], typer.Argument(metavar="A B...", help="Run folders of blindspot evaluate, or answers.jsonl files.")
     ],
-    profile: Annotated[
-        str, typer.Option(help="Scoring profile; blindspot score --help lists them.")
-    ] = "vlmevalkit-2025-09",
-    details: Annotated[bool, typer.Option("--all", help="Every metric, not only the overall ones.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts: every metric.")] = False,
+    profile: Annotated[str, option("Scoring profile; blindspot score --help lists them.")] = "vlmevalkit-2025-09",
+    details: Annotated[bool, option("Every metric, not only the overall ones.", "--all")] = False,
+    as_json: Annotated[bool, option("Print JSON, for scripts: every metric.", "--json")] = False,
 ) -> None:
     """Compare runs on the questions that they share.
 
@@ -334,10 +322,7 @@ def compare(
     from blindspot.evaluation.scores.show import print_comparison
 
     found = compare_runs(runs, profile)
-    if as_json:
-        print(json.dumps(found, indent=1))
-    else:
-        print_comparison(found, Console(), details)
+    told(as_json, found, lambda console: print_comparison(found, console, details))
 
 
 def audit(
@@ -408,10 +393,8 @@ def audit(
     with bars(transient=True) as show:
         found = audit_benchmark(benchmark, questions, metrics, folder, together, show)
     page = write_audit(folder, found)
-    if as_json:
-        print(json.dumps(found, indent=1))
-    else:
-        print_audit(found, Console())
+    told(as_json, found, lambda console: print_audit(found, console))
+    if not as_json:
         print(f"The page: {page}")
 
 
@@ -425,10 +408,7 @@ def _audit_table(path: Path, n: str, design_effect: float, baseline: str | None,
     ]:
         raise UserError(f"--n {wrong[0]}: expected is NAME=NUMBER, several of them separated by commas")
     found = audit_table(path, {name.strip(): int(count) for name, _, count in pairs}, design_effect, baseline)
-    if as_json:
-        print(json.dumps(found, indent=1))
-    else:
-        print_table_audit(found, Console())
+    told(as_json, found, lambda console: print_table_audit(found, console))
 
 
 def _blind_questions(name: str, data: Path | None) -> tuple[Sequence["Question"], Sequence["Metric"]]:
@@ -457,10 +437,7 @@ def _blind_questions(name: str, data: Path | None) -> tuple[Sequence["Question"]
 def paper(
     runs: Annotated[
         Path | None,
-        typer.Option(
-            "--runs",
-            help="A miniature's run folder: how many seeds the differences need if training is as noisy.",
-        ),
+        option("A miniature's run folder: how many seeds the differences need if training is as noisy.", "--runs"),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -484,18 +461,15 @@ def paper(
         found, show = signs_told(runs), print_signs
     else:
         found, show = report(), print_paper
-    if as_json:
-        print(json.dumps(found, indent=1))
-    else:
-        show(found, Console())
+    told(as_json, found, lambda console: show(found, console))
 
 
 def serve(
     model: Model,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0: any that is free.", min=0, max=65535)] = 8000,
+    host: Annotated[str, option("Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, option("0: any that is free.", min=0, max=65535)] = 8000,
     batch: Batch = 32,
-    name: Annotated[str | None, typer.Option(help="The model's name for clients; by default the folder's.")] = None,
+    name: Annotated[str | None, option("The model's name for clients; by default the folder's.")] = None,
 ) -> None:
     """Serve a model to other programs, as OpenAI's chat completions.
 

@@ -11,7 +11,7 @@ from rich.progress import TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from blindspot.cli.common import Boxes, Json, Model, Models, Picture, TrustRemoteCode, bars, option
+from blindspot.cli.common import Boxes, Json, Model, Models, Picture, TrustRemoteCode, bars, option, told
 from blindspot.errors import UserError, one_of
 from blindspot.terminal import listing
 from blindspot.text import clean
@@ -149,10 +149,8 @@ def encoders(as_json: Json = False) -> None:
     """Print the image encoders: sizes, tokens, cost, conventions, released checkpoints."""
     from blindspot.encoders import catalogue
 
-    if as_json:
-        print(json.dumps(catalogue.rows(), indent=1))
-        return
-    Console().print(catalogue.as_table(catalogue.rows()), catalogue.as_conventions(), sep="\n")
+    rows = catalogue.rows()
+    told(as_json, rows, lambda console: console.print(catalogue.as_table(rows), catalogue.as_conventions(), sep="\n"))
 
 
 def positions(as_json: Json = False) -> None:
@@ -160,10 +158,7 @@ def positions(as_json: Json = False) -> None:
     from blindspot.positions import properties
 
     rows = properties.rows()
-    if as_json:
-        print(json.dumps(rows, indent=1))
-    else:
-        Console().print(properties.as_table(rows))
+    told(as_json, rows, lambda console: console.print(properties.as_table(rows)))
 
 
 def localise(

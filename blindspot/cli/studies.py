@@ -1,6 +1,5 @@
 """``blindspot study``, ``status``, ``report``, ``compare-arms``, ``train``: studies, from file to page."""
 
-import json
 import os
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import TextColumn
 
-from blindspot.cli.common import DataRoot, Json, bars, option
+from blindspot.cli.common import DataRoot, Json, bars, option, told
 from blindspot.errors import UserError
 
 _MACHINE = ("steps", "pack_tokens", "precision", "optimiser_states", "checkpointing", "shard_size", "compile",
@@ -125,10 +124,10 @@ def study(
         return
     from blindspot.studies.study import run_study
 
-    console = Console()
     if plan:
-        _plan(name, data, gpus or 8, mfu, as_json, console)
+        _plan(name, data, gpus or 8, mfu, as_json)
         return
+    console = Console()
     how: dict[str, Any] = {"out": out, "scale": scale, "seeds": seeds, "data": data, "keep": keep, "redo": redo or ()}
     how |= {"workers": workers, "gpus": gpus, "gpus_per_step": gpus_per_step, "tracker": tracker, "verify": verify}
     run = run_study(name, **how, on=on, address=address, nodes=nodes, console=console)
@@ -212,10 +211,7 @@ def status(
     from blindspot.studies.status import read_status
 
     found = read_status(run)
-    if as_json:
-        print(json.dumps(found.to_dict(), indent=1))
-    else:
-        found.show(Console())
+    told(as_json, found.to_dict(), found.show)
 
 
 def power(
@@ -245,10 +241,7 @@ def power(
     plan = load_study(name)
     claims = [RunClaim.model_validate(claim.model_dump(exclude_none=True)) for claim in plan.hypotheses]
     found = seeds_needed(runs or Path("runs") / plan.name, claims, plan.means, points, factor)
-    if as_json:
-        print(json.dumps(found, indent=1))
-    else:
-        print_seeds(found, points, factor, Console())
+    told(as_json, found, lambda console: print_seeds(found, points, factor, console))
 
 
 def compare_arms(
@@ -268,13 +261,10 @@ def compare_arms(
     from blindspot.studies.loading import load_study
 
     comparisons = compare.compare_arms(load_study(name))
-    if as_json:
-        print(json.dumps([one.to_dict() for one in comparisons], indent=1))
-    else:
-        Console().print(compare.as_table(comparisons))
+    told(as_json, [one.to_dict() for one in comparisons], lambda console: console.print(compare.as_table(comparisons)))
 
 
-def _plan(name: str, data: Path | None, gpus: int, mfu: float, as_json: bool, console: Console) -> None:
+def _plan(name: str, data: Path | None, gpus: int, mfu: float, as_json: bool) -> None:
     from blindspot.studies.budget import as_json as plain
     from blindspot.studies.budget import plan
     from blindspot.studies.budget_show import print_plan
@@ -284,10 +274,7 @@ def _plan(name: str, data: Path | None, gpus: int, mfu: float, as_json: bool, co
     if study.recipe == "toy":
         raise UserError(f"study {name} is a miniature, which prints its plan when it runs; leave out --plan")
     made = plan(study, gpus=tuple(sorted({1, gpus})), data_root=data, mfu=mfu, reference=name)
-    if as_json:
-        print(json.dumps(plain(made), indent=1))
-    else:
-        print_plan(made, console)
+    told(as_json, plain(made), lambda console: print_plan(made, console))
 
 
 def _script(

@@ -17,18 +17,14 @@ Grid = tuple[int, int]
 
 
 class Rule(NamedTuple):
-    """What a connector takes and gives.
-
-    Attributes:
-        implementation: its module in this folder and the class in it, which takes a spec and a config; of a plug-in
-            what takes them and returns a module of torch.
-        defaults: its own fields with their defaults; None may stay None.
-        output: (spec, grid of patches) -> grid of its tokens; None where its tokens have no place in the image.
-    """
+    """What a connector takes and gives."""
 
     implementation: "str | Callable[[ConnectorSpec, LlavaConfig], nn.Module]"
-    defaults: Mapping[str, int | None]
+    """Its module in this folder and the class in it, which takes a spec and a config; of a plug-in what takes them and
+    returns a module of torch."""
+    defaults: Mapping[str, int | None]  # its own fields with their defaults; None may stay None
     output: Callable[["ConnectorSpec", Grid], Grid] | None
+    """(spec, grid of patches) -> grid of its tokens; None where its tokens have no place in the image."""
 
 
 def _same(spec: "ConnectorSpec", grid: Grid) -> Grid:
@@ -60,25 +56,19 @@ extend("connectors", RULES, Rule)
 
 @dataclass(frozen=True)
 class ConnectorSpec:
-    """A connector and its sizes. Fields that are left out take the connector's own defaults, as published.
+    """A connector and its sizes. Fields that are left out take the connector's own defaults, as published."""
 
-    Attributes:
-        name: a key of `RULES`.
-        tokens: tokens per image (``c_abstractor``: a square number; ``qformer`` and ``resampler``: learned queries;
-            ``gated_cross_attention``: latents of a resampler in front of it, or None for every patch).
-        factor: patches along each side that become one token (the pooling connectors).
-        depth: blocks (``c_abstractor``: in each of its two stages).
-        every: a block in front of every so many layers of the language model (``gated_cross_attention``).
-        norm: whether a LayerNorm stands behind it, which holds its tokens to one length (not of
-            ``gated_cross_attention``, which makes none). Source: Unseen Bias (arXiv 2512.08374).
-    """
-
-    name: str = "mlp"
+    name: str = "mlp"  # a key of `RULES`
     tokens: int | None = None
-    factor: int | None = None
-    depth: int | None = None
+    """Tokens per image (``c_abstractor``: a square number; ``qformer`` and ``resampler``: learned queries;
+    ``gated_cross_attention``: latents of a resampler in front of it, or None for every patch)."""
+    factor: int | None = None  # patches along each side that become one token (the pooling connectors)
+    depth: int | None = None  # blocks (``c_abstractor``: in each of its two stages)
     every: int | None = None
+    """A block in front of every so many layers of the language model (``gated_cross_attention``)."""
     norm: bool | None = None
+    """Whether a LayerNorm stands behind it, which holds its tokens to one length (not of ``gated_cross_attention``,
+    which makes none). Source: Unseen Bias (arXiv 2512.08374)."""
 
     def __post_init__(self) -> None:
         one_of(self.name, RULES, "connector", "name")
@@ -129,7 +119,6 @@ def output_grid(spec: ConnectorSpec, grid: Grid) -> Grid | None:
     gives a square; where a side of the image has fewer patches than that, they are repeated.
 
     Args:
-        spec: the connector.
         grid: rows and columns of patches.
 
     Returns:

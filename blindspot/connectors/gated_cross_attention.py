@@ -20,25 +20,16 @@ from blindspot.errors import UserError
 
 
 class Visible(NamedTuple):
-    """The images of a batch, as tokens at the width of the language model, and what one forward pass sees of them.
+    """The images of a batch, as tokens at the width of the language model, and what one forward pass sees of them."""
 
-    Attributes:
-        given: the object that the images came in.
-        tokens_mnd: tokens of every image, padded to the longest.
-        real_mn: False at padding; None: nothing is padded.
-        kept: keys and values of each block, filled during inference for later steps of decoding.
-        images_br: the images of each row.
-        mask_b1lk: which of its row's image tokens (k = r * n) each token looks at; None: all of them.
-        sighted_bl1: tokens with an image before them; a block leaves the others as they are.
-    """
-
-    given: object
-    tokens_mnd: Tensor
-    real_mn: Tensor | None
+    given: object  # the object that the images came in
+    tokens_mnd: Tensor  # tokens of every image, padded to the longest
+    real_mn: Tensor | None  # False at padding; None: nothing is padded
     kept: dict[int, tuple[Tensor, Tensor]]
-    images_br: Tensor
-    mask_b1lk: Tensor | None
-    sighted_bl1: Tensor
+    """Keys and values of each block, filled during inference for later steps of decoding."""
+    images_br: Tensor  # the images of each row
+    mask_b1lk: Tensor | None  # which of its row's image tokens (k = r * n) each token looks at; None: all of them
+    sighted_bl1: Tensor  # tokens with an image before them; a block leaves the others as they are
 
 
 def last_image(image_bl: Tensor) -> Tensor:

@@ -67,26 +67,19 @@ class TowerShape:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Released weights of a family.
+    """Released weights of a family."""
 
-    Attributes:
-        id: on the Hugging Face hub.
-        model_type: of its vision config.
-        arguments: of its vision config, where they are not transformers' defaults.
-        size: side in pixels of the square that its own preprocessor makes; where that keeps the aspect ratio, of a
-            usual one.
-        roles: ``public code``: what the study's public code loads; ``matched``: one of the four that agree in layers
-            (24), width (1024) and patch tokens (256).
-        download: bytes of the weights on the hub, in float32; 0 if unknown. Of CLIP and SigLIP the text tower is among
-            them.
-    """
-
-    id: str
-    model_type: str
-    arguments: Mapping[str, Any] = field(hash=False)
+    id: str  # on the Hugging Face hub
+    model_type: str  # of its vision config
+    arguments: Mapping[str, Any] = field(hash=False)  # of its vision config, where they are not transformers' defaults
     size: int
+    """Side in pixels of the square that its own preprocessor makes; where that keeps the aspect ratio, of a usual
+    one."""
     roles: tuple[Role, ...] = ()
+    """``public code``: what the study's public code loads; ``matched``: one of the four that agree in layers (24),
+    width (1024) and patch tokens (256)."""
     download: float = 0
+    """Bytes of the weights on the hub, in float32; 0 if unknown. Of CLIP and SigLIP the text tower is among them."""
 
     def config(self) -> PreTrainedConfig:
         """Configuration of its vision tower."""
@@ -97,25 +90,17 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Images:
-    """A family's preprocessing.
-
-    Attributes:
-        fit: how a picture of any shape becomes the encoder's input. ``crop``: the shorter side is resized and the
-            centre cut out; ``warp``: both sides are resized, whatever that does to the aspect ratio; ``bound``: aspect
-            ratio kept, resized to the most patches that fit; ``native``: not resized at all.
-        mean: per-channel mean that is subtracted (pixels in 0..1).
-        std: per-channel deviation that is divided by.
-        resample: interpolation of the resizing.
-        margin: ``crop`` only: shorter side of the resized picture over the side of the crop.
-        most_patches: where the aspect ratio is kept: the most patches that a picture becomes.
-    """
+    """A family's preprocessing."""
 
     fit: Literal["crop", "warp", "bound", "native"]
-    mean: Triple
-    std: Triple
-    resample: Literal["bicubic", "bilinear"] = "bicubic"
-    margin: float = 1.0
-    most_patches: int = 0
+    """How a picture of any shape becomes the encoder's input. ``crop``: the shorter side is resized and the centre cut
+    out; ``warp``: both sides are resized, whatever that does to the aspect ratio; ``bound``: aspect ratio kept, resized
+    to the most patches that fit; ``native``: not resized at all."""
+    mean: Triple  # per-channel mean that is subtracted (pixels in 0..1)
+    std: Triple  # per-channel deviation that is divided by
+    resample: Literal["bicubic", "bilinear"] = "bicubic"  # interpolation of the resizing
+    margin: float = 1.0  # ``crop`` only: shorter side of the resized picture over the side of the crop
+    most_patches: int = 0  # where the aspect ratio is kept: the most patches that a picture becomes
 
     @property
     def resizing(self) -> str:
@@ -140,47 +125,32 @@ class Encoder:
 
     In every family, block k's output is ``hidden_states[k]`` of transformers, and ``hidden_states[-1]`` is the output
     of the last block *before* `final_norm`: that is layer -1 of LLaVA's ``vision_feature_layer``.
-
-    Attributes:
-        name: key in the registry and in study files.
-        label: as the paper writes it.
-        model_classes: names of transformers' classes of the tower by ``model_type`` of their config; the first is the
-            one that `vision_config` is for.
-        cls_token: whether a CLS token stands before the patches.
-        embed: runs what comes before the first block.
-        blocks: name of the list of blocks inside the tower.
-        final_norm: name of the norm after them.
-        norm: kind of all norms.
-        table: how patches get their place: a ``learned`` table, a ``computed`` one (fixed sines and cosines), or
-            ``rotary`` (queries and keys turned in every block).
-        table_at: name of the table, or of what computes it, inside the tower.
-        other_sizes: how the table serves an input that is not of the native size.
-        images: the released preprocessing.
-        checkpoints: released weights.
-        arguments: shape -> what the configuration of a tower to train is made from.
-        registers: register tokens, between CLS and patches, of the towers that `vision_config` is for.
-        variable_resolution: whether images keep their aspect ratio, so that their patches differ in number: pixels come
-            as rows of patches, padded within the batch, with the grid of each image.
-        gated: whether the MLP has two branches.
     """
 
-    name: str
-    label: str
+    name: str  # key in the registry and in study files
+    label: str  # as the paper writes it
     model_classes: Mapping[str, str] = field(hash=False)
-    cls_token: bool
-    embed: Embed
-    images: Images
-    checkpoints: tuple[Checkpoint, ...]
-    blocks: str = "encoder.layers"
-    final_norm: str = "post_layernorm"
-    norm: Literal["LayerNorm", "RMSNorm"] = "LayerNorm"
+    """Names of transformers' classes of the tower by ``model_type`` of their config; the first is the one that
+    `vision_config` is for."""
+    cls_token: bool  # whether a CLS token stands before the patches
+    embed: Embed  # runs what comes before the first block
+    images: Images  # the released preprocessing
+    checkpoints: tuple[Checkpoint, ...]  # released weights
+    blocks: str = "encoder.layers"  # name of the list of blocks inside the tower
+    final_norm: str = "post_layernorm"  # name of the norm after them
+    norm: Literal["LayerNorm", "RMSNorm"] = "LayerNorm"  # kind of all norms
     table: Literal["learned", "computed", "rotary"] = "learned"
-    table_at: str = "embeddings.position_embedding"
-    other_sizes: str = "resized bicubically"
+    """How patches get their place: a ``learned`` table, a ``computed`` one (fixed sines and cosines), or ``rotary``
+    (queries and keys turned in every block)."""
+    table_at: str = "embeddings.position_embedding"  # name of the table, or of what computes it, inside the tower
+    other_sizes: str = "resized bicubically"  # how the table serves an input that is not of the native size
     arguments: Callable[[TowerShape], dict[str, Any]] = lambda shape: shape.arguments
-    registers: int = 0
+    """Shape -> what the configuration of a tower to train is made from."""
+    registers: int = 0  # register tokens, between CLS and patches, of the towers that `vision_config` is for
     variable_resolution: bool = False
-    gated: bool = False
+    """Whether images keep their aspect ratio, so that their patches differ in number: pixels come as rows of patches,
+    padded within the batch, with the grid of each image."""
+    gated: bool = False  # whether the MLP has two branches
 
     @property
     def model_class(self) -> type[PreTrainedModel]:

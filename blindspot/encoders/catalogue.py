@@ -35,8 +35,6 @@ def describe(encoder: Encoder, config: PreTrainedConfig, size: int | None = None
     and the softmax are left out; all blocks are counted, though LLaVA's layer -2 leaves the last one unused.
 
     Args:
-        encoder: the family.
-        config: of the tower.
         size: side in pixels of the square input, for ``tokens`` and ``gflop``; by default the one of the config.
     """
     with torch.device("meta"):

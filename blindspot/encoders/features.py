@@ -21,8 +21,6 @@ def build_tower(
     """A randomly initialised tower with its positions attached.
 
     Args:
-        encoder: the family.
-        shape: the size.
         positions: how the tower knows places.
         attention: transformers' attention implementation. ``eager`` is the default because the backward of ``sdpa``
             is twice as slow on a CPU at miniature size in bf16.
@@ -50,8 +48,6 @@ def features(
     one size per batch. Any size goes; the family interpolates or computes its positions.
 
     Args:
-        tower: a tower of ``encoder``.
-        encoder: its family.
         pixel_values: normalised pixels, shape (n, 3, height, width). For a family of variable resolution also rows of
             patches as Siglip2's image processor makes them, shape (n, patches, 3 * patch * patch).
         layer: LLaVA's ``vision_feature_layer``: -1 is the output of the last block, before the final norm; -2 that of
@@ -80,8 +76,6 @@ def normed_tokens(
     """All tokens after the final norm, as the pre-training objectives read them.
 
     Args:
-        tower: a tower of ``encoder``.
-        encoder: its family.
         pixels_bchw: normalised pixels; of a family of variable resolution also rows of patches, equally many of every
             image, and the grids.
         mask_b1nn: added to the attention scores, shape (batch or 1, 1, tokens, tokens).

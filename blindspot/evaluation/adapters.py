@@ -53,8 +53,6 @@ def _chat(processor: Any, prompt: Prompt, one_text: bool = False) -> str:
     """The checkpoint's chat template; one that knows no system turn gets its text in front of the user's.
 
     Args:
-        processor: of the checkpoint.
-        prompt: what is asked.
         one_text: the user's turn as one text, in which each picture is a line of its own.
     """
     if not processor.chat_template:
@@ -185,53 +183,43 @@ def _molmo_generate(model: Any, processor: Any, inputs: Mapping[str, Any], longe
 
 @dataclass(frozen=True)
 class Adapter:
-    """A family of models, as data and a few functions.
+    """A family of models, as data and a few functions."""
 
-    Attributes:
-        name: here, and of its prompt profile in `blindspot.evaluation.prompts`.
-        model_types: values of ``model_type`` in ``config.json``.
-        names: pattern of the last part of a checkpoint's name in small letters, by which servers call it too;
-            None: of any other.
-        dtype: that its evaluation is published with.
-        boxes: how it says where something is; a convention of `blindspot.benchmarks.boxes`. LLaVA's by default; None:
-            not known.
-        box_prompt: how it is asked where something is; ``{phrase}`` stands for what. LLaVA's words by default.
-        sees: the picture to which its boxes refer: the ``whole``, whether tiled or not; the square that it is
-            ``padded`` to; the whole, ``resized`` to a size that it counts in; or what the image ``processor`` says.
-        bounds: what the image processor is told beyond the checkpoint's own settings.
-        generation: keyword arguments of ``generate``, the longest answer excepted: that is the prompt's.
-        no_prefix: why what precedes the question cannot be computed once for all questions about a picture; None: it
-            can, as far as is known.
-        tiles: what its processor calls the switch that cuts pictures into tiles, or the grids to choose from; None: it
-            cuts none.
-        thought: tokens that it has around a thought in place of ``<think>`` and ``</think>``, as which they are told.
-        nested: whether its processor takes a list of pictures for each text, or all of them in one list.
-        lone: whether the inputs of several questions' pictures do not stack, so that one's are computed at a time.
-        template: a prompt that is not whole to the text that the model continues.
-        picture: a picture in a whole prompt, mark and what surrounds it; None: the processor's mark.
-        encode: texts and pictures to the model's inputs.
-        generate: model, processor, inputs and longest answer to ids of prompt and answer, of shape (batch, length), for
-            a model without transformers' ``generate``, which is asked one question at a time; None: it has that.
-    """
-
-    name: str
-    model_types: tuple[str, ...]
+    name: str  # here, and of its prompt profile in `blindspot.evaluation.prompts`
+    model_types: tuple[str, ...]  # values of ``model_type`` in ``config.json``
     names: str | None
-    dtype: str
+    """Pattern of the last part of a checkpoint's name in small letters, by which servers call it too; None: of any
+    other."""
+    dtype: str = "bfloat16"  # that its evaluation is published with
     boxes: str | None = "llava-normalised"
+    """How it says where something is; a convention of `blindspot.benchmarks.boxes`. LLaVA's by default; None: not
+    known."""
     box_prompt: str = "Please provide the bounding box coordinate of the region this sentence describes: {phrase}"
+    """How it is asked where something is; ``{phrase}`` stands for what. LLaVA's words by default."""
     sees: Literal["whole", "padded", "resized", "processor"] = "whole"
+    """The picture to which its boxes refer: the ``whole``, whether tiled or not; the square that it is ``padded`` to;
+    the whole, ``resized`` to a size that it counts in; or what the image ``processor`` says."""
     bounds: Mapping[str, Any] = field(default_factory=dict)
+    """What the image processor is told beyond the checkpoint's own settings."""
     generation: Mapping[str, Any] = field(default_factory=lambda: dict(GREEDY))
+    """Keyword arguments of ``generate``, the longest answer excepted: that is the prompt's."""
     no_prefix: str | None = None
+    """Why what precedes the question cannot be computed once for all questions about a picture; None: it can, as far as
+    is known."""
     tiles: str | None = None
+    """What its processor calls the switch that cuts pictures into tiles, or the grids to choose from; None: it cuts
+    none."""
     thought: tuple[str, str] | None = None
-    nested: bool = False
+    """Tokens that it has around a thought in place of ``<think>`` and ``</think>``, as which they are told."""
+    nested: bool = False  # whether its processor takes a list of pictures for each text, or all of them in one list
     lone: bool = False
-    template: Template = _chat
-    picture: str | None = None
-    encode: Encode = _by_processor
+    """Whether the inputs of several questions' pictures do not stack, so that one's are computed at a time."""
+    template: Template = _chat  # a prompt that is not whole to the text that the model continues
+    picture: str | None = None  # a picture in a whole prompt, mark and what surrounds it; None: the processor's mark
+    encode: Encode = _by_processor  # texts and pictures to the model's inputs
     generate: Generate | None = None
+    """Model, processor, inputs and longest answer to ids of prompt and answer, of shape (batch, length), for a model
+    without transformers' ``generate``, which is asked one question at a time; None: it has that."""
 
     @property
     def prompts(self) -> str:
@@ -301,7 +289,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="qwen2_5_vl",  # and Qwen2-VL, which is asked alike
             model_types=("qwen2_5_vl", "qwen2_vl"),
             names=r"\bqwen[-_]?2([._-]5)?[-_]?vl",
-            dtype="bfloat16",
             boxes="qwen-pixels-json",
             box_prompt="Locate {phrase}, output its bbox coordinates using JSON format.",
             sees="resized",
@@ -312,7 +299,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="qwen3_vl",
             model_types=("qwen3_vl", "qwen3_vl_moe"),
             names=r"\bqwen[-_]?3[-_]?vl",
-            dtype="bfloat16",
             boxes="qwen-1000",
             box_prompt=(
                 "Locate every instance that belongs to the following categories: '{phrase}'. "
@@ -324,7 +310,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="qwen3_5",
             model_types=("qwen3_5", "qwen3_5_moe"),
             names=r"\bqwen[-_]?3[._-]5(?!.*omni)",
-            dtype="bfloat16",
             boxes=None,
             picture=_QWEN_PICTURE,
         ),
@@ -332,7 +317,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="internvl",  # InternVL 3 and 3.5 as transformers has them (-hf)
             model_types=("internvl",),
             names=r"\binternvl[-_]?3",
-            dtype="bfloat16",
             tiles="crop_to_patches",
             boxes="internvl-1000",
             box_prompt=(
@@ -352,7 +336,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="gemma3",
             model_types=("gemma3",),
             names=r"\bgemma[-_]?3(?![nb\d]|[-_:](1b|270m))",
-            dtype="bfloat16",
             tiles="do_pan_and_scan",
             boxes="gemma-1000-yx",
             box_prompt="Detect {phrase}. Answer with JSON: box_2d as [y0, x0, y1, x1], from 0 to 1000, and label.",
@@ -362,7 +345,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="gemma4",
             model_types=("gemma4", "gemma4_unified"),
             names=r"\bgemma[-_]?4",
-            dtype="bfloat16",
             boxes=None,
             thought=("<|channel>", "<channel|>"),
             nested=True,
@@ -371,7 +353,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="glm4v",  # GLM-4.1V, 4.5V, 4.6V
             model_types=("glm4v", "glm4v_moe", "glm46v"),
             names=r"\bglm[-_]?4[._-][156]v",
-            dtype="bfloat16",
             boxes="glm-1000",
             box_prompt="Help me to locate {phrase} in the image and give me its bounding boxes.",
             picture="<|begin_of_image|><|image|><|end_of_image|>",
@@ -380,7 +361,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="molmo2",
             model_types=("molmo2",),
             names=r"\bmolmo[-_]?2",
-            dtype="bfloat16",
             boxes="molmo2-points",
             box_prompt="Point to {phrase}.",
             lone=True,
@@ -389,21 +369,18 @@ ADAPTERS: dict[str, Adapter] = {
             name="llama4",
             model_types=("llama4",),
             names=r"\bllama[-_]?4",
-            dtype="bfloat16",
             boxes=None,
         ),
         Adapter(
             name="mistral3",  # Mistral Small 3.1 and later, Ministral 3; Pixtral by its name
             model_types=("mistral3",),
             names=r"\b(mistral[-_]small[-_:]?3[._][12]|ministral[-_:]?3|pixtral)",
-            dtype="bfloat16",
             boxes=None,
         ),
         Adapter(
             name="lfm2_vl",
             model_types=("lfm2_vl",),
             names=r"\blfm[-_]?2([._]5)?[-_]vl",
-            dtype="bfloat16",
             boxes=None,
             no_prefix=_CONVOLUTIONS,
             tiles="do_image_splitting",
@@ -413,7 +390,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="lfm3_vl",
             model_types=("lfm3_vl",),
             names=r"\blfm[-_]?3([._]5)?[-_]vl",
-            dtype="bfloat16",
             boxes=None,
             no_prefix=_CONVOLUTIONS,
             picture=_QWEN_PICTURE,
@@ -422,7 +398,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="perception_lm",
             model_types=("perception_lm",),
             names=r"\b(perception[-_]lm|plm[-_]\db)",
-            dtype="bfloat16",
             boxes="plm-1000",
             box_prompt=(
                 "Provide a bounding box of the region this sentence describes: '{phrase}'.\n"
@@ -434,7 +409,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="minicpmv",  # MiniCPM-V 4.6 and 4.7; earlier ones bring code of their own
             model_types=("minicpmv4_6", "minicpmv4_7"),
             names=r"\bminicpm[-_]?v[-_]?4",
-            dtype="bfloat16",
             boxes=None,
             lone=True,
         ),
@@ -442,7 +416,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="kimi_k25",
             model_types=("kimi_k25",),
             names=r"\bkimi[-_]?k2[._]?5",
-            dtype="bfloat16",
             boxes=None,
             picture="<|media_begin|>image<|media_content|><|media_pad|><|media_end|>",
         ),
@@ -450,7 +423,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="paligemma",
             model_types=("paligemma",),
             names=r"\bpaligemma",
-            dtype="bfloat16",
             boxes="paligemma-loc",
             box_prompt="detect {phrase}",
             no_prefix="PaliGemma 2 reads a picture in the light of the question",
@@ -462,7 +434,6 @@ ADAPTERS: dict[str, Adapter] = {
             name="molmo",
             model_types=("molmo",),
             names=r"\bmolmoe?[-_]\d+b",
-            dtype="bfloat16",
             boxes="molmo-points",
             box_prompt="Point to {phrase}.",
             bounds={"max_crops": 36},

@@ -20,22 +20,16 @@ Part = str | Picture
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a model is asked, before its own template.
+    """What a model is asked, before its own template."""
 
-    Attributes:
-        content: the user's turn, texts and pictures in order.
-        system: the system turn; None: whatever the model's template does by itself.
-        whole: ``content`` is all that the model continues, template included. Only models on this machine can be asked
-            like that.
-        longest: most tokens of the answer.
-        thinking: whether the model thinks before it answers; None: whatever its template does by itself.
-    """
-
-    content: tuple[Part, ...]
-    system: str | None = None
+    content: tuple[Part, ...]  # the user's turn, texts and pictures in order
+    system: str | None = None  # the system turn; None: whatever the model's template does by itself
     whole: bool = False
-    longest: int = 2048
+    """``content`` is all that the model continues, template included. Only models on this machine can be asked like
+    that."""
+    longest: int = 2048  # most tokens of the answer
     thinking: bool | None = None
+    """Whether the model thinks before it answers; None: whatever its template does by itself."""
 
     @property
     def pictures(self) -> int:
@@ -59,23 +53,15 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One question on its way to a model.
+    """One question on its way to a model."""
 
-    Attributes:
-        id: of the question, unique in a run; of a further answer to it `numbered`.
-        prompt: what is asked.
-        pictures: the image files' bytes, in the order in which the prompt shows them.
-        picture_keys: equal keys say equal pictures, so that a model computes an image once.
-        options: answers whose likelihood is wanted, by label; empty: generate an answer.
-        draw: how the answer is drawn; None: the likeliest token each time.
-    """
-
-    id: str
-    prompt: Prompt
-    pictures: tuple[bytes, ...] = ()
-    picture_keys: tuple[str, ...] = ()
+    id: str  # of the question, unique in a run; of a further answer to it `numbered`
+    prompt: Prompt  # what is asked
+    pictures: tuple[bytes, ...] = ()  # the image files' bytes, in the order in which the prompt shows them
+    picture_keys: tuple[str, ...] = ()  # equal keys say equal pictures, so that a model computes an image once
     options: Mapping[str, str] = field(default_factory=dict)
-    draw: Sampling | None = None
+    """Answers whose likelihood is wanted, by label; empty: generate an answer."""
+    draw: Sampling | None = None  # how the answer is drawn; None: the likeliest token each time
 
 
 def numbered(name: str, place: int) -> str:
@@ -85,23 +71,16 @@ def numbered(name: str, place: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back.
+    """What came back."""
 
-    Attributes:
-        id: of the question.
-        raw: the answer as the model gave it, special tokens left out.
-        stopped: ``end`` if the model ended it, ``length`` if it was cut off, ``thought`` if that was inside a thought.
-        likelihood: log-probability of each option, summed over its tokens, where they were asked for.
-        error: why there is no answer; such a question is asked again when the run is continued.
-        tokens: how many were read and said, where that is known.
-    """
-
-    id: str
-    raw: str
+    id: str  # of the question
+    raw: str  # the answer as the model gave it, special tokens left out
     stopped: str = "end"
+    """``end`` if the model ended it, ``length`` if it was cut off, ``thought`` if that was inside a thought."""
     likelihood: Mapping[str, float] | None = None
-    error: str | None = None
-    tokens: tuple[int, int] | None = None
+    """Log-probability of each option, summed over its tokens, where they were asked for."""
+    error: str | None = None  # why there is no answer; such a question is asked again when the run is continued
+    tokens: tuple[int, int] | None = None  # how many were read and said, where that is known
 
 
 class Answerer(Protocol):

@@ -24,17 +24,11 @@ LONGEST = 256
 
 @dataclass(frozen=True)
 class Form:
-    """How a model says where something is.
+    """How a model says where something is."""
 
-    Attributes:
-        convention: of its boxes or points.
-        prompt: what it is asked; ``{phrase}`` stands for what is looked for.
-        view: from the size of a picture to what it sees of it.
-    """
-
-    convention: Convention
-    prompt: str
-    view: Callable[[Size], View]
+    convention: Convention  # of its boxes or points
+    prompt: str  # what it is asked; ``{phrase}`` stands for what is looked for
+    view: Callable[[Size], View]  # from the size of a picture to what it sees of it
 
     def ask(self, phrase: str) -> str:
         """The prompt for a phrase."""
@@ -45,7 +39,6 @@ def form_of(model: Any, processor: Any, adapter: Adapter | None = None, boxes: s
     """The form of a model: the miniature's if its tokenizer knows whole words only, else its family's.
 
     Args:
-        model: with its config.
         processor: of the model, whose image processor decides what the model sees.
         adapter: by default that of the config.
         boxes: the convention that it answers in, if not its family's.
@@ -117,7 +110,6 @@ def with_form(collection: Collection, form: Form | None) -> Collection:
     without the model. Refused if no form is known, or one that counts the pixels of an input whose size is not known.
 
     Args:
-        collection: any.
         form: the model's; None: it has none that is known.
     """
     if not any(question.kind == KIND for question in collection.questions):

@@ -40,9 +40,6 @@ def draw(picture: Image.Image, phrase: str, findings: Sequence[Finding], path: P
     """Write the figure.
 
     Args:
-        picture: what was looked at.
-        phrase: what was looked for.
-        findings: one for each model.
         path: to write; its suffix says the format.
         gold: the true box, in pixels.
     """

@@ -20,15 +20,10 @@ ABSENT = -1
 
 @dataclass(frozen=True)
 class Labels:
-    """One label a question: texts that repeat, held as numbers.
+    """One label a question: texts that repeat, held as numbers."""
 
-    Attributes:
-        names: the distinct labels.
-        code_q: place of each question's label in ``names``; `ABSENT` where it has none.
-    """
-
-    names: tuple[str, ...]
-    code_q: np.ndarray
+    names: tuple[str, ...]  # the distinct labels
+    code_q: np.ndarray  # place of each question's label in ``names``; `ABSENT` where it has none
 
     @classmethod
     def of(cls, labels_q: Iterable[str | None]) -> "Labels":
@@ -54,15 +49,11 @@ class Labels:
 
 @dataclass(frozen=True)
 class Questions:
-    """The questions of a benchmark.
+    """The questions of a benchmark."""
 
-    Attributes:
-        count: how many.
-        groups: labels to report by, and of two kinds that say what belongs together: ``cluster`` and ``set``.
-    """
-
-    count: int
+    count: int  # how many
     groups: Mapping[str, Labels]
+    """Labels to report by, and of two kinds that say what belongs together: ``cluster`` and ``set``."""
 
     @classmethod
     def of(cls, groups_q: Sequence[Mapping[str, Any]]) -> "Questions":
@@ -114,7 +105,6 @@ class Questions:
         """The scored items of a weighted sum of means: questions, or sets that are right only if all of them are.
 
         Args:
-            terms: the means.
             score_q: between 0 and 1.
             partial_q: partial matches; NaN where there is none.
         """

@@ -16,7 +16,7 @@ import numpy as np
 
 from blindspot.benchmarks.base import Benchmark
 from blindspot.benchmarks.registry import BENCHMARKS
-from blindspot.errors import UserError, did_you_mean
+from blindspot.errors import UserError, did_you_mean, explained
 from blindspot.evaluation.statistics import ALPHA, CONFIDENCE, correct, wilson
 from blindspot.text import clean, clean_json, letters, rounded
 
@@ -41,7 +41,6 @@ def difference(values: Sequence[float], counts: Sequence[float], design: float) 
     """Test the first of two shares against the second.
 
     Args:
-        values: the shares.
         counts: of independent questions that they rest on.
         design: how many questions are one at the worst.
 
@@ -82,7 +81,7 @@ def judge(rows: list[dict[str, Any]]) -> None:
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """A column of a table: questions, questions that are one at the worst, 100 where it is in per cent, and a basis."""
 
     name: str
@@ -149,11 +148,9 @@ def audit_table(
 
 def _read(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
     """The columns, and the cells of each row by its name."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = [[cell.strip() for cell in line] for line in csv.reader(file) if any(map(str.strip, line))]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    broken = (OSError, UnicodeDecodeError, csv.Error)
+    with explained(f"cannot read {path}", broken), path.open(encoding="utf-8-sig", newline="") as file:
+        lines = [[cell.strip() for cell in line] for line in csv.reader(file) if any(map(str.strip, line))]
     if len(lines) < 2 or len(lines[0]) < 2:
         raise UserError(f"{path}: expected is a line of benchmarks behind an empty cell, then a row a model")
     header, cells = lines[0][1:], {}
@@ -182,24 +179,24 @@ def _share(path: Path, model: str, column: str, cell: str) -> float | None:
     return value
 
 
-def _column(path: Path, name: str, scale: float, counts: Mapping[str, int], told: str, design: float) -> Column:
+def _column(path: Path, name: str, scale: float, counts: Mapping[str, int], told: str, design: float) -> TableColumn:
     known = _known(name, BENCHMARKS.values())
     clusters = per_picture(known) if known else design
     basis = f"{clusters:.1f} questions a picture" if known and clusters > 1 else "as if independent"
     if known is None and design > 1:
         basis = f"a design effect of {design:g}, as stated"
     if name in counts:
-        return Column(name, counts[name], clusters, scale, basis)
+        return TableColumn(name, counts[name], clusters, scale, basis)
     if told:
         if not told.replace(",", "").isdigit() or not int(told.replace(",", "")):
             raise UserError(f"{path}: {name}: {clean(told, 40)} is no number of questions")
-        return Column(name, int(told.replace(",", "")), clusters, scale, basis)
+        return TableColumn(name, int(told.replace(",", "")), clusters, scale, basis)
     if known is None or not known.size:
         raise UserError(
             f"{path}: how many questions {name} has is not known; add a row named n, or give --n '{name}=NUMBER'"
         )
     sets = known.metrics[0].terms[0].unit != "question" and known.set_size
-    return Column(name, known.size // sets if sets else known.size, clusters, scale, basis)
+    return TableColumn(name, known.size // sets if sets else known.size, clusters, scale, basis)
 
 
 def _known(name: str, benchmarks: Iterable[Benchmark]) -> Benchmark | None:

@@ -44,7 +44,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Estimated:
     """A value, its interval and its standard error; None where they cannot be computed."""
 
     value: float | None
@@ -54,17 +54,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Noise:
-    """Variance of a score between runs of one configuration, or pooled over several; `run_noise` estimates it.
+    """Variance of a score between runs of one configuration, or pooled over several; `run_noise` estimates it."""
 
-    Attributes:
-        variance: None without any configuration that ran twice.
-        df: degrees of freedom, the sum over configurations of runs - 1.
-        runs: runs in the configurations that ran at least twice.
-    """
-
-    variance: float | None
-    df: int
-    runs: int
+    variance: float | None  # None without any configuration that ran twice
+    df: int  # degrees of freedom, the sum over configurations of runs - 1
+    runs: int  # runs in the configurations that ran at least twice
 
     @property
     def deviation(self) -> float | None:
@@ -74,30 +68,20 @@ class Noise:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of two means, or a weighted sum of several, with its test; None where that cannot be computed.
+    """A difference of two means, or a weighted sum of several, with its test; None where that cannot be computed."""
 
-    Attributes:
-        value: mean of the first minus mean of the second, or the sum.
-        p_questions: two-sided p value against the sample of questions alone.
-        p: two-sided p value of ``value / error``; without noise, ``p_questions``.
-        error: standard error, of questions and (with ``noise_included``) of runs.
-        error_questions: standard error from the sample of questions alone.
-        df: degrees of freedom of the part of ``error`` that comes from runs; without it, of that from questions.
-        parts: variance and degrees of freedom of the parts of ``error``, as `detectable` takes them.
-        low, high: interval of confidence ``CONFIDENCE`` from ``parts``.
-        noise_included: whether ``error`` holds run-to-run noise.
-    """
-
-    value: float | None
-    p_questions: float | None = None
-    p: float | None = None
-    error: float | None = None
-    error_questions: float | None = None
+    value: float | None  # mean of the first minus mean of the second, or the sum
+    p_questions: float | None = None  # two-sided p value against the sample of questions alone
+    p: float | None = None  # two-sided p value of ``value / error``; without noise, ``p_questions``
+    error: float | None = None  # standard error, of questions and (with ``noise_included``) of runs
+    error_questions: float | None = None  # standard error from the sample of questions alone
     df: float | None = None
-    low: float | None = None
+    """Degrees of freedom of the part of ``error`` that comes from runs; without it, of that from questions."""
+    low: float | None = None  # with ``high``: interval of confidence ``CONFIDENCE`` from ``parts``
     high: float | None = None
-    noise_included: bool = False
+    noise_included: bool = False  # whether ``error`` holds run-to-run noise
     parts: tuple[Part, ...] = ()
+    """Variance and degrees of freedom of the parts of ``error``, as `detectable` takes them."""
 
 
 UNKNOWN = Noise(None, 0, 0)
@@ -183,12 +167,7 @@ def resampled_sums(table_cj: np.ndarray) -> np.ndarray:
 
 
 def resampled_counts(count_k: np.ndarray, resamples: int = RESAMPLES) -> Iterator[np.ndarray]:
-    """How often each kind of rows is drawn when as many as there are are drawn with replacement, ``(r, k)`` a block.
-
-    Args:
-        count_k: rows of each kind.
-        resamples: draws, all blocks together.
-    """
+    """How often each kind of rows is drawn when as many as there are are drawn with replacement, ``(r, k)`` a block."""
     rng, share_k = np.random.default_rng([0, 0]), count_k / count_k.sum()
     yield from (rng.multinomial(count_k.sum(), share_k, size=size) for size in _blocks(resamples, len(count_k)))
 
@@ -205,18 +184,12 @@ class Sample:
 
     What is estimated is the mean, or a weighted sum of the means of several terms that each have items of their own (a
     benchmark's total over its parts).
-
-    Attributes:
-        sums_ct: of the items' values.
-        counts_ct: of items.
-        weights_t: of the terms' means.
-        missing: terms without any item.
     """
 
-    sums_ct: np.ndarray
-    counts_ct: np.ndarray
-    weights_t: np.ndarray
-    missing: int = 0
+    sums_ct: np.ndarray  # of the items' values
+    counts_ct: np.ndarray  # of items
+    weights_t: np.ndarray  # of the terms' means
+    missing: int = 0  # terms without any item
 
     @classmethod
     def of(
@@ -284,7 +257,7 @@ class Sample:
         weights_t = np.concatenate([one.weights_t for one in samples]) / len(samples)
         return cls(sums_ct, counts_ct, weights_t, sum(one.missing for one in samples))
 
-    def estimate(self) -> Estimate:
+    def estimate(self) -> Estimated:
         """Value, interval and standard error.
 
         Wilson's interval for a proportion of independent items; otherwise percentiles of a bootstrap over clusters, all
@@ -294,7 +267,7 @@ class Sample:
         clusters are alike, resampling shows no spread, and Wilson on the number of clusters is given instead.
         """
         if self.value is None:
-            return Estimate(None, Interval(None, None, "none"), None)
+            return Estimated(None, Interval(None, None, "none"), None)
         share = min(max(self.value / self.most, 0.0), 1.0)  # below 0: less than chance, of scores above it
         replicates_r = np.array([]) if self.proportion else self._replicates(self.sums_ct)
         if len(replicates_r) < 2 or np.ptp(replicates_r) < 1e-12 * self.most:
@@ -302,11 +275,11 @@ class Sample:
             low, high = (None if end is None else end * self.most for end in (found.low, found.high))
             error = self.most * float(np.sqrt(share * (1 - share) / self.clusters)) if self.proportion else 0.0
             low = None if low is None else min(low, self.value)
-            return Estimate(self.value, Interval(low, high, found.method), error)
+            return Estimated(self.value, Interval(low, high, found.method), error)
         tail = scipy.special.ndtr(scipy.special.stdtrit(self.clusters - 1, (1 - CONFIDENCE) / 2) * self._few)
         low, high = np.quantile(replicates_r, [tail, 1 - tail]).tolist()
         interval = Interval(min(low, self.value), max(high, self.value), "bootstrap")
-        return Estimate(self.value, interval, float(replicates_r.std(ddof=1)) * self._few)
+        return Estimated(self.value, interval, float(replicates_r.std(ddof=1)) * self._few)
 
     def difference_error(self) -> float | None:
         """Standard error of a mean difference: standard deviation of its replicates, without bias for few clusters.
@@ -400,7 +373,6 @@ def detectable(parts: Sequence[Part], tests: int = 1) -> float | None:
     Satterthwaite (1946), beyond the critical value of `_cochran_cox`.
 
     Args:
-        parts: of the effect's error.
         tests: how many are corrected together.
     """
     squared = sum(variance for variance, _ in parts)

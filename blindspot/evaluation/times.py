@@ -26,22 +26,14 @@ Bounds = tuple[float, float]
 
 @dataclass(frozen=True)
 class TimeEffect:
-    """A contrast of logarithms of times; None where it cannot be computed.
+    """A contrast of logarithms of times; None where it cannot be computed."""
 
-    Attributes:
-        value: infinite where one side was never learned.
-        low, high: interval of confidence ``CONFIDENCE``; an infinite end is open.
-        p: two-sided.
-        deviation: of the contrast between seeds.
-        seeds: those that say something about it.
-    """
-
-    value: float | None
-    low: float | None = None
+    value: float | None  # infinite where one side was never learned
+    low: float | None = None  # with ``high``: interval of confidence ``CONFIDENCE``; an infinite end is open
     high: float | None = None
-    p: float | None = None
-    deviation: float | None = None
-    seeds: int = 0
+    p: float | None = None  # two-sided
+    deviation: float | None = None  # of the contrast between seeds
+    seeds: int = 0  # those that say something about it
 
 
 def reached(probes: Sequence[tuple[float, float]], level: float = LEVEL) -> Bounds:
@@ -77,7 +69,6 @@ def time_contrast(weights: Mapping[Any, float], bounds_s: Sequence[Mapping[Any, 
     swaps are gone through up to 13 seeds. n seeds cannot have p below 2^(1 - n).
 
     Args:
-        weights: of the arms.
         bounds_s: per seed the bounds of each arm's time.
     """
     ends_s = [(_total(weights, own, 0), _total(weights, own, 1)) for own in bounds_s]

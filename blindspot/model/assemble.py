@@ -13,7 +13,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from blindspot import connectors
 from blindspot.connectors import ConnectorSpec
 from blindspot.encoders import Encoder, detect
-from blindspot.errors import UserError
+from blindspot.errors import UserError, explained
 from blindspot.model.config import variant_config
 from blindspot.model.conversation import CHAT_TEMPLATES
 from blindspot.model.formats.folder import fill, find, read_json, read_tensors
@@ -63,10 +63,8 @@ def assemble(
     tower_folder, text_folder = find(encoder), find(language_model)
     family, tower = _sized_tower(tower_folder, image_size)
     language: Any = load_language(text_folder)
-    try:
+    with explained(f"the language model in {text_folder}", UserError):
         tokenizer = read_tokenizer(text_folder)
-    except UserError as error:
-        raise UserError(f"the language model in {text_folder}: {error}") from error
     if template is not None:
         tokenizer.chat_template = CHAT_TEMPLATES[template]
     _grow(language, len(tokenizer))
@@ -125,10 +123,8 @@ def load_language(path_or_id: Path | str, dtype: Any = "auto") -> PreTrainedMode
     for key in ("logit_scale", "logits_scaling"):
         if getattr(config, key, None) not in (None, 1.0):
             raise refused(f"{kind} multiplies its logits ({key}), and Llava does not")
-    try:
+    with explained(f"cannot open the language model in {folder}", UserError):
         model = fill(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], config, read_tensors(folder), folder, dtype)
-    except UserError as error:
-        raise UserError(f"cannot open the language model in {folder}: {error}") from error
     if getattr(model.get_output_embeddings(), "bias", None) is not None:
         raise refused("the head of this language model has a bias, and Llava's has none")
     return model
@@ -209,10 +205,8 @@ def _grow(language: Any, tokens: int) -> None:
 def _joined(
     config: Any, family: Encoder, tower: Tower, folder: Path, language: Any
 ) -> BlindspotForConditionalGeneration:
-    try:
+    with explained(f"cannot open the image encoder in {folder}", UserError):
         vision = fill(family.class_of(str(tower.config.model_type)), tower.config, tower.tensors, folder)
-    except UserError as error:
-        raise UserError(f"cannot open the image encoder in {folder}: {error}") from error
     with torch.device("meta"):
         model = BlindspotForConditionalGeneration(config)
     body: Any = model.model

@@ -23,32 +23,21 @@ from blindspot.positions.language.rotation import install
 
 @dataclass
 class ImageFeatures(ModelOutput):
-    """What the connector makes of a batch's images, in reading order.
-
-    Attributes:
-        pooler_output: per image its tokens, shape (tokens, language width); the name is transformers' own.
-        grids: per image the grid of its tokens, or None where they lie on none.
-    """
+    """What the connector makes of a batch's images, in reading order."""
 
     pooler_output: list[Tensor] | None = None
-    grids: list[Grid | None] | None = None
+    """Per image its tokens, shape (tokens, language width); the name is transformers' own."""
+    grids: list[Grid | None] | None = None  # per image the grid of its tokens, or None where they lie on none
 
 
 @dataclass
 class Seen:
-    """What later decode steps must know of the images in the cache; kept on the cache itself.
+    """What later decode steps must know of the images in the cache; kept on the cache itself."""
 
-    Attributes:
-        length: tokens in the cache when the last image was read.
-        shift_b1: what to add to ordinary positions, per row.
-        media: per image the tokens that gated cross-attention reads, or None.
-        last_image_b: index in ``media`` of each row's last image, -1 for none.
-    """
-
-    length: int
-    shift_b1: Tensor
-    media: list[Tensor] | None = None
-    last_image_b: Tensor | None = None
+    length: int  # tokens in the cache when the last image was read
+    shift_b1: Tensor  # what to add to ordinary positions, per row
+    media: list[Tensor] | None = None  # per image the tokens that gated cross-attention reads, or None
+    last_image_b: Tensor | None = None  # index in ``media`` of each row's last image, -1 for none
 
 
 class BlindspotModel(LlavaModel):

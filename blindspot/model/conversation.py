@@ -30,17 +30,11 @@ class RowError(UserError):
 
 
 class Span(NamedTuple):
-    """A piece of a rendered conversation.
+    """A piece of a rendered conversation."""
 
-    Attributes:
-        text: what it says.
-        supervised: whether the model is to say it.
-        picture: whether it is the place of a picture (its text is then ``<image>``).
-    """
-
-    text: str
-    supervised: bool = False
-    picture: bool = False
+    text: str  # what it says
+    supervised: bool = False  # whether the model is to say it
+    picture: bool = False  # whether it is the place of a picture (its text is then ``<image>``)
 
 
 PICTURE = Span(IMAGE, picture=True)

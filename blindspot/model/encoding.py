@@ -17,17 +17,11 @@ IGNORE = -100
 
 @dataclass(frozen=True)
 class Encoded:
-    """A conversation as a model is trained on it.
+    """A conversation as a model is trained on it."""
 
-    Attributes:
-        ids: token ids; a picture is as many placeholder ids as it takes.
-        labels: the id where it is supervised, else `IGNORE`; as long as ``ids``, not shifted.
-        cut: how many tokens were cut off at the end.
-    """
-
-    ids: list[int]
-    labels: list[int]
-    cut: int
+    ids: list[int]  # token ids; a picture is as many placeholder ids as it takes
+    labels: list[int]  # the id where it is supervised, else `IGNORE`; as long as ``ids``, not shifted
+    cut: int  # how many tokens were cut off at the end
 
 
 def encode(

@@ -200,7 +200,6 @@ def export(model_path: Path | str, out: Path, form: str) -> None:
     """Write the model at ``model_path`` to the new folder ``out``, whole or not at all.
 
     Args:
-        model_path: whatever `load` opens.
         form: a key of `FORMATS`. ``llava-hf``: transformers opens it without Blindspot, and gives the same logits bit
             for bit; ``llava``: the original LLaVA's layout; ``blindspot``: this program's own.
     """

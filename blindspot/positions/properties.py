@@ -157,7 +157,6 @@ def measure(
     """Measure one scheme of the encoder. A learned table can hold anything: it is measured on random numbers.
 
     Args:
-        positions: the scheme.
         grid: rows and columns, at least 2 each.
         head_dim: channels of an attention head (of a token, for tables).
         seed: of queries, keys, places and learnable frequencies.

@@ -8,7 +8,7 @@ from typing import Any
 import blindspot
 from blindspot.errors import UserError
 from blindspot.files import is_hub_id, parse_json
-from blindspot.reporting.hub import Model, is_local
+from blindspot.reporting.hub import PublishedModel, is_local
 from blindspot.reporting.page import kept_report, render
 from blindspot.reporting.results import collect
 from blindspot.reporting.tables import columns_of
@@ -23,7 +23,7 @@ QUESTION = "What is to the left of the cup?"
 Row = dict[str, Any]
 
 
-def make_card(model: Model, name: str, licence_of: Callable[[str], str], licence: str | None = None) -> str:
+def make_card(model: PublishedModel, name: str, licence_of: Callable[[str], str], licence: str | None = None) -> str:
     """The text of ``README.md``, its metadata in the Hub's format first.
 
     Args:
@@ -79,7 +79,7 @@ def make_card(model: Model, name: str, licence_of: Callable[[str], str], licence
     )
 
 
-def _results(model: Model) -> Row | None:
+def _results(model: PublishedModel) -> Row | None:
     """What the study measured, made anew where it is not current; None before an evaluation of this model is done."""
     if model.plan is None or model.run is None:
         return None
@@ -89,7 +89,7 @@ def _results(model: Model) -> Row | None:
     return kept_report(model.run) or collect(model.run)
 
 
-def _scores(model: Model, results: Row) -> list[Row]:
+def _scores(model: PublishedModel, results: Row) -> list[Row]:
     """Of every column: its score with interval and chance, the mean over seeds, and how far training alone moves it."""
     rows = {
         (row["column"], row["seed"]): row
@@ -142,7 +142,7 @@ def _front(name: str, metadata: Mapping[str, Any], scores: list[Row]) -> str:
     return f"---\n{data.to_yaml()}\n---\n\n"
 
 
-def _code(model: Model, name: str, results: Row | None) -> str:
+def _code(model: PublishedModel, name: str, results: Row | None) -> str:
     """Python that opens the model and asks it something about ``picture.png``."""
     from markupsafe import Markup
 
@@ -167,7 +167,7 @@ answer = model.generate(**inputs, max_new_tokens=32, do_sample=False)
 print(processor.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))""")
 
 
-def _question(model: Model, results: Row | None) -> str:
+def _question(model: PublishedModel, results: Row | None) -> str:
     """One that its tokenizer has the words for: those of a miniature know a closed set."""
     try:
         words = parse_json((model.folder / "tokenizer.json").read_bytes())["model"]

@@ -17,14 +17,14 @@ from blindspot.evaluation.statistics import (
     wilson,
 )
 from blindspot.evaluation.times import LEVEL, Bounds, TimeEffect, reached, time_contrast
-from blindspot.reporting.run import Pair, Probe, RunAnswers, RunClaim, RunKey, RunPlan
+from blindspot.reporting.run import Pair, ProbeRow, RunAnswers, RunClaim, RunKey, RunPlan
 
 UNLEARNED = 0.25
 """Of the way from chance to the best run, what a run that failed stays within."""
 MOST = log(1e6)
 """A ratio of times beyond which none is told."""
 Row = dict[str, Any]
-Probes = dict[tuple[str, int], list[Probe]]
+Probes = dict[tuple[str, int], list[ProbeRow]]
 
 
 def unlearned(rows: dict[RunKey, Row], level: float | None = None) -> set[RunKey]:
@@ -104,7 +104,7 @@ def _between(pair: Pair, own: dict[tuple[str, int], Bounds]) -> TimeEffect:
     return time_contrast({pair.a: 1.0, pair.b: -1.0}, sides)
 
 
-def _bounds(rows: Iterable[Probe], column: str, level: float) -> Bounds | None:
+def _bounds(rows: Iterable[ProbeRow], column: str, level: float) -> Bounds | None:
     seen = [(row.step, row.right[column]) for row in rows if column in row.right]
     return reached(seen, level) if seen else None
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from blindspot.errors import UserError, one_of
+from blindspot.errors import UserError, explained, one_of
 from blindspot.files import parse_json
 from blindspot.reporting.run import RunPlan, RunStep, as_made, load_plan
 from blindspot.text import clean
@@ -26,23 +26,17 @@ LOCAL = {"_name_or_path", "name_or_path", "vocab_file", "merges_file", "tokenize
 
 
 @dataclass(frozen=True)
-class Model:
-    """A model folder, and what made it.
+class PublishedModel:
+    """A model folder, and what made it."""
 
-    Attributes:
-        folder: a checkpoint of transformers' ``llava`` or of Blindspot's own type.
-        run, plan, arm, seed: of a study; None or empty otherwise.
-        made_in: the folder of the study's step, whose ``done.json`` has the checksums.
-        records: of a training run that is none of a study's, the ``run.json`` of each stage.
-    """
-
-    folder: Path
-    run: Path | None = None
+    folder: Path  # a checkpoint of transformers' ``llava`` or of Blindspot's own type
+    run: Path | None = None  # like ``plan``, ``arm`` and ``seed`` of a study; None or empty otherwise
     plan: RunPlan | None = None
     arm: str = ""
     seed: int = 0
-    made_in: Path | None = None
+    made_in: Path | None = None  # the folder of the study's step, whose ``done.json`` has the checksums
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of a training run that is none of a study's, the ``run.json`` of each stage."""
 
     @property
     def config(self) -> dict[str, Any]:
@@ -60,7 +54,7 @@ class Model:
         return found if self.made_in is None else [as_made(path, self.made_in) for path in found]
 
 
-def find_model(path: Path, arm: str | None = None, seed: int | None = None) -> Model:
+def find_model(path: Path, arm: str | None = None, seed: int | None = None) -> PublishedModel:
     """The model in a study's run folder, of an arm from a seed where it has several; in a training run; or a folder."""
     if (path / "plan.json").is_file():
         return _checked(_of_study(path, arm, seed))
@@ -79,7 +73,7 @@ def find_model(path: Path, arm: str | None = None, seed: int | None = None) -> M
     return _checked(_trained(next((each for each in inside if (each / "config.json").is_file()), path)))
 
 
-def _of_study(run: Path, arm: str | None, seed: int | None) -> Model:
+def _of_study(run: Path, arm: str | None, seed: int | None) -> PublishedModel:
     plan = load_plan(run)
     steps = [step for step in plan.steps if step.kind == "instruct" and step.arm is not None]
     arms = list(dict.fromkeys(str(step.arm) for step in steps))
@@ -99,11 +93,11 @@ def _of_study(run: Path, arm: str | None, seed: int | None) -> Model:
     return _of_step(run, plan, chosen[0])
 
 
-def _of_step(run: Path, plan: RunPlan, step: RunStep) -> Model:
+def _of_step(run: Path, plan: RunPlan, step: RunStep) -> PublishedModel:
     folder = run / step.folder
     if not (folder / "done.json").is_file():
         raise UserError(f"{step.id} of {run} is not done; the `blindspot study` command that made the run goes on")
-    return Model(folder / "model", run, plan, step.arm or "", step.seed or 0, folder)
+    return PublishedModel(folder / "model", run, plan, step.arm or "", step.seed or 0, folder)
 
 
 def _chosen(models: list[Path], arm: str | None, seed: int | None, run: Path) -> Path:
@@ -120,23 +114,21 @@ def _chosen(models: list[Path], arm: str | None, seed: int | None, run: Path) ->
     return next(iter(fits.values()))
 
 
-def _trained(folder: Path) -> Model:
+def _trained(folder: Path) -> PublishedModel:
     """With the records of the training run that it lies in, if it does."""
     records = {}
     for stage in (folder.parent.parent / "connector", folder.parent):
         if folder.name == "model" and (stage / RECORD).is_file():
             record = _json(stage / RECORD)
             records[str(record.get("stage", stage.name))] = record
-    return Model(folder, records=records)
+    return PublishedModel(folder, records=records)
 
 
-def _checked(model: Model) -> Model:
+def _checked(model: PublishedModel) -> PublishedModel:
     folder = model.folder
-    try:
+    with explained(f"{folder} is not a model folder"):
         names = {path.name for path in folder.iterdir() if FILES.fullmatch(path.name)}
         config = model.config
-    except OSError as error:
-        raise UserError(f"{folder} is not a model folder: {error.strerror or error}") from error
     known = config.get("model_type") in ("llava", "blindspot") and {"text_config", "vision_config"} <= config.keys()
     asks = "tokenizer_config.json" in names and names & {"processor_config.json", "preprocessor_config.json"}
     if not known or not asks:
@@ -157,7 +149,7 @@ def _json(path: Path) -> dict[str, Any]:
     return value
 
 
-def fill(model: Model, card: str, folder: Path, link: bool = False) -> None:
+def fill(model: PublishedModel, card: str, folder: Path, link: bool = False) -> None:
     """Put what is published of a model and its card into an empty folder; weights as links where ``link`` says so."""
     for path in model.files():
         target = folder / path.name
@@ -190,10 +182,8 @@ def refuse_repository(name: str, uploads: bool) -> None:
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
-    try:
+    with explained(f"REPO {clean(name, 60)}", HFValidationError):
         validate_repo_id(name)
-    except HFValidationError as error:
-        raise UserError(f"REPO {clean(name, 60)}: {error}") from error
     if name.count("/") != 1:
         raise UserError(f"REPO {clean(name, 60)}: name it as on the Hub, ORGANISATION/NAME or USER/NAME")
     if uploads and get_token() is None:

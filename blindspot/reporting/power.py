@@ -35,7 +35,6 @@ def seeds_needed(
     is None, and ``why`` says it, where the questions are too few, or where the pilot does not know.
 
     Args:
-        run: the pilot's run folder.
         claims: to be tested together, on columns or ``means`` of them.
         points: the effect on scores; ``factor``: that on steps to learn.
 

@@ -29,29 +29,19 @@ _KEYS = {"id", "benchmark", "prompt", "answer", "images", "raw", "score", "parse
 
 
 class RunArm(BaseModel):
-    """One configuration.
+    """One configuration."""
 
-    Attributes:
-        id: as in steps and answers.
-        label: as tables write it.
-        axes: where it stands on each axis of the study; on none: a model that is only evaluated.
-        block: heading of its rows in tables.
-        panel: what it shares a panel and a colour of figures with, where the study crosses two axes; else empty.
-        marker: what it shares a mark with there; else empty.
-        baseline: whether that mark is open and its curve dashed: what others are compared with.
-        replicate_of: the arm that it repeats with other seeds.
-        paper: the row of the paper's tables that it repeats.
-    """
-
-    id: Text
-    label: Text
+    id: Text  # as in steps and answers
+    label: Text  # as tables write it
     axes: dict[str, Text | bool | None] = Field(default_factory=dict)
-    block: Text = ""
+    """Where it stands on each axis of the study; on none: a model that is only evaluated."""
+    block: Text = ""  # heading of its rows in tables
     panel: Text = ""
-    marker: Text = ""
-    baseline: bool = False
-    replicate_of: Text | None = None
-    paper: Text | None = None
+    """What it shares a panel and a colour of figures with, where the study crosses two axes; else empty."""
+    marker: Text = ""  # what it shares a mark with there; else empty
+    baseline: bool = False  # whether that mark is open and its curve dashed: what others are compared with
+    replicate_of: Text | None = None  # the arm that it repeats with other seeds
+    paper: Text | None = None  # the row of the paper's tables that it repeats
 
     @property
     def hue(self) -> str:
@@ -100,32 +90,23 @@ class Pair(BaseModel):
 
 
 class Column(BaseModel):
-    """One column of the tables.
-
-    Attributes:
-        paper: the benchmark of the paper that it stands for; ``relative``: it only resembles that one.
-        benchmark: that of its questions, by default its id.
-        terms: summed.
-        baselines: scores of rules that need no model.
-        parts: subsets that are also scored on their own: name -> group of questions -> its values there.
-        learned_at: the score from which a run has learned it; None: see `claims.unlearned`.
-        english: asks its question, with ``{0}`` for the first word of a prompt.
-    """
+    """One column of the tables."""
 
     id: Text
     label: Text
-    paper: Text = ""
-    benchmark: Text = ""
+    paper: Text = ""  # the benchmark of the paper that it stands for; ``relative``: it only resembles that one
+    benchmark: Text = ""  # that of its questions, by default its id
     metric: Literal["accuracy", "pair_accuracy", "mean_iou"] = "accuracy"
-    terms: list[Term] = Field(default_factory=lambda: [Term()])
+    terms: list[Term] = Field(default_factory=lambda: [Term()])  # summed
     chance: float | None = None
     description: Text = ""
     box_units: float | None = None
-    baselines: dict[Text, float] = Field(default_factory=dict)
+    baselines: dict[Text, float] = Field(default_factory=dict)  # scores of rules that need no model
     parts: dict[Text, dict[str, list[str]]] = Field(default_factory=dict)
+    """Subsets that are also scored on their own: name -> group of questions -> its values there."""
     relative: bool = False
-    learned_at: float | None = None
-    english: Text = ""
+    learned_at: float | None = None  # the score from which a run has learned it; None: see `claims.unlearned`
+    english: Text = ""  # asks its question, with ``{0}`` for the first word of a prompt
 
     def model_post_init(self, context: Any) -> None:
         """A pair counts as one."""
@@ -151,23 +132,17 @@ class Column(BaseModel):
 
 
 class RunClaim(BaseModel):
-    """A claim, what tests it, and the weighted sum of arms' scores or log times that it predicts the sign of.
-
-    Attributes:
-        column: a column, or a mean of several (``means`` of the plan).
-        level: the score that a time is taken to.
-        margin: of equivalence: points of a score, a factor of a time.
-    """
+    """A claim, what tests it, and the weighted sum of arms' scores or log times that it predicts the sign of."""
 
     id: Text
     claim: Text
     test: Text
     contrast: dict[Text, float]
     predicts: Literal["positive", "negative", "zero"]
-    column: Text
+    column: Text  # a column, or a mean of several (``means`` of the plan)
     outcome: Literal["score", "time"] = "score"
-    level: float = LEVEL
-    margin: float | None = None
+    level: float = LEVEL  # the score that a time is taken to
+    margin: float | None = None  # of equivalence: points of a score, a factor of a time
 
 
 class RunStep(BaseModel):
@@ -182,7 +157,7 @@ class RunStep(BaseModel):
     inputs: dict[str, str] = Field(default_factory=dict)
 
 
-class Probe(BaseModel):
+class ProbeRow(BaseModel):
     """A row of ``probes.jsonl``: the mean score of each column's probe questions after a training step."""
 
     step: Annotated[int, Field(ge=0)]
@@ -284,22 +259,16 @@ class RunKey(NamedTuple):
 class RunAnswers:
     """Answers of all evaluated models, as numbers: what they said stays on the disk, where it is read for those that
     are shown. One may not have reached every benchmark; those that it has are whole.
-
-    Attributes:
-        questions: rows of the first ``answers.jsonl`` that has them; their ``raw`` and ``score`` are not to be used.
-        scores: per model, float array of shape ``(questions,)`` in 0..1; NaN where it was not asked.
-        partial: likewise, partial scores; the scores where a question has none.
-        parsed: per model, bool array of shape ``(questions,)``.
-        files: per model, its ``answers.jsonl``.
-        missing: evaluations of the plan that are not done.
     """
 
     questions: list[dict[str, Any]]
+    """Rows of the first ``answers.jsonl`` that has them; their ``raw`` and ``score`` are not to be used."""
     scores: dict[RunKey, np.ndarray]
-    partial: dict[RunKey, np.ndarray]
-    parsed: dict[RunKey, np.ndarray]
-    files: dict[RunKey, list[Path]]
-    missing: list[str]
+    """Per model, float array of shape ``(questions,)`` in 0..1; NaN where it was not asked."""
+    partial: dict[RunKey, np.ndarray]  # likewise, partial scores; the scores where a question has none
+    parsed: dict[RunKey, np.ndarray]  # per model, bool array of shape ``(questions,)``
+    files: dict[RunKey, list[Path]]  # per model, its ``answers.jsonl``
+    missing: list[str]  # evaluations of the plan that are not done
 
     def said(self, key: RunKey, places: Iterable[int]) -> dict[int, dict[str, Any]]:
         """The rows of a model's answers to the questions at some places."""
@@ -468,7 +437,7 @@ def load_curves(run: Path, plan: RunPlan) -> list[dict[str, Any]]:
     return curves
 
 
-def load_probes(run: Path, plan: RunPlan) -> dict[tuple[str, int], list[Probe]]:
+def load_probes(run: Path, plan: RunPlan) -> dict[tuple[str, int], list[ProbeRow]]:
     """The probes of stage 2 by arm and seed; an arm that shares its training has those of the step it shares."""
     steps, found = {step.id: step for step in plan.steps}, {}
     for step in plan.evaluations():
@@ -482,7 +451,7 @@ def load_probes(run: Path, plan: RunPlan) -> dict[tuple[str, int], list[Probe]]:
             rows = []
             for number, row in enumerate(read_jsonl(as_made(path)), start=1):
                 try:
-                    rows.append(Probe.model_validate(row))
+                    rows.append(ProbeRow.model_validate(row))
                 except ValidationError as error:
                     raise UserError(f"{path}:{number}: no probe (step, and right: column -> score in 0..1); delete the "
                                     "step's folder and run the study again") from error  # fmt: skip

@@ -16,7 +16,6 @@ def describe(scene: Scene, style: TextStyle, rng: Random) -> str:
     """A scene as text.
 
     Args:
-        scene: what to describe.
         style: ``plain`` names each object and its place in words, in any order, as a language model has read it;
             ``raster`` goes through the cells in reading order without a word about place, so that the order of the
             words is the place, as the order of image tokens is.

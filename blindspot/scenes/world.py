@@ -85,7 +85,6 @@ def draw_distinct(rng: Random, split: Split, cells: Sequence[Cell] = (), count: 
     """Draw a scene in which every colour and every shape occurs at most once.
 
     Args:
-        rng: source of randomness.
         split: ``compositional`` makes the first object a held-out pair; the other splits never show one.
         cells: cells of the first objects, in order; the others get cells at random.
         count: number of objects; 2 to 5 at random if not given.

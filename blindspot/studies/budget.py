@@ -281,7 +281,7 @@ class StagePlan:
 
 
 @dataclass(frozen=True)
-class Budget:
+class StudyBudget:
     """What a study will do."""
 
     study: Study
@@ -346,12 +346,11 @@ def plan(
     data_root: Path | None = None,
     mfu: float = 0.4,
     reference: str | None = None,
-) -> Budget:
+) -> StudyBudget:
     """Budget a study. Reads configs and looks for files; needs no weights, no GPU and no network, and torch only to
     read the sizes of encoders and language models that are not released ones.
 
     Args:
-        study: the study.
         gpus: numbers of GPUs to tell memory and days for.
         data_root: the data folder, laid out as LLaVA's ``playground/data``.
         mfu: share of the peak in (0, 1].
@@ -381,10 +380,12 @@ def plan(
 
     steps, beside = plan_steps(study, ""), index_bytes(arms)
     peaks = {keep: peak(steps, keep) + beside for keep in KEEP}
-    return Budget(study, reference or study.name, arms, tuple(stages), wanted, disk, peaks, numbers, mfu, data_root)
+    return StudyBudget(
+        study, reference or study.name, arms, tuple(stages), wanted, disk, peaks, numbers, mfu, data_root
+    )
 
 
-def as_json(plan: Budget) -> dict[str, Any]:
+def as_json(plan: StudyBudget) -> dict[str, Any]:
     """The plan as plain values. Operations, bytes and hours; ``per_run`` numbers are of one seed."""
 
     def whole(value: Flops | Memory | StageCounts) -> dict[str, int]:

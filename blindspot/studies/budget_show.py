@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from blindspot.studies.arms import STAGES, Arm
-from blindspot.studies.budget import GPUS, PACK, Budget, StagePlan, parameters
+from blindspot.studies.budget import GPUS, PACK, StagePlan, StudyBudget, parameters
 from blindspot.studies.needs import Need
 from blindspot.studies.sizes import MODELS
 from blindspot.terminal import listing
@@ -19,7 +19,7 @@ _TIMED = [gpu for number, gpu in enumerate(GPUS) if gpu.peak not in {other.peak 
 """One GPU of each peak."""
 
 
-def print_plan(plan: Budget, console: Console) -> None:
+def print_plan(plan: StudyBudget, console: Console) -> None:
     """Print the summary and the tables."""
     console.print(_summary(plan))
     sections = [("Arms", _arms(plan)), ("Recipe", _recipe(plan))]
@@ -53,7 +53,7 @@ def print_plan(plan: Budget, console: Console) -> None:
     console.print(Text(notes, style="dim"))
 
 
-def _summary(plan: Budget) -> Group:
+def _summary(plan: StudyBudget) -> Group:
     table = Table.grid(padding=(0, 2))
     study, most, disk = plan.study, max(plan.gpus), plan.disk
     seeds = f"{study.seeds} seed{'s' if study.seeds > 1 else ''}"
@@ -85,7 +85,7 @@ def _summary(plan: Budget) -> Group:
     return Group(Text(f"{study.name}: {study.title}", style="bold"), table)
 
 
-def _missing(plan: Budget) -> Text:
+def _missing(plan: StudyBudget) -> Text:
     if not plan.missing:
         return Text("nothing", style="green")
     kinds = {"checkpoint": "checkpoints", "data": "parts of the data"}
@@ -97,7 +97,7 @@ def _missing(plan: Budget) -> Text:
     return Text(f"{len(plan.missing)} of {len(plan.needs)} things ({parts}){size}{hint}", style="yellow")
 
 
-def _arms(plan: Budget) -> Table:
+def _arms(plan: StudyBudget) -> Table:
     def positions(arm: Arm) -> str:
         point = arm.point
         notes = [f"evaluated with {point.evaluate_with.label}"] * (point.evaluate_with != point.positions)
@@ -114,7 +114,7 @@ def _arms(plan: Budget) -> Table:
     return table
 
 
-def _recipe(plan: Budget) -> Table:
+def _recipe(plan: StudyBudget) -> Table:
     def shown(value: Any) -> str:
         if isinstance(value, list):
             return ", ".join(part.replace("_", " ") for part in value)
@@ -131,7 +131,7 @@ def _recipe(plan: Budget) -> Table:
     return table
 
 
-def _stage(plan: Budget, name: str) -> Table:
+def _stage(plan: StudyBudget, name: str) -> Table:
     heads = ("tokens >", "batch >", "steps >", "trained >", "FLOPs >", "rec. >", "encoder >")
     table = listing("arm !", *heads, *(f"{gpu.name} >" for gpu in _TIMED), padding=(0, 1, 0, 0))
     for stage in plan.stages:
@@ -151,7 +151,7 @@ def _stage(plan: Budget, name: str) -> Table:
     return table
 
 
-def _models(plan: Budget) -> Table:
+def _models(plan: StudyBudget) -> Table:
     table = listing("model !", "checkpoint", "GB >", *(f"{gpu.name} >" for gpu in _TIMED), padding=(0, 1, 0, 0))
     for model in plan.study.models:
         size, work = MODELS.get(model.model), plan.answers(model)
@@ -161,7 +161,7 @@ def _models(plan: Budget) -> Table:
     return table
 
 
-def _memory(plan: Budget) -> Table:
+def _memory(plan: StudyBudget) -> Table:
     heads = ("GPUs >", "weights >", "grads >", "fp32 >", "Adam >", "states >", "activ. >", "rec. >")
     table = listing("stage !", *heads, *(f"{gpu.name} !" for gpu in GPUS), padding=(0, 1, 0, 0))
     for name in STAGES:

@@ -104,30 +104,14 @@ class Corpus:
         captions = np.load(self.folder / f"captions-{content}.npy")
         return np.load(self.folder / "captioned.npy"), torch.from_numpy(captions).long()
 
-    @cached_property
-    def test_images(self) -> np.ndarray:
-        """Shape (test images, images a row, side, side, 3)."""
-        return self._images("test")
-
-    @cached_property
-    def questions(self) -> list[Question]:
-        return self._questions("test")
-
-    @cached_property
-    def probe_images(self) -> np.ndarray:
-        """As `test_images`."""
-        return self._images("probe")
-
-    @cached_property
-    def probe_questions(self) -> list[Question]:
-        return self._questions("probe")
-
-    def _images(self, split: str) -> np.ndarray:
+    def pictures(self, split: str) -> np.ndarray:
+        """Those that ``test`` or ``probe`` asks about, of shape (rows, images a row, side, side, 3)."""
         tiled = np.load(self.folder / f"{split}_images.npy")
         count, side, width, channels = tiled.shape
         return tiled.reshape(count, side, width // side, side, channels).swapaxes(1, 2)
 
-    def _questions(self, split: str) -> list[Question]:
+    def questions(self, split: str) -> list[Question]:
+        """Those of ``test`` or ``probe``."""
         return [
             Question(**{**row, "choices": tuple(row["choices"]), "images": tuple(row["images"])})
             for row in read_jsonl(self.folder / f"{split}.jsonl")
@@ -135,22 +119,17 @@ class Corpus:
 
 
 @dataclass(frozen=True)
-class View:
-    """How an encoder gets to see pictures.
+class EncoderView:
+    """How an encoder gets to see pictures."""
 
-    Attributes:
-        side: of its square input in pixels.
-        patch: likewise.
-        aspect: what becomes of pictures that are not square: ``squash``: both sides are resized; ``pad``: the longer
-            side is resized, beside it lies the family's mean colour; ``crop``: the shorter side is resized and the
-            centre cut out; ``native``: they are cut into patches as they are.
-        reduced_to: pixels of the longer side that pictures are reduced to before, so that what is finer is lost.
-    """
-
-    side: int
-    patch: int
+    side: int  # of its square input in pixels
+    patch: int  # likewise
     aspect: Literal["squash", "pad", "crop", "native"] = "squash"
+    """What becomes of pictures that are not square: ``squash``: both sides are resized; ``pad``: the longer side is
+    resized, beside it lies the family's mean colour; ``crop``: the shorter side is resized and the centre cut out;
+    ``native``: they are cut into patches as they are."""
     reduced_to: int | None = None
+    """Pixels of the longer side that pictures are reduced to before, so that what is finer is lost."""
 
     def __call__(self, images_nhwc: np.ndarray, encoder: Encoder, sizes_n2: np.ndarray | None) -> dict[str, Tensor]:
         """``uint8`` images -> the encoder's input by the model's names: pixels of shape (n, 3, side, side), or rows of

@@ -109,7 +109,6 @@ class Scheduler:
 
         Args:
             steps: inputs before what needs them.
-            run: the run folder.
             keep: one of `KEEP`.
             data_path: see `StepContext`.
             redo: ids of steps that count as not done.

@@ -46,8 +46,6 @@ def with_gpus(study: Study, steps: Sequence[Step], gpus: Gpus, per_step: int | N
 
     Args:
         study: of any size; steps of a miniature ask for none, like all on a machine without.
-        steps: its steps.
-        gpus: what there is.
         per_step: by default the fewest of `COUNTS` that hold the stage, as `budget.memory` counts.
     """
     if not gpus.names:

@@ -38,7 +38,6 @@ class LocalPool:
 
         Args:
             workers: steps side by side, at most.
-            run: the run folder.
             lock: the descriptor that holds it; workers and all that these start hold it, too.
             gpus: as ``CUDA_VISIBLE_DEVICES`` names them; without any, nothing is bound.
             registry: ``module:attribute`` of the step functions.

@@ -1,7 +1,7 @@
 """From a study to its steps, each with the key that its cached result is found by, and to what reports must know."""
 
 from collections import defaultdict
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from blindspot.studies.budget import GPUS, QUESTIONS, answering, flops, paramete
 from blindspot.studies.compare import compared_pairs
 from blindspot.studies.needs import hub_datasets
 from blindspot.studies.progress import SECONDS_TO_START
-from blindspot.studies.schema import AXES, EvaluatedModel, Study
+from blindspot.studies.schema import AXES, Study
 from blindspot.studies.sizes import MODELS, USUAL, ModelSize
 from blindspot.studies.step import Step
 from blindspot.studies.versions import diagnostics_version
@@ -69,8 +69,10 @@ def plan_steps(study: Study, code: str, data: str | None = None) -> list[Step]:
             plan.add("text", ["data"], config, seed=own)
         for arm in arms:
             (_add_arm if study.recipe == "toy" else _add_real_arm)(plan, arm, seed)
-    for model in study.models:
-        _add_model(plan, model)
+    for model in study.models:  # what they are asked with follows from no seed, but every step of an arm has one
+        config = {"seed": 0, "recipe": "llava", "arm": model.id, "model": model.model, "served": model.served}
+        made = ["data"] if study.rehearsed else []
+        plan.evaluate(made, config, "instruct", 0, MODELS.get(model.model, USUAL), model.id, None)
     return [replace(step, arm=plan.owner(step)) for step in plan.steps.values()]
 
 
@@ -85,7 +87,7 @@ class _Plan:
     def __init__(self, study: Study, code: str) -> None:
         self.study = study
         self.steps: dict[str, Step] = {}
-        self.portions = portions(study) if study.recipe == "llava" else []
+        self.portions = _portions(study) if study.recipe == "llava" else []
         brought = "".join(f", {name} {digest}" for name, digest in plugins.digests())
         self._code, self._said = f"numerics {NUMERICS}{brought}" if study.released else code, code
         self._users: dict[str, list[Arm]] = defaultdict(list)
@@ -130,13 +132,16 @@ class _Plan:
         arm: Arm | None,
     ) -> None:
         """Ask a model of real size all benchmarks."""
-        for portion in self.portions:
-            seconds = SECONDS_PER_REHEARSED_BENCHMARK * len(portion.benchmarks)
+        from blindspot.benchmarks.scoring import DEFAULT
+
+        for large, questions in self.portions:
+            seconds = SECONDS_PER_REHEARSED_BENCHMARK * len(questions)
             if not self.study.rehearsed:
-                work = answering(size.parameters, size.image_tokens, portion.questions)
+                work = answering(size.parameters, size.image_tokens, sum(questions.values()))
                 seconds = SECONDS_TO_START + work / A100_REACHED
-            what = f"{portion.name}/{name}" if portion.name else name
-            self.add("evaluate", inputs, config | portion.config, arm, seed, stage, what, seconds)
+            asked = {"benchmarks": list(questions), "profile": DEFAULT}
+            what = f"{large}/{name}" if large else name
+            self.add("evaluate", inputs, config | asked, arm, seed, stage, what, seconds)
 
     def owner(self, step: Step) -> str | None:
         """The only arm that uses a step; of those that share a trained variant, the one it is evaluated as."""
@@ -250,39 +255,17 @@ def _rehearsed(study: Study, arms: list[Arm]) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class Portion:
-    """What a model of real size is asked in one step."""
+def _portions(study: Study) -> list[tuple[str, dict[str, int]]]:
+    """What each model of a study of real size is asked, a step each: questions by benchmark.
 
-    name: str  # of a `LARGE` benchmark; empty: of all that are smaller
-    benchmarks: tuple[str, ...]
-    questions: int
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """What of a step's key follows from it."""
-        from blindspot.benchmarks.scoring import DEFAULT
-
-        return {"benchmarks": list(self.benchmarks), "profile": DEFAULT}
-
-
-def portions(study: Study) -> list[Portion]:
-    """What each model of a study of real size is asked, step by step."""
+    A step is named after its `LARGE` benchmark; that of all that are smaller has no name.
+    """
     from blindspot.benchmarks.registry import BENCHMARKS, select
 
-    chosen = select(study.asked)
-    asked = [one for one in BENCHMARKS.values() if one in chosen]  # the order in which a study names them says nothing
-    sizes = {one.name: one.size or QUESTIONS for one in asked}
-    small = tuple(name for name, size in sizes.items() if size < LARGE)
-    found = [Portion("", small, sum(sizes[name] for name in small))] if small else []
-    return found + [Portion(name, (name,), size) for name, size in sizes.items() if size >= LARGE]
-
-
-def _add_model(plan: _Plan, model: EvaluatedModel) -> None:
-    """What it is asked with does not follow from a seed, and its step has one because every step of an arm has."""
-    config = {"seed": 0, "recipe": "llava", "arm": model.id, "model": model.model, "served": model.served}
-    data = ["data"] if plan.study.rehearsed else []
-    plan.evaluate(data, config, "instruct", 0, MODELS.get(model.model, USUAL), model.id, None)
+    chosen = select(study.asked)  # the order in which a study names them says nothing
+    sizes = {one.name: one.size or QUESTIONS for one in BENCHMARKS.values() if one in chosen}
+    small = {name: size for name, size in sizes.items() if size < LARGE}
+    return [("", small)] * bool(small) + [(name, {name: size}) for name, size in sizes.items() if size >= LARGE]
 
 
 def _add_real_arm(plan: _Plan, arm: Arm, seed: int) -> None:

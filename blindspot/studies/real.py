@@ -188,7 +188,6 @@ def train_run(run: ArmRun, stages: Sequence[str] = STAGES, report: Report = sile
     evaluated with a position table that it did not train with, the table is the encoder checkpoint's own.
 
     Args:
-        run: what to train.
         stages: names of `STAGES`, in order; those that the arm does not run itself are passed over.
         report: told of every step, on the first rank; ``phase`` is the stage.
 

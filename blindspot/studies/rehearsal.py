@@ -262,25 +262,9 @@ def _options(question: Question, rng: Random, **more: Any) -> dict[str, Any]:
     return {**dict(zip("ABCD", options, strict=False)), "answer": "ABCD"[options.index(question.answer)], **more}
 
 
-def _mmvp(question: Question, number: int, rng: Random) -> Cells:
-    return [{"A": "yes", "B": "no", "answer": "A" if question.answer == "yes" else "B"}]
-
-
 def _cvbench(question: Question, number: int, rng: Random) -> Cells:
     task = "Count" if question.benchmark == "cvbench_count" else "Relation"
     return [_options(question, rng, source=("COCO", "ADE20K")[number % 2], task=task)]
-
-
-def _tallyqa(question: Question, number: int, rng: Random) -> Cells:
-    return [{"answer": question.answer, "issimple": question.benchmark == "tallyqa_simple"}]
-
-
-def _gqa(question: Question, number: int, rng: Random) -> Cells:
-    return [{"answer": question.answer, "category": question.benchmark.removeprefix("gqa_")}]
-
-
-def _plain(question: Question, number: int, rng: Random) -> Cells:
-    return [{"answer": question.answer}]
 
 
 def _topviewrs(question: Question, number: int, rng: Random) -> Cells:
@@ -319,22 +303,29 @@ def _ccbench(question: Question, number: int, rng: Random) -> Cells:
     ]
 
 
-def _seedbench(question: Question, number: int, rng: Random) -> Cells:
-    return [_options(question, rng, category=DIMENSIONS[number % len(DIMENSIONS)])]
-
-
-_GQA = ("gqa_choose", "gqa_compare", "gqa_logical", "gqa_query", "gqa_verify")
 FORMS: dict[str, tuple[Sequence[str], Callable[[Question, int, Random], Cells]]] = {
-    "mmvp": (("mmvp",), _mmvp),
+    "mmvp": (
+        ("mmvp",),
+        lambda asked, number, rng: [{"A": "yes", "B": "no", "answer": "A" if asked.answer == "yes" else "B"}],
+    ),
     "cvbench_2d": (("cvbench_relation", "cvbench_count"), _cvbench),
-    "tallyqa": (("tallyqa_simple", "tallyqa_complex"), _tallyqa),
-    "gqa": (_GQA, _gqa),
-    "vsr": (("vsr",), _plain),
+    "tallyqa": (
+        ("tallyqa_simple", "tallyqa_complex"),
+        lambda asked, number, rng: [{"answer": asked.answer, "issimple": asked.benchmark == "tallyqa_simple"}],
+    ),
+    "gqa": (
+        ("gqa_choose", "gqa_compare", "gqa_logical", "gqa_query", "gqa_verify"),
+        lambda asked, number, rng: [{"answer": asked.answer, "category": asked.benchmark.removeprefix("gqa_")}],
+    ),
+    "vsr": (("vsr",), lambda asked, number, rng: [{"answer": asked.answer}]),
     "topviewrs": (("topviewrs",), _topviewrs),
-    "countbenchqa": (("countbenchqa",), _plain),
+    "countbenchqa": (("countbenchqa",), lambda asked, number, rng: [{"answer": asked.answer}]),
     "mmmu_val": (("gqa_query", "cvbench_relation", "topviewrs"), _mmmu),
     "mme": (("gqa_verify", "vsr"), _mme),
     "ccbench": (("cvbench_relation",), _ccbench),
-    "seedbench_img": (("cvbench_relation", "cvbench_count", "topviewrs"), _seedbench),
+    "seedbench_img": (
+        ("cvbench_relation", "cvbench_count", "topviewrs"),
+        lambda asked, number, rng: [_options(asked, rng, category=DIMENSIONS[number % len(DIMENSIONS)])],
+    ),
 }
 """Of each benchmark: the drawn columns that its questions come from, and what its TSV has beside common columns."""

@@ -172,7 +172,7 @@ class Axes(Section):
     stage 2, instead of one of its own; ``stages`` says what it does otherwise than the study. ``drop_first_patch`` is
     the released defect of SigLIP, whose first patch is taken for a CLS token. Of a miniature ``image_size`` and
     ``patch_size`` are by default the study's, ``layer`` the last; ``connector_objective`` comes before stage 1, by
-    default none; ``reduced_to`` and ``aspect``: see `corpus.View`.
+    default none; ``reduced_to`` and ``aspect``: see `corpus.EncoderView`.
     """
 
     family: Annotated[str, one_of(FAMILIES), Axis("encoder", FAMILIES.__getitem__, "another family", "toy")] = UNSAID

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from blindspot.encoders import ENCODERS, Encoder, detect
-from blindspot.errors import UserError, did_you_mean
+from blindspot.errors import UserError, did_you_mean, explained
 from blindspot.files import is_hub_id
 
 
@@ -149,10 +149,8 @@ def encoder_size(name: str) -> EncoderSize:
         return RELEASED[name]
     config = _config(name, "encoder", RELEASED)
     config = getattr(config, "vision_config", config)
-    try:
+    with explained(f'encoder "{name}"', UserError):
         family = detect(config)
-    except UserError as error:
-        raise UserError(f'encoder "{name}": {error}') from error
     if family.variable_resolution and family.images.fit != "bound":
         raise UserError(
             f'encoder "{name}": {family.label} has as many patches as the picture asks for; name an encoder that says '

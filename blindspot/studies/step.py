@@ -4,11 +4,11 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from rich.filesize import decimal
 
-from blindspot.errors import UserError
+from blindspot.errors import UserError, explained
 from blindspot.files import (
     CHECKPOINTS,
     bytes_below,
@@ -20,6 +20,7 @@ from blindspot.files import (
     sha256_file,
     write_json,
 )
+from blindspot.terminal import Report
 
 DONE = "done.json"
 ERROR = "error.txt"
@@ -60,12 +61,6 @@ class Step:
     def folder(self) -> str:
         """Its run folder, relative to the study's."""
         return f"steps/{self.id.replace('/', '_')}-{self.key[:12]}"
-
-
-class Report(Protocol):
-    """Tells the user how far a step is; cheap enough to call at every iteration."""
-
-    def __call__(self, step: int, steps: int, loss: float | None = None, phase: str = "") -> None: ...
 
 
 @dataclass(frozen=True)
@@ -139,8 +134,6 @@ def read_done(
     Large files are hashed if they may have changed, once: what shows that they have not is then recorded.
 
     Args:
-        folder: the step's.
-        step: whose it is.
         verify: whether every file is hashed.
         tell: told of each large file that is hashed.
 
@@ -192,14 +185,12 @@ def open_folder(folder: Path) -> None:
     """Make a step's folder ready to work in: what an interrupted try left stays, half-written files go.
 
     `STARTED` says since when."""
-    try:
+    with explained(f"cannot write {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in (*folder.rglob(".*"), folder / ERROR):
             if not leftover.is_dir() and CHECKPOINTS not in leftover.parts:  # whose metadata are such a file
                 leftover.unlink(missing_ok=True)
         (folder / STARTED).touch()
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
 
 
 def refuse_full(run: Path, step: Step, others: Sequence[Step]) -> None:

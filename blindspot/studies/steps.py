@@ -23,12 +23,12 @@ from blindspot.model.tokenizer import IMAGE
 from blindspot.model.variant import BlindspotForConditionalGeneration, save
 from blindspot.positions import EncoderPositions, LanguagePositions
 from blindspot.question import Question
-from blindspot.studies.corpus import Corpus, CorpusSize, View, write_nlvr, write_scenes, write_solids
+from blindspot.studies.corpus import Corpus, CorpusSize, EncoderView, write_nlvr, write_scenes, write_solids
 from blindspot.studies.diagnosing import diagnose
 from blindspot.studies.relatives import PAIRED
 from blindspot.studies.step import StepContext, StepFunction
 from blindspot.studies.tracking import track_scores, tracker_of
-from blindspot.training.fit import Probe, Recipe
+from blindspot.training.fit import Probing, Recipe
 from blindspot.training.objectives.base import CaptionShape
 from blindspot.training.parts import load_weights, save_weights
 from blindspot.training.stages import Pixels, Run, train_encoder, train_qformer, train_text, train_variant
@@ -105,16 +105,16 @@ def instruct(context: StepContext) -> None:
     load_weights(model.model, context.inputs["connector"] / CONNECTOR, without=PRETRAINED)
     frozen = () if context.step.config["instruct"]["encoder"] == "trained" else ("vision_tower",)
     run = _run(context, "instruct")
-    probed = [one for one in corpus.probe_questions if one.benchmark in context.step.config["instruct"]["probes"]]
+    asked = context.step.config["instruct"]["probes"]
+    probed = [question for question in corpus.questions("probe") if question.benchmark in asked]
     counts = dict(Counter(question.benchmark for question in probed))
-
     view = _view(context.step.config)
 
     def measure() -> dict[str, Any]:
         rows = _answers(model, corpus, family, probed, "probe", view)
         return {"questions": counts, "right": column_scores(rows)}
 
-    rows, probe = corpus.rows_for(model.tokens_per_image), Probe(measure, probe_steps(run.recipe.steps))
+    rows, probe = corpus.rows_for(model.tokens_per_image), Probing(measure, probe_steps(run.recipe.steps))
     train_variant(model, frozen, rows, _pixels(corpus, corpus.row_images, family, view), run, probe)
     model.config.images_per_question = corpus.row_images.shape[1]
     save(model, context.folder / MODEL)
@@ -136,7 +136,7 @@ def evaluate(context: StepContext) -> None:
             _place(model, config["evaluate_with"])
     view = _view(config)
     view = replace(view, side=config.get("evaluate_size", view.side))
-    rows = _answers(model, corpus, family, corpus.questions, "test", view, context.report)
+    rows = _answers(model, corpus, family, corpus.questions("test"), "test", view, context.report)
     write_jsonl(context.folder / "answers.jsonl", rows)
     track_scores(context, lambda: column_scores([row for row in rows if row["groups"]["split"] == "iid"]))
 
@@ -242,12 +242,12 @@ def _place(model: BlindspotForConditionalGeneration, positions: Config) -> None:
     model.model.attach_positions()
 
 
-def _view(config: Config) -> View:
+def _view(config: Config) -> EncoderView:
     """How an arm sees pictures."""
-    return View(config["model"]["image"], config["model"]["patch"], **config.get("view", {}))
+    return EncoderView(config["model"]["image"], config["model"]["patch"], **config.get("view", {}))
 
 
-def _pixels(corpus: Corpus, images: np.ndarray, family: Encoder, view: View) -> Pixels:
+def _pixels(corpus: Corpus, images: np.ndarray, family: Encoder, view: EncoderView) -> Pixels:
     """What an encoder sees of training rows; ``images`` indexes the images of each row."""
     sizes_n2 = corpus.sizes("images")
 
@@ -265,7 +265,7 @@ def _answers(
     family: Encoder,
     questions: list[Question],
     split: Literal["test", "probe"],
-    view: View,
+    view: EncoderView,
     report: Callable[[int, int], None] = lambda step, steps: None,
 ) -> list[dict[str, Any]]:
     """Greedy answers and their scores, a row of ``answers.jsonl`` for each question.
@@ -273,7 +273,7 @@ def _answers(
     They are asked column by column: answers of one column are equally long, so batches stop early.
     """
     model.eval()
-    pictures_nkhwc, sizes_n2 = corpus.test_images if split == "test" else corpus.probe_images, corpus.sizes(split)
+    pictures_nkhwc, sizes_n2 = corpus.pictures(split), corpus.sizes(split)
     tokens = model.model.parts.image_tokens((view.side // view.patch,) * 2)
     by_task: dict[str, list[Question]] = defaultdict(list)
     for question in questions:
@@ -310,11 +310,7 @@ def column_scores(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Mean score of each column; a pair scores what its worse half does."""
     columns: dict[str, dict[str, float]] = defaultdict(dict)
     for row in rows:
-        unit = _unit(row["benchmark"], row["id"], row["groups"])
-        scores = columns[row["benchmark"]]
+        column = row["benchmark"]
+        unit, scores = row["groups"]["cluster"] if column in PAIRED else row["id"], columns[column]
         scores[unit] = min(scores.get(unit, 1.0), row["score"])
     return {column: round(sum(scores.values()) / len(scores), 6) for column, scores in columns.items()}
-
-
-def _unit(column: str, own: str, groups: dict[str, Any]) -> str:
-    return groups["cluster"] if column in PAIRED else own

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.filesize import decimal
 
-from blindspot.errors import UserError
+from blindspot.errors import UserError, explained
 from blindspot.files import bytes_below, locked, parse_json, write_json
 from blindspot.studies.arms import expand_arms
 from blindspot.studies.budget import index_bytes, peak
@@ -274,12 +274,10 @@ def _check_space(run: Path, study: Study, scheduler: Scheduler, keep: str, worke
 def _link_models(run: Path, steps: list[Step]) -> None:
     """Give every trained variant a name that can be typed: ``models/<arm>-seed<seed>``."""
     models = run / "models"
-    try:
+    with explained(f"cannot link the models in {models}", advice="remove it or choose --out"):
         models.mkdir(exist_ok=True)
         for old in filter(Path.is_symlink, models.iterdir()):
             old.unlink()
         for step in steps:
             if step.kind == "instruct":
                 (models / f"{step.arm}-seed{step.seed}").symlink_to(Path("..") / step.folder / "model")
-    except OSError as error:
-        raise UserError(f"cannot link the models in {models}: {error.strerror}; remove it or choose --out") from error

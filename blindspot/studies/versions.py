@@ -5,7 +5,7 @@ from pathlib import Path
 
 from blindspot import plugins
 from blindspot.benchmarks import nlvr
-from blindspot.errors import UserError
+from blindspot.errors import UserError, explained
 from blindspot.files import fingerprint, sha256_file
 
 PACKAGE = Path(__file__).parents[1]
@@ -98,7 +98,5 @@ def nlvr_fingerprint(folder: Path | None) -> str:
             "this study reads NLVR, real images and sentences: get it with "
             "`git clone https://github.com/lil-lab/nlvr` and pass --data nlvr/nlvr"
         )
-    try:
+    with explained("--data", UserError):
         return nlvr.fingerprint(folder)
-    except UserError as error:
-        raise UserError(f"--data: {error}") from error

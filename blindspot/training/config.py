@@ -19,66 +19,49 @@ _RECIPE = (
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class TrainConfig:
-    """How a variant is trained. Defaults are LLaVA-1.5's where it has them (specs: recipe, 3.1).
+    """How a variant is trained. Defaults are LLaVA-1.5's where it has them (specs: recipe, 3.1)."""
 
-    Attributes:
-        batch: samples of an optimiser step, over all ranks and micro-batches.
-        lr: peak learning rate.
-        encoder_lr: that of the image encoder, where it trains; None: ``lr``.
-        frozen: parts that do not train, as `parts.freeze` names them: two at most.
-        epochs: times that every sample is seen.
-        steps: optimiser steps, instead of ``epochs``.
-        warmup: share of the steps in which the rate rises.
-        clip: the gradient's norm is cut to this.
-        precision: ``bf16`` computes in bfloat16, and keeps weights that train, gradients and optimiser in float32.
-        loss: what a step minimises. ``tokens``: the mean over the supervised tokens of the global batch.
-            ``llava_exact``: the mean over micro-batches of the mean over each one's tokens, as LLaVA's code has it
-            under transformers' ``Trainer``: a token among few others counts more, and ``row_batch`` changes the loss.
-            For comparison, under ``batching="llava"`` only.
-        optimiser_states: ``bf16`` halves the memory of AdamW's two moments, rounded at random; see `HalfAdamW`.
-        pack_tokens: most tokens of a micro-batch; what the memory holds. How many micro-batches a step takes follows
-            from it, and changes nothing else.
-        row_batch: samples of a micro-batch under ``batching="llava"``.
-        batching: ``packed``: documents side by side without padding. ``llava``: rows padded to the longest, grouped by
-            LLaVA's ``group_by_modality_length``, for comparison.
-        attention: see `loss.choose_attention`.
-        checkpointing: which activations are computed again in the backward pass: ``none``, all but matrix products
-            and attention (``selective``), or those of whole blocks (``full``).
-        shard_size: ranks that share one copy of the weights, as the GPUs of a node (HSDP): less traffic between nodes,
-            more memory. None: all ranks.
-        compile: compile every transformer block.
-        save_every: steps between checkpoints.
-        keep: checkpoints that are kept.
-        seed: of the order of the data, and of dropout where a model has any.
-        workers: processes of each rank that read and resize pictures ahead; 0: none, the rank itself.
-        tracker: where the log goes besides its file.
-    """
-
-    batch: PositiveInt
-    lr: PositiveFloat
-    encoder_lr: PositiveFloat | None = None
+    batch: PositiveInt  # samples of an optimiser step, over all ranks and micro-batches
+    lr: PositiveFloat  # peak learning rate
+    encoder_lr: PositiveFloat | None = None  # that of the image encoder, where it trains; None: ``lr``
     frozen: Annotated[
         tuple[Literal["vision_tower", "multi_modal_projector", "language_model"], ...], Field(max_length=2)
     ] = ("vision_tower",)
-    epochs: PositiveFloat = 1.0
-    steps: PositiveInt | None = None
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.03
-    clip: PositiveFloat = 1.0
+    """Parts that do not train, as `parts.freeze` names them: two at most."""
+    epochs: PositiveFloat = 1.0  # times that every sample is seen
+    steps: PositiveInt | None = None  # optimiser steps, instead of ``epochs``
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.03  # share of the steps in which the rate rises
+    clip: PositiveFloat = 1.0  # the gradient's norm is cut to this
     precision: Literal["fp32", "bf16"] = "bf16"
+    """``bf16`` computes in bfloat16, and keeps weights that train, gradients and optimiser in float32."""
     loss: Literal["tokens", "llava_exact"] = "tokens"
+    """What a step minimises. ``tokens``: the mean over the supervised tokens of the global batch. ``llava_exact``: the
+    mean over micro-batches of the mean over each one's tokens, as LLaVA's code has it under transformers' ``Trainer``:
+    a token among few others counts more, and ``row_batch`` changes the loss. For comparison, under ``batching="llava"``
+    only."""
     optimiser_states: Literal["fp32", "bf16"] = "fp32"
+    """``bf16`` halves the memory of AdamW's two moments, rounded at random; see `HalfAdamW`."""
     pack_tokens: PositiveInt = 4096
-    row_batch: PositiveInt = 16
+    """Most tokens of a micro-batch; what the memory holds. How many micro-batches a step takes follows from it, and
+    changes nothing else."""
+    row_batch: PositiveInt = 16  # samples of a micro-batch under ``batching="llava"``
     batching: Literal["packed", "llava"] = "packed"
-    attention: Literal["auto", "documents", "varlen", "mask"] = "auto"
+    """``packed``: documents side by side without padding. ``llava``: rows padded to the longest, grouped by LLaVA's
+    ``group_by_modality_length``, for comparison."""
+    attention: Literal["auto", "documents", "varlen", "mask"] = "auto"  # see `loss.choose_attention`
     checkpointing: Literal["none", "selective", "full"] = "none"
+    """Which activations are computed again in the backward pass: ``none``, all but matrix products and attention
+    (``selective``), or those of whole blocks (``full``)."""
     shard_size: PositiveInt | None = None
-    compile: bool = False
-    save_every: PositiveInt = 500
-    keep: PositiveInt = 2
+    """Ranks that share one copy of the weights, as the GPUs of a node (HSDP): less traffic between nodes, more memory.
+    None: all ranks."""
+    compile: bool = False  # compile every transformer block
+    save_every: PositiveInt = 500  # steps between checkpoints
+    keep: PositiveInt = 2  # checkpoints that are kept
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42  # every step and shard has one of its own, that torch takes
-    workers: NonNegativeInt = 4
-    tracker: Tracker | None = None
+    """Of the order of the data, and of dropout where a model has any."""
+    workers: NonNegativeInt = 4  # processes of each rank that read and resize pictures ahead; 0: none, the rank itself
+    tracker: Tracker | None = None  # where the log goes besides its file
 
     @model_validator(mode="wrap")
     @classmethod

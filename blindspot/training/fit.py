@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,17 +15,12 @@ from torch.optim import Optimizer
 
 from blindspot.errors import UserError
 from blindspot.files import CHECKPOINTS, PROBES
+from blindspot.terminal import Report
 from blindspot.training.checkpoint import Checkpoints
 from blindspot.training.log import Log
 from blindspot.training.optim import Schedule, begin, flat_then_linear, muon
 from blindspot.training.parallel import ALONE, Ranks
 from blindspot.training.tracker import Tracker
-
-
-class Report(Protocol):
-    """Told after each step how far the run is."""
-
-    def __call__(self, step: int, steps: int, loss: float | None = None, phase: str = "") -> None: ...
 
 
 def silent(step: int, steps: int, loss: float | None = None, phase: str = "") -> None:
@@ -34,22 +29,16 @@ def silent(step: int, steps: int, loss: float | None = None, phase: str = "") ->
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast a stage trains.
-
-    Attributes:
-        batch: samples of a step.
-        warmup: steps in which the rate rises to its peak, ``lr``.
-        clip: the gradient's norm is cut to this.
-        log_every, save_every: steps between rows of the log, and between checkpoints, of which ``keep`` stay.
-    """
+    """How long and how fast a stage trains."""
 
     steps: int
-    batch: int
+    batch: int  # samples of a step
     lr: float
-    warmup: int = 30
+    warmup: int = 30  # steps in which the rate rises to its peak, ``lr``
     schedule: Schedule = flat_then_linear
-    clip: float = 1.0
+    clip: float = 1.0  # the gradient's norm is cut to this
     log_every: int = 25
+    """With ``save_every``: steps between rows of the log, and between checkpoints, of which ``keep`` stay."""
     save_every: int = 200
     keep: int = 1
 
@@ -59,7 +48,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Probe:
+class Probing:
     """What is measured on the way, after some ``steps`` and after the last; ``measure`` must not change the model."""
 
     measure: Callable[[], dict[str, Any]]
@@ -121,7 +110,7 @@ def fit(
     folder: Path,
     report: Report = silent,
     ranks: Ranks = ALONE,
-    probe: Probe | None = None,
+    probe: Probing | None = None,
     tracker: Tracker | None = None,
 ) -> None:
     """Minimise the loss of ``work`` over what of its module trains, from the newest checkpoint in ``folder`` on.

@@ -16,7 +16,7 @@ from blindspot.errors import UserError
 from blindspot.model.conversation import RowError
 from blindspot.model.encoding import IGNORE
 from blindspot.training.order import Order, balanced_packs
-from blindspot.training.packing import Micro, Picture, Sample, collate
+from blindspot.training.packing import Micro, Picture, TrainingSample, collate
 
 IDLE = -1
 
@@ -30,10 +30,10 @@ class Samples(Protocol):
     """
 
     @property
-    def filler(self) -> Sample: ...
+    def filler(self) -> TrainingSample: ...
     def __len__(self) -> int: ...
-    def __getitem__(self, number: int, /) -> Sample: ...
-    def pixels(self, sample: Sample, blank: bool = False) -> list[Picture]: ...
+    def __getitem__(self, number: int, /) -> TrainingSample: ...
+    def pixels(self, sample: TrainingSample, blank: bool = False) -> list[Picture]: ...
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ class Batches(Dataset[Batch | UserError]):
         at_3[2] = IDLE
         return Batch(micros, dropped, unread)
 
-    def _micro(self, chosen: list[tuple[int, Sample]], at_3: Tensor, unread: list[dict[str, Any]]) -> Micro:
-        named: list[tuple[str, Sample]] = []
+    def _micro(self, chosen: list[tuple[int, TrainingSample]], at_3: Tensor, unread: list[dict[str, Any]]) -> Micro:
+        named: list[tuple[str, TrainingSample]] = []
         pictures: list[Picture] = []
         for row, sample in chosen:
             at_3[2] = row
@@ -129,7 +129,7 @@ class Batches(Dataset[Batch | UserError]):
             except UserError as error:
                 unread.append({"row": row, "why": str(error), "id": sample.id})
                 pictures += self.samples.pixels(sample, blank=True)
-                sample = Sample(sample.id, sample.ids, [IGNORE] * len(sample.ids))
+                sample = TrainingSample(sample.id, sample.ids, [IGNORE] * len(sample.ids))
             named.append((f"{sample.id} (row {row})", sample))
         filler = None if pictures else self.samples.filler
         if filler is not None:

@@ -26,21 +26,13 @@ _PER_TOKEN = ("tokens", "turns", "positions", "supervised")
 
 @dataclass(frozen=True)
 class Rows:
-    """Token rows of different lengths, flat.
+    """Token rows of different lengths, flat."""
 
-    Attributes:
-        tokens: ids of all rows, one after the other.
-        turns: for each token its turn in the row, or `PREFIX`.
-        positions: for each token its rotary position.
-        supervised: for each token whether it is an answer that is trained on.
-        starts: where each row begins; one more entry than there are rows.
-    """
-
-    tokens: np.ndarray
-    turns: np.ndarray
-    positions: np.ndarray
-    supervised: np.ndarray
-    starts: np.ndarray
+    tokens: np.ndarray  # ids of all rows, one after the other
+    turns: np.ndarray  # for each token its turn in the row, or `PREFIX`
+    positions: np.ndarray  # for each token its rotary position
+    supervised: np.ndarray  # for each token whether it is an answer that is trained on
+    starts: np.ndarray  # where each row begins; one more entry than there are rows
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -58,7 +50,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Sample:
+class TrainingSample:
     """A conversation to train on."""
 
     id: str  # how its data set calls it
@@ -195,11 +187,11 @@ def pack(rows: Rows, chosen: np.ndarray, pad: int, pixels: dict[str, Tensor] | N
 
 
 def collate(
-    samples: Sequence[tuple[str, Sample]],
+    samples: Sequence[tuple[str, TrainingSample]],
     pictures: Sequence[Picture],
     packed: bool,
     multiple: int = 1,
-    filler: Sample | None = None,
+    filler: TrainingSample | None = None,
 ) -> Micro:
     """Samples, each with its name, as tensors: ``packed`` side by side in one row, or one in each row.
 

@@ -21,7 +21,7 @@ from blindspot.errors import UserError
 from blindspot.files import CHECKPOINTS, LEVELLED, LOG, read_jsonl, write_json
 from blindspot.positions import EncoderPositions
 from blindspot.training import turns
-from blindspot.training.fit import Probe, Recipe, Report, Work, fit
+from blindspot.training.fit import Probing, Recipe, Report, Work, fit
 from blindspot.training.log import LEVEL, last_fall
 from blindspot.training.loss import AnswerLoss
 from blindspot.training.objectives import OBJECTIVES
@@ -38,21 +38,16 @@ Pixels = Callable[[np.ndarray], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Run:
-    """Where and how a stage runs.
-
-    Attributes:
-        seed: of initial weights, data order and everything random.
-        folder: where log and checkpoint go; ``tracker``: where the log goes besides its file.
-        if_falling: what becomes of a loss that is not level at the end (`last_fall`): it is noted, or an error. None
-            for a stage that has a budget of steps whatever its loss does.
-    """
+    """Where and how a stage runs."""
 
     recipe: Recipe
-    seed: int
-    folder: Path
+    seed: int  # of initial weights, data order and everything random
+    folder: Path  # where log and checkpoint go; ``tracker``: where the log goes besides its file
     report: Report
     tracker: Tracker | None = None
     if_falling: Literal["note", "stop"] | None = None
+    """What becomes of a loss that is not level at the end (`last_fall`): it is noted, or an error. None for a stage
+    that has a budget of steps whatever its loss does."""
 
     def train(
         self,
@@ -60,7 +55,7 @@ class Run:
         samples: int,
         loss: Callable[[int, np.ndarray], Tensor],
         after_step: Callable[[int], None] = lambda step: None,
-        probe: Probe | None = None,
+        probe: Probing | None = None,
     ) -> None:
         """Minimise the loss of a step and of the samples that it sees, to the end; no checkpoint is left behind."""
         order = Order(samples, self.recipe.batch, partial(shuffled, samples, self.seed))
@@ -134,7 +129,7 @@ def train_variant(
     rows: Rows,
     pixels: Pixels | None,
     run: Run,
-    probe: Probe | None = None,
+    probe: Probing | None = None,
 ) -> None:
     """Train a model on turns, the mean of the losses of their answers' tokens: both of LLaVA's stages, and text.
 

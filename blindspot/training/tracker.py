@@ -18,15 +18,11 @@ _COUNTS = ("step", "steps")
 
 @dataclass(frozen=True)
 class Tracker:
-    """A library, and where its runs go; refused where it is not installed.
+    """A library, and where its runs go; refused where it is not installed."""
 
-    Attributes:
-        library: its name.
-        folder: where all runs of a study have their files, each in a folder of its own; None: beside the run's log.
-    """
-
-    library: str
+    library: str  # its name
     folder: Path | None = None
+    """Where all runs of a study have their files, each in a folder of its own; None: beside the run's log."""
 
     def __post_init__(self) -> None:
         one_of(self.library, LIBRARIES, "--tracker", "tracker")

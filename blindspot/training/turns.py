@@ -34,7 +34,7 @@ class Queries:
 
 
 @dataclass(frozen=True)
-class Layout:
+class TurnLayout:
     """The n real tokens of a padded batch, cut into pieces: as many whole turns (or a prefix) as are no longer together
     than the longest of them. The keys of a piece are the prefix of its row and the piece itself.
     """
@@ -48,7 +48,7 @@ class Layout:
     read: Queries
 
     @classmethod
-    def of(cls, micro: Micro) -> "Layout":
+    def of(cls, micro: Micro) -> "TurnLayout":
         """Of a batch of rows with turns, each behind a prefix."""
         assert micro.turn_bl is not None
         width = micro.ids_bl.shape[1]
@@ -122,7 +122,7 @@ def takes(language_model: Any) -> bool:
 @contextmanager
 def computing(language_model: Any, micro: Micro) -> Iterator[None]:
     """Within it the decoder's forward pass gives the states of ``micro.predictor_n`` alone, shape (1, n, d)."""
-    layout = Layout.of(micro)
+    layout = TurnLayout.of(micro)
 
     def forward(
         input_ids: Tensor | None = None,
@@ -148,7 +148,7 @@ def computing(language_model: Any, micro: Micro) -> Iterator[None]:
 
 
 def _layer(
-    layer: Any, hidden_nd: Tensor, cos_np: Tensor, sin_np: Tensor, layout: Layout, read_m: Tensor | None = None
+    layer: Any, hidden_nd: Tensor, cos_np: Tensor, sin_np: Tensor, layout: TurnLayout, read_m: Tensor | None = None
 ) -> Tensor:
     """States behind a layer, of all tokens or of those that are read."""
     attention, mlp = layer.self_attn, layer.mlp
@@ -203,7 +203,7 @@ class Attend(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, q_hmd: Tensor, k_hnd: Tensor, v_hnd: Tensor, layout: Layout, queries: Queries, scale: float
+        ctx: Any, q_hmd: Tensor, k_hnd: Tensor, v_hnd: Tensor, layout: TurnLayout, queries: Queries, scale: float
     ) -> Tensor:
         def piecewise(x_hnd: Tensor, at_ck: Tensor) -> Tensor:
             return x_hnd.index_select(1, at_ck.flatten()).view(-1, at_ck.shape[1], x_hnd.shape[2])
@@ -241,7 +241,7 @@ class Attend(Function):
         )
 
 
-def _to_tokens(grad_gkd: Tensor, heads: int, layout: Layout) -> Tensor:
+def _to_tokens(grad_gkd: Tensor, heads: int, layout: TurnLayout) -> Tensor:
     """Gradients of the keys of pieces as those of tokens: of each its own, and of a prefix those of all that see it."""
     rows, prefix = layout.prefix_rk.shape
     dim, pieces = grad_gkd.shape[2], len(layout.row_c)

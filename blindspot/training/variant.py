@@ -44,23 +44,14 @@ TEMPLATES = {"connector": "plain", "instruct": "v1"}
 
 @dataclass(frozen=True)
 class Material:
-    """What a stage trains on, and how rows become samples.
+    """What a stage trains on, and how rows become samples."""
 
-    Attributes:
-        json: rows in LLaVA's form.
-        images: the folder that their paths are relative to.
-        index: the folder for the indexed rows, on a disk that all ranks see.
-        template: ``plain``, ``v1``, or ``chat`` for the tokenizer's own.
-        max_length: longest sample in tokens, pictures counted.
-        pad: whether a picture is first padded to a square with the mean colour.
-    """
-
-    json: Path
-    images: Path
-    index: Path
-    template: str
-    max_length: int
-    pad: bool
+    json: Path  # rows in LLaVA's form
+    images: Path  # the folder that their paths are relative to
+    index: Path  # the folder for the indexed rows, on a disk that all ranks see
+    template: str  # ``plain``, ``v1``, or ``chat`` for the tokenizer's own
+    max_length: int  # longest sample in tokens, pictures counted
+    pad: bool  # whether a picture is first padded to a square with the mean colour
 
 
 def train_arm(
@@ -163,7 +154,6 @@ def train(
     and ``run.json``, by which a run is known to be the same.
 
     Args:
-        config: how.
         variant: a `BlindspotForConditionalGeneration` on the CPU. Afterwards it is of no use where it was sharded.
         samples: the data set. Under ``batching="llava"`` it has ``lengths()`` too, as `LlavaSamples` has.
         out: folder of the run, on a disk that all ranks see.

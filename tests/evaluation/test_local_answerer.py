@@ -13,7 +13,7 @@ from blindspot.evaluation.adapters import adapter_of
 from blindspot.evaluation.base import PICTURE, Asked, Prompt, Reply, Sampling, numbered
 from blindspot.evaluation.models import prefix
 from blindspot.evaluation.models.local import LocalAnswerer, check_batch, weights_sha256
-from blindspot.evaluation.models.rows import Row
+from blindspot.evaluation.models.rows import PromptRow
 
 from .local_toy import VARIANTS, one_by_one, opened, png, questions, variant
 
@@ -325,7 +325,7 @@ def test_check_batch_names_the_questions_that_differ(monkeypatch: pytest.MonkeyP
     assert check_batch(answerer, asked) == []
     generate = prefix.generate
 
-    def hasty(model: Any, state: Any, rows: list[Row], ends: Any) -> Any:
+    def hasty(model: Any, state: Any, rows: list[PromptRow], ends: Any) -> Any:
         return generate(model, state, [replace(row, limit=min(row.limit, 2)) for row in rows], ends)
 
     monkeypatch.setattr(prefix, "generate", hasty)

@@ -19,7 +19,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from blindspot.evaluation.base import PICTURE, Asked, Prompt
 from blindspot.evaluation.models.api import ApiAnswerer
 from blindspot.evaluation.models.local import LocalAnswerer
-from blindspot.evaluation.serving.server import KnownWords, Server
+from blindspot.evaluation.serving.server import ChatServer, KnownWords
 from blindspot.model.load import ask, load
 from blindspot.positions import EncoderPositions
 
@@ -56,7 +56,7 @@ def test_a_model_behind_our_server_answers_as_it_does_here(name: str, folders: d
     local = LocalAnswerer(*load(folders[name]))
     asked = asking(7, 6, 6)
     expected = {reply.id: reply for reply in local.answer(asked)}
-    server = Server("127.0.0.1", 0)
+    server = ChatServer("127.0.0.1", 0)
     server.start(LocalAnswerer(*load(folders[name]), batch=8), name, 64)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -20,7 +20,7 @@ from blindspot.errors import UserError
 from blindspot.evaluation.base import Asked, Prompt, Reply
 from blindspot.evaluation.models.api import ApiAnswerer
 from blindspot.evaluation.serving import server as serving
-from blindspot.evaluation.serving.server import Server
+from blindspot.evaluation.serving.server import ChatServer
 
 
 class Toy:
@@ -47,8 +47,8 @@ class Toy:
 
 
 @contextmanager
-def served(toy: Toy, batch: int = 8, host: str = "127.0.0.1") -> Iterator[Server]:
-    server = Server(host, 0)
+def served(toy: Toy, batch: int = 8, host: str = "127.0.0.1") -> Iterator[ChatServer]:
+    server = ChatServer(host, 0)
     server.start(toy, "toys/toy", batch)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -67,7 +67,7 @@ def toy() -> Toy:
 
 
 @pytest.fixture
-def server(toy: Toy) -> Iterator[Server]:
+def server(toy: Toy) -> Iterator[ChatServer]:
     with served(toy) as server:
         yield server
 
@@ -76,19 +76,19 @@ def body(text: str, **fields: Any) -> dict[str, Any]:
     return {"model": "toys/toy", "messages": [{"role": "user", "content": text}], **fields}
 
 
-def post(server: Server, value: Any, **more: Any) -> httpx2.Response:
+def post(server: ChatServer, value: Any, **more: Any) -> httpx2.Response:
     return httpx2.post(f"{server.address}/chat/completions", json=value, timeout=10, trust_env=False, **more)
 
 
-def get(server: Server, path: str) -> httpx2.Response:
+def get(server: ChatServer, path: str) -> httpx2.Response:
     return httpx2.get(server.address.removesuffix("/v1") + path, trust_env=False)
 
 
-def connected(server: Server, wait: float = 5) -> socket.socket:
+def connected(server: ChatServer, wait: float = 5) -> socket.socket:
     return socket.create_connection(server.server_address[:2], timeout=wait)  # pyright: ignore[reportArgumentType]
 
 
-def wire(server: Server, request: bytes, wait: float = 5) -> bytes:
+def wire(server: ChatServer, request: bytes, wait: float = 5) -> bytes:
     """What the server sends until it hangs up, or for as long as it is waited for."""
     heard = b""
     with connected(server, wait) as client:
@@ -114,7 +114,7 @@ def until(condition: Callable[[], Any]) -> None:
         time.sleep(0.005)
 
 
-def test_it_answers_lists_its_model_and_is_healthy(server: Server) -> None:
+def test_it_answers_lists_its_model_and_is_healthy(server: ChatServer) -> None:
     said = post(server, body("left of")).json()
     assert said["object"] == "chat.completion" and said["model"] == "toys/toy"
     message = {"role": "assistant", "content": "left of"}
@@ -125,7 +125,7 @@ def test_it_answers_lists_its_model_and_is_healthy(server: Server) -> None:
     assert get(server, "/health").json() == {"status": "ok", "model": "toys/toy"}
 
 
-def test_the_fingerprint_is_the_models(server: Server, toy: Toy) -> None:
+def test_the_fingerprint_is_the_models(server: ChatServer, toy: Toy) -> None:
     first, second = (post(server, body(text)).json()["system_fingerprint"] for text in "ab")
     assert first == second
     toy.identity = {"answerer": "another toy"}
@@ -133,7 +133,7 @@ def test_the_fingerprint_is_the_models(server: Server, toy: Toy) -> None:
         assert post(other, body("a")).json()["system_fingerprint"] != first
 
 
-def test_length_stop_and_streaming(server: Server) -> None:
+def test_length_stop_and_streaming(server: ChatServer) -> None:
     assert post(server, body("long")).json()["choices"][0]["finish_reason"] == "length"
     choice = post(server, body("one\ntwo", stop="\n")).json()["choices"][0]
     assert (choice["message"]["content"], choice["finish_reason"]) == ("one", "stop")
@@ -175,7 +175,7 @@ def test_a_request_harms_no_other_of_its_batch(toy: Toy, text: str, status: int,
     assert (bad.status_code, bad.json()["error"]["message"]) == (status, message)
 
 
-def test_a_client_that_goes_away_is_no_event(server: Server, toy: Toy, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_client_that_goes_away_is_no_event(server: ChatServer, toy: Toy, capfd: pytest.CaptureFixture[str]) -> None:
     toy.free.clear()
     whole = raw("whole", "Content-Length: {}")
     for request_ in (whole[:-20], whole):
@@ -199,7 +199,7 @@ def test_a_client_that_goes_away_is_no_event(server: Server, toy: Toy, capfd: py
     ],
 )
 def test_a_body_that_cannot_be_read_is_refused_in_the_protocols_shape(
-    server: Server, content: bytes, kind: str, status: int, message: str
+    server: ChatServer, content: bytes, kind: str, status: int, message: str
 ) -> None:
     answer = httpx2.post(
         f"{server.address}/chat/completions", content=content, headers={"Content-Type": kind}, trust_env=False
@@ -208,7 +208,7 @@ def test_a_body_that_cannot_be_read_is_refused_in_the_protocols_shape(
     assert message in answer.json()["error"]["message"] and answer.json()["error"]["type"] == "invalid_request_error"
 
 
-def test_refusals_do_not_end_a_connection(server: Server) -> None:
+def test_refusals_do_not_end_a_connection(server: ChatServer) -> None:
     with httpx2.Client(trust_env=False) as client:
         answers = [
             client.post(f"{server.address}/chat/completions", json=body(text, n=1 + (text == "b"))) for text in "abc"
@@ -217,7 +217,7 @@ def test_refusals_do_not_end_a_connection(server: Server) -> None:
     assert not [answer for answer in answers if answer.headers.get("connection") == "close"]
 
 
-def test_paths_and_methods_that_are_not_there(server: Server) -> None:
+def test_paths_and_methods_that_are_not_there(server: ChatServer) -> None:
     assert get(server, "/v1/other").status_code == 404
     assert get(server, "/v1/models/other").status_code == 404
     answer = httpx2.post(f"{server.address}/completions", json={}, trust_env=False)
@@ -226,7 +226,7 @@ def test_paths_and_methods_that_are_not_there(server: Server) -> None:
     assert answer.status_code == 501 and answer.json()["error"]["message"]
 
 
-def test_a_request_has_a_largest_size(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_has_a_largest_size(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "MOST_BYTES", 2**20)
     answer = post(server, body("x" * 2**21))
     assert answer.status_code == 413 and "1 MiB" in answer.json()["error"]["message"]
@@ -240,7 +240,7 @@ def test_a_request_has_a_largest_size(server: Server, monkeypatch: pytest.Monkey
         *(("Content-Length", length) for length in ("", "-1", "+2", "1_0", "²", "9" * 5000)),
     ],
 )
-def test_a_length_that_is_no_number_of_bytes_is_refused(server: Server, name: str, value: str) -> None:
+def test_a_length_that_is_no_number_of_bytes_is_refused(server: ChatServer, name: str, value: str) -> None:
     connection = http.client.HTTPConnection(*server.server_address[:2], timeout=5)  # pyright: ignore[reportArgumentType]
     connection.putrequest("POST", "/v1/chat/completions")
     connection.putheader(name, value.encode())
@@ -255,7 +255,7 @@ def test_a_client_that_never_finishes_is_left(toy: Toy, monkeypatch: pytest.Monk
         assert client.recv(100) == b""
 
 
-def test_clients_that_have_gone_are_not_computed(server: Server, toy: Toy) -> None:
+def test_clients_that_have_gone_are_not_computed(server: ChatServer, toy: Toy) -> None:
     toy.free.clear()
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(post, server, body("first"))
@@ -285,7 +285,7 @@ HIDDEN = raw("hidden", "Content-Length: {}")
     ],
 )
 def test_what_two_readers_could_take_for_different_requests_ends_the_connection(
-    server: Server, toy: Toy, request_: bytes
+    server: ChatServer, toy: Toy, request_: bytes
 ) -> None:
     answer = wire(server, request_ + HIDDEN)
     assert answer.startswith(b"HTTP/1.1 4") and answer.count(b"HTTP/1.1") == 1 and answer.endswith(b"END")
@@ -293,7 +293,7 @@ def test_what_two_readers_could_take_for_different_requests_ends_the_connection(
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: {}", "Transfer-Encoding: chunked"])
-def test_what_a_get_carries_is_no_request(server: Server, toy: Toy, framing: str) -> None:
+def test_what_a_get_carries_is_no_request(server: ChatServer, toy: Toy, framing: str) -> None:
     head = f"GET /health HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n".format(len(HIDDEN)).encode()
     assert wire(server, head + HIDDEN, wait=0.5).count(b"HTTP/1.1") == 1
     assert toy.batches == []
@@ -364,14 +364,14 @@ def test_a_port_that_is_taken_and_a_host_that_is_none_are_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(UserError, match=f"port {port} of 127.0.0.1 is taken"):
-            Server("127.0.0.1", port)
+            ChatServer("127.0.0.1", port)
     with pytest.raises(UserError, match="cannot listen on 192"):
-        Server("192.0.2.1", 8000)
+        ChatServer("192.0.2.1", 8000)
     with pytest.raises(UserError, match="cannot listen on"):
-        Server("127.0.0.1", 70_000)
+        ChatServer("127.0.0.1", 70_000)
 
 
-def test_our_client_and_our_server_keep_every_question_and_its_answer(server: Server, toy: Toy) -> None:
+def test_our_client_and_our_server_keep_every_question_and_its_answer(server: ChatServer, toy: Toy) -> None:
     questions = [Asked(f"id{number}", Prompt((f"q{number}",))) for number in range(300)]
     answerer = ApiAnswerer(server.address, "toys/toy", concurrency=16)
     replies = list(answerer.answer(questions))

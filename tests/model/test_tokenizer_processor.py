@@ -14,7 +14,7 @@ from transformers import AutoProcessor, AutoTokenizer
 
 from blindspot.encoders import ENCODERS
 from blindspot.model.tokenizer import word_tokenizer, words_of
-from blindspot.studies.corpus import Encode, View
+from blindspot.studies.corpus import Encode, EncoderView
 
 WORDS = ["red", "blue", "left-of", "box", ",", "2"]
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
@@ -84,7 +84,7 @@ def test_a_saved_tokenizer_is_the_same_one(tmp_path: Path) -> None:
 
 
 def seen(images_nhwc: np.ndarray, family: str) -> torch.Tensor:
-    return View(side=32, patch=8)(images_nhwc, ENCODERS[family], None)["pixel_values"]
+    return EncoderView(side=32, patch=8)(images_nhwc, ENCODERS[family], None)["pixel_values"]
 
 
 @families

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from blindspot.errors import UserError
-from blindspot.scenes.solid.cast import GROUND, Picture, render
+from blindspot.scenes.solid.cast import GROUND, Rendering, render
 from blindspot.scenes.solid.draw import camera, grounded, kinds
-from blindspot.scenes.solid.world import AZIMUTHS, SHAPES, WALL, Camera, Scene, Shot, Solid, see
+from blindspot.scenes.solid.world import AZIMUTHS, SHAPES, WALL, Camera, Shot, Solid, SolidScene, see
 
 SIDE = 48
 
@@ -21,13 +21,13 @@ def drawn(seed: int, count: int = 5) -> Shot:
     spots = rng.sample([(x, y) for x in (-1.2, -0.4, 0.4, 1.2) for y in (-0.9, 0.3, 1.5, 2.7)], count)
     found = zip(kinds(rng, count), spots, strict=True)
     solids = [grounded(eye, kind, *at, rng.uniform(0.25, 0.45), rng.uniform(0, 360)) for kind, at in found]
-    return Shot(Scene(tuple(solids), ground=rng.uniform(0.6, 0.85)), eye)
+    return Shot(SolidScene(tuple(solids), ground=rng.uniform(0.6, 0.85)), eye)
 
 
 SHOTS = [drawn(seed) for seed in range(12)]
 
 
-def same(a: Picture, b: Picture) -> bool:
+def same(a: Rendering, b: Rendering) -> bool:
     return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
@@ -38,7 +38,7 @@ def changed(shot: Shot, **camera_changes: float) -> Shot:
 def test_windows_and_the_rest_of_a_batch_change_no_bit() -> None:
     whole = render(SHOTS, SIDE)
     assert same(whole, render(SHOTS, SIDE, windows=False))
-    assert same(Picture(*(part[3:5] for part in whole)), render(SHOTS[3:5], SIDE))
+    assert same(Rendering(*(part[3:5] for part in whole)), render(SHOTS[3:5], SIDE))
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Rays:
     """Where the samples of a picture lie in the frame of the camera, in double precision."""
 
     shot: Shot
-    picture: Picture
+    picture: Rendering
 
     def places(self) -> np.ndarray:
         eye, side = self.shot.camera, self.picture.ids.shape[1]
@@ -77,7 +77,7 @@ def test_every_hit_lies_on_the_surface_and_the_ground_at_zero(shape: str) -> Non
     for seed in range(6):
         shot = drawn(seed, 1)
         solid = shot.scene.solids[0]._replace(shape=shape)
-        shot = Shot(Scene((solid,)), shot.camera)
+        shot = Shot(SolidScene((solid,)), shot.camera)
         rays = Rays(shot, picture := render([shot], SIDE))
         places = rays.places()
         on = picture.ids[0] == 0
@@ -88,7 +88,7 @@ def test_every_hit_lies_on_the_surface_and_the_ground_at_zero(shape: str) -> Non
 
 def test_a_sphere_has_the_depth_that_its_equation_gives() -> None:
     solid = Solid("red", "sphere", 0.3, 0.4, 0.5, 0.4)
-    shot = Shot(Scene((solid,)), Camera())
+    shot = Shot(SolidScene((solid,)), Camera())
     picture = render([shot], SIDE, samples=1)
     own = see(solid, shot.camera)
     centre = np.array([own.u, -own.v, 1 / shot.camera.slope]) * own.depth * shot.camera.slope
@@ -108,7 +108,7 @@ def test_what_is_alone_has_all_its_hits() -> None:
     seen = np.stack([(picture.ids == place).sum((1, 2)) for place in range(5)], 1)
     assert (picture.hits >= seen).all() and (picture.hits > seen).any()
     for place in range(5):
-        alone = render([Shot(Scene((shot.scene.solids[place],)), shot.camera) for shot in SHOTS], SIDE)
+        alone = render([Shot(SolidScene((shot.scene.solids[place],)), shot.camera) for shot in SHOTS], SIDE)
         assert np.array_equal((alone.ids == 0).sum((1, 2)), picture.hits[:, place])
 
 
@@ -139,7 +139,7 @@ def test_what_is_enlarged_about_the_eye_keeps_its_samples() -> None:
     x, height, depth = eye.through(own.u, own.v, own.y + 1)
     east, north = eye.turned(x, own.y + 1, back=True)
     grown = solid._replace(x=east, y=north, height=height, radius=solid.radius * depth / own.depth)
-    picture, other = (render([Shot(Scene((each,)), eye)], SIDE) for each in (solid, grown))
+    picture, other = (render([Shot(SolidScene((each,)), eye)], SIDE) for each in (solid, grown))
     assert ((picture.ids == 0) != (other.ids == 0)).mean() < 1e-3
 
 
@@ -153,7 +153,7 @@ def test_a_quarter_turn_four_times_is_none_and_headings_are_seen() -> None:
 
 def test_a_shadow_lies_where_the_footprint_is() -> None:
     for kind in (*SHAPES, WALL):
-        shot = Shot(Scene((Solid("red" if kind != WALL else "grey", kind, 0, 1, 1.5, 0.4, 30.0),)), Camera())
+        shot = Shot(SolidScene((Solid("red" if kind != WALL else "grey", kind, 0, 1, 1.5, 0.4, 30.0),)), Camera())
         dark = (
             render([shot], SIDE).rgb.sum(-1)
             != render([Shot(shot.scene._replace(shadows=False), shot.camera)], SIDE).rgb.sum(-1)
@@ -168,4 +168,4 @@ def test_a_camera_inside_an_object_is_one_line() -> None:
     eye = Camera()
     y, z = eye.eye
     with pytest.raises(UserError, match=r"^the camera is inside the blue cube, at 0, -6\.4\d+; move one of them away$"):
-        render([Shot(Scene((Solid("blue", "cube", 0.0, y, z, 0.5),)), eye)], 32)
+        render([Shot(SolidScene((Solid("blue", "cube", 0.0, y, z, 0.5),)), eye)], 32)

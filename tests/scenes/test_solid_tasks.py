@@ -13,7 +13,7 @@ from blindspot.scenes.relations import relation
 from blindspot.scenes.solid import motion, registry, rules
 from blindspot.scenes.solid.cast import render
 from blindspot.scenes.solid.draw import until
-from blindspot.scenes.solid.tasks import TASKS, Example, Nearer
+from blindspot.scenes.solid.tasks import TASKS, Nearer, SolidExample
 from blindspot.scenes.solid.world import Shot, Solid, see
 
 ERRORS = 4
@@ -38,7 +38,7 @@ def side_of(shot: Shot, of: Solid, viewer: tuple[float, float], ahead: float) ->
     return "left" if sin(radians(angle)) > 0 else "right"
 
 
-def truth(name: str, example: Example) -> str:
+def truth(name: str, example: SolidExample) -> str:
     """The answer from the scene graph, by the definition of the words."""
     shot, (prompt, _, choices, _) = example.shots[0], example.turn
     words = [*dict.fromkeys(named(prompt))]
@@ -96,7 +96,7 @@ def truth(name: str, example: Example) -> str:
     return f"{space(shot, words[0], words[1]) / space(shot, words[0], words[2]):.1f}"
 
 
-def moving(name: str, example: Example) -> str:
+def moving(name: str, example: SolidExample) -> str:
     """The same of several pictures."""
     shots, words, choices = example.shots, named(example.turn.prompt), example.turn.choices
 

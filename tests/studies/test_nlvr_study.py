@@ -111,19 +111,19 @@ def test_test_questions_carry_their_picture_and_words_unseen_in_training_are_unk
     corpus: Corpus, data: Path
 ) -> None:
     splits = (nlvr.load(data).dev, nlvr.load(data).test)
-    assert [question.benchmark for question in corpus.questions] == ["nlvr_dev"] * 10 + ["nlvr_test"] * 10
+    assert [question.benchmark for question in corpus.questions("test")] == ["nlvr_dev"] * 10 + ["nlvr_test"] * 10
     pictures = {(split.name, one.id): split.images[one.images[0]] for split in splits for one in split.questions}
-    for question in corpus.questions:
+    for question in corpus.questions("test"):
         path = pictures[question.benchmark.removeprefix("nlvr_"), question.id]
-        np.testing.assert_array_equal(corpus.test_images[question.images[0]], nlvr.boxes(path, 16))
+        np.testing.assert_array_equal(corpus.pictures("test")[question.images[0]], nlvr.boxes(path, 16))
         assert question.groups["split"] == "iid" and question.groups["cluster"].split("/")[0] in ("dev", "test")
     vocabulary = corpus.tokenizer.get_vocab()
     assert "tower" in vocabulary and "zebras" not in vocabulary
 
 
 def test_probes_are_training_sentences_that_training_does_not_see(run: Path, corpus: Corpus) -> None:
-    assert {one.prompt for one in corpus.probe_questions} == {"kept out"} and len(corpus.probe_questions) == 6
-    assert corpus.probe_images.shape == (6, 3, 16, 16, 3)
+    assert {one.prompt for one in corpus.questions("probe")} == {"kept out"} and len(corpus.questions("probe")) == 6
+    assert corpus.pictures("probe").shape == (6, 3, 16, 16, 3)
     assert "kept" not in corpus.tokenizer.get_vocab()
     for path in run.glob("steps/instruct_*/probes.jsonl"):
         rows = [json.loads(line) for line in path.read_text().splitlines()]

@@ -19,7 +19,7 @@ from blindspot.scenes.render import render
 from blindspot.scenes.text import WORDS, words
 from blindspot.scenes.world import CANVAS, draw_distinct, put
 from blindspot.studies.arms import expand_arms
-from blindspot.studies.corpus import View
+from blindspot.studies.corpus import EncoderView
 from blindspot.studies.loading import load_study, save_study
 from blindspot.studies.plan import plan_steps
 from blindspot.studies.schema import Arms, NamedArm
@@ -74,7 +74,7 @@ def picture(height: int, width: int) -> np.ndarray:
 
 def test_a_picture_is_squashed_padded_cropped_or_cut_into_patches_as_it_is() -> None:
     images, sizes = picture(32, 72)[None], np.array([[32, 72]])
-    seen = {kind: View(48, 8, kind)(images, SIGLIP, sizes) for kind in ("squash", "pad", "crop")}  # pyright: ignore
+    seen = {kind: EncoderView(48, 8, kind)(images, SIGLIP, sizes) for kind in ("squash", "pad", "crop")}  # pyright: ignore
     squash, pad, crop = (seen[kind]["pixel_values"][0, 0] for kind in ("squash", "pad", "crop"))
     grey = 2 * 128 / 255 - 1
     assert squash[0, 0] == squash[-1, -1] == 1 and squash[24, 24] == pytest.approx(grey, abs=1e-6)
@@ -82,14 +82,16 @@ def test_a_picture_is_squashed_padded_cropped_or_cut_into_patches_as_it_is() -> 
     assert not pad[: (48 - high) // 2].any() and not pad[-((48 - high) // 2) :].any() and pad[24].all()
     assert pad[(48 - high) // 2, 0] > 0.9, "all of it is there"
     assert torch.allclose(crop, torch.full_like(crop, grey), atol=1e-6), "what lies at its ends is lost"
-    native = View(48, 8, "native")(np.stack([picture(32, 72), picture(72, 32)]), SIGLIP, np.array([[32, 72], [72, 32]]))
+    native = EncoderView(48, 8, "native")(
+        np.stack([picture(32, 72), picture(72, 32)]), SIGLIP, np.array([[32, 72], [72, 32]])
+    )
     assert native["pixel_values"].shape == (2, 36, 192) and native["spatial_shapes"].tolist() == [[4, 9], [9, 4]]
     assert (native["pixel_values"][:, 0] == 1).all() and (native["pixel_values"][:, -1] == 1).all()
 
 
 def test_reduced_pictures_have_lost_what_is_fine_and_others_are_untouched() -> None:
     fine = np.tile(np.array([[0, 255], [255, 0]], np.uint8)[..., None], (32, 32, 3))[None]
-    plain, reduced = (View(64, 8, reduced_to=to)(fine, SIGLIP, None)["pixel_values"] for to in (None, 32))
+    plain, reduced = (EncoderView(64, 8, reduced_to=to)(fine, SIGLIP, None)["pixel_values"] for to in (None, 32))
     assert plain.shape == reduced.shape == (1, 3, 64, 64)
     assert plain.std() == pytest.approx(1, abs=0.01) and reduced.std() < 0.05
     assert torch.equal(plain[0, 0], torch.from_numpy(fine[0, ..., 0]).float() / 127.5 - 1)

@@ -169,6 +169,7 @@ WITHOUT_A_NUMBER = {
     "studies/tracking.py",
     "training/tracker.py",
     "text.py",
+    "terminal.py",
     "__init__.py",
     "studies/__init__.py",
     "benchmarks/__init__.py",

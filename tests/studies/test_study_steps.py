@@ -267,11 +267,11 @@ def test_so_few_pictures_that_none_has_a_caption_is_one_line(contexts: Any, run:
 
 def test_probes_show_no_picture_of_training_or_test(run: Path) -> None:
     corpus = Corpus(step_folder(run, "data"))
-    others = {picture.tobytes() for picture in (*corpus.images, *corpus.test_images[:, 0])}
-    probes = [picture.tobytes() for picture in corpus.probe_images[:, 0]]
+    others = {picture.tobytes() for picture in (*corpus.images, *corpus.pictures("test")[:, 0])}
+    probes = [picture.tobytes() for picture in corpus.pictures("probe")[:, 0]]
     assert len(probes) > 0 and not others & set(probes)
-    asked = Counter(question.benchmark for question in corpus.probe_questions)
-    assert asked == Counter(dict.fromkeys({one.benchmark for one in corpus.questions}, 4))
+    asked = Counter(question.benchmark for question in corpus.questions("probe"))
+    assert asked == Counter(dict.fromkeys({one.benchmark for one in corpus.questions("test")}, 4))
 
 
 def test_a_probe_that_leaks_into_the_test_is_refused(

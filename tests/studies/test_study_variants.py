@@ -17,7 +17,7 @@ from blindspot.positions import EncoderPositions
 from blindspot.positions.encoder.attach import attach
 from blindspot.reporting import collect
 from blindspot.studies import steps as step_functions
-from blindspot.studies.corpus import Corpus, View
+from blindspot.studies.corpus import Corpus, EncoderView
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STUDY = """
@@ -75,7 +75,7 @@ def evaluated(contexts: Callable[..., Any], run: Path, tmp_path: Path) -> Callab
 
 def features_of(run: Path, model: Any, encoder: str) -> Tensor:
     (data,) = run.glob("steps/data-*")
-    pixels = View(32, 8)(Corpus(data).test_images[:4, 0], ENCODERS[encoder], None)["pixel_values"]
+    pixels = EncoderView(32, 8)(Corpus(data).pictures("test")[:4, 0], ENCODERS[encoder], None)["pixel_values"]
     with torch.no_grad():
         return features(model, ENCODERS[encoder], pixels)
 

@@ -20,7 +20,7 @@ from blindspot.errors import UserError
 from blindspot.files import CHECKPOINTS, PROBES
 from blindspot.positions import EncoderPositions
 from blindspot.training.checkpoint import Checkpoints
-from blindspot.training.fit import Probe, Recipe, Work, fit
+from blindspot.training.fit import Probing, Recipe, Work, fit
 from blindspot.training.log import LOG
 from blindspot.training.objectives import OBJECTIVES
 from blindspot.training.objectives.base import CaptionShape
@@ -76,7 +76,7 @@ def train(folder: Path, kill: int | None = None, recipe: Recipe = RECIPE, probed
         _ = torch.randn(3), random.random(), np.random.rand()  # a probe may draw numbers without changing the run
         return {"mean": round(float(net.average.mean()), 6)}
 
-    measured = Probe(probe, (2, 4, 8, 9)) if probed else None
+    measured = Probing(probe, (2, 4, 8, 9)) if probed else None
     fit(Work(net, net.loss, 5, net.follow), recipe, folder, kill_at(kill), probe=measured)
     return net
 

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from blindspot.benchmarks.base import Benchmark, Source, found
-from blindspot.errors import UserError
+from blindspot.errors import UserError, explained
 
 ROOT_VARIABLE = "BLINDSPOT_DATA"
 UNFINISHED = ".downloading"
@@ -76,7 +76,6 @@ def get(benchmark: Benchmark, root: Path, form: str | None = None, report: Repor
     A message says what to place where if the form cannot be downloaded, the network fails, or a checksum differs.
 
     Args:
-        benchmark: which.
         root: see `data_root`.
         form: which form; None: whichever is on this disk, whole or begun, else the first that can be downloaded.
         report: told of the progress of single files; huggingface_hub shows its own.
@@ -99,7 +98,7 @@ def get(benchmark: Benchmark, root: Path, form: str | None = None, report: Repor
             f"{benchmark.name} {source.form} cannot be downloaded by itself; place {source.page} in {folder}"
         )
     mark = folder / UNFINISHED
-    try:
+    with explained(f"cannot write {folder}", advice="choose another --data"):
         folder.mkdir(parents=True, exist_ok=True)
         mark.touch()
         if source.repository:
@@ -117,8 +116,6 @@ def get(benchmark: Benchmark, root: Path, form: str | None = None, report: Repor
                 )
         _fetch_links(source, folder, report)
         mark.unlink()
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror or error}; choose another --data") from error
     return folder, False
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blindspot import files
 from blindspot.benchmarks.base import Pictures, Row, Source, Table, digest
-from blindspot.errors import UserError
+from blindspot.errors import UserError, explained
 from blindspot.question import Question
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def read_tsv(path: Path, *needed: str) -> Table:
     texts: list[dict[str, str]] = []
     images: list[tuple[int, ...] | str] = []
     try:
-        with path.open("rb", buffering=2**20) as handle:
+        with explained(f"cannot read {path}"), path.open("rb", buffering=2**20) as handle:
             rows = cells(handle)
             header = [cell.text().removeprefix("\ufeff") for cell in next(rows, [])]
             columns = ["index", "question", "answer", *needed, "image"]
@@ -126,8 +126,6 @@ def read_tsv(path: Path, *needed: str) -> Table:
                 text = {name: held.text() for name, held in by_name.items()}
                 images.append(_images(cell, pictures))
                 texts.append(text)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
         where = f"row {len(texts) + 1}" if header else "header"
         what = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
@@ -169,11 +167,9 @@ def _images(cell: TsvCell, pictures: Pictures) -> tuple[int, ...] | str:
 def _decoded(path: Path, place: tuple[int, int]) -> bytes:
     """The bytes of the image file that the base64 text at an offset, of some length, stands for."""
     try:
-        with path.open("rb") as handle:
+        with explained(f"cannot read {path}"), path.open("rb") as handle:
             handle.seek(place[0])
             return base64.b64decode(b"".join(handle.read(place[1]).split()), validate=True)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
         raise UserError(f"{path} changed while it was in use; start again") from error
 
@@ -358,10 +354,8 @@ def with_pictures(
     places = {name: source.parent / name for name in asked} if blind else _located(source.parent, asked, where)
 
     def content(path: Path) -> bytes:
-        try:
+        with explained(f"cannot read the picture {path}"):
             return path.read_bytes()
-        except OSError as error:
-            raise UserError(f"cannot read the picture {path}: {error.strerror or error}") from error
 
     pictures = Pictures(content)
     keys = {name: pictures.key(name if blind else files.sha256_file(path), path)

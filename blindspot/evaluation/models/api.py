@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from queue import SimpleQueue
@@ -53,15 +53,11 @@ STOPPING = {
 
 @dataclass(frozen=True)
 class Engine:
-    """What a kind of server is told beyond OpenAI's protocol.
+    """What a kind of server is told beyond OpenAI's protocol."""
 
-    Attributes:
-        guided: fields of a request whose answer is one of some texts.
-        processor: the field that holds arguments of the image processor; None: those are set where it is started.
-    """
-
-    guided: Callable[[Iterable[str]], dict[str, Any]]
+    guided: Callable[[Iterable[str]], dict[str, Any]]  # fields of a request whose answer is one of some texts
     processor: str | None = None
+    """The field that holds arguments of the image processor; None: those are set where it is started."""
 
 
 ENGINES = {
@@ -87,23 +83,14 @@ class RefusedError(Exception):
 
 @dataclass(eq=False)
 class Server:
-    """An address, and how it fares.
-
-    Attributes:
-        where: the address.
-        next_turn: the moment at which the next request may be sent.
-        rest: until when it gets no question, since others may answer.
-        answered: whether it ever did.
-        failed: failures in a row.
-        lost: whether it is asked no more.
-    """
+    """An address, and how it fares."""
 
     where: str
-    next_turn: float = 0.0
-    rest: float = 0.0
-    answered: bool = False
-    failed: int = 0
-    lost: bool = False
+    next_turn: float = 0.0  # the moment at which the next request may be sent
+    rest: float = 0.0  # until when it gets no question, since others may answer
+    answered: bool = False  # whether it ever did
+    failed: int = 0  # failures in a row
+    lost: bool = False  # whether it is asked no more
 
     async def until(self, name: str) -> None:
         """Wait for ``next_turn`` or ``rest``, which may be put off meanwhile."""
@@ -111,6 +98,7 @@ class Server:
             await asyncio.sleep(left)
 
 
+@dataclass(eq=False, repr=False)
 class ApiAnswerer:
     """Asks servers for chat completions, many at a time.
 
@@ -118,83 +106,60 @@ class ApiAnswerer:
     says; given up, it becomes a `Reply` with ``error``, and the others are not touched. What will fail for every
     question (a wrong key, model or address; twenty in a row without an answer) ends the run in one line. Of several
     servers each takes questions as fast as it answers; one that fails hands its question to the others and rests.
-
-    Args:
-        base_url: ends in ``/v1`` as a rule.
-        model: its name there.
-        key_env: the environment variable that holds the key. Local servers need none.
-        concurrency: most requests under way.
-        per_minute: most requests a minute; None: no limit.
-        timeout: seconds for one request, from sending to the last byte.
-        attempts: how often a question is tried.
-        first_wait: seconds before the second attempt; doubled for each further one.
-        extra: further fields of the request; null takes one away (``{"temperature": null}`` for servers that refuse
-            it).
-        others: addresses of further servers of the same model.
-        engine: one of `ENGINES`.
-        guided: let the answer be one of the allowed ones, where they are few; the engine must be known.
-        processor: what the server's image processor is told.
-        pictures_first: send pictures before all words, as templates that take one text have them.
     """
 
-    def __init__(
-        self,
-        base_url: str,
-        model: str,
-        key_env: str = KEY_ENV,
-        concurrency: int = 16,
-        per_minute: float | None = None,
-        timeout: float = 300.0,
-        attempts: int = 6,
-        first_wait: float = 1.0,
-        extra: Mapping[str, Any] | None = None,
-        others: Sequence[str] = (),
-        engine: str | None = None,
-        guided: bool = False,
-        processor: Mapping[str, Any] | None = None,
-        pictures_first: bool = False,
-    ) -> None:
-        if concurrency < 1 or attempts < 1 or timeout <= 0 or not (per_minute is None or per_minute > 0):
+    base_url: str  # ends in ``/v1`` as a rule
+    model: str  # its name there
+    key_env: str = KEY_ENV  # the environment variable that holds the key; local servers need none
+    concurrency: int = 16  # most requests under way
+    per_minute: float | None = None  # most requests a minute; None: no limit
+    timeout: float = 300.0  # seconds for one request, from sending to the last byte
+    attempts: int = 6  # how often a question is tried
+    first_wait: float = 1.0  # seconds before the second attempt; doubled for each further one
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of the request; null takes one away (``{"temperature": null}`` for servers that refuse it)."""
+    others: Sequence[str] = ()  # addresses of further servers of the same model
+    engine: str | None = None  # one of `ENGINES`
+    guided: bool = False  # let the answer be one of the allowed ones, where they are few; the engine must be known
+    processor: Mapping[str, Any] = field(default_factory=dict)  # what the server's image processor is told
+    pictures_first: bool = False  # send pictures before all words, as templates that take one text have them
+
+    def __post_init__(self) -> None:
+        limits = (self.concurrency, self.attempts, self.timeout, 1 if self.per_minute is None else self.per_minute)
+        if not all(limit > 0 for limit in limits):
             raise UserError("concurrency, attempts, timeout and requests a minute must be above zero")
         for name in OWN:
-            if name in (extra or {}):
+            if name in self.extra:
                 raise UserError(f"the request's field {name!r} is set by Blindspot and cannot be set by hand")
-        self._servers = [Server(where) for where in dict.fromkeys(map(address, (base_url, *others)))]
+        self._servers = [Server(where) for where in dict.fromkeys(map(address, (self.base_url, *self.others)))]
         self._tries = Counter[str]()
-        self._model = model
-        self._key = _key(key_env)
+        self._key = _key(self.key_env)
         bearer = f"Bearer {self._key}" if self._key else Omit()
         self._headers: dict[str, str | Omit] = {"Authorization": bearer, "Content-Type": "application/json"}
-        if engine is not None:
-            one_of(engine, ENGINES, "--engine", "kind of server")
-        self._engine, self._guided = ENGINES.get(engine or ""), guided
-        if guided and self._engine is None:
+        if self.engine is not None:
+            one_of(self.engine, ENGINES, "--engine", "kind of server")
+        self._engine = ENGINES.get(self.engine or "")
+        if self.guided and self._engine is None:
             raise UserError(
                 f"--guided is asked of each kind of server in its own way; name it: --engine {' or '.join(ENGINES)}"
             )
-        self._fields = {**GREEDY, **(extra or {}), **self._told_processor(processor or {})}
-        self._pictures_first = pictures_first
-        self._concurrency = concurrency
-        self._timeout = timeout
-        self._attempts = attempts
-        self._first_wait = first_wait
-        self._gap = 60.0 / per_minute if per_minute else 0.0
-
-    def _told_processor(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields of a request that tell a server's image processor something."""
-        if not settings:
-            return {}
-        if self._engine is None or self._engine.processor is None:
-            told = ", ".join(settings)
-            raise UserError(f"only vLLM is told {told} with a question (--engine vllm); others where they are started")
-        return {self._engine.processor: dict(settings)}
+        told = {}
+        if self.processor:
+            if self._engine is None or self._engine.processor is None:
+                names = ", ".join(self.processor)
+                raise UserError(
+                    f"only vLLM is told {names} with a question (--engine vllm); others where they are started"
+                )
+            told = {self._engine.processor: dict(self.processor)}
+        self._fields = {**GREEDY, **self.extra, **told}
+        self._gap = 60.0 / self.per_minute if self.per_minute else 0.0
 
     @property
     def identity(self) -> dict[str, Any]:
         """Address without credentials, model, settings; the same before and after the questions."""
         first, *others = (server.where for server in self._servers)
-        placed = {"pictures": "first"} if self._pictures_first else {}
-        told: dict[str, Any] = {"answerer": "api", "model": self._model, "address": first}
+        placed = {"pictures": "first"} if self.pictures_first else {}
+        told: dict[str, Any] = {"answerer": "api", "model": self.model, "address": first}
         return told | {"settings": self._fields | placed} | ({"others": others} if others else {})
 
     def answer(self, asked: Sequence[Asked]) -> Iterator[Reply]:
@@ -205,7 +170,7 @@ class ApiAnswerer:
                     "a chat server puts its own template around a prompt, and this prompt profile brings one; ask it "
                     "with --prompts plain or llava"
                 )
-            if question.options and not self._guided:
+            if question.options and not self.guided:
                 raise UserError("option likelihoods need a model on this machine; a server is asked for answers only")
         return _from_thread(lambda give: self._ask_all(asked, give))
 
@@ -232,7 +197,7 @@ class ApiAnswerer:
                     working: list[asyncio.Task[None]] = []
                     for server in self._living():
                         client = await clients.enter_async_context(self._client(server))
-                        many = range(min(self._concurrency, len(asked)))
+                        many = range(min(self.concurrency, len(asked)))
                         working += [workers.create_task(work(server, client)) for _ in many]
                     await left.join()
                     for task in working:
@@ -250,8 +215,8 @@ class ApiAnswerer:
             max_retries=0,
             default_headers={"Accept-Encoding": "identity"},
             http_client=httpx2.AsyncClient(
-                timeout=httpx2.Timeout(None, connect=min(CONNECT_SECONDS, self._timeout)),
-                limits=httpx2.Limits(max_connections=self._concurrency),
+                timeout=httpx2.Timeout(None, connect=min(CONNECT_SECONDS, self.timeout)),
+                limits=httpx2.Limits(max_connections=self.concurrency),
                 event_hooks={"response": [_bound]},
             ),
         )
@@ -264,7 +229,7 @@ class ApiAnswerer:
         """
         several = len(self._living()) > 1
         try:
-            reply = await self._until_answered(server, client, question, 1 if several else self._attempts)
+            reply = await self._until_answered(server, client, question, 1 if several else self.attempts)
         except UserError as error:
             if len(self._servers) == 1:
                 raise
@@ -286,11 +251,11 @@ class ApiAnswerer:
         """Let another server answer, while this one rests, longer the longer it fails; at last it is asked no more."""
         server.failed += 1
         self._tries[question.id] += 1
-        if server.failed >= STOP_AFTER * self._attempts or (error.wait or 0.0) > LONGEST_HOLD:
+        if server.failed >= STOP_AFTER * self.attempts or (error.wait or 0.0) > LONGEST_HOLD:
             self._lose(server, str(error))
-        pause = backoff(1 + server.failed // self._concurrency, self._first_wait)
+        pause = backoff(1 + server.failed // self.concurrency, self.first_wait)
         server.rest = time.monotonic() + max(pause, error.wait or 0.0)
-        tried = self._tries[question.id] >= self._attempts * len(self._servers)
+        tried = self._tries[question.id] >= self.attempts * len(self._servers)
         return Reply(question.id, "", error=str(error)) if tried else None
 
     def _lose(self, server: Server, why: str) -> None:
@@ -304,7 +269,7 @@ class ApiAnswerer:
         server.lost, server.failed = True, 0
 
     async def _until_answered(self, server: Server, client: AsyncOpenAI, question: Asked, attempts: int) -> Reply:
-        content = body(question, self._model, self._fields, self._engine, self._pictures_first)
+        content = body(question, self.model, self._fields, self._engine, self.pictures_first)
         attempt = 1
         while True:
             await server.until("next_turn")
@@ -316,17 +281,17 @@ class ApiAnswerer:
                 if attempt == attempts or wait > LONGEST_HOLD:
                     raise
                 server.next_turn = max(server.next_turn, time.monotonic() + wait)
-            await asyncio.sleep(backoff(attempt, self._first_wait))
+            await asyncio.sleep(backoff(attempt, self.first_wait))
             attempt += 1
 
     async def _once(self, server: Server, client: AsyncOpenAI, content: bytes, question: str) -> Reply:
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self.timeout):
                 got = await client.post(
                     "/chat/completions", content=content, cast_to=httpx2.Response, options={"headers": self._headers}
                 )
         except TimeoutError:
-            raise TransientError(f"no answer within {self._timeout:g} s") from None
+            raise TransientError(f"no answer within {self.timeout:g} s") from None
         except APIStatusError as error:
             got = error.response
         except APIConnectionError as error:
@@ -336,7 +301,7 @@ class ApiAnswerer:
         try:
             return read(got.status_code, got.headers, got.content, question, self._key)
         except UserError as error:
-            raise UserError(f"{server.where}, model {self._model}: {error}") from None
+            raise UserError(f"{server.where}, model {self.model}: {error}") from None
 
 
 def _key(name: str) -> str:
@@ -417,9 +382,6 @@ def read(status: int, headers: Mapping[str, str], content: bytes, question: str,
 
     Args:
         status: of HTTP; some gateways answer 200 with an error that carries the real one.
-        headers: of HTTP.
-        content: the body.
-        question: its id.
         key: is not in what is raised, even if the server repeats it.
 
     Raises:

@@ -22,7 +22,7 @@ from blindspot.errors import UserError
 from blindspot.evaluation.adapters import Adapter, adapter_of
 from blindspot.evaluation.base import PICTURE, Asked, Prompt, Reply
 from blindspot.evaluation.models import prefix
-from blindspot.evaluation.models.rows import Row, RowMaker, batches, groups, stacked
+from blindspot.evaluation.models.rows import PromptRow, RowMaker, batches, groups, stacked
 
 HARMLESS = {
     *("bos_token_id", "eos_token_id", "pad_token_id", "max_length", "max_new_tokens", "use_cache"),
@@ -47,7 +47,6 @@ class LocalAnswerer:
 
     Args:
         model: on its device, unless ``device`` names another.
-        processor: of the model.
         adapter: how it is asked; by default that of its config.
         batch: most questions at a time at first; halved whenever memory runs out.
         share: False: run every prompt whole, by ``generate``.
@@ -136,8 +135,8 @@ class LocalAnswerer:
 
     def _answer(self, asked: Sequence[Asked]) -> Iterator[Reply]:
         """Replies to a batch of `batches`."""
-        together: list[Row] = []
-        alone: list[Row] = []
+        together: list[PromptRow] = []
+        alone: list[PromptRow] = []
         for group in groups(asked, self._shares):
             rows, failed = self._maker.rows(group)
             yield from failed
@@ -147,9 +146,9 @@ class LocalAnswerer:
         for kind in product((True, False), repeat=2):
             yield from self._together([row for row in together if (bool(row.head), bool(row.options)) == kind])
 
-    def _together(self, rows: Sequence[Row]) -> Iterator[Reply]:
+    def _together(self, rows: Sequence[PromptRow]) -> Iterator[Reply]:
         """Replies to rows on top of their common beginnings; all have pictures or none, all have options or none."""
-        begun: dict[Any, list[Row]] = {}
+        begun: dict[Any, list[PromptRow]] = {}
         for row in rows:
             begun.setdefault((id(row.media), row.ids[: row.head]), []).append(row)
         computed = prefix.prefixes(self._model, list(begun.values()), 1 if self._lone else self.batch)
@@ -167,9 +166,9 @@ class LocalAnswerer:
             for place, ids, stopped in prefix.generate(self._model, state, some, self._ends):
                 yield self._reply(some[place], ids, stopped)
 
-    def _whole(self, rows: Sequence[Row]) -> Iterator[Reply]:
+    def _whole(self, rows: Sequence[PromptRow]) -> Iterator[Reply]:
         """Replies to rows whose prompts run whole."""
-        alike: dict[Any, list[Row]] = {}
+        alike: dict[Any, list[PromptRow]] = {}
         for row in rows:
             if row.options:
                 options = list(row.options.values())
@@ -188,7 +187,7 @@ class LocalAnswerer:
                 yield from self._generate(part[start : start + most])
 
     @torch.no_grad()
-    def _generate(self, rows: Sequence[Row]) -> Iterator[Reply]:
+    def _generate(self, rows: Sequence[PromptRow]) -> Iterator[Reply]:
         """Replies to rows whose inputs stack and whose answers have one limit."""
         inputs, limit = stacked(self._model, rows, self._pad), rows[0].limit
         if self._adapter.generate is not None:
@@ -204,7 +203,7 @@ class LocalAnswerer:
             yield self._reply(row, ids[:end], "length" if end is None else "end")
 
     @torch.no_grad()
-    def _forced(self, rows: Sequence[Row], ids_bn: Tensor) -> Tensor:
+    def _forced(self, rows: Sequence[PromptRow], ids_bn: Tensor) -> Tensor:
         """Logits behind the rows' prompts while they say ``ids_bn``, by ``generate``; shape (batch, n, vocabulary)."""
         if self._lone and len(rows) > 1:
             return torch.cat([self._forced([row], of_1n) for row, of_1n in zip(rows, ids_bn.split(1), strict=True)])
@@ -218,7 +217,7 @@ class LocalAnswerer:
         )
         return torch.stack(out.logits, dim=1).float()
 
-    def _reply(self, row: Row, ids: list[int], stopped: str) -> Reply:
+    def _reply(self, row: PromptRow, ids: list[int], stopped: str) -> Reply:
         tokenizer = self._processor.tokenizer
         marks = dict(zip(tokenizer.convert_tokens_to_ids([*(self._adapter.thought or ())]), TAGS[0], strict=False))
         text = "".join(
@@ -306,7 +305,7 @@ class _Forced(LogitsProcessor):
 class _Chosen(_Forced):
     """Makes rows say what is drawn for them."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    def __init__(self, rows: Sequence[PromptRow]) -> None:
         self._choose, self._rows = prefix.Chooser([row.asked.draw for row in rows]), range(len(rows))
 
     def next(self, scores: Tensor) -> Tensor:
@@ -321,7 +320,7 @@ def _noise(seed: int) -> list[Asked]:
     return [Asked("", Prompt((PICTURE, f"\n{text}\n"), whole=True), (file.getvalue(),)) for text in TRIED]
 
 
-def _likeliest(row: Row, likelihood: dict[str, float]) -> Reply:
+def _likeliest(row: PromptRow, likelihood: dict[str, float]) -> Reply:
     """The likeliest of the answers, and how likely each is."""
     best = max(likelihood, key=likelihood.__getitem__)
     return Reply(row.asked.id, row.asked.options[best], likelihood=likelihood)

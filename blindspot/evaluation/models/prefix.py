@@ -17,7 +17,7 @@ from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from blindspot.evaluation.base import Sampling
-from blindspot.evaluation.models.rows import Row, on_device, stacked
+from blindspot.evaluation.models.rows import PromptRow, on_device, stacked
 from blindspot.model.body import Seen
 
 GROWTH = 64
@@ -68,13 +68,9 @@ class GrowingLayer(DynamicLayer):
 
 
 class GrowingCache(DynamicCache):
-    """A cache of `GrowingLayer`; behaves as transformers' ``DynamicCache``.
+    """A cache of `GrowingLayer`; behaves as transformers' ``DynamicCache``."""
 
-    Attributes:
-        blindspot_seen: what a variant of ours keeps on its cache.
-    """
-
-    blindspot_seen: Seen | None = None
+    blindspot_seen: Seen | None = None  # what a variant of ours keeps on its cache
 
     def __init__(self) -> None:
         Cache.__init__(self, layer_class_to_replicate=GrowingLayer)
@@ -87,36 +83,22 @@ class GrowingCache(DynamicCache):
 
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """What questions about the same pictures have in common.
+    """What questions about the same pictures have in common."""
 
-    Attributes:
-        cache: keys and values of several prefixes of one length; None for an empty prefix.
-        row: which of them.
-        length: of the prefix.
-        next_a1: position of the token behind it, on every axis that the model has; shape (axes, 1) or (1,).
-    """
-
-    cache: Any
-    row: int
-    length: int
-    next_a1: Tensor
+    cache: Any  # keys and values of several prefixes of one length; None for an empty prefix
+    row: int  # which of them
+    length: int  # of the prefix
+    next_a1: Tensor  # position of the token behind it, on every axis that the model has; shape (axes, 1) or (1,)
 
 
 @dataclass
 class State:
-    """A batch up to the last token of every row.
+    """A batch up to the last token of every row."""
 
-    Attributes:
-        cache: keys and values.
-        mask_bl: 1 for tokens, 0 for padding.
-        next_ab1: position of the next token; shape (axes, batch, 1) or (batch, 1).
-        logits_bv: what the next token is.
-    """
-
-    cache: GrowingCache
-    mask_bl: Tensor
-    next_ab1: Tensor
-    logits_bv: Tensor
+    cache: GrowingCache  # keys and values
+    mask_bl: Tensor  # 1 for tokens, 0 for padding
+    next_ab1: Tensor  # position of the next token; shape (axes, batch, 1) or (batch, 1)
+    logits_bv: Tensor  # what the next token is
 
     def pick(self, rows_b: Tensor) -> None:
         """Only these rows, in this order; a row may come more than once."""
@@ -129,7 +111,7 @@ class State:
         self.next_ab1 = self.next_ab1[..., rows_b, :]
 
 
-def prefixes(model: Any, groups: Sequence[Sequence[Row]], most: int) -> list[Prefix]:
+def prefixes(model: Any, groups: Sequence[Sequence[PromptRow]], most: int) -> list[Prefix]:
     """The prefix of each group of rows, computed up to ``most`` at a time where they have one shape."""
     alike: dict[Any, list[int]] = {}
     for number, group in enumerate(groups):
@@ -213,7 +195,7 @@ def _spread_seen(caches: Sequence[Any], prefix_of: Sequence[Prefix], length: int
     return Seen(length, shift_b1, media, torch.tensor(last_b, device=shift_b1.device))
 
 
-def begin(model: Any, rows: Sequence[Row], prefix_of: Sequence[Prefix]) -> State:
+def begin(model: Any, rows: Sequence[PromptRow], prefix_of: Sequence[Prefix]) -> State:
     """The rest of the rows' prompts, on top of their prefixes; either all prefixes are empty or none is."""
     lengths = [len(row.ids) for row in rows]
     rest = [length - prefix.length for length, prefix in zip(lengths, prefix_of, strict=True)]
@@ -279,7 +261,7 @@ class Chooser:
 
 
 def generate(
-    model: Any, state: State, rows: Sequence[Row], ends: Collection[int]
+    model: Any, state: State, rows: Sequence[PromptRow], ends: Collection[int]
 ) -> Iterator[tuple[int, list[int], str]]:
     """A token again and again, until it is one of ``ends`` or a row reaches its limit; uses up ``state``.
 

@@ -48,28 +48,20 @@ def batches(asked: Sequence[Asked], size: int, share: bool = True) -> list[list[
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
-    """A question as a model takes it.
-
-    Attributes:
-        asked: the question.
-        ids: of the prompt.
-        limit: most tokens of the answer.
-        head: how many ids there are up to the last that a picture fills; 0 without a picture.
-        types: what the processor says of every token (``token_type_ids``), by name, each of shape (1, length).
-        media: the other inputs: pixels and what goes with them; one object for questions for which they are equal.
-        options: ids of every answer whose likelihood is wanted.
-        thought: what of the prompt a thought begins with, if the answer goes on with one.
-    """
+class PromptRow:
+    """A question as a model takes it."""
 
     asked: Asked
-    ids: tuple[int, ...]
-    limit: int
-    head: int
+    ids: tuple[int, ...]  # of the prompt
+    limit: int  # most tokens of the answer
+    head: int  # how many ids there are up to the last that a picture fills; 0 without a picture
     types: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the processor says of every token (``token_type_ids``), by name, each of shape (1, length)."""
     media: Mapping[str, Tensor] = field(default_factory=dict)
+    """The other inputs: pixels and what goes with them; one object for questions for which they are equal."""
     options: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    thought: str = ""
+    """Ids of every answer whose likelihood is wanted."""
+    thought: str = ""  # what of the prompt a thought begins with, if the answer goes on with one
 
 
 class _Once:
@@ -102,7 +94,7 @@ class RowMaker:
         self._placeholders = {*named, *getattr(processor, "image_token_ids", ())} - {None}
         self._option_ids = lru_cache(maxsize=4096)(self._tokenise_option)
 
-    def rows(self, group: Sequence[Asked]) -> tuple[list[Row], list[Reply]]:
+    def rows(self, group: Sequence[Asked]) -> tuple[list[PromptRow], list[Reply]]:
         """Rows of questions about the same pictures, and replies to those that cannot be asked."""
         try:
             pictures = [images.decode(BytesIO(data), "the picture") for data in group[0].pictures]
@@ -113,7 +105,7 @@ class RowMaker:
         processor = copy.copy(self._processor)
         processor.image_processor = resizing = _Once(processor.image_processor)
         processor = _Once(processor)
-        rows: list[Row] = []
+        rows: list[PromptRow] = []
         failed: list[Reply] = []
         for one in group:
             processor.calls = resizing.calls = 0
@@ -126,7 +118,9 @@ class RowMaker:
                 failed.append(Reply(one.id, "", error=f"{type(error).__name__}: {said}"))
         return rows, failed
 
-    def _row(self, asked: Asked, processor: Any, pictures: Sequence[Image.Image], media: Mapping[str, Tensor]) -> Row:
+    def _row(
+        self, asked: Asked, processor: Any, pictures: Sequence[Image.Image], media: Mapping[str, Tensor]
+    ) -> PromptRow:
         if asked.options and self._adapter.generate is not None:
             raise UserError("a model with code of its own to generate gives no likelihoods")
         text = self._adapter.render(processor, asked.prompt)
@@ -147,7 +141,7 @@ class RowMaker:
         head = int(filled_l.nonzero().max()) + 1 if pictures and filled_l.any() else 0
         limit = min(asked.prompt.longest, self._longest - len(ids))
         thought = next((tag for tag, _ in TAGS if text.rstrip().endswith(tag)), "")
-        return Row(asked, ids, limit, head, types, media, options, thought)
+        return PromptRow(asked, ids, limit, head, types, media, options, thought)
 
     def _tokenise_option(self, last_word: str, option: str) -> tuple[int, ...]:
         """Ids of an answer behind a prompt that ends in this word; a blank is between them if it is one."""
@@ -159,7 +153,7 @@ class RowMaker:
         return tuple(whole[len(context) :])
 
 
-def stacked(model: Any, rows: Sequence[Row], pad: int = 0) -> dict[str, Tensor]:
+def stacked(model: Any, rows: Sequence[PromptRow], pad: int = 0) -> dict[str, Tensor]:
     """The rows' prompts as one input, padded on the left."""
     longest = max(len(row.ids) for row in rows)
     missing = [longest - len(row.ids) for row in rows]

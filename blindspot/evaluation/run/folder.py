@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from blindspot.errors import UserError
+from blindspot.errors import UserError, explained
 from blindspot.evaluation.base import Reply
 from blindspot.evaluation.run.questions import Asking, Condition
 from blindspot.files import fingerprint, parse_json, read_jsonl, write_json, write_jsonl, write_text
@@ -117,7 +118,8 @@ def versions() -> dict[str, str]:
 def part(folder: Path, rank: int) -> Iterator[Callable[[Reply], None]]:
     """Yields what adds an answer to those of the process ``rank``, each line with its checksum. `mend` comes before."""
     path = folder / ("answers.part.jsonl" if rank == 0 else f"answers.part-{rank}.jsonl")
-    with _writing(path):
+    writing = partial(explained, f"cannot write {path}", advice="free the disk, then the same command continues")
+    with writing():
         folder.mkdir(parents=True, exist_ok=True)
         file = path.open("ab")
 
@@ -127,24 +129,15 @@ def part(folder: Path, rank: int) -> Iterator[Callable[[Reply], None]]:
             row["likelihood"] = dict(reply.likelihood)
         if reply.tokens is not None:
             row[TOKENS] = list(reply.tokens)
-        with _writing(path):
+        with writing():
             file.write(json.dumps(row | {_CHECKSUM: fingerprint(row)}).encode() + b"\n")
             file.flush()
 
     try:
         yield write
     finally:
-        with _writing(path):  # what a full disk did not take is tried once more
+        with writing():  # what a full disk did not take is tried once more
             file.close()
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"cannot write {path}: {reason}; free the disk, then the same command continues") from error
 
 
 def mend(folder: Path) -> None:
@@ -180,10 +173,8 @@ def answered(out: Path) -> dict[str, tuple[int, int]]:
 
 
 def _lines(path: Path) -> list[bytes]:
-    try:
+    with explained(f"cannot read {path}"):
         return path.read_bytes().splitlines(keepends=True)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _reply(line: bytes) -> Reply | None:

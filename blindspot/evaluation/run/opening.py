@@ -18,23 +18,15 @@ DTYPES = ("auto", "bfloat16", "float16", "float32")
 
 @dataclass(frozen=True)
 class Opened:
-    """What is asked, and how.
-
-    Attributes:
-        answerer: it.
-        prompts: the prompt profile that ``auto`` means.
-        render: a prompt as the model gets it.
-        adapter: the family that it is asked as, and how that was known.
-        form: how it says where something is; None: not known.
-        check_batch: which of some questions get another answer one by one than in batches; None: it has no batches.
-    """
+    """What is asked, and how."""
 
     answerer: Answerer
-    prompts: str
-    render: Callable[[Prompt], str] = str
-    adapter: str | None = None
-    form: Form | None = None
+    prompts: str  # the prompt profile that ``auto`` means
+    render: Callable[[Prompt], str] = str  # a prompt as the model gets it
+    adapter: str | None = None  # the family that it is asked as, and how that was known
+    form: Form | None = None  # how it says where something is; None: not known
     check_batch: Callable[[Sequence[Asked]], list[str]] | None = None
+    """Which of some questions get another answer one by one than in batches; None: it has no batches."""
 
 
 def open_model(
@@ -93,7 +85,6 @@ def open_local(
     """Open a model on this machine, a folder of any format or a Hugging Face id.
 
     Args:
-        model: which.
         dtype: of the weights; ``auto``: on a GPU the one that the family's evaluation is published with, else the
             checkpoint's.
         device: as torch names it; None: a GPU if there is one, under ``torchrun`` each process one of its own.

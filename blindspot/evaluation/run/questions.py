@@ -31,38 +31,24 @@ MOST_COUNTED = 20
 
 @dataclass(frozen=True)
 class Condition:
-    """How a run departs from the benchmark and its prompt profile, to see what an answer rests on.
-
-    Attributes:
-        blind: None: the benchmark's pictures; ``none``: no picture; ``grey``: a grey one of the same size;
-            ``shuffled``: that of another question.
-        swap: show lettered options in reverse order.
-        likelihood: ask for the likelihood of every allowed answer instead of an answer, where they are few.
-        seed: of the shuffling, and of answers and benchmarks that are drawn.
-        max_tokens: most tokens of an answer; None: as many as the prompt profile says.
-        temperature: answers are drawn at it; None: the likeliest token each time.
-        top_p: draw from the likeliest tokens that together are so likely; None: from all.
-        samples: answers to each question; None: one.
-        think: ``on`` or ``off``: whether the model thinks first; None: as its template has it.
-        guided: let a server's answer be one of the allowed ones, where they are few; None: whatever it says.
-        tiles: ``on`` or ``off``: whether pictures are cut into tiles; None: as its processor has it.
-        size: pixels along a side of the pictures of benchmarks that are drawn; None: as usual.
-        cue: what tells depth in them; None: the usual one.
-    """
+    """How a run departs from the benchmark and its prompt profile, to see what an answer rests on."""
 
     blind: str | None = None
-    swap: bool = False
-    likelihood: bool = False
-    seed: int = 0
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    samples: int | None = None
-    think: str | None = None
-    tiles: str | None = None
+    """None: the benchmark's pictures; ``none``: no picture; ``grey``: a grey one of the same size; ``shuffled``: that
+    of another question."""
+    swap: bool = False  # show lettered options in reverse order
+    likelihood: bool = False  # ask for the likelihood of every allowed answer instead of an answer, where they are few
+    seed: int = 0  # of the shuffling, and of answers and benchmarks that are drawn
+    max_tokens: int | None = None  # most tokens of an answer; None: as many as the prompt profile says
+    temperature: float | None = None  # answers are drawn at it; None: the likeliest token each time
+    top_p: float | None = None  # draw from the likeliest tokens that together are so likely; None: from all
+    samples: int | None = None  # answers to each question; None: one
+    think: str | None = None  # ``on`` or ``off``: whether the model thinks first; None: as its template has it
+    tiles: str | None = None  # ``on`` or ``off``: whether pictures are cut into tiles; None: as its processor has it
     guided: bool | None = None
-    size: int | None = None
-    cue: str | None = None
+    """Let a server's answer be one of the allowed ones, where they are few; None: whatever it says."""
+    size: int | None = None  # pixels along a side of the pictures of benchmarks that are drawn; None: as usual
+    cue: str | None = None  # what tells depth in them; None: the usual one
 
     def __post_init__(self) -> None:
         if self.blind is not None:

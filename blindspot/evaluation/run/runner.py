@@ -115,7 +115,6 @@ def prepare(
     """Read benchmarks and open what is asked, for `blindspot evaluate` and for any study's evaluation.
 
     Args:
-        benchmarks: which.
         data: the folder of all benchmarks, which is read before the model is opened: that takes its time.
         open_model: opens what is asked; questions for boxes are put in its own form.
         prompts: a prompt profile's name; ``auto``: that of the model's family.

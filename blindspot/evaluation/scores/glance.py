@@ -40,7 +40,6 @@ def glance(paths: Sequence[Path], data: Path, profile: str = DEFAULT) -> dict[st
     """What a page about the runs of ``blindspot evaluate`` at ``paths`` shows.
 
     Args:
-        paths: their folders.
         data: the folder of benchmarks, for pictures; what is not there is said in a note.
         profile: the rules that answers are scored by.
 

@@ -65,7 +65,6 @@ def benchmark_task(
         name: of the benchmark, or the path of a file of your own questions.
         data: the folder of benchmarks; None: $BLINDSPOT_DATA, else ``data``.
         prompts: a prompt profile; one that brings a model's whole text is refused.
-        profile: the scoring profile.
         boxes: the convention in which the model says where something is, where that is asked.
     """
     form = told(boxes, ADAPTERS["generic"]) if boxes else None

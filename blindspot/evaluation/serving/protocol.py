@@ -41,9 +41,7 @@ class Refusal(Exception):
     """An answer that is an error, in OpenAI's shape.
 
     Args:
-        status: of HTTP.
         message: for people; addresses of Python's objects are taken out.
-        code: for programs.
     """
 
     def __init__(self, status: int, message: str, code: str | None = None) -> None:

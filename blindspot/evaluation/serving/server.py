@@ -52,7 +52,7 @@ def run(model: str, host: str, port: int, batch: int, name: str | None = None) -
 
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with Server(host, port) as server:  # before the model, which takes its time
+        with ChatServer(host, port) as server:  # before the model, which takes its time
             load.quiet()
             opened, processor = load.load(model)
             name = name or os.path.basename(os.path.abspath(model))  # of a link, its own name
@@ -152,11 +152,10 @@ class Batcher:
                 self._answer([(asked, reply)])
 
 
-class Server(ThreadingMixIn, TCPServer):
+class ChatServer(ThreadingMixIn, TCPServer):
     """Listens as soon as `start` gives it a model; until then it only holds the port.
 
     Args:
-        host: address to listen on.
         port: 0: any that is free.
     """
 
@@ -259,7 +258,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = READ_SECONDS
     disable_nagle_algorithm = True
     wbufsize = -1
-    server: Server  # pyright: ignore[reportIncompatibleVariableOverride]
+    server: ChatServer  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def parse_request(self) -> bool:
         """Refuse what another reader could take for another request, and what is meant for another host."""

@@ -148,8 +148,6 @@ def fill(model_class: Any, config: Any, tensors: Tensors, folder: Path, dtype: A
     """A model of ``config`` with exactly ``tensors``, ready to answer.
 
     Args:
-        model_class: a transformers class.
-        config: its configuration.
         tensors: under the names that transformers knows, today's or an earlier version's.
         folder: where they come from; its ``generation_config.json`` is read too.
         dtype: as transformers': "auto" takes the config's, and without one that of the tensors.

@@ -8,7 +8,7 @@ from transformers import Aimv2VisionConfig, AutoConfig, AutoImageProcessor
 from transformers.image_processing_utils import BaseImageProcessor
 
 from blindspot.encoders import detect, native_grid
-from blindspot.errors import UserError
+from blindspot.errors import UserError, explained
 from blindspot.model.formats.folder import BACKEND, Tensors, cached, quietly, read_json, read_tensors
 
 UNUSED = ("head.", "embeddings.position_ids")  # pooling heads; a buffer that old CLIP checkpoints hold
@@ -59,11 +59,9 @@ def read_tower(folder: Path, inside: Tensors) -> Tower:
 
     Of these it has what LLaVA uses: no text encoder beside it, and no pooling head.
     """
-    try:
+    with explained(f"its image encoder, in {folder}", UserError):
         tensors = inside or read_tensors(folder)
         values = read_json(folder / "config.json")
-    except UserError as error:
-        raise UserError(f"its image encoder, in {folder}: {error}") from error
     start = "vision_model."
     if any(name.startswith(start) for name in tensors):
         tensors = {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}

@@ -17,24 +17,20 @@ TABLES = ("keep", "replace", "released")
 
 @dataclass(frozen=True)
 class EncoderPositions:
-    """How an image encoder knows where a patch is.
-
-    Attributes:
-        scheme: a key of `SCHEMES`. ``learned`` is what the family was built with: a learned table, or what it computes
-            by itself (DINOv3's rotary positions, AIMv2-native's sines).
-        base: base of the frequencies; 0 takes the scheme's own. Unused by ``learned``.
-        table: what happens to the family's learned position table. ``keep`` it; ``replace`` it: zeroed and never
-            trained; or ``released``, as the public code of the study had it: zeroed all the same (the row of CLS too),
-            and the whole encoder stays as it was loaded, never having seen the positions it is now given. ``learned``
-            with ``replace`` is an encoder without any positions; a family that computes its positions stops doing so.
-        convention: of ``axial``: ``rope_vit`` (patches, base 100), ``qwen2_vl`` (patches, base 10000) or ``dinov3``
-            (places normalised to the image, base 100). Empty: the scheme's first, or none.
-    """
+    """How an image encoder knows where a patch is."""
 
     scheme: str = "learned"
-    base: float = 0.0
+    """A key of `SCHEMES`. ``learned`` is what the family was built with: a learned table, or what it computes by itself
+    (DINOv3's rotary positions, AIMv2-native's sines)."""
+    base: float = 0.0  # base of the frequencies; 0 takes the scheme's own. Unused by ``learned``
     table: str = "keep"
+    """What happens to the family's learned position table. ``keep`` it; ``replace`` it: zeroed and never trained; or
+    ``released``, as the public code of the study had it: zeroed all the same (the row of CLS too), and the whole
+    encoder stays as it was loaded, never having seen the positions it is now given. ``learned`` with ``replace`` is an
+    encoder without any positions; a family that computes its positions stops doing so."""
     convention: str = ""
+    """Of ``axial``: ``rope_vit`` (patches, base 100), ``qwen2_vl`` (patches, base 10000) or ``dinov3`` (places
+    normalised to the image, base 100). Empty: the scheme's first, or none."""
 
     def __post_init__(self) -> None:
         one_of(self.scheme, SCHEMES, "encoder positions", "positional scheme")

@@ -80,9 +80,7 @@ def start_table(tower: PreTrainedModel, grid: Grid | int, prefix_tokens: int) ->
     positions.
 
     Args:
-        tower: a transformers image encoder.
         grid: patches of an image of the size that the tower is built for.
-        prefix_tokens: tokens before the patches.
     """
     table = table_of(tower)
     if table is None:

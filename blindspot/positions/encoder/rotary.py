@@ -25,20 +25,14 @@ IMPLEMENTATION = "blindspot_rotary"
 
 
 class Tables(NamedTuple):
-    """What `rotate` multiplies with.
+    """What `rotate` multiplies with."""
 
-    Attributes:
-        cos: shape (tokens, heads * D), or (batch, tokens, heads * D) where every image has its own grid.
-        sin: likewise; negative for the first channel of every pair, so that turning is one product with a swapped copy
-            and no negation.
-        pairing: which channels of a head turn together.
-        is_rotation: whether both channels of every pair turn by one angle.
-    """
-
-    cos: Tensor
+    cos: Tensor  # shape (tokens, heads * D), or (batch, tokens, heads * D) where every image has its own grid
     sin: Tensor
-    pairing: Pairing = "halves"
-    is_rotation: bool = True
+    """Likewise; negative for the first channel of every pair, so that turning is one product with a swapped copy and no
+    negation."""
+    pairing: Pairing = "halves"  # which channels of a head turn together
+    is_rotation: bool = True  # whether both channels of every pair turn by one angle
 
 
 class _Rotate(torch.autograd.Function):
@@ -101,7 +95,6 @@ def tables_of(angles_np: Tensor, heads: int = 1, prefix_tokens: int = 0, pairing
     Args:
         angles_np: shape (patches, D/2), or (patches, D/2, 2) for each channel of a pair.
         heads: number of heads, all turning alike.
-        prefix_tokens: tokens before the patches.
         pairing: which channels of a head turn together.
     """
     is_rotation = angles_np.ndim == 2
@@ -167,7 +160,6 @@ class PatchGrid:
         """Tables of a scheme that is not learned, for queries of this shape.
 
         Args:
-            query_bhnd: the queries.
             masked: whether an attention mask may hide tokens beyond an image's patches.
         """
         self._check(query_bhnd, masked)

@@ -21,30 +21,24 @@ Pairing = Literal["halves", "neighbours"]
 
 @dataclass(frozen=True)
 class Scheme:
-    """One way to tell an encoder where a patch is. At most one of ``angles``, ``frequencies`` and ``table`` is given.
+    """A way to tell an encoder where a patch is. At most one of ``angles``, ``frequencies`` and ``table`` is given."""
 
-    Attributes:
-        base: base of its frequencies, where the configuration names none.
-        angles: (height, width, head_dim, base) -> rotation angles of queries and keys in radians, patches in raster
-            order: shape (patches, head_dim / 2), or (patches, head_dim / 2, 2) where the two channels of a pair turn by
-            different angles, which is no rotation.
-        frequencies: (heads, head_dim, base) -> where learnable frequencies start, shape (2, heads, head_dim / 2):
-            radians per row and per column.
-        table: (height, width, channels, base) -> a fixed table that takes the learned one's place.
-        pairing: which channels of a head turn together.
-        treatments: what may happen to the learned table, see `EncoderPositions`.
-        conventions: variants of the scheme by name, the default one first.
-        named: its settings that studies have a name for: name -> (label in tables, fields of `EncoderPositions`).
-    """
-
-    base: float
+    base: float  # base of its frequencies, where the configuration names none
     angles: Callable[[int, int, int, float], Tensor] | None = None
+    """(height, width, head_dim, base) -> rotation angles of queries and keys in radians, patches in raster order: shape
+    (patches, head_dim / 2), or (patches, head_dim / 2, 2) where the two channels of a pair turn by different angles,
+    which is no rotation."""
     frequencies: Callable[[int, int, float], Tensor] | None = None
+    """(heads, head_dim, base) -> where learnable frequencies start, shape (2, heads, head_dim / 2): radians per row and
+    per column."""
     table: Callable[[int, int, int, float], Tensor] | None = None
-    pairing: Pairing = "halves"
-    treatments: tuple[str, ...] = ("keep", "replace")
+    """(height, width, channels, base) -> a fixed table that takes the learned one's place."""
+    pairing: Pairing = "halves"  # which channels of a head turn together
+    treatments: tuple[str, ...] = ("keep", "replace")  # what may happen to the learned table, see `EncoderPositions`
     conventions: Mapping[str, Scheme] = field(default_factory=dict)
+    """Variants of the scheme by name, the default one first."""
     named: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
+    """Its settings that studies have a name for: name -> (label in tables, fields of `EncoderPositions`)."""
 
     @property
     def rotates(self) -> bool:

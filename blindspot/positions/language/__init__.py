@@ -20,29 +20,20 @@ class LanguagePositions:
     """How the language model knows where an image token is.
 
     A parameter that the scheme doesn't read must keep its default.
-
-    Attributes:
-        scheme: a key of `SCHEMES`.
-        sections: rotary pairs (``mrope``, ``circle``) or key-value heads (``mhrope``) for time, rows and columns;
-            None shares them in the proportion of the scheme's source.
-        interleaved: ``mrope``: sections alternate pair by pair (Qwen3-VL) instead of following each other (Qwen2-VL).
-        columns_first: ``mrope``: columns turn the faster pairs, which are rows' in the published models.
-        spatial_reset: ``mrope``, ``mhrope``: rows and columns count from 0 in every image.
-        delta: ``v2pe``: step from one image token to the next, in (0, 1].
-        alpha: ``circle``: share of the direction from the centre against the reading order, in [0, 1].
-        radius: ``circle``: radius, in positions.
-        spacing: ``videorope``: positions from one frame to the next.
     """
 
-    scheme: str = "rope1d"
+    scheme: str = "rope1d"  # a key of `SCHEMES`
     sections: Sections | None = None
+    """Rotary pairs (``mrope``, ``circle``) or key-value heads (``mhrope``) for time, rows and columns; None shares them
+    in the proportion of the scheme's source."""
     interleaved: bool = False
-    spatial_reset: bool = False
-    delta: float = 0.25
-    alpha: float = 0.5
-    radius: float = 10.0
-    columns_first: bool = False
-    spacing: float = 2.0
+    """``mrope``: sections alternate pair by pair (Qwen3-VL) instead of following each other (Qwen2-VL)."""
+    spatial_reset: bool = False  # ``mrope``, ``mhrope``: rows and columns count from 0 in every image
+    delta: float = 0.25  # ``v2pe``: step from one image token to the next, in (0, 1]
+    alpha: float = 0.5  # ``circle``: share of the direction from the centre against the reading order, in [0, 1]
+    radius: float = 10.0  # ``circle``: radius, in positions
+    columns_first: bool = False  # ``mrope``: columns turn the faster pairs, which are rows' in the published models
+    spacing: float = 2.0  # ``videorope``: positions from one frame to the next
 
     def __post_init__(self) -> None:
         one_of(self.scheme, SCHEMES, "language positions", "scheme")
@@ -94,7 +85,6 @@ def check(positions: LanguagePositions, output_grid: tuple[int, int] | None) -> 
     """Refuse a scheme that needs rows and columns behind a connector that leaves none.
 
     Args:
-        positions: the scheme.
         output_grid: rows and columns of the connector's output; None for unordered queries (Q-Former, resampler).
     """
     if output_grid is None and SCHEMES[positions.scheme].needs_grid:

@@ -16,15 +16,10 @@ Grid = tuple[int, int]
 
 @dataclass(frozen=True)
 class Placement:
-    """Positions of a batch.
+    """Positions of a batch."""
 
-    Attributes:
-        ids_abl: shape (axes, batch, length); long, or float64 (float32 on mps) for schemes between whole numbers.
-        delta_b: what to add to a row's ordinary positions in later decoding steps, on all axes alike; same dtype.
-    """
-
-    ids_abl: Tensor
-    delta_b: Tensor
+    ids_abl: Tensor  # shape (axes, batch, length); long, or float64 (float32 on mps) for schemes between whole numbers
+    delta_b: Tensor  # what to add to a row's ordinary positions in later decoding steps, on all axes alike; same dtype
 
 
 def tokens_per_image(positions: LanguagePositions, grid: Grid) -> int:
@@ -42,7 +37,6 @@ def place(positions: LanguagePositions, logical_bl: Tensor, image_bl: Tensor, gr
     a packed row is not.
 
     Args:
-        positions: the scheme.
         logical_bl: ordinary one-dimensional positions, shape (batch, length): arange, the running count of the
             attention mask under left padding, or those of packed rows. When decoding goes on behind a cache, with the
             cache's delta added. Positions of padding don't matter.
@@ -99,7 +93,6 @@ def mask(
     Everything else, from text to other images, stays as it was.
 
     Args:
-        positions: the scheme.
         image_bl: whether a query token is an image's, shape (batch, length).
         grids: rows and columns of every image, in reading order over the batch.
         attention_mask: what the model would take otherwise: None, (batch, keys) with 0 for padding, or

@@ -26,7 +26,6 @@ class MultiAxisRotary(nn.Module):
 
     Args:
         inner: the decoder's own rotary module.
-        positions: the scheme.
     """
 
     def __init__(self, inner: nn.Module, positions: LanguagePositions) -> None:
@@ -80,7 +79,6 @@ def install(language_model: nn.Module, positions: LanguagePositions) -> None:
 
     Args:
         language_model: a decoder (LlamaModel, ...) or a causal language model around one.
-        positions: the scheme.
     """
     remove(language_model)
     if positions.scheme == "rope1d":
@@ -119,7 +117,6 @@ def angles(positions: LanguagePositions, ids_abl: Tensor, inv_freq: Tensor, kv_h
     """By how much every rotary pair turns at every position, in radians.
 
     Args:
-        positions: the scheme.
         ids_abl: positions, shape (axes, batch, length).
         inv_freq: frequency of each of D/2 pairs.
         kv_heads: key-value heads of the language model; only schemes that hand out heads ask for it.

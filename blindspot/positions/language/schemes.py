@@ -20,44 +20,32 @@ Sections = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Layout:
-    """Positions of one image's tokens.
-
-    Attributes:
-        offsets_an: shape (axes, tokens), in reading order: position on every axis, counted from the position that the
-            first token would have in ordinary text. Whole numbers (long) or float64.
-        advance: how far the next text token is from there.
-        from_zero: axes that count from 0 instead.
-    """
+    """Positions of one image's tokens."""
 
     offsets_an: Tensor
-    advance: float
-    from_zero: frozenset[int] = frozenset()
+    """Shape (axes, tokens), in reading order: position on every axis, counted from the position that the first token
+    would have in ordinary text. Whole numbers (long) or float64."""
+    advance: float  # how far the next text token is from there
+    from_zero: frozenset[int] = frozenset()  # axes that count from 0 instead
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """One positional scheme.
-
-    Attributes:
-        layout: (height, width, **parameters) -> `Layout`; its parameters are fields of `LanguagePositions`.
-        allocate: (count, **parameters) -> for each of ``count`` rotary pairs the axis that turns it; likewise. None:
-            axis 0.
-        per_head: ``allocate`` hands out key-value heads, not rotary pairs.
-        needs_grid: image tokens must have rows and columns.
-        film: (frames, height, width, **parameters) -> `Layout` of pictures of one size that follow each other without
-            a word between, as of one thing that lasts; its parameters are those of ``layout``. None: each picture is
-            laid out by itself.
-        rings: (height, width) -> ring of each token; image tokens see rings up to their own. None: causal.
-        named: its settings that studies have a name for: name -> (label in tables, fields of `LanguagePositions`).
-    """
+    """One positional scheme."""
 
     layout: Callable[..., Layout]
+    """(height, width, **parameters) -> `Layout`; its parameters are fields of `LanguagePositions`."""
     allocate: Callable[..., tuple[int, ...]] | None = None
-    per_head: bool = False
-    needs_grid: bool = True
+    """(count, **parameters) -> for each of ``count`` rotary pairs the axis that turns it; likewise. None: axis 0."""
+    per_head: bool = False  # ``allocate`` hands out key-value heads, not rotary pairs
+    needs_grid: bool = True  # image tokens must have rows and columns
     film: Callable[..., Layout] | None = None
+    """(frames, height, width, **parameters) -> `Layout` of pictures of one size that follow each other without a word
+    between, as of one thing that lasts; its parameters are those of ``layout``. None: each is laid out by itself."""
     rings: Callable[[int, int], Tensor] | None = None
+    """(height, width) -> ring of each token; image tokens see rings up to their own. None: causal."""
     named: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
+    """Its settings that studies have a name for: name -> (label in tables, fields of `LanguagePositions`)."""
 
     @property
     def parameters(self) -> set[str]:

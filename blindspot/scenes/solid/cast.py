@@ -29,23 +29,16 @@ _BOUND = {"sphere": 1.0, "cube": 1.74, "cylinder": 1.42, "cone": 1.42, WALL: hyp
 _SMALL = F(1e-9)
 
 
-class Picture(NamedTuple):
-    """Pictures of several shots, and on ``side * samples`` rows and columns what their rays met.
+class Rendering(NamedTuple):
+    """Pictures of several shots, and on ``side * samples`` rows and columns what their rays met."""
 
-    Attributes:
-        rgb: ``uint8`` of shape ``(shots, side, side, 3)``.
-        depth: along the camera's axis; infinite in the sky.
-        ids: index of the solid in its scene; `GROUND`, `SKY`.
-        hits: samples that each solid would have alone, its nose counted apart: ``(shots, solids)``.
-    """
-
-    rgb: np.ndarray
-    depth: np.ndarray
-    ids: np.ndarray
-    hits: np.ndarray
+    rgb: np.ndarray  # ``uint8`` of shape ``(shots, side, side, 3)``
+    depth: np.ndarray  # along the camera's axis; infinite in the sky
+    ids: np.ndarray  # index of the solid in its scene; `GROUND`, `SKY`
+    hits: np.ndarray  # samples that each solid would have alone, its nose counted apart: ``(shots, solids)``
 
 
-def render(shots: Sequence[Shot], side: int, samples: int = 2, windows: bool = True, fill: bool = True) -> Picture:
+def render(shots: Sequence[Shot], side: int, samples: int = 2, windows: bool = True, fill: bool = True) -> Rendering:
     """Cast rays through ``samples`` x ``samples`` points of every pixel.
 
     Args:
@@ -68,7 +61,7 @@ def render(shots: Sequence[Shot], side: int, samples: int = 2, windows: bool = T
     grid.paint_ground([shot.scene.ground for shot in shots])
     for group in groups:
         hits_bk[group.chosen_p, group.owner_p] += group.cast(FILL if fill else F(0))
-    return Picture(grid.picture(samples), grid.depth_byx, grid.ids_byx, hits_bk)
+    return Rendering(grid.picture(samples), grid.depth_byx, grid.ids_byx, hits_bk)
 
 
 def pictures(shots: Sequence[Shot], side: int, batch: int = 256) -> np.ndarray:

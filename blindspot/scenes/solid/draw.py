@@ -19,9 +19,9 @@ from blindspot.scenes.solid.world import (
     HELD_OUT,
     SHAPES,
     Camera,
-    Scene,
     Shot,
     Solid,
+    SolidScene,
     see,
 )
 from blindspot.scenes.world import COLOURS
@@ -36,7 +36,7 @@ TRIES = 2000
 T = TypeVar("T")
 
 
-class Place(NamedTuple):
+class Sighting(NamedTuple):
     """An object in the picture, its depth left open."""
 
     colour: str
@@ -84,15 +84,15 @@ def band(elevation: float) -> tuple[float, float]:
     return good[0], good[-1]
 
 
-def places(rng: Random, eye: Camera, count: int) -> list[Place]:
+def places(rng: Random, eye: Camera, count: int) -> list[Sighting]:
     """Objects in columns of their own, anywhere in the band, no silhouette touching another."""
     low, high = band(eye.elevation)
     width = 1.6 / count
 
-    def draw() -> list[Place] | None:
+    def draw() -> list[Sighting] | None:
         slots = rng.sample(range(count), count)
         found = [
-            Place(
+            Sighting(
                 *kind,
                 width * (slot + 0.5) - 0.8 + rng.uniform(-0.06, 0.06),
                 rng.uniform(low, high),
@@ -106,7 +106,7 @@ def places(rng: Random, eye: Camera, count: int) -> list[Place]:
     return until(draw, f"{count} objects in the band")
 
 
-def lift(eye: Camera, at: Sequence[Place], rows: Sequence[float], cue: str) -> Shot:
+def lift(eye: Camera, at: Sequence[Sighting], rows: Sequence[float], cue: str) -> Shot:
     """The picture with each object at its depth row; size and occlusion are shown without shadows."""
     solids = []
     for own, y in zip(at, rows, strict=True):
@@ -114,7 +114,7 @@ def lift(eye: Camera, at: Sequence[Place], rows: Sequence[float], cue: str) -> S
         radius = RADIUS if cue == "size" else own.size * eye.slope * depth
         east, north = eye.turned(x, y, back=True)
         solids.append(Solid(own.colour, own.shape, east, north, height, radius, own.heading))
-    return Shot(Scene(tuple(solids), shadows=cue in ("shadow", "naive")), eye)
+    return Shot(SolidScene(tuple(solids), shadows=cue in ("shadow", "naive")), eye)
 
 
 def grounded(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from blindspot.scenes.solid import registry, rules
 from blindspot.scenes.solid.cast import GROUND, render
-from blindspot.scenes.solid.tasks import Example, Task
+from blindspot.scenes.solid.tasks import SolidExample, SolidTask
 from blindspot.scenes.solid.world import Shot
 
 IMAGES = ("images", "depth", "ids")
@@ -52,7 +52,7 @@ def caption(shot: Shot) -> str:
     return f"{listed} on a grey ground, seen from the {side}, {shot.camera.elevation:g} degrees from above"
 
 
-def _row(name: str, task: Task, example: Example, groups: dict[str, str], size: int) -> dict[str, Any]:
+def _row(name: str, task: SolidTask, example: SolidExample, groups: dict[str, str], size: int) -> dict[str, Any]:
     picture = render(example.shots, size)
     depth, ids = picture.depth[:, ::2, ::2], picture.ids[:, ::2, ::2]
     milli = np.where(np.isfinite(depth), np.minimum(depth * MILLI, 65534), 65535).astype(np.uint16)

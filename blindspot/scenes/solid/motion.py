@@ -6,8 +6,8 @@ from random import Random
 from typing import ClassVar
 
 from blindspot.scenes.solid.draw import NEAR, apart, camera, grounded, kinds, on_disc
-from blindspot.scenes.solid.tasks import SIDES, Example, Task, number_of, wall
-from blindspot.scenes.solid.world import Camera, Scene, Shot, Solid
+from blindspot.scenes.solid.tasks import SIDES, SolidExample, SolidTask, number_of, wall
+from blindspot.scenes.solid.world import Camera, Shot, Solid, SolidScene
 from blindspot.scenes.tasks import Turn
 
 OTHER = {"first": "second", "second": "first"}
@@ -28,7 +28,7 @@ def frames(eye: Camera, solids: Sequence[Solid], at: Sequence[Sequence[Spot]]) -
     """Pictures of the same objects, in each of them at other places of the camera's frame."""
     moved = ([eye.turned(x, y, back=True) for x, y in spots] for spots in at)
     return tuple(
-        Shot(Scene(tuple(own._replace(x=x, y=y) for own, (x, y) in zip(solids, spots, strict=True))), eye)
+        Shot(SolidScene(tuple(own._replace(x=x, y=y) for own, (x, y) in zip(solids, spots, strict=True))), eye)
         for spots in moved
     )
 
@@ -55,12 +55,12 @@ def one_moved(before: Sequence[Spot], after: Sequence[Spot], which: int) -> list
     return [*before[:which], after[which], *before[which + 1 :]]
 
 
-def fit(examples: list[Example]) -> list[Example] | None:
+def fit(examples: list[SolidExample]) -> list[SolidExample] | None:
     """The examples, if nothing touches or leaves in any of their pictures."""
     return examples if all(apart(shot) for one in examples for shot in one.shots) else None
 
 
-class First(Task):
+class First(SolidTask):
     """Each of two objects moves once; the first picture and the last are the same under both answers."""
 
     name, words = "first", "first {0} or {1}"
@@ -68,7 +68,7 @@ class First(Task):
         "The pictures are in order of time. Both objects move, one after the other. Which moves first, {0} or {1}?"
     )
 
-    def draw(self, rng: Random, answer: str, cue: str) -> list[Example] | None:
+    def draw(self, rng: Random, answer: str, cue: str) -> list[SolidExample] | None:
         eye = camera(rng)
         before, after = two_places(rng, spread(rng, 2), 0.5, 0.8)
         solids = things(rng, eye, before)
@@ -76,18 +76,18 @@ class First(Task):
         for label in (answer, OTHER[answer]):
             first = number_of(label)
             shots = frames(eye, solids, [before, one_moved(before, after, first), after])
-            examples.append(Example(shots, self.turn(solids, solids[first].colour)))
+            examples.append(SolidExample(shots, self.turn(solids, solids[first].colour)))
         return fit(examples)
 
 
-class Moved(Task):
+class Moved(SolidTask):
     """Two pictures of an object that moves along an axis; in the other order it moves the other way."""
 
     name, words = "moved", "{0} moved left-or-right"
     english = "The pictures are in order of time. Did {0} move to the left or to the right?"
     answers = SIDES
 
-    def draw(self, rng: Random, answer: str, cue: str) -> list[Example] | None:
+    def draw(self, rng: Random, answer: str, cue: str) -> list[SolidExample] | None:
         eye, step = camera(rng), rng.uniform(0.35, 0.6)
         middle = rng.uniform(-HALF + step / 2, HALF - step / 2)
         rows = rng.sample((rng.uniform(-0.9, 0.0), rng.uniform(1.4, 2.4)), 2)
@@ -96,17 +96,17 @@ class Moved(Task):
         left, right = ([(middle + side * step / 2, rows[0]), still] for side in (-1, 1))
         there, back = (frames(eye, solids, each) for each in ([right, left], [left, right]))
         ordered = [(there, "left"), (back, "right")] if answer == "left" else [(back, "right"), (there, "left")]
-        return fit([Example(shots, self.turn(solids[:1], said, SIDES)) for shots, said in ordered])
+        return fit([SolidExample(shots, self.turn(solids[:1], said, SIDES)) for shots, said in ordered])
 
 
-class WhichMoved(Task):
+class WhichMoved(SolidTask):
     """One of three objects moves between two pictures; each in its turn."""
 
     name, words = "which_moved", "moved of-all"
     english = "The pictures are in order of time, and the camera stands still. Which object moved?"
     answers = ("0", "1", "2")
 
-    def draw(self, rng: Random, answer: str, cue: str) -> list[Example] | None:
+    def draw(self, rng: Random, answer: str, cue: str) -> list[SolidExample] | None:
         eye = camera(rng)
         before, after = two_places(rng, spread(rng, 3), 0.3, 0.5)
         solids = things(rng, eye, before)
@@ -114,11 +114,11 @@ class WhichMoved(Task):
         for step in range(3):
             which = (int(answer) + step) % 3
             shots = frames(eye, solids, [before, one_moved(before, after, which)])
-            examples.append(Example(shots, Turn(self.words, colours[which], colours)))
+            examples.append(SolidExample(shots, Turn(self.words, colours[which], colours)))
         return fit(examples)
 
 
-class Faster(Task):
+class Faster(SolidTask):
     """Two objects make two equal steps each; the twin exchanges the lengths of their steps."""
 
     name, words = "faster", "faster {0} or {1}"
@@ -127,7 +127,7 @@ class Faster(Task):
         "faster in space, {0} or {1}?"
     )
 
-    def draw(self, rng: Random, answer: str, cue: str) -> list[Example] | None:
+    def draw(self, rng: Random, answer: str, cue: str) -> list[SolidExample] | None:
         eye, place, fast = camera(rng), rng.randrange(len(STEPS) - 1), number_of(answer)
         middle = spread(rng, 2)
         angles = [radians(rng.uniform(0, 360)) for _ in middle]
@@ -141,11 +141,11 @@ class Faster(Task):
                 ]
                 for when in (-1, 0, 1)
             ]
-            examples.append(Example(frames(eye, solids, at), self.turn(solids, solids[fastest].colour)))
+            examples.append(SolidExample(frames(eye, solids, at), self.turn(solids, solids[fastest].colour)))
         return fit(examples)
 
 
-class ThingOrCamera(Task):
+class ThingOrCamera(SolidTask):
     """The first picture is the same; then an object moves, or the camera does."""
 
     name, words = "thing_or_camera", "moved thing or camera"
@@ -153,7 +153,7 @@ class ThingOrCamera(Task):
     answers = ("thing", "camera")
     options: ClassVar[dict[str, str]] = {"thing": "one of the objects", "camera": "the camera"}
 
-    def draw(self, rng: Random, answer: str, cue: str) -> list[Example] | None:
+    def draw(self, rng: Random, answer: str, cue: str) -> list[SolidExample] | None:
         eye = camera(rng, (22.5, 30.0))
         before, after = two_places(rng, [on_disc(rng, 1.2) for _ in range(3)], 0.3, 0.5)
         solids, which = things(rng, eye, before), rng.randrange(3)
@@ -161,10 +161,10 @@ class ThingOrCamera(Task):
         turned = eye._replace(azimuth=eye.azimuth + rng.choice((-1, 1)) * rng.uniform(10, 20))
         shots = {"thing": thing, "camera": (thing[0], Shot(thing[0].scene, turned))}
         order = [answer, *(own for own in self.answers if own != answer)]
-        return fit([Example(shots[own], Turn(self.words, own, self.answers)) for own in order])
+        return fit([SolidExample(shots[own], Turn(self.words, own, self.answers)) for own in order])
 
 
-class Behind(Task):
+class Behind(SolidTask):
     """Each of two objects goes behind a wall or out of the picture; in the last picture neither is seen."""
 
     name, words = "behind", "behind the-wall"
@@ -175,7 +175,7 @@ class Behind(Task):
     answers = ("0", "1", "none")
     options: ClassVar[dict[str, str]] = {"none": "none of them"}
 
-    def draw(self, rng: Random, answer: str, cue: str) -> list[Example] | None:
+    def draw(self, rng: Random, answer: str, cue: str) -> list[SolidExample] | None:
         eye = camera(rng, (15.0,))
         rows = [rng.uniform(0.5, 0.9) for _ in range(2)]
         sides = rng.sample((-1, 1), 2)
@@ -190,12 +190,12 @@ class Behind(Task):
                 reach = [inward if str(own) == label else outward for own in range(2)]
                 at.append([(sides[own] * reach[own] + jitter[own], rows[own]) for own in range(2)])
             shots = frames(eye, solids, at)
-            shots = tuple(Shot(Scene((*shot.scene.solids, wall(eye))), eye) for shot in shots)
-            examples.append(Example(shots, Turn(self.words, colours[self.answers.index(label)], colours)))
+            shots = tuple(Shot(SolidScene((*shot.scene.solids, wall(eye))), eye) for shot in shots)
+            examples.append(SolidExample(shots, Turn(self.words, colours[self.answers.index(label)], colours)))
         return examples
 
 
-class Next(Task):
+class Next(SolidTask):
     """An object moves evenly toward another and passes it with the next step, or does not; the last picture is the
     same."""
 
@@ -206,7 +206,7 @@ class Next(Task):
     )
     answers = SIDES
 
-    def draw(self, rng: Random, answer: str, cue: str) -> list[Example] | None:
+    def draw(self, rng: Random, answer: str, cue: str) -> list[SolidExample] | None:
         eye, way = camera(rng), rng.choice((-1, 1))
         row, other = rng.uniform(1.0, 1.8), (way * rng.uniform(-0.1, 0.9), rng.uniform(-0.7, 0.0))
         wide = eye.slope * eye.project(0, row, 0.24)[2]  # of half a picture where it moves
@@ -216,11 +216,11 @@ class Next(Task):
             passes = (said == "right") == (way == 1)
             step = way * (gap + (1 if passes else -1) * rng.uniform(0.05, 0.07))
             at = [[((start - when * step) * wide, row), other] for when in (2, 1, 0)]
-            examples.append(Example(frames(eye, solids, at), self.turn(solids, said, SIDES)))
+            examples.append(SolidExample(frames(eye, solids, at), self.turn(solids, said, SIDES)))
         return fit(examples)
 
 
-TASKS: dict[str, Task] = {
+TASKS: dict[str, SolidTask] = {
     task.name: task for task in (First(), Moved(), WhichMoved(), Faster(), ThingOrCamera(), Behind(), Next())
 }
 """Those of several moments."""

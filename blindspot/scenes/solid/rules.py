@@ -11,14 +11,14 @@ from blindspot.scenes.relations import SHORTCUT
 from blindspot.scenes.solid.draw import FAR, NEAR
 from blindspot.scenes.solid.motion import HALF, STEPS
 from blindspot.scenes.solid.registry import CUES
-from blindspot.scenes.solid.tasks import Example, InFrontOf, Larger, NearestOfAll, Task
-from blindspot.scenes.solid.world import Seen, Shot, see
+from blindspot.scenes.solid.tasks import InFrontOf, Larger, NearestOfAll, SolidExample, SolidTask
+from blindspot.scenes.solid.world import SeenSolid, Shot, see
 from blindspot.scenes.tasks import Turn
 
 BY_SHADOWS, NOT_BY_SIZE = ("shadow", "naive"), tuple(cue for cue in CUES if cue != "size")
 LEARNED = 1000
 """Questions that a rule is learned from."""
-Read = Callable[[Seen], float]
+Read = Callable[[SeenSolid], float]
 Score = Callable[[str, str], float]
 
 
@@ -55,7 +55,7 @@ def one_of_four(gap: float = NearestOfAll.GAP) -> float:
     return 0.25 + gap / (2 * (FAR - NEAR - 3 * gap))
 
 
-def seen(shots: Sequence[Shot], prompt: str, frame: int = 0) -> list[Seen]:
+def seen(shots: Sequence[Shot], prompt: str, frame: int = 0) -> list[SeenSolid]:
     """Of each object that a prompt names, once, what a picture shows."""
     shot = shots[frame]
     return [see(shot.find(colour), shot.camera) for colour in dict.fromkeys(named(prompt))]
@@ -98,7 +98,7 @@ def most(read: Read) -> View:
     return view
 
 
-def closest(read: Callable[[Seen], tuple[float, ...]]) -> View:
+def closest(read: Callable[[SeenSolid], tuple[float, ...]]) -> View:
     """Which of two objects is closer to the first."""
 
     def view(shots: Sequence[Shot], prompt: str) -> Hashable:
@@ -171,7 +171,7 @@ def _ratio(places: Sequence[tuple[float, ...]]) -> float:
     return min(9.0, dist(a, b) / dist(a, c))
 
 
-def _foot(own: Seen) -> tuple[float, float]:
+def _foot(own: SeenSolid) -> tuple[float, float]:
     return own.foot_u, own.foot_v
 
 
@@ -303,7 +303,7 @@ SHORTCUTS: dict[str, dict[str, Shortcut]] = {
 """By task."""
 
 
-def questions(task: Task, count: int, seed: str, cue: str = "shadow") -> list[list[Example]]:
+def questions(task: SolidTask, count: int, seed: str, cue: str = "shadow") -> list[list[SolidExample]]:
     """Clusters of at least ``count`` questions; answers come equally often, and more questions begin with these."""
     rng, found, total = Random(f"{seed}/{task.name}"), [], 0
     while total < count:
@@ -313,8 +313,8 @@ def questions(task: Task, count: int, seed: str, cue: str = "shadow") -> list[li
 
 
 def shortcuts(
-    task: Task,
-    asked: Sequence[Example],
+    task: SolidTask,
+    asked: Sequence[SolidExample],
     cue: str = "shadow",
     learned: int | None = None,
     score: Score = str.__eq__,
@@ -323,8 +323,6 @@ def shortcuts(
     """What each shortcut of a task, learned on other questions of the same kind, scores on those asked.
 
     Args:
-        task: whose.
-        asked: its questions.
         cue: by which they are asked.
         learned: on how many others; None: `LEARNED`.
         score: of an answer and the gold.

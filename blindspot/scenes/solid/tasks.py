@@ -21,7 +21,7 @@ from blindspot.scenes.solid.draw import (
     MIDDLING,
     NEAR,
     SIZES,
-    Place,
+    Sighting,
     apart,
     camera,
     facing,
@@ -33,50 +33,45 @@ from blindspot.scenes.solid.draw import (
     two_rows,
     until,
 )
-from blindspot.scenes.solid.world import HELD_OUT, WALL, WIDE, Camera, Scene, Shot, Solid, see
+from blindspot.scenes.solid.world import HELD_OUT, WALL, WIDE, Camera, Shot, Solid, SolidScene, see
 from blindspot.scenes.tasks import Turn
 
 SIDES = ("left", "right")
 
 
-class Example(NamedTuple):
+class SolidExample(NamedTuple):
     """The pictures of a question, in order, and the question."""
 
     shots: tuple[Shot, ...]
     turn: Turn
 
 
-class Task:
-    """A template of questions.
+class SolidTask:
+    """A template of questions."""
 
-    Attributes:
-        name: of its column in the registry.
-        words: the prompt in the words of the drawn world; ``{0}`` is the colour of the object asked about first.
-        english: the prompt for models that know English; ``{0}`` is "the red cube".
-        answers: labels that fix an answer, drawn in turn.
-        options: what answers are in English, where they are no colours.
-    """
-
-    name: ClassVar[str]
+    name: ClassVar[str]  # of its column in the registry
     words: ClassVar[str]
-    english: ClassVar[str]
-    answers: ClassVar[tuple[str, ...]] = ("first", "second")
+    """The prompt in the words of the drawn world; ``{0}`` is the colour of the object asked about first."""
+    english: ClassVar[str]  # the prompt for models that know English; ``{0}`` is "the red cube"
+    answers: ClassVar[tuple[str, ...]] = ("first", "second")  # labels that fix an answer, drawn in turn
     kind: ClassVar[Kind] = "choice"
-    options: ClassVar[dict[str, str]] = {}
+    options: ClassVar[dict[str, str]] = {}  # what answers are in English, where they are no colours
 
-    def build(self, rng: Random, answer: str, cue: str = "shadow") -> list[Example]:
+    def build(self, rng: Random, answer: str, cue: str = "shadow") -> list[SolidExample]:
         """A cluster whose first question has this answer."""
         return until(lambda: self.draw(rng, answer, cue), f"{self.name} ({cue})")
 
-    def draw(self, rng: Random, answer: str, cue: str) -> list[Example] | None:
+    def draw(self, rng: Random, answer: str, cue: str) -> list[SolidExample] | None:
         """One try at it; None where a scene does not fit."""
         raise NotImplementedError
 
-    def turn(self, asked: Sequence[Solid | Place], answer: str, choices: tuple[str, ...] = (), **labels: str) -> Turn:
+    def turn(
+        self, asked: Sequence[Solid | Sighting], answer: str, choices: tuple[str, ...] = (), **labels: str
+    ) -> Turn:
         colours = [each.colour for each in asked]
         return Turn(self.words.format(*colours, **labels), answer, choices or tuple(colours[-2:]))
 
-    def in_english(self, example: Example) -> tuple[str, tuple[str, ...]]:
+    def in_english(self, example: SolidExample) -> tuple[str, tuple[str, ...]]:
         """The question, and its choices in their order."""
         solids = {solid.colour: solid for shot in example.shots for solid in shot.scene.solids}
         names = [solids[colour].name for colour in named(example.turn.prompt)]
@@ -93,13 +88,13 @@ def number_of(answer: str) -> int:
     return int(answer == "second")
 
 
-class Nearer(Task):
+class Nearer(SolidTask):
     """Depth-swap twins: the two objects exchange depths and keep their pixels."""
 
     name, words = "nearer", "nearer {0} or {1}"
     english = "Which of the two is nearer to the camera, {0} or {1}?"
 
-    def draw(self, rng: Random, answer: str, cue: str) -> list[Example] | None:
+    def draw(self, rng: Random, answer: str, cue: str) -> list[SolidExample] | None:
         eye, near = camera(rng), number_of(answer)
         if cue == "naive":
             return self._naive(rng, eye, near)
@@ -114,22 +109,22 @@ class Nearer(Task):
             if any(map(touching, behind)) or not half_hidden(shots, 2):
                 return None
         colours = [own.colour for own in at[:2]]
-        return [Example((s,), self.turn(at[:2], colours[abs(near - k)])) for k, s in enumerate(shots)]
+        return [SolidExample((s,), self.turn(at[:2], colours[abs(near - k)])) for k, s in enumerate(shots)]
 
-    def _naive(self, rng: Random, eye: Camera, near: int) -> list[Example] | None:
+    def _naive(self, rng: Random, eye: Camera, near: int) -> list[SolidExample] | None:
         cells = rng.sample(range(16), 3)
         solids = []
         for kind, cell in zip(kinds(rng, 3), cells, strict=True):
             x, y = (cell % 4 - 1.5) * 0.8 + rng.uniform(-0.2, 0.2), (cell // 4 - 0.9) * 1.2 + rng.uniform(-0.2, 0.2)
             solids.append(grounded(eye, kind, x, y, rng.uniform(0.2, 0.4), rng.uniform(0, 360)))
-        shot = Shot(Scene(tuple(solids)), eye)
+        shot = Shot(SolidScene(tuple(solids)), eye)
         pair = sorted(solids[:2], key=lambda own: see(own, eye).depth)
-        if see(pair[1], eye).depth - see(pair[0], eye).depth < 0.3 or not apart(Shot(Scene(tuple(pair)), eye)):
+        if see(pair[1], eye).depth - see(pair[0], eye).depth < 0.3 or not apart(Shot(SolidScene(tuple(pair)), eye)):
             return None
-        return [Example((shot,), self.turn(pair[::-1] if near else pair, pair[0].colour))]
+        return [SolidExample((shot,), self.turn(pair[::-1] if near else pair, pair[0].colour))]
 
 
-class NearestOfAll(Task):
+class NearestOfAll(SolidTask):
     """Four objects whose depths go round: every one is nearest once."""
 
     name, words = "nearest", "nearest of-all"
@@ -137,7 +132,7 @@ class NearestOfAll(Task):
     answers = ("0", "1", "2", "3")
     GAP = 0.4
 
-    def draw(self, rng: Random, answer: str, cue: str) -> list[Example] | None:
+    def draw(self, rng: Random, answer: str, cue: str) -> list[SolidExample] | None:
         eye, count = camera(rng), 4
         at = places(rng, eye, count)
         nearest_row = rng.uniform(NEAR, FAR - (count - 1) * self.GAP)
@@ -147,17 +142,17 @@ class NearestOfAll(Task):
         for step in range(count):
             nearest = (int(answer) + step) % count
             shot = lift(eye, at, [rows[(place - nearest) % count] for place in range(count)], cue)
-            examples.append(Example((shot,), Turn(self.words, colours[nearest], colours)))
+            examples.append(SolidExample((shot,), Turn(self.words, colours[nearest], colours)))
         return examples
 
 
-class CloserTo(Task):
+class CloserTo(SolidTask):
     """Two objects exchange depths, so that the other one is closer to a third: in the picture both stay."""
 
     name, words = "closer", "{0} closer-to {1} or {2}"
     english = "In space, not in the picture: which of the two is closer to {0}, {1} or {2}?"
 
-    def draw(self, rng: Random, answer: str, cue: str) -> list[Example] | None:
+    def draw(self, rng: Random, answer: str, cue: str) -> list[SolidExample] | None:
         eye, closer = camera(rng), number_of(answer)
         at = places(rng, eye, 3)
         rows = [rng.uniform(NEAR, FAR) for _ in at]
@@ -168,16 +163,16 @@ class CloserTo(Task):
         if not apart_enough or (margins[0] < 0) != bool(closer) or feet[0] * feet[1] < 0:
             return None  # the distance of feet in the picture is right in one of the twins
         pair = at[1:]
-        return [Example((s,), self.turn(at, pair[abs(closer - k)].colour)) for k, s in enumerate(shots)]
+        return [SolidExample((s,), self.turn(at, pair[abs(closer - k)].colour)) for k, s in enumerate(shots)]
 
     @staticmethod
-    def feet(shot: Shot, at: Sequence[Place]) -> float:
+    def feet(shot: Shot, at: Sequence[Sighting]) -> float:
         """By how much the third foot is farther from the first than the second is, in the picture."""
         feet = [(own.foot_u, own.foot_v) for own in (see(solid, shot.camera) for solid in shot.scene.solids)]
         return dist(feet[0], feet[2]) - dist(feet[0], feet[1])
 
 
-class InFrontOf(Task):
+class InFrontOf(SolidTask):
     """On a grid of the ground: mainly in front, or mainly behind or beside."""
 
     name, words = "in_front_of", "{0} in-front-of {1}"
@@ -188,7 +183,7 @@ class InFrontOf(Task):
     answers, kind = ("yes", "no"), "yes_no"
     SPACING = (1.0, 1.3)
 
-    def draw(self, rng: Random, answer: str, cue: str) -> list[Example] | None:
+    def draw(self, rng: Random, answer: str, cue: str) -> list[SolidExample] | None:
         eye = camera(rng, (30.0,))
         cells = [*statement_table("below").draw(rng, answer)]
         cells.append(rng.choice([(r, c) for r in range(4) for c in range(4) if (r, c) not in cells]))
@@ -197,17 +192,17 @@ class InFrontOf(Task):
             x, y = (column - 1.5) * self.SPACING[0], (3 - row) * self.SPACING[1] - 1.35
             x, y = x + rng.uniform(-0.05, 0.05), y + rng.uniform(-0.05, 0.05)
             solids.append(grounded(eye, kind, x, y, rng.uniform(0.15, 0.18), rng.uniform(0, 360)))
-        shot = Shot(Scene(tuple(solids)), eye)
-        return [Example((shot,), self.turn(solids[:2], answer, self.answers))]
+        shot = Shot(SolidScene(tuple(solids)), eye)
+        return [SolidExample((shot,), self.turn(solids[:2], answer, self.answers))]
 
 
-class HiddenBy(Task):
+class HiddenBy(SolidTask):
     """Two objects overlap a third, one before it and one behind; the twins exchange their depths."""
 
     name, words = "hidden_by", "{0} hidden-by {1} or {2}"
     english = "Which of the two hides a part of {0}, {1} or {2}?"
 
-    def draw(self, rng: Random, answer: str, cue: str) -> list[Example] | None:
+    def draw(self, rng: Random, answer: str, cue: str) -> list[SolidExample] | None:
         eye, front = camera(rng), number_of(answer)
         at = overlapping(rng, eye, 2)
         step = rng.uniform(0.6, 0.75)
@@ -218,20 +213,20 @@ class HiddenBy(Task):
         behind = [lift(eye, at, [row + FAR - pair[1] for row in each], cue) for each in rows]
         if any(map(touching, behind)) or not half_hidden(shots, 3):
             return None
-        return [Example((s,), self.turn(at, at[1 + abs(front - k)].colour)) for k, s in enumerate(shots)]
+        return [SolidExample((s,), self.turn(at, at[1 + abs(front - k)].colour)) for k, s in enumerate(shots)]
 
 
-class Higher(Task):
+class Higher(SolidTask):
     """Half are depth-swap twins whose heights change order; half stand at one depth and exchange heights."""
 
     name, words = "higher", "higher-up {0} or {1}"
     english = "Which of the two floats higher above the ground, {0} or {1}?"
 
-    def draw(self, rng: Random, answer: str, cue: str) -> list[Example] | None:
+    def draw(self, rng: Random, answer: str, cue: str) -> list[SolidExample] | None:
         eye, high, level = camera(rng, (22.5, 30.0)), number_of(answer), rng.random() < 0.5
         return until(lambda: self._pair(rng, eye, high, level, cue), self.name)
 
-    def _pair(self, rng: Random, eye: Camera, high: int, level: bool, cue: str) -> list[Example] | None:
+    def _pair(self, rng: Random, eye: Camera, high: int, level: bool, cue: str) -> list[SolidExample] | None:
         at = places(rng, eye, 3)
         rows = [*two_rows(rng, 0.8, 1.4), rng.uniform(NEAR, FAR)]
         rng.shuffle(pair := rows[:2])
@@ -244,10 +239,10 @@ class Higher(Task):
         first, second = (own[high] - own[1 - high] for own in heights)
         if first < 0.12 or second > -0.12 or not all(map(apart, shots)):
             return None
-        return [Example((s,), self.turn(at[:2], at[abs(high - k)].colour)) for k, s in enumerate(shots)]
+        return [SolidExample((s,), self.turn(at[:2], at[abs(high - k)].colour)) for k, s in enumerate(shots)]
 
 
-class Facing(Task):
+class Facing(SolidTask):
     """Headings at least 25 degrees off the diagonals, seen from the camera."""
 
     name, words = "facing", "{0} facing"
@@ -255,7 +250,7 @@ class Facing(Task):
     answers = ("away", "left", "toward", "right")
     options: ClassVar[dict[str, str]] = {"toward": "toward the camera", "away": "away from the camera"}
 
-    def draw(self, rng: Random, answer: str, cue: str) -> list[Example] | None:
+    def draw(self, rng: Random, answer: str, cue: str) -> list[SolidExample] | None:
         eye = camera(rng)
         turns = [rng.choice((0, 90, 180, 270)) for _ in range(3)]
         turns[0] = 90 * self.answers.index(answer)
@@ -264,11 +259,11 @@ class Facing(Task):
             x, y = column + rng.uniform(-0.1, 0.1), rng.uniform(-0.8, 1.5)
             heading = facing(eye, x, y, turn + rng.uniform(-20, 20))
             solids.append(grounded(eye, kind, x, y, rng.uniform(0.28, 0.36), heading, nose=True))
-        shot = Shot(Scene(tuple(solids)), eye)
-        return [Example((shot,), self.turn(solids[:1], answer, self.answers))] if apart(shot) else None
+        shot = Shot(SolidScene(tuple(solids)), eye)
+        return [SolidExample((shot,), self.turn(solids[:1], answer, self.answers))] if apart(shot) else None
 
 
-class ForWhom(Task):
+class ForWhom(SolidTask):
     """Left or right of an object that faces somewhere: the twin faces the other way."""
 
     name, words = "for_whom", "{0} left-or-right for {1}"
@@ -278,16 +273,16 @@ class ForWhom(Task):
     )
     answers = SIDES
 
-    def draw(self, rng: Random, answer: str, cue: str) -> list[Example] | None:
+    def draw(self, rng: Random, answer: str, cue: str) -> list[SolidExample] | None:
         eye = camera(rng, (22.5, 30.0))
         pair, angle = couple(rng, eye)
         turn = (1 if answer == "left" else -1) * rng.uniform(30, 150)
         heading = angle + eye.azimuth - turn
-        shots = [Shot(Scene((pair[0]._replace(heading=heading + k), pair[1])), eye) for k in (0, 180)]
+        shots = [Shot(SolidScene((pair[0]._replace(heading=heading + k), pair[1])), eye) for k in (0, 180)]
         if not all(map(apart, shots)):
             return None
         sides = (answer, SIDES[answer == "left"])
-        return [Example((s,), self.turn(pair[::-1], said, SIDES)) for s, said in zip(shots, sides, strict=True)]
+        return [SolidExample((s,), self.turn(pair[::-1], said, SIDES)) for s, said in zip(shots, sides, strict=True)]
 
 
 class ForCamera(ForWhom):
@@ -297,7 +292,7 @@ class ForCamera(ForWhom):
     english = "Seen from the camera, is {0} to the left or to the right of {1}?"
     margins: ClassVar[tuple[float, float]] = (0.3, 0.0)
 
-    def draw(self, rng: Random, answer: str, cue: str) -> list[Example] | None:
+    def draw(self, rng: Random, answer: str, cue: str) -> list[SolidExample] | None:
         eye = camera(rng, (22.5, 30.0))
         pair, angle = couple(rng, eye)
         across, along = cos(radians(angle)), sin(radians(angle))
@@ -305,13 +300,13 @@ class ForCamera(ForWhom):
             return None
         word = rng.choice(SIDES)
         left = {"": across < 0, "left": along > 0, "right": along < 0}[word if "side" in self.words else ""]
-        there, back = Shot(Scene(pair), eye), Shot(Scene(exchanged(pair)), eye)
+        there, back = Shot(SolidScene(pair), eye), Shot(SolidScene(exchanged(pair)), eye)
         shots = (there, back) if left == (answer == "left") else (back, there)
         if not all(map(apart, shots)):
             return None
         sides = (answer, SIDES[answer == "left"])
         turns = [self.turn(pair[::-1], said, SIDES, side=word) for said in sides]
-        return [Example((shot,), turn) for shot, turn in zip(shots, turns, strict=True)]
+        return [SolidExample((shot,), turn) for shot, turn in zip(shots, turns, strict=True)]
 
 
 class FromSide(ForCamera):
@@ -325,7 +320,7 @@ class FromSide(ForCamera):
     margins = (0.4, 0.4)
 
 
-class CameraMoved(Task):
+class CameraMoved(SolidTask):
     """Two views, 30 to 45 degrees apart; the twin has them in the other order."""
 
     name, words = "camera_moved", "camera moved"
@@ -335,23 +330,23 @@ class CameraMoved(Task):
     )
     answers = SIDES
 
-    def draw(self, rng: Random, answer: str, cue: str) -> list[Example] | None:
+    def draw(self, rng: Random, answer: str, cue: str) -> list[SolidExample] | None:
         eye, turn = camera(rng, (22.5, 30.0)), rng.uniform(30, 45)
         other = eye._replace(azimuth=eye.azimuth + turn)
         solids = [
             grounded(eye, kind, *on_disc(rng, 1.2), rng.uniform(0.2, 0.28), rng.uniform(0, 360))
             for kind in kinds(rng, 3)
         ]
-        scene = Scene(tuple(solids))
+        scene = SolidScene(tuple(solids))
         shots = Shot(scene, eye), Shot(scene, other)
         if not all(map(apart, shots)):
             return None
         ordered = [(shots, "right"), (shots[::-1], "left")]
         ordered = ordered if answer == "right" else ordered[::-1]
-        return [Example(each, Turn(self.words, said, SIDES)) for each, said in ordered]
+        return [SolidExample(each, Turn(self.words, said, SIDES)) for each, said in ordered]
 
 
-class InAll(Task):
+class InAll(SolidTask):
     """Both sides of a wall: how many are before it in one view says nothing about how many are behind it."""
 
     name, words = "in_all", "{total} in-all"
@@ -363,7 +358,7 @@ class InAll(Task):
     answers, kind = ("yes", "no"), "yes_no"
     NUMBERS = ("three", "four", "five", "six", "seven")
 
-    def draw(self, rng: Random, answer: str, cue: str) -> list[Example] | None:
+    def draw(self, rng: Random, answer: str, cue: str) -> list[SolidExample] | None:
         beside, total = rng.randrange(3), rng.choice((3, 4, 5))
         before = rng.randint(max(1, total - 4), min(4, total - 1))
         counts = range(max(1, total - 4), min(4, total - 1) + 1)
@@ -376,13 +371,13 @@ class InAll(Task):
             grounded(eye, kind, x + rng.uniform(-0.05, 0.05), y, rng.uniform(0.15, 0.19), rng.uniform(0, 360))
             for kind, (x, y) in zip(many_kinds(rng, len(spots)), spots, strict=True)
         ]
-        scene = Scene((*solids, wall(eye)))
+        scene = SolidScene((*solids, wall(eye)))
         shots = Shot(scene, eye), Shot(scene, eye._replace(azimuth=eye.azimuth + 180))
         turn = Turn(self.words.format(total=self.NUMBERS[total + beside - 3]), answer, self.answers)
-        return [Example(shots, turn)]
+        return [SolidExample(shots, turn)]
 
 
-class Ratio(Task):
+class Ratio(SolidTask):
     """How many times as far: of places on the ground."""
 
     name, words = "ratio", "ratio {0}-{1} {0}-{2}"
@@ -392,7 +387,7 @@ class Ratio(Task):
     )
     answers, kind = ("1.0", "1.3", "1.7", "2.2", "2.9", "3.8"), "number"
 
-    def draw(self, rng: Random, answer: str, cue: str) -> list[Example] | None:
+    def draw(self, rng: Random, answer: str, cue: str) -> list[SolidExample] | None:
         eye, size = camera(rng, (22.5, 30.0)), rng.uniform(0.15, 0.2)
         short = rng.uniform(0.7, min(1.6, 3.0 / float(answer)))
         at = [(rng.uniform(-1.5, 1.5), rng.uniform(NEAR, FAR))]
@@ -401,18 +396,18 @@ class Ratio(Task):
             at.append((at[0][0] + length * cos(angle), at[0][1] + length * sin(angle)))
         found = zip(kinds(rng, 3), at, strict=True)
         solids = [grounded(eye, kind, x, y, size, rng.uniform(0, 360)) for kind, (x, y) in found]
-        shot = Shot(Scene(tuple(solids)), eye)
+        shot = Shot(SolidScene(tuple(solids)), eye)
         if not apart(shot) or not all(NEAR <= y <= FAR for _, y in at):
             return None
         a, b, c = (solid.colour for solid in solids)
-        return [Example((shot,), Turn(f"ratio {a} {b} {a} {c}", answer))]
+        return [SolidExample((shot,), Turn(f"ratio {a} {b} {a} {c}", answer))]
 
-    def in_english(self, example: Example) -> tuple[str, tuple[str, ...]]:
+    def in_english(self, example: SolidExample) -> tuple[str, tuple[str, ...]]:
         a, b, c = (solid.name for solid in example.shots[0].scene.solids)
         return self.english.format(a, b, c), ()
 
 
-class Larger(Task):
+class Larger(SolidTask):
     """One object appears larger and is nearer; which ratio is greater decides. The twin exchanges the ratios."""
 
     name, words = "larger", "really larger {0} or {1}"
@@ -422,12 +417,12 @@ class Larger(Task):
     )
     RATIOS = tuple(exp(log(1.05) + step * log(1.75 / 1.05) / 7) for step in range(8))
 
-    def draw(self, rng: Random, answer: str, cue: str) -> list[Example] | None:
+    def draw(self, rng: Random, answer: str, cue: str) -> list[SolidExample] | None:
         eye, step, up, first = camera(rng), rng.randrange(7), rng.random() < 0.5, number_of(answer)
         apparent, depth = self.RATIOS[step + up], self.RATIOS[step + 1 - up]
         return until(lambda: self._pair(rng, eye, apparent, depth, first), self.name)
 
-    def _pair(self, rng: Random, eye: Camera, apparent: float, depth: float, first: int) -> list[Example] | None:
+    def _pair(self, rng: Random, eye: Camera, apparent: float, depth: float, first: int) -> list[SolidExample] | None:
         at = places(rng, eye, 3)
         size, shape = rng.uniform(SIZES[0] * 0.8, SIZES[1] / self.RATIOS[-1]), at[0].shape
         middle = rng.uniform(log(5.7), log(10.3))
@@ -443,7 +438,7 @@ class Larger(Task):
         really = apparent > depth
         asked = [at[0], at[1]] if really == (first == 0) else [at[1], at[0]]
         sides = (at[0], at[1]) if really else (at[1], at[0])
-        examples = [Example((s,), self.turn(asked, own.colour)) for s, own in zip(shots, sides, strict=True)]
+        examples = [SolidExample((s,), self.turn(asked, own.colour)) for s, own in zip(shots, sides, strict=True)]
         return examples if all(map(apart, shots)) else None
 
 
@@ -490,7 +485,7 @@ def wall(eye: Camera, y: float = 0.0) -> Solid:
     return Solid("grey", WALL, *eye.turned(0.0, y, back=True), 0.62 * 1.15, 1.15, eye.azimuth)
 
 
-def overlapping(rng: Random, eye: Camera, around: int) -> list[Place]:
+def overlapping(rng: Random, eye: Camera, around: int) -> list[Sighting]:
     """Objects that overlap the first one in the picture, to its left and right; of one, a third stands apart."""
     at = [own._replace(size=rng.uniform(*MIDDLING)) for own in places(rng, eye, 3)]
     first = at[0]._replace(u=rng.uniform(-0.3, 0.3))
@@ -516,7 +511,7 @@ def half_hidden(shots: Sequence[Shot], count: int) -> bool:
     return bool((asked >= 0.15).all() and hidden.max() <= 0.6)
 
 
-TASKS: dict[str, Task] = {
+TASKS: dict[str, SolidTask] = {
     task.name: task
     for task in (
         Nearer(),

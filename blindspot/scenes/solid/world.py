@@ -81,7 +81,7 @@ class Camera(NamedTuple):
         return x / (depth * self.slope), -(dy * sin(e) + dz * cos(e)) / (depth * self.slope), depth
 
 
-class Scene(NamedTuple):
+class SolidScene(NamedTuple):
     """A picture's scene graph, but for the camera. ``ground`` is its brightness, 0 to 1."""
 
     solids: tuple[Solid, ...]
@@ -92,20 +92,20 @@ class Scene(NamedTuple):
 class Shot(NamedTuple):
     """A picture: a scene as a camera sees it."""
 
-    scene: Scene
+    scene: SolidScene
     camera: Camera
 
     def find(self, colour: str) -> Solid:
         return next(solid for solid in self.scene.solids if solid.colour == colour)
 
     def graph(self) -> dict[str, object]:
-        """As plain JSON values; ``seen`` is what `Seen` has of each object."""
+        """As plain JSON values; ``seen`` is what `SeenSolid` has of each object."""
         seen = [see(solid, self.camera)._asdict() for solid in self.scene.solids]
         objects = [{**solid._asdict(), "seen": own} for solid, own in zip(self.scene.solids, seen, strict=True)]
         return {"camera": self.camera._asdict(), "objects": objects, "shadows": self.scene.shadows}
 
 
-class Seen(NamedTuple):
+class SeenSolid(NamedTuple):
     """Of a solid in a picture: its centre, its radius and its foot in half pictures; its place in the camera's frame
     (x, y), its depth along the camera's axis, its heading relative to the line of sight (0: away, 90: to the left)."""
 
@@ -124,7 +124,7 @@ class Seen(NamedTuple):
         return max(1.1 * WIDE[solid.shape], 1.55 * solid.nose) * self.size, 1.35 * self.size
 
 
-def see(solid: Solid, camera: Camera) -> Seen:
+def see(solid: Solid, camera: Camera) -> SeenSolid:
     """What a camera sees of a solid."""
     x, y = camera.turned(solid.x, solid.y)
     u, v, depth = camera.project(x, y, solid.height)
@@ -134,4 +134,6 @@ def see(solid: Solid, camera: Camera) -> Seen:
     length = hypot(sight_x, sight_y)
     along = (cos(a) * sight_x + sin(a) * sight_y) / length
     left = (sin(a) * sight_x - cos(a) * sight_y) / length
-    return Seen(u, v, solid.radius / (depth * camera.slope), foot_u, foot_v, x, y, depth, degrees(atan2(left, along)))
+    return SeenSolid(
+        u, v, solid.radius / (depth * camera.slope), foot_u, foot_v, x, y, depth, degrees(atan2(left, along))
+    )

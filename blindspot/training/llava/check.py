@@ -17,7 +17,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from blindspot.errors import UserError
+from blindspot.errors import UserError, explained
 from blindspot.files import write_json
 from blindspot.model.conversation import RowError, plain, v1
 from blindspot.model.encoding import encode, token_ids
@@ -190,10 +190,8 @@ class Measure:
 def _tokenizer(folder: Path) -> Any:
     from blindspot.model.formats.llava import read_tokenizer  # takes torch along
 
-    try:
+    with explained(f"cannot use the tokenizer in {folder}", UserError):
         return read_tokenizer(folder)
-    except UserError as error:
-        raise UserError(f"cannot use the tokenizer in {folder}: {error}") from error
 
 
 def _spread(

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from PIL import Image
 
-from blindspot.errors import UserError
+from blindspot.errors import UserError, explained
 from blindspot.files import PICTURE_FORMATS
 from blindspot.model.images import open_image, refuse_elongated
 
@@ -39,10 +39,8 @@ def picture_path(root: Path, name: str) -> Path:
 def open_picture(root: Path, name: str) -> Image.Image:
     """The image ``name`` of a data set below ``root``, as `open_image` opens it."""
     path = picture_path(root, name)
-    try:
+    with explained(f"cannot read {path}"):
         return open_image(path)
-    except OSError as error:  # no permission, a name that is too long
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 class PictureFault(NamedTuple):

@@ -14,7 +14,6 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from operator import index
@@ -24,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from blindspot.errors import UserError
+from blindspot.errors import UserError, explained
 from blindspot.files import parse_json, sha256_file, write_via
 from blindspot.model.conversation import Message, RowError, from_llava
 
@@ -133,7 +132,7 @@ def index_rows(json_path: Path, folder: Path, report: Callable[[int, int], None]
                 held = _source(pa.ipc.open_file(file).schema)
         except (pa.ArrowInvalid, OSError):
             pass  # damaged: it is written anew
-    with _reading(json_path):
+    with explained(f"cannot read {json_path}"):
         stat = json_path.stat()
         now = (str(json_path.resolve()), stat.st_size, stat.st_mtime_ns)
         if held and held[:3] == now:
@@ -143,7 +142,7 @@ def index_rows(json_path: Path, folder: Path, report: Callable[[int, int], None]
         return
 
     def chunks() -> Iterator[bytes]:
-        with _reading(json_path), json_path.open("rb") as file:
+        with explained(f"cannot read {json_path}"), json_path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 yield chunk
                 report(min(file.tell(), source.size), source.size)
@@ -160,7 +159,7 @@ def index_rows(json_path: Path, folder: Path, report: Callable[[int, int], None]
                 count += len(part)
         if not count:
             raise UserError(f"{json_path} has no rows")
-        with _reading(json_path):
+        with explained(f"cannot read {json_path}"):
             stat = json_path.stat()
         if (stat.st_size, stat.st_mtime_ns) != (source.size, source.mtime_ns):
             raise UserError(f"{json_path} was changed while it was read; try again when it is complete")
@@ -172,14 +171,6 @@ def _source(schema: pa.Schema) -> Indexed | None:
     """What an index with this schema was made from; None if it is none, or of another version."""
     metadata = schema.metadata or {}
     return Indexed(**parse_json(metadata[b"source"])) if metadata.get(b"format") == FORMAT.encode() else None
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _columns(value: Any) -> tuple[Any, ...]:

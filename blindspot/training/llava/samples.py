@@ -18,7 +18,7 @@ from blindspot.model.encoding import IGNORE, encode
 from blindspot.model.images import refuse_elongated
 from blindspot.training.llava.pictures import open_picture, picture_path
 from blindspot.training.llava.rows import LlavaRows
-from blindspot.training.packing import Picture, Sample
+from blindspot.training.packing import Picture, TrainingSample
 
 Template = Callable[[Sequence[Message]], list[Span]]
 BLANK = (64, 64)
@@ -38,12 +38,12 @@ class LlavaSamples:
         self._ragged = "spatial_shapes" in self._prepared(Image.new("RGB", BLANK))
         self._tokens: dict[tuple[int, int], int] = {}
         placeholder, tokens = processor.tokenizer.convert_tokens_to_ids(processor.image_token), self._tokens_of(None)
-        self.filler = Sample("", [placeholder] * tokens, [IGNORE] * tokens, (None,))
+        self.filler = TrainingSample("", [placeholder] * tokens, [IGNORE] * tokens, (None,))
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, number: int) -> Sample:
+    def __getitem__(self, number: int) -> TrainingSample:
         """See `loading.Samples`. Of an encoder that keeps the aspect ratio, headers of pictures are read here."""
         row = self._rows[number]
         try:
@@ -51,9 +51,9 @@ class LlavaSamples:
         except UserError as error:
             raise RowError(str(error)) from error
         encoded = encode(self._template(row.messages), self._processor.tokenizer, counts, self._max_length)
-        return Sample(row.id, encoded.ids, encoded.labels, row.images)
+        return TrainingSample(row.id, encoded.ids, encoded.labels, row.images)
 
-    def pixels(self, sample: Sample, blank: bool = False) -> list[Picture]:
+    def pixels(self, sample: TrainingSample, blank: bool = False) -> list[Picture]:
         """See `loading.Samples`."""
         made = []
         for name in sample.pictures:

@@ -10,19 +10,12 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """What is known of an objective before it is used.
+    """What is known of an objective before it is used."""
 
-    Attributes:
-        label: as tables write it.
-        implementation: its module beside this one and the class in it.
-        reads_captions: whether captions matter to it.
-        seconds: that a sample takes at width 64, on one thread of a 2-core machine.
-    """
-
-    label: str
-    implementation: str
-    reads_captions: bool
-    seconds: float
+    label: str  # as tables write it
+    implementation: str  # its module beside this one and the class in it
+    reads_captions: bool  # whether captions matter to it
+    seconds: float  # that a sample takes at width 64, on one thread of a 2-core machine
 
     def load(self) -> type[Objective]:
         """The class. Imports torch."""

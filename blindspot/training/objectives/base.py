@@ -23,19 +23,12 @@ LOCAL_SIDE = (0.22, 0.63)
 
 @dataclass(frozen=True)
 class CaptionShape:
-    """What caption tensors look like.
+    """What caption tensors look like."""
 
-    Attributes:
-        vocab_size: number of token ids.
-        length: tokens of a caption, ``eos_id`` and padding included.
-        pad_id: fills a caption after its ``eos_id``; never a target of a loss.
-        eos_id: ends every caption; not ``pad_id``, else the end could not be learnt.
-    """
-
-    vocab_size: int
-    length: int
-    pad_id: int
-    eos_id: int
+    vocab_size: int  # number of token ids
+    length: int  # tokens of a caption, ``eos_id`` and padding included
+    pad_id: int  # fills a caption after its ``eos_id``; never a target of a loss
+    eos_id: int  # ends every caption; not ``pad_id``, else the end could not be learnt
 
     def __post_init__(self) -> None:
         if self.pad_id == self.eos_id:

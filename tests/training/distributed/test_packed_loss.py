@@ -25,7 +25,7 @@ from blindspot.training.loading import Batches, deal
 from blindspot.training.log import BatchCounts
 from blindspot.training.loss import AnswerLoss, Way, attention_arguments, choose_attention, seen_keys, token_losses
 from blindspot.training.order import Order, shuffled
-from blindspot.training.packing import Micro, Sample, collate
+from blindspot.training.packing import Micro, TrainingSample, collate
 from blindspot.training.variant import weights
 
 SAMPLES = ToySamples(count=12)
@@ -228,7 +228,7 @@ def test_what_a_layer_would_not_see_is_refused(config: Any) -> None:
     config._attn_implementation = "sdpa"
 
     def micro(*lengths: int) -> Micro:
-        samples = [(str(length), Sample(str(length), [1] * length, [1] * length)) for length in lengths]
+        samples = [(str(length), TrainingSample(str(length), [1] * length, [1] * length)) for length in lengths]
         return collate(samples, [], packed=True)
 
     for way in ("documents", "mask"):

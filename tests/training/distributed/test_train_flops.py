@@ -6,7 +6,7 @@ from blindspot.encoders import ENCODERS, TowerShape
 from blindspot.model.build import LanguageShape, build_variant
 from blindspot.positions import EncoderPositions
 from blindspot.training.flops import costs
-from blindspot.training.packing import Sample, collate
+from blindspot.training.packing import TrainingSample, collate
 from blindspot.training.parts import freeze
 
 
@@ -16,7 +16,7 @@ def test_a_sample_of_llava_7b_costs_what_the_formula_says() -> None:
         language = LanguageShape(4096, 32, 32, 11008, 10000.0, 32000).config(0, 1, 2)
         variant = build_variant(ENCODERS["siglip"], tower, EncoderPositions(), language, 31999)
     text, answer, image = 300, 100, 256
-    sample = Sample("a", [31999] * image + [5] * text, [-100] * (image + text - answer) + [5] * answer, (0,))
+    sample = TrainingSample("a", [31999] * image + [5] * text, [-100] * (image + text - answer) + [5] * answer, (0,))
     micro = collate([("a", sample)], [{"pixel_values": torch.zeros(3, 256, 256)}], packed=True)
     blocks, head, connector = 6.476e9, 0.131e9, 20.98e6
     tokens = image + text

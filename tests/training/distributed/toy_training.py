@@ -19,7 +19,7 @@ from blindspot.model.encoding import IGNORE
 from blindspot.model.processor import build_processor
 from blindspot.model.tokenizer import word_tokenizer, words_of
 from blindspot.positions import EncoderPositions, LanguagePositions
-from blindspot.training.packing import Sample
+from blindspot.training.packing import TrainingSample
 
 PAD, BEGIN, END, IMAGE, VOCABULARY = 0, 1, 2, 3, 40
 SIDE, PATCH = 16, 8
@@ -54,15 +54,15 @@ class ToySamples:
     untrainable: frozenset[int] = frozenset()  # rows that hold nothing to train on
     broken: frozenset[int] = frozenset()  # rows whose picture cannot be read
     deadly: frozenset[int] = frozenset()  # rows whose picture is not a number
-    filler: Sample = field(init=False)
+    filler: TrainingSample = field(init=False)
 
     def __post_init__(self) -> None:
-        self.filler = Sample("", [IMAGE] * self.tokens, [IGNORE] * self.tokens, (None,))
+        self.filler = TrainingSample("", [IMAGE] * self.tokens, [IGNORE] * self.tokens, (None,))
 
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, number: int) -> Sample:
+    def __getitem__(self, number: int) -> TrainingSample:
         if number in self.untrainable:
             raise RowError("it has no answer")
         draw = np.random.default_rng([7, number])
@@ -71,9 +71,11 @@ class ToySamples:
         question, answer = draw.integers(END + 2, VOCABULARY, draw.integers(1, 9)), int(draw.integers(1, 24))
         ids = [BEGIN, *[IMAGE] * (self.tokens * pictures), *question, *draw.integers(END + 2, VOCABULARY, answer), END]
         labels = [IGNORE] * (len(ids) - answer - 1) + ids[len(ids) - answer - 1 :]
-        return Sample(f"s{number}", [int(one) for one in ids], [int(one) for one in labels], (number,) * pictures)
+        return TrainingSample(
+            f"s{number}", [int(one) for one in ids], [int(one) for one in labels], (number,) * pictures
+        )
 
-    def pixels(self, sample: Sample, blank: bool = False) -> list[dict[str, Tensor]]:
+    def pixels(self, sample: TrainingSample, blank: bool = False) -> list[dict[str, Tensor]]:
         made = []
         for number in sample.pictures:
             if number in self.broken and not blank:

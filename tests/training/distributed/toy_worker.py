@@ -20,7 +20,7 @@ from blindspot.connectors import ConnectorSpec
 from blindspot.errors import UserError
 from blindspot.positions import EncoderPositions, LanguagePositions
 from blindspot.training.config import TrainConfig
-from blindspot.training.packing import Sample
+from blindspot.training.packing import TrainingSample
 from blindspot.training.parallel import joined
 from blindspot.training.variant import train, train_arm
 
@@ -38,7 +38,7 @@ def base_variant() -> Any:
 class KillingSamples(ToySamples):
     """Samples that kill the second process at a step of which it reads this row."""
 
-    def __getitem__(self, number: int) -> Sample:
+    def __getitem__(self, number: int) -> TrainingSample:
         if number == DEADLY and int(os.environ.get("RANK", 0)) == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__getitem__(number)
@@ -47,7 +47,7 @@ class KillingSamples(ToySamples):
 class DyingSamples(ToySamples):
     """A data set with a picture that kills whoever reads it."""
 
-    def pixels(self, sample: Sample, blank: bool = False) -> list[dict[str, Tensor]]:
+    def pixels(self, sample: TrainingSample, blank: bool = False) -> list[dict[str, Tensor]]:
         if sample.id == f"s{FATAL}":
             os.kill(os.getpid(), signal.SIGKILL)
         return super().pixels(sample, blank)
