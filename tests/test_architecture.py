@@ -27,7 +27,7 @@ ROW = re.compile(
 )
 NAMED_SOURCE = r"(?<![\w./:<>$@{}~-])(?:[\w-][\w.-]*|\.\.)/(?:[\w.-]+/)*[\w.-]+\.(?:j2|md|py|yaml)\b(?!/)"
 """Paths with a folder; not those from the user's own (./mine.yaml)."""
-NAMED_FILE = rf"{NAMED_SOURCE}|\bdocs/images/[\w.-]+\w|(?<=\]\()[\w./-]+"
+NAMED_FILE = rf"{NAMED_SOURCE}|\bdocs/images/[\w.-]+\w|(?<=\]\()(?!https:)[\w./-]+"
 """Pages also name pictures and link."""
 
 
