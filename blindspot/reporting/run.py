@@ -94,7 +94,7 @@ class Column(BaseModel):
 
     id: Text
     label: Text
-    paper: Text = ""  # the benchmark of the paper that it stands for; ``relative``: it only resembles that one
+    paper: Text = ""  # the benchmark of the paper that it stands for
     benchmark: Text = ""  # that of its questions, by default its id
     metric: Literal["accuracy", "pair_accuracy", "mean_iou"] = "accuracy"
     terms: list[Term] = Field(default_factory=lambda: [Term()])  # summed
@@ -104,7 +104,7 @@ class Column(BaseModel):
     baselines: dict[Text, float] = Field(default_factory=dict)  # scores of rules that need no model
     parts: dict[Text, dict[str, list[str]]] = Field(default_factory=dict)
     """Subsets that are also scored on their own: name -> group of questions -> its values there."""
-    relative: bool = False
+    relative: bool = False  # whether it only resembles the paper's
     learned_at: float | None = None  # the score from which a run has learned it; None: see `claims.unlearned`
     english: Text = ""  # asks its question, with ``{0}`` for the first word of a prompt
 

@@ -42,9 +42,9 @@ class Run:
 
     recipe: Recipe
     seed: int  # of initial weights, data order and everything random
-    folder: Path  # where log and checkpoint go; ``tracker``: where the log goes besides its file
+    folder: Path  # where log and checkpoint go
     report: Report
-    tracker: Tracker | None = None
+    tracker: Tracker | None = None  # where the log goes besides its file
     if_falling: Literal["note", "stop"] | None = None
     """What becomes of a loss that is not level at the end (`last_fall`): it is noted, or an error. None for a stage
     that has a budget of steps whatever its loss does."""
