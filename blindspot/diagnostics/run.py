@@ -62,7 +62,8 @@ def diagnose(
     """Run diagnostics, and leave ``<name>.json`` (tables) and ``<name>.npz`` (pictures) of each in ``folder``.
 
     One that has left its file there is not repeated. One that the model does not allow leaves an empty table, whose
-    note says why, and the others go on; of a photo it is an error. ``told`` is the name of the diagnostic, how far it is, and of how much.
+    note says why, and the others go on; of a photo it is an error. ``told`` is the name of the diagnostic, how far it
+    is, and of how much.
     """
     for name in names:
         if (folder / f"{name}.json").exists():
