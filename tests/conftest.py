@@ -40,6 +40,19 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn, but written as empty pictures."""
+    from blindspot.reporting import drawing
+
+    def save(figure: Any, folder: Path, name: str) -> Path:
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.svg").write_text('<svg width="1" height="1" viewBox="0 0 1 1"></svg>')
+        return folder / f"{name}.svg"
+
+    monkeypatch.setattr(drawing, "save", save)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # the controller of pytest-xdist hears of every worker's tests
         config.pluginmanager.register(Proofs(config))

@@ -18,6 +18,7 @@ from blindspot.text import clean
 
 if TYPE_CHECKING:
     from blindspot.benchmarks.boxes import Box
+    from blindspot.diagnostics.base import Photo
     from blindspot.evaluation.boxes import Finding
 
 _LONGEST_SHOWN = 300
@@ -244,12 +245,21 @@ def diagnose(
     batch: Annotated[int, option("Pictures at a time.", min=1)] = 32,
     seed: Annotated[int, option("Of the pictures and everything random.")] = 0,
     device: Annotated[str, option("cpu, cuda, ...", default="a GPU if there is one")] = "auto",
+    image: Annotated[Path | None, option("A picture of your own to look at, with --question.")] = None,
+    question: Annotated[str | None, option("About that picture.")] = None,
+    box: Annotated[
+        str | None, option("What to look for in it, x0,y0,x1,y1 in its pixels: is it looked at, is it needed?")
+    ] = None,
 ) -> None:
     """Show at which stage of a model spatial information is there, what its answers follow, and where it is lost.
 
     Works on drawn pictures, whose truth is known; models of the miniature are
     asked in their own words, others in English. May be interrupted: the same
     command goes on with the diagnostics that are not done.
+
+    With --image and --question it looks at that picture instead: the answer, as
+    it is, mirrored and blind; attention and rollout; which parts the answer
+    needs; from which layer on it is there, and which tokens it must see.
 
     [bold]What it writes[/bold]
 
@@ -261,15 +271,19 @@ def diagnose(
 
       [cyan]blindspot diagnose runs/miniature/models/clip-axial-seed0[/cyan]
       [cyan]blindspot diagnose llava-hf/llava-1.5-7b-hf --only probes,attention --device cuda[/cyan]
+      [cyan]blindspot diagnose MODEL --image photo.jpg --question "What is left of the cup?" --box 20,30,90,110[/cyan]
     """
-    from blindspot.diagnostics.registry import DIAGNOSTICS
+    from blindspot.diagnostics.base import Budget
+    from blindspot.diagnostics.registry import DIAGNOSTICS, PHOTO
 
+    photo = _photo(image, question, box)
+    if photo is not None and only is not None:
+        raise UserError("--only chooses among diagnostics of drawn pictures; leave it out, or --image")
     names = list(DIAGNOSTICS) if only is None else [name.strip() for name in only.split(",") if name.strip()]
     if not names:
         raise UserError(f"--only names no diagnostic; name some of {', '.join(DIAGNOSTICS)}")
     for name in names:
         one_of(name, DIAGNOSTICS, "--only", "diagnostic")
-    from blindspot.diagnostics.base import Budget
     from blindspot.diagnostics.run import claim, open_vlm
     from blindspot.diagnostics.run import diagnose as run
     from blindspot.evaluation.models.local import weights_sha256
@@ -278,8 +292,9 @@ def diagnose(
     from blindspot.reporting.diagnosis import write_diagnosis
 
     quiet()
-    folder = out or Path("runs/diagnose") / Path(model).name
-    budget, console = Budget(stimuli, batch, seed), Console()
+    folder = out or Path("runs/diagnose") / (Path(model).name + ("" if photo is None else f"-{photo.label}"))
+    names = names if photo is None else [PHOTO]
+    budget, console = Budget(stimuli, batch, seed, photo), Console()
     with locked(folder):
         with console.status(f"opening {model}"):
             vlm = open_vlm(model, device)
@@ -290,3 +305,22 @@ def diagnose(
     for sentence in sentences:
         console.print(f"- {sentence}", highlight=False)
     print(f"The page: {page}")
+
+
+def _photo(image: Path | None, question: str | None, box: str | None) -> "Photo | None":
+    """The picture that is to be looked at, if one is."""
+    if image is None:
+        for value, name in ((question, "--question"), (box, "--box")):
+            if value is not None:
+                raise UserError(f"{name} is about a picture; name it with --image")
+        return None
+    if question is None:
+        raise UserError("--image needs a question; say it with --question")
+    from blindspot.benchmarks.boxes import spelt
+    from blindspot.diagnostics.base import Photo
+    from blindspot.model import images
+
+    where = None if box is None else spelt(box)
+    picture = images.open_image(image)
+    images.refuse_elongated(picture)
+    return Photo.of(image.name, picture, question, where)

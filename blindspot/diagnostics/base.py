@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from itertools import count
 from math import isfinite
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Self
 
 import numpy as np
 from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
+from blindspot.errors import UserError
 from blindspot.evaluation.statistics import CONFIDENCE, Sample, paired, resampled_sums, wilson
 from blindspot.text import clean
 
@@ -26,6 +29,8 @@ AGAINST = {"difference": Number, "difference_low": Number, "difference_high": Nu
 """A paired difference to a condition of the same table, and its p."""
 SHOWN = {"picture": int, "drawn": int, "prompt": str, "answer": str, "right": str | None}
 """An example picture of the array ``examples``, and what was said about it."""
+MOST_SIDE = 1344
+"""Pixels of a photo's longer side: some 2,000 tokens of Qwen2.5-VL, which cuts no picture down by itself."""
 _typed: Any = TypedDict
 
 
@@ -77,6 +82,50 @@ class Findings:
 
 
 @dataclass(frozen=True)
+class Photo:
+    """A picture and a question of the user's own.
+
+    Attributes:
+        name: of the picture's file.
+        pixels_hw3: the picture, uint8, its longer side at most `MOST_SIDE`.
+        question: about it.
+        box: what to look for in it, x0, y0, x1, y1 as shares of its sides.
+    """
+
+    name: str
+    pixels_hw3: np.ndarray
+    question: str
+    box: tuple[float, ...] | None = None
+
+    @classmethod
+    def of(cls, name: str, picture: Any, question: str, box: tuple[float, ...] | None = None) -> Self:
+        """A picture as Pillow has it, with a box in its pixels; an empty question and a box beyond it are refused."""
+        width, height = picture.size
+        if not question.strip():
+            raise UserError("the question is empty; say what to ask with --question")
+        if box is not None and not (min(box) >= 0 and box[2] <= width and box[3] <= height):
+            said = ",".join(f"{edge:g}" for edge in box)
+            raise UserError(f"the box {said} is not inside the picture, which is {width} x {height} pixels")
+        small = picture.copy()
+        small.thumbnail((MOST_SIDE, MOST_SIDE))
+        sides = (width, height) * 2
+        shares = None if box is None else tuple(edge / side for edge, side in zip(box, sides, strict=True))
+        return cls(name, np.asarray(small), question.strip(), shares)
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What it is known by; ``asked`` is another for another picture, question or box."""
+        rest = repr((self.pixels_hw3.shape, self.question, self.box))
+        asked = sha256(self.pixels_hw3.tobytes() + rest.encode()).hexdigest()[:8]
+        return {"image": self.name, "question": self.question, "asked": asked}
+
+    @property
+    def label(self) -> str:
+        """What to call its folder."""
+        return f"{Path(self.name).stem}-{self.said['asked']}"
+
+
+@dataclass(frozen=True)
 class Budget:
     """How much a diagnostic may look at.
 
@@ -84,11 +133,13 @@ class Budget:
         stimuli: pictures with a question, for each thing that is measured.
         batch: at a time.
         seed: of everything random.
+        photo: what to look at instead of drawn pictures.
     """
 
     stimuli: int = 256
     batch: int = 32
     seed: int = 0
+    photo: Photo | None = None
 
 
 def steps(report: Report, of: int) -> Callable[[], None]:

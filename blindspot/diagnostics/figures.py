@@ -87,6 +87,12 @@ def verdict(said: str, right: str) -> tuple[str, str]:
     return clean(f"{said} \N{BALLOT X} ({right})", 40), HUES[1]
 
 
+def paled(image_hw3: np.ndarray) -> np.ndarray:
+    """A picture in light grey, to draw weights over."""
+    grey = image_hw3.astype(float).mean(axis=2, keepdims=True).repeat(3, axis=2)
+    return (255 - 0.25 * (255 - grey)).astype(np.uint8)
+
+
 def examples(
     heads: Sequence[str], lines: Sequence[tuple[str, Sequence[Row | None]]], images: np.ndarray
 ) -> tuple[list[list[Pictures | None]], float]:

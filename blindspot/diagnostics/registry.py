@@ -36,16 +36,23 @@ DIAGNOSTICS: dict[str, Diagnostic] = {
 }
 """By name, in the order of the page."""
 extend("diagnostics", DIAGNOSTICS, Diagnostic)
+PHOTO = "photo"
+_PHOTO = Diagnostic("Where in the picture, and where in the model, does the answer come from?")
+
+
+def diagnostic(name: str) -> Diagnostic:
+    """One of `DIAGNOSTICS`, or `PHOTO`: that of the user's own picture, which is none of those that draw theirs."""
+    return _PHOTO if name == PHOTO else DIAGNOSTICS[name]
 
 
 def run_of(name: str) -> Any:
     """``run(vlm, budget, report)`` of a diagnostic, which gives its `Findings`. Loads torch."""
-    return DIAGNOSTICS[name].run or import_module(f"blindspot.diagnostics.{name}.run").run
+    return diagnostic(name).run or import_module(f"blindspot.diagnostics.{name}.run").run
 
 
 def plots_of(name: str) -> Any:
     """The module of a diagnostic's figures: ``ROWS`` (the type of the rows of each table) and ``draw``. No torch."""
-    own = DIAGNOSTICS[name]
+    own = diagnostic(name)
     return (
         SimpleNamespace(ROWS=own.rows, draw=own.draw)
         if own.run

@@ -44,6 +44,8 @@ def claim(folder: Path, model: str, weights: str, names: Sequence[str], budget: 
     """
     path = folder / "diagnosis.json"
     wanted = {"model": model, "weights": weights, "stimuli": budget.stimuli, "seed": budget.seed}
+    if budget.photo is not None:
+        wanted |= {"stimuli": None, **budget.photo.said}
     found = read_json(path) if path.exists() else wanted
     for key, value in wanted.items():
         if found.get(key) != value:
@@ -60,7 +62,8 @@ def diagnose(
     """Run diagnostics, and leave ``<name>.json`` (tables) and ``<name>.npz`` (pictures) of each in ``folder``.
 
     One that has left its file there is not repeated. One that the model does not allow leaves an empty table, whose
-    note says why, and the others go on. ``told`` is the name of the diagnostic, how far it is, and of how much.
+    note says why, and the others go on; of a photo it is an error. ``told`` is the name of the diagnostic, how far it
+    is, and of how much.
     """
     for name in names:
         if (folder / f"{name}.json").exists():
@@ -69,6 +72,8 @@ def diagnose(
         try:
             found: Findings = run_of(name)(vlm, budget, partial(told, name))
         except UserError as error:
+            if budget.photo is not None:  # and with it the user's own words
+                raise
             found = Findings([Table(name, "Left out", [], (str(error),))])
         write_via(folder / f"{name}.npz", partial(_save, found.pictures))
         tables = [{"name": t.name, "title": t.title, "notes": t.notes, "rows": t.rows} for t in found.tables]

@@ -58,7 +58,7 @@ def form_of(model: Any, processor: Any, adapter: Adapter | None = None, boxes: s
     ):  # a LLaVA to transformers, no other way
         return None if boxes is None else told(boxes, adapter)
     known = "qwen-1000" if model.config.model_type == "qwen2_vl" else adapter.boxes
-    form = Form(CONVENTIONS[known], adapter.box_prompt, partial(_view, adapter, processor.image_processor))
+    form = Form(CONVENTIONS[known], adapter.box_prompt, partial(view_of, adapter, processor.image_processor))
     return form if boxes is None else replace(told(boxes, adapter), view=form.view)
 
 
@@ -71,7 +71,7 @@ def told(boxes: str, adapter: Adapter) -> Form:
     return Form(CONVENTIONS[boxes], prompt, partial(View.prepared, pad=boxes == ADAPTERS["llava"].boxes))
 
 
-def _view(adapter: Adapter, image_processor: Any, picture: Size) -> View:
+def view_of(adapter: Adapter, image_processor: Any, picture: Size) -> View:
     """What a family sees of a picture of this size."""
 
     def set_of(size: Any) -> Mapping[str, int]:  # whatever type it has, without what is not set

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from blindspot.diagnostics.base import Pictures, Table, Tables, plain
-from blindspot.diagnostics.registry import DIAGNOSTICS, plots_of
+from blindspot.diagnostics.registry import DIAGNOSTICS, PHOTO, diagnostic, plots_of
 from blindspot.errors import UserError
 from blindspot.files import is_hub_id, parse_json, write_text
 from blindspot.plots import Figure
@@ -37,13 +37,13 @@ def is_diagnosis(folder: Path) -> bool:
 
 
 def load_diagnosis(folder: Path) -> dict[str, Tables]:
-    """The tables of every diagnostic that is done, by name, in the order of `DIAGNOSTICS`.
+    """The tables of every diagnostic that is done, by name, in the order of `DIAGNOSTICS`, and of a photo.
 
     Args:
         folder: what ``blindspot diagnose`` wrote, or the folder of a study's step. A damaged file is refused by name.
     """
     found: dict[str, Tables] = {}
-    for name in DIAGNOSTICS:
+    for name in (*DIAGNOSTICS, PHOTO):
         path = folder / f"{name}.json"
         if not path.exists():
             continue
@@ -82,26 +82,29 @@ def write_diagnosis(folder: Path) -> tuple[Path, list[str]]:
         said = [sentence for figure in figures for sentence in figure.says]
         sentences = said + sentences if name == "behaviour" else sentences + said
         spelled = [_spelled(table) for table in tables.values()]
-        sections.append({"name": name, "question": DIAGNOSTICS[name].question, "figures": shown, "tables": spelled})
+        sections.append({"name": name, "question": diagnostic(name).question, "figures": shown, "tables": spelled})
         notes = [note for table in tables.values() for note in table.notes]
         if notes and not any(table.rows for table in tables.values()):
             left_out.append(f"{name} is left out: {notes[0]}")
     sentences = sentences[:_MOST_SENTENCES] + left_out
     of: dict[str, Any] = {"model": clean(folder.resolve().name), "stimuli": None, "seed": None}
+    photo: dict[str, Any] = {}
     if (path := folder / "diagnosis.json").exists():
         try:
             said = parse_json(path.read_text(encoding="utf-8"))
             of = {key: plain(said[key]) for key in of}
+            photo = {key: plain(said[key]) for key in ("image", "question") if key in said}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged; {_AGAIN}") from error
     model = str(of["model"])
     page = render(
         "diagnosis.html.j2",
         of=of,
+        photo=photo,
         name=model if is_hub_id(model) else model.rstrip("/").rsplit("/", 1)[-1],
         sections=sections,
         sentences=sentences,
-        missing=[name for name in DIAGNOSTICS if name not in found],
+        missing=[] if photo else [name for name in DIAGNOSTICS if name not in found],
     )
     write_text(folder / "index.html", page)
     return folder / "index.html", sentences

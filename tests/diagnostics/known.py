@@ -65,6 +65,7 @@ def image_span(prepared: Prepared) -> slice:
 def weights(subject: HookedVLM, prepared: Prepared, changes: Changes = Changes()) -> dict[int, torch.Tensor]:  # noqa: B008
     """Attention of every language-model layer, shape (batch, heads, tokens, tokens)."""
     seen: dict[int, torch.Tensor] = {}
-    with attending(subject.roles.layers, see=lambda layer, weights_bhtt, _: seen.update({layer: weights_bhtt})):
+    every_bt = torch.arange(prepared.image_bt.shape[1]).expand_as(prepared.image_bt)
+    with attending(subject.roles.layers, every_bt, lambda layer, rows_bhtt, *_: seen.update({layer: rows_bhtt})):
         subject.run(prepared, changes=changes)
     return seen

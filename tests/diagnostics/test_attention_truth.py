@@ -159,7 +159,7 @@ def test_rollout_of_one_layer_and_of_two() -> None:
     first, second = attention(2, 1, 2, 5, 5), attention(3, 1, 2, 5, 5)
     start = torch.eye(5).double()[None]
     half = [(layer.mean(dim=1) + torch.eye(5)) / 2 for layer in (first, second)]
-    assert torch.allclose(measured.rolled(second, measured.rolled(first, start)), half[1] @ half[0])
+    assert torch.allclose(measured.rolled(second.mean(1), measured.rolled(first.mean(1), start)), half[1] @ half[0])
 
 
 def answers_under(subject: HookedVLM, alpha: float, form: Form) -> Tensor:
@@ -184,8 +184,9 @@ def test_scaling_multiplies_the_last_row_on_the_picture_in_every_layer() -> None
     prepared = subject.prepare(draw.directions(4, 0, "words"))
     plain: dict[int, tuple[Tensor, Tensor]] = {}
     changed: dict[int, tuple[Tensor, Tensor]] = {}
-    look: Callable[..., Any] = lambda store: lambda layer, weights, scores: store.update({layer: (weights, scores)})  # noqa: E731
-    with attending(subject.roles.layers, see=look(plain)):
+    look: Callable[..., Any] = lambda store: lambda layer, weights, _, scores: store.update({layer: (weights, scores)})  # noqa: E731
+    every_bt = torch.arange(prepared.image_bt.shape[1]).expand_as(prepared.image_bt)
+    with attending(subject.roles.layers, every_bt, look(plain)):
         trace = subject.run(prepared)
     whole = subject.model(**prepared.inputs, output_attentions=True)
     assert torch.equal(trace.logits_bk, subject.run(prepared).logits_bk)
@@ -196,7 +197,7 @@ def test_scaling_multiplies_the_last_row_on_the_picture_in_every_layer() -> None
     def double(layer: int, scores_bhk: Tensor) -> Tensor:
         return growth(scores_bhk, prepared.image_bt, "published")
 
-    with attending(subject.roles.layers, see=look(changed), add=double):
+    with attending(subject.roles.layers, every_bt, look(changed), double):
         subject.run(prepared)
     for weights, scores in changed.values():
         twice = torch.where(prepared.image_bt[:, None], 2 * scores, scores)

@@ -201,9 +201,9 @@ def test_tokens_that_have_looked_around_are_still_recognised() -> None:
         means = np.stack([picture.reshape(8, 8, 8, 8, 3).mean((1, 3, 4)).ravel() for picture in pictures])
         return torch.from_numpy(means + 0.3 * means.mean(axis=1, keepdims=True))[..., None]
 
-    assert in_raster_order(after_the_encoder, 64) == (8, 8)
-    assert in_raster_order(lambda pictures: after_the_encoder(pictures).flip(1), 64) is None
-    assert in_raster_order(lambda pictures: after_the_encoder(pictures)[:, :40], 64) is None
+    assert in_raster_order(after_the_encoder, (64, 64)) == (8, 8)
+    assert in_raster_order(lambda pictures: after_the_encoder(pictures).flip(1), (64, 64)) is None
+    assert in_raster_order(lambda pictures: after_the_encoder(pictures)[:, :40], (64, 64)) is None
 
 
 def test_an_answer_begins_behind_a_space_only_where_the_prompt_ends_in_a_word(subject: HookedVLM) -> None:

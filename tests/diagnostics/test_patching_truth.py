@@ -215,7 +215,7 @@ def test_hidden_pictures_are_as_good_as_any_other() -> None:
     stimuli = draw.directions(16, 0, "words")
     noise = list(np.random.default_rng(0).integers(0, 255, (16, 32, 32, 3), dtype=np.uint8))
     seen, other = subject.prepare(stimuli), subject.prepare(stimuli, noise)
-    groups = question_groups(subject, seen)
+    groups = question_groups(seen, subject.image_grid)
     scores = hidden(groups["all image"], groups[QUESTION])
     blind = Changes(scores={0: scores, 1: scores})
     assert torch.equal(subject.run(seen, changes=blind).logits_bk, subject.run(other, changes=blind).logits_bk)
@@ -236,7 +236,7 @@ def test_what_the_last_layer_gives_to_words_is_lost_anyway() -> None:
 def test_hiding_closes_what_it_names_and_keeps_every_row_open() -> None:
     subject = random_subject(spread=0.5)
     prepared = subject.prepare(draw.directions(4, 0, "words"))
-    groups = question_groups(subject, prepared)
+    groups = question_groups(prepared, subject.image_grid)
     scores = hidden(groups["all image"], groups[QUESTION])
     seen = weights(subject, prepared, Changes(scores={1: scores}))[1]
     closed = scores.expand_as(seen) < 0

@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from blindspot.diagnostics.counterfactuals import plots as counterfactuals
 from blindspot.diagnostics.probes.plots import best_rows, of_arms, stage_of
 from blindspot.diagnostics.registry import DIAGNOSTICS, plots_of
 from blindspot.errors import UserError
-from blindspot.reporting import drawing
 from blindspot.reporting.diagnosis import load_diagnosis, write_diagnosis
 from blindspot.reporting.drawing import write_figures
 from tests.reporting.checker import Checker
@@ -180,18 +178,6 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]
     page, sentences = write_diagnosis(folder)
     assert page == folder / "index.html"
     return folder, sentences
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are drawn, but written as empty pictures."""
-
-    def save(figure: Figure, folder: Path, name: str) -> Path:
-        folder.mkdir(exist_ok=True)
-        (folder / f"{name}.svg").write_text('<svg width="1" height="1" viewBox="0 0 1 1"></svg>')
-        return folder / f"{name}.svg"
-
-    monkeypatch.setattr(drawing, "save", save)
 
 
 def test_it_has_every_section_in_order_and_loads_nothing(whole_run: tuple[Path, list[str]]) -> None:

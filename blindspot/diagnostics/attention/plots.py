@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from blindspot.diagnostics.base import AGAINST, Number, Pictures, Row, Tables, columns
-from blindspot.diagnostics.figures import distinct, having, highest, known, percent, ratio, sure, verdict
+from blindspot.diagnostics.figures import distinct, having, highest, known, paled, percent, ratio, sure, verdict
 from blindspot.plots import GREY, HUES, INK, NONE, WIDTH, Figure, Key, Lines, Panel, Rule, Series
 from blindspot.plots import Pictures as Picture
 from blindspot.text import clean
@@ -98,8 +98,7 @@ def _maps(pictures: Pictures) -> Figure:
             said, colour = verdict(str(pictures["given"][k]), str(pictures["answers"][k]))
             caption = f"{clean(str(pictures['prompts'][k]), 32)}\n{said}"
         panels.append([Picture(image_hwc=images[k], boxes=framed, caption=caption, colour=colour)])
-        grey = images[k].astype(float).mean(axis=2, keepdims=True).repeat(3, axis=2)
-        pale = (255 - 0.25 * (255 - grey)).astype(np.uint8)
+        pale = paled(images[k])
         for n, query in enumerate(queries):
             head = f"from {_WORDS.get(query, query)}" if k == 0 else ""
             panels[-1].append(Picture(image_hwc=pale, boxes=framed, weights_hw=maps[n, -1, k],

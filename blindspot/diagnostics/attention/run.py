@@ -30,7 +30,6 @@ from blindspot.diagnostics.core.hooked_vlm import HookedVLM, Prepared
 from blindspot.diagnostics.core.hooks import attending
 from blindspot.diagnostics.core.parts import Grid
 from blindspot.diagnostics.core.stimuli import Stimulus, answers, directions, statements
-from blindspot.model.variant import BlindspotForConditionalGeneration
 from blindspot.scenes.world import CANVAS
 
 SHOWN = 6
@@ -66,7 +65,7 @@ _LAYERS = "Layer 0 is the language model's first."
 
 
 def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
-    if isinstance(vlm.model, BlindspotForConditionalGeneration) and vlm.model.model.gated:
+    if vlm.gated:
         return Findings(
             [Table("shares", _SHARES, [], ("Pictures reach this model by cross-attention, not as tokens.",))]
         )
@@ -134,17 +133,15 @@ def _watched(vlm: HookedVLM, prepared: Prepared, grid: Grid | None) -> dict[str,
     mask_bt = prepared.inputs.get("attention_mask", torch.ones_like(image_bt)).bool()
     seen_bqt = mask_bt[:, None] & (torch.arange(length, device=device) <= query_bq[..., None])
     even, behind = (image_bn.shape[1] / seen.sum(dim=-1) for seen in (seen_bqt, seen_bqt & ~opening_bt[:, None]))
-    rolled_btn = torch.zeros(batch, length, image_bn.shape[1], device=device).scatter(1, image_bn[:, None], 1.0)
+    rolled_btn = unrolled(image_bt)
     layers: dict[str, list[Tensor]] = defaultdict(list)
 
-    def see(_: int, weights_bhtt: Tensor, scores_bhk: Tensor) -> None:
+    def see(_: int, rows_bhqt: Tensor, mean_btt: Tensor, scores_bhk: Tensor) -> None:
         nonlocal rolled_btn
-        heads = weights_bhtt.shape[1]
-        rows_bhqt = weights_bhtt.gather(2, query_bq[:, None, :, None].expand(-1, heads, -1, length))
         image_bhqn = rows_bhqt.gather(3, image_bn[:, None, None].expand(-1, *rows_bhqt.shape[1:3], -1))
         share_bhq = image_bhqn.sum(dim=-1)
         opening_bhq = (rows_bhqt * opening_bt[:, None, None]).sum(dim=-1)
-        rolled_btn = rolled(weights_bhtt, rolled_btn)
+        rolled_btn = rolled(mean_btt, rolled_btn)
         grown = [sensitivity(rows_bhqt[:, :, 0], image_bt, growth(scores_bhk, image_bt, form)) for form in FORMS]
         on_objects = _on_objects(image_bhqn[:, :, [QUERIES.index(query) for query, _ in PAIRS]], object_bpn)
         last_b1pn = rolled_btn[:, None, None, -1].expand(-1, -1, len(PAIRS), -1)
@@ -160,7 +157,7 @@ def _watched(vlm: HookedVLM, prepared: Prepared, grid: Grid | None) -> dict[str,
         for name, value in found.items():
             layers[name].append(value.cpu())
 
-    with attending(vlm.roles.layers, see=see):
+    with attending(vlm.roles.layers, query_bq, see):
         chosen_b = vlm.run(prepared).choices_b
     single = {"even_bq": even, "even_behind_bq": behind, "has_bp": object_bpn.any(dim=-1), "chosen_b": chosen_b}
     stacked = {name: torch.stack(values, dim=1).numpy() for name, values in layers.items()}
@@ -178,7 +175,7 @@ def _object_patches(stimuli: Sequence[Stimulus], grid: Grid) -> np.ndarray:
     return found
 
 
-def object_patches(box: tuple[int, int, int, int], grid: Grid) -> np.ndarray:
+def object_patches(box: Sequence[float], grid: Grid) -> np.ndarray:
     """Which patches a box in pixels lies on: at least half of the patch, or as much as of any; shape (patches,)."""
     shares = []
     for start, stop, count in ((box[1], box[3], grid[0]), (box[0], box[2], grid[1])):
@@ -235,9 +232,15 @@ def sensitivity(weights_bhk: Tensor, image_bk: Tensor, change_bhk: Tensor) -> Te
     return share * rest * (mean_inside - mean_outside)
 
 
-def rolled(weights_bhtt: Tensor, before_btn: Tensor) -> Tensor:
+def unrolled(image_bt: Tensor) -> Tensor:
+    """Attention rollout before the first layer, shape (b, tokens, n): each of the picture's tokens is its own."""
+    image_bn = image_bt.nonzero()[:, 1].view(len(image_bt), -1)
+    return torch.zeros(*image_bt.shape, image_bn.shape[1], device=image_bt.device).scatter(1, image_bn[:, None], 1.0)
+
+
+def rolled(mean_btt: Tensor, before_btn: Tensor) -> Tensor:
     """One layer of attention rollout (Abnar and Zuidema 2020), shape (b, tokens, n): mean of heads and identity."""
-    return (weights_bhtt.mean(dim=1) @ before_btn + before_btn) / 2
+    return (mean_btt @ before_btn + before_btn) / 2
 
 
 def _objects(found: dict[str, np.ndarray]) -> list[Row]:

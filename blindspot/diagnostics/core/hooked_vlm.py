@@ -92,16 +92,21 @@ class Trace:
         logits_bk: of the choices at the last token, shape (batch, choices).
         states: by site, shape (batch, tokens, width). Of the encoder: patches in raster order, without CLS and
             registers; of the language model: all tokens.
-        sure_b: probability of the likeliest token of all, shape (batch,).
+        last_bv: of all tokens at the last token, shape (batch, vocabulary).
     """
 
     logits_bk: Tensor
     states: dict[Site, Tensor]
-    sure_b: Tensor
+    last_bv: Tensor
 
     @property
     def choices_b(self) -> Tensor:
         return self.logits_bk.argmax(dim=1)
+
+    @property
+    def sure_b(self) -> Tensor:
+        """Probability of the likeliest token of all, shape (batch,)."""
+        return self.last_bv.softmax(dim=-1).amax(dim=-1)
 
 
 class _Seen(Exception):
@@ -140,6 +145,11 @@ class HookedVLM:
         holders = [module for module, held in families if inside in held and outside not in held]
         return max(holders, key=lambda module: sum(parameter.numel() for parameter in module.parameters()))
 
+    @property
+    def gated(self) -> bool:
+        """Whether pictures reach the language model by cross-attention, not as tokens."""
+        return isinstance(self.model, BlindspotForConditionalGeneration) and self.model.model.gated
+
     def sites(self, part: Part) -> list[Site]:
         return [Site(part, layer) for layer in range(len(self._blocks(part)) + 1)]
 
@@ -164,13 +174,22 @@ class HookedVLM:
 
     @cached_property
     def image_grid(self) -> Grid | None:
-        """The grid of the picture's tokens in the language model, if they stand for places in raster order.
+        """The grid of the tokens of a drawn picture in the language model, as `grid_of`."""
+        return self.grid_of((self.side, self.side))
 
-        A variant knows it; of other models it is measured.
+    def grid_of(self, size: tuple[int, int], prepared: Prepared | None = None) -> Grid | None:
+        """The grid of the tokens of a picture of this height and width, if they stand for places in raster order.
+
+        A variant knows it; of other models it is measured. None also if a ``prepared`` one has another number of them.
         """
         if isinstance(self.model, BlindspotForConditionalGeneration):
-            return self.encoder_grid and self.model.model.parts.output_grid(self.encoder_grid)
-        return in_raster_order(lambda pictures: self._tokens(pictures, Site("language", 0)), self.side)
+            shapes = None if prepared is None else prepared.inputs.get("spatial_shapes")
+            own = self.encoder_grid if shapes is None else tuple(shapes[0].tolist())
+            grid = own and self.model.model.parts.output_grid(own)
+        else:
+            grid = in_raster_order(lambda pictures: self._tokens(pictures, Site("language", 0)), size)
+        fits = prepared is None or (grid is not None and grid[0] * grid[1] == int(prepared.image_bt.sum()))
+        return grid if fits else None
 
     def prepare(self, stimuli: Sequence[Stimulus], pictures: Sequence[Any] | None = None) -> Prepared:
         """Stimuli with equally many choices each, as input; with other pictures, (side, side, 3) uint8, if given.
@@ -199,7 +218,8 @@ class HookedVLM:
             role: torch.tensor([self._find(ids, s.mentions[role]) for ids, s in zip(ids_bt, stimuli, strict=True)])
             for role in (stimuli[0].mentions if stimuli else {})
         }
-        return Prepared(list(stimuli), inputs, image_bt, torch.tensor(choices).to(weight.device), mentions)
+        choice_ids_bk = torch.tensor(choices, dtype=torch.long, device=weight.device)
+        return Prepared(list(stimuli), inputs, image_bt, choice_ids_bk, mentions)
 
     @torch.no_grad()
     def run(self, prepared: Prepared, read: Iterable[Site] = (), changes: Changes = NOTHING) -> Trace:
@@ -218,9 +238,27 @@ class HookedVLM:
                 stack.enter_context(hooks.added_scores(self.roles.layers[layer], scores))
             for site in read:
                 stack.enter_context(self._at(site, lambda seen, site=site: states.update({site: seen.detach()})))
-            output = self.model(**prepared.inputs, use_cache=False, **self._last_logits)
-        logits_bv = output.logits[:, -1].float()
-        return Trace(logits_bv.gather(1, prepared.choice_ids_bk), states, logits_bv.softmax(dim=-1).amax(dim=-1))
+            last_bv = self._last(prepared)
+        return Trace(last_bv.gather(1, prepared.choice_ids_bk), states, last_bv)
+
+    def gradient(self, prepared: Prepared, site: Site, of: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """States at a site of the language model, and what a number changes by with them, both (batch, tokens, width).
+
+        Args:
+            prepared: what is asked.
+            site: where; the model in front of it keeps nothing for the way back.
+            of: makes the number from the logits of all tokens at the last token, shape (batch, vocabulary).
+        """
+        self.model.requires_grad_(False)  # else what enters every weight is kept for its gradient
+        kept: list[Tensor] = []
+
+        def lead(states_btd: Tensor) -> Tensor:
+            kept.append(states_btd.detach().requires_grad_())
+            return kept[-1]
+
+        with self._at(site, lead), torch.enable_grad():
+            (gradient_btd,) = torch.autograd.grad(of(self._last(prepared)), kept)
+        return kept[0].detach(), gradient_btd
 
     @torch.no_grad()
     def state(self, prepared: Prepared, site: Site, raw: bool = False) -> Tensor:
@@ -252,6 +290,10 @@ class HookedVLM:
         """Index of the choice that the model prefers of every stimulus, shape (stimuli,), asked ``size`` at a time."""
         runs = [self.run(prepared, changes=change(prepared)).choices_b for prepared in self.batches(stimuli, size)]
         return torch.cat(runs).cpu().numpy()
+
+    def _last(self, prepared: Prepared) -> Tensor:
+        """Logits of all tokens at the last token, shape (batch, vocabulary)."""
+        return self.model(**prepared.inputs, use_cache=False, **self._last_logits).logits[:, -1].float()
 
     @property
     def _image_token(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
@@ -17,6 +18,8 @@ from blindspot.positions.encoder.attach import computes, table_of
 from blindspot.positions.encoder.rotary import Rotation, Tables
 
 ATTENDING = "blindspot_attending"
+CHUNK = 256
+"""Queries whose attention is computed at a time."""
 Part = Literal["encoder", "language"]
 Change = Callable[[Tensor], Tensor | None]
 """From and to states of shape (batch, tokens, width); None leaves them as they are."""
@@ -149,19 +152,25 @@ def encoder_placed(model: nn.Module, patches: int, prefix: int, places: Places) 
 @contextmanager
 def attending(
     layers: Sequence[nn.Module],
-    see: Callable[[int, Tensor, Tensor], None] | None = None,
+    queries_bq: Tensor | None = None,
+    see: Callable[[int, Tensor, Tensor, Tensor], None] | None = None,
     add: Callable[[int, Tensor], Tensor] | None = None,
+    every: bool = True,
 ) -> Iterator[None]:
     """Watch and change attention, layer by layer as it is computed, while the block lasts.
 
-    Nothing is kept here, so a whole model's attention need not fit into memory. The model's own eager attention goes on
-    doing the work. A layer that computes its attention by itself, so there is nothing to stand between, is refused.
+    The model's own eager attention goes on doing the work, for `CHUNK` queries at a time: of all heads' weights at most
+    heads x `CHUNK` x tokens exist at once (32 heads, 2,100 tokens, float32: 69 MB, where a layer has 565 MB and 32
+    layers have 18 GB). Where gradients are wanted they are computed again on the way back, so none are kept either.
 
     Args:
         layers: blocks of the language model.
-        see: is given the layer, its weights of shape (batch, heads, queries, keys), and the scores of the last query
-            before the mask and the softmax, of shape (batch, heads, keys).
+        queries_bq: tokens whose weights ``see`` is given.
+        see: is given the layer, the weights of these queries, shape (batch, heads, queries, keys), the mean over heads
+            of all, shape (batch, tokens, keys), and the scores of the last query before the mask and the softmax, of
+            shape (batch, heads, keys).
         add: is given the layer and the last query's scores; what it returns is added to them.
+        every: that a layer which computes its attention by itself, so there is nothing to stand between, is refused.
     """
     watched: list[Any] = []
     configs: dict[int, Any] = {}
@@ -171,7 +180,7 @@ def attending(
         for module in modules:
             config = getattr(module, "config", None)
             if hasattr(config, "_attn_implementation") and hasattr(_home(module), "eager_attention_forward"):
-                module.blindspot_watch = number, see, add, called
+                module.blindspot_watch = number, queries_bq, see, add, called
                 watched.append(module)
                 configs[id(config)] = config
     before = {key: config._attn_implementation for key, config in configs.items()}
@@ -179,7 +188,7 @@ def attending(
         for config in configs.values():
             config._attn_implementation = ATTENDING
         yield
-        if len(called) < len(layers):
+        if every and len(called) < len(layers):
             raise UserError("this model computes attention in a way of its own, which cannot be watched or changed")
     finally:
         for key, config in configs.items():
@@ -194,27 +203,47 @@ def _home(module: nn.Module) -> Any:
 
 def _attend(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None]:
     """What transformers calls for attention while `attending` lasts."""
-    layer, see, add, called = module.blindspot_watch
+    layer, queries_bq, see, add, called = module.blindspot_watch
     eager = _home(module).eager_attention_forward
     if query.shape[2] != key.shape[2]:  # cross-attention
         return eager(module, query, key, value, attention_mask, **kwargs)
     called.add(layer)
+    scores_bhk = _last_scores(query, key, kwargs) if see is not None or add is not None else query
+    if torch.is_grad_enabled():
+        eager = partial(checkpoint, eager, use_reentrant=False)
+    outputs, means, seen_bhqk = [], [], None
+    for start in range(0, query.shape[2], CHUNK):
+        part = query[:, :, start : start + CHUNK]
+        mask = attention_mask
+        if mask is not None and mask.shape[-2] == query.shape[2]:
+            mask = mask[..., start : start + CHUNK, :]
+        if add is not None and start + CHUNK >= query.shape[2]:
+            added_bhqk = query.new_zeros(*part.shape[:3], key.shape[2])
+            added_bhqk[:, :, -1] = add(layer, scores_bhk).to(query.dtype)
+            mask = added_bhqk if mask is None else mask + added_bhqk
+        output, weights_bhqk = eager(module, part, key, value, mask, **kwargs)
+        outputs.append(output)
+        if see is not None and queries_bq is not None:
+            means.append(weights_bhqk.float().mean(dim=1))
+            at_bhqk = (queries_bq - start).clamp(0, part.shape[2] - 1)[:, None, :, None]
+            at_bhqk = at_bhqk.expand(-1, weights_bhqk.shape[1], -1, weights_bhqk.shape[3])
+            inside_b1q1 = (queries_bq // CHUNK == start // CHUNK)[:, None, :, None]
+            found_bhqk = weights_bhqk.gather(2, at_bhqk).float()
+            seen_bhqk = found_bhqk if seen_bhqk is None else torch.where(inside_b1q1, found_bhqk, seen_bhqk)
+    if see is not None and seen_bhqk is not None:
+        see(layer, seen_bhqk, torch.cat(means, dim=1), scores_bhk)
+    return torch.cat(outputs, dim=1), None
+
+
+def _last_scores(query: Tensor, key: Tensor, settings: dict[str, Any]) -> Tensor:
+    """Scores of the last query before mask and softmax, shape (batch, heads, keys)."""
     keys_bhkd = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
     scores_bhk = torch.einsum("bhd,bhkd->bhk", query[:, :, -1].float(), keys_bhkd.float())
-    scaling, softcap = kwargs.get("scaling"), kwargs.get("softcap")
+    scaling, softcap = settings.get("scaling"), settings.get("softcap")
     scores_bhk = scores_bhk * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-    if softcap is not None:
-        scores_bhk = softcap * torch.tanh(scores_bhk / softcap)
-    if add is not None:
-        added_bhqk = query.new_zeros(*query.shape[:3], key.shape[2])
-        added_bhqk[:, :, -1] = add(layer, scores_bhk).to(query.dtype)
-        attention_mask = added_bhqk if attention_mask is None else attention_mask + added_bhqk
-    output, weights_bhqk = eager(module, query, key, value, attention_mask, **kwargs)
-    if see is not None:
-        see(layer, weights_bhqk.float(), scores_bhk)
-    return output, weights_bhqk
+    return scores_bhk if softcap is None else softcap * torch.tanh(scores_bhk / softcap)
 
 
 AttentionInterface.register(ATTENDING, _attend)

@@ -1,7 +1,7 @@
 """The parts of a vision-language model and its tokens' places: measured by what flows through them, not by name."""
 
 from collections.abc import Callable, Sequence
-from math import isqrt
+from math import isqrt, log
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,7 +111,13 @@ def raster_order(states: Callable[[Sequence[np.ndarray]], Tensor], side: int) ->
 
     ``states`` takes square pictures of so many pixels a side and gives states of shape (pictures, tokens, width).
     """
-    number_n, seen_n, prefix, grid = _numbers(states, side)
+    ends_2nd = _ends(states, (side, side))
+    tokens = ends_2nd.shape[1]
+    grid = isqrt(tokens)
+    prefix = tokens - grid * grid
+    if prefix > MOST_PREFIX or not grid:
+        raise UserError(f"{tokens} tokens are no square grid of patches with a few tokens beside it")
+    number_n, seen_n = _numbers(states, (side, side), (grid, grid), ends_2nd)
     order = torch.full((grid * grid,), -1)
     for token in range(prefix, len(number_n)):
         number = int(number_n[token])
@@ -121,41 +127,47 @@ def raster_order(states: Callable[[Sequence[np.ndarray]], Tensor], side: int) ->
     return PatchOrder(len(number_n), order, (grid, grid))
 
 
-def in_raster_order(states: Callable[[Sequence[np.ndarray]], Tensor], side: int) -> Grid | None:
-    """The square grid that tokens lie on in raster order, or None if they do not.
+def in_raster_order(states: Callable[[Sequence[np.ndarray]], Tensor], size: tuple[int, int]) -> Grid | None:
+    """The grid that tokens of a picture of this height and width lie on in raster order, or None if they do not.
 
-    For tokens that have looked at other patches too, so that single bits may mislead: as many must agree with raster
-    order as `AGREEMENT` says, where half would by accident.
+    A square grid is tried, and for other pictures the one whose patches are nearest to squares. For tokens that have
+    looked at other patches too, so that single bits may mislead: as many must agree with raster order as `AGREEMENT`
+    says, where half would by accident.
     """
-    try:
-        number_n, seen_n, prefix, grid = _numbers(states, side)
-    except UserError:
-        return None
-    if prefix or not seen_n.all():
-        return None
-    wrong = sum(int(number).bit_count() for number in number_n ^ torch.arange(grid * grid))
-    bits = max(1, (grid * grid - 1).bit_length()) * grid * grid
-    return (grid, grid) if wrong <= (1 - AGREEMENT) * bits else None
+    ends_2nd = _ends(states, size)
+    tokens = ends_2nd.shape[1]
+    bits = max(1, (tokens - 1).bit_length()) * tokens
+    rows = [rows for rows in range(1, tokens + 1) if tokens % rows == 0]
+    near = min(rows, key=lambda rows: abs(log(rows * rows * size[1] / (tokens * size[0]))))
+    square = isqrt(tokens)
+    for down in dict.fromkeys([square] * (square**2 == tokens) + [near] * (size[0] != size[1])):
+        number_n, seen_n = _numbers(states, size, (down, tokens // down), ends_2nd)
+        wrong = sum(int(number).bit_count() for number in number_n ^ torch.arange(tokens))
+        if seen_n.all() and wrong <= (1 - AGREEMENT) * bits:
+            return down, tokens // down
+    return None
 
 
-def _numbers(states: Callable[[Sequence[np.ndarray]], Tensor], side: int) -> tuple[Tensor, Tensor, int, int]:
-    """The number that each token tells, whether it sees anything, tokens before the patches, and the grid's side.
+def _ends(states: Callable[[Sequence[np.ndarray]], Tensor], size: tuple[int, int]) -> Tensor:
+    """States of a black and of a white picture, shape (2, tokens, width)."""
+    return states([np.full((*size, 3), shade, np.uint8) for shade in (0, 255)]).float()
+
+
+def _numbers(
+    states: Callable[[Sequence[np.ndarray]], Tensor], size: tuple[int, int], grid: Grid, ends_2nd: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The number that each token tells, and whether it sees anything.
 
     The number of every patch is shown to the model bit by bit: picture k is white where bit k of the patch's number is
     set, else black. A token is on its patch, so over the pictures it looks like the white picture or like the black
     one at the same token, and tells the number. Positions and the token's own offset cancel.
     """
-    black, white = np.zeros((side, side, 3), np.uint8), np.full((side, side, 3), 255, np.uint8)
-    ends_2nd = states([black, white]).float()
-    tokens = ends_2nd.shape[1]
-    grid = isqrt(tokens)
-    prefix = tokens - grid * grid
-    if prefix > MOST_PREFIX or not grid:
-        raise UserError(f"{tokens} tokens are no square grid of patches with a few tokens beside it")
-    edges = np.arange(side) * grid // side
-    numbers_hw = np.arange(grid * grid).reshape(grid, grid)[edges][:, edges]
-    bits = max(1, (grid * grid - 1).bit_length())
-    shown_knd = states([np.where((numbers_hw[..., None] >> bit) & 1, white, black) for bit in range(bits)]).float()
+    patches = grid[0] * grid[1]
+    down_h, across_w = (np.arange(edge) * count // edge for edge, count in zip(size, grid, strict=True))
+    numbers_hw = down_h[:, None] * grid[1] + across_w
+    bits = max(1, (patches - 1).bit_length())
+    shown = [np.repeat(((numbers_hw >> bit) & 1).astype(np.uint8)[..., None] * 255, 3, axis=2) for bit in range(bits)]
+    shown_knd = states(shown).float()
     to_black, to_white = ((shown_knd - end_nd).norm(dim=-1) for end_nd in ends_2nd)
     number_n = ((to_white < to_black).long().cpu() << torch.arange(bits)[:, None]).sum(dim=0)
-    return number_n, (ends_2nd[1] - ends_2nd[0]).norm(dim=-1).cpu() > 0, prefix, grid
+    return number_n, (ends_2nd[1] - ends_2nd[0]).norm(dim=-1).cpu() > 0

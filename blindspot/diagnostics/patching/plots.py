@@ -67,22 +67,38 @@ def _recovery(table: Table) -> Figure:
 
 
 def _knockout(rows: Sequence[Row]) -> Figure:
-    windows = list(dict.fromkeys((int(row["first"]), int(row["last"])) for row in rows))
-    every = (min(first for first, _ in windows), max(last for _, last in windows))
-    flows = list(dict.fromkeys((str(row["from"]), str(row["to"])) for row in rows))
-    values = {(str(row["from"]), str(row["to"]), int(row["first"]), int(row["last"])): row for row in rows}
-    parts = [window for window in windows if window != every] or windows
-    single = [row for row in known(rows) if (int(row["first"]), int(row["last"])) in parts]
+    single = known(in_some_layers(rows))
     title = "No clear cost of hiding any tokens from others" if single else "What hiding tokens from others costs"
     worst = highest(row for row in single if clear(row))
     if worst is not None:
-        first, last = worst["first"], worst["last"]
-        where = f"layer {first}" if first == last else f"layers {first} to {last}"
-        source = _SPOKEN.get(str(worst["from"]), f"the {worst['from']}")
-        title = f"Hiding {source} from the {worst['to']} costs most in {where}: {whole(100 * worst['value'])} points"
+        title = f"{hiding(worst)}: {whole(100 * worst['value'])} points"
+    return knockout("knockout", title, "accuracy lost", rows)
+
+
+def in_some_layers(rows: Sequence[Row]) -> list[Row]:
+    """Without what is hidden in all layers, unless there is one window alone."""
+    every = (min(row["first"] for row in rows), max(row["last"] for row in rows))
+    return [row for row in rows if (row["first"], row["last"]) != every] or list(rows)
+
+
+def hiding(worst: Row) -> str:
+    """Where it costs most to hide what this row hides."""
+    first, last = worst["first"], worst["last"]
+    where = f"layer {first}" if first == last else f"layers {first} to {last}"
+    source = _SPOKEN.get(str(worst["from"]), f"the {worst['from']}")
+    return f"Hiding {source} from the {worst['to']} costs most in {where}"
+
+
+def knockout(name: str, title: str, lost: str, rows: Sequence[Row], says: tuple[str, ...] = ()) -> Figure:
+    """Points lost (of what, is said) by flow: in all layers, and window by window."""
+    every = (min(int(row["first"]) for row in rows), max(int(row["last"]) for row in rows))
+    parts = list(dict.fromkeys((int(row["first"]), int(row["last"])) for row in in_some_layers(rows)))
+    flows = list(dict.fromkeys((str(row["from"]), str(row["to"])) for row in rows))
+    values = {(str(row["from"]), str(row["to"]), int(row["first"]), int(row["last"])): row for row in rows}
+    interval = ", with 95 % interval" if known(rows, "low") else ""
     subtitle = (
-        "Points of accuracy lost when some tokens are hidden from others: in all layers of the language model "
-        "(bars, with 95 % interval) and in some (right, by layer)."
+        f"Points of {lost} when some tokens are hidden from others: in all layers of the language model "
+        f"(bars{interval}) and in some (right, by layer)."
     )
     names = [f"{_SPOKEN.get(source, source)} \N{RIGHTWARDS ARROW} {target}" for source, target in flows]
     left = Bars(names=names, bars=[Bar.of(place, values.get((*flow, *every), EMPTY))
@@ -92,7 +108,7 @@ def _knockout(rows: Sequence[Row]) -> Figure:
     labels = [str(first) if first == last else f"{first}\N{EN DASH}{last}" for first, last in parts]
     right = Heat(values_hw=shown, names=names, columns=labels, limits=(-1.0, 1.0), title="hidden in some layers",
                  title_size=9.5, light=True)  # fmt: skip
-    return Figure("knockout", title, subtitle, [[left, right]], rows, 0.95 + 0.32 * len(flows), widths=(1, 1.1))
+    return Figure(name, title, subtitle, [[left, right]], rows, 0.95 + 0.32 * len(flows), widths=(1, 1.1), says=says)
 
 
 def _lattices(rows: Sequence[Row], points_rl2: np.ndarray) -> Figure:

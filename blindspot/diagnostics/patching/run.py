@@ -13,6 +13,8 @@ from others in a window of the language model's layers (scores of minus infinity
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +23,7 @@ from torch import Tensor
 from blindspot.diagnostics.base import Budget, Findings, Report, Row, Table, bounds, estimate, resampled, sampled
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM, Prepared, Trace
 from blindspot.diagnostics.core.hooks import NOTHING, Changes, Site
+from blindspot.diagnostics.core.parts import Grid
 from blindspot.diagnostics.core.stimuli import Stimulus, answers, direction, directions
 from blindspot.diagnostics.patching.spatial_id import deviations, maps, turns
 from blindspot.scenes.world import CELLS, Scene
@@ -172,9 +175,24 @@ def windows(layers: int) -> list[range]:
     return [*parts, range(layers)] if len(parts) > 1 else parts
 
 
-def question_groups(vlm: HookedVLM, prepared: Prepared) -> dict[str, Tensor]:
-    groups = prepared.token_groups(vlm.image_grid)
+def question_groups(prepared: Prepared, grid: Grid | None) -> dict[str, Tensor]:
+    groups = prepared.token_groups(grid)
     return {**groups, QUESTION: groups["words"] | groups["last token"]}
+
+
+def cases_of(vlm: HookedVLM, flows: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Every flow in every window: what is hidden ``from`` ... ``to``, in the ``first`` to the ``last`` layer."""
+    return [{"from": source, "to": target, "first": span.start, "last": span.stop - 1}
+            for (source, target), span in product(flows, windows(len(vlm.roles.layers)))]  # fmt: skip
+
+
+def knocked(
+    vlm: HookedVLM, prepared: Prepared, groups: dict[str, Tensor], cases: Sequence[dict[str, Any]]
+) -> Iterator[Trace]:
+    """Ask with something hidden, one case after the other."""
+    for case in cases:
+        scores = hidden(groups[case["from"]], groups[case["to"]])
+        yield vlm.run(prepared, changes=Changes(scores=dict.fromkeys(range(case["first"], case["last"] + 1), scores)))
 
 
 def hidden(seen_bt: Tensor, seeing_bt: Tensor) -> Tensor:
@@ -187,29 +205,28 @@ def hidden(seen_bt: Tensor, seeing_bt: Tensor) -> Tensor:
 def drops(vlm: HookedVLM, stimuli: Sequence[Stimulus], batch: int, report: Report) -> list[Row]:
     """What accuracy and the right answer's margin lose for every flow and window, with intervals over stimuli."""
     flows = [flow for flow in FLOWS if vlm.image_grid or "patches" not in flow[0]]
-    cases = [(source, target, span) for source, target in flows for span in windows(len(vlm.roles.layers))]
-    found: list[list[np.ndarray]] = [[] for _ in range(len(cases) + 1)]
+    cases = cases_of(vlm, flows)
+    found: list[np.ndarray] = []
     for done, prepared in enumerate(vlm.batches(stimuli, batch)):
-        groups = question_groups(vlm, prepared)
-        found[0].append(_margins(vlm, prepared, NOTHING))
-        for number, (source, target, span) in enumerate(cases, start=1):
-            scores = dict.fromkeys(span, hidden(groups[source], groups[target]))
-            found[number].append(_margins(vlm, prepared, Changes(scores=scores)))
-            report(done * batch * len(cases) + number * len(prepared.stimuli), len(stimuli) * len(cases))
-    margin_qs = np.stack([np.concatenate(parts) for parts in found], axis=1)
+        margins = [_margins(vlm.run(prepared), prepared)]
+        for trace in knocked(vlm, prepared, question_groups(prepared, vlm.image_grid), cases):
+            margins.append(_margins(trace, prepared))
+            report(done * batch * len(cases) + (len(margins) - 1) * len(prepared.stimuli), len(stimuli) * len(cases))
+        found.append(np.stack(margins, axis=1))
+    margin_qs = np.concatenate(found)
     lost_qs = margin_qs[:, :1] - margin_qs[:, 1:]
     wrong_qs = (margin_qs[:, :1] > 0).astype(float) - (margin_qs[:, 1:] > 0)
     low_s, high_s = bounds(resampled(lost_qs))
     return [
-        {"from": source, "to": target, "first": span.start, "last": span.stop - 1, **sampled(wrong_qs[:, s]),
+        {**case, **sampled(wrong_qs[:, s]),
          "margin": float(lost_qs[:, s].mean()), "margin_low": float(low_s[s]), "margin_high": float(high_s[s])}
-        for s, (source, target, span) in enumerate(cases)
+        for s, case in enumerate(cases)
     ]  # fmt: skip
 
 
-def _margins(vlm: HookedVLM, prepared: Prepared, changes: Changes) -> np.ndarray:
+def _margins(trace: Trace, prepared: Prepared) -> np.ndarray:
     """Logit of the right answer above the best of the others, shape (batch,); positive where it is answered right."""
-    logits_bk = vlm.run(prepared, changes=changes).logits_bk.cpu().double()
+    logits_bk = trace.logits_bk.cpu().double()
     right_b1 = torch.from_numpy(answers(prepared.stimuli))[:, None]
     others_bk = logits_bk.scatter(1, right_b1, float("-inf"))
     return (logits_bk.gather(1, right_b1)[:, 0] - others_bk.amax(dim=1)).numpy()
