@@ -135,12 +135,6 @@ def test_what_cannot_be_done_is_one_line(
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1 and message in result.stderr
 
 
-def test_a_missing_picture_is_said_before_any_model_is_opened(tmp_path: Path) -> None:
-    for arguments in (("localise", "nowhere", "gone.png", "red"), ("ask", "nowhere", "nowhere", "gone.png", "red")):
-        result = invoke(*arguments)
-        assert (result.exit_code, result.stderr) == (2, "error: no image at gone.png\n")
-
-
 def test_a_prompt_without_a_place_is_said_before_any_model_is_opened(picture: str) -> None:
     result = invoke("localise", "nowhere", picture, "red", "--prompt", "Where is it?")
     assert result.exit_code == 2 and "has no {phrase} in it" in result.stderr

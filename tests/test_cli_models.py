@@ -1,11 +1,9 @@
 """Commands about encoders, positions, arms and checkpoints, as a user meets them."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
 from blindspot.cli import app
@@ -23,7 +21,7 @@ def test_encoders_are_listed_with_the_matched_set() -> None:
     rows: list[dict[str, Any]] = json.loads(printed("encoders", "--json"))
     matched = [row for row in rows if "matched" in row["roles"]]
     assert {(row["layers"], row["width"], row["tokens"]) for row in matched} == {(24, 1024, 256)}
-    assert len(matched) == 4
+    assert len(matched) == 4 and {row["family"] for row in matched} == {"clip", "siglip", "siglip2", "aimv2"}
     text = printed("encoders")
     assert "aimv2-large-patch14-native" in text and "registers" in text
 
@@ -53,14 +51,6 @@ def test_families_side_by_side_are_not_called_controlled() -> None:
     assert "not controlled: 3 axes move together" in " ".join(text.split())
 
 
-def test_export_refuses_what_is_no_model_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    result = CliRunner().invoke(app, ["export", str(tmp_path / "empty"), str(tmp_path / "out")])
-    assert result.exit_code == 2
-    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
-    assert not (tmp_path / "out").exists()
-
-
 @pytest.mark.parametrize("study", ["paper", "paper-released", "paper-controlled"])
 def test_a_study_of_real_size_says_what_it_costs_and_what_is_missing(study: str) -> None:
     plan = json.loads(printed("study", study, "--plan", "--gpus", "8", "--json"))
@@ -71,44 +61,3 @@ def test_a_study_of_real_size_says_what_it_costs_and_what_is_missing(study: str)
     tested = [pair for pair in moved if pair["tested"] and not pair["seed_only"]]
     if study == "paper-controlled":
         assert all(pair["controlled"] for pair in tested)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("study", "paper"), "--plan --data FOLDER` says where to get"),
-        (("study", "miniature", "--plan"), "prints its plan when it runs"),
-        (("data", "check", "nowhere.json", "."), "nowhere.json"),
-        (("diagnose", "nowhere", "--only", ","), "--only names no diagnostic; name some of "),
-        (("train", ".", "--json", "a.json", "--images", ".", "--out", "o", "--stage", "one"), "unknown stage 'one'"),
-        (
-            ("train", ".", "--json", "a.json", "--images", ".", "--out", "o", "--precision", "fp8"),
-            "Input should be 'fp32' or 'bf16'",
-        ),
-    ],
-)
-def test_what_these_commands_cannot_do_is_one_line(arguments: tuple[str, ...], message: str) -> None:
-    result = CliRunner().invoke(app, list(arguments))
-    assert result.exit_code == 2
-    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1 and message in result.stderr
-
-
-def test_every_damage_of_a_data_set_is_found_once(tmp_path: Path) -> None:
-    turns = [{"from": "human", "value": "<image>\nWhere is it?"}, {"from": "gpt", "value": "left"}]
-    (tmp_path / "images").mkdir()
-    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "good.png")
-    (tmp_path / "images" / "broken.png").write_bytes(b"no image")
-    names = ("good.png", "broken.png", "missing.png", "missing.png", "../outside.png")
-    rows = [{"id": name, "image": name, "conversations": turns} for name in names] + [{"id": "f", "conversations": []}]
-    (tmp_path / "rows.json").write_text(json.dumps(rows))
-    out = tmp_path / "report.json"
-    result = CliRunner().invoke(
-        app, ["data", "check", str(tmp_path / "rows.json"), str(tmp_path / "images"), "--out", str(out)]
-    )
-    assert result.exit_code == 2
-    assert "1 of 6 rows fit" in result.stdout
-    report = json.loads(out.read_text())
-    assert {kind: len(found) for kind, found in report["faults"].items()} == dict.fromkeys(
-        ("escaping", "missing", "broken", "unlabelled"), 1
-    )
-    assert report["faults"]["missing"][0]["rows"] == [2, 3]

@@ -237,15 +237,6 @@ def test_a_row_is_given_its_own_images_only() -> None:
     assert one_each.mask_b1lk is None and one_each.images_br.tolist() == [[0], [3]]
 
 
-def test_left_padding_changes_nothing(pair: Pair) -> None:
-    ids_bl = _ids((1,))
-    padded = torch.cat([torch.zeros(1, 3, dtype=torch.long), ids_bl], dim=1)
-    with torch.no_grad():
-        plain = pair.open_gates()(ids_bl, _features(1))
-        shifted = pair(padded, _features(1), attention_mask=(padded != 0).long())
-    assert torch.allclose(shifted[:, 3:], plain, atol=1e-5)
-
-
 def test_attaching_again_does_not_double_the_blocks(pair: Pair) -> None:
     ids_bl = _ids((2,))
     with torch.no_grad():

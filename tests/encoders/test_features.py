@@ -1,17 +1,26 @@
-"""`features` against transformers' own hidden states, at any layer and size."""
+"""Every family's tokens against transformers' own: at any layer and size, in batches of several shapes, in LLaVA."""
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+from transformers import (
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+)
+from transformers.models.siglip2.image_processing_pil_siglip2 import convert_image_to_patches
 
-from blindspot.encoders import ENCODERS, TowerShape, detect, features, grid_of, native_grid, normed_tokens
+from blindspot.encoders import ENCODERS, TowerShape, build_tower, detect, features, grid_of, native_grid, normed_tokens
+from blindspot.encoders.variable_resolution import pack, patchify
 from blindspot.errors import UserError
 from blindspot.positions import EncoderPositions
 from blindspot.positions.encoder.attach import attach
@@ -194,3 +203,186 @@ def test_rows_of_patches_need_a_family_that_takes_them(make_tower: Make, family:
 @families
 def test_the_native_grid_is_that_of_the_shape(make_tower: Make, family: str) -> None:
     assert native_grid(make_tower(family).config) == (6, 6)
+
+
+SHAPE = TowerShape(width=32, layers=2, heads=2, mlp_width=64, image_size=48, patch_size=8)
+POSITIONS = [EncoderPositions(), EncoderPositions("axial", 100.0, "replace")]
+plain = pytest.mark.parametrize("family", ["clip", "siglip", "siglip2", "aimv2", "dinov2"])  # as Llava can express
+schemes = pytest.mark.parametrize("positions", POSITIONS, ids=lambda positions: positions.scheme)
+
+
+def tower_of(family: str, positions: EncoderPositions) -> Any:
+    torch.manual_seed(0)
+    return build_tower(ENCODERS[family], SHAPE, positions).eval()
+
+
+@families
+def test_features_are_the_last_block_before_the_final_norm(family: str) -> None:
+    tower, encoder, pixels_bchw = tower_of(family, POSITIONS[0]), ENCODERS[family], torch.randn(2, 3, 48, 48)
+    blocks: list[torch.Tensor] = []
+    tower.get_submodule(encoder.blocks)[-1].register_forward_hook(lambda module, args, output: blocks.append(output))
+    features_bnd = features(tower, encoder, pixels_bchw)
+    assert torch.equal(features_bnd, blocks[0][:, encoder.prefix_tokens :])
+    norm = tower.get_submodule(encoder.final_norm)
+    assert torch.equal(normed_tokens(tower, encoder, pixels_bchw), norm(blocks[0]))
+
+
+@families
+def test_the_tower_owns_no_pooling_head(family: str) -> None:
+    names = [name for name, _ in tower_of(family, POSITIONS[0]).named_parameters()]
+    assert not [name for name in names if name.startswith("head")]
+
+
+@plain
+@schemes
+def test_llava_reads_the_same_features(family: str, positions: EncoderPositions) -> None:
+    encoder, tower = ENCODERS[family], tower_of(family, positions)
+    text = LlamaConfig(
+        vocab_size=16, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=1,
+        pad_token_id=0, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    config = LlavaConfig(
+        vision_config=encoder.vision_config(SHAPE),
+        text_config=text,
+        image_token_index=3,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy=encoder.feature_select_strategy,
+    )
+    llava = LlavaForConditionalGeneration(config).eval()
+    llava.set_attn_implementation("eager")
+    carried: Any = llava.model.vision_tower
+    assert isinstance(carried, encoder.model_class)
+    carried.load_state_dict(tower.state_dict())
+    attach(carried, positions, SHAPE.grid, encoder.prefix_tokens)
+    pixels_bchw = torch.randn(2, 3, 48, 48)
+    with torch.no_grad():
+        output: Any = llava.model.get_image_features(
+            pixels_bchw,
+            vision_feature_layer=-1,
+            vision_feature_select_strategy=encoder.feature_select_strategy,
+            output_hidden_states=True,
+        )
+        expected_bnd = llava.model.multi_modal_projector(features(tower, encoder, pixels_bchw))
+    assert torch.equal(torch.stack(list(output.pooler_output)), expected_bnd)
+
+
+def test_families_are_named_as_registered_and_differ() -> None:
+    assert all(name == encoder.name for name, encoder in ENCODERS.items())
+    assert [encoder.label for encoder in ENCODERS.values()][:3] == ["CLIP", "SigLIP", "SigLIP2"]
+    assert len({encoder.label for encoder in ENCODERS.values()}) == len(ENCODERS)
+    prefixes = {name: encoder.prefix_tokens for name, encoder in ENCODERS.items() if encoder.prefix_tokens}
+    assert prefixes == {"clip": 1, "dinov2": 1, "dinov3": 5}
+
+
+@pytest.mark.parametrize(("image", "width", "message"), [(50, 32, "do not tile"), (48, 33, "do not divide")])
+def test_impossible_shapes_are_refused(image: int, width: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TowerShape(width=width, layers=1, heads=2, mlp_width=64, image_size=image, patch_size=8)
+
+
+GRIDS = [(6, 6), (2, 9), (5, 1), (1, 1)]
+ragged = pytest.mark.parametrize("family", ["siglip2_naflex", "aimv2_native"])
+implementations = pytest.mark.parametrize("attention", ["eager", "sdpa"])
+
+
+def images() -> list[Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return [torch.randn(1, 3, 8 * rows, 8 * columns, generator=generator) for rows, columns in GRIDS]
+
+
+def batch(fill: float = 0.0, extra: int = 4) -> tuple[Tensor, Tensor]:
+    """All images in Siglip2's layout, with padding even behind the largest."""
+    most = max(rows * columns for rows, columns in GRIDS) + extra
+    patches_bnp = torch.full((len(GRIDS), most, 3 * 8 * 8), fill)
+    for row, image in enumerate(images()):
+        own_np = patchify(image, 8)[0][0]
+        patches_bnp[row, : len(own_np)] = own_np
+    return patches_bnp, torch.tensor(GRIDS)
+
+
+@ragged
+@implementations
+@pytest.mark.parametrize("rotary", [False, True])
+def test_an_image_is_read_alike_alone_and_among_others(
+    make_tower: Make, family: str, attention: str, rotary: bool
+) -> None:
+    tower, encoder = make_tower(family, attention), ENCODERS[family]
+    if rotary:
+        attach(tower, EncoderPositions("axial", 100.0, "replace"), (6, 6), encoder.prefix_tokens)
+    patches_bnp, grids_b2 = batch()
+    with torch.no_grad():
+        together_bnd = features(tower, encoder, patches_bnp, -1, grids_b2)
+        for row, (image, (height, width)) in enumerate(zip(images(), GRIDS, strict=True)):
+            alone_bnd = features(tower, encoder, image)
+            assert alone_bnd.shape == (1, height * width, 32)
+            torch.testing.assert_close(together_bnd[row, : height * width], alone_bnd[0], atol=1e-5, rtol=1e-5)
+    assert together_bnd.shape == (4, 36, 32)
+    assert together_bnd.isfinite().all()
+
+
+@ragged
+@implementations
+@pytest.mark.parametrize("fill", [1e4, float("nan"), float("inf")])
+def test_what_stands_in_the_padding_changes_nothing(make_tower: Make, family: str, attention: str, fill: float) -> None:
+    tower, encoder = make_tower(family, attention), ENCODERS[family]
+    clean_bnp, grids_b2 = batch()
+    with torch.no_grad():
+        assert torch.equal(
+            features(tower, encoder, batch(fill)[0], -1, grids_b2), features(tower, encoder, clean_bnp, -1, grids_b2)
+        )
+
+
+def test_aimv2_native_equals_transformers_on_one_image(make_tower: Make) -> None:
+    tower = make_tower("aimv2_native")
+    with torch.no_grad():
+        for image in [*images(), torch.randn(3, 3, 41, 23)]:
+            expected_bnd = tower(pixel_values=image, output_hidden_states=True).hidden_states[-2]
+            assert torch.equal(features(tower, ENCODERS["aimv2_native"], image, -2), expected_bnd)
+            patches_bnp, grid = patchify(image, 8)
+            grids_b2 = torch.tensor([grid] * len(image))
+            found_bnd = features(tower, ENCODERS["aimv2_native"], patches_bnp, -2, grids_b2)
+            torch.testing.assert_close(found_bnd, expected_bnd, atol=1e-5, rtol=1e-5)
+
+
+def test_naflex_equals_transformers_on_a_batch(make_tower: Make) -> None:
+    tower, (patches_bnp, grids_b2) = make_tower("siglip2_naflex"), batch()
+    mask_bn = torch.arange(patches_bnp.shape[1]) < grids_b2.prod(1, keepdim=True)
+    with torch.no_grad():
+        states = tower(patches_bnp, mask_bn, grids_b2, output_hidden_states=True).hidden_states[-1]
+        found_bnd = features(tower, ENCODERS["siglip2_naflex"], patches_bnp, -1, grids_b2)
+    for row, (height, width) in enumerate(GRIDS):
+        own = slice(0, height * width)
+        torch.testing.assert_close(found_bnd[row, own], states[row, own], atol=1e-5, rtol=1e-5)
+
+
+@ragged
+def test_no_gradient_comes_from_the_padding(make_tower: Make, family: str) -> None:
+    tower, (patches_bnp, grids_b2) = make_tower(family).train(), batch()
+    patches_bnp.requires_grad_()
+    found_bnd = features(tower, ENCODERS[family], patches_bnp, -1, grids_b2)
+    mask_bn = torch.arange(found_bnd.shape[1]) < grids_b2.prod(1, keepdim=True)
+    found_bnd[mask_bn].square().sum().backward()
+    assert patches_bnp.grad is not None
+    real_bn = torch.arange(patches_bnp.shape[1]) < grids_b2.prod(1, keepdim=True)
+    assert patches_bnp.grad[real_bn].abs().sum(1).min() > 0
+    assert not patches_bnp.grad[~real_bn].any()
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 4), st.integers(0, 3))
+def test_patches_lie_as_siglip2_lays_them(rows: int, columns: int, patch: int, rest: int) -> None:
+    image = np.random.default_rng(0).random((3, rows * patch, columns * patch), dtype=np.float32)
+    wanted = convert_image_to_patches(image, patch)
+    larger = np.pad(image, ((0, 0), (0, rest % patch), (0, rest % patch)))
+    patches_bnp, grid = patchify(torch.from_numpy(larger)[None], patch)
+    assert grid == (rows, columns)
+    assert np.array_equal(patches_bnp[0].numpy(), wanted)
+
+
+def test_batches_that_contradict_themselves_are_refused() -> None:
+    patches_bnp, grids_b2 = batch(extra=0)
+    with pytest.raises(ValueError, match="need the grid"):
+        pack(patches_bnp, None, 8)
+    with pytest.raises(ValueError, match="must come without"):
+        pack(images()[0], grids_b2[:1], 8)
+    with pytest.raises(ValueError, match="has 49 patches by its grid, and the batch holds 36"):
+        pack(patches_bnp, torch.tensor([[7, 7]] * 4), 8)

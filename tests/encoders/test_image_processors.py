@@ -27,13 +27,6 @@ def run(processor: Any, *pictures: Image.Image) -> Any:
     return processor(list(pictures), return_tensors="pt")
 
 
-@pytest.mark.parametrize("family", SQUARE)
-def test_every_picture_becomes_the_square(family: str) -> None:
-    processor = ENCODERS[family].image_processor(64)
-    shape = run(processor, picture(64, 64), picture(200, 30), picture(1, 1), picture(20, 400))["pixel_values"].shape
-    assert shape == (4, 3, 64, 64)
-
-
 @pytest.mark.parametrize("family", [name for name in SQUARE if name != "dinov2"])
 def test_a_picture_of_the_right_size_is_only_normalised(family: str) -> None:
     image = picture(64, 64)

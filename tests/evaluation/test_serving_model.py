@@ -111,15 +111,14 @@ def test_transformers_own_server_is_understood(folders: dict[str, Path]) -> None
     serve = "from transformers.cli.transformers import main; main()"
     with running("-c", serve, "serve", folder, "--port", str(port), "--host", "127.0.0.1", port=port) as address:
         replies = {reply.id: reply for reply in ApiAnswerer(address, folder, concurrency=3).answer(asked)}
+    model, processor = (kind.from_pretrained(folder) for kind in (AutoModelForImageTextToText, AutoProcessor))
     assert {name: (reply.raw, reply.error) for name, reply in replies.items()} == {
-        one.id: (generated(folder, one), None) for one in asked
+        one.id: (generated(model, processor, one), None) for one in asked
     }
 
 
-def generated(folder: str, asked: Asked) -> str:
+def generated(model: Any, processor: Any, asked: Asked) -> str:
     """What transformers itself makes of a question."""
-    model: Any = AutoModelForImageTextToText.from_pretrained(folder)
-    processor: Any = AutoProcessor.from_pretrained(folder)
     pictures = [Image.open(io.BytesIO(content)) for content in asked.pictures]
     parts = [{"type": "text", "text": asked.prompt.content[-1]}]
     content = [*({"type": "image", "image": one} for one in pictures), *parts]

@@ -1,5 +1,7 @@
-"""Intervals and tests against published numbers, against scipy, and under random input."""
+"""Intervals, tests and times to learn against published numbers, against scipy, simulated, and under random input."""
 
+import runpy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from blindspot.evaluation.statistics import (
     run_noise,
     wilson,
 )
+from blindspot.evaluation.times import Bounds, reached, time_contrast
 
 SCORES = st.lists(st.floats(0, 1), min_size=1, max_size=40)
 
@@ -273,3 +276,114 @@ def test_one_seed_or_one_cluster_leaves_noise_unknown(values: list[float], error
 def test_intervals_stay_within_what_a_contrast_can_be() -> None:
     assert contrast([0.8, 1.0], 0.2, 50, 1).high == 1.0
     assert contrast([1.1, 1.3], 0.2, 50, 2).high == 2.0
+
+
+@pytest.mark.parametrize(
+    ("scores", "bounds"),
+    [
+        ([0.2, 0.95, 0.5, 0.9, 0.92], (120, 160)),
+        ([0.95, 0.95], (0, 40)),
+        ([0.2, 0.3, 0.4], (120, np.inf)),
+        ([0.2, 0.3, 0.95], (80, np.inf)),
+        ([], (0, np.inf)),
+    ],
+)
+def test_a_level_is_reached_at_the_first_of_two_probes_in_a_row(scores: list[float], bounds: Bounds) -> None:
+    assert reached([(40 * number, score) for number, score in enumerate(scores, start=1)]) == bounds
+
+
+def exact(times: list[float]) -> list[Bounds]:
+    return [(time * 0.9999, time) for time in times]
+
+
+def test_times_that_are_known_make_the_paired_t_interval_of_their_logarithms() -> None:
+    a, b = np.array([480.0, 160, 1080, 300, 420]), np.array([80.0, 120, 240, 100, 250])
+    sides = [dict(zip("ab", pair, strict=True)) for pair in zip(exact(a.tolist()), exact(b.tolist()), strict=True)]
+    found = time_contrast({"a": 1.0, "b": -1.0}, sides)
+    logs = np.log(a / b)
+    low, high = stats.t.interval(0.95, 4, logs.mean(), stats.sem(logs))
+    assert found.value == pytest.approx(logs.mean(), abs=1e-3)
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.02), pytest.approx(high, abs=0.02))
+    assert found.deviation == pytest.approx(logs.std(ddof=1), rel=0.05)
+    signs = stats.permutation_test((logs,), np.mean, permutation_type="samples", n_resamples=np.inf)
+    assert found.p == pytest.approx(signs.pvalue)
+
+
+def test_an_arm_that_never_learns_gives_a_bound_on_one_side() -> None:
+    sides = [{"a": (1280.0, np.inf), "b": (time - 40.0, time)} for time in (80.0, 120.0, 240.0)]
+    found, turned = (time_contrast({"a": sign, "b": -sign}, sides) for sign in (1.0, -1.0))
+    assert found.value == found.high == np.inf and found.low is not None and 0 < found.low < np.log(1280 / 240)
+    assert found.p == 0.25 and found.deviation is None
+    assert (turned.value, turned.low, turned.high) == (-np.inf, -np.inf, pytest.approx(-found.low, abs=1e-3))
+
+
+def test_what_says_nothing_is_not_tested() -> None:
+    never = [{"a": (1280.0, np.inf), "b": (1280.0, np.inf)}] * 3
+    assert time_contrast({"a": 1.0, "b": -1.0}, never).value is None
+    assert time_contrast({"a": 1.0, "b": -1.0}, []).p is None
+    alone = time_contrast({"a": 1.0, "b": -1.0}, [{"a": (100.0, 140.0), "b": (40.0, 80.0)}])
+    assert (alone.seeds, alone.p, alone.low) == (1, None, None)
+
+
+@settings(max_examples=15)
+@given(st.lists(st.tuples(st.integers(2, 32), st.integers(2, 32)), min_size=2, max_size=6), st.integers(1, 9))
+def test_a_longer_step_moves_no_ratio_and_an_interval_holds_its_value(cells: list[tuple[int, int]], by: int) -> None:
+    def contrast(step: float) -> tuple[float, float, float]:
+        sides = [{"a": (step * (a - 1), step * a), "b": (step * (b - 1), step * b)} for a, b in cells]
+        found = time_contrast({"a": 1.0, "b": -1.0}, sides)
+        assert found.value is not None and found.low is not None and found.high is not None
+        return found.low, found.value, found.high
+
+    low, value, high = contrast(40.0)
+    assert low <= value <= high
+    assert contrast(40.0 * by) == pytest.approx((low, value, high), abs=0.02)
+
+
+SIMULATED: dict[str, Any] = runpy.run_path(str(Path(__file__).parents[2] / "perf" / "calibration.py"))
+STUDIES = 400
+MOST, LEAST = 0.06, 0.93
+"""Of family-wise error, and of intervals that hold the truth."""
+
+
+def within(family: float, holds: float, tests: int, most: float = MOST) -> bool:
+    """Whether neither is further off than one such run in a thousand would be."""
+    return (
+        family * STUDIES <= stats.binom.ppf(0.999, STUDIES, most)
+        and holds >= LEAST - 3.1 * (LEAST * (1 - LEAST) / (STUDIES * tests)) ** 0.5
+    )
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("noisy", [(), (0,), (0, 2), (0, 2, 4, 6)])
+def test_arms_without_a_difference_have_few_asterisks_whatever_their_noise(seeds: int, noisy: tuple[int, ...]) -> None:
+    family, worst, holds = SIMULATED["of_pairs"](STUDIES, seeds, noisy)
+    assert within(family, holds, 4) and worst * STUDIES <= stats.binom.ppf(0.999, STUDIES, 0.06)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_failures_alike_in_both_arms_make_no_difference(seeds: int) -> None:
+    family, _, holds = SIMULATED["of_failures"](STUDIES, seeds)
+    assert within(family, holds, 4)
+
+
+@pytest.mark.parametrize(("seeds", "between"), [(3, 1.0), (3, 20.0), (5, 3.0), (8, 1.0), (12, 20.0)])
+def test_claims_without_an_effect_are_seldom_held(seeds: int, between: float) -> None:
+    family, _, holds = SIMULATED["of_claims"](STUDIES, seeds, between)
+    assert within(family, holds, 8)
+
+
+@pytest.mark.parametrize("seeds", [3, 8])
+def test_what_is_called_detectable_is_found_in_four_of_five_studies(seeds: int) -> None:
+    power, _, _ = SIMULATED["of_claims"](100, seeds, 3.0, 1.0)
+    assert 0.7 < power < 0.87
+
+
+@pytest.mark.parametrize(("seeds", "fails", "ratio"), [(3, 0.0, 1.0), (5, 0.1, 1.0), (8, 0.0, 6.0), (12, 0.1, 1.0)])
+def test_ratios_of_steps_hold_the_truth(seeds: int, fails: float, ratio: float) -> None:
+    family, _, holds = SIMULATED["of_times"](STUDIES // 2, seeds, fails, ratio)
+    assert family <= 0.1 and holds > 0.89
+
+
+def test_thirty_clusters_of_questions_are_enough() -> None:
+    missed, _, held = SIMULATED["of_clusters"](STUDIES, 30)
+    assert missed < 0.1 and held > 0.89

@@ -31,6 +31,7 @@ LINEAR = {
     **{"layer_types": ["linear_attention", "full_attention"]},
 }
 THOUGHT = ("<think>", "</think>")
+TOWER = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 
 
 def turns(begin: str, picture: str, end: str, answer: str, text: str = "part['text']") -> str:
@@ -45,6 +46,29 @@ def chatml(picture: str, answer: str = "") -> str:
     """ChatML, as Qwen's, InternVL's, Molmo 2's and LFM2's."""
     begin, end = "{{ '<|im_start|>' + message['role'] + '\n' }}", "{{ '<|im_end|>\n' }}"
     return turns(begin, picture, end, "{{ '<|im_start|>assistant\n' }}" + answer)
+
+
+def keep(
+    folder: Path,
+    kind: str,
+    tokenizer: Any,
+    vision: dict[str, Any],
+    text: dict[str, Any],
+    images: dict[str, Any],
+    processor: dict[str, Any] | None = None,
+    **values: Any,
+) -> None:
+    """Tokenizer, model and processor of the classes of that name; what the config says in tokens is written as ids."""
+    tokenizer.save_pretrained(folder)
+    ids, find = special(tokenizer), tokenizer.convert_tokens_to_ids
+    values = {key: find(value) if isinstance(value, str) else value for key, value in values.items()}
+    text = {"vocab_size": len(tokenizer), **LANGUAGE, **text, **ids}
+    config = getattr(tf, f"{kind}Config")(vision_config=vision, text_config=text, **values, **ids)
+    save(getattr(tf, f"{kind}ForConditionalGeneration"), config, folder)
+    classes = {"processor_class": f"{kind}Processor", "image_processor_type": f"{kind}ImageProcessor", **images}
+    write(folder, "preprocessor_config.json", classes)
+    if processor is not None:
+        write(folder, "processor_config.json", {"processor_class": classes["processor_class"], **processor})
 
 
 def qwen3_vl(folder: Path) -> None:
@@ -64,23 +88,21 @@ def qwen3_5(folder: Path) -> None:
     _qwen(folder, tokenizer, "Qwen3_5", {}, {"head_dim": 16, **LINEAR})
 
 
+QWEN_IDS = {
+    **{"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>"},
+    **{"vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>"},
+}
+QWEN_IMAGES: dict[str, Any] = {
+    **{"image_processor_type": "Qwen2VLImageProcessor", "size": {"shortest_edge": 64**2, "longest_edge": 128**2}},
+    **{"patch_size": 16, "merge_size": 2, **HALF, "temporal_patch_size": 2},
+}
+
+
 def _qwen(folder: Path, tokenizer: Any, kind: str, vision: dict[str, Any], text: dict[str, Any]) -> None:
-    tokenizer.save_pretrained(folder)
-    ids, find = special(tokenizer), tokenizer.convert_tokens_to_ids
     grid = {"patch_size": 16, "out_hidden_size": 32, "num_position_embeddings": 64}
-    config = getattr(tf, f"{kind}Config")(
-        vision_config={**VISION, **grid, **vision},
-        text_config={"vocab_size": len(tokenizer), "rope_parameters": SECTIONS, **LANGUAGE, **text, **ids},
-        image_token_id=find("<|image_pad|>"),
-        video_token_id=find("<|video_pad|>"),
-        vision_start_token_id=find("<|vision_start|>"),
-        vision_end_token_id=find("<|vision_end|>"),
-        **ids,
-    )
-    save(getattr(tf, f"{kind}ForConditionalGeneration"), config, folder)
-    kinds = {"processor_class": "Qwen3VLProcessor", "image_processor_type": "Qwen2VLImageProcessor"}
-    size = {"size": {"shortest_edge": 64**2, "longest_edge": 128**2}, "patch_size": 16, "merge_size": 2}
-    write(folder, "preprocessor_config.json", {**kinds, **size, **HALF, "temporal_patch_size": 2})
+    text = {"rope_parameters": SECTIONS, **text}
+    images = {"processor_class": "Qwen3VLProcessor", **QWEN_IMAGES}
+    keep(folder, kind, tokenizer, {**VISION, **grid, **vision}, text, images, **QWEN_IDS)
 
 
 def internvl(folder: Path) -> None:
@@ -92,21 +114,11 @@ def internvl(folder: Path) -> None:
         extra_special_tokens=more,
         chat_template=chatml("<IMG_CONTEXT>\n"),
     )
-    tokenizer.save_pretrained(folder)
-    ids = special(tokenizer)
-    tower = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = tf.InternVLConfig(
-        vision_config={**tower, "image_size": [56, 56], "patch_size": [14, 14]},
-        text_config={"model_type": "qwen2", "vocab_size": len(tokenizer), **LANGUAGE, **ids},
-        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
-        image_seq_length=4,
-        **ids,
-    )
-    save(tf.InternVLForConditionalGeneration, config, folder)
-    images = {"image_processor_type": "GotOcr2ImageProcessor", "size": {"height": 56, "width": 56}}
-    tiles = {"crop_to_patches": False, "min_patches": 1, "max_patches": 4, "processor_class": "InternVLProcessor"}
-    write(folder, "preprocessor_config.json", {**images, **tiles, **STEPS, **CLIP})
-    write(folder, "processor_config.json", {"processor_class": "InternVLProcessor", "image_seq_length": 4})
+    vision = {**TOWER, "image_size": [56, 56], "patch_size": [14, 14]}
+    tiles = {"size": {"height": 56, "width": 56}, "crop_to_patches": False, "min_patches": 1, "max_patches": 4}
+    images = {"image_processor_type": "GotOcr2ImageProcessor", **tiles, **STEPS, **CLIP}
+    ids: dict[str, Any] = {"image_token_id": "<IMG_CONTEXT>", "image_seq_length": 4}
+    keep(folder, "InternVL", tokenizer, vision, {"model_type": "qwen2"}, images, {"image_seq_length": 4}, **ids)
 
 
 OFF = "enable_thinking is defined and not enable_thinking"
@@ -129,41 +141,20 @@ def gemma4(folder: Path) -> None:
         extra_special_tokens=more,
         chat_template="{{ bos_token }}" + think + template,
     )
-    tokenizer.save_pretrained(folder)
-    ids, find = special(tokenizer), tokenizer.convert_tokens_to_ids
-    kinds = {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}
-    per_layer = {"vocab_size_per_layer_input": len(tokenizer), "hidden_size_per_layer_input": 8, "global_head_dim": 16}
-    config = tf.Gemma4Config(
-        vision_config={
-            **{"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4},
-            **{"num_key_value_heads": 4, "head_dim": 8, "position_embedding_size": 64},
-        },
-        text_config={
-            **{"vocab_size": len(tokenizer) + 1, "head_dim": 8, "use_bidirectional_attention": "vision"},
-            **{**kinds, **per_layer, **LANGUAGE, **ids},
-        },
-        audio_config=None,
-        image_token_id=find("<|image|>"),
-        video_token_id=len(tokenizer),  # the processor adds it
-        boi_token_id=find("<|image>"),
-        eoi_token_id=find("<image|>"),
-        **ids,
-    )
-    save(tf.Gemma4ForConditionalGeneration, config, folder)
-    images = {"image_processor_type": "Gemma4ImageProcessor", "max_soft_tokens": 70}
-    write(folder, "preprocessor_config.json", {"processor_class": "Gemma4Processor", **images})
+    kinds = {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"], "global_head_dim": 16}
+    text = {
+        **{"vocab_size": len(tokenizer) + 1, "head_dim": 8, "use_bidirectional_attention": "vision", **kinds},
+        **{"vocab_size_per_layer_input": len(tokenizer), "hidden_size_per_layer_input": 8},
+    }
+    vision = {**TOWER, "num_key_value_heads": 4, "head_dim": 8, "position_embedding_size": 64}
+    ids: dict[str, Any] = {"image_token_id": "<|image|>", "boi_token_id": "<|image>", "eoi_token_id": "<image|>"}
+    ids |= {"audio_config": None, "video_token_id": len(tokenizer)}  # the processor adds it
+    keep(folder, "Gemma4", tokenizer, vision, text, {"max_soft_tokens": 70}, **ids)
 
 
 def glm4v(folder: Path) -> None:
     """As zai-org/GLM-4.6V-Flash."""
-    marks = (
-        "<|begin_of_image|>",
-        "<|end_of_image|>",
-        "<|image|>",
-        "<|begin_of_video|>",
-        "<|end_of_video|>",
-        "<|video|>",
-    )
+    marks = [f"<|{word}{kind}|>" for kind in ("image", "video") for word in ("begin_of_", "end_of_", "")]
     template = "[gMASK]<sop>" + turns(
         "{{ '<|' + message['role'] + '|>\n' }}",
         "<|begin_of_image|><|image|><|end_of_image|>",
@@ -172,23 +163,13 @@ def glm4v(folder: Path) -> None:
     )
     turn = ("[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>")
     tokenizer = _bytes(*turn, *marks, chat_template=template, also=[*THOUGHT, "<|begin_of_box|>", "<|end_of_box|>"])
-    tokenizer.save_pretrained(folder)
-    ids, find = special(tokenizer), tokenizer.convert_tokens_to_ids
-    config = tf.Glm46VConfig(
-        vision_config={**VISION, "model_type": "glm4v_vision", "out_hidden_size": 32, "image_size": 112},
-        text_config={
-            **{"model_type": "glm4v_text", "vocab_size": len(tokenizer), **LANGUAGE, **ids},
-            "rope_parameters": {**SECTIONS, "partial_rotary_factor": 1.0},
-        },
-        **{f"{kind}_token_id": find(f"<|{kind}|>") for kind in ("image", "video")},
-        **{f"{kind}_start_token_id": find(f"<|begin_of_{kind}|>") for kind in ("image", "video")},
-        **{f"{kind}_end_token_id": find(f"<|end_of_{kind}|>") for kind in ("image", "video")},
-        **ids,
-    )
-    save(tf.Glm46VForConditionalGeneration, config, folder)
-    kinds = {"processor_class": "Glm46VProcessor", "image_processor_type": "Glm46VImageProcessor"}
+    vision = {**VISION, "model_type": "glm4v_vision", "out_hidden_size": 32, "image_size": 112}
+    text = {"model_type": "glm4v_text", "rope_parameters": {**SECTIONS, "partial_rotary_factor": 1.0}}
     size = {"size": {"shortest_edge": 2 * 56**2, "longest_edge": 2 * 112**2}, "patch_size": 14, "merge_size": 2}
-    write(folder, "preprocessor_config.json", {**kinds, **size, **CLIP, "temporal_patch_size": 2})
+    ids = {f"{kind}_token_id": f"<|{kind}|>" for kind in ("image", "video")}
+    ids |= {f"{kind}_start_token_id": f"<|begin_of_{kind}|>" for kind in ("image", "video")}
+    ids |= {f"{kind}_end_token_id": f"<|end_of_{kind}|>" for kind in ("image", "video")}
+    keep(folder, "Glm46V", tokenizer, vision, text, {**size, **CLIP, "temporal_patch_size": 2}, **ids)
 
 
 def _bytes(*marks: str, also: list[str] | None = None, **more: Any) -> Any:
@@ -210,24 +191,11 @@ def mistral3(folder: Path) -> None:
     begin = "{{ '[INST]' if message['role'] == 'user' else '[SYSTEM_PROMPT]' }}"
     end = "{{ '[/INST]' if message['role'] == 'user' else '[/SYSTEM_PROMPT]' }}"
     tokenizer = _bytes(*marks, bos_token="<s>", chat_template="{{ bos_token }}" + turns(begin, "[IMG]", end, ""))
-    tokenizer.save_pretrained(folder)
-    ids = special(tokenizer)
-    tower = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = tf.Mistral3Config(
-        vision_config={"model_type": "pixtral", **tower, "head_dim": 8, "image_size": 112, "patch_size": 14},
-        text_config={"model_type": "mistral", "vocab_size": len(tokenizer), "head_dim": 8, **LANGUAGE, **ids},
-        image_token_index=tokenizer.convert_tokens_to_ids("[IMG]"),
-        **ids,
-    )
-    save(tf.Mistral3ForConditionalGeneration, config, folder)
-    kinds = {"processor_class": "PixtralProcessor", "image_processor_type": "PixtralImageProcessor"}
-    size = {"size": {"longest_edge": 112}, "patch_size": {"height": 14, "width": 14}}
-    write(folder, "preprocessor_config.json", {**kinds, **size, **STEPS, **CLIP})
-    own = {"patch_size": 14, "spatial_merge_size": 2}
-    write(folder, "processor_config.json", {"processor_class": "PixtralProcessor", **own})
-
-
-TOWER = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    vision = {"model_type": "pixtral", **TOWER, "head_dim": 8, "image_size": 112, "patch_size": 14}
+    images = {"processor_class": "PixtralProcessor", "image_processor_type": "PixtralImageProcessor", **STEPS, **CLIP}
+    images |= {"size": {"longest_edge": 112}, "patch_size": {"height": 14, "width": 14}}
+    text, own = {"model_type": "mistral", "head_dim": 8}, {"patch_size": 14, "spatial_merge_size": 2}
+    keep(folder, "Mistral3", tokenizer, vision, text, images, own, image_token_index="[IMG]")
 
 
 def molmo2(folder: Path) -> None:
@@ -236,41 +204,29 @@ def molmo2(folder: Path) -> None:
     more = ("<frame_start>", "<frame_end>", "<|video|>")
     template = chatml("<|image|>")
     tokenizer = qwen_tokenizer("<|im_start|>", "<|im_end|>", *marks, *more, chat_template=template)
-    tokenizer.save_pretrained(folder)
-    ids, find = special(tokenizer), tokenizer.convert_tokens_to_ids
-    known = find("<im_start>")
+    known = tokenizer.convert_tokens_to_ids("<im_start>")
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
-    config = tf.Molmo2Config(
-        vision_config={**TOWER, "num_key_value_heads": 4, "head_dim": 8, "image_size": [84, 84], "patch_size": 14},
-        adapter_config={
-            **{"vision_feature_layer": [-1, -2], "hidden_size": 32, "intermediate_size": 48, "text_hidden_size": 32},
-            **{**heads, "num_key_value_heads": 4},
-        },
-        text_config={**LANGUAGE, **heads, "vocab_size": known, "additional_vocab_size": len(tokenizer) - known, **ids},
+    between = {"vision_feature_layer": [-1, -2], "hidden_size": 32, "intermediate_size": 48, "text_hidden_size": 32}
+    keep(
+        folder,
+        "Molmo2",
+        tokenizer,
+        {**TOWER, "num_key_value_heads": 4, "head_dim": 8, "image_size": [84, 84], "patch_size": 14},
+        {**heads, "vocab_size": known, "additional_vocab_size": len(tokenizer) - known},
+        {"size": {"height": 84, "width": 84}, "max_crops": 4, "overlap_margins": [1, 1], "patch_size": 14},
+        adapter_config={**between, **heads, "num_key_value_heads": 4},
         image_start_token_id=known,
-        image_end_token_id=find("<im_end>"),
-        image_patch_id=find("<im_patch>"),
-        low_res_image_start_token_id=find("<low_res_im_start>"),
-        frame_start_token_id=find("<frame_start>"),
-        frame_end_token_id=find("<frame_end>"),
-        **ids,
+        image_end_token_id="<im_end>",
+        image_patch_id="<im_patch>",
+        low_res_image_start_token_id="<low_res_im_start>",
+        frame_start_token_id="<frame_start>",
+        frame_end_token_id="<frame_end>",
     )
-    save(tf.Molmo2ForConditionalGeneration, config, folder)
-    kinds = {"processor_class": "Molmo2Processor", "image_processor_type": "Molmo2ImageProcessor"}
-    size = {"size": {"height": 84, "width": 84}, "max_crops": 4, "overlap_margins": [1, 1], "patch_size": 14}
-    write(folder, "preprocessor_config.json", {**kinds, **size})
 
 
 def llama4(folder: Path) -> None:
     """As meta-llama/Llama-4-Scout-17B-16E-Instruct."""
-    marks = (
-        "<|image_start|>",
-        "<|image_end|>",
-        "<|image|>",
-        "<|patch|>",
-        "<|tile_x_separator|>",
-        "<|tile_y_separator|>",
-    )
+    marks = ("image_start", "image_end", "image", "patch", "tile_x_separator", "tile_y_separator")
     template = "{{ bos_token }}" + turns(
         "{{ '<|header_start|>' + message['role'] + '<|header_end|>\n\n' }}",
         "<|image|>",
@@ -278,28 +234,14 @@ def llama4(folder: Path) -> None:
         "{{ '<|header_start|>assistant<|header_end|>\n\n' }}",
     )
     turn = ("<|begin_of_text|>", "<|header_start|>", "<|header_end|>", "<|eot|>")
-    tokenizer = _bytes(*turn, *marks, bos_token="<|begin_of_text|>", chat_template=template)
-    tokenizer.save_pretrained(folder)
-    ids, find = special(tokenizer), tokenizer.convert_tokens_to_ids
-    config = tf.Llama4Config(
-        vision_config={
-            **TOWER,
-            **{"image_size": 56, "patch_size": 14, "intermediate_size": 128, "vision_output_dim": 32},
-            **{"projector_input_dim": 32, "projector_output_dim": 32},
-        },
-        text_config={
-            **{**LANGUAGE, "head_dim": 8, "vocab_size": len(tokenizer), "num_local_experts": 2, **ids},
-            **{"intermediate_size_mlp": 48, "attention_chunk_size": 4096},
-        },
-        boi_token_index=find("<|image_start|>"),
-        eoi_token_index=find("<|image_end|>"),
-        image_token_index=find("<|patch|>"),
-        **ids,
-    )
-    save(tf.Llama4ForConditionalGeneration, config, folder)
-    kinds = {"processor_class": "Llama4Processor", "image_processor_type": "Llama4ImageProcessorFast"}
-    write(folder, "preprocessor_config.json", {**kinds, "size": {"height": 56, "width": 56}, "max_patches": 4})
-    write(folder, "processor_config.json", {"processor_class": "Llama4Processor", "patch_size": 14})
+    named = [f"<|{mark}|>" for mark in marks]
+    tokenizer = _bytes(*turn, *named, bos_token="<|begin_of_text|>", chat_template=template)
+    vision = {**TOWER, "image_size": 56, "patch_size": 14, "intermediate_size": 128, "vision_output_dim": 32}
+    vision |= {"projector_input_dim": 32, "projector_output_dim": 32}
+    text = {"head_dim": 8, "num_local_experts": 2, "intermediate_size_mlp": 48, "attention_chunk_size": 4096}
+    images = {"image_processor_type": "Llama4ImageProcessorFast", "size": {"height": 56, "width": 56}, "max_patches": 4}
+    ids = {"boi_token_index": "<|image_start|>", "eoi_token_index": "<|image_end|>", "image_token_index": "<|patch|>"}
+    keep(folder, "Llama4", tokenizer, vision, text, images, {"patch_size": 14}, **ids)
 
 
 def lfm2_vl(folder: Path) -> None:
@@ -309,22 +251,12 @@ def lfm2_vl(folder: Path) -> None:
     turn = ("<|startoftext|>", "<|im_start|>", "<|im_end|>")
     template = "{{ bos_token }}" + chatml("<image>")
     tokenizer = _bytes(*turn, *marks, *places, bos_token="<|startoftext|>", chat_template=template)
-    tokenizer.save_pretrained(folder)
-    ids = special(tokenizer)
-    config = tf.Lfm2VlConfig(
-        vision_config={**TOWER, "model_type": "siglip2_vision_model", "num_patches": 16, "patch_size": 8},
-        text_config={
-            **{**LANGUAGE, "model_type": "lfm2", "vocab_size": len(tokenizer), **ids},
-            **{"layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False},
-        },
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
-        projector_hidden_size=32,
-        **ids,
-    )
-    save(tf.Lfm2VlForConditionalGeneration, config, folder)
-    kinds = {"processor_class": "Lfm2VlProcessor", "image_processor_type": "Lfm2VlImageProcessorFast"}
+    vision = {**TOWER, "model_type": "siglip2_vision_model", "num_patches": 16, "patch_size": 8}
+    text = {"model_type": "lfm2", "layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False}
     size = {"tile_size": 32, "max_tiles": 4, "encoder_patch_size": 8, "min_image_tokens": 4, "max_image_tokens": 8}
-    write(folder, "preprocessor_config.json", {**kinds, **size})
+    images = {"image_processor_type": "Lfm2VlImageProcessorFast", **size}
+    ids: dict[str, Any] = {"image_token_id": "<image>", "projector_hidden_size": 32}
+    keep(folder, "Lfm2Vl", tokenizer, vision, text, images, **ids)
 
 
 def lfm3_vl(folder: Path) -> None:
@@ -332,25 +264,9 @@ def lfm3_vl(folder: Path) -> None:
     template = "{{ bos_token }}" + chatml("<|vision_start|><|image_pad|><|vision_end|>")
     turn = ("<|startoftext|>", "<|im_start|>", "<|im_end|>")
     tokenizer = _bytes(*turn, *QWEN_MARKS, bos_token="<|startoftext|>", chat_template=template)
-    tokenizer.save_pretrained(folder)
-    ids, find = special(tokenizer), tokenizer.convert_tokens_to_ids
-    config = tf.Lfm3VlConfig(
-        vision_config={**TOWER, "num_key_value_heads": 2},
-        text_config={
-            **{**LANGUAGE, "model_type": "lfm3", "vocab_size": len(tokenizer), **ids},
-            **{"layer_types": ["conv", "full_attention"]},
-        },
-        image_token_id=find("<|image_pad|>"),
-        video_token_id=find("<|video_pad|>"),
-        vision_start_token_id=find("<|vision_start|>"),
-        vision_end_token_id=find("<|vision_end|>"),
-        projector_hidden_size=32,
-        **ids,
-    )
-    save(tf.Lfm3VlForConditionalGeneration, config, folder)
-    kinds = {"processor_class": "Lfm3VlProcessor", "image_processor_type": "Qwen2VLImageProcessor"}
-    size = {"size": {"shortest_edge": 64**2, "longest_edge": 128**2}, "patch_size": 16, "merge_size": 2}
-    write(folder, "preprocessor_config.json", {**kinds, **size, **HALF, "temporal_patch_size": 2})
+    text = {"model_type": "lfm3", "layer_types": ["conv", "full_attention"]}
+    ids: dict[str, Any] = {**QWEN_IDS, "projector_hidden_size": 32}
+    keep(folder, "Lfm3Vl", tokenizer, {**TOWER, "num_key_value_heads": 2}, text, QWEN_IMAGES, **ids)
 
 
 def perception_lm(folder: Path) -> None:
@@ -364,24 +280,19 @@ def perception_lm(folder: Path) -> None:
     named = {"image_token": "<|image|>", "video_token": "<|video|>"}
     turn = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
     tokenizer = _bytes(*(*turn, *named.values()), bos_token=turn[0], chat_template=template, extra_special_tokens=named)
-    tokenizer.save_pretrained(folder)
-    ids, find = special(tokenizer), tokenizer.convert_tokens_to_ids
-    tower = {"model_type": "siglip_vision_model", "image_size": 56, "patch_size": 14, "vision_use_head": False}
-    config = tf.PerceptionLMConfig(
-        vision_config={**TOWER, **tower},
-        text_config={**LANGUAGE, "model_type": "llama", "vocab_size": len(tokenizer), **ids},
-        vision_use_cls_token=False,
-        projector_pooling_ratio=2,
-        image_token_id=find("<|image|>"),
-        video_token_id=find("<|video|>"),
-        **ids,
-    )
-    config.vision_config.model_args = {"embed_dim": 32}  # as timm's config names its width
-    save(tf.PerceptionLMForConditionalGeneration, config, folder)
-    common = {"processor_class": "PerceptionLMProcessor"}
+    vision = {
+        **TOWER,
+        "model_type": "siglip_vision_model",
+        "image_size": 56,
+        "patch_size": 14,
+        "vision_use_head": False,
+    }
+    vision |= {"model_args": {"embed_dim": 32}}  # as timm's config names its width
     images = {"image_processor_type": "PerceptionLMImageProcessorFast", "tile_size": 56, "max_num_tiles": 4}
-    write(folder, "preprocessor_config.json", {**common, **images})
-    write(folder, "processor_config.json", {**common, "patch_size": 14, "pooling_ratio": 2})
+    ids: dict[str, Any] = {f"{kind}_token_id": f"<|{kind}|>" for kind in ("image", "video")}
+    ids |= {"vision_use_cls_token": False, "projector_pooling_ratio": 2}
+    own = {"patch_size": 14, "pooling_ratio": 2}
+    keep(folder, "PerceptionLM", tokenizer, vision, {"model_type": "llama"}, images, own, **ids)
 
 
 def minicpmv(folder: Path) -> None:
@@ -396,23 +307,12 @@ def minicpmv(folder: Path) -> None:
         extra_special_tokens=named,
         chat_template=chatml("<|image_pad|>", answer),
     )
-    tokenizer.save_pretrained(folder)
-    ids, find = special(tokenizer), tokenizer.convert_tokens_to_ids
-    config = tf.MiniCPMV4_6Config(
-        vision_config={**TOWER, "image_size": 112, "patch_size": 14, "insert_layer_id": 0},
-        text_config={
-            **{"model_type": "qwen3_5_text", "vocab_size": len(tokenizer), "rope_parameters": SECTIONS, **LANGUAGE},
-            **{"head_dim": 16, **LINEAR, **ids},
-        },
-        insert_layer_id=0,
-        image_size=112,
-        image_token_id=find("<|image_pad|>"),
-        video_token_id=find("<|video_pad|>"),
-        **ids,
-    )
-    save(tf.MiniCPMV4_6ForConditionalGeneration, config, folder)
-    kinds = {"processor_class": "MiniCPMV4_6Processor", "image_processor_type": "MiniCPMV4_6ImageProcessor"}
-    write(folder, "preprocessor_config.json", {**kinds, "scale_resolution": 112, "max_slice_nums": 4})
+    vision = {**TOWER, "image_size": 112, "patch_size": 14, "insert_layer_id": 0}
+    text = {"model_type": "qwen3_5_text", "rope_parameters": SECTIONS, "head_dim": 16, **LINEAR}
+    ids: dict[str, Any] = {f"{kind}_token_id": f"<|{kind}_pad|>" for kind in ("image", "video")}
+    ids |= {"insert_layer_id": 0, "image_size": 112}
+    images = {"scale_resolution": 112, "max_slice_nums": 4}
+    keep(folder, "MiniCPMV4_6", tokenizer, vision, text, images, **ids)
 
 
 def kimi_k25(folder: Path) -> None:
@@ -426,32 +326,15 @@ def kimi_k25(folder: Path) -> None:
     )
     turn = ("<|im_user|>", "<|im_system|>", "<|im_assistant|>", "<|im_middle|>", "<|im_end|>")
     tokenizer = _bytes(*turn, *marks, also=[*THOUGHT], chat_template=template)
-    tokenizer.save_pretrained(folder)
-    ids, find = special(tokenizer), tokenizer.convert_tokens_to_ids
     low = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8}
-    experts = {
-        "n_routed_experts": 4,
-        "num_experts_per_tok": 2,
-        "n_group": 1,
-        "topk_group": 1,
-        "first_k_dense_replace": 1,
-    }
-    config = tf.Kimi_K25Config(
-        vision_config={**TOWER, "pos_emb_height": 8, "pos_emb_width": 8},
-        text_config={
-            **{**LANGUAGE, "model_type": "deepseek_v3", "vocab_size": len(tokenizer), "num_key_value_heads": 4, **ids},
-            **{**low, **experts, "moe_intermediate_size": 16},
-        },
-        projection_hidden_size=32,
-        image_token_id=find("<|media_pad|>"),
-        video_token_id=find("<|kimi_k25_video_placeholder|>"),
-        vision_start_token_id=find("<|media_begin|>"),
-        vision_end_token_id=find("<|media_end|>"),
-        **ids,
-    )
-    save(tf.Kimi_K25ForConditionalGeneration, config, folder)
-    kinds = {"processor_class": "Kimi_K25Processor", "image_processor_type": "Kimi_K25ImageProcessor"}
-    write(folder, "preprocessor_config.json", {**kinds, "size": {"max_height": 8, "max_width": 8}, "max_patches": 64})
+    experts = {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1}
+    experts |= {"first_k_dense_replace": 1, "moe_intermediate_size": 16}
+    text = {"model_type": "deepseek_v3", "num_key_value_heads": 4, **low, **experts}
+    ids: dict[str, Any] = {"image_token_id": "<|media_pad|>", "video_token_id": "<|kimi_k25_video_placeholder|>"}
+    ids |= {"vision_start_token_id": "<|media_begin|>", "vision_end_token_id": "<|media_end|>"}
+    images = {"size": {"max_height": 8, "max_width": 8}, "max_patches": 64}
+    vision = {**TOWER, "pos_emb_height": 8, "pos_emb_width": 8}
+    keep(folder, "Kimi_K25", tokenizer, vision, text, images, projection_hidden_size=32, **ids)
 
 
 BUILDERS: dict[str, Callable[[Path], None]] = {

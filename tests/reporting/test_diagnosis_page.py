@@ -13,7 +13,7 @@ from blindspot.diagnostics.counterfactuals import plots as counterfactuals
 from blindspot.diagnostics.probes.plots import best_rows, of_arms, stage_of
 from blindspot.diagnostics.registry import DIAGNOSTICS, plots_of
 from blindspot.errors import UserError
-from blindspot.reporting.diagnosis import load_diagnosis, write_diagnosis
+from blindspot.reporting.diagnosis import follows, load_diagnosis, write_diagnosis
 from blindspot.reporting.drawing import write_figures
 from tests.reporting.checker import Checker
 
@@ -426,6 +426,14 @@ def test_arms_are_compared_stage_by_stage(tmp_path: Path) -> None:
     write_figures([drawn], tmp_path / "figures")
     assert (tmp_path / "figures" / "stages_of_arms.svg").is_file()
     assert of_arms([("A", {})]) is None
+
+
+def test_what_answers_follow_is_a_mean_over_seeds(tmp_path: Path) -> None:
+    one, other = (load_diagnosis(_write(tmp_path / name, ["counterfactuals"])) for name in "ab")
+    for row in other["counterfactuals"]["shares"].rows:
+        row["value"] = 0.5
+    (row,) = follows([("A", one), ("A", other)])
+    assert row["seeds"] == 2 and row["shares"]["content"] == pytest.approx((0.98 + 0.5) / 2)
 
 
 def test_the_best_read_out_of_a_stage_is_taken_from_content_that_was_trained_on(tmp_path: Path) -> None:

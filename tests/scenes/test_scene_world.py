@@ -1,18 +1,22 @@
-"""What every scene and every relation obeys, whatever the seed."""
+"""What every scene, every relation, every picture and every sentence obeys, whatever the seed."""
 
 import os
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from blindspot.scenes import sampling
 from blindspot.scenes.relations import RELATIONS, relation
+from blindspot.scenes.render import RGB, coverage, render
 from blindspot.scenes.sampling import TrainingWorld
+from blindspot.scenes.text import CAPTION_CONTENTS, TEXT_STYLES, WORDS, caption, describe, place_word
 from blindspot.scenes.world import (
     CANVAS,
     CELL,
@@ -21,12 +25,14 @@ from blindspot.scenes.world import (
     GRID,
     HELD_OUT,
     SHAPES,
+    SIZES,
     Cell,
     Scene,
     Split,
     draw_crowd,
     draw_distinct,
     draw_kind,
+    place,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -187,3 +193,117 @@ def test_compositional_questions_ask_about_the_held_out_kind(compositional) -> N
         else:  # a negative: both words are there, on different objects
             assert question.answer == "no"
             assert any({colour, shape} <= words for colour, shape in HELD_OUT), question
+
+
+@given(st.integers(0, 2**32), st.sampled_from([1, 2, 3]))
+def test_a_picture_shows_its_things_and_nothing_else(seed: int, scale: int) -> None:
+    scene = draw_distinct(Random(seed), "iid")
+    image_hwc = render(scene, scale)
+    assert image_hwc.shape == (CANVAS * scale, CANVAS * scale, 3)
+    assert image_hwc.dtype == np.uint8
+    empty = np.ones(image_hwc.shape[:2], bool)
+    for thing in scene.things:
+        x0, y0, x1, y1 = (edge * scale for edge in thing.box)
+        empty[y0:y1, x0:x1] = False
+        patch_pc = image_hwc[y0:y1, x0:x1].reshape(-1, 3).astype(int)
+        assert np.abs(patch_pc - RGB[thing.colour]).max(1).min() <= 20, "no pixel has the colour"
+        low, high = np.minimum(scene.background, RGB[thing.colour]), np.maximum(scene.background, RGB[thing.colour])
+        assert ((patch_pc >= low) & (patch_pc <= high)).all(), "a mixture of colour and background"
+    assert (image_hwc[empty] == scene.background).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("size", SIZES)
+def test_a_shape_fills_its_box_and_keeps_its_form_at_every_scale(shape: str, size: int) -> None:
+    cover = coverage(shape, size)
+    assert cover.min() >= 0 and 0.9 < cover.max() <= 1
+    for edge in (cover[0], cover[-1], cover[:, 0], cover[:, -1]):
+        assert edge.max() > 0, "the box is tight to a pixel"
+    for scale in (2, 3):
+        fine = coverage(shape, size * scale).reshape(size, scale, size, scale).mean((1, 3))
+        assert np.abs(fine - cover).max() < 0.3, "sampling of an edge"
+        assert fine.mean() == pytest.approx(cover.mean(), abs=0.06)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_shapes_can_be_told_apart(size: int) -> None:
+    for one, other in combinations(SHAPES, 2):
+        assert np.abs(coverage(one, size) - coverage(other, size)).mean() > 0.1, (one, other)
+
+
+def test_colours_can_be_told_apart_from_each_other_and_from_any_background() -> None:
+    assert set(RGB) == set(COLOURS)
+    for one, other in combinations(RGB.values(), 2):
+        assert np.abs(np.subtract(one, other)).sum() > 100
+    backgrounds = {draw_distinct(Random(seed), "iid").background for seed in range(300)}
+    for colour in RGB.values():
+        assert all(np.abs(np.subtract(colour, background)).max() > 100 for background in backgrounds)
+
+
+def test_a_moved_thing_moves_its_pixels() -> None:
+    thing = place(Random(0), "red", "ring", (0, 0))
+    moved = thing._replace(x=thing.x + 8, column=1)
+    one, other = render(Scene((thing,), 20)), render(Scene((moved,), 20))
+    assert (one != other).any()
+    assert np.array_equal(np.roll(one, 8, axis=1), other)
+
+
+KNOWN = set(WORDS)
+
+
+def _scene(seed: int) -> Scene:
+    rng = Random(seed)
+    if rng.random() < 0.5:
+        return draw_distinct(rng, rng.choice(["train", "iid", "compositional"]))  # pyright: ignore[reportArgumentType]
+    return draw_crowd(rng, [draw_kind(rng) for _ in range(rng.randint(1, 12))])
+
+
+def test_no_word_comes_twice() -> None:
+    assert len(KNOWN) == len(WORDS)
+    assert all(word == word.strip() and len(word.split()) == 1 for word in WORDS)
+
+
+def test_prompts_and_answers_use_known_words(train, iid, compositional) -> None:
+    said = {f"{turn.prompt} {turn.answer} {' '.join(turn.choices)}" for _, turns in train for _, turn in turns}
+    for _, questions in (iid, compositional):
+        said |= {f"{one.prompt} {one.answer} {' '.join(one.choices)}" for one in questions}
+    assert {word for text in said for word in text.split()} <= KNOWN
+
+
+@given(st.integers(0, 2**32))
+def test_descriptions_and_captions_use_known_words(seed: int) -> None:
+    scene, rng = _scene(seed), Random(seed)
+    texts = [describe(scene, style, rng) for style in TEXT_STYLES]
+    texts += [caption(scene, content, rng) for content in CAPTION_CONTENTS]
+    assert {word for text in texts for word in text.split()} <= KNOWN
+
+
+@given(st.integers(0, 2**32))
+def test_a_plain_description_says_what_is_where(seed: int) -> None:
+    scene = _scene(seed)
+    text = describe(scene, "plain", Random(seed))
+    for thing in scene.things:
+        assert f"{thing.colour} {thing.shape} {place_word(thing.cell)}" in text
+        assert f"{thing.colour} {thing.shape}" in caption(scene, "objects", Random(seed))
+    named = [place_word(cell) for cell in CELLS if place_word(cell) in text]
+    assert len(named) == len(scene.things)
+    assert not any(place_word(cell) in caption(scene, "objects", Random(seed)) for cell in CELLS)
+
+
+@given(st.integers(0, 2**32))
+def test_a_raster_description_goes_through_the_cells_in_order(seed: int) -> None:
+    scene = _scene(seed)
+    by_cell = {thing.cell: thing for thing in scene.things}
+    words = iter(describe(scene, "raster", Random(seed)).split())
+    for cell in CELLS:
+        word = next(words)
+        if cell in by_cell:
+            assert (word, next(words)) == (by_cell[cell].colour, by_cell[cell].shape)
+        else:
+            assert word not in (thing.colour for thing in scene.things)
+    assert next(words, None) is None
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_place_words_are_distinct(cell: tuple[int, int]) -> None:
+    assert [other for other in CELLS if place_word(other) == place_word(cell)] == [cell]

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def run_toy(study_file: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     monkeypatch.syspath_prepend(HERE)
     monkeypatch.setattr(study, "code_version", lambda: "toy")
 
-    def run(out: Path, workers: int | None = 2, terminal: bool = False, **where: Any) -> str:
+    def run(out: Path, workers: int | None = 1, terminal: bool = False, **where: Any) -> str:
         console = Console(force_terminal=terminal, width=100, record=True, file=io.StringIO())
         try:
             study.run_study(
@@ -91,6 +92,24 @@ def run_toy(study_file: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         return printed
 
     return run
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[set[str], str]]:
+    """Run a study of real size over toy steps; returns which steps were carried out, and what was printed."""
+    monkeypatch.syspath_prepend(HERE)
+    trace = tmp_path / "trace"
+    monkeypatch.setenv("TOY_TRACE", str(trace))
+
+    def call(text: str = REAL, scale: str | None = "rehearsal", **options: Any) -> tuple[set[str], str]:
+        trace.write_text("")
+        (tmp_path / "small.yaml").write_text(text)
+        console, name = Console(file=io.StringIO(), width=500, record=True), str(tmp_path / "small.yaml")
+        said = {"out": tmp_path / "run", "scale": scale, "registry": "toy_steps:STEPS", "console": console, **options}
+        study.run_study(name, **{"workers": 1, **said})
+        return {line.split()[0] for line in trace.read_text().splitlines()}, console.export_text()
+
+    return call
 
 
 @pytest.fixture
@@ -109,6 +128,14 @@ def command(study_file: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[
         )
 
     return start
+
+
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str], seconds: float = 15) -> None:
+    """Until something has come to pass while a process runs."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate(timeout=1)
+        time.sleep(0.01)
 
 
 def _hear_control_c() -> None:

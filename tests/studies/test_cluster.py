@@ -27,6 +27,7 @@ from blindspot.studies.plan import plan_steps
 from blindspot.studies.progress import Progress
 from blindspot.studies.slurm import slurm_script
 from blindspot.studies.step import Step
+from tests.studies.conftest import wait_for
 
 HERE = Path(__file__).parent
 NODE: dict[str, Any] = {"num_cpus": 1, "num_gpus": 2, "object_store_memory": 80 * 2**20}
@@ -65,13 +66,6 @@ def whole(tmp_path: Path, run_toy: Callable[..., str], contents: Callable[[Path]
     return contents(tmp_path / "whole")
 
 
-def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 90
-    while not condition():
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate(timeout=1)
-        time.sleep(0.02)
-
-
 def test_a_lost_node_changes_nothing_and_its_steps_go_on_elsewhere(
     tmp_path: Path, nodes: Any, command: Any, whole: Any, contents: Any, trace: Any
 ) -> None:
@@ -80,7 +74,7 @@ def test_a_lost_node_changes_nothing_and_its_steps_go_on_elsewhere(
     before = len(trace())
     process = command(*command_line, TOY_SLEEP="0.5", TOY_TRACE=str(tmp_path / "trace"))
     working = run / cluster.WORKING
-    wait_for(lambda: sum(holder(step) is not None for step in working.glob("*")) == 3, process)
+    wait_for(lambda: sum(holder(step) is not None for step in working.glob("*")) == 3, process, 90)
     nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
     printed, errors = process.communicate(timeout=120)
     nodes.add_node(**NODE)
@@ -97,7 +91,7 @@ def test_killed_the_same_command_goes_on(
 ) -> None:
     run, where = tmp_path / "run", ("--on", "ray", "--address", nodes.address)
     process = command("study", "toy.yaml", "--out", "run", *where, TOY_BREAK="encoder/clip-axial=hang")
-    wait_for(lambda: list(run.glob("steps/encoder_clip-axial*/checkpoint.json")), process)
+    wait_for(lambda: list(run.glob("steps/encoder_clip-axial*/checkpoint.json")), process, 90)
     process.kill()
     process.communicate(timeout=10)
     before = trace()

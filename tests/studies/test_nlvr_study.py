@@ -11,10 +11,8 @@ import pytest
 from PIL import Image
 
 from blindspot.benchmarks import nlvr
-from blindspot.errors import UserError
 from blindspot.reporting import collect
 from blindspot.studies.corpus import Corpus
-from blindspot.studies.study import run_study
 
 STUDY = """
 name: tiny-nlvr
@@ -128,11 +126,3 @@ def test_probes_are_training_sentences_that_training_does_not_see(run: Path, cor
     for path in run.glob("steps/instruct_*/probes.jsonl"):
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         assert [(row["step"], row["questions"]) for row in rows] == [(3, {"nlvr_dev": 6})]
-
-
-@pytest.mark.parametrize(("folder", "message"), [(None, "reads NLVR"), ("nowhere", "no NLVR folder")])
-def test_without_data_it_is_one_line(tmp_path: Path, folder: str | None, message: str) -> None:
-    with pytest.raises(UserError, match=message) as caught:
-        run_study("nlvr", out=tmp_path / "run", data=tmp_path / folder if folder else None)
-    assert "\n" not in str(caught.value) and "--data" in str(caught.value)
-    assert not (tmp_path / "run").exists()

@@ -341,20 +341,6 @@ def test_what_is_no_encoder_is_one_line(tmp_path: Path, values: dict[str, Any], 
         language_size(str(tmp_path / "tower"))
 
 
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        ({"mfu": 0.0}, "--mfu: 0: should be above 0 and at most 1"),
-        ({"mfu": 40.0}, "--mfu: 40: should be above 0 and at most 1"),
-        ({"gpus": [0]}, "--gpus: should be at least 1"),
-        ({"data_root": Path("no such folder")}, "--data: no such folder is not a folder"),
-    ],
-)
-def test_an_impossible_plan_is_refused(options: dict[str, Any], says: str) -> None:
-    with pytest.raises(UserError, match=says):
-        plan(load_study("paper"), **options)
-
-
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_summary_comes_first_and_nothing_is_cut_off(width: int, tmp_path: Path) -> None:
     out = StringIO()

@@ -6,30 +6,17 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import (
-    CLIPConfig,
-    CLIPModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-    SiglipVisionConfig,
-    SiglipVisionModel,
-)
+from transformers import SiglipVisionConfig, SiglipVisionModel
 
 import blindspot
 from blindspot.errors import UserError
@@ -38,6 +25,8 @@ from blindspot.studies.arms import find_arm
 from blindspot.studies.loading import load_study
 from blindspot.studies.real import ArmRun, run_in, train_run
 from blindspot.studies.rehearsal import write_benchmark
+from tests.golden.record import write_llava
+from tests.studies.conftest import wait_for
 
 ROOT = Path(__file__).parents[2]
 Make = Callable[..., ArmRun]
@@ -80,28 +69,9 @@ def always_one_thread(one_thread: None) -> None:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoints, data and a study that names them."""
     folder = tmp_path_factory.mktemp("tiny")
+    write_llava(folder)
     torch.manual_seed(0)
-    text = {**VISION, "hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 16}
-    CLIPModel(CLIPConfig(text_config={**text, "vocab_size": 9}, vision_config=VISION)).save_pretrained(folder / "clip")
     SiglipVisionModel(SiglipVisionConfig(**VISION)).save_pretrained(folder / "siglip")
-    words = ["<unk>", "<s>", "</s>", "what", "is", "red", "box", "left", "of", "USER:", "ASSISTANT:"]
-    core = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
-    core.pre_tokenizer = WhitespaceSplit()
-    special: dict[str, Any] = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    PreTrainedTokenizerFast(tokenizer_object=core, **special).save_pretrained(folder / "llama")
-    config = LlamaConfig(
-        vocab_size=len(words), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=128, pad_token_id=0, bos_token_id=1, eos_token_id=2,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder / "llama")
-    (folder / "images").mkdir()
-    draw = np.random.default_rng(0)
-    rows = []
-    for number in range(12):
-        Image.fromarray(draw.integers(0, 255, (30, 40, 3), np.uint8)).save(folder / "images" / f"{number}.png")
-        turns = [{"from": "human", "value": "<image>\nwhat is"}, {"from": "gpt", "value": "red box left of box"}]
-        rows.append({"id": f"r{number}", "image": f"{number}.png", "conversations": turns})
-    (folder / "rows.json").write_text(json.dumps(rows))
     (folder / "tiny.yaml").write_text((STUDY + STAGES).format(root=folder))
     return folder
 
@@ -239,26 +209,6 @@ def test_what_is_missing_is_said_before_anything_is_loaded(root: Path, run: Make
     assert not (tmp_path / "clip-seed0").exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["paper"], "say which of its arms with --arm: clip, siglip"),
-        (["miniature"], "is a miniature, which trains with: blindspot study miniature"),
-        (["paper", "--arm", "clop"], 'paper has no arm "clop"'),
-        (["paper", "--arm", "clip", "--lr", "1", "--json", "x.json"], "--json, --lr: the study says this"),
-        (["paper", "--arm", "clip", "--stage", "first"], "one of connector, instruct, all"),
-        (["nowhere"], "a model is trained with --json, --images and --out"),
-    ],
-)
-def test_commands_that_make_no_sense(arguments: list[str], words: str) -> None:
-    from typer.testing import CliRunner
-
-    from blindspot.cli import app
-
-    result = CliRunner().invoke(app, ["train", *arguments])
-    assert result.exit_code == 2 and words in result.stderr
-
-
 def test_the_command(root: Path, base: Path) -> None:
     said = f"train {root}/tiny.yaml --arm base --data {root} --out {base}"
     machine = "--precision fp32 --workers 0 --pack-tokens 120"
@@ -381,10 +331,7 @@ def test_two_processes_train_an_arm_and_a_kill_leaves_none_and_costs_nothing(
     printed, _ = whole.communicate(timeout=300)
     assert whole.returncode == 0 and "step 12/12" in printed
     killed = start("killed", "--gpus-per-step", "2")
-    deadline = time.monotonic() + 200
-    while not list(tmp_path.glob("killed/steps/instruct_*/.told.json")):
-        assert killed.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: list(tmp_path.glob("killed/steps/instruct_*/.told.json")), killed, 200)
     processes = _descendants(killed.pid)
     killed.kill()
     assert len(processes) >= 4, "workers, torchrun and its two"

@@ -1,6 +1,5 @@
 """Large files, keys and disk of studies: nothing is hashed, retrained or filled up without need and without a word."""
 
-import io
 import json
 import os
 import shutil
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 from typer.testing import CliRunner
 
 from blindspot.cli import app
@@ -23,11 +21,10 @@ from blindspot.studies.loading import load_study
 from blindspot.studies.plan import plan_steps
 from blindspot.studies.rehearsal import write_benchmark
 from blindspot.studies.status import read_status
-from blindspot.studies.step import KEEP, Damage, Room, Step, mark_done, read_done, refuse_full
-from blindspot.studies.study import run_study
+from blindspot.studies.step import KEEP, Damage, Done, Room, Step, mark_done, read_done, refuse_full, remove_weights
 from tests.studies.conftest import REAL as STUDY
 
-HERE = Path(__file__).parent
+RunReal = Callable[..., tuple[set[str], str]]
 TENSOR = b'{"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}}'
 WEIGHTS = len(TENSOR).to_bytes(8, "little") + TENSOR + bytes(8)
 STEP = Step("instruct/siglip/seed0", "instruct", "siglip", 0, None, {"recipe": "llava"}, {}, 1.0, "key")
@@ -108,24 +105,6 @@ def test_what_no_look_finds_is_found_by_hashing(finished: Path, hashed: list[str
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[set[str], str]]:
-    """Run a study of real size over toy steps; returns which steps were carried out, and what was printed."""
-    monkeypatch.syspath_prepend(HERE)
-    trace = tmp_path / "trace"
-    monkeypatch.setenv("TOY_TRACE", str(trace))
-
-    def call(text: str = STUDY, scale: str | None = "rehearsal", **options: object) -> tuple[set[str], str]:
-        trace.write_text("")
-        (tmp_path / "small.yaml").write_text(text)
-        console, name = Console(file=io.StringIO(), width=500, record=True), str(tmp_path / "small.yaml")
-        said = {"out": tmp_path / "run", "scale": scale, "registry": "toy_steps:STEPS", "console": console, **options}
-        run_study(name, **said)  # pyright: ignore
-        return {line.split()[0] for line in trace.read_text().splitlines()}, console.export_text()
-
-    return call
-
-
-@pytest.fixture
 def data(tmp_path: Path) -> Path:
     """All that the study needs, as small as it can be."""
     folder = tmp_path / "data"
@@ -187,9 +166,7 @@ def test_what_computes_nothing_else_is_in_no_key(change: str, tmp_path: Path) ->
     assert keys(REAL).items() <= keys(REAL.replace(old, new)).items()
 
 
-def test_a_label_or_a_title_redoes_nothing_and_a_rate_what_follows_from_it(
-    tmp_path: Path, run: Callable[..., tuple[set[str], str]]
-) -> None:
+def test_a_label_or_a_title_redoes_nothing_and_a_rate_what_follows_from_it(tmp_path: Path, run: RunReal) -> None:
     everything, _ = run()
     assert len(everything) == 1 + 3 * 2 * 4
     renamed = STUDY.replace("Two arms", "Others").replace("label: SigLIP,", "label: Sigmoid,")
@@ -211,7 +188,7 @@ def test_a_label_or_a_title_redoes_nothing_and_a_rate_what_follows_from_it(
     assert run() == (set(), printed) and not read_status(tmp_path / "run").left_over
 
 
-def test_an_arm_that_changes_is_named_with_what_changed(run: Callable[..., tuple[set[str], str]]) -> None:
+def test_an_arm_that_changes_is_named_with_what_changed(run: RunReal) -> None:
     run()
     again, printed = run(STUDY.replace("positions: axial", "positions: mixed"))
     assert {name.split("/")[-2] for name in again} == {"axial"} and len(again) == 8
@@ -219,7 +196,7 @@ def test_an_arm_that_changes_is_named_with_what_changed(run: Callable[..., tuple
 
 
 def test_steps_are_made_again_on_demand_with_what_depends_on_them_and_once(
-    run: Callable[..., tuple[set[str], str]], monkeypatch: pytest.MonkeyPatch
+    run: RunReal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run()
     assert run(redo=["evaluate/instruct/siglip"])[0] == {f"evaluate/instruct/siglip/seed{seed}" for seed in (0, 1)}
@@ -237,7 +214,7 @@ def test_steps_are_made_again_on_demand_with_what_depends_on_them_and_once(
 
 
 def test_what_cannot_be_made_again_for_want_of_weights_is_not_thrown_away(
-    run: Callable[..., tuple[set[str], str]],
+    run: RunReal,
 ) -> None:
     run(keep="scores")
     with pytest.raises(UserError, match="needs weights that --keep removed; to retrain"):
@@ -246,7 +223,7 @@ def test_what_cannot_be_made_again_for_want_of_weights_is_not_thrown_away(
 
 
 def test_a_step_of_other_code_is_kept_and_named(
-    run: Callable[..., tuple[set[str], str]], data: Path, disk: Callable, monkeypatch: pytest.MonkeyPatch
+    run: RunReal, data: Path, disk: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk(lambda: 10**13)
     made, printed = run(REAL, None, data=data)
@@ -261,7 +238,7 @@ def test_a_step_of_other_code_is_kept_and_named(
 
 
 def test_a_checkpoint_that_is_cut_short_is_named_before_anything_starts(
-    run: Callable[..., tuple[set[str], str]], data: Path, disk: Callable, tmp_path: Path
+    run: RunReal, data: Path, disk: Callable, tmp_path: Path
 ) -> None:
     disk(lambda: 10**13)
     path = data / "checkpoints/lmsys/vicuna-7b-v1.5/model.safetensors"
@@ -275,7 +252,7 @@ def test_a_checkpoint_that_is_cut_short_is_named_before_anything_starts(
 
 
 def test_a_disk_that_fills_up_stops_the_study_before_a_step(
-    run: Callable[..., tuple[set[str], str]], data: Path, disk: Callable, tmp_path: Path
+    run: RunReal, data: Path, disk: Callable, tmp_path: Path
 ) -> None:
     steps = tmp_path / "run/steps"
     disk(lambda: 10**9 if len(list(steps.glob("*/done.json"))) >= 2 else 10**13)
@@ -364,3 +341,78 @@ def test_models_that_are_only_evaluated_have_sizes(data: Path) -> None:
     own = study.models[0].model_copy(update={"model": str(data / "checkpoints/lmsys/vicuna-7b-v1.5")})
     (need,) = needs([], data, models=[own])
     assert need.here and need.size == len(WEIGHTS) + 2
+
+
+def weights(run: Path) -> set[str]:
+    return {path.parents[1].name.split("_")[0] for path in run.glob("steps/*/model/*.safetensors")}
+
+
+@pytest.mark.parametrize(
+    ("keep", "left"), [("all", {"connector", "instruct"}), ("last", {"instruct"}), ("scores", set())]
+)
+def test_steps_without_their_weights_stay_done(tmp_path: Path, run: RunReal, keep: str, left: set[str]) -> None:
+    carried, _ = run(keep=keep)
+    assert sum("instruct/siglip" in name for name in carried) == 4, (
+        "a training and an evaluation from each of two seeds"
+    )
+    assert weights(tmp_path / "run") == left
+    assert len(list((tmp_path / "run/models").iterdir())) == (6 if "instruct" in left else 0)
+    assert run()[0] == set(), "nothing is trained again, whatever is kept"
+    assert run(keep="scores")[0] == set() and not weights(tmp_path / "run")
+    (done,) = (tmp_path / "run/steps").glob("instruct_siglip_seed0-*/done.json")
+    assert list(json.loads(done.read_text())["removed"]) == ["model/model.safetensors"]
+    assert "nested/result.json" in json.loads(done.read_text())["files"]
+
+
+def test_weights_stay_until_all_that_reads_them_is_done(
+    tmp_path: Path, run: RunReal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_BREAK", "evaluate/instruct=user")
+    with pytest.raises(UserError, match="crooked"):
+        run(keep="scores")
+    assert "instruct" in weights(tmp_path / "run")
+    monkeypatch.delenv("TOY_BREAK")
+    run(keep="scores")
+    assert not weights(tmp_path / "run")
+
+
+def test_what_would_be_retrained_is_one_line_and_done_only_if_its_folders_go(tmp_path: Path, run: RunReal) -> None:
+    run(keep="scores")
+    steps = tmp_path / "run/steps"
+    shutil.rmtree(next(steps.glob("evaluate_instruct_siglip_seed1-*")))
+    needed = [next(steps.glob(f"{kind}_siglip_seed1-*")) for kind in ("connector", "instruct")]
+    with pytest.raises(UserError) as caught:
+        run()
+    assert str(caught.value) == (
+        "evaluate/instruct/siglip/seed1 has to be made and needs weights that --keep removed; "
+        f"to retrain connector/siglip/seed1, instruct/siglip/seed1, remove {needed[0]} {needed[1]}"
+    )
+    for folder in needed:
+        shutil.rmtree(folder)
+    assert run(keep="scores")[0] == {
+        "connector/siglip/seed1",
+        "instruct/siglip/seed1",
+        "evaluate/instruct/siglip/seed1",
+    }
+    assert not weights(tmp_path / "run")
+
+
+def test_a_record_that_names_files_elsewhere_removes_none_of_them(tmp_path: Path, run: RunReal) -> None:
+    run(keep="scores")
+    (tmp_path / "mine").write_text("mine")
+    (done,) = (tmp_path / "run/steps").glob("evaluate_instruct_siglip_seed0-*/done.json")
+    done.write_text(json.dumps(json.loads(done.read_text()) | {"removed": {"../../../mine": "0"}}))
+    with pytest.raises(
+        UserError, match="to retrain connector/siglip/seed0, instruct/siglip/seed0, remove"
+    ):  # a damaged step is made again
+        run(keep="scores")
+    assert (tmp_path / "mine").exists()
+
+
+def test_what_a_step_made_is_the_same_without_its_weights(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_text("a")
+    done = Done("key", "step", 1.0, {"a.safetensors": "1", "log.jsonl": "2"}, {})
+    done.write(tmp_path)
+    without = remove_weights(tmp_path)
+    assert without.content == done.content and list(without.files) == ["log.jsonl"]
+    assert not (tmp_path / "a.safetensors").exists() and remove_weights(tmp_path) == without

@@ -85,21 +85,6 @@ def test_a_mistake_gets_one_line_with_file_and_key(study_file: Path, old: str, n
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "message"),
-    [
-        ("miniatur", {}, 'no study "miniatur"; did you mean "miniature"?'),
-        ("no/such.yaml", {}, "cannot read study no/such.yaml: No such file"),
-        ("miniature", {"scale": "smok"}, 'miniature.yaml: scale "smok": unknown; did you mean "smoke"?'),
-        ("miniature", {"seeds": 0}, "--seeds: seeds: 0: should be at least 1"),
-    ],
-)
-def test_a_wrong_request_gets_one_line(name: str, options: dict, message: str) -> None:
-    with pytest.raises(UserError) as caught:
-        load_study(name, **options)
-    assert message in str(caught.value)
-
-
 @pytest.mark.parametrize("base", MINIATURES)
 def test_a_study_takes_over_what_it_does_not_say(base: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from blindspot.studies.loading import load_study
 from blindspot.studies.plan import plan_steps
 from blindspot.studies.progress import critical_paths, time_left
 from blindspot.studies.step import Step, open_folder
+from tests.studies.conftest import wait_for
 
 RunToy = Callable[..., str]
 Command = Callable[..., subprocess.Popen[str]]
@@ -45,13 +45,6 @@ def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Count
 def step_folder(run: Path, prefix: str) -> Path:
     (found,) = run.glob(f"steps/{prefix}-*")
     return found
-
-
-def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 15
-    while not condition():
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate(timeout=1)
-        time.sleep(0.01)
 
 
 def children(pid: int) -> list[int]:
@@ -318,7 +311,7 @@ def test_shipped_estimates_scale_with_the_work() -> None:
 
 
 def test_without_a_terminal_each_step_is_one_plain_line(tmp_path: Path, run_toy: RunToy) -> None:
-    printed = run_toy(tmp_path / "run")
+    printed = run_toy(tmp_path / "run", workers=2)
     lines = printed.splitlines()
     steps = [line for line in lines if line.startswith("[")]
     assert len(steps) == 17
@@ -332,6 +325,6 @@ def test_without_a_terminal_each_step_is_one_plain_line(tmp_path: Path, run_toy:
 
 
 def test_a_terminal_shows_the_same_lines_above_the_live_ones(tmp_path: Path, run_toy: RunToy) -> None:
-    printed = run_toy(tmp_path / "run", terminal=True)
+    printed = run_toy(tmp_path / "run", workers=2, terminal=True)
     assert printed.count("/17]") == 17
     assert "17 of 17 steps done" in printed or "16 of 17 steps done" in printed

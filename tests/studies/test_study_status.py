@@ -19,6 +19,7 @@ from blindspot.files import holder, locked
 from blindspot.studies.engine import StepFailure
 from blindspot.studies.status import read_status
 from blindspot.studies.step import Step
+from tests.studies.conftest import wait_for
 
 RunToy = Callable[..., str]
 Command = Callable[..., subprocess.Popen[str]]
@@ -65,10 +66,8 @@ def write_run(run: Path, steps: list[Step], done: int, began: int) -> None:
 
 def test_a_run_at_work_is_told_without_disturbing_it(tmp_path: Path, command: Command, run_toy: RunToy) -> None:
     process = command("study", "toy.yaml", "--out", "run", "--workers", "2", TOY_BREAK="data=hang")
-    run, deadline = tmp_path / "run", time.monotonic() + 15
-    while not list(run.glob("steps/data-*/checkpoint.json")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
+    run = tmp_path / "run"
+    wait_for(lambda: list(run.glob("steps/data-*/checkpoint.json")), process)
     status = told(run)
     assert status["process"] == str(process.pid)
     (data,) = status["running"]

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import Siglip2VisionConfig, Siglip2VisionModel
 
 from blindspot.positions.encoder import EncoderPositions
 from blindspot.positions.encoder.attach import attach, set_grids
 from blindspot.positions.encoder.rotary import attention_modules, patch_grid_of, rotate, tables_of
 from blindspot.positions.encoder.schemes import axial_angles
+from tests.positions.encoder.towers import tower_of
 
 SCHEMES = {
     "axial": EncoderPositions("axial", table="replace"),
@@ -21,26 +21,6 @@ SCHEMES = {
     "released_sqfreq": EncoderPositions("released_sqfreq", table="released"),
 }
 schemes = pytest.mark.parametrize("scheme", SCHEMES)
-
-
-def tower_of(positions: EncoderPositions, attention: str = "eager") -> Any:
-    torch.manual_seed(0)
-    config = Siglip2VisionConfig(
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_patches=16,
-        patch_size=2,
-        vision_use_head=False,
-    )
-    config._attn_implementation = attention
-    tower = Siglip2VisionModel(config)
-    with torch.no_grad():
-        for parameter in tower.parameters():
-            parameter.normal_(std=0.2)
-    attach(tower, positions, 4, 0)
-    return tower.eval()
 
 
 def run(tower: Any, patches_bnp: Tensor, grids: list[tuple[int, int]], told: bool = True) -> Tensor:
@@ -56,7 +36,7 @@ def run(tower: Any, patches_bnp: Tensor, grids: list[tuple[int, int]], told: boo
 
 def images(*counts: int) -> Tensor:
     generator = torch.Generator().manual_seed(3)
-    patches = [torch.randn(count, 12, generator=generator) for count in counts]
+    patches = [torch.randn(count, 192, generator=generator) for count in counts]
     return torch.nn.utils.rnn.pad_sequence(patches, batch_first=True)
 
 
@@ -64,7 +44,7 @@ def images(*counts: int) -> Tensor:
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @torch.no_grad()
 def test_images_of_several_sizes_do_as_each_alone(scheme: str, attention: str) -> None:
-    tower = tower_of(SCHEMES[scheme], attention)
+    tower = tower_of("siglip2_naflex", SCHEMES[scheme], attention)
     grids = [(3, 5), (4, 2), (5, 3), (1, 1)]
     batch_bnp = images(*(h * w for h, w in grids))
     together_bnd = run(tower, batch_bnp, grids)
@@ -81,7 +61,7 @@ def test_images_of_several_sizes_do_as_each_alone(scheme: str, attention: str) -
 @schemes
 @torch.no_grad()
 def test_padding_beyond_the_largest_image_changes_nothing(scheme: str) -> None:
-    tower = tower_of(SCHEMES[scheme])
+    tower = tower_of("siglip2_naflex", SCHEMES[scheme])
     patches_1np = images(6)
     padded_1np = torch.nn.functional.pad(patches_1np, (0, 0, 0, 10))
     torch.testing.assert_close(run(tower, padded_1np, [(2, 3)])[:, :6], run(tower, patches_1np, [(2, 3)]))
@@ -89,9 +69,9 @@ def test_padding_beyond_the_largest_image_changes_nothing(scheme: str) -> None:
 
 @torch.no_grad()
 def test_without_a_call_the_grid_of_attach_holds_and_wrong_ones_are_noticed() -> None:
-    tower = tower_of(SCHEMES["axial"])
+    tower = tower_of("siglip2_naflex", SCHEMES["axial"])
     told_bnd = run(tower, images(16, 16), [(4, 4)] * 2)
-    fresh = tower_of(SCHEMES["axial"])
+    fresh = tower_of("siglip2_naflex", SCHEMES["axial"])
     assert torch.equal(run(fresh, images(16, 16), [(4, 4)] * 2, told=False), told_bnd)
     with pytest.raises(ValueError, match="given 12 tokens, but positions are set for patches of 4 x 4"):
         run(fresh, images(12), [(3, 4)], told=False)
@@ -106,7 +86,7 @@ def test_without_a_call_the_grid_of_attach_holds_and_wrong_ones_are_noticed() ->
 
 
 def test_attach_takes_a_grid_that_is_not_square() -> None:
-    tower = tower_of(SCHEMES["axial"])
+    tower = tower_of("siglip2_naflex", SCHEMES["axial"])
     attach(tower, SCHEMES["axial"], (2, 8), 0)
     x_bhnd = torch.randn(1, 2, 16, 16)
     tables = attention_modules(tower)[0].rotation.tables(x_bhnd, False)
@@ -115,14 +95,14 @@ def test_attach_takes_a_grid_that_is_not_square() -> None:
 
 
 def test_set_grids_leaves_a_tower_without_rotation_alone() -> None:
-    tower = tower_of(EncoderPositions())
+    tower = tower_of("siglip2_naflex", EncoderPositions())
     set_grids(tower, [(3, 3)])
     assert patch_grid_of(tower) is None
 
 
 def test_tables_are_made_once_per_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    tower = tower_of(SCHEMES["axial"])
+    tower = tower_of("siglip2_naflex", SCHEMES["axial"])
     places = patch_grid_of(tower)
     assert places is not None
     made = type(places)._of_grid
@@ -134,7 +114,7 @@ def test_tables_are_made_once_per_grid(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @schemes
 def test_a_copy_has_its_own_grids(scheme: str) -> None:
-    tower = tower_of(SCHEMES[scheme])
+    tower = tower_of("siglip2_naflex", SCHEMES[scheme])
     before_bnd = run(tower, images(15), [(3, 5)])
     teacher = copy.deepcopy(tower)
     other_bnd = run(teacher, images(15), [(5, 3)])
@@ -145,7 +125,7 @@ def test_a_copy_has_its_own_grids(scheme: str) -> None:
 
 @schemes
 def test_training_works_after_inference_mode_and_casts(scheme: str) -> None:
-    tower = tower_of(SCHEMES[scheme])
+    tower = tower_of("siglip2_naflex", SCHEMES[scheme])
     with torch.inference_mode():
         run(tower, images(15, 8), [(3, 5), (4, 2)])
     trained_bnd = run(tower, images(15, 8), [(3, 5), (4, 2)])
@@ -164,7 +144,7 @@ def test_training_works_after_inference_mode_and_casts(scheme: str) -> None:
 def test_gradient_checkpointing_gives_the_same_gradients(scheme: str) -> None:
     gradients = []
     for checkpointing in (False, True):
-        tower = tower_of(SCHEMES[scheme]).train()
+        tower = tower_of("siglip2_naflex", SCHEMES[scheme]).train()
         if checkpointing:
             tower.gradient_checkpointing_enable()
         run(tower, images(15, 8), [(3, 5), (4, 2)])[:, :8].square().sum().backward()

@@ -1,16 +1,21 @@
-"""What each scheme claims, and what the released forms fail."""
+"""What each scheme claims, in algebra too, how it is configured, and what the released forms fail."""
 
+import json
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from blindspot.positions.encoder import EncoderPositions
+from blindspot.errors import UserError
+from blindspot.positions.encoder import SCHEMES, TABLES, EncoderPositions
 from blindspot.positions.encoder.rotary import PatchGrid, Tables, rotate, tables_of
 from blindspot.positions.encoder.schemes import (
+    axial_angles,
     released_concat_angles,
     released_sqfreq_angles,
     released_sum_angles,
@@ -156,3 +161,146 @@ def test_sincos_table_by_hand() -> None:
     assert table_ijd[i, j].tolist() == pytest.approx(expected, abs=1e-6)
     with pytest.raises(ValueError, match="multiples of 4"):
         sincos_table(2, 2, 6, 100.0)
+
+
+head_dims = st.sampled_from([4, 8, 16, 32, 64])
+grids = st.integers(2, 9)
+bases = st.sampled_from([10.0, 100.0, 10000.0])
+seeds = st.integers(0, 2**31)
+
+
+def rotated(x_d: Tensor, grid: int, base: float) -> Tensor:
+    """One vector at every place of the grid, shape (grid, grid, D)."""
+    tables = tables_of(axial_angles(grid, grid, len(x_d), base))
+    return rotate(x_d.expand(1, 1, grid * grid, -1), tables).view(grid, grid, -1)
+
+
+def vectors(seed: int, dim: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    q_d, k_d = torch.randn(2, dim, generator=generator, dtype=torch.float64)
+    return q_d, k_d
+
+
+@given(head_dims, grids, bases, seeds)
+def test_rotation_matches_a_loop_over_pairs(dim: int, grid: int, base: float, seed: int) -> None:
+    x_d = vectors(seed, dim)[0].numpy()
+    expected = np.empty((grid, grid, dim))
+    quarter, half = dim // 4, dim // 2
+    for i in range(grid):
+        for j in range(grid):
+            for pair in range(half):
+                place = i if pair < quarter else j
+                angle = place * base ** (-4 * (pair % quarter) / dim)
+                a, b = x_d[pair], x_d[pair + half]
+                expected[i, j, pair] = a * np.cos(angle) - b * np.sin(angle)
+                expected[i, j, pair + half] = a * np.sin(angle) + b * np.cos(angle)
+    np.testing.assert_allclose(rotated(torch.from_numpy(x_d), grid, base).numpy(), expected, atol=1e-12)
+
+
+@given(head_dims, grids, bases, seeds)
+def test_norms_are_preserved(dim: int, grid: int, base: float, seed: int) -> None:
+    q_d, _ = vectors(seed, dim)
+    torch.testing.assert_close(rotated(q_d, grid, base).norm(dim=-1), q_d.norm().expand(grid, grid))
+
+
+@given(head_dims, grids, bases, seeds, st.data())
+def test_scores_depend_on_offsets_only(dim: int, grid: int, base: float, seed: int, data: st.DataObject) -> None:
+    q_d, k_d = vectors(seed, dim)
+    q_ijd, k_ijd = rotated(q_d, 2 * grid, base), rotated(k_d, 2 * grid, base)
+    i, j, row, column = (data.draw(st.integers(0, grid - 1)) for _ in range(4))
+    down, right = (data.draw(st.integers(0, grid)) for _ in range(2))
+    score = q_ijd[i, j] @ k_ijd[row, column]
+    shifted = q_ijd[i + down, j + right] @ k_ijd[row + down, column + right]
+    torch.testing.assert_close(score, shifted, rtol=1e-9, atol=1e-9)
+
+
+@given(head_dims, grids, bases, seeds)
+def test_swapping_the_axes_is_a_permutation_of_channels(dim: int, grid: int, base: float, seed: int) -> None:
+    q_d, k_d = vectors(seed, dim)
+    quarter = dim // 4
+    swap = torch.arange(dim).view(2, 2, quarter).flip(1).flatten()
+    q_ijd, k_ijd = rotated(q_d, grid, base), rotated(k_d, grid, base)
+    q_jid, k_jid = (rotated(x_d[swap], grid, base).transpose(0, 1) for x_d in (q_d, k_d))
+    scores = torch.einsum("ijd,abd->ijab", q_ijd, k_ijd)
+    torch.testing.assert_close(scores, torch.einsum("ijd,abd->ijab", q_jid, k_jid))
+
+
+@given(head_dims, st.integers(2, 24), bases)
+def test_no_two_places_share_a_rotation(dim: int, grid: int, base: float) -> None:
+    tables = tables_of(axial_angles(grid, grid, dim, base))
+    codes_nc = torch.cat([tables.cos, tables.sin], dim=1)
+    distances_nn = torch.cdist(codes_nc, codes_nc) + 9 * torch.eye(grid * grid)
+    assert distances_nn.min() > 1e-3
+
+
+def test_prefix_tokens_are_not_rotated() -> None:
+    tables = tables_of(axial_angles(4, 4, 8, 100.0), heads=2, prefix_tokens=2)
+    x_bhnd = torch.randn(3, 2, 18, 8, dtype=torch.float64)
+    turned_bhnd = rotate(x_bhnd, tables)
+    assert torch.equal(turned_bhnd[:, :, :2], x_bhnd[:, :, :2])
+    assert torch.equal(turned_bhnd[:, :, 2], x_bhnd[:, :, 2])  # row 0, column 0
+    assert (turned_bhnd[:, :, 3:] != x_bhnd[:, :, 3:]).any(dim=-1).all()
+
+
+def test_head_dimensions_that_are_no_multiple_of_four_are_refused() -> None:
+    with pytest.raises(ValueError, match="multiple of 4, got 6"):
+        axial_angles(4, 4, 6, 100.0)
+
+
+AXIAL = EncoderPositions("axial", 100.0, "replace")
+
+
+@given(st.data(), st.sampled_from(list(SCHEMES)), st.floats(1.5, 1e6) | st.just(0))
+def test_configuration_survives_json(data: st.DataObject, scheme: str, base: float) -> None:
+    table = data.draw(st.sampled_from(SCHEMES[scheme].treatments))
+    convention = data.draw(st.sampled_from([*SCHEMES[scheme].conventions, ""]))
+    positions = EncoderPositions(scheme, base, table, convention)
+    assert EncoderPositions.from_dict(json.loads(json.dumps(positions.to_dict()))) == positions
+    assert set(positions.rule.treatments) <= set(TABLES)
+
+
+def test_configurations_written_before_there_were_conventions_mean_the_same() -> None:
+    old = EncoderPositions.from_dict({"scheme": "axial", "base": 100.0, "table": "replace"})
+    assert old == AXIAL
+    assert (old.convention, old.rule.angles) == ("rope_vit", axial_angles)
+    assert EncoderPositions.from_dict({"scheme": "learned", "base": 100.0, "table": "keep"}) == EncoderPositions()
+
+
+@pytest.mark.parametrize(
+    ("values", "base"),
+    [
+        ({"scheme": "axial"}, 100.0),
+        ({"scheme": "axial", "convention": "qwen2_vl"}, 10000.0),
+        ({"scheme": "axial", "convention": "dinov3"}, 100.0),
+        ({"scheme": "axial", "convention": "qwen2_vl", "base": 50}, 50),
+        ({"scheme": "mixed"}, 10.0),
+        ({"scheme": "rope1d"}, 10000.0),
+        ({"scheme": "sincos", "table": "replace"}, 10000.0),
+        ({"scheme": "released_concat", "table": "released"}, 10000.0),
+    ],
+)
+def test_every_scheme_has_its_own_base(values: dict[str, Any], base: float) -> None:
+    assert EncoderPositions.from_dict(values).base == base
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"scheme": "axal"}, 'did you mean "axial"'),
+        ({"table": "replaced"}, 'did you mean "replace"'),
+        ({"schem": "axial"}, 'unknown key "schem"; did you mean "scheme"'),
+        ({"scheme": ["axial"]}, "unknown positional scheme"),
+        ({"base": 1.0}, "base must be a number above 1"),
+        ({"base": "100"}, "base must be a number above 1"),
+        ({"base": float("nan")}, "base must be a number above 1"),
+        ({"base": False}, "base must be a number above 1"),
+        ({"scheme": "axial", "convention": "dino"}, 'did you mean "dinov3"'),
+        ({"scheme": "mixed", "convention": "dinov3"}, "mixed has no conventions"),
+        ({"scheme": "sincos"}, "sincos cannot have table 'keep', only 'replace'"),
+        ({"scheme": "mixed", "table": "released"}, "mixed cannot have table 'released', only 'keep' or 'replace'"),
+        ({"scheme": "learned", "table": "released"}, "learned cannot have table 'released'"),
+    ],
+)
+def test_mistakes_are_named(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        EncoderPositions.from_dict(values)

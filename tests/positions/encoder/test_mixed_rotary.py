@@ -10,37 +10,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from blindspot.positions.encoder import EncoderPositions
 from blindspot.positions.encoder.attach import attach
 from blindspot.positions.encoder.rotary import attention_modules, rotate, tables_of
 from blindspot.positions.encoder.schemes import axis_frequencies, mixed_frequencies
+from tests.positions.encoder.towers import tower_of
 
 MIXED = EncoderPositions("mixed", table="replace")
 
 
-def tower_of(positions: EncoderPositions, attention: str = "eager") -> Any:
-    torch.manual_seed(0)
-    config = CLIPVisionConfig(
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=16,
-        patch_size=4,
-    )
-    config._attn_implementation = attention
-    tower = CLIPVisionModel(config)
-    with torch.no_grad():
-        for parameter in tower.parameters():
-            parameter.normal_(std=0.2)
-    attach(tower, positions, 4, 1)
-    return tower.eval()
-
-
 def features(tower: Any) -> Tensor:
-    pixels_bchw = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    pixels_bchw = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     return tower(pixel_values=pixels_bchw).last_hidden_state
 
 
@@ -57,8 +38,8 @@ def test_heads_start_as_axial_in_a_turned_frame(heads: int, dim: int, base: floa
 
 
 def test_axial_frequencies_make_it_axial() -> None:
-    tower = tower_of(EncoderPositions("mixed", base=100.0))
-    plain = tower_of(EncoderPositions("axial"))
+    tower = tower_of("clip", EncoderPositions("mixed", base=100.0))
+    plain = tower_of("clip", EncoderPositions("axial"))
     frequencies_m = axis_frequencies(16, 100.0).float()
     zero_m = torch.zeros(4)
     axial_ap = torch.stack([torch.cat([frequencies_m, zero_m]), torch.cat([zero_m, frequencies_m])])
@@ -69,7 +50,7 @@ def test_axial_frequencies_make_it_axial() -> None:
 
 
 def test_every_head_turns_by_its_own_frequencies() -> None:
-    module = attention_modules(tower_of(MIXED))[0]
+    module = attention_modules(tower_of("clip", MIXED))[0]
     frequencies_ahp = module.rotation.frequencies.detach()
     x_bhnd = torch.randn(1, 2, 17, 16)
     turned_bhnd = rotate(x_bhnd, module.rotation.tables(x_bhnd, False)).detach()
@@ -83,7 +64,7 @@ def test_every_head_turns_by_its_own_frequencies() -> None:
 
 
 def test_frequencies_are_trained_saved_and_not_drawn_again(tmp_path: Path) -> None:
-    tower = tower_of(MIXED)
+    tower = tower_of("clip", MIXED)
     names = [name for name, _ in tower.named_parameters() if name.endswith("rotation.frequencies")]
     assert len(names) == 2 and set(names) <= set(tower.state_dict())
     features(tower).square().sum().backward()
@@ -101,7 +82,7 @@ def test_frequencies_are_trained_saved_and_not_drawn_again(tmp_path: Path) -> No
     tower.set_attn_implementation("eager")
     attach(tower, MIXED, 4, 1)
 
-    fresh = tower_of(MIXED)
+    fresh = tower_of("clip", MIXED)
     with torch.no_grad():
         for name in names:
             fresh.get_parameter(name).zero_()
@@ -114,7 +95,7 @@ def test_frequencies_are_trained_saved_and_not_drawn_again(tmp_path: Path) -> No
 
 
 def test_a_copy_trains_apart() -> None:
-    tower = tower_of(MIXED)
+    tower = tower_of("clip", MIXED)
     teacher = copy.deepcopy(tower)
     before = features(teacher)
     with torch.no_grad():
@@ -124,7 +105,7 @@ def test_a_copy_trains_apart() -> None:
 
 
 def test_angles_stay_precise_under_autocast_and_in_bfloat16() -> None:
-    module = attention_modules(tower_of(MIXED))[0]
+    module = attention_modules(tower_of("clip", MIXED))[0]
     x_bhnd = torch.randn(1, 2, 17, 16, dtype=torch.bfloat16)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         tables = module.rotation.tables(x_bhnd, False)

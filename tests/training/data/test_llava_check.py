@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
+from typer.testing import CliRunner
 
+from blindspot.cli import app
 from blindspot.errors import UserError
 from blindspot.model.conversation import from_llava, v1
 from blindspot.model.encoding import encode
@@ -89,8 +91,11 @@ def touched(entries: list[dict[str, Any]]) -> dict[str, list[int]]:
 
 
 def test_every_damage_is_found_and_none_twice(damaged: Damaged, tmp_path: Path) -> None:
-    report = check(*damaged, out=tmp_path / "report.json")
-    assert json.loads((tmp_path / "report.json").read_text()) == report
+    arguments = map(str, (*damaged, "--out", tmp_path / "report.json"))
+    result = CliRunner().invoke(app, ["data", "check", *arguments])
+    assert result.exit_code == 2 and "9 of 21 rows fit" in result.stdout
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report == check(*damaged)
     faults, notes = report["faults"], report["notes"]
     assert touched(faults["missing"]) == {"coco/gone.jpg": [2, 3, 17], "coco/other_gone.jpg": [12]}
     assert touched(faults["broken"]) == {"coco/cut.jpg": [4], "vg/page.jpg": [5]}
