@@ -17,7 +17,7 @@ from blindspot.scenes.solid import rules
 from blindspot.scenes.solid.draw import FAR, NEAR, camera, lift
 from blindspot.scenes.solid.draw import places as placed
 from blindspot.scenes.solid.registry import CUES, FEET
-from blindspot.scenes.solid.tasks import TASKS, Example
+from blindspot.scenes.solid.tasks import TASKS, SolidExample
 from blindspot.scenes.solid.world import SHAPES, Shot, see
 from blindspot.scenes.tasks import Turn
 from blindspot.scenes.text import place_word
@@ -141,6 +141,8 @@ def baselines(shots: Sequence[Shot], asked: Sequence[Question], seed: int, cue: 
             right = [rule(shots[each.images[0]], each) == each.answer for each in own]
             found[column] = {"blind rule": sum(right) / len(right)}
         else:
-            twins = [Example((shots[each.images[0]],), Turn(each.prompt, each.answer, each.choices)) for each in own]
+            twins = [
+                SolidExample((shots[each.images[0]],), Turn(each.prompt, each.answer, each.choices)) for each in own
+            ]
             found[column] = rules.shortcuts(TASKS["nearer"], twins, column.removeprefix("nearer_"), 4 * len(own))
     return found
