@@ -395,7 +395,7 @@ def _write_rows(
 def _write_questions(
     folder: Path, split: str, questions: Sequence[Question], pictures: Sequence[np.ndarray] | np.ndarray
 ) -> None:
-    np.save(folder / f"{split}_images.npy", np.stack(pictures))
+    np.save(folder / f"{split}_images.npy", np.asarray(pictures))
     write_jsonl(folder / f"{split}.jsonl", [asdict(question) for question in questions])
 
 
