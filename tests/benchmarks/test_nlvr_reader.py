@@ -80,15 +80,9 @@ def own(official: Path, tmp_path: Path) -> Path:
     return shutil.copytree(official, tmp_path / "nlvr")
 
 
-def the_message(call: Callable[[], Any]) -> str:
-    with pytest.raises(UserError) as caught:
-        call()
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
-def test_a_picture_behind_a_link_out_of_the_folder_is_refused(own: Path, tmp_path: Path) -> None:
+def test_a_picture_behind_a_link_out_of_the_folder_is_refused(
+    own: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
     images = (own / "test" / "images").rename(tmp_path / "images")
     (own / "test" / "images").symlink_to(images)
     with pytest.raises(UserError, match="leads out of it by a symbolic link"):
@@ -159,22 +153,22 @@ def test_boxes_at_full_size_are_the_pixels_and_smaller_ones_are_averages(tmp_pat
     np.testing.assert_allclose(nlvr.boxes(tmp_path / "p.png", 25), means, atol=1)
 
 
-def test_another_geometry_is_refused(tmp_path: Path) -> None:
+def test_another_geometry_is_refused(tmp_path: Path, refused: Callable[..., str]) -> None:
     path = tmp_path / "p.png"
     picture().resize((200, 50)).save(path)
-    assert f"{path}: 200 x 50 pixels" in the_message(lambda: nlvr.boxes(path, 32))
+    assert f"{path}: 200 x 50 pixels" in refused(nlvr.boxes, path, 32)
     picture(gap=129).save(path)
-    assert f"{path}: no grey gap at x = 100" in the_message(lambda: nlvr.boxes(path, 32))
+    assert f"{path}: no grey gap at x = 100" in refused(nlvr.boxes, path, 32)
 
 
-def test_an_unreadable_picture_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_picture_is_named(tmp_path: Path, refused: Callable[..., str]) -> None:
     path = tmp_path / "p.png"
-    assert str(path) in the_message(lambda: nlvr.boxes(path, 32))
+    assert str(path) in refused(nlvr.boxes, path, 32)
     path.write_bytes(b"not a picture")
-    assert str(path) in the_message(lambda: nlvr.boxes(path, 32))
+    assert str(path) in refused(nlvr.boxes, path, 32)
     Image.effect_noise((400, 100), 50).save(path)
     path.write_bytes(path.read_bytes()[:9000])
-    assert str(path) in the_message(lambda: nlvr.boxes(path, 32))
+    assert str(path) in refused(nlvr.boxes, path, 32)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -219,38 +213,40 @@ GOOD = {"sentence": "a wall", "label": "true", "identifier": "30-2", "directory"
         ({**GOOD, "identifier": "31-0", "image": "x" * 300, "permutation": 1}, "xxx is missing"),
     ],
 )
-def test_a_malformed_row_is_named_by_file_line_and_field(own: Path, row: Any, named: str) -> None:
+def test_a_malformed_row_is_named_by_file_line_and_field(
+    own: Path, row: Any, named: str, refused: Callable[..., str]
+) -> None:
     path = own / "test/test.json"
     write_rows(path, [GOOD, row])
-    message = the_message(lambda: nlvr.load(own))
+    message = refused(nlvr.load, own)
     assert message.startswith(f"{path}:2: ")
     assert named in message.split(";")[0]
     assert "github.com/lil-lab/nlvr" in message
 
 
-def test_files_that_are_missing_empty_or_not_json_are_named(own: Path) -> None:
+def test_files_that_are_missing_empty_or_not_json_are_named(own: Path, refused: Callable[..., str]) -> None:
     path = own / "dev/dev.json"
     path.write_text('{"sentence": \n', encoding="utf-8")
-    assert f"{path}:1" in the_message(lambda: nlvr.load(own))
+    assert f"{path}:1" in refused(nlvr.load, own)
     path.write_bytes(b"\xff\xfe")
-    assert f"cannot read {path}: not UTF-8 text" in the_message(lambda: nlvr.load(own))
+    assert f"cannot read {path}: not UTF-8 text" in refused(nlvr.load, own)
     path.write_text("", encoding="utf-8")
-    assert f"{path} holds no rows" in the_message(lambda: nlvr.load(own))
+    assert f"{path} holds no rows" in refused(nlvr.load, own)
     path.unlink()
-    message = the_message(lambda: nlvr.load(own))
+    message = refused(nlvr.load, own)
     assert "dev split" in message and str(own) in message and "github.com/lil-lab/nlvr" in message
-    assert the_message(lambda: nlvr.fingerprint(own)) == message
+    assert refused(nlvr.fingerprint, own) == message
     absent = own / "absent"
-    assert f"no NLVR folder at {absent}" in the_message(lambda: nlvr.load(absent))
+    assert f"no NLVR folder at {absent}" in refused(nlvr.load, absent)
 
 
-def test_a_missing_picture_and_a_repeated_row_are_named(own: Path) -> None:
+def test_a_missing_picture_and_a_repeated_row_are_named(own: Path, refused: Callable[..., str]) -> None:
     write_rows(own / "test/test.json", [GOOD, GOOD])
-    assert "test.json:2: test-30-2-0 occurs a second time" in the_message(lambda: nlvr.load(own))
+    assert "test.json:2: test-30-2-0 occurs a second time" in refused(nlvr.load, own)
     write_rows(own / "test/test.json", [GOOD])
     lost = own / "test/images/4/test-30-2-5.png"
     lost.unlink()
-    assert f"test.json:1: its picture {lost} is missing" in the_message(lambda: nlvr.load(own))
+    assert f"test.json:1: its picture {lost} is missing" in refused(nlvr.load, own)
 
 
 def test_fingerprint_follows_content_and_not_the_place(official: Path, own: Path) -> None:

@@ -162,7 +162,7 @@ def test_another_process_gets_the_same_bits(tmp_path: Path) -> None:
 
 @points
 def test_decoding_with_a_cache_and_behind_padding_is_the_whole_forward_pass(point: Point) -> None:
-    model, images = built(point), point.images()
+    model, images = built(point, torch.float32), point.images()
     ids_bl = point.ids(model)
     with torch.no_grad():
         whole = model(**images, input_ids=ids_bl).logits
@@ -181,7 +181,7 @@ def test_decoding_with_a_cache_and_behind_padding_is_the_whole_forward_pass(poin
 
 @points
 def test_every_part_that_trains_gets_a_gradient(point: Point) -> None:
-    model, images = built(point).train(), point.images()
+    model, images = built(point, torch.float32).train(), point.images()
     ids_bl = point.ids(model)
     model(**images, input_ids=ids_bl, labels=ids_bl, use_cache=False).loss.backward()
     parts: dict[str, nn.Module] = {

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from blindspot.benchmarks.registry import BENCHMARKS, SETS
-from blindspot.errors import UserError
 from blindspot.reporting.run import load_plan
 from blindspot.studies import versions
 from blindspot.studies.arms import expand_arms
@@ -220,25 +219,6 @@ def _files(module: str) -> list[str]:
     path = module.replace(".", "/").removeprefix("blindspot").lstrip("/")
     names = [f"{path}.py", f"{path}/__init__.py".lstrip("/")]
     return [name for name in names if (versions.PACKAGE / name).is_file()]
-
-
-def test_nlvr_fingerprint_follows_content_not_place(tmp_path: Path) -> None:
-    for copy in ("a", "b"):
-        (tmp_path / copy / "images").mkdir(parents=True)
-        (tmp_path / copy / "images" / "x.png").write_bytes(b"x")
-        for split in ("train", "dev", "test"):
-            (tmp_path / copy / f"{split}.jsonl").write_text("{}")
-    first = versions.nlvr_fingerprint(tmp_path / "a")
-    assert versions.nlvr_fingerprint(tmp_path / "b") == first
-    (tmp_path / "b" / "images" / "x.png").write_bytes(b"y")
-    assert versions.nlvr_fingerprint(tmp_path / "b") != first
-    (tmp_path / "b" / "dev.jsonl").unlink()
-    with pytest.raises(UserError, match="no rows of the dev split of NLVR"):
-        versions.nlvr_fingerprint(tmp_path / "b")
-    with pytest.raises(UserError, match="--data: no NLVR folder"):
-        versions.nlvr_fingerprint(tmp_path / "c")
-    with pytest.raises(UserError, match="git clone"):
-        versions.nlvr_fingerprint(None)
 
 
 def test_a_large_benchmark_of_a_model_is_a_step_of_its_own_and_small_ones_share_one() -> None:

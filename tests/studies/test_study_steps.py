@@ -182,6 +182,7 @@ def test_a_finished_study_prints_what_it_found_and_remakes_only_what_was_touched
         return {path: path.stat().st_mtime_ns for path in paths if path.is_file()}
 
     monkeypatch.chdir(home)
+    monkeypatch.setenv("COLUMNS", "100")
     first, files = again(), made()
     assert len(files) > 8
     alone = [sys.executable, "-c", CLI, "study", "tiny.yaml", "--out", "whole"]
