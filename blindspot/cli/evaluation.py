@@ -352,7 +352,10 @@ def audit(
         Path | None,
         option("Where benchmarks lie, or the benchmark's own file or folder.", default="$BLINDSPOT_DATA, or data"),
     ] = None,
-    out: Annotated[Path | None, option("Where results and page go.", default="runs/audit/BENCHMARK")] = None,
+    out: Annotated[
+        Path | None,
+        option("Where results and page go; of a table page and LaTeX.", default="runs/audit/BENCHMARK; a table: none"),
+    ] = None,
     together: Annotated[
         str,
         option(
@@ -397,7 +400,7 @@ def audit(
       [cyan]blindspot audit mmsi --together templates[/cyan]
       [cyan]blindspot audit scenes[/cyan]
       [cyan]blindspot audit blink --model Qwen/Qwen2.5-0.5B-Instruct[/cyan]
-      [cyan]blindspot audit table.csv --baseline LLaVA-1.5 --n MyBench=800[/cyan]
+      [cyan]blindspot audit table.csv --baseline LLaVA-1.5 --n MyBench=800 --out audited[/cyan]
     """
     from blindspot.evaluation.audit import TOGETHER, ask_blind
     from blindspot.evaluation.audit import audit as audit_benchmark
@@ -405,11 +408,9 @@ def audit(
     from blindspot.reporting.audit import write_audit
 
     if benchmark.endswith(".csv"):
-        if (data, out, together, model) != (None, None, TOGETHER[0], None):
-            raise UserError(
-                f"audit {benchmark}: --data, --out, --together and --model are of a benchmark; leave them out"
-            )
-        _audit_table(Path(benchmark), n, design_effect, baseline, as_json)
+        if (data, together, model) != (None, TOGETHER[0], None):
+            raise UserError(f"audit {benchmark}: --data, --together and --model are of a benchmark; leave them out")
+        _audit_table(Path(benchmark), n, design_effect, baseline, out, as_json)
         return
     if (baseline, n, design_effect) != (None, "", 1):
         raise UserError("--baseline, --n and --design-effect are of a published table, TABLE.csv; leave them out")
@@ -434,9 +435,12 @@ def audit(
         print(f"The page: {page}")
 
 
-def _audit_table(path: Path, n: str, design_effect: float, baseline: str | None, as_json: bool) -> None:
+def _audit_table(
+    path: Path, n: str, design_effect: float, baseline: str | None, out: Path | None, as_json: bool
+) -> None:
     from blindspot.evaluation.published import audit_table
     from blindspot.evaluation.scores.show import print_table_audit
+    from blindspot.reporting.audit import write_table_audit
 
     pairs = [each.rpartition("=") for each in n.split(",") if each.strip()]
     if wrong := [
@@ -444,10 +448,13 @@ def _audit_table(path: Path, n: str, design_effect: float, baseline: str | None,
     ]:
         raise UserError(f"--n {wrong[0]}: expected is NAME=NUMBER, several of them separated by commas")
     found = audit_table(path, {name.strip(): int(count) for name, _, count in pairs}, design_effect, baseline)
+    page = write_table_audit(out, found) if out else None
     if as_json:
         print(json.dumps(found, indent=1))
     else:
         print_table_audit(found, Console())
+        if page:
+            print(f"The page: {page}")
 
 
 def _blind(name: str, data: Path | None) -> "Collection":
