@@ -1,7 +1,8 @@
 """From a study to its steps, each with the key that its cached result is found by, and to what reports must know."""
 
 from collections import defaultdict
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -245,7 +246,7 @@ def _rehearsed(study: Study, arms: list[Arm]) -> dict[str, Any]:
         "language_models": sorted({arm.point.language_model for arm in arms}),
         "models": sorted({model.model for model in study.models}),
         "data": [data.model_dump(exclude_none=True) for data in sets.values()],
-        "benchmarks": [one.name for one in select(study.asked)],
+        "benchmarks": [one.name for one in select(study.asked) if one.place is None],
     }
 
 
@@ -256,13 +257,15 @@ class Portion:
     name: str  # of a `LARGE` benchmark; empty: of all that are smaller
     benchmarks: tuple[str, ...]
     questions: int
+    own: Mapping[str, str] = field(default_factory=dict)  # digests of a user's own questions with their pictures
 
     @property
     def config(self) -> dict[str, Any]:
         """What of a step's key follows from it."""
         from blindspot.benchmarks.scoring import DEFAULT
 
-        return {"benchmarks": list(self.benchmarks), "profile": DEFAULT}
+        own = {"own": dict(self.own)} if self.own else {}
+        return {"benchmarks": list(self.benchmarks), "profile": DEFAULT, **own}
 
 
 def portions(study: Study) -> list[Portion]:
@@ -271,10 +274,17 @@ def portions(study: Study) -> list[Portion]:
 
     chosen = select(study.asked)
     asked = [one for one in BENCHMARKS.values() if one in chosen]  # the order in which a study names them says nothing
-    sizes = {one.name: one.size or QUESTIONS for one in asked}
+    asked += sorted((one for one in chosen if one.place is not None), key=lambda one: one.name)
+    own = {one.name: one.read(one.place) for one in asked if one.place is not None}
+    sizes = {one.name: one.size or QUESTIONS for one in asked} | {name: len(one.questions) for name, one in own.items()}
+
+    def portion(name: str, several: tuple[str, ...]) -> Portion:
+        digests = {one: own[one].digest for one in several if one in own}
+        return Portion(name, several, sum(sizes[one] for one in several), digests)
+
     small = tuple(name for name, size in sizes.items() if size < LARGE)
-    found = [Portion("", small, sum(sizes[name] for name in small))] if small else []
-    return found + [Portion(name, (name,), size) for name, size in sizes.items() if size >= LARGE]
+    found = [portion("", small)] if small else []
+    return found + [portion(name, (name,)) for name, size in sizes.items() if size >= LARGE]
 
 
 def _add_model(plan: _Plan, model: EvaluatedModel) -> None:
