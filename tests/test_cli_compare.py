@@ -69,3 +69,5 @@ def test_a_benchmark_is_audited_from_its_words_alone(tmp_path: Path, monkeypatch
     assert json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))["groups"] == 30
     shown = CliRunner().invoke(app, [*call, "--together", "templates", "--json"])
     assert shown.exit_code == 2 and "no part has 20 questions in 10 groups" in shown.output
+    shown = CliRunner().invoke(app, [*call, "--model", str(tmp_path / "absent")])
+    assert shown.exit_code == 2 and "absent is not a model folder" in shown.output

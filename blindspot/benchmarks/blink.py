@@ -21,6 +21,10 @@ TASKS = {
     "object_localization": 122, "counting": 120, "art_style": 117,
 }  # fmt: skip
 COUNTS = {"questions": 1901, **{f"task={task}": count for task, count in TASKS.items()}}
+_NOTES = (
+    "most gold answers of relative_reflectance were wrong before September 2025 (BLINK_Benchmark#13); whether they are "
+    "in this copy is not known",
+)
 _DISCLAIMED = ("forensic_detection", "jigsaw", "art_style")
 _DISCLAIMER = (
     "Disclaimer: This is not to make unfair assumptions about the people in the image and you just need to give your "
@@ -74,8 +78,8 @@ BLINK = Benchmark(
     licence="Apache-2.0 (the data set's card)",
     citation="Fu et al., BLINK, ECCV 2024, arxiv.org/abs/2404.12390",
     sources=(
-        tsv("BLINK.tsv", "d5e8af148b10ac69f535ff7b23f3f989", COUNTS, _question, "category"),
-        hub("BLINK-Benchmark/BLINK", "val", COUNTS, _question, _COLUMNS, ("prompt",), _PICTURES),
+        tsv("BLINK.tsv", "d5e8af148b10ac69f535ff7b23f3f989", COUNTS, _question, "category", notes=_NOTES),
+        hub("BLINK-Benchmark/BLINK", "val", COUNTS, _question, _COLUMNS, ("prompt",), _PICTURES, notes=_NOTES),
     ),
     metrics=(
         Metric("overall", (Term(),), None),

@@ -1,7 +1,7 @@
 """MindCube-tiny: what lies where, from a few views of a scene, when the viewer turns or moves; two to five options.
 
 Groups: ``setting`` (among, around, rotation, translation), ``cluster`` (the pictures). The options stand in the
-question. Data published before 2026-03-23 have known errors.
+question.
 """
 
 import re
@@ -75,6 +75,7 @@ MINDCUBE = Benchmark(
             repository="MLL-Lab/MindCube",
             counts=COUNTS,
             marks=("MindCube_tinybench.jsonl", "*/MindCube_tinybench.jsonl"),
+            notes=("data of before 2026-03-23 have errors, and scores on them are others",),
         ),
     ),
     metrics=(Metric("overall", (Term(),), None), *by("setting", SETTINGS)),

@@ -12,12 +12,13 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
 from blindspot import files
-from blindspot.benchmarks.base import Benchmark, Metric, Pictures, Row, Source, Table, Term, digest, slug
+from blindspot.benchmarks.base import Benchmark, Metric, Pictures, Row, Source, Table, Term, digest, found, slug
 from blindspot.benchmarks.points import region_text
 from blindspot.benchmarks.sources.forms import read_hub
 from blindspot.errors import UserError, one_of
@@ -42,6 +43,8 @@ def own(path: Path) -> Benchmark:
     if path.is_file() and path.suffix not in SUFFIXES:
         raise UserError(f"{path}: questions are read from {', '.join(SUFFIXES)}, or a folder that datasets saved")
     marks = ("metadata.jsonl", "metadata.csv", "**/*.arrow", "**/*.parquet")
+    if path.is_dir() and not any(found(marks, folder) for folder in (path / OWN, path)):
+        raise UserError(f"{path} holds no questions; write them into a file beside it, a line each, and name that file")
     source = Source(OWN, _table, _question, marks=marks)
     return Benchmark(name, path.name, "your own", "", (source,), (Metric("mean", (Term(),), None),), place=path)
 
@@ -92,7 +95,12 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
                 held = files.parse_json(handle.read())
                 yield from enumerate(held if isinstance(held, list) else [held], start=1)
                 return
-            reader = csv.DictReader(handle, delimiter="\t" if path.suffix == ".tsv" else ",")
+            head = next(handle, "")  # whatever stands between its names; a spreadsheet may write semicolons
+            names, delimiter = (*_IMAGES, "question", *_OPTIONAL), max("\t,;", key=head.count)
+            reader = csv.DictReader(chain([head], handle), delimiter=delimiter)
+            reader.fieldnames = [
+                low if (low := name.strip().lower()) in names else name for name in reader.fieldnames or ()
+            ]
             for cells in reader:
                 if None in cells:
                     raise UserError(f"{path}:{reader.line_num}: more cells than the header; put quotes around commas")

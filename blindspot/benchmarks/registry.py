@@ -44,11 +44,16 @@ def find(name: str) -> Benchmark:
     return BENCHMARKS[name]
 
 
+def brought(name: str) -> bool:
+    """Whether a name is the path of a user's own questions."""
+    return name not in (*SETS, *BENCHMARKS) and (name.endswith(SUFFIXES) or Path(name).exists() or "/" in name)
+
+
 def select(names: str) -> tuple[Benchmark, ...]:
     """The benchmarks of a comma-separated list of names, of the names of `SETS`, and of paths, each once."""
     wanted: dict[str, Benchmark] = {}
     for name in filter(None, map(str.strip, names.split(","))):
-        if name not in (*SETS, *BENCHMARKS) and (name.endswith(SUFFIXES) or Path(name).exists() or "/" in name):
+        if brought(name):
             benchmark = own(Path(name))
             if benchmark.name in (*BENCHMARKS, *wanted, ""):
                 raise UserError(f"{name}: there is a benchmark called {benchmark.name!r} already; rename the file")

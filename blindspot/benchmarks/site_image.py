@@ -3,8 +3,12 @@
 Groups: ``category`` (six), ``source`` (the data set that a question is from), ``options`` (how many), ``cluster`` (the
 pictures).
 
-Questions have two to many options, so its score is the accuracy above chance (CAA): 0 is what guessing gives.
+Questions have two to many options, so its score is the accuracy above chance (CAA): 0 is what guessing gives. Where
+pictures stand in question and options, ``<image>``, they are shown there.
 """
+
+import re
+from itertools import count
 
 from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, by, slug
 from blindspot.benchmarks.rules import EASI, LATER, LMMS_EVAL, OFFICIAL, Item, Scored
@@ -28,8 +32,12 @@ def question(row: Row) -> Question:
     for group, column in {"category": "category", "source": "dataset"}.items():
         if label := row.find(column):
             groups[group] = slug(label.replace("&", " ").replace("-", " "))
+    number = count(1)
+    asked, *options = (
+        re.sub("<image>", lambda mark: f"<image {next(number)}>", text) for text in (row.asked, *options)
+    )
     identifier = row.find("index") or str(row.number)
-    return Question(identifier, "site_image", "mcq", row.asked, row.letter("answer"), options, row.images, groups)
+    return Question(identifier, "site_image", "mcq", asked, row.letter("answer"), tuple(options), row.images, groups)
 
 
 def _official(item: Item) -> Scored:
@@ -65,6 +73,6 @@ SITE_IMAGE = Benchmark(
     kinds={"mcq": "mcq"},
     rules={**EASI, **dict.fromkeys((LMMS_EVAL, OFFICIAL), _official)},
     vlmevalkit="SiteBenchImage",
-    wording=Wording(lettered=True),
+    wording=Wording(lettered=True, named_pictures=True),
     prompts=dict.fromkeys((OFFICIAL, LATER, LMMS_EVAL), best_answer),
 )

@@ -17,10 +17,9 @@ from blindspot.errors import UserError, one_of
 from blindspot.text import clean
 
 if TYPE_CHECKING:
-    from blindspot.benchmarks.base import Metric
+    from blindspot.benchmarks.base import Collection
     from blindspot.evaluation.base import Asked
     from blindspot.evaluation.run.opening import Opened
-    from blindspot.question import Question
 
 _CHECKED = 64
 """Questions of each benchmark that ``--check-batch`` asks twice."""
@@ -338,13 +337,24 @@ def audit(
         Path | None,
         option("Where benchmarks lie, or the benchmark's own file or folder.", default="$BLINDSPOT_DATA, or data"),
     ] = None,
-    out: Annotated[Path | None, option("Where results and page go.", default="runs/audit/BENCHMARK")] = None,
+    out: Annotated[
+        Path | None,
+        option("Where results and page go; of a table page and LaTeX.", default="runs/audit/BENCHMARK; a table: none"),
+    ] = None,
     together: Annotated[
         str,
         option(
             "What no two folds share: [bold]pictures[/bold], or [bold]templates[/bold], for what holds of new ones."
         ),
     ] = "pictures",
+    model: Annotated[
+        str | None,
+        option(
+            "A model's folder or Hugging Face id, of text alone or of pictures too: how far it gets without pictures "
+            "and without learning.",
+            default="none",
+        ),
+    ] = None,
     baseline: Annotated[
         str | None, option("Of a table: the model that others are compared with.", default="every pair")
     ] = None,
@@ -360,9 +370,10 @@ def audit(
 
     Rules that see questions and options alone are learned on four fifths of
     its questions and scored on the last fifth: which answer is right most
-    often, overall, in a template, of an option; a random forest. Each has an
+    often, overall, in a template, of an option; a random forest; and the
+    likeliest answers of a language model, where --model names one. Each has an
     interval; with permuted answers all must come out at chance. Needs no
-    model, no picture and no GPU. Broken off, the same command continues.
+    picture and no GPU. Broken off, the same command continues.
 
     Of a table: which differences exceed the sample of questions after Holm's
     correction, with bounds for what it does not say (which questions share a
@@ -373,34 +384,46 @@ def audit(
       [cyan]blindspot audit vsr --data ~/benchmarks[/cyan]
       [cyan]blindspot audit mmsi --together templates[/cyan]
       [cyan]blindspot audit scenes[/cyan]
-      [cyan]blindspot audit table.csv --baseline LLaVA-1.5 --n MyBench=800[/cyan]
+      [cyan]blindspot audit blink --model Qwen/Qwen2.5-0.5B-Instruct[/cyan]
+      [cyan]blindspot audit table.csv --baseline LLaVA-1.5 --n MyBench=800 --out audited[/cyan]
     """
-    from blindspot.evaluation.audit import TOGETHER
+    from blindspot.evaluation.audit import TOGETHER, ask_blind
     from blindspot.evaluation.audit import audit as audit_benchmark
     from blindspot.evaluation.scores.show import print_audit
     from blindspot.reporting.audit import write_audit
 
     if benchmark.endswith(".csv"):
-        if (data, out, together) != (None, None, TOGETHER[0]):
-            raise UserError(f"audit {benchmark}: --data, --out and --together are of a benchmark; leave them out")
-        _audit_table(Path(benchmark), n, design_effect, baseline, as_json)
+        if (data, together, model) != (None, TOGETHER[0], None):
+            raise UserError(f"audit {benchmark}: --data, --together and --model are of a benchmark; leave them out")
+        _audit_table(Path(benchmark), n, design_effect, baseline, out, as_json)
         return
     if (baseline, n, design_effect) != (None, "", 1):
         raise UserError("--baseline, --n and --design-effect are of a published table, TABLE.csv; leave them out")
     one_of(together, TOGETHER, "--together", "grouping")
-    questions, metrics = _blind_questions(benchmark, data)
-    folder = out or Path("runs") / "audit" / (benchmark if together == TOGETHER[0] else f"{benchmark}-{together}")
+    collection = _blind(benchmark, data)
+    words = [benchmark, *([together] if together != TOGETHER[0] else ())]
+    if model:
+        from blindspot.evaluation.run.folder import default_folder
+        from blindspot.evaluation.run.questions import AS_PUBLISHED
+
+        words.append(default_folder(model, "auto", AS_PUBLISHED, None).name)
+    folder = out or Path("runs") / "audit" / "-".join(words)
     with bars(transient=True) as show:
-        found = audit_benchmark(benchmark, questions, metrics, folder, together, show)
+        said = ask_blind(collection, model, folder / "asked", show) if model else None
+        metrics = collection.benchmark.metrics
+        found = audit_benchmark(benchmark, collection.questions, metrics, folder, together, show, said)
     page = write_audit(folder, found)
     told(as_json, found, lambda console: print_audit(found, console))
     if not as_json:
         print(f"The page: {page}")
 
 
-def _audit_table(path: Path, n: str, design_effect: float, baseline: str | None, as_json: bool) -> None:
+def _audit_table(
+    path: Path, n: str, design_effect: float, baseline: str | None, out: Path | None, as_json: bool
+) -> None:
     from blindspot.evaluation.published import audit_table
     from blindspot.evaluation.scores.show import print_table_audit
+    from blindspot.reporting.audit import write_table_audit
 
     pairs = [each.rpartition("=") for each in n.split(",") if each.strip()]
     if wrong := [
@@ -408,12 +431,15 @@ def _audit_table(path: Path, n: str, design_effect: float, baseline: str | None,
     ]:
         raise UserError(f"--n {wrong[0]}: expected is NAME=NUMBER, several of them separated by commas")
     found = audit_table(path, {name.strip(): int(count) for name, _, count in pairs}, design_effect, baseline)
+    page = write_table_audit(out, found) if out else None
     told(as_json, found, lambda console: print_table_audit(found, console))
+    if page and not as_json:
+        print(f"The page: {page}")
 
 
-def _blind_questions(name: str, data: Path | None) -> tuple[Sequence["Question"], Sequence["Metric"]]:
-    """The questions and the metrics of a benchmark, or of the drawn scenes."""
-    from blindspot.benchmarks.base import Metric, Term
+def _blind(name: str, data: Path | None) -> "Collection":
+    """A benchmark, or the drawn scenes as one, without need of its pictures."""
+    from blindspot.benchmarks.base import Benchmark, Collection, Metric, Pictures, Term
     from blindspot.benchmarks.registry import BENCHMARKS
     from blindspot.benchmarks.sources.download import data_root, locate
     from blindspot.scenes.sampling import test_questions
@@ -425,13 +451,12 @@ def _blind_questions(name: str, data: Path | None) -> tuple[Sequence["Question"]
         _, drawn = test_questions("iid", _SCENES, 0)
         drawn = [replace(one, groups={**one.groups, "column": one.benchmark}) for one in drawn]
         columns = dict.fromkeys(one.benchmark for one in drawn)
-        return drawn, [
-            Metric("overall", (Term(),), None),
-            *(Metric(column, (Term({"column": column}),), None) for column in columns),
-        ]
+        metrics = [Metric(column, (Term({"column": column}),), None) for column in columns]
+        scenes = Benchmark(name, "drawn scenes", "", "", (), (Metric("overall", (Term(),), None), *metrics))
+        return Collection(scenes, "drawn", tuple(drawn), Pictures(Path.read_bytes), (), f"{_SCENES} a column, seed 0")
     benchmark, root = BENCHMARKS[name], data_root(data)
     place = root if root.is_file() else locate(benchmark, root) or root
-    return benchmark.read(place, blind=True).questions, benchmark.metrics
+    return benchmark.read(place, blind=True)
 
 
 def paper(

@@ -304,11 +304,13 @@ def _report(run: Path, console: Console, data: Path | None, checked: bool = Fals
         if wanted := {path: of for path, of in wanted_pictures(run, results).items() if not path.is_file()}:
             from blindspot.benchmarks.sources.download import data_root
             from blindspot.evaluation.scores.glance import keep_pictures
-            from blindspot.reporting.run import load_plan
+            from blindspot.reporting.run import asked_data, load_plan
 
-            made = next((run / step.folder for step in load_plan(run).steps if step.kind == "data"), None)
+            plan = load_plan(run)
+            made = next((run / step.folder for step in plan.steps if step.kind == "data"), None) or data_root(data)
+            own = {name: one["place"] for name, one in asked_data(run, plan).items() if "place" in one}
             with console.status("") as status:
-                notes = keep_pictures(wanted, made or data_root(data), lambda of: status.update(f"pictures of {of}"))
+                notes = keep_pictures(wanted, made, lambda of: status.update(f"pictures of {of}"), own)
             for note in notes:
                 console.print(f"Note: {note}", style="dim", markup=False)
         page = write_report(run)

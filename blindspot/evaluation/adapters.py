@@ -83,6 +83,11 @@ def _llava_chat(processor: Any, prompt: Prompt) -> str:
     return f"{SYSTEM} {text}" if text.startswith("USER: ") and text.endswith(" ASSISTANT:") else text
 
 
+def _text(processor: Any, prompt: Prompt) -> str:
+    """The chat template of a model that reads text alone; one that has none goes on behind ``Answer:``."""
+    return _chat(processor, prompt) if processor.chat_template else f"{prompt}\nAnswer:"
+
+
 def _pictures_then_words(frame: str) -> Template:
     """A template without turns: all pictures, and behind them ``frame`` with the words in it."""
 
@@ -446,6 +451,8 @@ ADAPTERS: dict[str, Adapter] = {
 }
 """By name."""
 extend("adapters", ADAPTERS, Adapter)
+TEXT = Adapter(name="text", model_types=(), names=None, dtype="auto", boxes=None, template=_text)
+"""Of models that read no pictures, as which no other can be asked."""
 
 
 def adapter_of(model_type: str | None) -> Adapter:

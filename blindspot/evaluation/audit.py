@@ -2,8 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from blindspot.benchmarks.base import Metric
+from blindspot.benchmarks.base import Collection, Metric
 from blindspot.errors import UserError
 from blindspot.evaluation.items import Questions
-from blindspot.evaluation.shortcuts import RULES, Shortcuts, offers, template
+from blindspot.evaluation.shortcuts import MODEL, RULES, Shortcuts, offers, template
 from blindspot.evaluation.statistics import correct, difference, resampled_counts
-from blindspot.files import fingerprint, locked, parse_json, write_json
+from blindspot.files import fingerprint, locked, parse_json, read_jsonl, write_json
 from blindspot.question import Question
 from blindspot.text import clean_json, rounded
 
@@ -48,7 +48,14 @@ class Audit:
     parts: tuple[Part, ...]
 
     @classmethod
-    def of(cls, questions: Sequence[Question], metrics: Sequence[Metric], together: str, forest: bool) -> "Audit":
+    def of(
+        cls,
+        questions: Sequence[Question],
+        metrics: Sequence[Metric],
+        together: str,
+        forest: bool,
+        said: Mapping[str, str] | None = None,
+    ) -> "Audit":
         """From the questions of a benchmark.
 
         Args:
@@ -56,8 +63,9 @@ class Audit:
             metrics: of the benchmark.
             together: what no two folds share, one of `TOGETHER`.
             forest: whether there is a random forest among the rules, for which scikit-learn must be there.
+            said: as of `Shortcuts`.
         """
-        rules = Shortcuts(questions, forest)
+        rules = Shortcuts(questions, forest, said)
         if not rules.questions:
             kinds = ", ".join(sorted({one.kind for one in questions})) or "nothing"
             raise UserError(f"the questions ask for {kinds}: there is no answer to guess from words")
@@ -116,6 +124,47 @@ def _group(question: Question, together: str) -> dict[str, str]:
     return {"cluster": str(question.groups.get("cluster", own))}
 
 
+@dataclass(frozen=True)
+class Said:
+    """What a language model finds likeliest of the answers that a benchmark's questions allow, without a picture.
+
+    Attributes:
+        answers: by question; those that allow too many answers to list are left out.
+        model: which it was, and how it was asked.
+    """
+
+    answers: Mapping[str, str]
+    model: Mapping[str, Any]
+
+
+def ask_blind(collection: Collection, model: str, out: Path, report: Report = lambda what, done, total: None) -> Said:
+    """Ask a model on this machine, of text alone or of pictures too, for likelihoods, and keep them as a run does.
+
+    Args:
+        collection: the benchmark.
+        model: a folder or a Hugging Face id.
+        out: the run folder, which is one of ``blindspot evaluate --blind none --likelihood``.
+        report: told of questions.
+    """
+    from blindspot.evaluation.prompts import profile
+    from blindspot.evaluation.run.folder import ANSWERS
+    from blindspot.evaluation.run.opening import open_local
+    from blindspot.evaluation.run.questions import Condition, allowed_answers
+    from blindspot.evaluation.run.runner import Evaluation, why_unanswered
+
+    few = tuple(one for one in Shortcuts(collection.questions, False).questions if allowed_answers(one))
+    if not few:
+        raise UserError("its questions allow too many answers to ask how likely each is; leave out --model")
+    opened = open_local(model, text=True)
+    asking = replace(collection, questions=few)
+    run = Evaluation(opened, [asking], opened.prompts, profile(opened.prompts), Condition("none", likelihood=True))
+    if unanswered := run.run(out, lambda name, done, total, tokens: report("asking the model", done, total)):
+        raise UserError(why_unanswered(out, unanswered))
+    rows = read_jsonl(out / collection.benchmark.name / ANSWERS)
+    identity = {key: opened.answerer.identity[key] for key in ("model", "weights_sha256")}
+    return Said({row["id"]: row["raw"] for row in rows}, {**identity, "prompts": opened.prompts})
+
+
 def audit(
     name: str,
     questions: Sequence[Question],
@@ -123,24 +172,27 @@ def audit(
     out: Path,
     together: str = TOGETHER[0],
     report: Report = lambda what, done, total: None,
+    said: Said | None = None,
 ) -> dict[str, Any]:
     """Learn every rule on four fifths of a benchmark and score it on the last, for all fifths; write ``results.json``.
 
     The error of a score is its spread over resamples of groups in each of which the rules are learned anew. Where the
     best of several rules is named, its excess over chance is what the rule that is best in a resample has outside of it
-    (Tsamardinos, Greasidou and Borboudakis 2018), and its error the spread of the best over the resamples. Killed, the
-    same call goes on.
+    (Tsamardinos, Greasidou and Borboudakis 2018), and its error the spread of the best over the resamples. What a
+    language model ``said`` is one more rule, which learns nothing. Killed, the same call goes on.
 
     Returns:
-        ``benchmark``, ``questions``, ``left_out`` (by kind), ``groups``, ``together``, ``rules``, ``method``,
-        ``notes``, and ``parts``: of each ``part``, ``n``, ``groups``, ``chance``, ``rules`` (``value``, ``excess`` with
-        ``low`` and ``high``, ``permuted``: the excess that permuted answers leave, with ``permuted_error``), ``best``.
+        ``benchmark``, ``questions``, ``left_out`` (by kind), ``groups``, ``together``, ``rules``, ``model`` (of
+        `Said`), ``method``, ``notes``, and ``parts``: of each ``part``, ``n``, ``groups``, ``chance``, ``rules``
+        (``value``, ``excess`` with ``low`` and ``high``, ``permuted``: the excess that permuted answers leave, with
+        ``permuted_error``), ``best``.
     """
     forest = find_spec("sklearn") is not None
-    subject = Audit.of(questions, metrics, together, forest)
+    subject = Audit.of(questions, metrics, together, forest, said.answers if said else None)
     asked = [[one.id, one.kind, one.prompt, one.answer, *offers(one)] for one in subject.rules.questions]
     parts = [[part.metric.name, part.questions] for part in subject.parts]
-    identity = fingerprint([asked, parts, subject.questions.cluster_q.tolist(), together, subject.rules.names])
+    identity = [asked, parts, subject.questions.cluster_q.tolist(), together, subject.rules.names]
+    identity = fingerprint([*identity, *([dict(said.answers)] if said else [])])
     kinds = Counter(one.kind for one in questions)
     with locked(out):
         report("learning", 0, REFITS + PERMUTED + 1)
@@ -153,12 +205,16 @@ def audit(
             "left_out": dict(kinds - Counter(one.kind for one in subject.rules.questions)),
             "groups": len(np.unique(subject.questions.cluster_q)),
             "together": together,
-            "rules": {rule: RULES[rule] for rule in subject.rules.names},
+            "rules": {rule: RULES[rule] for rule in subject.rules.names}
+            | ({MODEL: f"{RULES[MODEL]}: {said.model['model']}"} if said else {}),
+            "model": dict(said.model) if said else None,
             "method": {"folds": FOLDS, "refits": REFITS, "permutations": PERMUTED, "selections": SELECTIONS},
             **_parts(subject, scores, measured),
         }
         if not forest:
             found["notes"].append("no random forest: pip install 'spatial-blindspot[audit]'")
+        if said and (left := len(subject.rules.questions) - len(said.answers)):
+            found["notes"].append(f"{left} questions allow too many answers for a model; it counts as chance there")
         found = clean_json(rounded(found))
         write_json(out / RESULTS, found)
     return found

@@ -44,10 +44,12 @@ def form_of(model: Any, processor: Any, adapter: Adapter | None = None, boxes: s
         boxes: the convention that it answers in, if not its family's.
 
     Returns:
-        None where neither the family nor ``boxes`` says how it writes boxes.
+        None where neither the family nor ``boxes`` says how it writes boxes, and of a model that sees no picture.
     """
     from blindspot.model.load import knows_words_only
 
+    if processor.image_processor is None:
+        return None
     if knows_words_only(processor):
         edge = model.config.vision_config.image_size
         return Form(CONVENTIONS["canvas"], f"box of {PHRASE}", partial(View.whole, input=(edge, edge)))

@@ -27,6 +27,7 @@ VERDICTS = {
     OPEN: "beyond the sample only if the two models are right on the same questions; answers would tell",
     NOT: "within the sample, however the models' answers are paired",
 }
+MARKS = {SURE: "**", INDEPENDENT: "*", OPEN: "?", NOT: ""}
 _NAMED_N = ("n", "questions")
 
 
@@ -104,7 +105,7 @@ def audit_table(
 
     Returns:
         ``table``, ``columns``, ``scores`` (with Wilson's intervals), ``differences`` (`difference` and `judge`),
-        ``notes``.
+        ``verdicts`` (what each means), ``marks`` (of each), ``notes``.
     """
     header, cells = _read(path)
     models = [name for name in cells if name.lower() not in _NAMED_N]
@@ -143,7 +144,8 @@ def audit_table(
             f"As if independent: {', '.join(free)}; where questions share pictures, --design-effect says more."
         )
     found = {"version": 1, "table": path.name, "baseline": baseline, "columns": [vars(one) for one in columns]}
-    return clean_json(rounded({**found, "scores": scores, "differences": rows, "verdicts": VERDICTS, "notes": notes}))
+    found |= {"scores": scores, "differences": rows, "verdicts": VERDICTS, "marks": MARKS, "notes": notes}
+    return clean_json(rounded(found))
 
 
 def _read(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:

@@ -7,7 +7,7 @@ keys of a view.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -18,8 +18,8 @@ from scipy.sparse import csr_array
 from blindspot.benchmarks.rules import mean_relative_accuracy
 from blindspot.question import Question
 
-CHANCE, ANSWERS, OPTIONS, TEMPLATES, PLACES, WORDING, FOREST = (
-    "chance", "answers", "options", "templates", "places in templates", "wording", "forest",
+CHANCE, ANSWERS, OPTIONS, TEMPLATES, PLACES, WORDING, FOREST, MODEL = (
+    "chance", "answers", "options", "templates", "places in templates", "wording", "forest", "model",
 )  # fmt: skip
 RULES = {
     ANSWERS: "the place (A, B, yes, no) or the answer that is right most often",
@@ -28,8 +28,11 @@ RULES = {
     PLACES: "the place that is right most often in the question's template",
     WORDING: "the answer that is right most often where the same words are asked",
     FOREST: "a random forest on the question's words and how its options differ in length, size and words",
+    MODEL: "the allowed answer that a language model finds likeliest, without a picture and without learning",
 }
 OPEN = ("count", "number", "text")
+UNASKED = -2
+"""What a language model says that was not asked; it counts as chance does."""
 _PRIOR = 2.0
 """Questions' worth of belief in what holds for all answers, before a view of them has its say."""
 _TREES, _LEAF, _DRAWN, _CLASSES = 30, 3, 3000, 50
@@ -93,6 +96,7 @@ class Block:
         features: of each question; of lettered ones, of each option.
         class_o: of options that are no letters, the number of their text.
         numbers_u: answers as numbers, where they are scored so.
+        said: what a language model answers, as ``gold``; -1: nothing that is right anywhere; `UNASKED`.
     """
 
     rows: np.ndarray
@@ -104,6 +108,7 @@ class Block:
     class_o: np.ndarray | None = None
     value_uu: np.ndarray | None = None
     numbers_u: np.ndarray | None = None
+    said: np.ndarray | None = None
 
     @property
     def closed(self) -> bool:
@@ -114,6 +119,11 @@ class Block:
 class Shortcuts:
     """The rules, for the questions of a benchmark that they can answer.
 
+    Args:
+        questions: of the benchmark.
+        forest: whether a random forest is among the rules.
+        said: what a language model answers, by the questions' ids; None: none is asked.
+
     Attributes:
         questions: those.
         names: of the rules that differ here; the first row of `scores`, before them, is chance.
@@ -121,16 +131,15 @@ class Shortcuts:
         gold: right answers as `scores` takes them.
     """
 
-    def __init__(self, questions: Sequence[Question], forest: bool) -> None:
+    def __init__(self, questions: Sequence[Question], forest: bool, said: Mapping[str, str] | None = None) -> None:
         self.questions = tuple(question for question in questions if _answerable(question))
         alike: dict[Hashable, list[int]] = {}
         for row, one in enumerate(self.questions):
             alike.setdefault((one.kind, one.groups.get("task") if one.kind in OPEN else None), []).append(row)
-        self._blocks = [_block(np.array(rows), [self.questions[row] for row in rows]) for rows in alike.values()]
+        self._blocks = [_block(np.array(rows), [self.questions[row] for row in rows], said) for rows in alike.values()]
         varied = any(len({self.questions[row].choices for row in rows}) > 1 for rows in alike.values())
-        self.names = [
-            name for name in RULES if (varied or name not in (OPTIONS, PLACES)) and (forest or name != FOREST)
-        ]
+        there = {OPTIONS: varied, PLACES: varied, FOREST: forest, MODEL: said is not None}
+        self.names = [name for name in RULES if there.get(name, True)]
         self.open = any(not block.closed for block in self._blocks)
         self.gold = np.zeros(len(self.questions), dtype=np.int64)
         for block in self._blocks:
@@ -169,6 +178,8 @@ class Shortcuts:
                     value = plain
                     if name == FOREST:
                         value = _of_forest(block, own, learned, held, seed)
+                    elif name == MODEL:
+                        value = np.where(block.said == UNASKED, found[0, block.rows], block.said == own)
                     elif name in block.keys and name != ANSWERS:
                         value = said(block, name, own, learned, seed)
                     found[place, block.rows[held]] = value[held]
@@ -195,8 +206,15 @@ def _number(text: str) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _block(rows: np.ndarray, own: Sequence[Question]) -> Block:
+def _block(rows: np.ndarray, own: Sequence[Question], answers_of: Mapping[str, str] | None) -> Block:
     kind = own[0].kind
+
+    def places(lists: Iterable[Sequence[str]]) -> np.ndarray:
+        """Where in its list each answer of the language model is."""
+        said = [(answers_of or {}).get(one.id) for one in own]
+        both = zip(said, map(list, lists), strict=True)
+        return np.array([UNASKED if a is None else few.index(a) if a in few else -1 for a, few in both])
+
     templates, wordings = [template(one.prompt) for one in own], [one.prompt.lower() for one in own]
     words = _question_features([one.prompt for one in own], templates)
     if kind in OPEN:
@@ -207,7 +225,7 @@ def _block(rows: np.ndarray, own: Sequence[Question]) -> Block:
         if kind == "number":
             numbers = np.array([_number(answer) or 0.0 for answer in answers])
             values = mean_relative_accuracy(numbers[:, None], numbers[None])
-        return Block(rows, gold, empty, empty, keys, words, None, values, numbers)
+        return Block(rows, gold, empty, empty, keys, words, None, values, numbers, places([answers] * len(own)))
     offered = [offers(one) for one in own]
     question_o = [q for q, each in enumerate(offered) for _ in each]
     place_o = [place for each in offered for place in range(len(each))]
@@ -223,7 +241,8 @@ def _block(rows: np.ndarray, own: Sequence[Question]) -> Block:
     gold = np.array([each.index(one.answer) for each, one in zip(allowed, own, strict=True)])
     if kind == "mcq":
         words = np.hstack([words[place_q], _option_features(place_q, texts, wordings)])
-    return Block(rows, gold, place_q, np.array(place_o), keys, words, None if kind == "mcq" else keys[OPTIONS])
+    class_o = None if kind == "mcq" else keys[OPTIONS]
+    return Block(rows, gold, place_q, np.array(place_o), keys, words, class_o, said=places(allowed))
 
 
 def _of_options(block: Block, name: str, gold: np.ndarray, weight: np.ndarray, seed: int) -> np.ndarray:

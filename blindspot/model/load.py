@@ -19,6 +19,8 @@ from transformers import (
     LlavaProcessor,
 )
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES  # pyright: ignore
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.models.smolvlm import processing_smolvlm
@@ -36,7 +38,28 @@ FORMATS = ("llava-hf", "llava", "blindspot")
 NEEDS_PLAIN = ("llava-hf", "llava")
 
 
-def load(path_or_id: Path | str, trust_remote_code: bool = False, dtype: Any = "auto") -> tuple[Any, Any]:
+class TextProcessor:
+    """The tokenizer of a model that reads no pictures, in the place of a processor."""
+
+    image_processor = None
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer, self.chat_template = tokenizer, tokenizer.chat_template
+
+    def __call__(self, text: Any, images: Any = None, **settings: Any) -> Any:
+        if images:
+            raise UserError("this model reads text alone, and cannot be asked about a picture")
+        return self.tokenizer(text, return_token_type_ids=False, **settings)
+
+    def apply_chat_template(self, turns: list[dict[str, Any]], **settings: Any) -> Any:
+        """As that of a processor; a text's template takes a turn as one text."""
+        texts = [{**turn, "content": "".join(part["text"] for part in turn["content"])} for turn in turns]
+        return self.tokenizer.apply_chat_template(texts, **settings)
+
+
+def load(
+    path_or_id: Path | str, trust_remote_code: bool = False, dtype: Any = "auto", text: bool = False
+) -> tuple[Any, Any]:
     """The model, ready to answer, and its processor.
 
     Reads Blindspot's own format, transformers' Llava (llava-hf), the original LLaVA's (liuhaotian), all three as a
@@ -47,15 +70,16 @@ def load(path_or_id: Path | str, trust_remote_code: bool = False, dtype: Any = "
         path_or_id: a folder, or a Hugging Face id: taken from the local cache if it is there, else downloaded.
         trust_remote_code: whether code that a checkpoint brings along may run.
         dtype: of the weights, as transformers takes it; "auto" is the config's.
+        text: whether a language model that reads no pictures will do; its processor is a `TextProcessor`.
     """
     folder = find(path_or_id, trust_remote_code)
     try:
-        return _read(folder, trust_remote_code, dtype)
+        return _read(folder, trust_remote_code, dtype, text)
     except Exception as error:  # what a damaged folder makes the libraries raise has no common base
         raise UserError(f"cannot open the model in {folder}: {error}") from error
 
 
-def _read(folder: Path, trust_remote_code: bool, dtype: Any) -> tuple[Any, Any]:
+def _read(folder: Path, trust_remote_code: bool, dtype: Any, text: bool) -> tuple[Any, Any]:
     values = read_json(folder / "config.json")
     tensors = read_tensors(folder)
     if llava.reads(values, tensors):
@@ -64,7 +88,7 @@ def _read(folder: Path, trust_remote_code: bool, dtype: Any) -> tuple[Any, Any]:
         config = BlindspotConfig.from_pretrained(folder, local_files_only=True)
         model = fill(BlindspotForConditionalGeneration, config, tensors, folder, dtype)
     elif values.get("model_type") == "llava":
-        plain = LlavaConfig.from_pretrained(folder, local_files_only=True)
+        plain: Any = LlavaConfig.from_pretrained(folder, local_files_only=True)
         variant = from_llava_config(plain)
         try:
             Parts(variant)
@@ -72,6 +96,14 @@ def _read(folder: Path, trust_remote_code: bool, dtype: Any) -> tuple[Any, Any]:
             model = fill(LlavaForConditionalGeneration, plain, tensors, folder, dtype)
         else:
             model = fill(BlindspotForConditionalGeneration, variant, tensors, folder, dtype)
+    elif text and values.get("model_type") in CAUSAL.keys() - KNOWN.keys():
+        plain = AutoConfig.from_pretrained(folder, local_files_only=True)
+        if not getattr(plain, "is_decoder", True):
+            raise UserError(f"{plain.model_type} does not predict the next token of a text")
+        if not any(path for name in ("tokenizer.*", "vocab.*", "*.model", "tekken.json") for path in folder.glob(name)):
+            raise UserError("it has no tokenizer (tokenizer.json)")  # of which transformers makes an empty one
+        model = fill(MODEL_FOR_CAUSAL_LM_MAPPING[type(plain)], plain, tensors, folder, dtype)
+        return model, TextProcessor(AutoTokenizer.from_pretrained(folder, local_files_only=True))
     else:
         model = _of_transformers(folder, values, trust_remote_code, dtype)
     return model, _processor(folder, model.config, trust_remote_code)

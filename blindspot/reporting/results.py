@@ -37,7 +37,7 @@ from blindspot.reporting.run import (
     RunAnswers,
     RunKey,
     RunPlan,
-    asked_digests,
+    asked_data,
     leading,
     load_answers,
     load_curves,
@@ -100,7 +100,8 @@ def collect(run: Path) -> Row:
         "gallery": _scenes(plan, answers, means),
         "localisation": _boxes(plan, answers, means),
     }
-    digests, asks = asked_digests(run, plan), {column.id: column.asks for column in plan.columns}
+    digests = {name: one["digest"] for name, one in asked_data(run, plan).items()}
+    asks = {column.id: column.asks for column in plan.columns}
     for pick in [*results["gallery"], *results["localisation"]]:
         pick["digest"] = digests.get(asks[pick["column"]])
     shown = rounded(results)

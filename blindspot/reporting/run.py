@@ -408,14 +408,15 @@ def said_box(row: dict[str, Any]) -> list[float] | None:
     return list(said.box) if said and said.box else None
 
 
-def asked_digests(run: Path, plan: RunPlan) -> dict[str, str]:
-    """By benchmark what its data are known by, as the evaluations of models of real size keep it."""
-    found: dict[str, str] = {}
+def asked_data(run: Path, plan: RunPlan) -> dict[str, dict[str, Any]]:
+    """By benchmark what its data are known by, as the evaluations of models of real size keep it: the ``digest``, and
+    of a user's own the ``place``."""
+    found: dict[str, dict[str, Any]] = {}
     for path in (run / step.folder / "run.json" for step in plan.evaluations()):
         if found.keys() >= {column.asks for column in plan.columns}:
             break
         if path.is_file() and (path.parent / "done.json").is_file():
-            found |= {name: one["digest"] for name, one in parse_json(as_made(path).read_bytes())["benchmarks"].items()}
+            found |= parse_json(as_made(path).read_bytes())["benchmarks"]
     return found
 
 

@@ -44,7 +44,7 @@ _LATEX = {
 }
 NOT_YET = "not yet"
 """Instead of a score that an evaluation is still to bring."""
-_MARKS = {"*": "$^{*}$", "†": r"$^{\dagger}$"}
+_MARKS = {"*": "$^{*}$", "†": r"$^{\dagger}$", "**": "$^{**}$", "?": "$^{?}$"}
 _NARROW = 8  # letters of a heading on the terminal that need not be broken
 Row = dict[str, Any]
 

@@ -152,7 +152,7 @@ def room(study: Study, kind: str, arm: Arm | None, benchmarks: Sequence[str] = (
     if arm is None or kind not in STAGES:
         from blindspot.benchmarks.registry import BENCHMARKS
 
-        answers = ANSWER_BYTES * sum(BENCHMARKS[name].size or QUESTIONS for name in benchmarks)
+        answers = ANSWER_BYTES * sum((name in BENCHMARKS and BENCHMARKS[name].size) or QUESTIONS for name in benchmarks)
         return Room(answers, 0.0, 2.0 * answers)
     sizes, stage = parameters(arm), arm.stages[kind]
     trained = sum(sizes[part] for part in {"connector", *stage.trains})

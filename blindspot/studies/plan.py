@@ -134,12 +134,12 @@ class _Plan:
         """Ask a model of real size all benchmarks."""
         from blindspot.benchmarks.scoring import DEFAULT
 
-        for large, questions in self.portions:
+        for large, questions, own in self.portions:
             seconds = SECONDS_PER_REHEARSED_BENCHMARK * len(questions)
             if not self.study.rehearsed:
                 work = answering(size.parameters, size.image_tokens, sum(questions.values()))
                 seconds = SECONDS_TO_START + work / A100_REACHED
-            asked = {"benchmarks": list(questions), "profile": DEFAULT}
+            asked = {"benchmarks": list(questions), "profile": DEFAULT} | ({"own": own} if own else {})
             what = f"{large}/{name}" if large else name
             self.add("evaluate", inputs, config | asked, arm, seed, stage, what, seconds)
 
@@ -251,21 +251,25 @@ def _rehearsed(study: Study, arms: list[Arm]) -> dict[str, Any]:
         "language_models": sorted({arm.point.language_model for arm in arms}),
         "models": sorted({model.model for model in study.models}),
         "data": [data.model_dump(exclude_none=True) for data in sets.values()],
-        "benchmarks": [one.name for one in select(study.asked)],
+        "benchmarks": [one.name for one in select(study.asked) if one.place is None],
     }
 
 
-def _portions(study: Study) -> list[tuple[str, dict[str, int]]]:
-    """What each model of a study of real size is asked, a step each: questions by benchmark.
+def _portions(study: Study) -> list[tuple[str, dict[str, int], dict[str, str]]]:
+    """What each model of a study of real size is asked, a step each: questions by benchmark, digests of a user's own.
 
     A step is named after its `LARGE` benchmark; that of all that are smaller has no name.
     """
     from blindspot.benchmarks.registry import BENCHMARKS, select
 
     chosen = select(study.asked)  # the order in which a study names them says nothing
-    sizes = {one.name: one.size or QUESTIONS for one in BENCHMARKS.values() if one in chosen}
+    asked = [one for one in BENCHMARKS.values() if one in chosen]
+    asked += sorted((one for one in chosen if one.place is not None), key=lambda one: one.name)
+    own = {one.name: one.read(one.place) for one in asked if one.place is not None}
+    sizes = {one.name: len(own[one.name].questions) if one.name in own else one.size or QUESTIONS for one in asked}
     small = {name: size for name, size in sizes.items() if size < LARGE}
-    return [("", small)] * bool(small) + [(name, {name: size}) for name, size in sizes.items() if size >= LARGE]
+    parts = [("", small)] * bool(small) + [(name, {name: size}) for name, size in sizes.items() if size >= LARGE]
+    return [(name, part, {one: own[one].digest for one in part if one in own}) for name, part in parts]
 
 
 def _add_real_arm(plan: _Plan, arm: Arm, seed: int) -> None:

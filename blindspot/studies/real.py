@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from blindspot.benchmarks.base import Benchmark
-from blindspot.benchmarks.registry import BENCHMARKS
+from blindspot.benchmarks.registry import select
 from blindspot.benchmarks.scoring import profile
 from blindspot.benchmarks.sources.download import data_root
 from blindspot.connectors import ConnectorSpec
@@ -135,12 +135,12 @@ def _data_path(context: StepContext) -> Path | None:
 def evaluate_step(context: StepContext) -> None:
     """Put the study's benchmarks to the model that a stage left, or to one that it names; what is answered is not asked
     again."""
-    config = context.step.config
-    rules, benchmarks = profile(config["profile"]), [BENCHMARKS[name] for name in config["benchmarks"]]
+    config, study = context.step.config, load_study(context.folder.parent.parent / "study.yaml")
+    chosen = {one.name: one for one in select(study.asked)}
+    rules, benchmarks = profile(config["profile"]), [chosen[name] for name in config["benchmarks"]]
 
     def open_model() -> Opened:
         if "model" in config:
-            study = load_study(context.folder.parent.parent / "study.yaml")
             key = next(one.key_env for one in study.models if one.id == config["arm"])  # no part of the step's key
             name = str(local_folder(config["model"], _data_path(context)) or config["model"])
             return open_named(name, benchmarks, served=config["served"], server={"key_env": key} if key else {})
@@ -152,6 +152,10 @@ def evaluate_step(context: StepContext) -> None:
         return opened(variant, processor, default_device())
 
     evaluation = prepare(benchmarks, data_root(_data_path(context)), open_model)
+    for collection in evaluation.collections:
+        name = collection.benchmark.name
+        if config.get("own", {}).get(name, collection.digest) != collection.digest:
+            raise UserError(f"{collection.benchmark.place} has changed since the study began; repeat the command")
     total = sum(len(collection.questions) for collection in evaluation.collections)
     answered: dict[str, int] = {}
 

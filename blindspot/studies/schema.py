@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
 from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, PlainSerializer, Tag, create_model, model_validator
@@ -451,8 +452,10 @@ TOY_ONLY = ("source", "data", "model", "text", "encoder")
 
 
 def _benchmark(name: Any) -> str:
-    from blindspot.benchmarks.registry import BENCHMARKS, SETS  # which most studies need not load
+    from blindspot.benchmarks.registry import BENCHMARKS, SETS, brought  # which most studies need not load
 
+    if isinstance(name, str) and brought(name):
+        return str(Path(name).resolve())  # which workers and later calls find from wherever they are
     return known(name, (*SETS, *BENCHMARKS))
 
 
@@ -460,8 +463,9 @@ class Study(Section):
     """A whole study, resolved at one scale. What a study of released checkpoints has no use for is None there.
 
     ``about`` says on its page what it asks and why, to a reader who knows neither.
-    ``benchmarks`` are what models of real size are asked, by default the paper's eleven; a miniature is asked the
-    columns of its source. ``models`` are asked the same and not trained. ``means`` name means of columns, for claims.
+    ``benchmarks`` are what models of real size are asked, by default the paper's eleven; a path is a user's own
+    questions, and a miniature is asked the columns of its source. ``models`` are asked the same and not trained.
+    ``means`` name means of columns, for claims.
     ``scales`` hold values that replace those of the study, by scale.
     """
 

@@ -239,6 +239,20 @@ def test_original_forms(tmp_path: Path) -> None:
     assert (second.answer, second.groups["part"]) == ("Behind", "b")
 
 
+def test_sites_pictures_stand_where_question_and_options_name_them(tmp_path: Path) -> None:
+    cells = {"category": "Counting & Existence", "dataset": "BLINK", "A": "<image>", "B": "<image>"}
+    rows = [
+        row(1, **{**cells, "image": str([text64(n) for n in range(3)]), "question": "<image> is like?"}),
+        row(2, **cells),
+    ]
+    first, second = read("site_image", published.tsv(tmp_path / "SiteBenchImage.tsv", rows)).questions
+    for name in (LATER, "qwen3_vl"):
+        content = PROFILES[name](first).content
+        assert [part is PICTURE for part in content] == [False, True, False, True, False, True, False]
+        assert "".join(str(part) for part in content if part is not PICTURE).count(" is like?") == 1
+    assert PROFILES[LATER](second).content[0] is PICTURE and len(PROFILES[LATER](second).content) == 2
+
+
 def test_whatsup_of_coco_and_gqa(tmp_path: Path, refused: Any) -> None:
     published.pictures(tmp_path, ["val2017/000000000139.jpg", "vg_images/2407890.jpg", "vg_images/5.jpg"])
     files = {

@@ -133,6 +133,14 @@ def test_csv_and_a_data_set_on_disk_hold_the_same_questions(pictures: Path) -> N
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("head", ["image,question,answer", "Image;Question;Answer", "\ufeffImage\tQUESTION\t answer"])
+def test_a_table_is_read_as_spreadsheets_write_it(pictures: Path, head: str) -> None:
+    between = next(mark for mark in "\t;," if mark in head)
+    Path("my.csv").write_text(f"{head}\nphotos/72.jpg{between}How many giraffes?{between}2\n", encoding="utf-8")
+    (question,) = select("my.csv")[0].read(Path("my.csv")).questions
+    assert (question.kind, question.prompt, question.answer) == ("count", "How many giraffes?", "2")
+
+
 def test_a_mask_and_a_polygon_say_where_points_may_lie(pictures: Path) -> None:
     mask = Image.new("L", SIZES["86"])
     mask.paste(255, (100, 200, 300, 400))
@@ -194,6 +202,7 @@ def test_files_that_cannot_be_asked_are_one_line(pictures: Path) -> None:
         ("mine.jsonl", "mine.jsonl is not there; name a benchmark of `blindspot benchmarks`, or a file of your own"),
         ("vsr.jsonl", "vsr.jsonl: there is a benchmark called 'vsr' already; rename the file"),
         ("my.txt", "my.txt: questions are read from .jsonl, .json, .csv, .tsv, or a folder that datasets saved"),
+        ("photos", "photos holds no questions; write them into a file beside it, a line each, and name that file"),
     ):
         with pytest.raises(UserError, match=said.replace(".", r"\.")):
             select(name)

@@ -1,19 +1,27 @@
 """A benchmark audited blind: biases that were planted are found as large as they are, and nothing else is."""
 
 import random
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import transformers as tf
 
-from blindspot.benchmarks.base import Metric, Term
+from blindspot.benchmarks.base import Benchmark, Collection, Metric, Pictures, Term
 from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.errors import UserError
 from blindspot.evaluation import audit as module
-from blindspot.evaluation.audit import MEASURED, RESULTS, audit
-from blindspot.evaluation.shortcuts import FOREST, TEMPLATES, Shortcuts, template
+from blindspot.evaluation.audit import MEASURED, RESULTS, Said, ask_blind, audit
+from blindspot.evaluation.models.local import LocalAnswerer
+from blindspot.evaluation.shortcuts import FOREST, MODEL, TEMPLATES, Shortcuts, template
 from blindspot.question import Kind, Question
 from blindspot.scenes.sampling import test_questions as draw_questions
+from blindspot.studies.tiny_families import LANGUAGE, llama_tokenizer, qwen_tokenizer, save, special
+
+from .tiny_later import qwen3_vl
 
 VSR = Path("/work/shared/data/vsr")
 THINGS = ("cat", "dog", "mug", "car", "lamp", "chair", "book", "ball", "tree", "bed")
@@ -176,3 +184,88 @@ def test_a_forest_finds_what_no_count_does() -> None:
     forest = scores[subject.names.index(FOREST)]
     assert (forest > 0.8).all(), forest
     assert (np.delete(scores, subject.names.index(FOREST), axis=0)[:, 0] < 0.4).all()
+
+
+def llama(folder: Path) -> None:
+    """A base model: no chat template."""
+    tokenizer = llama_tokenizer()
+    tokenizer.save_pretrained(folder)
+    save(tf.LlamaForCausalLM, tf.LlamaConfig(vocab_size=len(tokenizer), **LANGUAGE, **special(tokenizer)), folder)
+
+
+def qwen2(folder: Path) -> None:
+    """As Qwen2.5-0.5B-Instruct, whose template wants a turn as one text."""
+    turn = "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    behind = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    template = f"{{% for message in messages %}}{turn}{{% endfor %}}{behind}"
+    tokenizer = qwen_tokenizer("<|im_start|>", "<|im_end|>", chat_template=template)
+    tokenizer.save_pretrained(folder)
+    save(tf.Qwen2ForCausalLM, tf.Qwen2Config(vocab_size=len(tokenizer), **LANGUAGE, **special(tokenizer)), folder)
+
+
+def collection(questions: list[Question]) -> Collection:
+    return Collection(
+        Benchmark("x", "", "", "", (), OVERALL), "drawn", tuple(questions), Pictures(Path.read_bytes), (), ""
+    )
+
+
+@pytest.mark.parametrize("build", [llama, qwen2, qwen3_vl])
+def test_a_random_language_model_is_at_chance(build: Callable[[Path], None], tmp_path: Path) -> None:
+    build(tmp_path)
+    asked = [*planted("mcq", 0, 120), *(replace(one, id=f"y{one.id}") for one in planted("yes_no", 0, 120))]
+    said = ask_blind(collection(asked), str(tmp_path), tmp_path / "asked")
+    assert {one.id for one in asked} == said.answers.keys()
+    (part,) = audit("x", asked, OVERALL, tmp_path / "out", said=said)["parts"]
+    model = next(each for each in part["rules"] if each["rule"] == MODEL)
+    assert model["low"] <= 0 <= model["high"] and abs(model["permuted"]) < 0.1
+    assert not part["best"]["above"]
+
+
+def test_a_model_that_knows_the_answers_has_all_of_them_and_goes_on_after_a_kill(tmp_path: Path) -> None:
+    llama(tmp_path)
+    model, tokenizer = tf.LlamaForCausalLM.from_pretrained(tmp_path), llama_tokenizer()
+    asked = []
+    for one in planted("mcq", 0, 40):  # what is likeliest, found without the package, is right by definition
+        text = one.prompt + "".join(f"\n{letter}. {said}" for letter, said in zip("ABCD", one.choices, strict=True))
+        text += "\nAnswer with the option's letter from the given choices directly.\nAnswer:"
+        ids = torch.tensor([tokenizer(text)["input_ids"]])
+        more = {letter: tokenizer(f" {letter}", add_special_tokens=False)["input_ids"] for letter in "ABCD"}
+        sums = {}
+        for letter, said in more.items():
+            logits = model(torch.cat([ids, torch.tensor([said])], 1)).logits[0, -len(said) - 1 : -1].log_softmax(-1)
+            sums[letter] = logits[range(len(said)), said].sum().item()
+        asked.append(replace(one, answer=max(sums, key=sums.__getitem__)))
+    said = ask_blind(collection(asked), str(tmp_path), tmp_path / "asked")
+    (part,) = audit("x", asked, OVERALL, tmp_path / "out", said=said)["parts"]
+    assert next(each for each in part["rules"] if each["rule"] == MODEL)["value"] == 1.0
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(LocalAnswerer, "answer", lambda *given: pytest.fail("asked again"))
+        assert ask_blind(collection(asked), str(tmp_path), tmp_path / "asked") == said
+
+
+def test_a_model_counts_as_chance_where_answers_are_too_many_to_list(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    asked = [
+        Question(f"{kind}{n}", "x", kind, "Which?", rng.choice("123"), (), (n,), {"task": kind})
+        for n in range(60)
+        for kind in ("count", "text")
+    ]
+    metrics = [Metric(kind, (Term({"task": kind}),), None) for kind in ("count", "text")]
+    said = Said({one.id: one.answer for one in asked if one.kind == "count"}, {"model": "m"})
+    found = audit("x", asked, metrics, tmp_path, said=said)
+    count, text = (next(each for each in part["rules"] if each["rule"] == MODEL) for part in found["parts"])
+    assert count["value"] == 1.0 and text["excess"] == 0.0 and found["model"] == {"model": "m"}
+    assert "60 questions allow too many answers for a model" in found["notes"][-1]
+    with pytest.raises(UserError, match="leave out --model"):
+        ask_blind(collection([one for one in asked if one.kind == "text"]), "absent", tmp_path)
+
+
+def test_what_cannot_be_asked_without_a_picture_is_refused(tmp_path: Path) -> None:
+    sizes = {"vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    tf.BertLMHeadModel(tf.BertConfig(**sizes, intermediate_size=8)).save_pretrained(tmp_path / "bert")
+    with pytest.raises(UserError, match="bert does not predict the next token"):
+        ask_blind(collection(planted("mcq", 0, 20)), str(tmp_path / "bert"), tmp_path / "asked")
+    llama(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=f"cannot open the model in {tmp_path}: it has no tokenizer"):
+        ask_blind(collection(planted("mcq", 0, 20)), str(tmp_path), tmp_path / "asked")

@@ -109,3 +109,21 @@ def test_the_command_says_what_exceeds_the_sample(tmp_path: Path) -> None:
     assert "+9.0?" in shown
     found = json.loads(CliRunner().invoke(app, ["audit", path, "--design-effect", "3", "--json"]).stdout)
     assert found["columns"][1]["design"] == 3
+
+
+@pytest.mark.parametrize("more", [[], ["--baseline", "A"]])
+def test_a_page_and_latex_are_written_of_an_audited_table(more: list[str], tmp_path: Path) -> None:
+    path, out = _table(tmp_path, TABLE.replace("MyBench", "My<i>_B%")), tmp_path / "out"
+    shown = CliRunner().invoke(app, ["audit", str(path), "--out", str(out), *more])
+    assert shown.exit_code == 0 and shown.output.endswith(f"The page: {out / 'index.html'}\n"), shown.output
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert "My&lt;i&gt;_B%" in page and "<i>_B" not in page
+    assert page.count('class="up"') == 1 + (not more) and "+9.0**<small>+" in page and "60.0<small>56.6" in page
+    differences, scores = ((out / f"{name}.tex").read_text(encoding="utf-8") for name in ("differences", "scores"))
+    assert (
+        r"+9.0$^{**}$" in differences and r"$-$3.9$^{*}$" in differences and r"\multicolumn{1}{c}{My<i>\_B\%}" in scores
+    )
+    assert r"\textbf{63.2}" in scores and "n = 12,578" in scores
+    assert differences.count(r"\emph{$-$ ") == (1 if more else 2)
+    rows = (out / "differences.csv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 1 + (5 if more else 7) and rows[0].startswith("a,b,column")

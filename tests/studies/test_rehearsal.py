@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from typer.testing import CliRunner
 
 from blindspot.benchmarks.registry import BENCHMARKS, SETS, select
 from blindspot.benchmarks.sources import download
+from blindspot.cli import app
 from blindspot.encoders import ENCODERS, native_grid
 from blindspot.errors import UserError
 from blindspot.evaluation.paper import load as load_paper
@@ -25,7 +28,7 @@ from blindspot.reporting.run import load_plan
 from blindspot.reporting.tables import score_table
 from blindspot.studies.loading import load_study, save_study, shipped_studies
 from blindspot.studies.needs import fetch
-from blindspot.studies.plan import plan_steps, write_plan
+from blindspot.studies.plan import columns, plan_steps, write_plan
 from blindspot.studies.real import evaluate_step
 from blindspot.studies.rehearsal import BOXES, FORMS, ROWS, write_benchmark, write_encoder, write_model, write_rows
 from blindspot.studies.schema import DATA_SETS
@@ -53,6 +56,14 @@ models:
 """
 
 REHEARSE = ("study", "small.yaml", "--scale", "rehearsal", "--seeds", "1")  # of two, diagnoses take a minute
+
+
+def write_own(folder: Path) -> Path:
+    """Questions of a user's own in ``mine.jsonl``."""
+    Image.new("RGB", (64, 48), (200, 30, 30)).save(folder / "door.png")
+    rows = [{"image": "door.png", "question": f"Is door {n} left?", "answer": ["yes", "no"][n % 2]} for n in range(4)]
+    (folder / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder / "mine.jsonl"
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -113,7 +124,8 @@ def test_every_shipped_study_of_real_size_can_be_rehearsed(name: str) -> None:
 def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which the study was rehearsed, with commands' options checked before and after."""
     tmp_path = tmp_path_factory.mktemp("rehearsed")
-    (tmp_path / "small.yaml").write_text(STUDY.replace("[mmvp, tallyqa]", "[mmvp, tallyqa, coco_boxes]"))
+    (tmp_path / "small.yaml").write_text(STUDY.replace("[mmvp, tallyqa]", "[mmvp, tallyqa, coco_boxes, mine.jsonl]"))
+    write_own(tmp_path)
 
     def call(*options: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "blindspot", *REHEARSE, *options]
@@ -172,7 +184,7 @@ assert not [name for name in opened if name.endswith(".safetensors")]
 
 def test_the_pages_questions_have_their_pictures(rehearsed: Path) -> None:
     gallery = json.loads((rehearsed / "results.json").read_text())["gallery"]
-    assert {pick["column"].partition("/")[0] for pick in gallery} == {"mmvp", "tallyqa"}
+    assert {pick["column"].partition("/")[0] for pick in gallery} == {"mmvp", "tallyqa", "mine"}
     page, kept = (rehearsed / "report" / "index.html").read_text(), [*(rehearsed / "report" / "pictures").iterdir()]
     assert page.count('class="photo"') == len(gallery) <= len(kept) and "not at hand" not in page
     assert all(path.read_bytes().startswith(b"\xff\xd8") for path in kept)
@@ -266,6 +278,41 @@ def test_a_served_model_is_asked_by_its_name_with_its_key_and_status_counts_its_
     assert {request["model"] for request in server.requests} == {"toy"}
     assert {headers["Authorization"] for headers in server.headers} == {"Bearer secret"}
     assert (folder / "answers.jsonl").is_file() and "secret" not in (folder / "run.json").read_text()
+
+
+def test_a_users_own_questions_are_a_benchmark_of_a_study_whose_keys_hold_their_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = write_own(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(STUDY.replace("[mmvp, tallyqa]", "[mmvp, ./mine.jsonl]"))
+    (tmp_path / "plain.yaml").write_text(STUDY.replace("[mmvp, tallyqa]", "[mmvp]"))
+
+    def keys(name: str = "mine.yaml") -> dict[str, str]:
+        return {step.id: step.key for step in plan_steps(load_study(name), "") if step.kind == "evaluate"}
+
+    study, first = load_study("mine.yaml"), keys()
+    assert "mine/mean" in {column["id"] for column in columns(study)}
+    assert first.keys() == keys("plain.yaml").keys() and not {*first.values()} & {*keys("plain.yaml").values()}
+    save_study(study, tmp_path / "study.yaml")
+    monkeypatch.chdir(tmp_path.parent)
+    assert load_study(tmp_path / "study.yaml") == study, "from wherever it is read"
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (64, 48), (20, 30, 200)).save(tmp_path / "door.png")
+    assert not {*keys().values()} & {*first.values()}, "another picture is another question"
+    second = keys()
+    own.write_text(own.read_text().replace("yes", "no"))
+    assert not {*keys().values()} & {*second.values()}
+    step = next(step for step in plan_steps(load_study("mine.yaml"), "") if step.arm == "served")
+    own.write_text(own.read_text().replace("no", "yes"))
+    write_benchmark(tmp_path / "data", "mmvp", seed=0)
+    with pytest.raises(UserError, match="has changed since the study began; repeat the command"):
+        evaluate_step(StepContext(step, tmp_path / step.folder, {}, lambda *told, **more: None, tmp_path / "data"))
+    own.unlink()
+    with pytest.raises(UserError, match="jsonl is not there"):
+        keys()
+    result = CliRunner().invoke(app, ["study", "mine.yaml", "--plan"])
+    assert result.exit_code == 2 and "mine.jsonl is not there" in result.output and "Traceback" not in result.output
 
 
 def test_an_encoder_that_is_not_listed_is_named(tmp_path: Path) -> None:

@@ -200,13 +200,15 @@ def hub(
     images: Sequence[str] = ("image",),
     keep: Callable[[Mapping[str, Any]], bool] | None = None,
     configuration: str = "",
+    notes: tuple[str, ...] = (),
 ) -> Source:
     """A split of a data set of the Hub, in parquet files; ``needed`` to ``keep`` as in `read_hub`."""
     folder = f"{configuration}/" if configuration else ""
     # As huggingface_hub matches: * passes over slashes.
     names = (f"{folder}{split}*.parquet", f"{folder}*/{split}*.parquet")
     reading = partial(read_hub, needed=needed, optional=optional, images=images, keep=keep)
-    return Source("hub", reading, question, repository, names, counts=counts, marks=marks(split, configuration))
+    known: dict[str, Any] = {"counts": counts, "marks": marks(split, configuration), "notes": notes}
+    return Source("hub", reading, question, repository, names, **known)
 
 
 def read_hub(

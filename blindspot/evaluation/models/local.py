@@ -257,15 +257,15 @@ class LocalAnswerer:
         The same tokens are said both times, and logits are compared. A model whose picture sees the question, whose
         cache is of another kind or whose forward pass wants something else gives itself away here.
         """
-        model = self._model
+        model, sees = self._model, self._processor.image_processor is not None
         try:
-            made = [self._maker.rows(_noise(seed)) for seed in (0, 1)]
+            made = [self._maker.rows(_tried(seed if sees else None)) for seed in (0, 1)]
             for _, failed in made:
                 if failed:
                     raise UserError(failed[0].error or "")
             both = [rows for rows, _ in made]
             rows = [row for few in both for row in few]
-            if any(not 0 < row.head < len(row.ids) for row in rows):
+            if any(not sees <= row.head < len(row.ids) for row in rows):
                 return "no tokens of the prompt are known to be its picture"
             said_bn = torch.tensor([rows[0].ids[-TOKENS:]] * len(rows), device=model.device)
             alone_bnv = torch.cat([self._forced([row], said_bn[:1]) for row in rows])
@@ -312,8 +312,10 @@ class _Chosen(_Forced):
         return self._choose(scores, self._rows)
 
 
-def _noise(seed: int) -> list[Asked]:
-    """Two questions about a picture of noise."""
+def _tried(seed: int | None) -> list[Asked]:
+    """Two questions about a picture of noise; None: about none."""
+    if seed is None:
+        return [Asked(text, Prompt((text,), whole=True)) for text in TRIED]
     noise_hw3 = np.random.default_rng(seed).integers(0, 256, (60, 80, 3), dtype=np.uint8)
     file = BytesIO()
     Image.fromarray(noise_hw3).save(file, "png")

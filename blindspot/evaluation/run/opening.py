@@ -9,7 +9,7 @@ from typing import Any
 
 from blindspot.benchmarks.base import Benchmark
 from blindspot.errors import UserError, one_of
-from blindspot.evaluation.adapters import ADAPTERS, GRIDS, SWITCHES, Adapter, adapter_of, recognise
+from blindspot.evaluation.adapters import ADAPTERS, GRIDS, SWITCHES, TEXT, Adapter, adapter_of, recognise
 from blindspot.evaluation.base import Answerer, Asked, Prompt
 from blindspot.evaluation.boxes import Form, form_of, told
 
@@ -81,6 +81,7 @@ def open_local(
     boxes: str | None = None,
     tiles: str | None = None,
     think: str | None = None,
+    text: bool = False,
 ) -> Opened:
     """Open a model on this machine, a folder of any format or a Hugging Face id.
 
@@ -94,6 +95,7 @@ def open_local(
         boxes: the convention that it answers in, if not its family's.
         tiles: ``on`` or ``off``: whether pictures are cut into tiles; None: as the checkpoint's processor does.
         think: likewise, whether it thinks; its chat template must have a switch for that.
+        text: whether one that reads no pictures will do, for questions that are asked without.
     """
     one_of(dtype, DTYPES, "--dtype", "type of weights")
     import torch
@@ -110,7 +112,9 @@ def open_local(
         raise UserError(f"--device {device}: torch knows no such device; use cpu, cuda, cuda:1 or mps") from error
     family, known = recognise(adapter, str(read_json(folder / "config.json").get("model_type")))
     kind = family.dtype if dtype == "auto" and where.type == "cuda" else dtype
-    loaded, processor = load.load(folder, trust_remote_code, kind if kind == "auto" else getattr(torch, kind))
+    loaded, processor = load.load(folder, trust_remote_code, kind if kind == "auto" else getattr(torch, kind), text)
+    if processor.image_processor is None:  # asked in words that want a letter or one word
+        return replace(opened(loaded, processor, device, TEXT, batch), prompts="llava", adapter=TEXT.name)
     if think and not any(switch in str(processor.chat_template) for switch in SWITCHES):
         raise UserError("this model's chat template has no switch for thoughts; leave out --think")
     family = family if tiles is None else _tiled(loaded, processor, family, tiles == "on")

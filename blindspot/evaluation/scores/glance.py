@@ -210,13 +210,16 @@ def _pictures(name: str, data: Path, digest: str | None, own: str | None = None)
     return (collection, "") if collection.digest == digest else (None, f"{place} is not the data that was asked")
 
 
-def keep_pictures(wanted: Mapping[Path, tuple[str, str, int]], data: Path, tell: Callable[[str], object]) -> list[str]:
+def keep_pictures(
+    wanted: Mapping[Path, tuple[str, str, int]], data: Path, tell: Callable[[str], object], own: Mapping[str, str]
+) -> list[str]:
     """Write pictures of benchmarks, small, to files.
 
     Args:
         wanted: by file the benchmark, the digest of the data that were asked, and the key of the picture.
         data: the folder of benchmarks.
         tell: told of every benchmark before it is read.
+        own: where those of a user's own lie.
 
     Returns:
         Why benchmarks have no pictures.
@@ -227,7 +230,7 @@ def keep_pictures(wanted: Mapping[Path, tuple[str, str, int]], data: Path, tell:
     notes = []
     for (name, digest), keys in keys_of.items():
         tell(name)
-        collection, why = _pictures(name, data, digest)
+        collection, why = _pictures(name, data, digest, own.get(name))
         notes += [f"{name}: no pictures, as {why}"] if why else []
         for path, key in keys.items():
             if collection and (picture := _small(collection, key)):

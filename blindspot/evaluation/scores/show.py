@@ -334,8 +334,8 @@ def print_audit(found: Found, console: Console) -> None:
 
 def print_table_audit(found: Found, console: Console) -> None:
     """Print what `audit_table` returned: differences from the baseline, or how many pairs a column tells apart."""
-    rows, columns, names = found["differences"], found["columns"], list(found["verdicts"])
-    marks = dict(zip(names, ("**", "*", "?", ""), strict=True))
+    rows, columns, marks = found["differences"], found["columns"], found["marks"]
+    names = list(marks)
     half = {
         one["name"]: max((row["high"] - row["low"]) / 2 for row in found["scores"] if row["column"] == one["name"])
         for one in columns
