@@ -20,10 +20,15 @@ COLUMNS: list[dict[str, Any]] = [
      "english": "Which {3} is {2}?"},
     {"id": "cvbench_count", "label": "Count", "paper": "CV-Bench 2D", "chance": 0.25},
     {"id": "tallyqa_simple", "label": "Simple", "paper": "TallyQA", "chance": 0.2},
+    {"id": "tallyqa_complex", "label": "Complex", "paper": "TallyQA", "chance": 0.2},
     {"id": "gqa_choose", "label": "Choose", "paper": "GQA", "chance": 0.5},
+    {"id": "gqa_compare", "label": "Compare", "paper": "GQA", "chance": 0.5},
+    {"id": "gqa_logical", "label": "Logical", "paper": "GQA", "chance": 0.5},
     {"id": "gqa_query", "label": "Query", "paper": "GQA", "chance": 0.125},
+    {"id": "gqa_verify", "label": "Verify", "paper": "GQA", "chance": 0.5},
     {"id": "vsr", "label": "Statements", "paper": "VSR", "chance": 0.5, "baselines": {"one-object rule": 0.53}},
     {"id": "topviewrs", "label": "Map", "paper": "TopViewRS", "chance": 0.25, "baselines": {"one-object rule": 0.36}},
+    {"id": "countbenchqa", "label": "Count 2 to 10", "paper": "CountBenchQA", "chance": 0.111},
     {"id": "boxes", "label": "Mean IoU", "paper": "Boxes", "metric": "mean_iou", "chance": 0.08, "box_units": 16},
 ]  # fmt: skip
 HOSTILE = [
@@ -99,7 +104,7 @@ def _answers(
     run_effect = {column: rng.normal(0, 0.012) for column in columns}
     for question in questions:
         column = columns[question["benchmark"]]
-        spatial = column["id"] in ("mmvp", "cvbench_relation", "vsr", "topviewrs", "gqa_choose", "boxes")
+        spatial = column["id"] in ("mmvp", "cvbench_relation", "vsr", "topviewrs", "gqa_compare", "boxes")
         p = skill - 0.3 * (arm["axes"]["positions"] == "axial" and spatial) - 0.25 * (stage == "connector")
         right = rng.random() < min(max(p + run_effect[column["id"]], column["chance"]), 1.0)
         score, raw, parsed = float(right), "left" if right else "right", True
@@ -200,7 +205,7 @@ def quick_fonts() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The miniature with few questions and most of its columns; read only."""
+    """The whole miniature with few questions; read only."""
     return write_run(tmp_path_factory.mktemp("runs") / "miniature")
 
 

@@ -50,9 +50,9 @@ def test_same_answers_same_bytes_without_times(run_folder: Path, results: Row) -
 
 
 def test_every_row_is_there_and_no_number_is_nan(results: Row) -> None:
-    assert len(results["scores"]) == 9 * 9 * 2 * 3 * 3
-    assert len(results["differences"]) == 5 * 9 * 2
-    assert len(results["noise"]) == 9 * 2
+    assert len(results["scores"]) == 9 * 14 * 2 * 3 * 3
+    assert len(results["differences"]) == 5 * 14 * 2
+    assert len(results["noise"]) == 14 * 2
     assert all(math.isfinite(value) for row in results["scores"] for value in row.values() if isinstance(value, float))
 
 
@@ -111,11 +111,11 @@ def test_holm_runs_over_families_and_columns_of_a_stage_and_spares_replicates(re
     rows = [row for row in results["differences"] if row["stage"] == "instruct"]
     tested = [row for row in rows if row["kind"] == "positions"]
     smallest = min(tested, key=lambda row: row["p"])
-    assert smallest["p_holm"] == pytest.approx(min(1, 36 * smallest["p"]), rel=1e-4)
+    assert smallest["p_holm"] == pytest.approx(min(1, 56 * smallest["p"]), rel=1e-4)
     assert all(row["p_holm"] is None and not row["significant"] for row in rows if row["kind"] == "replicate")
     count = find(results["findings"]["counts"], stage="instruct")
     assert count["significant"] == sum(row["significant"] for row in tested) > 0
-    assert f"{count['significant']} of the 36 differences" in results["findings"]["text"]
+    assert f"{count['significant']} of the 56 differences" in results["findings"]["text"]
 
 
 def test_one_seed_without_replicate_falls_back_to_questions_and_says_so(make_run: Callable[..., Path]) -> None:

@@ -124,9 +124,9 @@ def test_every_figure_is_also_a_pdf_and_a_csv(page: Path, results: dict[str, Any
     assert names == {"scores", "curves", "times", "differences_connector", "differences_instruct"}
     assert names == {path.stem for path in figures.glob("*.pdf")} == {path.stem for path in figures.glob("*.csv")}
     rows = {name: list(csv.DictReader((figures / f"{name}.csv").open(encoding="utf-8"))) for name in names}
-    assert len(rows["scores"]) == 9 * 9 and {row["stage"] for row in rows["scores"]} == {"instruct"}
-    assert len(rows["curves"]) == 9 * 9 * 11
-    assert len(rows["differences_instruct"]) == 5 * 9 * (1 + len(results["seeds"]))
+    assert len(rows["scores"]) == 9 * 14 and {row["stage"] for row in rows["scores"]} == {"instruct"}
+    assert len(rows["curves"]) == 9 * 14 * 11
+    assert len(rows["differences_instruct"]) == 5 * 14 * (1 + len(results["seeds"]))
 
 
 def test_hostile_text_stays_text(make_run: Callable[..., Path]) -> None:
