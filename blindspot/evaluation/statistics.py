@@ -11,7 +11,7 @@ questions, and the order of a file cannot matter.
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,7 @@ class Difference:
 UNKNOWN = Noise(None, 0, 0)
 
 
+@cache
 def wilson(successes: float, n: float) -> Interval:
     """Wilson score interval of a proportion (Wilson 1927, equation 1 solved for p)."""
     if n <= 0:
@@ -97,6 +98,7 @@ def wilson(successes: float, n: float) -> Interval:
     return Interval(float(np.asarray(low)), float(np.asarray(high)), "wilson")
 
 
+@cache
 def clopper_pearson(successes: int, n: int) -> tuple[float, float]:
     """Exact interval of a proportion (Clopper and Pearson 1934)."""
     found = scipy.stats.binomtest(successes, n).proportion_ci(CONFIDENCE, method="exact")
