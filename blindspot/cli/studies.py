@@ -125,7 +125,7 @@ def study(
     from blindspot.studies.study import run_study
 
     if plan:
-        _plan(name, data, 8 if gpus is None else gpus, mfu, as_json)
+        _plan(name, data, gpus or 8, mfu, as_json)
         return
     console = Console()
     how: dict[str, Any] = {"out": out, "scale": scale, "seeds": seeds, "data": data, "keep": keep, "redo": redo or ()}

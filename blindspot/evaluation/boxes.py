@@ -48,7 +48,7 @@ def form_of(model: Any, processor: Any, adapter: Adapter | None = None, boxes: s
     """
     from blindspot.model.load import knows_words_only
 
-    if processor.image_processor is None:
+    if processor.image_processor is None and boxes is None:
         return None
     if knows_words_only(processor):
         edge = model.config.vision_config.image_size

@@ -24,7 +24,7 @@ METRIC = [
     *("constant", "constant_answer", "unparsed", "cut_off", "stripped"),
 ]
 DIFFERENCE = ["n", "difference", "low", "high", "error", "p", "p_holm", "significant", "test"]
-TOLERANCE = {"losses": {"rel_tol": 0.0, "abs_tol": 1e-5}, "scores": {"rel_tol": 1e-5}, "options": {}}
+TOLERANCE = {"losses": {"rel_tol": 0.0, "abs_tol": 5e-5}, "scores": {"rel_tol": 1e-5}, "options": {}}
 """Of numbers: losses differ that much between processors; scores are kept to six digits."""
 LAYERS = 2
 WORDS = ["<unk>", "<s>", "</s>", "what", "is", "red", "box", "left", "of", "USER:", "ASSISTANT:"]

@@ -39,7 +39,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, run_inline: Callable[..., Path
 def test_the_corpus_holds_pictures_of_every_split(run: Path) -> None:
     corpus = Corpus(next((run / "steps").glob("data-*")))
     assert corpus.images.shape == (20, 32, 32, 3) and len(corpus.rows) == 20
-    assert corpus.test_images.shape == (64, 1, 32, 32, 3) and len(corpus.questions) == len(corpus.probe_questions) == 64
+    assert corpus.pictures("test").shape == corpus.pictures("probe").shape == (64, 1, 32, 32, 3)
+    assert len(corpus.questions("test")) == len(corpus.questions("probe")) == 64
     baselines = json.loads((corpus.folder / "baselines.json").read_text())["nearer_shadow"]
     assert baselines["lower in the picture"] == baselines["larger in the picture"] == 0.5
 
