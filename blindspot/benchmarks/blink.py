@@ -9,6 +9,7 @@ answer counts as unreadable here.
 import re
 
 from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, by, slug
+from blindspot.benchmarks.cvbench_2d import LISTED
 from blindspot.benchmarks.rules import LATER, LATER_MCQ, LMMS_EVAL, OFFICIAL, Item, Scored
 from blindspot.benchmarks.sources.forms import hub, tsv
 from blindspot.benchmarks.words import published, said_by_note, selected
@@ -48,7 +49,7 @@ def _official_prompt(question: Question) -> str:
     """The text, and the pictures behind it."""
     lead = _DISCLAIMER if question.groups["task"] in _DISCLAIMED else ""
     pictures = "".join(f"<image {number + 1}>" for number in range(len(question.images)))
-    return lead + published(question, " Select from the following choices.") + pictures
+    return lead + published(question, LISTED) + pictures
 
 
 def _official(item: Item) -> Scored:
@@ -94,6 +95,6 @@ BLINK = Benchmark(
     prompts={
         OFFICIAL: _official_prompt,
         LATER: selected,
-        LMMS_EVAL: lambda question: said_by_note(question, published(question, " Select from the following choices.")),
+        LMMS_EVAL: lambda question: said_by_note(question, published(question, LISTED)),
     },
 )

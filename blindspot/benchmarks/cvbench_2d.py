@@ -6,25 +6,34 @@ options as the authors put them, where the form has that).
 The rule ``official`` is Cambrian-1's: the first character, behind "answer is" if that occurs.
 """
 
-from blindspot.benchmarks.base import Benchmark, Metric, Row, Term, Wording, slug
+from collections.abc import Mapping
+
+from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Term, Wording, slug
 from blindspot.benchmarks.rules import LMMS_EVAL, MCQ, OFFICIAL, Item, Scored, behind_cue, chose, leading_letter
 from blindspot.benchmarks.sources.forms import hub, tsv
 from blindspot.question import Question
 
 LISTED = " Select from the following choices."
 COUNTS = {"questions": 1438, "task=relation": 650, "task=count": 788}
-COLUMNS = ("idx", "type", "task", "question", "choices", "answer", "source")
+_COLUMNS = ("idx", "type", "task", "question", "choices", "answer", "source")
 _COCO, _ADE20K = {"source": "coco"}, {"source": "ade20k"}
 
 
-def question(row: Row) -> Question:
-    """That of a row of either half."""
+def _question(row: Row) -> Question:
     groups = {"source": slug(row.text("source")), "task": slug(row.text("task")), "cluster": row.cluster}
     if prompt := row.find("prompt"):
         groups["prompt"] = prompt
     options = row.lettered() if "index" in row.cells else tuple(row.strings("choices"))
     identifier, gold = row.text("index", "idx"), row.letter("answer")
     return Question(identifier, "cvbench_2d", "mcq", row.asked, gold, options, row.images, groups)
+
+
+def forms(half: str, md5: str, counts: Mapping[str, int], *labels: str) -> tuple[Source, ...]:
+    """The published forms of a half, ``2D`` or ``3D``."""
+    kept = hub(
+        "nyu-visionx/CV-Bench", "test", counts, _question, _COLUMNS, ("prompt",), keep=lambda row: row["type"] == half
+    )
+    return tsv(f"CV-Bench-{half}.tsv", md5, counts, _question, *labels), kept
 
 
 def _official(item: Item) -> Scored:
@@ -37,18 +46,7 @@ CVBENCH_2D = Benchmark(
     title="CV-Bench 2D",
     licence="Apache-2.0 (the data set's card)",
     citation="Tong et al., Cambrian-1, NeurIPS 2024, arxiv.org/abs/2406.16860",
-    sources=(
-        tsv("CV-Bench-2D.tsv", "a7cff4cc2857cc237ee2b89e62bccb2d", COUNTS, question, "source", "task"),
-        hub(
-            "nyu-visionx/CV-Bench",
-            "test",
-            COUNTS,
-            question,
-            COLUMNS,
-            ("prompt",),
-            keep=lambda row: row["type"] == "2D",
-        ),
-    ),
+    sources=forms("2D", "a7cff4cc2857cc237ee2b89e62bccb2d", COUNTS, "source", "task"),
     metrics=(
         Metric("overall", (Term(_COCO, weight=0.5), Term(_ADE20K, weight=0.5)), None),
         Metric("coco", (Term(_COCO),), None),

@@ -6,9 +6,8 @@ The rule ``official`` is Cambrian-1's of 2025: the first character, behind "answ
 """
 
 from blindspot.benchmarks.base import Benchmark, Metric, Term, Wording, by
-from blindspot.benchmarks.cvbench_2d import COLUMNS, LISTED, question
+from blindspot.benchmarks.cvbench_2d import LISTED, forms
 from blindspot.benchmarks.rules import LATER, LATER_MCQ, LMMS_EVAL, OFFICIAL, Item, Scored, behind_cue, leading_letter
-from blindspot.benchmarks.sources.forms import hub, tsv
 from blindspot.benchmarks.words import LETTER, published, said_by_note
 
 COUNTS = {"questions": 1200}
@@ -24,18 +23,7 @@ CVBENCH_3D = Benchmark(
     title="CV-Bench 3D",
     licence="Apache-2.0 (the data set's card)",
     citation="Tong et al., Cambrian-1, NeurIPS 2024, arxiv.org/abs/2406.16860",
-    sources=(
-        tsv("CV-Bench-3D.tsv", "bb94c0d568d652d15b60e001ac40a170", COUNTS, question, "task"),
-        hub(
-            "nyu-visionx/CV-Bench",
-            "test",
-            COUNTS,
-            question,
-            COLUMNS,
-            ("prompt",),
-            keep=lambda row: row["type"] == "3D",
-        ),
-    ),
+    sources=forms("3D", "bb94c0d568d652d15b60e001ac40a170", COUNTS, "task"),
     metrics=(Metric("overall", (Term(),), 0.5), *by("task", ("depth", "distance"), 0.5)),
     kinds={"mcq": "mcq"},
     rules={**LATER_MCQ, LMMS_EVAL: leading_letter, OFFICIAL: _official},

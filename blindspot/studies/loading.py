@@ -178,9 +178,9 @@ def _validate(raw: Mapping[str, Any], where: str, prefix: str) -> Study:
     except ValidationError as error:
         raise UserError(f"{where}: {prefix}{_explain(error)}") from None
     if isinstance(study.instruct, InstructStage):
-        from blindspot.studies.relatives import RELATIVES  # which loads numpy
+        from blindspot.studies.relatives import relatives  # which loads numpy
 
-        asked = [column["id"] for column in RELATIVES[str(study.source)]]
+        asked = [column["id"] for column in relatives(study.source, study.data.cue)]
         for column in study.instruct.probes:
             if column not in asked:
                 raise UserError(
@@ -214,11 +214,11 @@ def _validate(raw: Mapping[str, Any], where: str, prefix: str) -> Study:
 def _refuse_unprobed(study: Study, claim: Claim, of: str) -> None:
     """See that a claim about time is about columns that are asked on the way."""
     if claim.outcome == "time" and isinstance(study.instruct, InstructStage):
-        from blindspot.studies.relatives import PROBED
+        from blindspot.studies.relatives import probed
 
-        probed = study.instruct.probes or PROBED[str(study.source)]
+        asked = study.instruct.probes or probed(study.source, study.data.cue)
         for column in study.means.get(claim.column, [claim.column]):
-            if column not in probed:
+            if column not in asked:
                 raise UserError(f"{of}: {column} is not asked on the way; name it in instruct.probes")
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from blindspot import plugins
 from blindspot.errors import UserError
 from blindspot.files import fingerprint, inside, is_hub_id, write_json
-from blindspot.scenes.solid.registry import FEET
 from blindspot.studies.arms import STAGES, Arm, expand_arms
 from blindspot.studies.axes import CONNECTORS, LANGUAGE_POSITIONS, Choice
 from blindspot.studies.budget import GPUS, QUESTIONS, answering, flops, parameters, room
@@ -170,7 +169,7 @@ class _Plan:
 
 
 def _add_arm(plan: _Plan, arm: Arm, seed: int) -> None:
-    from blindspot.studies.relatives import PROBED  # which loads numpy
+    from blindspot.studies.relatives import probed  # which loads numpy
 
     point, study = arm.point, plan.study
     made = ["data", f"text/seed{_text_seed(study, seed)}"]
@@ -217,7 +216,7 @@ def _add_arm(plan: _Plan, arm: Arm, seed: int) -> None:
             section |= {"connector_objective": point.connector_objective, **plan.section("encoder")}
         if stage == "instruct":
             section["instruct"]["encoder"] = point.encoder_training
-            section["instruct"]["probes"] = section["instruct"]["probes"] or PROBED[str(study.source)]
+            section["instruct"]["probes"] = section["instruct"]["probes"] or probed(study.source, study.data.cue)
             names += [point.encoder_training] if point.encoder_training != study.encoder_training else []
         made.append(add(stage, made, variant, section, plan.model(arm=arm)))
         evaluation = {"evaluate_with": dict(point.evaluate_with.values), "encoder_training": point.encoder_training}
@@ -364,13 +363,11 @@ def write_plan(run: Path, study: Study, steps: list[Step]) -> None:
 def columns(study: Study) -> list[dict[str, Any]]:
     """The columns of a study's tables: of its source, or those that the paper has of its benchmarks."""
     if study.recipe == "toy":
-        from blindspot.studies.relatives import NEARER_LEARNED, RELATIVES  # which loads numpy
+        from blindspot.studies.relatives import relatives  # which loads numpy
 
-        relative, trained = study.source != "nlvr", f"nearer_{study.data.cue}"
+        common = {"metric": "accuracy", "relative": study.source != "nlvr"}
         side = max([max(size) for size in study.data.pictures], default=None)  # of the square that pictures stand in
-        found = [{"metric": "accuracy", "relative": relative, **column} for column in RELATIVES[study.source]]
-        found = [column | ({"learned_at": NEARER_LEARNED} if column["id"] == trained else {}) for column in found]
-        found = [column for column in found if column["id"] != "foot" or study.data.cue in FEET]
+        found = [common | column for column in relatives(study.source, study.data.cue)]
         return [column | ({"box_units": side} if side and "box_units" in column else {}) for column in found]
     from blindspot.benchmarks.registry import select
     from blindspot.evaluation.paper import load

@@ -3,6 +3,7 @@
 from typing import Any
 
 from blindspot.scenes.relations import SHORTCUT
+from blindspot.scenes.solid.registry import FEET
 from blindspot.scenes.world import CANVAS
 
 
@@ -107,17 +108,6 @@ _TELLS = {
     "naive": "in scenes that nobody has balanced, which lower in the picture and larger nearly answer",
 }
 SOLID: tuple[dict[str, Any], ...] = (
-    *(
-        _column(
-            f"nearer_{cue}",
-            cue,
-            "CV-Bench 3D depth",
-            0.5,
-            f"Which of two objects is nearer, {tells}.",
-            english="Which is nearer to the camera, the {1} or the {3} object?",
-        )
-        for cue, tells in _TELLS.items()
-    ),
     _column(
         "foot",
         "Foot",
@@ -130,9 +120,28 @@ SOLID: tuple[dict[str, Any], ...] = (
     _column("cell", "Cell", "Picture", 1 / 8, "In which of the eight cells of the picture that hold any an object is."),
     _column("shape", "Shape", "Attribute", 0.25, "What shape the object of a colour has."),
 )
+"""Beside `nearer` by every cue."""
 
-RELATIVES = {"scenes": SCENES, "solid": SOLID, "nlvr": NLVR}
-PROBED = {"scenes": ["cvbench_relation"], "solid": ["nearer_shadow"], "nlvr": ["nlvr_dev"]}
-"""Columns that are asked on the way through stage 2 unless a study names others."""
-PAIRED = frozenset(column["id"] for column in SCENES if column.get("metric") == "pair_accuracy")
-"""Columns in which a pair of questions is right only if both are."""
+
+def relatives(source: str, cue: str) -> list[dict[str, Any]]:
+    """The columns of a source; of pictures with depth those of models that are trained by a cue."""
+    if source != "solid":
+        return [*(SCENES if source == "scenes" else NLVR)]
+    nearer = [
+        _column(
+            f"nearer_{name}",
+            name,
+            "CV-Bench 3D depth",
+            0.5,
+            f"Which of two objects is nearer, {tells}.",
+            english="Which is nearer to the camera, the {1} or the {3} object?",
+            learned_at=NEARER_LEARNED if name == cue else None,
+        )
+        for name, tells in _TELLS.items()
+    ]
+    return nearer + [column for column in SOLID if column["id"] != "foot" or cue in FEET]
+
+
+def probed(source: str, cue: str) -> list[str]:
+    """Columns that are asked on the way through stage 2 unless a study names others."""
+    return {"scenes": ["cvbench_relation"], "solid": [f"nearer_{cue}"], "nlvr": ["nlvr_dev"]}[source]

@@ -25,7 +25,7 @@ from blindspot.positions import EncoderPositions, LanguagePositions
 from blindspot.question import Question
 from blindspot.studies.corpus import Corpus, CorpusSize, EncoderView, write_nlvr, write_scenes, write_solids
 from blindspot.studies.diagnosing import diagnose
-from blindspot.studies.relatives import PAIRED
+from blindspot.studies.relatives import SCENES
 from blindspot.studies.step import StepContext, StepFunction
 from blindspot.studies.tracking import track_scores, tracker_of
 from blindspot.training.fit import Probing, Recipe
@@ -45,6 +45,8 @@ TOGETHER = 256
 """Questions that are answered at a time."""
 LONGEST_ANSWER = 6
 """Tokens."""
+PAIRED = frozenset(column["id"] for column in SCENES if column.get("metric") == "pair_accuracy")
+"""Columns in which a pair of questions is right only if both are."""
 
 Config = Mapping[str, Any]
 
@@ -54,11 +56,8 @@ def data(context: StepContext) -> None:
     config = context.step.config
     model = config["model"]
     size = CorpusSize(**config["data"], side=model["image"], image_tokens=(model["image"] // model["patch"]) ** 2)
-    if config["source"] == "scenes":
-        write_scenes(context.folder, size, context.report)
-        return
-    if config["source"] == "solid":
-        write_solids(context.folder, size, context.report)
+    if write := {"scenes": write_scenes, "solid": write_solids}.get(config["source"]):
+        write(context.folder, size, context.report)
         return
     if context.data_path is None:
         raise UserError("this study needs real data; name its folder with --data")

@@ -9,8 +9,10 @@ import pytest
 
 from blindspot.errors import UserError
 from blindspot.reporting import collect
+from blindspot.scenes.solid.registry import CUES, FEET
 from blindspot.studies.corpus import Corpus
 from blindspot.studies.loading import load_study
+from blindspot.studies.plan import columns, plan_steps
 
 STUDY = """
 name: tiny-depth
@@ -58,12 +60,27 @@ def test_results_tell_each_cue_and_who_has_not_learned(run: Path) -> None:
     assert (row["score"], row["learned"]) < (0.95, 1), "below .95 a run has not learned depth"
 
 
+@pytest.mark.parametrize("cue", CUES)
+def test_columns_and_probes_follow_the_cue_of_training(cue: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(STUDY.replace("probe: 8", f"probe: 8, cue: {cue}"))
+    study = load_study(tmp_path / "mine.yaml")
+    learned = {column["id"]: column.get("learned_at") for column in columns(study)}
+    assert {name for name, level in learned.items() if level} - {"foot"} == {f"nearer_{cue}"}
+    assert ("foot" in learned) == (cue in FEET)
+    (instruct,) = (step for step in plan_steps(study, "code") if step.kind == "instruct")
+    assert instruct.config["instruct"]["probes"] == [f"nearer_{cue}"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"source: solid": "source: solid\ndiagnose: [probes]"}, "diagnose: is of flat scenes; remove it"),
         ({"about: plain": "about: raster"}, "text.about: is of flat scenes; remove it"),
         ({"probe: 8": "probe: 8, cue: sound"}, 'data.cue: "sound": unknown; one of: shadow, '),
+        (
+            {"probe: 8": "probe: 8, cue: none", "instruct: {": "instruct: {probes: [foot], "},
+            'instruct.probes: no column "foot"',
+        ),
         (
             {"source: solid": "source: scenes", "probe: 8": "probe: 8, cue: size"},
             "data.cue: is of pictures with depth (source: solid); remove it",

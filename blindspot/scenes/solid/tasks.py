@@ -71,6 +71,12 @@ class SolidTask:
         colours = [each.colour for each in asked]
         return Turn(self.words.format(*colours, **labels), answer, choices or tuple(colours[-2:]))
 
+    def twins(
+        self, shots: Sequence[Shot], asked: Sequence[Solid | Sighting], pair: Sequence[Solid | Sighting], first: int
+    ) -> list[SolidExample]:
+        """The same question about two pictures: in the one the ``first`` of a pair answers it, then the other."""
+        return [SolidExample((shot,), self.turn(asked, pair[abs(first - k)].colour)) for k, shot in enumerate(shots)]
+
     def in_english(self, example: SolidExample) -> tuple[str, tuple[str, ...]]:
         """The question, and its choices in their order."""
         solids = {solid.colour: solid for shot in example.shots for solid in shot.scene.solids}
@@ -108,8 +114,7 @@ class Nearer(SolidTask):
             behind = [lift(eye, at[:2], own, cue) for own in ((FAR, FAR - gap), (FAR - gap, FAR))]
             if any(map(touching, behind)) or not half_hidden(shots, 2):
                 return None
-        colours = [own.colour for own in at[:2]]
-        return [SolidExample((s,), self.turn(at[:2], colours[abs(near - k)])) for k, s in enumerate(shots)]
+        return self.twins(shots, at[:2], at[:2], near)
 
     def _naive(self, rng: Random, eye: Camera, near: int) -> list[SolidExample] | None:
         cells = rng.sample(range(16), 3)
@@ -162,8 +167,7 @@ class CloserTo(SolidTask):
         apart_enough = min(map(abs, margins)) >= 0.3 and margins[0] * margins[1] < 0
         if not apart_enough or (margins[0] < 0) != bool(closer) or feet[0] * feet[1] < 0:
             return None  # the distance of feet in the picture is right in one of the twins
-        pair = at[1:]
-        return [SolidExample((s,), self.turn(at, pair[abs(closer - k)].colour)) for k, s in enumerate(shots)]
+        return self.twins(shots, at, at[1:], closer)
 
     @staticmethod
     def feet(shot: Shot, at: Sequence[Sighting]) -> float:
@@ -213,7 +217,7 @@ class HiddenBy(SolidTask):
         behind = [lift(eye, at, [row + FAR - pair[1] for row in each], cue) for each in rows]
         if any(map(touching, behind)) or not half_hidden(shots, 3):
             return None
-        return [SolidExample((s,), self.turn(at, at[1 + abs(front - k)].colour)) for k, s in enumerate(shots)]
+        return self.twins(shots, at, at[1:], front)
 
 
 class Higher(SolidTask):
@@ -239,7 +243,7 @@ class Higher(SolidTask):
         first, second = (own[high] - own[1 - high] for own in heights)
         if first < 0.12 or second > -0.12 or not all(map(apart, shots)):
             return None
-        return [SolidExample((s,), self.turn(at[:2], at[abs(high - k)].colour)) for k, s in enumerate(shots)]
+        return self.twins(shots, at[:2], at[:2], high)
 
 
 class Facing(SolidTask):
