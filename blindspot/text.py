@@ -2,6 +2,7 @@
 
 import base64
 import unicodedata
+from decimal import Decimal
 from typing import Any
 
 MINUS, DASH, TIMES = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
@@ -83,6 +84,11 @@ def points(value: float | None) -> str:
 def p_value(p: float | None) -> str:
     """A p value with two digits that matter."""
     return DASH if p is None else "<.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.01 else f"{p:.3f}"
+
+
+def significant(value: float, digits: int = 2) -> str:
+    """A number with so many digits that matter, never in powers of ten: ``0.065``, ``1,600``."""
+    return f"{Decimal(f'{value:.{digits}g}'):,f}"
 
 
 def whole(value: float) -> str:

@@ -20,7 +20,7 @@ from blindspot.evaluation.statistics import ALPHA
 from blindspot.files import write_text
 from blindspot.reporting.run import Column, RunArm, stage_name
 from blindspot.terminal import listing, pieces
-from blindspot.text import DASH, MINUS, TIMES, number, points, signed, span
+from blindspot.text import DASH, MINUS, TIMES, number, points, signed, significant, span
 
 GAP = Column(
     id="general_minus_spatial",
@@ -282,13 +282,13 @@ def times_table(results: Row) -> PaperTable | None:
 
 def _time_cell(row: Row, name: str, small: str = "") -> TableCell:
     value, mark = row[name], "*" if row.get("significant") else ""
-    shown = DASH if value is None else f"{value:.0f}" if name == "steps" else f"{TIMES}{value:.2g}"
+    shown = DASH if value is None else f"{value:.0f}" if name == "steps" else f"{TIMES}{significant(value)}"
     return TableCell(shown, reach(row["low"], row["high"], 4 if name == "steps" else 2) + small, mark=mark)
 
 
 def reach(low: float | None, high: float | None, digits: int = 2) -> str:
     """An interval of ratios or times, one end of which may be open."""
-    ends = [f"{end:.{digits}g}" for end in (low, high) if end is not None]
+    ends = [significant(end, digits) for end in (low, high) if end is not None]
     return " to ".join(ends) if len(ends) != 1 else f"over {ends[0]}" if high is None else f"under {ends[0]}"
 
 
@@ -299,8 +299,8 @@ def told(row: Row) -> tuple[str, str, str]:
         interval = "" if low is None else f"{signed(low)} to {signed(high)}"
         return signed(row["effect"]), interval, "" if least is None else f"{points(least)} points"
     few = "" if row["p"] is None else f"nothing: {row['seeds']} seeds"
-    effect = DASH if row["effect"] is None else f"{TIMES}{row['effect']:.2g}"
-    return effect, reach(low, high), few if least is None else f"factor {least:.2g}"
+    effect = DASH if row["effect"] is None else f"{TIMES}{significant(row['effect'])}"
+    return effect, reach(low, high), few if least is None else f"factor {significant(least)}"
 
 
 def tables_of(results: Row, stage: str) -> dict[str, PaperTable]:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from blindspot.reporting import print_tables
 from blindspot.reporting.tables import PaperTable, as_csv, booktabs, difference_table, latex, score_table, write_tables
-from blindspot.text import DASH, MINUS, clean, points, signed, span
+from blindspot.text import DASH, MINUS, clean, points, signed, significant, span
 
 Row = dict[str, Any]
 
@@ -167,3 +167,9 @@ def test_signed(value: float | None, shown: str) -> None:
 
 def test_points_and_spans() -> None:
     assert (points(0.9341), points(None), span(0.1, 0.25), span(None, 0.2)) == ("93.4", DASH, f"10.0{DASH}25.0", "")
+
+
+def test_ratios_are_never_in_powers_of_ten() -> None:
+    shown = [significant(value) for value in (20.48, 1554.08, 0.0651942, 6.7361e-06, 1, 0.5)]
+    assert shown == ["20", "1,600", "0.065", "0.0000067", "1", "0.5"]
+    assert significant(20516.9, 4) == "20,520" and significant(138.715, 4) == "138.7"
