@@ -50,11 +50,10 @@ def difference(values: Sequence[float], counts: Sequence[float], design: float) 
         and ``p_least``.
     """
     from scipy import stats
-    from statsmodels.stats.proportion import proportions_ztest
 
     p_two, n_two = np.array(values), np.array(counts)
-    z, p = proportions_ztest(p_two * n_two, n_two) if 0 < p_two.mean() < 1 else (0.0, 1.0)
-    change = float(p_two[0] - p_two[1])
+    change, pooled = float(p_two[0] - p_two[1]), float(p_two @ n_two / n_two.sum())
+    z = change / np.sqrt(pooled * (1 - pooled) * (1 / n_two).sum()) if 0 < pooled < 1 else 0.0
     half = float(stats.norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt((p_two * (1 - p_two) / n_two).sum()))
     discordant = round(abs(change) * float(n_two.min()))
     return {
@@ -62,7 +61,7 @@ def difference(values: Sequence[float], counts: Sequence[float], design: float) 
         "low": change - half,
         "high": change + half,
         "z": float(z),
-        "p": float(p),
+        "p": float(2 * stats.norm.sf(abs(z))),
         "p_most": float(2 * stats.norm.sf(abs(z) / np.sqrt(design))),
         "p_least": float(stats.binomtest(discordant, discordant).pvalue) if discordant else 1.0,
     }

@@ -92,10 +92,11 @@ def wilson(successes: float, n: float) -> Interval:
     """Wilson score interval of a proportion (Wilson 1927, equation 1 solved for p)."""
     if n <= 0:
         return Interval(None, None, "none")
-    from statsmodels.stats.proportion import proportion_confint
-
-    low, high = proportion_confint(successes, n, alpha=1 - CONFIDENCE, method="wilson")
-    return Interval(float(np.asarray(low)), float(np.asarray(high)), "wilson")
+    share, z = successes / n, float(scipy.special.ndtri((1 + CONFIDENCE) / 2))
+    middle = share + z**2 / (2 * n)
+    half = z * float(np.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2))
+    low, high = ((middle + side) / (1 + z**2 / n) for side in (-half, half))
+    return Interval(max(low, 0.0), min(high, 1.0), "wilson")
 
 
 @cache
@@ -113,18 +114,16 @@ def fisher_exact(first: tuple[int, int], second: tuple[int, int]) -> float:
 
 def mcnemar_exact(first_q: np.ndarray, second_q: np.ndarray) -> float:
     """Exact two-sided McNemar p value of two 0/1 score vectors on the same questions."""
-    from statsmodels.stats.contingency_tables import mcnemar
-
-    table = [[0, int(np.sum(first_q > second_q))], [int(np.sum(first_q < second_q)), 0]]
-    return float(mcnemar(table, exact=True).pvalue)  # pyright: ignore[reportAttributeAccessIssue]
+    better, worse = int(np.sum(first_q > second_q)), int(np.sum(first_q < second_q))
+    return float(scipy.stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's step-down adjusted p values (Holm 1979); None stays None and is not counted as a test."""
-    from statsmodels.stats.multitest import multipletests
-
-    known = [p for p in p_values if p is not None]
-    adjusted = iter(np.asarray(multipletests(known, method="holm")[1]).tolist() if known else [])
+    known = np.array([p for p in p_values if p is not None])
+    order = np.argsort(known, kind="stable")
+    known[order] = np.minimum(np.maximum.accumulate(known[order] * np.arange(len(known), 0, -1)), 1.0)
+    adjusted = iter(known.tolist())
     return [None if p is None else next(adjusted) for p in p_values]
 
 

@@ -22,7 +22,7 @@ Row = dict[str, Any]
 PICTURES = Path("report") / "pictures"
 MADE = Path("report") / "made.json"
 """Fingerprint of the code, of what a report was made from and of what it consists of."""
-LIBRARIES = ("matplotlib", "numpy", "scipy", "statsmodels")
+LIBRARIES = ("matplotlib", "numpy", "scipy")
 _DRAWN_WIDTH = 256
 _MOST_COMPARED = 3
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.proportion import proportions_ztest
 from typer.testing import CliRunner
 
 from blindspot.cli import app
@@ -31,6 +32,8 @@ def test_no_pairing_of_answers_is_beyond_the_bound() -> None:
         found = difference((a_q.mean(), b_q.mean()), (n, n), 1.0)
         assert mcnemar_exact(a_q, b_q) >= found["p_least"] - 1e-12
         assert found["p_most"] == pytest.approx(found["p"])
+        if 0 < a_q.sum() + b_q.sum() < 2 * n:
+            assert [found["z"], found["p"]] == pytest.approx(proportions_ztest([a_q.sum(), b_q.sum()], [n, n]))
     nested = difference((0.6, 0.5), (100, 100), 1.0)
     assert nested["p_least"] == pytest.approx(2 * 0.5**10)
 

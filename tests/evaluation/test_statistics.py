@@ -1,5 +1,6 @@
 """Intervals, tests and times to learn against published numbers, against scipy, simulated, and under random input."""
 
+import dataclasses
 import runpy
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.proportion import proportion_confint
 
 from blindspot.evaluation.statistics import (
     Difference,
@@ -52,8 +55,14 @@ def test_wilson_gives_the_numbers_of_newcombe_1998_table_1(successes: int, n: in
 def test_mcnemar_is_the_binomial_test_of_the_discordant_answers(b: int, c: int, same: int) -> None:
     first = np.array([1] * b + [0] * c + [1] * same)
     second = np.array([0] * b + [1] * c + [1] * same)
-    expected = stats.binomtest(b, b + c, 0.5).pvalue if b + c else 1.0
+    expected = mcnemar([[same, b], [c, 0]], exact=True).pvalue if b + c else 1.0
     assert mcnemar_exact(first, second) == pytest.approx(expected)
+
+
+@given(st.floats(0, 1), st.integers(1, 5000))
+def test_wilson_is_that_of_statsmodels_for_any_share(share: float, n: int) -> None:
+    low, high = proportion_confint(share * n, n, method="wilson")
+    assert dataclasses.astuple(wilson(share * n, n))[:2] == pytest.approx((low, high), abs=1e-12)
 
 
 def test_holm_gives_the_classic_example_and_skips_what_was_not_tested() -> None:
@@ -63,7 +72,6 @@ def test_holm_gives_the_classic_example_and_skips_what_was_not_tested() -> None:
     assert holm([None]) == [None]
 
 
-@settings(max_examples=10)  # statsmodels collects garbage at every call
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_holm_never_lowers_a_p_value_nor_swaps_two(p_values: list[float]) -> None:
     adjusted = np.array(holm(p_values), dtype=float)

@@ -1,13 +1,12 @@
 """Two processes over gloo against one, with everything trained: the same training, whatever is killed or resumed."""
 
 import json
+import multiprocessing
 import os
 import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+import toy_worker
 from torch._C._distributed_c10d import HashStore
 from toy_training import SMALL, ToySamples, toy_parts, write_rows
 from toy_worker import BASE, DEADLY, FATAL, base_variant
@@ -24,8 +24,6 @@ from blindspot.rendezvous import agree
 from blindspot.training.order import Order, shuffled
 from blindspot.training.variant import train, train_arm
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[2]
 TOLERANCE = 2e-5
 """Largest difference of a weight after 20 steps of AdamW at 3e-3; sums of float32 come in another order."""
 
@@ -34,20 +32,24 @@ class Stop(Exception):
     pass
 
 
-def _start(*checks: str) -> list[subprocess.Popen[str]]:
-    """Two processes, each in the environment that torchrun would give it."""
+def _start(*checks: str) -> list[Any]:
+    """Two processes, each in the environment that torchrun would give it, forked from one that has torch loaded."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    common = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    common |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    command = [sys.executable, str(HERE / "toy_worker.py"), *checks]
-    return [
-        subprocess.Popen(
-            command, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
+    common = {
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    forks = multiprocessing.get_context("forkserver")
+    forks.set_forkserver_preload(["blindspot.training.variant"])
+    ranks = [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    processes = [forks.Process(target=toy_worker.main, args=(environment, checks)) for environment in ranks]
+    for process in processes:
+        process.start()
+    return processes
 
 
 def _train(out: Path, stop: int = 0) -> dict[str, Any]:
@@ -74,9 +76,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     first, second = _start(f"base={root / 'two'}", f"killed={root / 'killed'}")
     torch.save(_train(root / "one"), root / "one" / "state.pt")
     _train(root / "one_then_two", stop=12)
-    assert second.wait(120) == -signal.SIGKILL, second.communicate()[1]
+    second.join(120)
+    assert second.exitcode == -signal.SIGKILL
     first.kill()
-    first.communicate()
+    first.join()
     # What a kill in the middle of a checkpoint leaves, and a copy that was broken off.
     (root / "killed" / "checkpoints" / "partial-999").mkdir()
     (root / "killed" / "checkpoints" / "step-999").mkdir()
@@ -95,8 +98,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     torch.save(_train(root / "two_then_one"), root / "two_then_one" / "state.pt")
     for process in both:
-        errors = process.communicate(timeout=400)[1]
-        assert process.returncode == 0, errors
+        process.join(400)
+        assert process.exitcode == 0, "its traceback is in the captured output"
     return root
 
 

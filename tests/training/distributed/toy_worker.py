@@ -1,13 +1,12 @@
-"""What each of two processes does in the tests of several ranks; started like torchrun starts it.
+"""What each of two processes does in the tests of several ranks, in the environment that torchrun gives them.
 
-Every argument is a check, `name=folder`; what it returns on the first rank is saved as `folder/state.pt`, an error as
+A check is `name=folder`; what it returns on the first rank is saved as `folder/state.pt`, an error as
 `folder/error<rank>.txt`.
 """
 
 import os
 import signal
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,9 +92,11 @@ ALONE = ("dying",)
 """Checks of the first process alone, after the others: torch's loader has a way of interrupting whoever holds it."""
 
 
-def main() -> None:
+def main(environment: dict[str, str], named: Sequence[str]) -> None:
+    """Carry out checks."""
+    os.environ |= environment
     torch.set_num_threads(1)
-    checks = [argument.split("=") for argument in sys.argv[1:]]
+    checks = [one.split("=") for one in named]
     with joined() as ranks:
         for name, folder in checks:
             if name not in ALONE:
@@ -116,7 +117,3 @@ def _check(name: str, folder: Path, rank: int) -> None:
         torch.save(state, folder / "state.pt")
     else:
         assert not state
-
-
-if __name__ == "__main__":
-    main()
