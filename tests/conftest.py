@@ -42,7 +42,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are drawn, but written as empty pictures."""
+    """Figures are made, but neither laid out nor rendered: written are empty pictures."""
     from blindspot.reporting import drawing
 
     def save(figure: Any, folder: Path, name: str) -> Path:
@@ -51,6 +51,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         return folder / f"{name}.svg"
 
     monkeypatch.setattr(drawing, "save", save)
+    monkeypatch.setattr(drawing.Canvas, "draw_without_rendering", lambda canvas: None)
 
 
 def pytest_configure(config: pytest.Config) -> None:

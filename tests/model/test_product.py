@@ -136,7 +136,7 @@ points = pytest.mark.parametrize("point", POINTS, ids="-".join)
 
 
 def test_another_process_gets_the_same_bits(tmp_path: Path) -> None:
-    for dtype, point in (*product([torch.float32], POINTS), *product([torch.bfloat16], POINTS[::9])):
+    for dtype, point in (*product([torch.float32], POINTS[::3]), *product([torch.bfloat16], POINTS[::9])):
         folder = tmp_path / f"{'-'.join(point)}-{'bf16' if dtype == torch.bfloat16 else 'fp32'}"
         model, images = built(point, dtype), point.images(dtype)
         ids_bl = point.ids(model)

@@ -20,6 +20,8 @@ from blindspot.scenes.sampling import test_questions as draw_test
 from tests.reporting.checker import edit_answers, edit_plan, mark_done
 from tests.reporting.conftest import CLIP_ARMS
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 VSR = {"id": "vsr", "label": "Statements", "paper": "VSR", "chance": 0.5}
 PAIRS = {"id": "mmvp", "label": "Pairs", "paper": "MMVP", "metric": "pair_accuracy", "chance": 0.25}
 Row = dict[str, Any]

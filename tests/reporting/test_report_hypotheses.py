@@ -22,6 +22,8 @@ from tests.reporting.checker import edit_plan, mark_done
 from tests.reporting.conftest import CLIP_ARMS, all_arms, write_run
 from tests.reporting.conftest import COLUMNS as ALL_COLUMNS
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 
 def claim(
     name: str, predicts: str, column: str = "cvbench_relation", more: Any = None, **contrast: float

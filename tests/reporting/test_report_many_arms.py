@@ -13,6 +13,8 @@ from blindspot.reporting.tables import PARTS, difference_table, score_table
 from tests.reporting.checker import Checker, edit_answers, edit_plan
 from tests.reporting.conftest import write_run
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 SIDES = {"left/right": {"relation": ["left", "right"]}, "above/below": {"relation": ["above", "below"]}}
 COLUMNS = [
     {"id": "vsr", "label": "VSR", "paper": "VSR", "chance": 0.5, "parts": SIDES},

@@ -158,6 +158,7 @@ def test_same_results_same_files(make_run: Callable[..., Path]) -> None:
     assert {path: path.read_bytes() for path in made} == before
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_scale_without_meaning_is_announced_loudly(make_run: Callable[..., Path], checked: Checker) -> None:
     run = make_run(per_column=4, columns=COLUMNS, arms=CLIP_ARMS, seeds=(0,), meaningful=False)
     smoke = Checker(write_report(run))
@@ -165,6 +166,7 @@ def test_a_scale_without_meaning_is_announced_loudly(make_run: Callable[..., Pat
     assert ("role", "alert") not in checked.attributes
 
 
+@pytest.mark.usefixtures("quick")
 def test_wide_images_two_columns_and_a_majority_row(make_run: Callable[..., Path]) -> None:
     nlvr = {"paper": "NLVR", "chance": 0.5, "baselines": {"majority answer": 0.553}}
     columns = [nlvr | {"id": f"nlvr_{part}", "label": part} for part in ("dev", "test")]

@@ -27,6 +27,8 @@ from blindspot.text import DASH, MINUS
 from tests.reporting.checker import Checker, edit_answers, edit_plan, mark_done
 from tests.reporting.conftest import write_run
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 SPATIAL, GENERAL = ("mmvp", "gqa", "vsr"), ("mme", "seedbench_img")
 COLUMNS: list[dict[str, Any]] = [
     *({"id": f"{name}/overall", "benchmark": name, "label": "overall", "paper": name.upper()} for name in SPATIAL[:1]),
