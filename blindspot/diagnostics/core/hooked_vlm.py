@@ -127,8 +127,6 @@ class HookedVLM:
         self.roles = find_roles(model, self.prepare(directions(1, 0, self.speech)).inputs)
         known = signature(model.forward).parameters  # logits of all tokens may take more memory than all else
         self._last_logits = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
-        if getattr(model.config, "_attn_implementation", None) not in (None, "eager"):
-            model.set_attn_implementation({"text_config": "eager"})
 
     @cached_property
     def side(self) -> int:
@@ -234,6 +232,8 @@ class HookedVLM:
                 patches = self.patches.patches
                 of = len(patches), int(patches.min())
                 stack.enter_context(hooks.encoder_placed(self.model, *of, changes.encoder_places))
+            if changes.scores:
+                stack.enter_context(hooks.eager(self.model.config.get_text_config()))
             for layer, scores in changes.scores.items():
                 stack.enter_context(hooks.added_scores(self.roles.layers[layer], scores))
             for site in read:

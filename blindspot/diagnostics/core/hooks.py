@@ -93,8 +93,22 @@ def placed(rotary: Sequence[nn.Module], places_bt: Tensor) -> Iterator[None]:
 
 
 @contextmanager
+def eager(config: Any) -> Iterator[None]:
+    """Let a language model attend by eager attention, which is always given a mask, and takes twice the time.
+
+    `attending` is given one too, and goes on.
+    """
+    before = config._attn_implementation
+    config._attn_implementation = ATTENDING if before == ATTENDING else "eager"
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+@contextmanager
 def added_scores(layer: nn.Module, scores_b1tt: Tensor) -> Iterator[None]:
-    """Add to the attention mask that a language-model block is given."""
+    """Add to the attention mask that a language-model block is given, while it attends by `eager`."""
 
     def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         mask = kwargs.get("attention_mask")
@@ -206,13 +220,13 @@ def _attend(
 ) -> tuple[Tensor, Tensor | None]:
     """What transformers calls for attention while `attending` lasts."""
     layer, queries_bq, see, add, called = module.blindspot_watch
-    eager = _home(module).eager_attention_forward
+    attend = _home(module).eager_attention_forward
     if query.shape[2] != key.shape[2]:  # cross-attention
-        return eager(module, query, key, value, attention_mask, **kwargs)
+        return attend(module, query, key, value, attention_mask, **kwargs)
     called.add(layer)
     scores_bhk = _last_scores(query, key, kwargs) if see is not None or add is not None else query
     if torch.is_grad_enabled():
-        eager = partial(checkpoint, eager, use_reentrant=False)
+        attend = partial(checkpoint, attend, use_reentrant=False)
     outputs, means, seen_bhqk = [], [], None
     for start in range(0, query.shape[2], CHUNK):
         part = query[:, :, start : start + CHUNK]
@@ -223,7 +237,7 @@ def _attend(
             added_bhqk = query.new_zeros(*part.shape[:3], key.shape[2])
             added_bhqk[:, :, -1] = add(layer, scores_bhk).to(query.dtype)
             mask = added_bhqk if mask is None else mask + added_bhqk
-        output, weights_bhqk = eager(module, part, key, value, mask, **kwargs)
+        output, weights_bhqk = attend(module, part, key, value, mask, **kwargs)
         outputs.append(output)
         if see is not None and queries_bq is not None:
             means.append(weights_bhqk.float().mean(dim=1))
