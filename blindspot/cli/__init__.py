@@ -9,6 +9,7 @@ import typer
 from blindspot.cli.common import STATUS, Outermost, with_plugins
 from blindspot.cli.data import benchmarks, data, doctor, scenes
 from blindspot.cli.evaluation import audit, compare, evaluate, paper, score, serve
+from blindspot.cli.models import app as page
 from blindspot.cli.models import ask, diagnose, encoders, export, localise, positions, push
 from blindspot.cli.studies import compare_arms, power, report, status, study, train
 
@@ -16,7 +17,7 @@ PANELS = {
     "Studies": (study, status, report, power, compare_arms, train),
     "Evaluation": (evaluate, score, compare, paper, audit, benchmarks, serve),
     "Diagnosis": (diagnose,),
-    "Models": (ask, localise, export, push, encoders, positions),
+    "Models": (page, ask, localise, export, push, encoders, positions),
     "Data and this machine": (scenes, doctor),
 }
 

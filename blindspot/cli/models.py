@@ -1,6 +1,7 @@
 """``blindspot ask``, ``localise``, ``diagnose``, ``export``, ``encoders`` and ``positions``: models, one by one."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,6 +59,47 @@ def ask(
     for name, answer in answers:
         table.add_row(Text(name), Text(answer or "(empty answer)"))
     Console().print(table)
+
+
+def app(
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL ...]", help="As of `ask`, or the address of a server.")
+    ] = None,
+    served: Annotated[str | None, option("Of a server: the model's name there.", "--model")] = None,
+    runs: Annotated[Path, option("Where runs lie, whose pages are listed.")] = Path("runs"),
+    device: Annotated[str, option("cpu, cuda, ...", default="a GPU if there is one")] = "auto",
+    host: Annotated[str, option("Who may come: by default this machine alone.")] = "127.0.0.1",
+    port: Annotated[int, option("Where.", min=1, max=65535)] = 8321,
+) -> None:
+    """Try models on a local web page: a picture, a question, and where in them the answer comes from.
+
+    A picture of your own, or a drawn scene whose objects you move; every
+    model's answer, also mirrored, blind and with sides exchanged in the
+    question; likelihoods of options; boxes; attention and what the answer needs,
+    over the picture. And the pages of the runs in a folder, while they run.
+
+    [bold]Examples[/bold]
+
+      [cyan]blindspot app runs/miniature/models/clip-learned-seed0 runs/miniature/models/clip-axial-seed0[/cyan]
+      [cyan]blindspot app llava-hf/llava-1.5-7b-hf --device cuda[/cyan]
+      [cyan]blindspot app http://127.0.0.1:8000/v1 --model Qwen/Qwen3-VL-8B-Instruct[/cyan]
+    """
+    models = models or []
+    addresses = [model for model in models if model.startswith(("http://", "https://"))]
+    if addresses and served is None:
+        raise UserError(f"{addresses[0]} may serve several models; name one with --model")
+    if find_spec("nicegui") is None:
+        raise UserError("the page needs NiceGUI; install it with: pip install '.[app]' -c constraints.txt")
+    from blindspot.app.guests import Guest
+    from blindspot.app.page import serve
+    from blindspot.evaluation.boxes import names
+    from blindspot.model.formats.folder import find
+
+    for model in models:
+        if model not in addresses:
+            find(model)
+    serve([Guest(model, name, served if model in addresses else None, device)
+           for model, name in zip(models, names(models), strict=True)], runs, host, port)  # fmt: skip
 
 
 def export(

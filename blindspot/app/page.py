@@ -1,0 +1,440 @@
+"""The page: a picture and a question at the left, what models say of it at the right; and the pages of runs."""
+
+import asyncio
+import html
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from importlib import import_module
+from io import BytesIO
+from itertools import cycle
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from blindspot.app.guests import SCALE, Guest, Said, Shown
+from blindspot.errors import UserError, shortage
+from blindspot.evaluation.boxes import Finding
+from blindspot.model import images
+from blindspot.plots import HUES
+from blindspot.scenes.relations import relation
+from blindspot.scenes.world import CELL, COLOURS, GRID, SHAPES, Scene, Thing, draw_distinct, place
+from blindspot.studies.status import read_status
+from blindspot.text import clean
+
+MOST_BYTES = 64 * 2**20
+MOST_SIDE = 2048
+"""Pixels of the longer side of a picture that is kept."""
+MOST_BOXES = 8
+SECONDS = 3.0
+"""Between two looks at the runs."""
+MARKS = ("plan.json", "run.json", "diagnosis.json")
+"""One of them lies in every run's folder."""
+PAGES = ("report/index.html", "index.html")
+SERVED = {".html", ".svg", ".pdf", ".csv", ".tex", ".png", ".jpg", ".json"}
+_SHADES = 0.8
+_TOO_LARGE = f"the picture has more than {MOST_BYTES // 2**20} MB"
+_EDIT = "Click an object, then a free place, to move it; a free place alone adds one."
+_READ = (
+    "Who sees sides turns the answer when the picture is mirrored or the question exchanges them; blind shows what the "
+    "words alone say."
+)
+
+
+def serve(guests: Sequence[Guest], runs: Path, host: str, port: int) -> None:
+    """Serve the page until it is stopped; a port that is taken is refused."""
+    nicegui: Any = import_module("nicegui")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UserError(f"{host}:{port} cannot be listened at ({error.strerror}); choose another --port") from error
+    kept = Path(tempfile.mkdtemp(prefix="blindspot-app-"))
+    if host in ("127.0.0.1", "localhost"):  # not a name of somebody else's that points here
+        trusted = import_module("starlette.middleware.trustedhost").TrustedHostMiddleware
+        nicegui.app.add_middleware(trusted, allowed_hosts=["127.0.0.1", "localhost"])
+    for where, root in (("runs", runs), ("looks", kept)):
+        nicegui.app.get(f"/{where}/{{name:path}}")(partial(_file, root))
+    nicegui.ui.page("/", title="Blindspot", dark=None)(lambda: Page(nicegui.ui, guests, runs, kept))
+    for guest in guests:
+        guest.thread.submit(guest.open)  # an error is said where it is asked
+    print(f"Blindspot: http://{host}:{port}", flush=True)
+    try:
+        nicegui.ui.run(host=host, port=port, reload=False, show=False, title="Blindspot", show_welcome_message=False,
+                       uvicorn_logging_level="error")  # fmt: skip
+    finally:
+        shutil.rmtree(kept, ignore_errors=True)
+
+
+def _file(root: Path, name: str) -> Any:
+    """A page of a run and what belongs to it; nothing outside of the folder, and no weights."""
+    responses: Any = import_module("starlette.responses")
+    path = (root / name).resolve()
+    if path.suffix not in SERVED or not path.is_relative_to(root.resolve()) or not path.is_file():
+        return responses.PlainTextResponse("not here", status_code=404)
+    return responses.FileResponse(path)
+
+
+def found_runs(root: Path) -> Iterator[tuple[str, str, str | None]]:
+    """Of every study, evaluation and diagnosis below a folder: its path there, how far it is, and its page."""
+    marks = (path for name in MARKS for depth in ("*", "*/*", "*/*/*") for path in root.glob(f"{depth}/{name}"))
+    for folder in sorted({path.parent for path in marks if "steps" not in path.parts}):
+        page = next((name for name in PAGES if (folder / name).is_file()), None)
+        said = "evaluation" if (folder / "run.json").exists() else "diagnosis"
+        if (folder / "plan.json").exists():
+            try:
+                status = read_status(folder)
+            except UserError as error:
+                said = str(error)
+            else:
+                said = f"{clean(status.title)}: {len(status.done)} of {len(status.steps)} steps"
+                said += ", at work" if status.process else ""
+                said += f", {len(status.failures)} failed" if status.failures else ""
+        name = folder.relative_to(root).as_posix()
+        yield name, said, page and f"/runs/{name}/{page}"
+
+
+class Page:
+    """What one visitor has before them."""
+
+    def __init__(self, ui: Any, guests: Sequence[Guest], runs: Path, kept: Path) -> None:
+        self._ui, self._guests, self._runs = ui, guests, runs
+        self._folder = Path(tempfile.mkdtemp(dir=kept))
+        self._kept, self._rng = kept, Random()
+        self._chosen: int | None = None
+        self._overlay = ""
+        self._cards: dict[Guest, Any] = {}
+        self._shown = Shown.of(draw_distinct(self._rng, "iid"))
+        ui.colors(primary="#3b78b5")
+        ui.add_css(".nicegui-content {max-width: 1280px; margin: auto} .answers td {padding: 2px 16px 2px 0}"
+                   ".answers .bar {display: flex; gap: 8px; align-items: center; white-space: nowrap}")  # fmt: skip
+        with ui.header().classes("items-center q-py-none").style("background: #1f3b57"):
+            ui.label("Blindspot").classes("text-lg font-medium")
+            with ui.tabs().props("dense no-caps") as tabs:
+                ask, runs_tab = ui.tab("Ask"), ui.tab("Runs")
+        with ui.tab_panels(tabs, value=ask, animated=False).classes("w-full bg-transparent"):
+            with ui.tab_panel(ask), ui.row().classes("w-full items-start gap-8 no-wrap max-md:flex-wrap"):
+                with ui.column().classes("w-full md:w-[448px] shrink-0 gap-3"):
+                    self._left()
+                with ui.column().classes("w-full min-w-0 flex-1 gap-3"):
+                    self._right()
+            with ui.tab_panel(runs_tab):
+                self._list = ui.column().classes("w-full gap-2")
+                ui.timer(SECONDS, self._show_runs)
+        self._draw()
+        self._suggest()
+        ui.timer(0, self._open, once=True)
+
+    def _left(self) -> None:
+        ui = self._ui
+        self._canvas = ui.interactive_image(on_mouse=self._click, events=["click"], sanitize=False)
+        self._canvas.classes("w-full rounded").props("alt='the picture that is asked about'")
+        upload = ui.upload(auto_upload=True, max_file_size=MOST_BYTES, on_upload=self._upload,
+                           on_rejected=lambda: self._say(UserError(_TOO_LARGE))).props("accept=image/*")  # fmt: skip
+        upload.classes("hidden")
+        with ui.row().classes("items-center gap-2"):
+            ui.button("Upload a picture", on_click=lambda: upload.run_method("pickFiles")).props("outline no-caps")
+            ui.button("Draw a scene", on_click=self._new_scene).props("outline no-caps")
+        with ui.row().classes("items-center gap-2") as self._tools:
+            self._colour = ui.select(list(COLOURS), value="red", label="colour").classes("w-24").props("dense")
+            self._shape = ui.select(list(SHAPES), value="circle", label="shape").classes("w-24").props("dense")
+            ui.button("Remove", on_click=self._remove).props("flat dense no-caps")
+        self._hint = ui.label().classes("text-sm opacity-70")
+        self._question = ui.input("Question").classes("w-full").props("outlined dense")
+        self._question.on("keydown.enter", self._ask)
+        with ui.row().classes("w-full no-wrap gap-2"):
+            self._options = ui.input("Options, comma-separated (may be empty)").classes("flex-1")
+            self._options.props("outlined dense")
+            self._phrase = ui.input("Find (may be empty)").classes("flex-1").props("outlined dense")
+        with ui.row().classes("items-center gap-3"):
+            self._button = ui.button("Ask", on_click=self._ask).props("no-caps")
+            self._follow = ui.switch("ask again when the scene changes", value=True)
+
+    def _right(self) -> None:
+        ui = self._ui
+        with ui.tabs().props("dense no-caps align=left") as tabs:
+            compare, look = ui.tab("Compare"), ui.tab("Look")
+        with ui.tab_panels(tabs, value=compare, animated=False).classes("w-full bg-transparent"):
+            with ui.tab_panel(compare).classes("q-px-none"):
+                if not self._guests:
+                    ui.label("No model is asked yet. Name some: blindspot app MODEL ...")
+                for guest, colour in zip(self._guests, cycle(HUES), strict=False):
+                    with ui.card().classes("w-full q-mb-sm").props("flat bordered"):
+                        ui.label(guest.name).classes("font-medium").style(
+                            f"border-left: 4px solid {colour}; padding-left: 8px"
+                        )
+                        self._cards[guest] = ui.column().classes("w-full gap-1")
+            with ui.tab_panel(look).classes("q-px-none"):
+                local = {guest.name: guest for guest in self._guests if guest.local}
+                if not local:
+                    ui.label("One can look only into models that run here: blindspot app MODEL ...")
+                    return
+                with ui.row().classes("items-center gap-3"):
+                    self._which = ui.select([*local], value=next(iter(local)), label="model").classes("w-56")
+                    ui.button("Look", on_click=lambda: self._look(local[self._which.value])).props("no-caps")
+                self._map = ui.column().classes("w-full")
+                self._found = ui.column().classes("w-full")
+
+    async def _open(self) -> None:
+        """Wait until models are there, and say so."""
+        for box in self._cards.values():
+            with box:
+                self._ui.label("opening ...").classes("opacity-70")
+        for guest, box in self._cards.items():
+            error = await self._in_thread(guest, guest.open)
+            box.clear()
+            with box:
+                self._ui.label(str(error) if error else "ready").classes("text-negative" if error else "opacity-70")
+        self._suggest()
+
+    # The picture
+
+    def _draw(self) -> None:
+        """Show the picture with what lies over it."""
+        self._canvas.set_source(self._shown.picture)
+        scene, marks = self._shown.scene, self._overlay
+        if scene is not None and self._chosen is not None:
+            x0, y0, x1, y1 = (SCALE * edge for edge in scene.things[self._chosen].box)
+            marks += _frame(x0, y0, x1, y1, "white", "stroke-dasharray='6 4'")
+        self._canvas.set_content(marks)
+        self._tools.set_visibility(scene is not None)
+        self._follow.set_visibility(scene is not None)
+        self._hint.set_text("" if scene is None else f"{_EDIT} {_holds(scene)}")
+
+    def _change(self, shown: Shown) -> None:
+        self._shown, self._overlay = shown, ""
+        for box in self._cards.values():
+            box.clear()
+        self._draw()
+
+    def _new_scene(self) -> None:
+        self._chosen = None
+        self._change(Shown.of(draw_distinct(self._rng, "iid")))
+        self._suggest()
+
+    def _suggest(self) -> None:
+        """A question about the first two objects, in the words that the models know."""
+        scene = self._shown.scene
+        if scene is not None and len(scene.things) > 1:
+            a, b = scene.things[:2]
+            self._question.set_value(f"{a.colour} left-of {b.colour}" if any(guest.says_words for guest in self._guests)
+                                     else f"Is the {a.colour} {a.shape} left of the {b.colour} {b.shape}?")  # fmt: skip
+            self._options.set_value("yes, no")
+
+    async def _upload(self, event: Any) -> None:
+        try:
+            data = await event.file.read()
+            picture = await asyncio.to_thread(images.decode, BytesIO(data), clean(event.file.name, 60))
+            images.refuse_elongated(picture)
+        except UserError as error:
+            return self._say(error)
+        picture.thumbnail((MOST_SIDE, MOST_SIDE))
+        self._chosen = None
+        self._change(Shown(clean(event.file.name, 60), picture))
+
+    async def _click(self, event: Any) -> None:
+        scene = self._shown.scene
+        if scene is None:
+            return
+        row, column = (min(GRID - 1, max(0, int(at / (CELL * SCALE)))) for at in (event.image_y, event.image_x))
+        at = next((n for n, thing in enumerate(scene.things) if thing.cell == (row, column)), None)
+        if at is not None:
+            self._chosen = None if at == self._chosen else at
+            return self._draw()
+        things = list(scene.things)
+        if self._chosen is not None:
+            moved = things[self._chosen]
+            things[self._chosen] = moved._replace(row=row, column=column, x=moved.x + CELL * (column - moved.column),
+                                                  y=moved.y + CELL * (row - moved.row))  # fmt: skip
+        else:
+            things.append(place(self._rng, self._colour.value, self._shape.value, (row, column)))
+        await self._edit(things)
+
+    async def _remove(self) -> None:
+        scene = self._shown.scene
+        if scene is None or self._chosen is None:
+            return self._say(UserError("click the object that is to go first"))
+        things = [thing for n, thing in enumerate(scene.things) if n != self._chosen]
+        self._chosen = None
+        await self._edit(things)
+
+    async def _edit(self, things: list[Thing]) -> None:
+        scene = self._shown.scene
+        assert scene is not None
+        self._change(Shown.of(scene._replace(things=tuple(things))))
+        if self._follow.value and self._question.value.strip() and self._guests:
+            await self._ask()
+
+    # Asking
+
+    def _say(self, error: UserError) -> None:
+        self._ui.notify(str(error), type="warning", multi_line=True, close_button="close", timeout=0)
+
+    async def _in_thread(self, guest: Guest, work: Callable[..., Any], *arguments: Any) -> Any:
+        """What a guest does, in its thread; what goes wrong comes back as the one line that it is."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(guest.thread, work, *arguments)
+        except UserError as error:
+            return error
+        except Exception as error:  # of libraries, about a picture or a model: the page goes on
+            return UserError(shortage(error) or f"{type(error).__name__}: {clean(str(error), 300)}")
+
+    async def _ask(self) -> None:
+        shown, question, phrase = self._shown, self._question.value or "", (self._phrase.value or "").strip()
+        options = [one.strip() for one in (self._options.value or "").split(",") if one.strip()]
+        if not question.strip():
+            return self._say(UserError("say what to ask"))
+        self._overlay = ""
+        self._button.disable()
+        try:
+            await asyncio.gather(*(self._ask_one(guest, colour, shown, question, options, phrase)
+                                   for guest, colour in zip(self._guests, cycle(HUES), strict=False)))  # fmt: skip
+        finally:
+            self._button.enable()
+
+    async def _ask_one(
+        self, guest: Guest, colour: str, shown: Shown, question: str, options: list[str], phrase: str
+    ) -> None:
+        box, ui = self._cards[guest], self._ui
+        box.clear()
+        with box:
+            ui.spinner(size="sm")
+        said = await self._in_thread(guest, guest.ask, shown, question, options)
+        found = await self._in_thread(guest, guest.find, shown, phrase, self._folder) if phrase else None
+        if shown is not self._shown or box.is_deleted:  # the picture is another one by now, or nobody is there
+            return
+        box.clear()
+        with box:
+            if isinstance(said, UserError):
+                ui.label(str(said)).classes("text-negative")
+            else:
+                ui.html(_answers(said), sanitize=False).classes("w-full")
+            if isinstance(found, UserError):
+                ui.label(str(found)).classes("text-negative text-sm")
+            elif found is not None:
+                ui.label(f"{phrase}: {clean(found.raw, 80)}; {'; '.join(found.remarks) or 'boxed'}").classes("text-sm")
+                self._overlay += "".join(_boxes(found, guest.scale(shown), colour))
+                self._draw()
+
+    # Looking
+
+    async def _look(self, guest: Guest) -> None:
+        shown, question, ui = self._shown, self._question.value or "", self._ui
+        folder = Path(tempfile.mkdtemp(dir=self._kept))
+        at = [0, 1]
+
+        def told(_: str, done: int, of: int) -> None:
+            at[:] = done, of
+
+        self._map.clear()
+        self._found.clear()
+        with self._found:
+            bar = ui.linear_progress(0, show_value=False)
+            timer = ui.timer(0.3, lambda: bar.set_value(at[0] / max(at[1], 1)))
+        said = await self._in_thread(guest, guest.look, shown, question, folder, told)
+        if self._found.is_deleted:
+            return
+        timer.cancel()
+        self._found.clear()
+        with self._found:
+            if isinstance(said, UserError):
+                ui.label(str(said)).classes("text-negative")
+                return
+            for sentence in said:
+                ui.label(sentence)
+            ui.link("the whole page", f"/looks/{folder.name}/index.html", new_tab=True)
+        with np.load(folder / "photo.npz") as arrays:
+            maps = dict(_maps({name: arrays[name] for name in arrays.files}))
+        if maps:
+            with self._map:
+                choice = ui.select([*maps], value=next(iter(maps)), label="shown over the picture").classes("w-72")
+                choice.on_value_change(lambda event: self._heat(shown, maps[event.value]))
+            self._heat(shown, maps[choice.value])
+
+    def _heat(self, shown: Shown, values_hw: np.ndarray) -> None:
+        if shown is self._shown:
+            self._overlay = heat(values_hw, shown.picture.size)
+            self._draw()
+
+    # Runs
+
+    async def _show_runs(self) -> None:
+        rows = await asyncio.to_thread(lambda: list(found_runs(self._runs)))
+        if rows == getattr(self, "_rows", None) or self._list.is_deleted:
+            return
+        self._rows, ui = rows, self._ui
+        self._list.clear()
+        with self._list:
+            if not rows:
+                ui.label(f"No run lies in {self._runs}; blindspot study miniature makes one.")
+            for name, said, page in rows:
+                with ui.row().classes("items-baseline gap-4 w-full"):
+                    ui.link(name, page, new_tab=True) if page else ui.label(name)
+                    ui.label(said).classes("text-sm opacity-70")
+
+
+def _holds(scene: Scene) -> str:
+    """What is true of the first two objects."""
+    if len(scene.things) < 2:
+        return ""
+    a, b = scene.things[:2]
+    name = {"left": "left of", "right": "right of"}.get(side := relation(a.cell, b.cell) or "", side)
+    return f"True here: {a.colour} {a.shape} {name} {b.colour} {b.shape}." if name else ""
+
+
+def _answers(said: Sequence[Said]) -> str:
+    """A table of answers, with bars for options."""
+    rows = ""
+    for one in said:
+        bars = "".join(
+            f'<div class="bar"><span style="width: 4em">{html.escape(option)}</span>'
+            f'<span style="background: {HUES[0]}; height: 8px; width: {share * 100:.0f}px"></span>{share:.0%}</div>'
+            for option, share in one.shares.items()
+        )
+        raw = html.escape(clean(one.raw, 400)) or "(nothing)"
+        rows += f"<tr><td style='opacity: .7'>{one.condition}</td><td>{raw}</td><td class='text-sm'>{bars}</td></tr>"
+    return f"<table class='answers'>{rows}</table>"
+
+
+def _boxes(found: Finding, scale: float, colour: str) -> Iterator[str]:
+    """Boxes, and points as small ones."""
+    for spot in found.located.places[:MOST_BOXES]:
+        x0, y0, x1, y1 = (scale * number for number in (spot.numbers if spot.box else (*spot.numbers, *spot.numbers)))
+        yield _frame(x0, y0, x1, y1, colour) if spot.box else _frame(x0 - 4, y0 - 4, x1 + 4, y1 + 4, colour)
+
+
+def _frame(x0: float, y0: float, x1: float, y1: float, colour: str, more: str = "") -> str:
+    return (f"<rect x='{x0:.1f}' y='{y0:.1f}' width='{x1 - x0:.1f}' height='{y1 - y0:.1f}' fill='none' "
+            f"stroke='{colour}' stroke-width='4' {more}/>")  # fmt: skip
+
+
+def _maps(arrays: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    """Maps of the picture by what they are called."""
+    if "occlusion" in arrays:
+        yield "what the answer loses when covered", arrays["occlusion"]
+    if "gradient" in arrays:
+        yield "gradient x input", arrays["gradient"]
+    if "rollout" in arrays:
+        yield "attention, rollout of all layers", arrays["rollout"]
+    for layer, map_hw in zip(arrays.get("layers", ()), arrays.get("attention", ()), strict=False):
+        yield f"attention in layer {layer}", map_hw
+
+
+def heat(values_hw: np.ndarray, size: tuple[int, int]) -> str:
+    """A map over a picture of this width and height, as SVG: the larger the value, the more is covered in vermilion.
+
+    What lies below 0 is not shown.
+    """
+    shares_hw = np.clip(values_hw, 0, None) / max(float(values_hw.max()), 1e-12)
+    (rows, columns), (width, height) = values_hw.shape, size
+    wide, high = width / columns, height / rows
+    return "".join(
+        f'<rect x="{column * wide:.1f}" y="{row * high:.1f}" width="{wide:.1f}" height="{high:.1f}" '
+        f'fill="{HUES[1]}" opacity="{_SHADES * share:.2f}"/>'
+        for (row, column), share in np.ndenumerate(shares_hw)
+    )
