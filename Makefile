@@ -5,6 +5,7 @@
 # make check-lmms-eval   our models inside lmms-eval, in an environment of its own
 # make check-inspect     our benchmarks inside inspect_ai, likewise
 # make check-ray         studies on a Ray cluster of three nodes on this machine, in an environment with Ray
+# make check-app         the local page in Chromium, in an environment with NiceGUI and playwright
 # make check-wheel       a wheel of the package, installed, runs a study
 # make check-site        the documentation as a site, built strictly
 # make check-notebooks   the three notebooks of docs/notebooks at smoke scale
@@ -19,8 +20,8 @@ CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: study lint test faults check-lmms-eval check-inspect check-ray check-wheel check-site \
-    check-notebooks setup
+.PHONY: study lint test faults check-lmms-eval check-inspect check-ray check-app check-wheel \
+    check-site check-notebooks setup
 
 study: $(READY)
 	@$(BIN)/blindspot study miniature
@@ -79,6 +80,10 @@ check-inspect: $(READY)
 
 check-ray: $(READY)
 	$(call CHECK,$$install -c constraints.txt ray,ray,tests/studies/test_cluster.py)
+
+# In Chromium, where it is installed; playwright brings none along.
+check-app: $(READY)
+	$(call CHECK,$$install -c constraints.txt nicegui playwright,nicegui,-rs tests/app)
 
 # From a folder that is not the repository, so that nothing but the wheel can be what runs.
 check-wheel: $(READY)

@@ -6,10 +6,10 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from io import BytesIO
-from itertools import cycle
+from itertools import cycle, permutations
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,25 +17,26 @@ from typing import Any
 import numpy as np
 
 from blindspot.app.guests import SCALE, Guest, Said, Shown
+from blindspot.app.runs import file_below, found_runs
+from blindspot.benchmarks.base import Collection, Draw
+from blindspot.benchmarks.registry import BENCHMARKS
+from blindspot.benchmarks.sources.download import locate
 from blindspot.errors import UserError, shortage
 from blindspot.evaluation.boxes import Finding
 from blindspot.model import images
 from blindspot.plots import HUES
 from blindspot.scenes.relations import relation
 from blindspot.scenes.world import CELL, COLOURS, GRID, SHAPES, Scene, Thing, draw_distinct, place
-from blindspot.studies.status import read_status
 from blindspot.text import clean
 
 MOST_BYTES = 64 * 2**20
 MOST_SIDE = 2048
 """Pixels of the longer side of a picture that is kept."""
 MOST_BOXES = 8
+DRAWN = 20
+"""Questions of a benchmark that is drawn."""
 SECONDS = 3.0
 """Between two looks at the runs."""
-MARKS = ("plan.json", "run.json", "diagnosis.json")
-"""One of them lies in every run's folder."""
-PAGES = ("report/index.html", "index.html")
-SERVED = {".html", ".svg", ".pdf", ".csv", ".tex", ".png", ".jpg", ".json"}
 _SHADES = 0.8
 _TOO_LARGE = f"the picture has more than {MOST_BYTES // 2**20} MB"
 _EDIT = "Click an object, then a free place, to move it; a free place alone adds one."
@@ -45,7 +46,7 @@ _READ = (
 )
 
 
-def serve(guests: Sequence[Guest], runs: Path, host: str, port: int) -> None:
+def serve(guests: Sequence[Guest], runs: Path, data: Path, host: str, port: int) -> None:
     """Serve the page until it is stopped; a port that is taken is refused."""
     nicegui: Any = import_module("nicegui")
     with socket.socket() as probe:
@@ -59,8 +60,8 @@ def serve(guests: Sequence[Guest], runs: Path, host: str, port: int) -> None:
         trusted = import_module("starlette.middleware.trustedhost").TrustedHostMiddleware
         nicegui.app.add_middleware(trusted, allowed_hosts=["127.0.0.1", "localhost"])
     for where, root in (("runs", runs), ("looks", kept)):
-        nicegui.app.get(f"/{where}/{{name:path}}")(partial(_file, root))
-    nicegui.ui.page("/", title="Blindspot", dark=None)(lambda: Page(nicegui.ui, guests, runs, kept))
+        nicegui.app.get(f"/{where}/{{name:path}}")(partial(file_below, root))
+    nicegui.ui.page("/", title="Blindspot", dark=None)(lambda: Page(nicegui.ui, guests, runs, data, kept))
     for guest in guests:
         guest.thread.submit(guest.open)  # an error is said where it is asked
     print(f"Blindspot: http://{host}:{port}", flush=True)
@@ -71,39 +72,19 @@ def serve(guests: Sequence[Guest], runs: Path, host: str, port: int) -> None:
         shutil.rmtree(kept, ignore_errors=True)
 
 
-def _file(root: Path, name: str) -> Any:
-    """A page of a run and what belongs to it; nothing outside of the folder, and no weights."""
-    responses: Any = import_module("starlette.responses")
-    path = (root / name).resolve()
-    if path.suffix not in SERVED or not path.is_relative_to(root.resolve()) or not path.is_file():
-        return responses.PlainTextResponse("not here", status_code=404)
-    return responses.FileResponse(path)
-
-
-def found_runs(root: Path) -> Iterator[tuple[str, str, str | None]]:
-    """Of every study, evaluation and diagnosis below a folder: its path there, how far it is, and its page."""
-    marks = (path for name in MARKS for depth in ("*", "*/*", "*/*/*") for path in root.glob(f"{depth}/{name}"))
-    for folder in sorted({path.parent for path in marks if "steps" not in path.parts}):
-        page = next((name for name in PAGES if (folder / name).is_file()), None)
-        said = "evaluation" if (folder / "run.json").exists() else "diagnosis"
-        if (folder / "plan.json").exists():
-            try:
-                status = read_status(folder)
-            except UserError as error:
-                said = str(error)
-            else:
-                said = f"{clean(status.title)}: {len(status.done)} of {len(status.steps)} steps"
-                said += ", at work" if status.process else ""
-                said += f", {len(status.failures)} failed" if status.failures else ""
-        name = folder.relative_to(root).as_posix()
-        yield name, said, page and f"/runs/{name}/{page}"
+@cache
+def read_benchmark(name: str, data: Path) -> Collection:
+    """The questions of a benchmark; of one that is drawn, a few."""
+    where = locate(BENCHMARKS[name], data)
+    assert where is not None
+    return BENCHMARKS[name].read(where, Draw(questions=DRAWN))
 
 
 class Page:
     """What one visitor has before them."""
 
-    def __init__(self, ui: Any, guests: Sequence[Guest], runs: Path, kept: Path) -> None:
-        self._ui, self._guests, self._runs = ui, guests, runs
+    def __init__(self, ui: Any, guests: Sequence[Guest], runs: Path, data: Path, kept: Path) -> None:
+        self._ui, self._guests, self._runs, self._data = ui, guests, runs, data
         self._folder = Path(tempfile.mkdtemp(dir=kept))
         self._kept, self._rng = kept, Random()
         self._chosen: int | None = None
@@ -140,6 +121,9 @@ class Page:
         with ui.row().classes("items-center gap-2"):
             ui.button("Upload a picture", on_click=lambda: upload.run_method("pickFiles")).props("outline no-caps")
             ui.button("Draw a scene", on_click=self._new_scene).props("outline no-caps")
+            with ui.dropdown_button("Sample", auto_close=True).props("outline no-caps"):
+                for name in (name for name, one in BENCHMARKS.items() if locate(one, self._data) is not None):
+                    ui.item(name, on_click=partial(self._sample, name))
         with ui.row().classes("items-center gap-2") as self._tools:
             self._colour = ui.select(list(COLOURS), value="red", label="colour").classes("w-24").props("dense")
             self._shape = ui.select(list(SHAPES), value="circle", label="shape").classes("w-24").props("dense")
@@ -163,6 +147,8 @@ class Page:
             with ui.tab_panel(compare).classes("q-px-none"):
                 if not self._guests:
                     ui.label("No model is asked yet. Name some: blindspot app MODEL ...")
+                else:
+                    ui.label(_READ).classes("text-sm opacity-70 q-mb-sm")
                 for guest, colour in zip(self._guests, cycle(HUES), strict=False):
                     with ui.card().classes("w-full q-mb-sm").props("flat bordered"):
                         ui.label(guest.name).classes("font-medium").style(
@@ -204,7 +190,10 @@ class Page:
         self._canvas.set_content(marks)
         self._tools.set_visibility(scene is not None)
         self._follow.set_visibility(scene is not None)
-        self._hint.set_text("" if scene is None else f"{_EDIT} {_holds(scene)}")
+        self._hint.set_text("" if scene is None else _EDIT)
+        if scene is not None and (pair := _pair(scene)):
+            a, b, side = pair
+            self._hint.set_text(f"{_EDIT} True here: {a.colour} {a.shape} {side} {b.colour} {b.shape}.")
 
     def _change(self, shown: Shown) -> None:
         self._shown, self._overlay = shown, ""
@@ -220,8 +209,8 @@ class Page:
     def _suggest(self) -> None:
         """A question about the first two objects, in the words that the models know."""
         scene = self._shown.scene
-        if scene is not None and len(scene.things) > 1:
-            a, b = scene.things[:2]
+        if scene is not None and (pair := _pair(scene)):
+            a, b, _ = pair
             self._question.set_value(f"{a.colour} left-of {b.colour}" if any(guest.says_words for guest in self._guests)
                                      else f"Is the {a.colour} {a.shape} left of the {b.colour} {b.shape}?")  # fmt: skip
             self._options.set_value("yes, no")
@@ -236,6 +225,21 @@ class Page:
         picture.thumbnail((MOST_SIDE, MOST_SIDE))
         self._chosen = None
         self._change(Shown(clean(event.file.name, 60), picture))
+
+    async def _sample(self, name: str) -> None:
+        """A question of a benchmark about one picture, at random."""
+        try:
+            collection = await asyncio.to_thread(read_benchmark, name, self._data)
+            one = self._rng.choice([one for one in collection.questions if len(one.images) == 1])
+            picture = images.decode(BytesIO(collection.images.read(one.images[0])), name)
+        except UserError as error:
+            return self._say(error)
+        picture.thumbnail((MOST_SIDE, MOST_SIDE))
+        self._chosen = None
+        self._change(Shown(name, picture))
+        self._question.set_value(one.prompt)
+        self._options.set_value(", ".join(one.choices or (("yes", "no") if one.kind == "yes_no" else ())))
+        self._ui.notify(f"{name}, {one.id}: {one.answer} is right")
 
     async def _click(self, event: Any) -> None:
         scene = self._shown.scene
@@ -317,7 +321,7 @@ class Page:
             if isinstance(found, UserError):
                 ui.label(str(found)).classes("text-negative text-sm")
             elif found is not None:
-                ui.label(f"{phrase}: {clean(found.raw, 80)}; {'; '.join(found.remarks) or 'boxed'}").classes("text-sm")
+                ui.label("; ".join((f"{phrase}: {clean(found.raw, 80)}", *found.remarks))).classes("text-sm")
                 self._overlay += "".join(_boxes(found, guest.scale(shown), colour))
                 self._draw()
 
@@ -378,13 +382,12 @@ class Page:
                     ui.label(said).classes("text-sm opacity-70")
 
 
-def _holds(scene: Scene) -> str:
-    """What is true of the first two objects."""
-    if len(scene.things) < 2:
-        return ""
-    a, b = scene.things[:2]
-    name = {"left": "left of", "right": "right of"}.get(side := relation(a.cell, b.cell) or "", side)
-    return f"True here: {a.colour} {a.shape} {name} {b.colour} {b.shape}." if name else ""
+def _pair(scene: Scene) -> tuple[Thing, Thing, str] | None:
+    """The first two objects of which one is clearly on one side of the other, and that side."""
+    for a, b in permutations(scene.things, 2):
+        if (side := relation(a.cell, b.cell)) is not None:
+            return a, b, {"left": "left of", "right": "right of"}.get(side, side)
+    return None
 
 
 def _answers(said: Sequence[Said]) -> str:
@@ -392,8 +395,8 @@ def _answers(said: Sequence[Said]) -> str:
     rows = ""
     for one in said:
         bars = "".join(
-            f'<div class="bar"><span style="width: 4em">{html.escape(option)}</span>'
-            f'<span style="background: {HUES[0]}; height: 8px; width: {share * 100:.0f}px"></span>{share:.0%}</div>'
+            f'<div class="bar"><span style="min-width: 2em">{html.escape(option)}</span>'
+            f'<span style="background: {HUES[0]}; height: 8px; width: {share * 60:.0f}px"></span>{share:.0%}</div>'
             for option, share in one.shares.items()
         )
         raw = html.escape(clean(one.raw, 400)) or "(nothing)"

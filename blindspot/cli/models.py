@@ -12,7 +12,7 @@ from rich.progress import TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from blindspot.cli.common import Boxes, Json, Model, Models, Picture, TrustRemoteCode, bars, option, told
+from blindspot.cli.common import Boxes, DataRoot, Json, Model, Models, Picture, TrustRemoteCode, bars, option, told
 from blindspot.errors import UserError, one_of
 from blindspot.terminal import listing
 from blindspot.text import clean
@@ -67,6 +67,7 @@ def app(
     ] = None,
     served: Annotated[str | None, option("Of a server: the model's name there.", "--model")] = None,
     runs: Annotated[Path, option("Where runs lie, whose pages are listed.")] = Path("runs"),
+    data: DataRoot = None,
     device: Annotated[str, option("cpu, cuda, ...", default="a GPU if there is one")] = "auto",
     host: Annotated[str, option("Who may come: by default this machine alone.")] = "127.0.0.1",
     port: Annotated[int, option("Where.", min=1, max=65535)] = 8321,
@@ -92,6 +93,7 @@ def app(
         raise UserError("the page needs NiceGUI; install it with: pip install '.[app]' -c constraints.txt")
     from blindspot.app.guests import Guest
     from blindspot.app.page import serve
+    from blindspot.benchmarks.sources.download import data_root
     from blindspot.evaluation.boxes import names
     from blindspot.model.formats.folder import find
 
@@ -99,7 +101,7 @@ def app(
         if model not in addresses:
             find(model)
     serve([Guest(model, name, served if model in addresses else None, device)
-           for model, name in zip(models, names(models), strict=True)], runs, host, port)  # fmt: skip
+           for model, name in zip(models, names(models), strict=True)], runs, data_root(data), host, port)  # fmt: skip
 
 
 def export(

@@ -1,0 +1,43 @@
+"""Runs in a folder: how far each is, and the files of its pages."""
+
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from blindspot.errors import UserError
+from blindspot.studies.status import read_status
+from blindspot.text import clean
+
+MARKS = ("plan.json", "run.json", "diagnosis.json")
+"""One of them lies in every run's folder."""
+PAGES = ("report/index.html", "index.html")
+SERVED = {".html", ".svg", ".pdf", ".csv", ".tex", ".png", ".jpg", ".json"}
+
+
+def found_runs(root: Path) -> Iterator[tuple[str, str, str | None]]:
+    """Of every study, evaluation and diagnosis below a folder: its path there, how far it is, and its page."""
+    marks = (path for name in MARKS for depth in ("*", "*/*", "*/*/*") for path in root.glob(f"{depth}/{name}"))
+    for folder in sorted({path.parent for path in marks if "steps" not in path.parts}):
+        page = next((name for name in PAGES if (folder / name).is_file()), None)
+        said = "evaluation" if (folder / "run.json").exists() else "diagnosis"
+        if (folder / "plan.json").exists():
+            try:
+                status = read_status(folder)
+            except UserError as error:
+                said = str(error)
+            else:
+                said = f"{clean(status.title)}: {len(status.done)} of {len(status.steps)} steps"
+                said += ", at work" if status.process else ""
+                said += f", {len(status.failures)} failed" if status.failures else ""
+        name = folder.relative_to(root).as_posix()
+        yield name, said, page and f"/runs/{name}/{page}"
+
+
+def file_below(root: Path, name: str) -> Any:
+    """A page of a run and what belongs to it; nothing outside of the folder, and no weights."""
+    responses: Any = import_module("starlette.responses")
+    path = (root / name).resolve()
+    if path.suffix not in SERVED or not path.is_relative_to(root.resolve()) or not path.is_file():
+        return responses.PlainTextResponse("not here", status_code=404)
+    return responses.FileResponse(path)

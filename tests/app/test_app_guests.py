@@ -1,0 +1,133 @@
+"""What a page asks of models and shows of them, without a browser."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from blindspot.app.guests import AS_IT_IS, BLIND, EXCHANGED, MIRRORED, Guest, Shown, exchanged
+from blindspot.app.page import heat
+from blindspot.app.runs import file_below, found_runs
+from blindspot.cli import app
+from blindspot.errors import UserError
+from blindspot.scenes.render import render
+from blindspot.scenes.world import Scene, Thing
+from tests.diagnostics.test_photo_truth import MIRROR, READ
+
+pytestmark = pytest.mark.usefixtures("one_thread", "quick")
+SCENE = Scene((Thing("red", "square", *READ, 8, 16, 8), Thing("blue", "square", *MIRROR, 8, 8, 8)), 30)
+
+
+def test_a_model_is_asked_as_it_is_mirrored_blind_and_with_sides_exchanged(model: Path) -> None:
+    said = {
+        one.condition: one
+        for one in Guest(str(model), "reader").ask(Shown.of(SCENE), "red left-of blue", ["left", "right"])
+    }
+    assert [*said] == [AS_IT_IS, MIRRORED, BLIND, EXCHANGED]
+    assert said[AS_IT_IS].raw.startswith("left") and said[MIRRORED].raw.startswith("right")
+    shares = {name: one.shares for name, one in said.items()}
+    assert all(sum(one.values()) == pytest.approx(1) for one in shares.values())
+    assert shares[AS_IT_IS]["left"] > 0.9 > 0.1 > shares[MIRRORED]["left"]
+    assert shares[BLIND]["left"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_drawn_world_is_seen_in_the_size_that_the_model_was_trained_on(model: Path) -> None:
+    guest, shown = Guest(str(model), "reader"), Shown.of(SCENE)
+    assert shown.picture.size == (448, 448) and np.array_equal(
+        np.asarray(guest._seen(shown)), np.asarray(shown.picture)
+    )
+    guest.open()
+    assert np.array_equal(np.asarray(guest._seen(shown)), render(SCENE)) and guest.scale(shown) == 14
+
+
+@pytest.mark.parametrize(
+    ("question", "other"),
+    [
+        ("Is the cup LEFT of the bowl?", "Is the cup right of the bowl?"),
+        ("red in front of blue", "red behind blue"),
+        ("left above", "right below"),
+        ("What is it?", None),
+        ("leftovers", None),
+    ],
+)
+def test_sides_are_exchanged_word_by_word(question: str, other: str | None) -> None:
+    assert exchanged(question) == other
+
+
+def test_mistakes_are_one_line(model: Path, tmp_path: Path) -> None:
+    guest, shown = Guest(str(model), "reader"), Shown.of(SCENE)
+    for question, options, said in (
+        (" ", [], "the question is empty"),
+        ("red of-the blue", [], "does not know the word 'of-the'"),
+        ("red left-of blue", ["perhaps"], "does not know the word 'perhaps'"),
+    ):
+        with pytest.raises(UserError, match=said):
+            guest.ask(shown, question, options)
+    served = Guest("http://127.0.0.1:9/v1", "served", "toy")
+    for work in (lambda: served.find(shown, "red", tmp_path), lambda: served.ask(shown, "x", ["yes"])):
+        with pytest.raises(UserError, match="a server"):
+            work()
+    with pytest.raises(UserError, match="runs here"):
+        served.look(shown, "red left-of blue", tmp_path, lambda *told: None)
+
+
+def test_looking_leaves_the_page_and_the_maps(model: Path, tmp_path: Path) -> None:
+    told: list[Any] = []
+    sentences = Guest(str(model), "reader").look(
+        Shown.of(SCENE), "red left-of blue", tmp_path / "look", lambda *at: told.append(at)
+    )
+    assert any("It answers “left" in one for one in sentences) and told
+    assert (tmp_path / "look" / "index.html").is_file()
+    with np.load(tmp_path / "look" / "photo.npz") as arrays:
+        assert np.unravel_index(arrays["occlusion"].argmax(), arrays["occlusion"].shape) == READ
+
+
+def test_a_map_is_darkest_where_it_is_largest_and_hides_what_is_below_nothing() -> None:
+    drawn = heat(np.array([[-1.0, 0.0], [1.0, 2.0]]), (100, 50))
+    assert [part.split('"')[0] for part in drawn.split('opacity="')[1:]] == ["0.00", "0.00", "0.40", "0.80"]
+    assert 'x="50.0" y="25.0" width="50.0" height="25.0"' in drawn
+    assert 'opacity="0.80"' not in heat(np.zeros((2, 2)), (8, 8))
+
+
+def test_runs_are_found_with_their_pages_and_nothing_else_is_given_away(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    for name, mark, page in (
+        ("mine", "plan.json", None),
+        ("eval/a", "run.json", "index.html"),
+        ("diagnose/b", "diagnosis.json", None),
+    ):
+        (runs / name).mkdir(parents=True)
+        (runs / name / mark).write_text(json.dumps({}))
+        if page:
+            (runs / name / page).write_text("<p>page</p>")
+    (tmp_path / "secret.json").write_text("secret")
+    (runs / "mine" / "model.safetensors").write_text("weights")
+    found = {name: (said, page) for name, said, page in found_runs(runs)}
+    assert found["eval/a"] == ("evaluation", "/runs/eval/a/index.html") and found["diagnose/b"] == ("diagnosis", None)
+    assert "plan.json" in found["mine"][0], "which is damaged"
+    assert file_below(runs, "eval/a/index.html").status_code == 200
+    for name in ("../secret.json", "mine/model.safetensors", "mine", "nothing.html", "/etc/hosts.json"):
+        assert file_below(runs, name).status_code == 404
+
+
+def test_what_is_missing_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blindspot.cli.models.find_spec", lambda name: None)
+    for arguments, said in (
+        ([], "pip install '.[app]' -c constraints.txt"),
+        (["http://127.0.0.1:9/v1"], "name one with --model"),
+    ):
+        result = CliRunner().invoke(app, ["app", *arguments])
+        assert result.exit_code == 2 and said in result.output and "Traceback" not in result.output
+    monkeypatch.setattr("blindspot.cli.models.find_spec", lambda name: True)
+    result = CliRunner().invoke(app, ["app", "./no-model"])
+    assert result.exit_code == 2 and "is not a model folder" in result.output
+
+
+def test_a_picture_of_ones_own_is_shown_as_it_is(model: Path) -> None:
+    guest, picture = Guest(str(model), "reader"), Image.new("RGB", (96, 64), "red")
+    guest.open()
+    assert guest._seen(Shown("red.png", picture)) is picture
