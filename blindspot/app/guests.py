@@ -7,12 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from threading import Lock
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from blindspot.benchmarks.boxes import Box
 from blindspot.diagnostics.base import Budget, Photo
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM
 from blindspot.diagnostics.registry import PHOTO
@@ -20,7 +22,7 @@ from blindspot.diagnostics.run import claim, diagnose
 from blindspot.errors import UserError
 from blindspot.evaluation.adapters import adapter_of
 from blindspot.evaluation.base import PICTURE, Asked, Prompt
-from blindspot.evaluation.boxes import Finding, Subject, find, form_of
+from blindspot.evaluation.boxes import Finding, Subject, find, form_of, view_of
 from blindspot.evaluation.run.opening import Opened, default_device, open_model, opened
 from blindspot.model import load
 from blindspot.reporting.diagnosis import write_diagnosis
@@ -152,15 +154,16 @@ class Guest:
             said.append(Said(condition, replies[condition].raw.strip(), dict(zip(found, shares, strict=True))))
         return said
 
-    def find(self, shown: Shown, phrase: str, folder: Path) -> Finding:
-        """Where it says that something is, in pixels of the picture as it is shown."""
+    def find(self, shown: Shown, phrase: str) -> Finding:
+        """Where it says that something is, in pixels of what it sees."""
         if not self.local:
             raise UserError("a server's convention of boxes is not known")
         model, processor = self._loaded
-        seen = self._seen(shown)
-        seen.save(folder / "asked.png")
         subject = Subject(self.name, model, processor, form_of(model, processor))
-        return find(subject, folder / "asked.png", self._in_words(phrase))
+        with NamedTemporaryFile(suffix=".png") as file:
+            self._seen(shown).save(file, "png")
+            file.flush()
+            return find(subject, Path(file.name), self._in_words(phrase))
 
     def scale(self, shown: Shown) -> float:
         """Pixels of the picture as it is shown for each that the model sees."""
@@ -175,6 +178,12 @@ class Guest:
         diagnose(self._vlm, claim(folder, self.name, "", [PHOTO], budget), budget, folder, told)
         with _DRAWING:
             return write_diagnosis(folder)[1]
+
+    def window(self, shown: Shown) -> Box:
+        """What the model sees of the picture, in pixels as it is shown: beyond it where the model pads."""
+        x0, y0, x1, y1 = view_of(self._vlm.family, self._loaded[1].image_processor, self._seen(shown).size).window
+        scale = self.scale(shown)
+        return x0 * scale, y0 * scale, x1 * scale, y1 * scale
 
 
 def _png(picture: Image.Image) -> bytes:

@@ -19,6 +19,7 @@ import numpy as np
 from blindspot.app.guests import SCALE, Guest, Said, Shown
 from blindspot.app.runs import file_below, found_runs
 from blindspot.benchmarks.base import Collection, Draw
+from blindspot.benchmarks.boxes import Box
 from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.benchmarks.sources.download import locate
 from blindspot.errors import UserError, shortage
@@ -37,6 +38,12 @@ DRAWN = 20
 """Questions of a benchmark that is drawn."""
 SECONDS = 3.0
 """Between two looks at the runs."""
+MEAN = "mean"
+_MAPS = {
+    "occlusion": "what the answer loses when covered",
+    "gradient": "gradient x input",
+    "rollout": "attention, rollout of all layers",
+}
 _SHADES = 0.8
 _TOO_LARGE = f"the picture has more than {MOST_BYTES // 2**20} MB"
 _EDIT = "Click an object, then a free place, to move it; a free place alone adds one."
@@ -85,10 +92,9 @@ class Page:
 
     def __init__(self, ui: Any, guests: Sequence[Guest], runs: Path, data: Path, kept: Path) -> None:
         self._ui, self._guests, self._runs, self._data = ui, guests, runs, data
-        self._folder = Path(tempfile.mkdtemp(dir=kept))
         self._kept, self._rng = kept, Random()
         self._chosen: int | None = None
-        self._overlay = ""
+        self._overlay, self._turn = "", 0
         self._cards: dict[Guest, Any] = {}
         self._shown = Shown.of(draw_distinct(self._rng, "iid"))
         ui.colors(primary="#3b78b5")
@@ -197,6 +203,7 @@ class Page:
 
     def _change(self, shown: Shown) -> None:
         self._shown, self._overlay = shown, ""
+        self._turn += 1
         for box in self._cards.values():
             box.clear()
         self._draw()
@@ -230,7 +237,10 @@ class Page:
         """A question of a benchmark about one picture, at random."""
         try:
             collection = await asyncio.to_thread(read_benchmark, name, self._data)
-            one = self._rng.choice([one for one in collection.questions if len(one.images) == 1])
+            alone = [one for one in collection.questions if len(one.images) == 1]
+            if not alone:
+                raise UserError(f"all questions of {name} are about several pictures, and here is one")
+            one = self._rng.choice(alone)
             picture = images.decode(BytesIO(collection.images.read(one.images[0])), name)
         except UserError as error:
             return self._say(error)
@@ -293,7 +303,7 @@ class Page:
         options = [one.strip() for one in (self._options.value or "").split(",") if one.strip()]
         if not question.strip():
             return self._say(UserError("say what to ask"))
-        self._overlay = ""
+        self._overlay, self._turn = "", self._turn + 1
         self._button.disable()
         try:
             await asyncio.gather(*(self._ask_one(guest, colour, shown, question, options, phrase)
@@ -304,13 +314,13 @@ class Page:
     async def _ask_one(
         self, guest: Guest, colour: str, shown: Shown, question: str, options: list[str], phrase: str
     ) -> None:
-        box, ui = self._cards[guest], self._ui
+        box, ui, turn = self._cards[guest], self._ui, self._turn
         box.clear()
         with box:
             ui.spinner(size="sm")
         said = await self._in_thread(guest, guest.ask, shown, question, options)
-        found = await self._in_thread(guest, guest.find, shown, phrase, self._folder) if phrase else None
-        if shown is not self._shown or box.is_deleted:  # the picture is another one by now, or nobody is there
+        found = await self._in_thread(guest, guest.find, shown, phrase) if phrase else None
+        if turn != self._turn or box.is_deleted:  # something else is asked by now, or nobody is there
             return
         box.clear()
         with box:
@@ -354,16 +364,24 @@ class Page:
             ui.link("the whole page", f"/looks/{folder.name}/index.html", new_tab=True)
         with np.load(folder / "photo.npz") as arrays:
             maps = dict(_maps({name: arrays[name] for name in arrays.files}))
-        if maps:
-            with self._map:
-                choice = ui.select([*maps], value=next(iter(maps)), label="shown over the picture").classes("w-72")
-                choice.on_value_change(lambda event: self._heat(shown, maps[event.value]))
-            self._heat(shown, maps[choice.value])
+        if not maps:
+            return
 
-    def _heat(self, shown: Shown, values_hw: np.ndarray) -> None:
-        if shown is self._shown:
-            self._overlay = heat(values_hw, shown.picture.size)
-            self._draw()
+        def heated() -> None:
+            if shown is self._shown:
+                heads.set_visibility(len(maps[over.value]) > 1)
+                of_heads = maps[over.value]
+                self._overlay = heat(of_heads.get(heads.value, of_heads[MEAN]), window)
+                self._draw()
+
+        window = await self._in_thread(guest, guest.window, shown)
+        with self._map, ui.row().classes("items-center gap-3"):
+            over = ui.select([*maps], value=next(iter(maps)), label="shown over the picture", on_change=heated).classes(
+                "w-72"
+            )
+            most = max(maps.values(), key=len)
+            heads = ui.select([*most], value=MEAN, label="head", on_change=heated).classes("w-28")
+        heated()
 
     # Runs
 
@@ -416,28 +434,27 @@ def _frame(x0: float, y0: float, x1: float, y1: float, colour: str, more: str = 
             f"stroke='{colour}' stroke-width='4' {more}/>")  # fmt: skip
 
 
-def _maps(arrays: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
-    """Maps of the picture by what they are called."""
-    if "occlusion" in arrays:
-        yield "what the answer loses when covered", arrays["occlusion"]
-    if "gradient" in arrays:
-        yield "gradient x input", arrays["gradient"]
-    if "rollout" in arrays:
-        yield "attention, rollout of all layers", arrays["rollout"]
-    for layer, map_hw in zip(arrays.get("layers", ()), arrays.get("attention", ()), strict=False):
-        yield f"attention in layer {layer}", map_hw
+def _maps(arrays: dict[str, np.ndarray]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Maps of the picture by what they are called: their mean, and of attention those of the heads."""
+    for name, said in _MAPS.items():
+        if name in arrays:
+            yield said, {MEAN: arrays[name]}
+    for layer, mean_hw, heads_khw in zip(
+        *(arrays.get(name, ()) for name in ("layers", "attention", "heads")), strict=True
+    ):
+        yield f"attention in layer {layer}", {MEAN: mean_hw, **{str(n): map_hw for n, map_hw in enumerate(heads_khw)}}
 
 
-def heat(values_hw: np.ndarray, size: tuple[int, int]) -> str:
-    """A map over a picture of this width and height, as SVG: the larger the value, the more is covered in vermilion.
+def heat(values_hw: np.ndarray, window: Box) -> str:
+    """A map over a window of a picture, as SVG: the larger the value, the more is covered in vermilion.
 
     What lies below 0 is not shown.
     """
     shares_hw = np.clip(values_hw, 0, None) / max(float(values_hw.max()), 1e-12)
-    (rows, columns), (width, height) = values_hw.shape, size
-    wide, high = width / columns, height / rows
+    (rows, columns), (x0, y0, x1, y1) = values_hw.shape, window
+    wide, high = (x1 - x0) / columns, (y1 - y0) / rows
     return "".join(
-        f'<rect x="{column * wide:.1f}" y="{row * high:.1f}" width="{wide:.1f}" height="{high:.1f}" '
+        f'<rect x="{x0 + column * wide:.1f}" y="{y0 + row * high:.1f}" width="{wide:.1f}" height="{high:.1f}" '
         f'fill="{HUES[1]}" opacity="{_SHADES * share:.2f}"/>'
         for (row, column), share in np.ndenumerate(shares_hw)
     )

@@ -68,7 +68,7 @@ def test_mistakes_are_one_line(model: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=said):
             guest.ask(shown, question, options)
     served = Guest("http://127.0.0.1:9/v1", "served", "toy")
-    for work in (lambda: served.find(shown, "red", tmp_path), lambda: served.ask(shown, "x", ["yes"])):
+    for work in (lambda: served.find(shown, "red"), lambda: served.ask(shown, "x", ["yes"])):
         with pytest.raises(UserError, match="a server"):
             work()
     with pytest.raises(UserError, match="runs here"):
@@ -84,13 +84,29 @@ def test_looking_leaves_the_page_and_the_maps(model: Path, tmp_path: Path) -> No
     assert (tmp_path / "look" / "index.html").is_file()
     with np.load(tmp_path / "look" / "photo.npz") as arrays:
         assert np.unravel_index(arrays["occlusion"].argmax(), arrays["occlusion"].shape) == READ
+        assert np.allclose(arrays["heads"].mean(axis=1), arrays["attention"])
+
+
+def test_a_map_lies_over_what_the_model_sees_of_the_picture(model: Path) -> None:
+    guest = Guest(str(model), "reader")
+    guest.open()
+    assert guest.window(Shown.of(SCENE)) == (0, 0, 448, 448)
+    assert guest.window(Shown("wide.png", Image.new("RGB", (96, 64)))) == (0, 0, 96, 64), "squashed"
+    processor = guest._loaded[1].image_processor
+    processor.do_center_crop, processor.crop_size, processor.size = (
+        True,
+        {"height": 32, "width": 32},
+        {"shortest_edge": 32},
+    )
+    assert guest.window(Shown("wide.png", Image.new("RGB", (96, 64)))) == pytest.approx((16, 0, 80, 64)), "cut out"
+    assert 'x="16.0" y="0.0" width="32.0"' in heat(np.ones((2, 2)), (16, 0, 80, 64))
 
 
 def test_a_map_is_darkest_where_it_is_largest_and_hides_what_is_below_nothing() -> None:
-    drawn = heat(np.array([[-1.0, 0.0], [1.0, 2.0]]), (100, 50))
+    drawn = heat(np.array([[-1.0, 0.0], [1.0, 2.0]]), (0, 0, 100, 50))
     assert [part.split('"')[0] for part in drawn.split('opacity="')[1:]] == ["0.00", "0.00", "0.40", "0.80"]
     assert 'x="50.0" y="25.0" width="50.0" height="25.0"' in drawn
-    assert 'opacity="0.80"' not in heat(np.zeros((2, 2)), (8, 8))
+    assert 'opacity="0.80"' not in heat(np.zeros((2, 2)), (0, 0, 8, 8))
 
 
 def test_runs_are_found_with_their_pages_and_nothing_else_is_given_away(tmp_path: Path) -> None:

@@ -138,6 +138,9 @@ def test_a_sample_of_a_drawn_benchmark_brings_its_question(visit: Any) -> None:
     page.get_by_role("button", name="Sample").click()
     page.get_by_text("solid", exact=True).click()
     page.wait_for_selector("text=is right")
+    page.get_by_role("button", name="Sample").click()
+    page.get_by_text("motion", exact=True).click()
+    page.wait_for_selector("text=about several pictures")
     assert page.get_by_label("Question").input_value().count(" ") > 3
 
 

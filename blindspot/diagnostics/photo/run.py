@@ -214,6 +214,7 @@ def attention(asked: Asked, step: Callable[[], None]) -> Found:
     shown: dict[str, Any] = {}
     if asked.grid is not None:
         shown = {"layers": np.array(layers), "attention": weights_lhn.mean(dim=1).reshape(-1, *asked.grid).numpy()}
+        shown["heads"] = weights_lhn.reshape(*weights_lhn.shape[:2], *asked.grid).numpy()
         shown |= {} if lacking else {"rollout": rollouts[-1].reshape(asked.grid).numpy()}
     if asked.grid is not None and asked.box_n is not None:
         enriched_lh, rolled_l1 = (_enriched(values, asked.box_n) for values in (weights_lhn, rollouts_l1n))
