@@ -303,6 +303,7 @@ class Benchmark:
     wording: Wording = Wording()  # what harnesses say around its questions
     prompts: Mapping[str, Callable[[Question], str]] = field(default_factory=dict)
     """The text of a question by the harness that says it, its pictures in front or where it names them."""
+    longest: Mapping[str, int] = field(default_factory=dict)  # most tokens of an answer, by a harness that has few
     place: Path | None = None  # where it lies, of a user's own; None: it is looked for
     draw: Callable[[Draw], Table] | None = None
     """Makes it, where it is drawn and not published; its one source then says how a row becomes a question."""

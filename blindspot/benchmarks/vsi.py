@@ -161,4 +161,5 @@ VSI = Benchmark(
         **dict.fromkeys((OFFICIAL, LMMS_EVAL), partial(_asked, options="Options:\n", number=_SINGLE)),
         LATER: partial(_asked, options="", number="Answer briefly and directly in one float number."),
     },
+    longest={LMMS_EVAL: 16},
 )

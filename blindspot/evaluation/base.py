@@ -16,6 +16,8 @@ PICTURE: Final = Picture.NEXT
 """Its value is how a prompt is written down for people; no text is ever read for it."""
 
 Part = str | Picture
+LONGEST = 2048
+"""Most tokens of an answer where a harness says nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Prompt:
     whole: bool = False
     """``content`` is all that the model continues, template included. Only models on this machine can be asked like
     that."""
-    longest: int = 2048  # most tokens of the answer
+    longest: int = LONGEST  # most tokens of the answer
     thinking: bool | None = None
     """Whether the model thinks before it answers; None: whatever its template does by itself."""
 

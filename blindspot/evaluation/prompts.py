@@ -13,7 +13,7 @@ from blindspot.benchmarks.registry import BENCHMARKS
 from blindspot.benchmarks.rules import LATER, LMMS_EVAL, OFFICIAL
 from blindspot.benchmarks.words import POINTS_AS_JSON, published
 from blindspot.errors import UserError, one_of
-from blindspot.evaluation.base import PICTURE, Part, Picture, Prompt
+from blindspot.evaluation.base import LONGEST, PICTURE, Part, Picture, Prompt
 from blindspot.question import Question
 
 Profile = Callable[[Question], Prompt]
@@ -103,7 +103,7 @@ def without_pictures(text: str) -> str:
     return "\n".join(_REFERENCE.split(text)[::2])
 
 
-def _shown(question: Question, text: str, longest: int = 2048) -> Prompt:
+def _shown(question: Question, text: str, longest: int = LONGEST) -> Prompt:
     """The question's pictures, and the text behind them."""
     return Prompt((*(PICTURE,) * len(question.images), text), longest=longest)
 
@@ -191,7 +191,8 @@ def _harness(name: str) -> Profile:
         found = BENCHMARKS.get(question.benchmark)
         if found is None or name not in found.prompts:
             raise UserError(f"{question.benchmark} has no words of {name}; choose another --prompts")
-        return Prompt(pictures_inside(len(question.images), found.prompts[name](question)))
+        parts = pictures_inside(len(question.images), found.prompts[name](question))
+        return Prompt(parts, longest=found.longest.get(name, LONGEST))
 
     return asked
 

@@ -426,6 +426,12 @@ def test_mean_relative_accuracy_is_that_of_the_published_code(said: float, gold:
     assert rules.mean_relative_accuracy(said, gold) == pytest.approx(score)
 
 
+def test_lmms_eval_has_vsis_answers_of_16_tokens() -> None:
+    for name in ("vsi", "vsi_debiased"):
+        asked = Question("1", name, "number", "How many chairs?", "3", images=(0, 1))
+        assert [PROFILES[harness](asked).longest for harness in (LMMS_EVAL, OFFICIAL, LATER)] == [16, 2048, 2048]
+
+
 def test_vsi_is_the_mean_of_eight_tasks() -> None:
     (one,) = (each for each in examples("aggregate") if each["benchmark"].startswith("VSI"))
     rows = []
