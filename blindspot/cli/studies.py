@@ -101,6 +101,7 @@ def study(
       [cyan]released[/cyan]    the public code's arms beside corrected ones
       [cyan]why[/cyan]         seven explanations of what 2D-RoPE costs
       [cyan]depth[/cyan]       which of two is nearer, where only shadows tell
+      [cyan]motion[/cyan]      in which order pictures came
 
     [bold]Of real size[/bold], with --data; first --plan, then --scale rehearsal
 

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -42,7 +42,8 @@ from blindspot.question import Question
 from blindspot.scenes.baselines import baselines
 from blindspot.scenes.render import render
 from blindspot.scenes.sampling import TURNS, TrainingWorld, test_questions
-from blindspot.scenes.solid import cast, training
+from blindspot.scenes.solid import cast, films, training
+from blindspot.scenes.solid.lessons import Asked, Lesson
 from blindspot.scenes.solid.world import Shot
 from blindspot.scenes.tasks import Task, Turn
 from blindspot.scenes.text import CAPTION_CONTENTS, TEXT_STYLES, WORDS, caption, describe, words
@@ -258,32 +259,53 @@ def write_scenes(folder: Path, size: CorpusSize, report: Report) -> None:
     _write_questions(folder, "probe", probes, pictures)
 
 
-def write_solids(folder: Path, size: CorpusSize, report: Report) -> None:
-    """Pictures with depth by one cue, what is asked of them, and tests by every cue."""
-    encode, rng = Encode(training.words()), Random(f"train/{size.seed}")
-    shots: list[Shot] = []
-    told: list[list[training.Told]] = []
+class Lessons(Protocol):
+    """A world of solids that models are trained on: `training` or `films`."""
+
+    def words(self) -> tuple[str, ...]: ...
+    def lesson(self, rng: Random, cue: str, /) -> Lesson: ...
+    def describe(self, shots: Sequence[Shot], rng: Random, places: bool) -> str: ...
+    def questions(self, name: str, per_column: int, seed: int, cue: str, /) -> Asked: ...
+    def baselines(self, asked: Asked, seed: int, cue: str, /) -> dict[str, dict[str, float]]: ...
+
+
+SOLIDS: dict[str, Lessons] = {"solid": training, "motion": films}
+"""By source."""
+
+
+def write_solids(folder: Path, size: CorpusSize, report: Report, world: Lessons) -> None:
+    """Pictures with depth by one cue, what is asked of them, and tests by every cue; or films."""
+    encode, rng = Encode(world.words()), Random(f"train/{size.seed}")
+    lessons: list[Lesson] = []
     for number in range(size.train):
-        shots.append(training.picture(rng, size.cue))
-        told.append(training.turns(rng, shots[-1], size.cue))
+        lessons.append(world.lesson(rng, size.cue))
         if number % 500 == 0:
             report(number, size.train)
-    said = [encode(f"{BEGIN} {training.describe(shot, rng, places=True)}") for shot in shots]
-    in_words = [[one.turn for one in asked if one.in_words] for asked in told]
+    said = [encode(f"{BEGIN} {world.describe(shots, rng, places=True)}") for shots, _ in lessons]
+    in_words = [[one.turn for one in told if one.in_words] for _, told in lessons]
     join(list(map(lay_out, said, map(encode.turns, in_words)))).save(folder / "text-plain.npz")
+    shots = [shot for shots, _ in lessons for shot in shots]
     for content in CAPTION_CONTENTS:
-        captions = [training.describe(shot, rng, content == "places") for shot in shots]
+        captions = [world.describe([shot], rng, content == "places") for shot in shots]
         np.save(folder / f"captions-{content}.npy", encode.captions(captions))
     trained = cast.pictures(shots, size.side)
-    _write_rows(folder, encode, size, range(len(shots)), [[one.turn for one in asked] for asked in told], trained)
-    test_shots, questions = training.questions("test", size.test, size.seed, size.cue)
-    tested = cast.pictures(test_shots, size.side)
-    write_json(folder / "baselines.json", training.baselines(test_shots, questions, size.seed, size.cue))
-    _write_questions(folder, "test", questions, tested)
-    probe_shots, probes = training.questions("probe", size.probe, size.seed, size.cue)
-    probed = cast.pictures(probe_shots, size.side)
-    _refuse_shared(probed, [*trained, *tested])
-    _write_questions(folder, "probe", probes, probed)
+    _write_rows(folder, encode, size, range(len(shots)), [[one.turn for one in told] for _, told in lessons], trained)
+    shown = list(trained)
+    for split, count in (("test", size.test), ("probe", size.probe)):
+        asked = world.questions(split, count, size.seed, size.cue)
+        pictures = cast.pictures([shot for shots in asked.shown for shot in shots], size.side)
+        if split == "test":
+            write_json(folder / "baselines.json", world.baselines(asked, size.seed, size.cue))
+            shown.extend(pictures)
+        else:
+            _refuse_shared(pictures, shown)
+        _write_questions(folder, split, asked.questions, _side_by_side(pictures, len(asked.shown)))
+
+
+def _side_by_side(pictures: np.ndarray, rows: int) -> np.ndarray:
+    """Pictures of shape (rows * frames, side, side, 3) as (rows, side, frames * side, 3)."""
+    _, side, _, channels = pictures.shape
+    return pictures.reshape(rows, -1, side, side, channels).swapaxes(1, 2).reshape(rows, side, -1, channels)
 
 
 def write_nlvr(folder: Path, size: CorpusSize, report: Report, data_path: Path) -> None:

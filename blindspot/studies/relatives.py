@@ -122,11 +122,43 @@ SOLID: tuple[dict[str, Any], ...] = (
 )
 """Beside `nearer` by every cue."""
 
+MOTION: tuple[dict[str, Any], ...] = (
+    _column(
+        "first",
+        "First",
+        "Order",
+        0.5,
+        "Which of two objects moved first; the first picture and the last are the same under both answers.",
+        english="Which moved first, the {1} or the {3} object?",
+        learned_at=0.95,
+    ),
+    _column(
+        "first_shuffled",
+        "shuffled",
+        "Order",
+        0.5,
+        "The same with the pictures in random order: a control, on which more than chance is a leak.",
+        english="Which moved first, the {1} or the {3} object?",
+    ),
+    _column("moved", "Moved", "Order", 0.5, "Whether an object moved left or right; twins show the film from behind."),
+    _column(
+        "next",
+        "Next",
+        "Order",
+        0.5,
+        "Whether an object that moves evenly will be left or right of another; the last picture is the same under both "
+        "answers.",
+    ),
+    _column("when", "When", "Object", 0.25, "Between which pictures an object moved: early, late, always or never."),
+    _column("cell", "Cell", "Object", 1 / 16, "In which cell of the first, second or last picture an object is."),
+    _column("shape", "Shape", "Object", 0.25, "What shape the object of a colour has."),
+)
+
 
 def relatives(source: str, cue: str) -> list[dict[str, Any]]:
     """The columns of a source; of pictures with depth those of models that are trained by a cue."""
     if source != "solid":
-        return [*(SCENES if source == "scenes" else NLVR)]
+        return [*{"scenes": SCENES, "motion": MOTION, "nlvr": NLVR}[source]]
     nearer = [
         _column(
             f"nearer_{name}",
@@ -144,4 +176,5 @@ def relatives(source: str, cue: str) -> list[dict[str, Any]]:
 
 def probed(source: str, cue: str) -> list[str]:
     """Columns that are asked on the way through stage 2 unless a study names others."""
-    return {"scenes": ["cvbench_relation"], "solid": [f"nearer_{cue}"], "nlvr": ["nlvr_dev"]}[source]
+    one = {"scenes": "cvbench_relation", "solid": f"nearer_{cue}", "motion": "first", "nlvr": "nlvr_dev"}
+    return [one[source]]

@@ -474,7 +474,7 @@ class Study(Section):
     name: Id
     title: str
     about: str = ""
-    source: Literal["scenes", "solid", "nlvr"] = UNSAID
+    source: Literal["scenes", "solid", "motion", "nlvr"] = UNSAID
     arms: Arms
     seeds: Count
     data: Data = UNSAID
@@ -509,11 +509,11 @@ class Study(Section):
                 raise refuse(
                     "diagnose: shows scenes that fill their picture; remove it, or data.pictures and data.scale"
                 )
-        if self.recipe == "toy" and self.source == "solid":
+        if self.recipe == "toy" and self.source in ("solid", "motion"):
             for key, unfit in (("diagnose", self.diagnose), ("text.about", self.text.about != "plain")):
                 if unfit:
                     raise refuse(f"{key}: is of flat scenes; remove it")
-        elif self.recipe == "toy" and self.data.cue != "shadow":
+        if self.recipe == "toy" and self.source != "solid" and self.data.cue != "shadow":
             raise refuse("data.cue: is of pictures with depth (source: solid); remove it")
         if self.benchmarks and self.recipe == "toy":
             raise refuse("benchmarks: a miniature is asked the columns of its source; remove it")

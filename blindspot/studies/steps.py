@@ -23,7 +23,7 @@ from blindspot.model.tokenizer import IMAGE
 from blindspot.model.variant import BlindspotForConditionalGeneration, save
 from blindspot.positions import EncoderPositions, LanguagePositions
 from blindspot.question import Question
-from blindspot.studies.corpus import Corpus, CorpusSize, EncoderView, write_nlvr, write_scenes, write_solids
+from blindspot.studies.corpus import SOLIDS, Corpus, CorpusSize, EncoderView, write_nlvr, write_scenes, write_solids
 from blindspot.studies.diagnosing import diagnose
 from blindspot.studies.relatives import SCENES
 from blindspot.studies.step import StepContext, StepFunction
@@ -56,12 +56,14 @@ def data(context: StepContext) -> None:
     config = context.step.config
     model = config["model"]
     size = CorpusSize(**config["data"], side=model["image"], image_tokens=(model["image"] // model["patch"]) ** 2)
-    if write := {"scenes": write_scenes, "solid": write_solids}.get(config["source"]):
-        write(context.folder, size, context.report)
-        return
-    if context.data_path is None:
+    if config["source"] == "scenes":
+        write_scenes(context.folder, size, context.report)
+    elif config["source"] in SOLIDS:
+        write_solids(context.folder, size, context.report, SOLIDS[config["source"]])
+    elif context.data_path is None:
         raise UserError("this study needs real data; name its folder with --data")
-    write_nlvr(context.folder, size, context.report, context.data_path)
+    else:
+        write_nlvr(context.folder, size, context.report, context.data_path)
 
 
 def text(context: StepContext) -> None:

@@ -3,12 +3,14 @@
 from collections import Counter
 from math import sqrt
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
 
-from blindspot.scenes.solid import cast, training
+from blindspot.scenes.solid import cast, films, training
 from blindspot.scenes.solid.draw import FAR, NEAR
+from blindspot.scenes.solid.lessons import Told
 from blindspot.scenes.solid.registry import CUES, FEET
 from blindspot.scenes.solid.world import Shot, see
 
@@ -16,13 +18,13 @@ DRAWN = 400
 
 
 @pytest.fixture(scope="module")
-def shown() -> list[tuple[Shot, list[training.Told]]]:
+def shown() -> list[tuple[Shot, list[Told]]]:
     rng = Random(5)
     shots = [training.picture(rng, "shadow") for _ in range(DRAWN)]
     return [(shot, training.turns(rng, shot, "shadow")) for shot in shots]
 
 
-def test_turns_are_true_of_the_scene_graph(shown: list[tuple[Shot, list[training.Told]]]) -> None:
+def test_turns_are_true_of_the_scene_graph(shown: list[tuple[Shot, list[Told]]]) -> None:
     for shot, told in shown:
         own = {solid.colour: (solid, see(solid, shot.camera)) for solid in shot.scene.solids}
         for turn, _ in told:
@@ -49,7 +51,7 @@ def test_turns_are_true_of_the_scene_graph(shown: list[tuple[Shot, list[training
                     pytest.fail(f"an unknown turn: {words}")
 
 
-def test_what_a_scene_in_words_cannot_tell_is_not_asked_of_it(shown: list[tuple[Shot, list[training.Told]]]) -> None:
+def test_what_a_scene_in_words_cannot_tell_is_not_asked_of_it(shown: list[tuple[Shot, list[Told]]]) -> None:
     for shot, told in shown:
         feet = dict(zip((s.colour for s in shot.scene.solids), (foot for _, foot in training.cells(shot)), strict=True))
         for turn, in_words in told:
@@ -60,7 +62,7 @@ def test_what_a_scene_in_words_cannot_tell_is_not_asked_of_it(shown: list[tuple[
                 assert in_words
 
 
-def test_who_sees_no_depth_answers_half_of_the_comparisons(shown: list[tuple[Shot, list[training.Told]]]) -> None:
+def test_who_sees_no_depth_answers_half_of_the_comparisons(shown: list[tuple[Shot, list[Told]]]) -> None:
     right: Counter[str] = Counter()
     asked = 0
     for shot, told in shown:
@@ -84,24 +86,32 @@ def test_every_cue_has_pictures_turns_and_words(cue: str) -> None:
     for _ in range(20):
         shot = training.picture(rng, cue)
         told = training.turns(rng, shot, cue)
-        said = [training.describe(shot, rng, places) for places in (True, False)]
+        said = [training.describe([shot], rng, places) for places in (True, False)]
         assert words >= {word for text in said for word in text.split()}
         assert words >= {word for turn, _ in told for word in f"{turn.prompt} {turn.answer}".split()}
         assert any(turn.prompt.startswith("foot") for turn, _ in told) == (cue in FEET)
         assert shot.scene.shadows == (cue in ("shadow", "naive"))
 
 
-def test_questions_come_alike_from_one_seed_and_others_from_another_name() -> None:
-    shots, asked = training.questions("test", 6, 0, "shadow")
-    again, same = training.questions("test", 6, 0, "shadow")
-    other, _ = training.questions("probe", 6, 0, "shadow")
-    assert (shots, asked) == (again, same) and not set(shots) & set(other)
-    columns = [*(f"nearer_{cue}" for cue in CUES), "foot", "cell", "shape"]
-    assert Counter(one.benchmark for one in asked) == dict.fromkeys(columns, 6)
-    assert [one.images for one in asked] == [(place,) for place in range(len(shots))]
-    answers = Counter((one.groups["cluster"], one.answer) for one in asked if one.benchmark == "nearer_shadow")
-    assert set(answers.values()) == {1}, "twins have different answers"
-    assert "foot" not in {one.benchmark for one in training.questions("test", 2, 0, "none")[1]}
+@pytest.mark.parametrize(
+    ("world", "columns"),
+    [
+        (training, [*(f"nearer_{cue}" for cue in CUES), "foot", "cell", "shape"]),
+        (films, [*films.FILMS, "first_shuffled", "cell", "when", "shape"]),
+    ],
+)
+def test_questions_come_alike_from_one_seed_and_others_from_another_name(world: Any, columns: list[str]) -> None:
+    asked, again, other = (world.questions(name, 6, 0, "shadow") for name in ("test", "test", "probe"))
+    assert (asked.shown, asked.questions) == (again.shown, again.questions)
+    assert not {shot for shots in asked.shown for shot in shots} & {shot for shots in other.shown for shot in shots}
+    assert Counter(one.benchmark for one in asked.questions) == dict.fromkeys(columns, 6)
+    assert [one.images for one in asked.questions] == [(place,) for place in range(len(asked.shown))]
+    answers = Counter((one.groups["cluster"], one.answer) for one in asked.questions if one.benchmark == columns[0])
+    assert len(answers) == 6 and set(answers.values()) == {1}, "twins have different answers"
+
+
+def test_feet_are_asked_where_they_can_be_seen() -> None:
+    assert "foot" not in training.questions("test", 2, 0, "none").by_column()
 
 
 def test_pictures_are_those_that_are_cast_one_by_one() -> None:

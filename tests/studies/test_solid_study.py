@@ -1,4 +1,4 @@
-"""The study of depth, on a few pictures: from its YAML to its results."""
+"""The studies of depth and of films, on a few pictures: from their YAML to their results."""
 
 import json
 from collections.abc import Callable
@@ -58,6 +58,28 @@ def test_results_tell_each_cue_and_who_has_not_learned(run: Path) -> None:
     )  # fmt: skip
     assert row["n"] == 8 and row["clusters"] == 4
     assert (row["score"], row["learned"]) < (0.95, 1), "below .95 a run has not learned depth"
+
+
+def test_films_are_rows_of_three_pictures_in_their_order(tmp_path: Path, run_inline: Callable[..., Path]) -> None:
+    named = "named: [{id: film, label: Film, family: clip, language_positions: mrope_film}]"
+    changes = {"source: solid": "source: motion", "families: [clip], positions: [axial]": named}
+    text = STUDY
+    for before, after in changes.items():
+        text = text.replace(before, after)
+    (tmp_path / "tiny.yaml").write_text(text)
+    run = run_inline(tmp_path / "tiny.yaml", tmp_path / "run", None)
+    corpus = Corpus(next((run / "steps").glob("data-*")))
+    assert corpus.images.shape == (60, 32, 32, 3) and corpus.row_images[1].tolist() == [3, 4, 5]
+    tokens = corpus.rows.tokens[: corpus.rows.starts[1]]
+    assert (tokens == corpus.words.image).nonzero()[0].tolist() == [*range(1, 49)], "no word between frames"
+    films = corpus.pictures("test")
+    assert films.shape == (56, 3, 32, 32, 3)
+    ordered = [one.images[0] for one in corpus.questions("test") if one.benchmark == "first"]
+    assert all((films[a][[0, 2]] == films[b][[0, 2]]).all() for a, b in zip(ordered[::2], ordered[1::2], strict=True))
+    config = json.loads(next((run / "steps").glob("instruct_*/model/config.json")).read_text())
+    assert config["images_per_question"] == 3
+    scored = {(row["column"], row["n"]) for row in collect(run)["scores"] if row["stage"] == "instruct"}
+    assert {("first", 8), ("first_shuffled", 8), ("moved", 8), ("next", 8)} <= scored
 
 
 @pytest.mark.parametrize("cue", CUES)

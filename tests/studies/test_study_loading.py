@@ -14,7 +14,7 @@ from blindspot.studies.loading import load_study, save_study, shipped_studies
 from blindspot.studies.plan import plan_steps
 
 MINIATURES = [
-    *("aspect", "connectors", "layers", "miniature", "nlvr"),
+    *("aspect", "connectors", "depth", "layers", "miniature", "motion", "nlvr"),
     *("objectives", "positions", "released", "resolution", "why"),
 ]
 

@@ -5,20 +5,17 @@ about fifteen turns. Twins alone teach nothing: no single cue has a gradient. Wh
 the foot of every object is.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 from itertools import combinations
 from random import Random
-from typing import NamedTuple
 
-from blindspot.question import Kind, Question
-from blindspot.scenes.baselines import BLIND, learn
 from blindspot.scenes.solid import rules
 from blindspot.scenes.solid.draw import FAR, NEAR, camera, lift
 from blindspot.scenes.solid.draw import places as placed
+from blindspot.scenes.solid.lessons import Asked, Lesson, Told, blind, one
 from blindspot.scenes.solid.registry import CUES, FEET
 from blindspot.scenes.solid.tasks import TASKS, SolidExample
-from blindspot.scenes.solid.world import SHAPES, Shot, see
+from blindspot.scenes.solid.world import SHAPES, SeenSolid, Shot, see
 from blindspot.scenes.tasks import Turn
 from blindspot.scenes.text import place_word
 from blindspot.scenes.world import COLOURS, Cell
@@ -30,17 +27,16 @@ ABOUT = {"foot": CELLS, "cell": CELLS, "shape": SHAPES}
 """What is asked of one object: the answers."""
 
 
-class Told(NamedTuple):
-    """A turn, and whether a scene in words answers it too."""
-
-    turn: Turn
-    in_words: bool = True
-
-
 def words() -> tuple[str, ...]:
     """Every word of its texts and questions."""
     said = "shape of colour cell foot nearer or in-front-of yes no"
     return (*COLOURS, *SHAPES, *said.split(), *CELLS)
+
+
+def lesson(rng: Random, cue: str) -> Lesson:
+    """A training picture by a cue, and everything that is asked about it."""
+    shot = picture(rng, cue)
+    return Lesson((shot,), turns(rng, shot, cue))
 
 
 def picture(rng: Random, cue: str) -> Shot:
@@ -59,16 +55,22 @@ def cells(shot: Shot) -> list[tuple[Cell, Cell]]:
     for solid in shot.scene.solids:
         own = see(solid, shot.camera)
         row = 3 - _bin((own.y - NEAR) / (FAR - NEAR))
-        found.append(((_bin((own.v + 1) / 2), _bin((own.u + 1) / 2)), (row, _bin((own.foot_u + 1) / 2))))
+        found.append((cell_of(own), (row, _bin((own.foot_u + 1) / 2))))
     return found
+
+
+def cell_of(own: SeenSolid) -> Cell:
+    """The cell of the picture that an object's centre is in."""
+    return _bin((own.v + 1) / 2), _bin((own.u + 1) / 2)
 
 
 def _bin(share: float) -> int:
     return min(3, max(0, int(4 * share)))
 
 
-def describe(shot: Shot, rng: Random, places: bool) -> str:
+def describe(shots: Sequence[Shot], rng: Random, places: bool) -> str:
     """The objects in random order; with ``places`` the cells of object and foot of each too."""
+    (shot,) = shots
     named = list(zip(shot.scene.solids, cells(shot), strict=True))
     return " ".join(
         f"{solid.colour} {solid.shape}" + (f" {place_word(cell)} {place_word(foot)}" if places else "")
@@ -96,53 +98,28 @@ def turns(rng: Random, shot: Shot, cue: str) -> list[Told]:
     return rng.sample(found, len(found))
 
 
-def questions(name: str, per_column: int, seed: int, cue: str) -> tuple[list[Shot], list[Question]]:
-    """Pictures of a split, and questions whose ``images`` index them.
-
-    `nearer` is asked by every cue, of twins; what else was trained, of pictures by the cue of training.
-    """
-    shots: list[Shot] = []
-    asked: list[Question] = []
-
-    def ask(column: str, place: int, kind: Kind, shot: Shot, turn: Turn) -> None:
-        labels = {"task": column, "split": "iid", "cluster": f"{column}/{name}/{place}"}
-        own, images = f"{column}/{name}/{len(shots)}", (len(shots),)
-        asked.append(Question(own, column, kind, turn.prompt, turn.answer, turn.choices, images, labels))
-        shots.append(shot)
-
+def questions(name: str, per_column: int, seed: int, cue: str) -> Asked:
+    """Questions of a split: `nearer` by every cue, of twins; what else was trained, of pictures by its cue."""
+    found = Asked(name)
     for own in CUES:
         for place, twins in enumerate(rules.questions(TASKS["nearer"], per_column, f"{name}/{seed}", own)):
             for example in twins:
-                ask(f"nearer_{own}", place, "choice", example.shots[0], example.turn)
+                found.ask(f"nearer_{own}", place, "choice", example)
     for about, answers in ABOUT.items():
         rng = Random(f"{name}/{seed}/{about}")
         for place in range(per_column if about != "foot" or cue in FEET else 0):
-            shot, turn = one(rng, cue, about)
-            ask(about, place, "text", shot, turn._replace(choices=answers))
-    return shots, asked
+            shots, turn = one(lesson(rng, cue), about)
+            found.ask(about, place, "text", SolidExample(shots, turn._replace(choices=answers)))
+    return found
 
 
-def one(rng: Random, cue: str, about: str) -> tuple[Shot, Turn]:
-    """A picture, and a question about one object of it."""
-    shot = picture(rng, cue)
-    return shot, next(told.turn for told in turns(rng, shot, cue) if told.turn.prompt.startswith(about))
-
-
-def baselines(shots: Sequence[Shot], asked: Sequence[Question], seed: int, cue: str) -> dict[str, dict[str, float]]:
+def baselines(asked: Asked, seed: int, cue: str) -> dict[str, dict[str, float]]:
     """What shortcuts score on the questions, by column."""
-    by_column: dict[str, list[Question]] = defaultdict(list)
-    for question in asked:
-        by_column[question.benchmark].append(question)
     found = {}
-    for column, own in by_column.items():
+    for column, own in asked.by_column().items():
         if column in ABOUT:
             rng = Random(f"rules/{seed}/{column}")
-            rule = learn(BLIND, [one(rng, cue, column) for _ in range(4 * len(own))])
-            right = [rule(shots[each.images[0]], each) == each.answer for each in own]
-            found[column] = {"blind rule": sum(right) / len(right)}
+            found[column] = blind(own, [one(lesson(rng, cue), column) for _ in range(4 * len(own))])
         else:
-            twins = [
-                SolidExample((shots[each.images[0]],), Turn(each.prompt, each.answer, each.choices)) for each in own
-            ]
-            found[column] = rules.shortcuts(TASKS["nearer"], twins, column.removeprefix("nearer_"), 4 * len(own))
+            found[column] = rules.shortcuts(TASKS["nearer"], own, column.removeprefix("nearer_"), 4 * len(own))
     return found
