@@ -97,9 +97,9 @@ NLVR: tuple[dict[str, Any], ...] = (
     _column("nlvr_test", "test", "NLVR", 0.5, "The same on the public test set."),
 )
 
-NEARER_LEARNED, FOOT_LEARNED = 0.95, 0.8
-"""From which scores a run has learned depth: of `nearer` by the cue that it was trained on, and of feet. One below has
-not learned; that it cannot see depth is not said."""
+NEARER_LEARNED, FOOT_LEARNED, FIRST_LEARNED = 0.95, 0.8, 0.9
+"""From which scores a run has learned depth (of `nearer` by the cue that it was trained on, and of feet) or order (of
+`first`). One below has not learned; that it cannot see it is not said."""
 _TELLS = {
     "shadow": "by the shadow on the ground alone",
     "size": "of objects that are all of one size, without shadows",
@@ -130,7 +130,7 @@ MOTION: tuple[dict[str, Any], ...] = (
         0.5,
         "Which of two objects moved first; the first picture and the last are the same under both answers.",
         english="Which moved first, the {1} or the {3} object?",
-        learned_at=0.95,
+        learned_at=FIRST_LEARNED,
     ),
     _column(
         "first_shuffled",

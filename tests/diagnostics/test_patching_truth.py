@@ -139,6 +139,13 @@ def test_the_wired_reader_misses_what_it_needs_and_nothing_else(wired: Told) -> 
             assert row["value"] == 0 and abs(row["margin"]) < 1e-4
 
 
+def test_the_picture_can_be_dropped_where_the_wired_reader_has_read_it(wired: Told) -> None:
+    blind, read = wired["dropped"]
+    assert (blind["layer"], read["layer"], read["value"]) == (0, 1, 0) and abs(read["margin"]) < 1e-4
+    hidden_always = only(wired["knockout"], **{"from": "all image", "to": QUESTION}, first=0, last=1)
+    assert blind["value"] == hidden_always["value"] > 0.2
+
+
 def test_the_wired_reader_shows_its_map_and_follows_it(wired: Told) -> None:
     for token, layer in (("subject word", 1), ("subject word", 2), ("subject's patches", 0)):
         row = only(wired["spatial_id"], token=token, layer=layer)

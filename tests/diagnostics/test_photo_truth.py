@@ -132,6 +132,11 @@ def test_hiding_it_in_its_layer_changes_the_answer_and_nothing_else_does(found: 
     assert not [table for table in found.tables if table.name == "left_out"]
 
 
+def test_the_picture_can_be_dropped_behind_its_layer(found: Findings) -> None:
+    lost = {row["layer"]: row["value"] > 0.5 for row in rows(found, "dropped")}
+    assert lost == {layer: layer <= LAYER for layer in range(3)}
+
+
 def test_the_lens_ends_at_the_model_itself() -> None:
     subject = random_subject(spread=0.5, layers=3)
     asked = Asked(subject, Photo.of("own.png", picture(), QUESTION))
@@ -236,7 +241,9 @@ def test_the_page_says_what_was_found_and_what_was_not(tmp_path: Path) -> None:
         assert said in lead and said in checked.text
     assert "<b>own</b>.png" in checked.text and "Not done" not in checked.text
     names = {path.stem for path in (tmp_path / "figures").glob("*.svg")}
-    assert names == {f"photo_{n}" for n in ("answers", "attention", "attention_maps", "needs", "lens", "knockout")}
+    assert names == {
+        f"photo_{n}" for n in ("answers", "attention", "attention_maps", "needs", "lens", "knockout", "dropped")
+    }
 
 
 @pytest.mark.usefixtures("quick")

@@ -15,6 +15,7 @@ ROWS = {
     "knockout": columns(
         **{"from": str, "to": str}, first=int, last=int, margin=Number, margin_low=Number, margin_high=Number
     ),
+    "dropped": columns(layer=int, margin=Number, margin_low=Number, margin_high=Number),
     "spatial_id": columns(token=str, layer=int, chance=Number, share=Number),
     "steering": columns(token=str, layer=int, direction=str, strength=float),
 }
@@ -23,6 +24,8 @@ _GROUPS = ("all image", "both objects' patches", "subject's patches", "reference
 _SPOKEN = {"all image": "the picture"}
 _MOST_MAPS = 5
 _LATTICE = 0.5
+_NEEDED = 0.05
+"""What dropping the picture's tokens must cost for them to be needed."""
 
 
 def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
@@ -30,6 +33,8 @@ def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
         yield _recovery(tables["patching"])
     if "knockout" in tables:
         yield _knockout(tables["knockout"].rows)
+    if "dropped" in tables:
+        yield dropped("dropped", "accuracy lost", tables["dropped"].rows)
     if "spatial_id" in tables and "spatial_id" in pictures:
         yield _lattices(tables["spatial_id"].rows, pictures["spatial_id"])
     if "steering" in tables:
@@ -109,6 +114,25 @@ def knockout(name: str, title: str, lost: str, rows: Sequence[Row], says: tuple[
     right = Heat(values_hw=shown, names=names, columns=labels, limits=(-1.0, 1.0), title="hidden in some layers",
                  title_size=9.5, light=True)  # fmt: skip
     return Figure(name, title, subtitle, [[left, right]], rows, 0.95 + 0.32 * len(flows), widths=(1, 1.1), says=says)
+
+
+def dropped(name: str, lost: str, rows: Sequence[Row]) -> Figure:
+    """Points lost (of what, is said) when nothing sees the picture's tokens from a layer on."""
+    needed = [int(row["layer"]) for row in rows if row["value"] is not None and row["value"] >= _NEEDED]
+    free = [int(row["layer"]) for row in rows if row["layer"] > max(needed, default=-1)]
+    cost = f"for less than {whole(100 * _NEEDED)} points of {lost}"
+    title = f"The picture's tokens can be dropped from layer {free[0]} on {cost}" if free else (
+        "The picture's tokens are needed to the last layers")  # fmt: skip
+    if not needed:
+        title = f"The picture's tokens are hardly used: they can be dropped from all layers {cost}"
+    subtitle = (
+        f"Points of {lost} when from a layer of the language model on nothing behind the picture sees its tokens, as "
+        "where they are left out to save time; at layer 0 the model is blind."
+    )
+    layers = [int(row["layer"]) for row in rows]
+    panel = Lines(series=[Series.of(layers, rows, HUES[0], 100)], whole=9, grid="y", rules=[Rule(0)],
+                  x_label="layer of the language model", y_label=f"points of {lost}")  # fmt: skip
+    return Figure(name, title, subtitle, [[panel]], rows, 2.7, says=(f"{title}.",))
 
 
 def _lattices(rows: Sequence[Row], points_rl2: np.ndarray) -> Figure:

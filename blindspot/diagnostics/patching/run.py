@@ -53,7 +53,7 @@ def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
     stimuli = directions(budget.stimuli, budget.seed, vlm.speech)
     pairs, said = usable(vlm, stimuli, budget.batch)
     patched = recoveries(vlm, pairs, budget.batch, stage(0)) if pairs else []
-    knocked = drops(vlm, stimuli, budget.batch, stage(1))
+    knocked, without = parted(drops(vlm, stimuli, budget.batch, stage(1)), len(vlm.roles.layers))
     ids = deviations(vlm, max(2, budget.stimuli // len(CELLS)), budget, stage(2))
     rows, points = maps(ids, budget.seed)
     fresh = directions(max(1, budget.stimuli // 2), budget.seed + 1, vlm.speech)
@@ -72,6 +72,9 @@ def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
               ("first, last: the window's layers. margin: what the right answer's logit loses on the best other.",
                "words: behind the picture and before the last token. Intervals: paired bootstrap over stimuli.",
                *places)),
+        Table("dropped", "Accuracy lost when the picture's tokens are dropped from a layer on", without,
+              ("From that layer on nothing behind the picture sees it, as where its tokens are left out to save time.",
+               "margin: as of knockout. Intervals: paired bootstrap over stimuli.")),
         Table("spatial_id", "How much spatial-ID vectors look like a lattice, by language-model layer", rows,
               ("Adjusted R2 of a linear map from row and column to the first two components; None before any place.",
                "chance: 95 % of places in random order score less. share: of the variance, in two components.",
@@ -181,9 +184,21 @@ def question_groups(prepared: Prepared, grid: Grid | None) -> dict[str, Tensor]:
 
 
 def cases_of(vlm: HookedVLM, flows: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Every flow in every window: what is hidden ``from`` ... ``to``, in the ``first`` to the ``last`` layer."""
+    """Every flow in every window: what is hidden ``from`` ... ``to``, in the ``first`` to the ``last`` layer; and the
+    picture from all behind it, from each window on."""
+    spans = windows(layers := len(vlm.roles.layers))
+    hide = [*product(flows, spans), *((FLOWS[0], range(span.start, layers)) for span in spans[1:-2])]
     return [{"from": source, "to": target, "first": span.start, "last": span.stop - 1}
-            for (source, target), span in product(flows, windows(len(vlm.roles.layers)))]  # fmt: skip
+            for (source, target), span in hide]  # fmt: skip
+
+
+def parted(rows: Sequence[Row], layers: int) -> tuple[list[Row], list[Row]]:
+    """Those of windows, and by layer what is lost where the picture's tokens are dropped from there on."""
+    spans = {(span.start, span.stop - 1) for span in windows(layers)}
+    until_last = [row for row in rows if ((row["from"], row["to"]), row["last"]) == (FLOWS[0], layers - 1)]
+    own = [{"layer": row["first"], **{key: row[key] for key in row.keys() - {"from", "to", "first", "last"}}}
+           for row in sorted(until_last, key=lambda row: row["first"])]  # fmt: skip
+    return [row for row in rows if (row["first"], row["last"]) in spans], own
 
 
 def knocked(

@@ -8,7 +8,7 @@ import numpy as np
 
 from blindspot.diagnostics.base import Number, Pictures, Row, Tables, columns
 from blindspot.diagnostics.figures import distinct, having, highest, known, paled, percent
-from blindspot.diagnostics.patching.plots import hiding, in_some_layers, knockout
+from blindspot.diagnostics.patching.plots import dropped, hiding, in_some_layers, knockout
 from blindspot.plots import HUES, WIDTH, Bar, Bars, Figure, Key, Lines, Panel, Rule, Series, stroke
 from blindspot.plots import Pictures as Picture
 from blindspot.text import clean, whole
@@ -19,6 +19,7 @@ ROWS = {
     "occlusion": columns(row=int, column=int, p=Number, said=str),
     "gradient": columns(row=int, column=int),
     "lens": columns(layer=int, token=str, said=str),
+    "dropped": columns(layer=int, odds=Number, said=str),
     "knockout": columns(**{"from": str, "to": str}, first=int, last=int, odds=Number, said=str),
     "left_out": columns(part=str, why=str),
 }
@@ -41,6 +42,8 @@ def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
         yield _lens(rows["lens"])
     if "knockout" in rows:
         yield _knockout(rows["knockout"])
+    if "dropped" in rows:
+        yield dropped("photo_dropped", "the answer's probability lost", rows["dropped"])
 
 
 def _quoted(text: Any) -> str:

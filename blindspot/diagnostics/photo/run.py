@@ -26,7 +26,7 @@ from blindspot.diagnostics.base import Budget, Findings, Photo, Report, Row, Tab
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM, Prepared
 from blindspot.diagnostics.core.hooks import Changes, Site, attending
 from blindspot.diagnostics.core.stimuli import Stimulus
-from blindspot.diagnostics.patching.run import FLOWS, cases_of, knocked, question_groups
+from blindspot.diagnostics.patching.run import FLOWS, cases_of, knocked, parted, question_groups
 from blindspot.errors import UserError
 from blindspot.evaluation.boxes import view_of
 from blindspot.model.load import in_known_words
@@ -133,7 +133,7 @@ def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
     flows += [(part, "last token") for part in (BOX, REST) if asked.box_n is not None]
     cases = cases_of(vlm, flows)
     step = steps(report, 4 + asked.cells[0] * asked.cells[1] + len(cases))
-    parts: dict[str, Callable[[], Found]] = {
+    parts: dict[str, Callable[[], tuple[Any, ...]]] = {
         "answers": lambda: answers(asked, step),
         "attention": lambda: attention(asked, step),
         "occlusion": lambda: occlusion(asked, budget.batch, step),
@@ -150,11 +150,11 @@ def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
             if vlm.gated and name in ("attention", "gradient", "knockout"):
                 raise UserError("pictures reach this model by cross-attention, not as tokens")
             with nullcontext() if name == "attention" else attending(vlm.roles.layers, every=False):
-                table, shown = part()
+                *found, shown = part()
         except UserError as error:
             asked.left_out[name] = str(error)
         else:
-            tables.append(table)
+            tables += found
             pictures |= shown
     if asked.left_out:
         rows = [{"part": part, "why": why, **_one(None)} for part, why in asked.left_out.items()]
@@ -308,8 +308,11 @@ def lens_logits(vlm: HookedVLM, prepared: Prepared) -> Tensor:
     return vlm.run(prepared, changes=Changes(edits)).last_bv
 
 
-def knockout(asked: Asked, cases: list[dict[str, Any]], step: Callable[[], None]) -> Found:
-    """What the answer loses when some tokens are hidden from others in a window of layers."""
+def knockout(
+    asked: Asked, cases: list[dict[str, Any]], step: Callable[[], None]
+) -> tuple[Table, Table, dict[str, Any]]:
+    """What the answer loses when some tokens are hidden from others in a window of layers, or the picture from one
+    on."""
     groups, image_bt = question_groups(asked.prepared, None), asked.prepared.image_bt
     for name, mask_n in () if asked.box_n is None else ((BOX, asked.box_n), (REST, ~asked.box_n)):
         groups[name] = torch.zeros_like(image_bt)
@@ -319,6 +322,9 @@ def knockout(asked: Asked, cases: list[dict[str, Any]], step: Callable[[], None]
         (lost,) = asked.lost(trace.last_bv)
         rows.append({**case, **_one(lost["p"]), "odds": lost["odds"], "said": lost["said"]})
         step()
-    return Table("knockout", "Probability that the answer loses when some tokens are hidden from others", rows, (
+    hide, without = parted(rows, len(asked.vlm.roles.layers))
+    return Table("knockout", "Probability that the answer loses when some tokens are hidden from others", hide, (
         "first, last: the window's layers. odds: by how much the log-odds fall. said: the likeliest token then.",
-        "words: behind the picture and before the last token.")), {}  # fmt: skip
+        "words: behind the picture and before the last token.")), Table(
+        "dropped", "Probability that the answer loses when the picture's tokens are dropped from a layer on", without, (
+        "From that layer on nothing behind the picture sees it. odds, said: as of knockout.",)), {}  # fmt: skip
