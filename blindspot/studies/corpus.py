@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from random import Random
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
@@ -42,9 +42,11 @@ from blindspot.question import Question
 from blindspot.scenes.baselines import baselines
 from blindspot.scenes.render import render
 from blindspot.scenes.sampling import TURNS, TrainingWorld, test_questions
-from blindspot.scenes.solid import cast, films, training
-from blindspot.scenes.solid.lessons import Asked, Lesson
-from blindspot.scenes.solid.world import Shot
+from blindspot.scenes.solid import cast
+from blindspot.scenes.solid.depth import Depth
+from blindspot.scenes.solid.films import Films
+from blindspot.scenes.solid.lessons import Lesson, World
+from blindspot.scenes.solid.views import Views
 from blindspot.scenes.tasks import Task, Turn
 from blindspot.scenes.text import CAPTION_CONTENTS, TEXT_STYLES, WORDS, caption, describe, words
 from blindspot.scenes.world import CANVAS, Scene, Size
@@ -259,21 +261,11 @@ def write_scenes(folder: Path, size: CorpusSize, report: Report) -> None:
     _write_questions(folder, "probe", probes, pictures)
 
 
-class Lessons(Protocol):
-    """A world of solids that models are trained on: `training` or `films`."""
-
-    def words(self) -> tuple[str, ...]: ...
-    def lesson(self, rng: Random, cue: str, /) -> Lesson: ...
-    def describe(self, shots: Sequence[Shot], rng: Random, places: bool) -> str: ...
-    def questions(self, name: str, per_column: int, seed: int, cue: str, /) -> Asked: ...
-    def baselines(self, asked: Asked, seed: int, cue: str, /) -> dict[str, dict[str, float]]: ...
+SOLIDS: dict[str, World] = {"solid": Depth(), "motion": Films(), "views": Views()}
+"""The worlds of solids, by source."""
 
 
-SOLIDS: dict[str, Lessons] = {"solid": training, "motion": films}
-"""By source."""
-
-
-def write_solids(folder: Path, size: CorpusSize, report: Report, world: Lessons) -> None:
+def write_solids(folder: Path, size: CorpusSize, report: Report, world: World) -> None:
     """Pictures with depth by one cue, what is asked of them, and tests by every cue; or films."""
     encode, rng = Encode(world.words()), Random(f"train/{size.seed}")
     lessons: list[Lesson] = []

@@ -154,11 +154,33 @@ MOTION: tuple[dict[str, Any], ...] = (
     _column("shape", "Shape", "Object", 0.25, "What shape the object of a colour has."),
 )
 
+VIEWS: tuple[dict[str, Any], ...] = (
+    _column("for_camera", "Camera", "Left or right", 0.5, "Which of two objects is more to the left in the picture."),
+    _column(
+        "for_whom",
+        "Object",
+        "Left or right",
+        0.5,
+        "On which side of an object, as it faces, another is; in the twin it faces the other way.",
+    ),
+    _column(
+        "from_side",
+        "Quarter turn",
+        "Left or right",
+        0.5,
+        "Which of two objects would be more to the left for a camera a quarter turn on.",
+    ),
+    _column("facing", "Facing", "Object", 0.25, "Which way an object faces, as the camera sees it."),
+    _column("foot", "Foot", "Object", 1 / 32, "Over which place of the ground an object is."),
+    _column("cell", "Cell", "Object", 1 / 8, "In which cell of the picture an object is."),
+    _column("shape", "Shape", "Object", 0.25, "What shape the object of a colour has."),
+)
+
 
 def relatives(source: str, cue: str) -> list[dict[str, Any]]:
     """The columns of a source; of pictures with depth those of models that are trained by a cue."""
     if source != "solid":
-        return [*{"scenes": SCENES, "motion": MOTION, "nlvr": NLVR}[source]]
+        return [*{"scenes": SCENES, "motion": MOTION, "views": VIEWS, "nlvr": NLVR}[source]]
     nearer = [
         _column(
             f"nearer_{name}",
@@ -176,5 +198,5 @@ def relatives(source: str, cue: str) -> list[dict[str, Any]]:
 
 def probed(source: str, cue: str) -> list[str]:
     """Columns that are asked on the way through stage 2 unless a study names others."""
-    one = {"scenes": "cvbench_relation", "solid": f"nearer_{cue}", "motion": "first", "nlvr": "nlvr_dev"}
-    return [one[source]]
+    one = {"scenes": "cvbench_relation", "solid": f"nearer_{cue}", "motion": "first", "views": "for_whom"}
+    return [one.get(source, "nlvr_dev")]

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Discriminator, Field, PlainSerializer, Tag
 from pydantic.fields import FieldInfo
 
 from blindspot.diagnostics.registry import DIAGNOSTICS
+from blindspot.scenes.solid.registry import TAUGHT
 from blindspot.studies.axes import (
     CAPTIONS,
     CONNECTORS,
@@ -474,7 +475,7 @@ class Study(Section):
     name: Id
     title: str
     about: str = ""
-    source: Literal["scenes", "solid", "motion", "nlvr"] = UNSAID
+    source: Literal["scenes", "solid", "motion", "views", "nlvr"] = UNSAID
     arms: Arms
     seeds: Count
     data: Data = UNSAID
@@ -509,7 +510,7 @@ class Study(Section):
                 raise refuse(
                     "diagnose: shows scenes that fill their picture; remove it, or data.pictures and data.scale"
                 )
-        if self.recipe == "toy" and self.source in ("solid", "motion"):
+        if self.recipe == "toy" and self.source in TAUGHT:
             for key, unfit in (("diagnose", self.diagnose), ("text.about", self.text.about != "plain")):
                 if unfit:
                     raise refuse(f"{key}: is of flat scenes; remove it")

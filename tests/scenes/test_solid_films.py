@@ -7,16 +7,18 @@ from random import Random
 import pytest
 
 from blindspot.scenes.solid import films
+from blindspot.scenes.solid.films import Films
 from blindspot.scenes.solid.lessons import Lesson
 from blindspot.scenes.solid.world import Shot, Solid, see
 
 DRAWN = 400
+FILMS = Films()
 
 
 @pytest.fixture(scope="module")
 def shown() -> list[Lesson]:
     rng = Random(7)
-    return [films.lesson(rng, "") for _ in range(DRAWN)]
+    return [FILMS.lesson(rng, "") for _ in range(DRAWN)]
 
 
 def across(shots: tuple[Shot, ...], colour: str) -> list[float]:
@@ -66,7 +68,7 @@ def test_turns_are_true_of_every_picture(shown: list[Lesson]) -> None:
 def test_a_film_in_words_tells_what_is_asked_of_it(shown: list[Lesson]) -> None:
     rng = Random(0)
     for shots, told in shown:
-        said = [text.split() for text in films.describe(shots, rng, places=True).split(" then ")]
+        said = [text.split() for text in FILMS.describe(shots, rng, places=True).split(" then ")]
         cells = {solid.colour: [text[text.index(solid.colour) + 2] for text in said] for solid in shots[0].scene.solids}
         for turn, in_words in told:
             colours = [word for word in turn.prompt.split() if word in cells]
@@ -84,17 +86,17 @@ def test_a_film_in_words_tells_what_is_asked_of_it(shown: list[Lesson]) -> None:
 
 
 def test_every_word_is_known_and_pictures_are_three(shown: list[Lesson]) -> None:
-    words, rng = set(films.words()), Random(1)
+    words, rng = set(FILMS.words()), Random(1)
     for shots, told in shown:
         assert len(shots) == 3 and len({shot.camera for shot in shots}) == 1
-        said = [films.describe(shots, rng, places) for places in (True, False)]
+        said = [FILMS.describe(shots, rng, places) for places in (True, False)]
         assert words >= {word for text in said for word in text.split()}
         assert words >= {word for turn, _ in told for word in f"{turn.prompt} {turn.answer}".split()}
 
 
 def test_no_order_and_no_single_picture_tell_who_moved_first() -> None:
-    asked = films.questions("test", DRAWN, 3, "")
-    examples, scores = asked.by_column(), films.baselines(asked, 3, "")
+    asked = FILMS.questions("test", DRAWN, 3, "")
+    examples, scores = asked.by_column(), FILMS.baselines(asked, 3, "")
     margin = 4 * 0.5 / sqrt(DRAWN)
     for column in ("first", "first_shuffled"):
         assert all(abs(score - 0.5) < margin for score in scores[column].values()), scores[column]
@@ -115,7 +117,7 @@ def test_no_order_and_no_single_picture_tell_who_moved_first() -> None:
 
 
 def test_the_film_from_behind_has_the_other_answer() -> None:
-    moved = films.questions("test", 20, 1, "").by_column()["moved"]
+    moved = FILMS.questions("test", 20, 1, "").by_column()["moved"]
     for (there, said), (back, other) in zip(moved[::2], moved[1::2], strict=True):
         assert (there[0], there[-1]) == (back[-1], back[0]) and said.answer != other.answer
         assert said.prompt == other.prompt

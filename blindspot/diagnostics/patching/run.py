@@ -196,8 +196,8 @@ def parted(rows: Sequence[Row], layers: int) -> tuple[list[Row], list[Row]]:
     """Those of windows, and by layer what is lost where the picture's tokens are dropped from there on."""
     spans = {(span.start, span.stop - 1) for span in windows(layers)}
     until_last = [row for row in rows if ((row["from"], row["to"]), row["last"]) == (FLOWS[0], layers - 1)]
-    own = [{"layer": row["first"], **{key: row[key] for key in row.keys() - {"from", "to", "first", "last"}}}
-           for row in sorted(until_last, key=lambda row: row["first"])]  # fmt: skip
+    own: list[Row] = [{"layer": row["first"], **{key: row[key] for key in row.keys() - {"from", "to", "first", "last"}}}
+                      for row in sorted(until_last, key=lambda row: row["first"])]  # fmt: skip
     return [row for row in rows if (row["first"], row["last"]) in spans], own
 
 

@@ -1,12 +1,15 @@
 """What a world of solids teaches and asks a model that is trained from nothing, whatever it shows."""
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from random import Random
 from typing import NamedTuple
 
 from blindspot.question import Kind, Question
 from blindspot.scenes.baselines import BLIND, learn
-from blindspot.scenes.solid.tasks import SolidExample
+from blindspot.scenes.solid import rules
+from blindspot.scenes.solid.tasks import SolidExample, SolidTask
 from blindspot.scenes.solid.world import Shot
 from blindspot.scenes.tasks import Turn
 
@@ -47,12 +50,80 @@ class Asked:
         return found
 
 
-def one(of: Lesson, about: str) -> SolidExample:
-    """A question of a lesson about one object."""
-    return SolidExample(of.shots, next(told.turn for told in of.told if told.turn.prompt.startswith(about)))
+class Column(NamedTuple):
+    """A column of a task's questions, what tells depth in them, and what draws it apart from others of its task."""
+
+    task: SolidTask
+    cue: str = "shadow"
+    apart: str = ""
 
 
-def blind(asked: Sequence[SolidExample], learned: Sequence[SolidExample]) -> dict[str, float]:
-    """What the best answer without a look scores on questions, learned on others."""
-    rule = learn(BLIND, learned)
-    return {"blind rule": sum(rule(*each) == each.turn.answer for each in asked) / len(asked)}
+class World(ABC):
+    """A world of solids; `depth`, `films` and `views` have one each.
+
+    Attributes:
+        columns: what is tested of its tasks, in their twins.
+    """
+
+    columns: Mapping[str, Column]
+
+    @abstractmethod
+    def words(self) -> tuple[str, ...]:
+        """Every word of its texts and questions."""
+
+    @abstractmethod
+    def about(self, cue: str) -> Mapping[str, tuple[str, ...]]:
+        """What is tested of one object of the pictures of training, the first word of its prompts: the answers."""
+
+    @abstractmethod
+    def lesson(self, rng: Random, cue: str) -> Lesson:
+        """Pictures in which a cue tells depth, and everything that is asked about them, in random order."""
+
+    @abstractmethod
+    def describe(self, shots: Sequence[Shot], rng: Random, places: bool) -> str:
+        """Pictures in words, of each the objects in random order; with ``places`` where they are too."""
+
+    def shown(self, column: str, example: SolidExample, rng: Random) -> SolidExample:
+        """A task's example as a column shows it."""
+        return example
+
+    def ruled(self, column: str, example: SolidExample) -> SolidExample:
+        """What a column shows as the rules of its task know it."""
+        return example
+
+    def questions(self, name: str, per_column: int, seed: int, cue: str) -> Asked:
+        """Questions of a split: of every task twins, and what is asked of one object."""
+        found = Asked(name)
+        for column, (task, own, apart) in self.columns.items():
+            rng = Random(f"{name}/{seed}/{column}/order")
+            for place, twins in enumerate(rules.questions(task, per_column, f"{name}/{seed}{apart}", own)):
+                for example in twins:
+                    found.ask(column, place, "choice", self.shown(column, example, rng))
+        for about, answers in self.about(cue).items():
+            rng = Random(f"{name}/{seed}/{about}")
+            for place in range(per_column):
+                shots, turn = self._one(rng, about, cue)
+                found.ask(about, place, "text", SolidExample(shots, turn._replace(choices=answers)))
+        return found
+
+    def baselines(self, asked: Asked, seed: int, cue: str) -> dict[str, dict[str, float]]:
+        """What shortcuts score on questions, by column."""
+        found = {}
+        for column, own in asked.by_column().items():
+            count = 4 * len(own)
+            if column in self.columns:
+                task, of, _ = self.columns[column]
+                found[column] = rules.shortcuts(task, [self.ruled(column, each) for each in own], of, count)
+            else:
+                rng = Random(f"rules/{seed}/{column}")
+                rule = learn(BLIND, [self._one(rng, column, cue) for _ in range(count)])
+                found[column] = {"blind rule": sum(rule(*each) == each.turn.answer for each in own) / len(own)}
+        return found
+
+    def _one(self, rng: Random, about: str, cue: str) -> SolidExample:
+        """The first question of this kind of the next lesson that has one."""
+        while True:
+            shots, told = self.lesson(rng, cue)
+            for turn, _ in told:
+                if turn.prompt.split()[0] == about:
+                    return SolidExample(shots, turn)

@@ -56,6 +56,9 @@ MOTION = {
 }
 """The tasks of several moments, by name."""
 
+TAUGHT = ("solid", "motion", "views")
+"""What models are trained on from nothing: depth, films, viewpoints."""
+
 WORLDS = {"solid": SOLID, "motion": MOTION}
 """Columns by world."""
 _MODULES = {"solid": "tasks", "motion": "motion"}

@@ -3,25 +3,26 @@
 from collections import Counter
 from math import sqrt
 from random import Random
-from typing import Any
 
 import numpy as np
 import pytest
 
-from blindspot.scenes.solid import cast, films, training
+from blindspot.scenes.solid import cast, depth
+from blindspot.scenes.solid.depth import Depth
 from blindspot.scenes.solid.draw import FAR, NEAR
 from blindspot.scenes.solid.lessons import Told
 from blindspot.scenes.solid.registry import CUES, FEET
 from blindspot.scenes.solid.world import Shot, see
 
 DRAWN = 400
+DEPTH = Depth()
 
 
 @pytest.fixture(scope="module")
 def shown() -> list[tuple[Shot, list[Told]]]:
     rng = Random(5)
-    shots = [training.picture(rng, "shadow") for _ in range(DRAWN)]
-    return [(shot, training.turns(rng, shot, "shadow")) for shot in shots]
+    shots = [depth.picture(rng, "shadow") for _ in range(DRAWN)]
+    return [(shot, depth.turns(rng, shot, "shadow")) for shot in shots]
 
 
 def test_turns_are_true_of_the_scene_graph(shown: list[tuple[Shot, list[Told]]]) -> None:
@@ -31,7 +32,7 @@ def test_turns_are_true_of_the_scene_graph(shown: list[tuple[Shot, list[Told]]])
             match turn.prompt.split():
                 case ["nearer", a, "or", b]:
                     first, second = (own[c][1] for c in (a, b))
-                    assert abs(first.y - second.y) >= training.GAP and turn.answer == (a if first.y < second.y else b)
+                    assert abs(first.y - second.y) >= depth.GAP and turn.answer == (a if first.y < second.y else b)
                 case [a, "in-front-of", b]:
                     assert (turn.answer == "yes") == (own[a][1].y < own[b][1].y)
                 case ["foot", "of", a]:
@@ -53,7 +54,7 @@ def test_turns_are_true_of_the_scene_graph(shown: list[tuple[Shot, list[Told]]])
 
 def test_what_a_scene_in_words_cannot_tell_is_not_asked_of_it(shown: list[tuple[Shot, list[Told]]]) -> None:
     for shot, told in shown:
-        feet = dict(zip((s.colour for s in shot.scene.solids), (foot for _, foot in training.cells(shot)), strict=True))
+        feet = dict(zip((s.colour for s in shot.scene.solids), (foot for _, foot in depth.cells(shot)), strict=True))
         for turn, in_words in told:
             colours = [word for word in turn.prompt.split() if word in feet]
             if len(colours) == 2:
@@ -82,41 +83,24 @@ def test_who_sees_no_depth_answers_half_of_the_comparisons(shown: list[tuple[Sho
 
 @pytest.mark.parametrize("cue", CUES)
 def test_every_cue_has_pictures_turns_and_words(cue: str) -> None:
-    rng, words = Random(1), set(training.words())
+    rng, words = Random(1), set(DEPTH.words())
     for _ in range(20):
-        shot = training.picture(rng, cue)
-        told = training.turns(rng, shot, cue)
-        said = [training.describe([shot], rng, places) for places in (True, False)]
+        shot = depth.picture(rng, cue)
+        told = depth.turns(rng, shot, cue)
+        said = [DEPTH.describe([shot], rng, places) for places in (True, False)]
         assert words >= {word for text in said for word in text.split()}
         assert words >= {word for turn, _ in told for word in f"{turn.prompt} {turn.answer}".split()}
         assert any(turn.prompt.startswith("foot") for turn, _ in told) == (cue in FEET)
         assert shot.scene.shadows == (cue in ("shadow", "naive"))
 
 
-@pytest.mark.parametrize(
-    ("world", "columns"),
-    [
-        (training, [*(f"nearer_{cue}" for cue in CUES), "foot", "cell", "shape"]),
-        (films, [*films.FILMS, "first_shuffled", "cell", "when", "shape"]),
-    ],
-)
-def test_questions_come_alike_from_one_seed_and_others_from_another_name(world: Any, columns: list[str]) -> None:
-    asked, again, other = (world.questions(name, 6, 0, "shadow") for name in ("test", "test", "probe"))
-    assert (asked.shown, asked.questions) == (again.shown, again.questions)
-    assert not {shot for shots in asked.shown for shot in shots} & {shot for shots in other.shown for shot in shots}
-    assert Counter(one.benchmark for one in asked.questions) == dict.fromkeys(columns, 6)
-    assert [one.images for one in asked.questions] == [(place,) for place in range(len(asked.shown))]
-    answers = Counter((one.groups["cluster"], one.answer) for one in asked.questions if one.benchmark == columns[0])
-    assert len(answers) == 6 and set(answers.values()) == {1}, "twins have different answers"
-
-
 def test_feet_are_asked_where_they_can_be_seen() -> None:
-    assert "foot" not in training.questions("test", 2, 0, "none").by_column()
+    assert "foot" not in DEPTH.questions("test", 2, 0, "none").by_column()
 
 
 def test_pictures_are_those_that_are_cast_one_by_one() -> None:
     rng = Random(2)
-    shots = [training.picture(rng, "shadow") for _ in range(5)]
+    shots = [depth.picture(rng, "shadow") for _ in range(5)]
     together = cast.pictures(shots, 32, batch=2)
     assert together.shape == (5, 32, 32, 3)
     assert all(np.array_equal(one, cast.render([shot], 32).rgb[0]) for one, shot in zip(together, shots, strict=True))
