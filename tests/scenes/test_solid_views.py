@@ -95,11 +95,7 @@ def test_who_takes_the_cameras_view_scores_chance_for_others() -> None:
     for column in ("for_camera", "for_whom", "from_side"):
         right = 0
         for (shot,), turn in examples[column]:
-            a, b = (
-                see(shot.find(c), shot.camera).x
-                for c in turn.prompt.split()
-                if c in {s.colour for s in shot.scene.solids}
-            )
+            a, b = (see(shot.find(colour), shot.camera).x for colour in named(turn.prompt))
             right += (turn.answer == "left") == (a < b)
         assert right == len(examples[column]) if column == "for_camera" else abs(right / DRAWN - 0.5) < margin
     assert {turn.choices for _, turn in examples["facing"]} == {Facing.answers}
