@@ -102,6 +102,7 @@ def study(
       [cyan]why[/cyan]         seven explanations of what 2D-RoPE costs
       [cyan]depth[/cyan]       which of two is nearer, where only shadows tell
       [cyan]motion[/cyan]      in which order pictures came
+      [cyan]views[/cyan]       left and right for the camera, and for another
 
     [bold]Of real size[/bold], with --data; first --plan, then --scale rehearsal
 

@@ -15,7 +15,7 @@ from blindspot.studies.plan import plan_steps
 
 MINIATURES = [
     *("aspect", "connectors", "depth", "layers", "miniature", "motion", "nlvr"),
-    *("objectives", "positions", "released", "resolution", "why"),
+    *("objectives", "positions", "released", "resolution", "views", "why"),
 ]
 
 
