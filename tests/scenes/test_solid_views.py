@@ -57,8 +57,8 @@ def test_turns_are_true_of_the_scene_graph(shown: list[Lesson]) -> None:
                     assert shot.find(turn.answer).shape == shape
                 case words:
                     pytest.fail(f"an unknown turn: {words}")
-    assert all(counted[words] > DRAWN / 6 for words in ("left-or-right for", "left-or-right", "facing")), counted
-    assert counted["from-left left-or-right"] + counted["from-right left-or-right"] > DRAWN / 6
+    assert all(counted[words] > DRAWN / 2 for words in ("left-or-right for", "left-or-right", "facing")), counted
+    assert counted["from-left left-or-right"] + counted["from-right left-or-right"] > DRAWN / 2
 
 
 def test_a_scene_in_words_tells_what_is_asked_of_it(shown: list[Lesson]) -> None:

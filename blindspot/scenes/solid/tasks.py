@@ -6,7 +6,7 @@ rest. A prompt stands in the words of the drawn world, and in English for models
 
 from collections.abc import Sequence
 from itertools import combinations
-from math import cos, dist, exp, log, radians, sin
+from math import atan2, cos, degrees, dist, exp, log, radians, sin
 from random import Random
 from typing import ClassVar, NamedTuple
 
@@ -279,7 +279,7 @@ class ForWhom(SolidTask):
 
     def draw(self, rng: Random, answer: str, cue: str) -> list[SolidExample] | None:
         eye = camera(rng, (22.5, 30.0))
-        pair, angle = couple(rng, eye)
+        pair, angle = couple(rng, eye, sighted=True)
         turn = (1 if answer == "left" else -1) * rng.uniform(30, 150)
         heading = angle + eye.azimuth - turn
         shots = [Shot(SolidScene((pair[0]._replace(heading=heading + k), pair[1])), eye) for k in (0, 180)]
@@ -458,16 +458,23 @@ def distance(shot: Shot, a: int, b: int) -> float:
     return dist((first.x, first.y, first.height), (second.x, second.y, second.height))
 
 
-def couple(rng: Random, eye: Camera) -> tuple[tuple[Solid, Solid], float]:
-    """Two objects with noses on the ground, and the direction from the first to the second in the camera's frame."""
-    angle, gap = rng.uniform(0, 360), rng.uniform(0.75, 1.0)
+def couple(rng: Random, eye: Camera, sighted: bool = False) -> tuple[tuple[Solid, Solid], float]:
+    """Two objects with noses on the ground, and the direction from the first to the second in the camera's frame.
+
+    All directions are alike in that frame, or to the line of sight of the first (``sighted``): what stands on the left
+    is seen from its right, and has the other on its right more often, so that the way it is seen to face would tell.
+    """
+    drawn, gap = rng.uniform(0, 360), rng.uniform(0.75, 1.0)
     middle = rng.uniform(-1.2, 1.2), rng.uniform(-0.6, 1.5)
-    step = gap / 2 * cos(radians(angle)), gap / 2 * sin(radians(angle))
-    radius = rng.uniform(0.17, 0.21)
-    at = [(middle[0] + k * step[0], middle[1] + k * step[1]) for k in (-1, 1)]
+    radius, tilt = rng.uniform(0.17, 0.21), 0.0
+    for _ in range(6 if sighted else 1):  # the line of sight depends on the place, which depends on the direction
+        angle = radians(drawn + tilt)
+        step = gap / 2 * cos(angle), gap / 2 * sin(angle)
+        at = [(middle[0] + k * step[0], middle[1] + k * step[1]) for k in (-1, 1)]
+        tilt = degrees(atan2(at[0][1] - eye.eye[0], at[0][0])) - 90
     found = zip(kinds(rng, 2), at, strict=True)
     a, b = (grounded(eye, kind, x, y, radius, rng.uniform(0, 360), nose=True) for kind, (x, y) in found)
-    return (a, b), angle
+    return (a, b), degrees(angle)
 
 
 def exchanged(pair: tuple[Solid, Solid]) -> tuple[Solid, Solid]:

@@ -1,16 +1,18 @@
 """What a model trained from nothing is shown and asked of viewpoints: pictures of objects whose front is marked.
 
-A picture is drawn by a task of viewpoints and asks its question: left or right for the camera, for one of the objects,
-or for a camera a quarter turn on; or which way an object faces. Of each object it is also asked where it is in the
-picture, over which place of the ground, and which way it faces.
+A picture is drawn by a task of viewpoints. Of two objects it is asked which is left for the camera, for the other, and
+for a camera a quarter turn on; of each where it is in the picture, over which place of the ground, and which way it
+faces.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from itertools import permutations
+from math import cos, hypot, radians, sin
 from random import Random
 
 from blindspot.scenes.solid.depth import Depth, cells, places_of
 from blindspot.scenes.solid.lessons import Column, Lesson, Told
-from blindspot.scenes.solid.tasks import TASKS, Facing
+from blindspot.scenes.solid.tasks import SIDES, TASKS, Facing, ForCamera, FromSide
 from blindspot.scenes.solid.world import SHAPES, see
 from blindspot.scenes.tasks import Turn
 from blindspot.scenes.text import place_word
@@ -20,6 +22,8 @@ VIEWS = ("for_camera", "for_whom", "from_side", "facing")
 """The tasks whose pictures are shown, equally often."""
 OBLIQUE = 30
 """Degrees off away, left, toward and right up to which it is asked which of these an object faces."""
+ASIDE = 0.5
+"""Of the distance to another, how far to its left or right an object is that it is asked about, at least."""
 
 
 class Views(Depth):
@@ -34,24 +38,27 @@ class Views(Depth):
 
     def lesson(self, rng: Random, cue: str) -> Lesson:
         task = TASKS[rng.choice(VIEWS)]
-        shots, turn = rng.choice(task.build(rng, rng.choice(task.answers)))
-        told, at = [], cells(shots[0], self.side)
-        for own, (cell, foot) in zip(shots[0].scene.solids, at, strict=True):
-            told += [
-                Told(Turn(f"shape of {own.colour}", own.shape)),
-                Told(Turn(f"colour of {own.shape}", own.colour)),
-                Told(Turn(f"cell of {own.colour}", place_word(cell))),
-                Told(Turn(f"foot of {own.colour}", place_word(foot))),
-            ]
-            quarter, off = divmod(see(own, shots[0].camera).facing + 45, 90)
-            faces = Told(Turn(f"{own.colour} facing", Facing.answers[int(quarter) % 4]), in_words=False)
-            if abs(off - 45) <= OBLIQUE and faces.turn.prompt != turn.prompt:
-                told.append(faces)
-        told.append(Told(turn, _in_words(task.name, at)))
-        return Lesson(shots, rng.sample(told, len(told)))
-
-
-def _in_words(task: str, at: Sequence[tuple[tuple[int, int], tuple[int, int]]]) -> bool:
-    """Whether places in words tell the answer: who is more to the left, or nearer."""
-    (cell_a, foot_a), (cell_b, foot_b), *_ = at
-    return (task == "for_camera" and cell_a[1] != cell_b[1]) or (task == "from_side" and foot_a[0] != foot_b[0])
+        (shot,) = rng.choice(task.build(rng, rng.choice(task.answers))).shots
+        told = []
+        seen = {own.colour: (own, see(own, shot.camera)) for own in shot.scene.solids}
+        at = dict(zip(seen, cells(shot, self.side), strict=True))
+        for own, its in seen.values():
+            told += [Told(Turn(f"shape of {own.colour}", own.shape)), Told(Turn(f"colour of {own.shape}", own.colour))]
+            told += [Told(Turn(f"{what} of {own.colour}", place_word(cell)))
+                     for what, cell in zip(("cell", "foot"), at[own.colour], strict=True)]  # fmt: skip
+            quarter, off = divmod(its.facing + 45, 90)
+            if abs(off - 45) <= OBLIQUE:
+                told.append(Told(Turn(f"{own.colour} facing", Facing.answers[int(quarter) % 4]), in_words=False))
+        for (a, (_, its)), (b, (other, theirs)) in permutations(seen.items(), 2) if len(seen) == 2 else ():
+            x, y = its.x - theirs.x, its.y - theirs.y
+            length, ahead, side = hypot(x, y), radians(other.heading - shot.camera.azimuth), rng.choice(SIDES)
+            left = (cos(ahead) * y - sin(ahead) * x) / length
+            (cell_a, foot_a), (cell_b, foot_b) = at[a], at[b]
+            if abs(x) >= ForCamera.margins[0] * length:
+                told.append(Told(Turn(f"{a} left-or-right {b}", SIDES[x > 0]), cell_a[1] != cell_b[1]))
+            if min(abs(x), abs(y)) >= FromSide.margins[0] * length:
+                answer = SIDES[(y > 0) == (side == "right")]
+                told.append(Told(Turn(f"from-{side} {a} left-or-right {b}", answer), foot_a[0] != foot_b[0]))
+            if abs(left) >= ASIDE:
+                told.append(Told(Turn(f"{a} left-or-right for {b}", SIDES[left < 0]), in_words=False))
+        return Lesson((shot,), rng.sample(told, len(told)))
