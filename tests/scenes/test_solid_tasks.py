@@ -13,8 +13,8 @@ from blindspot.scenes.relations import relation
 from blindspot.scenes.solid import motion, registry, rules
 from blindspot.scenes.solid.cast import render
 from blindspot.scenes.solid.draw import until
-from blindspot.scenes.solid.tasks import TASKS, Nearer, SolidExample
-from blindspot.scenes.solid.world import Shot, Solid, see
+from blindspot.scenes.solid.tasks import TASKS, Nearer, SolidExample, couple
+from blindspot.scenes.solid.world import Camera, Shot, Solid, see
 
 ERRORS = 4
 COLUMNS, ALL = {**registry.SOLID, **registry.MOTION}, {**TASKS, **motion.TASKS}
@@ -184,6 +184,19 @@ def test_shortcuts_score_what_they_are_known_to(name: str) -> None:
             assert found[rule] <= bound + ERRORS * sqrt(0.25 / len(asked)), rule
         if cue:
             assert found[rule] >= 0.99, rule
+
+
+@pytest.mark.parametrize("sighted", [True, False])
+def test_the_way_an_object_is_seen_to_face_says_nothing_about_where_another_is(sighted: bool) -> None:
+    """Directions from the first to the second, to its line of sight: all alike only where they are drawn so."""
+    rng, eye, count = Random(4), Camera(), 20_000
+    angles = []
+    for _ in range(count):
+        (first, _), angle = couple(rng, eye, sighted)
+        own = see(first, eye)
+        angles.append(angle - np.degrees(np.arctan2(own.y - eye.eye[0], own.x)))
+    uneven = max(abs(np.exp(1j * k * np.radians(angles)).mean()) for k in (1, 2))
+    assert (uneven < 4 * sqrt(0.5 / count)) == sighted
 
 
 def test_the_bounds_are_those_of_linear_programmes() -> None:
