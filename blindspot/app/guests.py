@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 from blindspot.benchmarks.boxes import Box
 from blindspot.diagnostics.base import Budget, Photo
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM
+from blindspot.diagnostics.probes.inner import InnerPlaces, middle
 from blindspot.diagnostics.registry import PHOTO
 from blindspot.diagnostics.run import claim, diagnose
 from blindspot.errors import UserError
@@ -60,6 +61,14 @@ class Said:
     condition: str
     raw: str
     shares: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Inside:
+    """How places were read in a model, and of each object its middle and the place read, in pixels as shown."""
+
+    said: str
+    lines: list[Box]
 
 
 def exchanged(question: str) -> str | None:
@@ -178,6 +187,19 @@ class Guest:
         diagnose(self._vlm, claim(folder, self.name, "", [PHOTO], budget), budget, folder, told)
         with _DRAWING:
             return write_diagnosis(folder)[1]
+
+    @cached_property
+    def _inner(self) -> InnerPlaces:
+        return InnerPlaces(self._vlm, Budget())
+
+    def inner(self, shown: Shown) -> Inside:
+        """Where it takes the objects of a drawn scene to be."""
+        if shown.scene is None or not self.local:
+            raise UserError("a place is read of drawn scenes, in models that run here")
+        lines = [(*middle(thing)[::-1], *place) for thing, place in self._inner(shown.scene).items()]
+        off, layer = self._inner.error, self._inner.layer
+        said = f"places read in front of layer {layer}: {off:.1f} cells off in the mean, on other scenes"
+        return Inside(said, [(SCALE * x0, SCALE * y0, SCALE * x1, SCALE * y1) for x0, y0, x1, y1 in lines])
 
     def window(self, shown: Shown) -> Box:
         """What the model sees of the picture, in pixels as it is shown: beyond it where the model pads."""

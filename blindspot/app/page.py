@@ -144,6 +144,7 @@ class Page:
         with ui.row().classes("items-center gap-3"):
             self._button = ui.button("Ask", on_click=self._ask).props("no-caps")
             self._follow = ui.switch("ask again when the scene changes", value=True)
+        self._inside = ui.switch("show where models take objects to be", on_change=self._ask)
 
     def _right(self) -> None:
         ui = self._ui
@@ -196,6 +197,7 @@ class Page:
         self._canvas.set_content(marks)
         self._tools.set_visibility(scene is not None)
         self._follow.set_visibility(scene is not None)
+        self._inside.set_visibility(scene is not None and any(guest.local for guest in self._guests))
         self._hint.set_text("" if scene is None else _EDIT)
         if scene is not None and (pair := _pair(scene)):
             a, b, side = pair
@@ -320,6 +322,8 @@ class Page:
             ui.spinner(size="sm")
         said = await self._in_thread(guest, guest.ask, shown, question, options)
         found = await self._in_thread(guest, guest.find, shown, phrase) if phrase else None
+        looks = self._inside.value and shown.scene is not None and guest.local
+        inside = await self._in_thread(guest, guest.inner, shown) if looks else None
         if turn != self._turn or box.is_deleted:  # something else is asked by now, or nobody is there
             return
         box.clear()
@@ -333,7 +337,10 @@ class Page:
             elif found is not None:
                 ui.label("; ".join((f"{phrase}: {clean(found.raw, 80)}", *found.remarks))).classes("text-sm")
                 self._overlay += "".join(_boxes(found, guest.scale(shown), colour))
-                self._draw()
+            if inside is not None:
+                ui.label(str(inside) if isinstance(inside, UserError) else inside.said).classes("text-sm opacity-70")
+                self._overlay += "" if isinstance(inside, UserError) else "".join(_led(inside.lines, colour))
+            self._draw()
 
     # Looking
 
@@ -427,6 +434,13 @@ def _boxes(found: Finding, scale: float, colour: str) -> Iterator[str]:
     for spot in found.located.places[:MOST_BOXES]:
         x0, y0, x1, y1 = (scale * number for number in (spot.numbers if spot.box else (*spot.numbers, *spot.numbers)))
         yield _frame(x0, y0, x1, y1, colour) if spot.box else _frame(x0 - 4, y0 - 4, x1 + 4, y1 + 4, colour)
+
+
+def _led(lines: Sequence[Box], colour: str) -> Iterator[str]:
+    """Lines from where objects are to dots where they are taken to be."""
+    for x0, y0, x1, y1 in lines:
+        yield f"<line x1='{x0:.1f}' y1='{y0:.1f}' x2='{x1:.1f}' y2='{y1:.1f}' stroke='{colour}' stroke-width='3'/>"
+        yield f"<circle cx='{x1:.1f}' cy='{y1:.1f}' r='9' fill='{colour}' stroke='white' stroke-width='3'/>"
 
 
 def _frame(x0: float, y0: float, x1: float, y1: float, colour: str, more: str = "") -> str:

@@ -129,6 +129,9 @@ def test_a_scene_is_edited_and_answers_follow(visit: Any) -> None:
     page.wait_for_selector("text=blind >> nth=1")
     assert page.locator("img").first.get_attribute("src") != before
     page.get_by_role("button", name="Draw a scene").click()
+    page.get_by_role("switch", name="show where models take objects to be").click()
+    page.wait_for_selector("text=places read in front of layer >> nth=1")
+    assert page.locator("svg circle").count() >= 2 * 2 and page.locator("svg line").count() >= 2 * 2, "of both models"
     page.get_by_role("button", name="Remove").click()
     page.wait_for_selector("text=click the object that is to go first")
 

@@ -65,11 +65,13 @@ def test_a_scene_in_words_tells_what_is_asked_of_it(shown: list[Lesson]) -> None
     rng = Random(0)
     for shots, told in shown:
         said = WORLD.describe(shots, rng, places=True).split()
-        at = {solid.colour: said[said.index(solid.colour) + 2 :][:2] for solid in shots[0].scene.solids}
+        at = {solid.colour: said[said.index(solid.colour) + 2 :][:3] for solid in shots[0].scene.solids}
         for turn, in_words in told:
             match turn.prompt.split():
-                case [_, "left-or-right", "for", _] | [_, "facing"]:
+                case [_, "left-or-right", "for", _]:
                     assert not in_words
+                case [a, "facing"]:
+                    assert in_words and turn.answer == at[a][2]
                 case [a, "left-or-right", b]:
                     assert in_words == (at[a][0][0] != at[b][0][0])
                     assert not in_words or (turn.answer == "left") == (at[a][0][0] < at[b][0][0])

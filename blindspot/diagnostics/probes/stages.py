@@ -122,10 +122,18 @@ def _random(width: int, seed: int) -> Tensor:
 
 
 def read(
-    vlm: HookedVLM, stages: Sequence[ProbedStage], stimuli: list[Stimulus], budget: Budget, told: Callable[[], None]
+    vlm: HookedVLM,
+    stages: Sequence[ProbedStage],
+    stimuli: list[Stimulus],
+    budget: Budget,
+    told: Callable[[], None],
+    shrinks: Sequence[Shrink] = (),
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """States at every stage, shape (stimuli, regions or 1, width), and the choices that the model prefers."""
-    shrinks = [Shrink(budget.seed) for _ in stages]
+    """States at every stage, shape (stimuli, regions or 1, width), and the choices that the model prefers.
+
+    ``shrinks``: those of an earlier reading, so that states are like those of then.
+    """
+    shrinks = shrinks or [Shrink(budget.seed) for _ in stages]
     parts: list[list[np.ndarray]] = [[] for _ in stages]
     choices = []
 

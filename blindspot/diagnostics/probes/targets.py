@@ -16,7 +16,7 @@ from blindspot.diagnostics.base import Budget
 from blindspot.diagnostics.core import stimuli as ask
 from blindspot.diagnostics.core.stimuli import Speech, Stimulus, answers
 from blindspot.scenes.relations import RELATIONS, direction_table
-from blindspot.scenes.world import CELL, CELLS, COLOURS, HELD_OUT, SHAPES, Cell, Scene, place
+from blindspot.scenes.world import CELL, CELLS, COLOURS, HELD_OUT, SHAPES, Cell, Scene, Thing, place
 
 Kind = Literal["place", "class", "number"]
 PARTS = ("train", "test", "new")
@@ -72,8 +72,13 @@ def places(budget: Budget, speech: Speech) -> Set:
         return ask.statement(_scene(rng, (SUBJECT, REFERENCE), (NEW,) if new else ()), "left", speech)
 
     stimuli, part_s = _drawn("places", draw, budget)
-    middles = [((t.y + t.size / 2) / CELL, (t.x + t.size / 2) / CELL) for t in (s.subject for s in stimuli)]
-    return Set(stimuli, part_s, (_target("position", "place", np.array(middles), stimuli, part_s, budget),), None)
+    truth_s2 = np.array([middle(stimulus.subject) for stimulus in stimuli]) / CELL
+    return Set(stimuli, part_s, (_target("position", "place", truth_s2, stimuli, part_s, budget),), None)
+
+
+def middle(thing: Thing) -> tuple[float, float]:
+    """Row and column of an object's middle, in pixels of the scene."""
+    return thing.y + thing.size / 2, thing.x + thing.size / 2
 
 
 def relations(budget: Budget, speech: Speech) -> Set:

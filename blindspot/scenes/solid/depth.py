@@ -14,7 +14,7 @@ from blindspot.scenes.solid.draw import places as placed
 from blindspot.scenes.solid.lessons import Column, Lesson, Told, World
 from blindspot.scenes.solid.registry import CUES, FEET
 from blindspot.scenes.solid.tasks import TASKS
-from blindspot.scenes.solid.world import SHAPES, SeenSolid, Shot, see
+from blindspot.scenes.solid.world import SHAPES, SeenSolid, Shot, Solid, see
 from blindspot.scenes.tasks import Turn
 from blindspot.scenes.text import place_word
 from blindspot.scenes.world import COLOURS, Cell
@@ -101,6 +101,10 @@ class Depth(World):
         (shot,) = shots
         named = list(zip(shot.scene.solids, cells(shot, self.side), strict=True))
         return " ".join(
-            f"{solid.colour} {solid.shape}" + (f" {place_word(cell)} {place_word(foot)}" if places else "")
-            for solid, (cell, foot) in rng.sample(named, len(named))
+            f"{solid.colour} {solid.shape}" + (f" {self.where(solid, shot, *at)}" if places else "")
+            for solid, at in rng.sample(named, len(named))
         )
+
+    def where(self, solid: Solid, shot: Shot, cell: Cell, foot: Cell) -> str:
+        """What words say of the place of an object."""
+        return f"{place_word(cell)} {place_word(foot)}"

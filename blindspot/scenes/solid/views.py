@@ -13,10 +13,10 @@ from random import Random
 from blindspot.scenes.solid.depth import Depth, cells, places_of
 from blindspot.scenes.solid.lessons import Column, Lesson, Told
 from blindspot.scenes.solid.tasks import SIDES, TASKS, Facing, ForCamera, FromSide
-from blindspot.scenes.solid.world import SHAPES, see
+from blindspot.scenes.solid.world import SHAPES, SeenSolid, Shot, Solid, see
 from blindspot.scenes.tasks import Turn
 from blindspot.scenes.text import place_word
-from blindspot.scenes.world import COLOURS
+from blindspot.scenes.world import COLOURS, Cell
 
 VIEWS = ("for_camera", "for_whom", "from_side", "facing")
 """The tasks whose pictures are shown, equally often."""
@@ -27,7 +27,7 @@ ASIDE = 0.5
 
 
 class Views(Depth):
-    """Pictures and places in words are those of depth."""
+    """As depth, with which way each object faces."""
 
     columns: Mapping[str, Column] = {name: Column(TASKS[name]) for name in VIEWS}
     side = 8
@@ -35,6 +35,9 @@ class Views(Depth):
     def words(self) -> tuple[str, ...]:
         said = "shape of colour cell foot left-or-right for from-left from-right facing"
         return (*COLOURS, *SHAPES, *said.split(), *Facing.answers, *places_of(self.side))
+
+    def where(self, solid: Solid, shot: Shot, cell: Cell, foot: Cell) -> str:
+        return f"{super().where(solid, shot, cell, foot)} {facing_word(see(solid, shot.camera))}"
 
     def lesson(self, rng: Random, cue: str) -> Lesson:
         task = TASKS[rng.choice(VIEWS)]
@@ -46,9 +49,8 @@ class Views(Depth):
             told += [Told(Turn(f"shape of {own.colour}", own.shape)), Told(Turn(f"colour of {own.shape}", own.colour))]
             told += [Told(Turn(f"{what} of {own.colour}", place_word(cell)))
                      for what, cell in zip(("cell", "foot"), at[own.colour], strict=True)]  # fmt: skip
-            quarter, off = divmod(its.facing + 45, 90)
-            if abs(off - 45) <= OBLIQUE:
-                told.append(Told(Turn(f"{own.colour} facing", Facing.answers[int(quarter) % 4]), in_words=False))
+            if abs(its.facing % 90 - 45) >= 45 - OBLIQUE:
+                told.append(Told(Turn(f"{own.colour} facing", facing_word(its))))
         for (a, (_, its)), (b, (other, theirs)) in permutations(seen.items(), 2) if len(seen) == 2 else ():
             x, y = its.x - theirs.x, its.y - theirs.y
             length, ahead, side = hypot(x, y), radians(other.heading - shot.camera.azimuth), rng.choice(SIDES)
@@ -62,3 +64,8 @@ class Views(Depth):
             if abs(left) >= ASIDE:
                 told.append(Told(Turn(f"{a} left-or-right for {b}", SIDES[left < 0]), in_words=False))
         return Lesson((shot,), rng.sample(told, len(told)))
+
+
+def facing_word(own: SeenSolid) -> str:
+    """Which of four ways an object faces."""
+    return Facing.answers[int((own.facing + 45) // 90) % 4]
