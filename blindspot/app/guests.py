@@ -4,8 +4,9 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import permutations
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from threading import Lock
@@ -27,8 +28,9 @@ from blindspot.evaluation.boxes import Finding, Subject, find, form_of, view_of
 from blindspot.evaluation.run.opening import Opened, default_device, open_model, opened
 from blindspot.model import load
 from blindspot.reporting.diagnosis import write_diagnosis
+from blindspot.scenes.relations import relation
 from blindspot.scenes.render import render
-from blindspot.scenes.world import Scene
+from blindspot.scenes.world import Scene, Thing
 
 LONGEST = 64
 SCALE = 14
@@ -69,6 +71,14 @@ class Inside:
 
     said: str
     lines: list[Box]
+
+
+def beside(scene: Scene) -> tuple[Thing, Thing, str] | None:
+    """The first two objects of which one is clearly on one side of the other, and that side."""
+    for a, b in permutations(scene.things, 2):
+        if (side := relation(a.cell, b.cell)) is not None:
+            return a, b, {"left": "left of", "right": "right of"}.get(side, side)
+    return None
 
 
 def exchanged(question: str) -> str | None:
@@ -183,6 +193,10 @@ class Guest:
         if not self.local:
             raise UserError("one can look only into a model that runs here")
         photo = Photo.of(shown.name, self._seen(shown), question)
+        if shown.scene is not None and (pair := beside(shown.scene)):
+            a, b, _ = pair
+            others = [thing for thing in shown.scene.things if thing not in (a, b)]
+            photo = replace(photo, scene=Scene((a, b, *others), shown.scene.background))
         budget = Budget(photo=photo)
         diagnose(self._vlm, claim(folder, self.name, "", [PHOTO], budget), budget, folder, told)
         with _DRAWING:

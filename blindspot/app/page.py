@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from importlib import import_module
 from io import BytesIO
-from itertools import cycle, permutations
+from itertools import cycle
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
 
-from blindspot.app.guests import SCALE, Guest, Said, Shown
+from blindspot.app.guests import SCALE, Guest, Said, Shown, beside
 from blindspot.app.runs import file_below, found_runs
 from blindspot.benchmarks.base import Collection, Draw
 from blindspot.benchmarks.boxes import Box
@@ -26,8 +26,7 @@ from blindspot.errors import UserError, shortage
 from blindspot.evaluation.boxes import Finding
 from blindspot.model import images
 from blindspot.plots import HUES
-from blindspot.scenes.relations import relation
-from blindspot.scenes.world import CELL, COLOURS, GRID, SHAPES, Scene, Thing, draw_distinct, place
+from blindspot.scenes.world import CELL, COLOURS, GRID, SHAPES, Thing, draw_distinct, place
 from blindspot.text import clean
 
 MOST_BYTES = 64 * 2**20
@@ -199,7 +198,7 @@ class Page:
         self._follow.set_visibility(scene is not None)
         self._inside.set_visibility(scene is not None and any(guest.local for guest in self._guests))
         self._hint.set_text("" if scene is None else _EDIT)
-        if scene is not None and (pair := _pair(scene)):
+        if scene is not None and (pair := beside(scene)):
             a, b, side = pair
             self._hint.set_text(f"{_EDIT} True here: {a.colour} {a.shape} {side} {b.colour} {b.shape}.")
 
@@ -218,7 +217,7 @@ class Page:
     def _suggest(self) -> None:
         """A question about the first two objects, in the words that the models know."""
         scene = self._shown.scene
-        if scene is not None and (pair := _pair(scene)):
+        if scene is not None and (pair := beside(scene)):
             a, b, _ = pair
             self._question.set_value(f"{a.colour} left-of {b.colour}" if any(guest.says_words for guest in self._guests)
                                      else f"Is the {a.colour} {a.shape} left of the {b.colour} {b.shape}?")  # fmt: skip
@@ -405,14 +404,6 @@ class Page:
                 with ui.row().classes("items-baseline gap-4 w-full"):
                     ui.link(name, page, new_tab=True) if page else ui.label(name)
                     ui.label(said).classes("text-sm opacity-70")
-
-
-def _pair(scene: Scene) -> tuple[Thing, Thing, str] | None:
-    """The first two objects of which one is clearly on one side of the other, and that side."""
-    for a, b in permutations(scene.things, 2):
-        if (side := relation(a.cell, b.cell)) is not None:
-            return a, b, {"left": "left of", "right": "right of"}.get(side, side)
-    return None
 
 
 def _answers(said: Sequence[Said]) -> str:

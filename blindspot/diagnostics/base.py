@@ -14,6 +14,7 @@ from typing_extensions import TypedDict  # pydantic wants this one before Python
 
 from blindspot.errors import UserError
 from blindspot.evaluation.statistics import CONFIDENCE, Sample, paired, resampled_sums, wilson
+from blindspot.scenes.world import Scene
 from blindspot.text import clean
 
 Report = Callable[[int, int], None]
@@ -90,12 +91,14 @@ class Photo:
         pixels_hw3: the picture, uint8, its longer side at most `MOST_SIDE`.
         question: about it.
         box: what to look for in it, x0, y0, x1, y1 as shares of its sides.
+        scene: that it is drawn from, if it is; its first two objects lie on one side of each other.
     """
 
     name: str
     pixels_hw3: np.ndarray
     question: str
     box: tuple[float, ...] | None = None
+    scene: Scene | None = None
 
     @classmethod
     def of(cls, name: str, picture: Any, question: str, box: tuple[float, ...] | None = None) -> Self:

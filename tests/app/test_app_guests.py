@@ -82,6 +82,7 @@ def test_looking_leaves_the_page_and_the_maps(model: Path, tmp_path: Path) -> No
     )
     assert any("It answers “left" in one for one in sentences) and told
     assert (tmp_path / "look" / "index.html").is_file()
+    assert (tmp_path / "look" / "figures" / "photo_patching.csv").is_file(), "of a scene"
     with np.load(tmp_path / "look" / "photo.npz") as arrays:
         assert np.unravel_index(arrays["occlusion"].argmax(), arrays["occlusion"].shape) == READ
         assert np.allclose(arrays["heads"].mean(axis=1), arrays["attention"])

@@ -1,6 +1,7 @@
 """A picture of the user's own, on a model that reads one known patch in one known layer, and on others."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from blindspot.diagnostics.photo.run import Asked, lens_logits, run
 from blindspot.diagnostics.run import claim, diagnose, open_vlm
 from blindspot.model.variant import save
 from blindspot.reporting.diagnosis import write_diagnosis
+from blindspot.scenes.render import render
+from blindspot.scenes.world import Scene, Thing
 from tests.diagnostics.known import random_subject, rows, weights
 from tests.diagnostics.test_attention_truth import chroma
 from tests.evaluation.tiny_families import checkpoint
@@ -135,6 +138,24 @@ def test_hiding_it_in_its_layer_changes_the_answer_and_nothing_else_does(found: 
 def test_the_picture_can_be_dropped_behind_its_layer(found: Findings) -> None:
     lost = {row["layer"]: row["value"] > 0.5 for row in rows(found, "dropped")}
     assert lost == {layer: layer <= LAYER for layer in range(3)}
+
+
+@torch.no_grad()
+def test_of_a_drawn_scene_states_are_patched_from_before_its_objects_were_exchanged() -> None:
+    red, blue = Thing("red", "square", *READ, 8, 16, 8), Thing("blue", "square", *MIRROR, 8, 8, 8)
+    scene, subject = Scene((red, blue), 128), reader()
+    photo = Photo.of("scene.png", Image.fromarray(render(scene)), QUESTION)
+    found = run(subject, Budget(photo=replace(photo, scene=scene)), lambda *said: None)
+    for layer in range(4):
+        [image], [last] = (
+            rows(found, "patching", part="language", layer=layer, group=group) for group in ("all image", "last token")
+        )
+        assert image["value"] == pytest.approx(float(layer <= LAYER), abs=1e-3)
+        assert last["value"] == pytest.approx(float(layer > LAYER), abs=1e-3)
+        assert image["low"] is None, "of one scene"
+    low = red._replace(row=3, y=24), blue._replace(row=3, y=24)
+    found = run(subject, Budget(photo=replace(photo, scene=Scene(low, 128))), lambda *said: None)
+    assert not rows(found, "patching") and "alike" in rows(found, "left_out", part="patching")[0]["why"]
 
 
 def test_the_lens_ends_at_the_model_itself() -> None:

@@ -30,7 +30,7 @@ _NEEDED = 0.05
 
 def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
     if "patching" in tables:
-        yield _recovery(tables["patching"])
+        yield recovery("patching", tables["patching"])
     if "knockout" in tables:
         yield _knockout(tables["knockout"].rows)
     if "dropped" in tables:
@@ -41,7 +41,8 @@ def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
         yield _steering(tables["steering"].rows)
 
 
-def _recovery(table: Table) -> Figure:
+def recovery(name: str, table: Table) -> Figure:
+    """What of the answer comes back, as a map over layers and groups of tokens."""
     rows, named = table.rows, distinct(table.rows, "group")
     sites = list(dict.fromkeys((str(row["part"]), int(row["layer"])) for row in rows))
     groups = sorted(named, key=lambda name: _GROUPS.index(name) if name in _GROUPS else len(_GROUPS))
@@ -68,7 +69,7 @@ def _recovery(table: Table) -> Figure:
     shown = np.array([[values.get((*site, group)) for site in sites] for group in groups], dtype=float)
     panel = Heat(values_hw=shown, names=groups, columns=[str(layer) for _, layer in sites], rules=rules, notes=notes,
                  x_label="layer")  # fmt: skip
-    return Figure("patching", title, subtitle, [[panel]], rows, 0.95 + 0.27 * len(groups), says=(f"{title}.",))
+    return Figure(name, title, subtitle, [[panel]], rows, 0.95 + 0.27 * len(groups), says=(f"{title}.",))
 
 
 def _knockout(rows: Sequence[Row]) -> Figure:

@@ -8,7 +8,8 @@ import numpy as np
 
 from blindspot.diagnostics.base import Number, Pictures, Row, Tables, columns
 from blindspot.diagnostics.figures import distinct, having, highest, known, paled, percent
-from blindspot.diagnostics.patching.plots import dropped, hiding, in_some_layers, knockout
+from blindspot.diagnostics.patching.plots import ROWS as PATCHING
+from blindspot.diagnostics.patching.plots import dropped, hiding, in_some_layers, knockout, recovery
 from blindspot.plots import HUES, WIDTH, Bar, Bars, Figure, Key, Lines, Panel, Rule, Series, stroke
 from blindspot.plots import Pictures as Picture
 from blindspot.text import clean, whole
@@ -21,6 +22,7 @@ ROWS = {
     "lens": columns(layer=int, token=str, said=str),
     "dropped": columns(layer=int, odds=Number, said=str),
     "knockout": columns(**{"from": str, "to": str}, first=int, last=int, odds=Number, said=str),
+    "patching": PATCHING["patching"],
     "left_out": columns(part=str, why=str),
 }
 Array = np.ndarray | None
@@ -44,6 +46,8 @@ def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
         yield _knockout(rows["knockout"])
     if "dropped" in rows:
         yield dropped("photo_dropped", "the answer's probability lost", rows["dropped"])
+    if "patching" in tables:
+        yield recovery("photo_patching", tables["patching"])
 
 
 def _quoted(text: Any) -> str:

@@ -25,8 +25,8 @@ from blindspot.diagnostics.attention.run import enrichment, mass, object_patches
 from blindspot.diagnostics.base import Budget, Findings, Photo, Report, Row, Table, estimate, steps
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM, Prepared
 from blindspot.diagnostics.core.hooks import Changes, Site, attending
-from blindspot.diagnostics.core.stimuli import Stimulus
-from blindspot.diagnostics.patching.run import FLOWS, cases_of, knocked, parted, question_groups
+from blindspot.diagnostics.core.stimuli import Stimulus, direction
+from blindspot.diagnostics.patching.run import FLOWS, cases_of, knocked, parted, question_groups, recoveries, usable
 from blindspot.errors import UserError
 from blindspot.evaluation.boxes import view_of
 from blindspot.model.load import in_known_words
@@ -132,7 +132,7 @@ def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
     flows = [flow for flow in FLOWS if "patches" not in flow[0]]
     flows += [(part, "last token") for part in (BOX, REST) if asked.box_n is not None]
     cases = cases_of(vlm, flows)
-    step = steps(report, 4 + asked.cells[0] * asked.cells[1] + len(cases))
+    step = steps(report, 5 + asked.cells[0] * asked.cells[1] + len(cases))
     parts: dict[str, Callable[[], tuple[Any, ...]]] = {
         "answers": lambda: answers(asked, step),
         "attention": lambda: attention(asked, step),
@@ -141,13 +141,15 @@ def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
         "lens": lambda: lens(asked, step),
         "knockout": lambda: knockout(asked, cases, step),
     }
+    if (scene := budget.photo.scene) is not None:
+        parts["patching"] = lambda: patching(vlm, scene)
     seen = Image.fromarray(asked.pixels_hw3).crop(tuple(map(round, asked.window)))  # pyright: ignore[reportArgumentType]
     seen.thumbnail((SHOWN, SHOWN))
     tables, pictures = [], {"image": np.asarray(seen), "blank": asked.blank_hw3[0, 0]}
     pictures |= {} if asked.box is None else {"box": asked.box}
     for name, part in parts.items():
         try:
-            if vlm.gated and name in ("attention", "gradient", "knockout"):
+            if vlm.gated and name in ("attention", "gradient", "knockout", "patching"):
                 raise UserError("pictures reach this model by cross-attention, not as tokens")
             with nullcontext() if name == "attention" else attending(vlm.roles.layers, every=False):
                 *found, shown = part()
@@ -328,3 +330,14 @@ def knockout(
         "words: behind the picture and before the last token.")), Table(
         "dropped", "Probability that the answer loses when the picture's tokens are dropped from a layer on", without, (
         "From that layer on nothing behind the picture sees it. odds, said: as of knockout.",)), {}  # fmt: skip
+
+
+def patching(vlm: HookedVLM, scene: Scene) -> Found:
+    """What of the answer comes back with some tokens' states from before two objects were exchanged, layer by layer."""
+    pairs, said = usable(vlm, [direction(scene, vlm.speech)], 1)
+    if not pairs:
+        raise UserError("where the one object lies is answered alike when the two are exchanged")
+    rows = [{**row, **_one(row["value"])} for row in recoveries(vlm, pairs, 1, lambda done, of: None)]
+    asked = f"Asked of both: {pairs[0][0].prompt}"
+    return Table("patching", "How much of the answer comes back with states from the scene before the exchange", rows, (
+        f"{asked}. {said}", "0: as if nothing were patched; 1: as if everything were.")), {}  # fmt: skip
