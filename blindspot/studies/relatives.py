@@ -140,17 +140,8 @@ MOTION: tuple[dict[str, Any], ...] = (
         "The same with the pictures in random order: a control, on which more than chance is a leak.",
         english="Which moved first, the {1} or the {3} object?",
     ),
-    _column("moved", "Moved", "Order", 0.5, "Whether an object moved left or right; twins show the film from behind."),
-    _column(
-        "next",
-        "Next",
-        "Order",
-        0.5,
-        "Whether an object that moves evenly will be left or right of another; the last picture is the same under both "
-        "answers.",
-    ),
-    _column("when", "When", "Object", 0.25, "Between which pictures an object moved: early, late, always or never."),
-    _column("cell", "Cell", "Object", 1 / 16, "In which cell of the first, second or last picture an object is."),
+    _column("moved", "Moved", "Order", 0.5, "Whether an object moved left or right; twins exchange first and last."),
+    _column("cell", "Cell", "Object", 0.1, "In which cell of the first, second or last picture an object is."),
     _column("shape", "Shape", "Object", 0.25, "What shape the object of a colour has."),
 )
 

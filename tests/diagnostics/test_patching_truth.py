@@ -11,8 +11,11 @@ from blindspot.diagnostics.base import Budget, Findings
 from blindspot.diagnostics.core import stimuli as draw
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM
 from blindspot.diagnostics.core.hooks import Changes, Site
+from blindspot.diagnostics.patching.plots import dropped
 from blindspot.diagnostics.patching.run import (
+    FLOWS,
     QUESTION,
+    cases_of,
     drops,
     exchanged,
     hidden,
@@ -141,9 +144,36 @@ def test_the_wired_reader_misses_what_it_needs_and_nothing_else(wired: Told) -> 
 
 def test_the_picture_can_be_dropped_where_the_wired_reader_has_read_it(wired: Told) -> None:
     blind, read = wired["dropped"]
-    assert (blind["layer"], read["layer"], read["value"]) == (0, 1, 0) and abs(read["margin"]) < 1e-4
+    assert (blind["first"], read["first"], read["last"], read["value"]) == (0, 1, 1, 0) and abs(read["margin"]) < 1e-4
     hidden_always = only(wired["knockout"], **{"from": "all image", "to": QUESTION}, first=0, last=1)
     assert blind["value"] == hidden_always["value"] > 0.2
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([0.5, 0.4, 0.0], "can be dropped from layer 2 on"),
+        ([0.5, 0.4, 0.3], "are needed to the last layers"),
+        ([0.5], "Without the picture's tokens 50 points of accuracy are lost"),
+        ([-0.4, 0.0, 0.0], "from layer 0 on raises accuracy by 40 points"),
+        ([0.02, -0.01, 0.0], "costs less than 5 points of accuracy"),
+        ([None, 0.5, 0.0], "can be dropped from layer 2 on"),
+    ],
+)
+def test_the_title_says_from_where_the_picture_is_not_needed(values: list[float | None], said: str) -> None:
+    off = [None if value is None else 0.04 for value in values]
+    assert said in dropped("dropped", "accuracy", lost(values, off)).title
+
+
+def test_a_cost_that_is_not_sure_is_none_for_the_title() -> None:
+    assert "No clear cost" in dropped("dropped", "accuracy", lost([0.3, 0.2], [0.4, 0.3])).title
+
+
+def lost(values: list[float | None], off: list[float | None]) -> list[Any]:
+    return [
+        {"first": layer, "value": value, "low": value and value - (far or 0), "high": value and value + (far or 0)}
+        for layer, (value, far) in enumerate(zip(values, off, strict=True))
+    ]
 
 
 def test_the_wired_reader_shows_its_map_and_follows_it(wired: Told) -> None:
@@ -233,7 +263,7 @@ def test_hidden_pictures_are_as_good_as_any_other() -> None:
 
 def test_what_the_last_layer_gives_to_words_is_lost_anyway() -> None:
     subject = random_subject(spread=0.5)
-    rows = drops(subject, draw.directions(32, 0, "words"), 16, lambda done, of: None)
+    rows = drops(subject, draw.directions(32, 0, "words"), cases_of(subject, FLOWS), 16, lambda done, of: None)
     last = [row for row in rows if row["first"] == 1]
     idle = [row for row in last if row["to"] in ("words", "subject word")]
     assert len(idle) == 2 and all(row["value"] == row["margin"] == 0 for row in idle)

@@ -136,7 +136,7 @@ def test_hiding_it_in_its_layer_changes_the_answer_and_nothing_else_does(found: 
 
 
 def test_the_picture_can_be_dropped_behind_its_layer(found: Findings) -> None:
-    lost = {row["layer"]: row["value"] > 0.5 for row in rows(found, "dropped")}
+    lost = {row["first"]: row["value"] > 0.5 for row in rows(found, "dropped")}
     assert lost == {layer: layer <= LAYER for layer in range(3)}
 
 

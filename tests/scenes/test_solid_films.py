@@ -43,9 +43,6 @@ def test_turns_are_true_of_every_picture(shown: list[Lesson]) -> None:
                 case [a, "moved", "left-or-right"]:
                     before, _, after = across(shots, a)
                     assert turn.answer == ("right" if after > before else "left")
-                case ["next", a, "left-or-right", b]:
-                    (_, then, now), other = across(shots, a), across(shots, b)[-1]
-                    assert turn.answer == ("right" if now + (now - then) > other else "left")
                 case ["when", a, "moved"]:
                     told_of = {"early": (0, 1), "late": (1, 0), "always": (0, 0), "never": (1, 1)}[turn.answer]
                     assert (still(first, middle, a), still(middle, last, a)) == told_of
@@ -57,12 +54,10 @@ def test_turns_are_true_of_every_picture(shown: list[Lesson]) -> None:
                     assert -1.25 + row / 4 <= seen.v <= -1 + row / 4
                 case ["shape", "of", a]:
                     assert turn.answer == shape[a]
-                case ["colour", "of", what]:
-                    assert shape[turn.answer] == what
                 case words:
                     pytest.fail(f"an unknown turn: {words}")
             counted[" ".join(word for word in turn.prompt.split() if word not in {*shape, *shape.values()})] += 1
-    assert all(counted[each] > DRAWN / 5 for each in ("first or", "moved left-or-right", "next left-or-right")), counted
+    assert all(counted[each] > DRAWN / 5 for each in ("first or", "moved left-or-right")), counted
 
 
 def test_a_film_in_words_tells_what_is_asked_of_it(shown: list[Lesson]) -> None:
@@ -80,9 +75,7 @@ def test_a_film_in_words_tells_what_is_asked_of_it(shown: list[Lesson]) -> None:
                 assert moves[turn.answer] != (False, True) and {*moves.values()} != {(False, False)}
             elif "moved" in turn.prompt and in_words:
                 assert (turn.answer == "right") == (cells[colours[0]][-1] > cells[colours[0]][0])
-            elif turn.prompt.startswith("next"):
-                assert not in_words
-    assert sum(told.in_words for _, own in shown for told in own) > 10 * DRAWN
+    assert sum(told.in_words for _, own in shown for told in own) > 6 * DRAWN
 
 
 def test_every_word_is_known_and_pictures_are_three(shown: list[Lesson]) -> None:
@@ -112,8 +105,8 @@ def test_no_order_and_no_single_picture_tell_who_moved_first() -> None:
     )
     assert right["first"] == DRAWN, "who knows the order knows the answer"
     assert abs(right["first_shuffled"] / DRAWN - 0.5) < margin, "the control answers nobody"
-    assert scores["moved"]["the last picture"] < 0.607 + margin and scores["next"]["the last picture"] < 0.5 + margin
-    assert scores["cell"]["blind rule"] < 1 / 8 and scores["when"]["blind rule"] < 0.5
+    assert scores["moved"]["the last picture"] < 0.607 + margin
+    assert scores["cell"]["blind rule"] < 0.1 + margin
 
 
 def test_the_film_from_behind_has_the_other_answer() -> None:

@@ -13,7 +13,7 @@ from blindspot.studies.relatives import relatives
     ("source", "columns"),
     [
         ("solid", [*(f"nearer_{cue}" for cue in CUES), "foot", "cell", "shape"]),
-        ("motion", ["first", "moved", "next", "first_shuffled", "cell", "when", "shape"]),
+        ("motion", ["first", "moved", "first_shuffled", "cell", "shape"]),
         ("views", ["for_whom", "for_camera", "from_side", "facing", "foot", "cell", "shape"]),
     ],
 )

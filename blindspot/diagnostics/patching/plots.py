@@ -10,12 +10,11 @@ from blindspot.diagnostics.figures import EMPTY, clear, distinct, having, highes
 from blindspot.plots import GREY, HUES, INK, NAVY, WIDTH, Bar, Bars, Figure, Heat, Key, Lines, Note, Rule, Series
 from blindspot.text import whole
 
+_HIDDEN = columns(**{"from": str, "to": str}, first=int, last=int, margin=Number, margin_low=Number, margin_high=Number)
 ROWS = {
     "patching": columns(part=str, layer=int, group=str, flipped=Number, tokens=Number),
-    "knockout": columns(
-        **{"from": str, "to": str}, first=int, last=int, margin=Number, margin_low=Number, margin_high=Number
-    ),
-    "dropped": columns(layer=int, margin=Number, margin_low=Number, margin_high=Number),
+    "knockout": _HIDDEN,
+    "dropped": _HIDDEN,
     "spatial_id": columns(token=str, layer=int, chance=Number, share=Number),
     "steering": columns(token=str, layer=int, direction=str, strength=float),
 }
@@ -33,8 +32,8 @@ def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
         yield recovery("patching", tables["patching"])
     if "knockout" in tables:
         yield _knockout(tables["knockout"].rows)
-    if "dropped" in tables:
-        yield dropped("dropped", "accuracy lost", tables["dropped"].rows)
+    if "dropped" in tables and known(tables["dropped"].rows):
+        yield dropped("dropped", "accuracy", tables["dropped"].rows)
     if "spatial_id" in tables and "spatial_id" in pictures:
         yield _lattices(tables["spatial_id"].rows, pictures["spatial_id"])
     if "steering" in tables:
@@ -117,22 +116,30 @@ def knockout(name: str, title: str, lost: str, rows: Sequence[Row], says: tuple[
     return Figure(name, title, subtitle, [[left, right]], rows, 0.95 + 0.32 * len(flows), widths=(1, 1.1), says=says)
 
 
-def dropped(name: str, lost: str, rows: Sequence[Row]) -> Figure:
+def dropped(name: str, of: str, rows: Sequence[Row]) -> Figure:
     """Points lost (of what, is said) when nothing sees the picture's tokens from a layer on."""
-    needed = [int(row["layer"]) for row in rows if row["value"] is not None and row["value"] >= _NEEDED]
-    free = [int(row["layer"]) for row in rows if row["layer"] > max(needed, default=-1)]
-    cost = f"for less than {whole(100 * _NEEDED)} points of {lost}"
-    title = f"The picture's tokens can be dropped from layer {free[0]} on {cost}" if free else (
-        "The picture's tokens are needed to the last layers")  # fmt: skip
-    if not needed:
-        title = f"The picture's tokens are hardly used: they can be dropped from all layers {cost}"
+    rows, few = known(rows), f"less than {whole(100 * _NEEDED)} points of {of}"
+    needed = [row["first"] for row in rows if (row["value"] >= _NEEDED if row["low"] is None else clear(row))]
+    free = [row["first"] for row in rows if row["first"] > max(needed, default=-1)]
+    least = min(rows, key=lambda row: row["value"])
+    if len(rows) == 1:
+        title = f"Without the picture's tokens {whole(100 * rows[0]['value'])} points of {of} are lost"
+    elif needed:
+        title = (f"The picture's tokens can be dropped from layer {free[0]} on" if free else
+                 "The picture's tokens are needed to the last layers")  # fmt: skip
+    elif least["value"] <= -_NEEDED:
+        title = (f"Dropping the picture's tokens from layer {least['first']} on raises {of} by "
+                 f"{whole(-100 * least['value'])} points")  # fmt: skip
+    else:
+        small = all(row["value"] < _NEEDED for row in rows)
+        title = f"Dropping the picture's tokens costs {few}" if small else (
+            "No clear cost of dropping the picture's tokens")  # fmt: skip
     subtitle = (
-        f"Points of {lost} when from a layer of the language model on nothing behind the picture sees its tokens, as "
-        "where they are left out to save time; at layer 0 the model is blind."
+        f"Points of {of} lost when from a layer of the language model on nothing behind the picture sees its tokens, "
+        "as where they are left out to save time; from layer 0 on the model is blind."
     )
-    layers = [int(row["layer"]) for row in rows]
-    panel = Lines(series=[Series.of(layers, rows, HUES[0], 100)], whole=9, grid="y", rules=[Rule(0)],
-                  x_label="layer of the language model", y_label=f"points of {lost}")  # fmt: skip
+    panel = Lines(series=[Series.of([int(row["first"]) for row in rows], rows, HUES[0], 100)], whole=9, grid="y",
+                  rules=[Rule(0)], x_label="dropped from this layer on", y_label="points lost")  # fmt: skip
     return Figure(name, title, subtitle, [[panel]], rows, 2.7, says=(f"{title}.",))
 
 

@@ -53,7 +53,9 @@ def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
     stimuli = directions(budget.stimuli, budget.seed, vlm.speech)
     pairs, said = usable(vlm, stimuli, budget.batch)
     patched = recoveries(vlm, pairs, budget.batch, stage(0)) if pairs else []
-    knocked, without = parted(drops(vlm, stimuli, budget.batch, stage(1)), len(vlm.roles.layers))
+    flows = [flow for flow in FLOWS if vlm.image_grid or "patches" not in flow[0]]
+    cases = cases_of(vlm, flows)
+    lost = drops(vlm, stimuli, [*cases, *dropping(vlm)], budget.batch, stage(1))
     ids = deviations(vlm, max(2, budget.stimuli // len(CELLS)), budget, stage(2))
     rows, points = maps(ids, budget.seed)
     fresh = directions(max(1, budget.stimuli // 2), budget.seed + 1, vlm.speech)
@@ -68,13 +70,14 @@ def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
                "An object's patches are those where it stands in the picture that states are taken from.",
                "flipped: answers that become those of that picture. tokens: patched on average.",
                "Intervals: bootstrap over pairs.", *places)),
-        Table("knockout", "Accuracy lost when some tokens are hidden from others, by window of layers", knocked,
+        Table("knockout", "Accuracy lost when some tokens are hidden from others, by window of layers",
+              lost[: len(cases)],
               ("first, last: the window's layers. margin: what the right answer's logit loses on the best other.",
                "words: behind the picture and before the last token. Intervals: paired bootstrap over stimuli.",
                *places)),
-        Table("dropped", "Accuracy lost when the picture's tokens are dropped from a layer on", without,
-              ("From that layer on nothing behind the picture sees it, as where its tokens are left out to save time.",
-               "margin: as of knockout. Intervals: paired bootstrap over stimuli.")),
+        Table("dropped", "Accuracy lost when the picture's tokens are dropped from a layer on", lost[len(cases) :],
+              ("From the first layer on nothing behind the picture sees it, as where its tokens are left out to save "
+               "time.", "margin: as of knockout. Intervals: paired bootstrap over stimuli.")),
         Table("spatial_id", "How much spatial-ID vectors look like a lattice, by language-model layer", rows,
               ("Adjusted R2 of a linear map from row and column to the first two components; None before any place.",
                "chance: 95 % of places in random order score less. share: of the variance, in two components.",
@@ -184,21 +187,19 @@ def question_groups(prepared: Prepared, grid: Grid | None) -> dict[str, Tensor]:
 
 
 def cases_of(vlm: HookedVLM, flows: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Every flow in every window: what is hidden ``from`` ... ``to``, in the ``first`` to the ``last`` layer; and the
-    picture from all behind it, from each window on."""
-    spans = windows(layers := len(vlm.roles.layers))
-    hide = [*product(flows, spans), *((FLOWS[0], range(span.start, layers)) for span in spans[1:-2])]
-    return [{"from": source, "to": target, "first": span.start, "last": span.stop - 1}
-            for (source, target), span in hide]  # fmt: skip
+    """Every flow in every window: what is hidden ``from`` ... ``to``, in the ``first`` to the ``last`` layer."""
+    return [_case(*flow, span) for flow, span in product(flows, windows(len(vlm.roles.layers)))]
 
 
-def parted(rows: Sequence[Row], layers: int) -> tuple[list[Row], list[Row]]:
-    """Those of windows, and by layer what is lost where the picture's tokens are dropped from there on."""
-    spans = {(span.start, span.stop - 1) for span in windows(layers)}
-    until_last = [row for row in rows if ((row["from"], row["to"]), row["last"]) == (FLOWS[0], layers - 1)]
-    own: list[Row] = [{"layer": row["first"], **{key: row[key] for key in row.keys() - {"from", "to", "first", "last"}}}
-                      for row in sorted(until_last, key=lambda row: row["first"])]  # fmt: skip
-    return [row for row in rows if (row["first"], row["last"]) in spans], own
+def dropping(vlm: HookedVLM) -> list[dict[str, Any]]:
+    """The picture hidden from all behind it from a layer on, for the first layer of every window."""
+    layers = len(vlm.roles.layers)
+    starts = sorted({span.start for span in windows(layers)})
+    return [_case(*FLOWS[0], range(start, layers)) for start in starts]
+
+
+def _case(source: str, target: str, span: range) -> dict[str, Any]:
+    return {"from": source, "to": target, "first": span.start, "last": span.stop - 1}
 
 
 def knocked(
@@ -217,10 +218,10 @@ def hidden(seen_bt: Tensor, seeing_bt: Tensor) -> Tensor:
     return torch.zeros(pair_btt.shape, device=seen_bt.device).masked_fill(pair_btt & ~own_tt, float("-inf"))[:, None]
 
 
-def drops(vlm: HookedVLM, stimuli: Sequence[Stimulus], batch: int, report: Report) -> list[Row]:
-    """What accuracy and the right answer's margin lose for every flow and window, with intervals over stimuli."""
-    flows = [flow for flow in FLOWS if vlm.image_grid or "patches" not in flow[0]]
-    cases = cases_of(vlm, flows)
+def drops(
+    vlm: HookedVLM, stimuli: Sequence[Stimulus], cases: Sequence[dict[str, Any]], batch: int, report: Report
+) -> list[Row]:
+    """What accuracy and the right answer's margin lose in every case, with intervals over stimuli."""
     found: list[np.ndarray] = []
     for done, prepared in enumerate(vlm.batches(stimuli, batch)):
         margins = [_margins(vlm.run(prepared), prepared)]

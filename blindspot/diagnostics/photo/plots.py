@@ -14,14 +14,15 @@ from blindspot.plots import HUES, WIDTH, Bar, Bars, Figure, Key, Lines, Panel, R
 from blindspot.plots import Pictures as Picture
 from blindspot.text import clean, whole
 
+_HIDDEN = columns(**{"from": str, "to": str}, first=int, last=int, odds=Number, said=str)
 ROWS = {
     "answers": columns(condition=str, said=str, token=str),
     "attention": columns(measure=str, layer=int, head=int | None),
     "occlusion": columns(row=int, column=int, p=Number, said=str),
     "gradient": columns(row=int, column=int),
     "lens": columns(layer=int, token=str, said=str),
-    "dropped": columns(layer=int, odds=Number, said=str),
-    "knockout": columns(**{"from": str, "to": str}, first=int, last=int, odds=Number, said=str),
+    "knockout": _HIDDEN,
+    "dropped": _HIDDEN,
     "patching": PATCHING["patching"],
     "left_out": columns(part=str, why=str),
 }
@@ -45,7 +46,7 @@ def draw(tables: Tables, pictures: Pictures) -> Iterator[Figure]:
     if "knockout" in rows:
         yield _knockout(rows["knockout"])
     if "dropped" in rows:
-        yield dropped("photo_dropped", "the answer's probability lost", rows["dropped"])
+        yield dropped("photo_dropped", "the answer's probability", rows["dropped"])
     if "patching" in tables:
         yield recovery("photo_patching", tables["patching"])
 

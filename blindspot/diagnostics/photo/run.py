@@ -26,7 +26,7 @@ from blindspot.diagnostics.base import Budget, Findings, Photo, Report, Row, Tab
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM, Prepared
 from blindspot.diagnostics.core.hooks import Changes, Site, attending
 from blindspot.diagnostics.core.stimuli import Stimulus, direction
-from blindspot.diagnostics.patching.run import FLOWS, cases_of, knocked, parted, question_groups, recoveries, usable
+from blindspot.diagnostics.patching.run import FLOWS, cases_of, dropping, knocked, question_groups, recoveries, usable
 from blindspot.errors import UserError
 from blindspot.evaluation.boxes import view_of
 from blindspot.model.load import in_known_words
@@ -132,7 +132,7 @@ def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
     flows = [flow for flow in FLOWS if "patches" not in flow[0]]
     flows += [(part, "last token") for part in (BOX, REST) if asked.box_n is not None]
     cases = cases_of(vlm, flows)
-    step = steps(report, 5 + asked.cells[0] * asked.cells[1] + len(cases))
+    step = steps(report, 4 + asked.cells[0] * asked.cells[1] + len(cases) + len(dropping(vlm)))
     parts: dict[str, Callable[[], tuple[Any, ...]]] = {
         "answers": lambda: answers(asked, step),
         "attention": lambda: attention(asked, step),
@@ -313,23 +313,25 @@ def lens_logits(vlm: HookedVLM, prepared: Prepared) -> Tensor:
 def knockout(
     asked: Asked, cases: list[dict[str, Any]], step: Callable[[], None]
 ) -> tuple[Table, Table, dict[str, Any]]:
-    """What the answer loses when some tokens are hidden from others in a window of layers, or the picture from one
+    """What the answer loses when some tokens are hidden from others in a window of layers, or the picture from a layer
     on."""
     groups, image_bt = question_groups(asked.prepared, None), asked.prepared.image_bt
     for name, mask_n in () if asked.box_n is None else ((BOX, asked.box_n), (REST, ~asked.box_n)):
         groups[name] = torch.zeros_like(image_bt)
         groups[name][image_bt] = mask_n.to(image_bt.device)
     rows: list[Row] = []
-    for case, trace in zip(cases, knocked(asked.vlm, asked.prepared, groups, cases), strict=True):
+    every = [*cases, *dropping(asked.vlm)]
+    for case, trace in zip(every, knocked(asked.vlm, asked.prepared, groups, every), strict=True):
         (lost,) = asked.lost(trace.last_bv)
         rows.append({**case, **_one(lost["p"]), "odds": lost["odds"], "said": lost["said"]})
         step()
-    hide, without = parted(rows, len(asked.vlm.roles.layers))
-    return Table("knockout", "Probability that the answer loses when some tokens are hidden from others", hide, (
+    return Table("knockout", "Probability that the answer loses when some tokens are hidden from others",
+                 rows[: len(cases)], (
         "first, last: the window's layers. odds: by how much the log-odds fall. said: the likeliest token then.",
         "words: behind the picture and before the last token.")), Table(
-        "dropped", "Probability that the answer loses when the picture's tokens are dropped from a layer on", without, (
-        "From that layer on nothing behind the picture sees it. odds, said: as of knockout.",)), {}  # fmt: skip
+        "dropped", "Probability that the answer loses when the picture's tokens are dropped from a layer on",
+        rows[len(cases) :], (
+        "From the first layer on nothing behind the picture sees it. odds, said: as of knockout.",)), {}  # fmt: skip
 
 
 def patching(vlm: HookedVLM, scene: Scene) -> Found:
