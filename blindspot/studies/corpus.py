@@ -266,7 +266,7 @@ SOLIDS: dict[str, World] = {"solid": Depth(), "motion": Films(), "views": Views(
 
 
 def write_solids(folder: Path, size: CorpusSize, report: Report, world: World) -> None:
-    """Pictures with depth by one cue, what is asked of them, and tests by every cue; or films."""
+    """What a world of solids shows and asks in training, test and probes, and what shortcuts score."""
     encode, rng = Encode(world.words()), Random(f"train/{size.seed}")
     lessons: list[Lesson] = []
     for number in range(size.train):
@@ -282,16 +282,17 @@ def write_solids(folder: Path, size: CorpusSize, report: Report, world: World) -
         np.save(folder / f"captions-{content}.npy", encode.captions(captions))
     trained = cast.pictures(shots, size.side)
     _write_rows(folder, encode, size, range(len(shots)), [[one.turn for one in told] for _, told in lessons], trained)
-    shown = list(trained)
-    for split, count in (("test", size.test), ("probe", size.probe)):
-        asked = world.questions(split, count, size.seed, size.cue)
-        pictures = cast.pictures([shot for shots in asked.shown for shot in shots], size.side)
-        if split == "test":
-            write_json(folder / "baselines.json", world.baselines(asked, size.seed, size.cue))
-            shown.extend(pictures)
-        else:
-            _refuse_shared(pictures, shown)
-        _write_questions(folder, split, asked.questions, _side_by_side(pictures, len(asked.shown)))
+    test, probe = (
+        world.questions(split, count, size.seed, size.cue)
+        for split, count in (("test", size.test), ("probe", size.probe))
+    )
+    write_json(folder / "baselines.json", world.baselines(test, size.seed, size.cue))
+    tested, probed = (
+        cast.pictures([shot for shots in asked.shown for shot in shots], size.side) for asked in (test, probe)
+    )
+    _refuse_shared(probed, [*trained, *tested])
+    for asked, pictures in ((test, tested), (probe, probed)):
+        _write_questions(folder, asked.name, asked.questions, _side_by_side(pictures, len(asked.shown)))
 
 
 def _side_by_side(pictures: np.ndarray, rows: int) -> np.ndarray:

@@ -122,6 +122,8 @@ SOLID: tuple[dict[str, Any], ...] = (
 )
 """Beside `nearer` by every cue."""
 
+_SHAPE = _column("shape", "Shape", "Object", 0.25, "What shape the object of a colour has.")
+_MOVED_FIRST = "Which moved first, the {1} or the {3} object?"
 MOTION: tuple[dict[str, Any], ...] = (
     _column(
         "first",
@@ -129,7 +131,7 @@ MOTION: tuple[dict[str, Any], ...] = (
         "Order",
         0.5,
         "Which of two objects moved first; the first picture and the last are the same under both answers.",
-        english="Which moved first, the {1} or the {3} object?",
+        english=_MOVED_FIRST,
         learned_at=FIRST_LEARNED,
     ),
     _column(
@@ -138,11 +140,11 @@ MOTION: tuple[dict[str, Any], ...] = (
         "Order",
         0.5,
         "The same with the pictures in random order: a control, on which more than chance is a leak.",
-        english="Which moved first, the {1} or the {3} object?",
+        english=_MOVED_FIRST,
     ),
     _column("moved", "Moved", "Order", 0.5, "Whether an object moved left or right; twins exchange first and last."),
     _column("cell", "Cell", "Object", 0.1, "In which cell of the first, second or last picture an object is."),
-    _column("shape", "Shape", "Object", 0.25, "What shape the object of a colour has."),
+    _SHAPE,
 )
 
 VIEWS: tuple[dict[str, Any], ...] = (
@@ -164,7 +166,7 @@ VIEWS: tuple[dict[str, Any], ...] = (
     _column("facing", "Facing", "Object", 0.25, "Which way an object faces, as the camera sees it."),
     _column("foot", "Foot", "Object", 1 / 32, "Over which place of the ground an object is."),
     _column("cell", "Cell", "Object", 1 / 8, "In which cell of the picture an object is."),
-    _column("shape", "Shape", "Object", 0.25, "What shape the object of a colour has."),
+    _SHAPE,
 )
 
 
@@ -189,5 +191,5 @@ def relatives(source: str, cue: str) -> list[dict[str, Any]]:
 
 def probed(source: str, cue: str) -> list[str]:
     """Columns that are asked on the way through stage 2 unless a study names others."""
-    one = {"scenes": "cvbench_relation", "solid": f"nearer_{cue}", "motion": "first", "views": "for_whom"}
-    return [one.get(source, "nlvr_dev")]
+    first = {"scenes": "cvbench_relation", "solid": f"nearer_{cue}", "motion": "first", "views": "for_whom"}
+    return [{**first, "nlvr": "nlvr_dev"}[source]]

@@ -131,15 +131,15 @@ def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
     asked = Asked(vlm, budget.photo)
     flows = [flow for flow in FLOWS if "patches" not in flow[0]]
     flows += [(part, "last token") for part in (BOX, REST) if asked.box_n is not None]
-    cases = cases_of(vlm, flows)
-    step = steps(report, 4 + asked.cells[0] * asked.cells[1] + len(cases) + len(dropping(vlm)))
+    cases, later = cases_of(vlm, flows), dropping(vlm)
+    step = steps(report, 4 + asked.cells[0] * asked.cells[1] + len(cases) + len(later))
     parts: dict[str, Callable[[], tuple[Any, ...]]] = {
         "answers": lambda: answers(asked, step),
         "attention": lambda: attention(asked, step),
         "occlusion": lambda: occlusion(asked, budget.batch, step),
         "gradient": lambda: gradient(asked, step),
         "lens": lambda: lens(asked, step),
-        "knockout": lambda: knockout(asked, cases, step),
+        "knockout": lambda: knockout(asked, cases, later, step),
     }
     if (scene := budget.photo.scene) is not None:
         parts["patching"] = lambda: patching(vlm, scene)
@@ -311,7 +311,7 @@ def lens_logits(vlm: HookedVLM, prepared: Prepared) -> Tensor:
 
 
 def knockout(
-    asked: Asked, cases: list[dict[str, Any]], step: Callable[[], None]
+    asked: Asked, cases: list[dict[str, Any]], later: list[dict[str, Any]], step: Callable[[], None]
 ) -> tuple[Table, Table, dict[str, Any]]:
     """What the answer loses when some tokens are hidden from others in a window of layers, or the picture from a layer
     on."""
@@ -320,7 +320,7 @@ def knockout(
         groups[name] = torch.zeros_like(image_bt)
         groups[name][image_bt] = mask_n.to(image_bt.device)
     rows: list[Row] = []
-    every = [*cases, *dropping(asked.vlm)]
+    every = [*cases, *later]
     for case, trace in zip(every, knocked(asked.vlm, asked.prepared, groups, every), strict=True):
         (lost,) = asked.lost(trace.last_bv)
         rows.append({**case, **_one(lost["p"]), "odds": lost["odds"], "said": lost["said"]})

@@ -5,7 +5,7 @@ about fifteen turns. Twins alone teach nothing: no single cue has a gradient. Wh
 the foot of every object is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import combinations
 from random import Random
 
@@ -17,17 +17,12 @@ from blindspot.scenes.solid.tasks import TASKS
 from blindspot.scenes.solid.world import SHAPES, SeenSolid, Shot, Solid, see
 from blindspot.scenes.tasks import Turn
 from blindspot.scenes.text import place_word
-from blindspot.scenes.world import COLOURS, Cell
+from blindspot.scenes.world import Cell
 
 GAP = 0.3
 """Depth rows between two objects that are compared in training."""
 SIDE = 4
 """Cells along a side of the picture."""
-
-
-def places_of(side: int) -> tuple[str, ...]:
-    """The names of cells."""
-    return tuple(place_word((row, column)) for row in range(side) for column in range(side))
 
 
 def picture(rng: Random, cue: str) -> Shot:
@@ -41,13 +36,14 @@ def picture(rng: Random, cue: str) -> Shot:
 
 
 def cells(shot: Shot, side: int = SIDE) -> list[tuple[Cell, Cell]]:
-    """Of each object its cell in the picture, and that of its foot: the same columns, as many rows of the ground."""
-    found = []
-    for solid in shot.scene.solids:
-        own = see(solid, shot.camera)
-        row = side - 1 - _bin((own.y - NEAR) / (FAR - NEAR), side)
-        found.append((cell_of(own, side), (row, _bin((own.foot_u + 1) / 2, side))))
-    return found
+    """Of each object its cell in the picture, and that of its foot."""
+    return [cell_and_foot(see(solid, shot.camera), side) for solid in shot.scene.solids]
+
+
+def cell_and_foot(own: SeenSolid, side: int) -> tuple[Cell, Cell]:
+    """The cell of the picture that an object is in, and its foot's: the same columns, as many rows of the ground."""
+    row = side - 1 - _bin((own.y - NEAR) / (FAR - NEAR), side)
+    return cell_of(own, side), (row, _bin((own.foot_u + 1) / 2, side))
 
 
 def cell_of(own: SeenSolid, side: int) -> Cell:
@@ -59,16 +55,21 @@ def _bin(share: float, side: int) -> int:
     return min(side - 1, max(0, int(side * share)))
 
 
+def of_one(solid: Solid, cell: Cell, foot: Cell) -> list[Told]:
+    """What is asked of an object by itself, its foot last."""
+    return [
+        Told(Turn(f"shape of {solid.colour}", solid.shape)),
+        Told(Turn(f"colour of {solid.shape}", solid.colour)),
+        Told(Turn(f"cell of {solid.colour}", place_word(cell))),
+        Told(Turn(f"foot of {solid.colour}", place_word(foot))),
+    ]
+
+
 def turns(rng: Random, shot: Shot, cue: str) -> list[Told]:
     """Everything that is asked about a picture, in random order."""
     found, at = [], cells(shot)
-    for solid, (cell, foot) in zip(shot.scene.solids, at, strict=True):
-        found += [
-            Told(Turn(f"shape of {solid.colour}", solid.shape)),
-            Told(Turn(f"colour of {solid.shape}", solid.colour)),
-            Told(Turn(f"cell of {solid.colour}", place_word(cell))),
-        ]
-        found += [Told(Turn(f"foot of {solid.colour}", place_word(foot)))] if cue in FEET else []
+    for solid, own in zip(shot.scene.solids, at, strict=True):
+        found += of_one(solid, *own)[: None if cue in FEET else -1]
     for pair in combinations(zip(shot.scene.solids, at, strict=True), 2):
         for asked in ("nearer {} or {}", "{} in-front-of {}"):
             (a, (_, foot_a)), (b, (_, foot_b)) = rng.sample(pair, 2)
@@ -84,27 +85,15 @@ class Depth(World):
 
     columns: Mapping[str, Column] = {f"nearer_{cue}": Column(TASKS["nearer"], cue) for cue in CUES}
     side = SIDE
-
-    def words(self) -> tuple[str, ...]:
-        said = "shape of colour cell foot nearer or in-front-of yes no"
-        return (*COLOURS, *SHAPES, *said.split(), *places_of(self.side))
+    said = "shape of colour cell foot nearer or in-front-of yes no"
 
     def about(self, cue: str) -> Mapping[str, tuple[str, ...]]:
-        feet = {"foot": places_of(self.side)} if cue in FEET else {}
-        return {**feet, "cell": places_of(self.side), "shape": SHAPES}
+        feet = {"foot": self.cells} if cue in FEET else {}
+        return {**feet, "cell": self.cells, "shape": SHAPES}
 
     def lesson(self, rng: Random, cue: str) -> Lesson:
         shot = picture(rng, cue)
         return Lesson((shot,), turns(rng, shot, cue))
 
-    def describe(self, shots: Sequence[Shot], rng: Random, places: bool) -> str:
-        (shot,) = shots
-        named = list(zip(shot.scene.solids, cells(shot, self.side), strict=True))
-        return " ".join(
-            f"{solid.colour} {solid.shape}" + (f" {self.where(solid, shot, *at)}" if places else "")
-            for solid, at in rng.sample(named, len(named))
-        )
-
-    def where(self, solid: Solid, shot: Shot, cell: Cell, foot: Cell) -> str:
-        """What words say of the place of an object."""
-        return f"{place_word(cell)} {place_word(foot)}"
+    def where(self, solid: Solid, shot: Shot) -> str:
+        return " ".join(map(place_word, cell_and_foot(see(solid, shot.camera), self.side)))

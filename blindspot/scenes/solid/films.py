@@ -4,25 +4,22 @@ Each film is drawn by a task of motion, so that no picture of it alone says who 
 something `moved` (.607 at most). Of each object it is also asked when it moved, and where it is in one of the pictures.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from random import Random
 
-from blindspot.scenes.solid.depth import cell_of, places_of
+from blindspot.scenes.solid.depth import cell_of
 from blindspot.scenes.solid.lessons import Column, Lesson, Told, World
 from blindspot.scenes.solid.motion import TASKS
 from blindspot.scenes.solid.tasks import SolidExample
-from blindspot.scenes.solid.world import SHAPES, Shot, see
+from blindspot.scenes.solid.world import SHAPES, Shot, Solid, see
 from blindspot.scenes.tasks import Turn
 from blindspot.scenes.text import place_word
-from blindspot.scenes.world import COLOURS
 
 FILMS = ("first", "moved")
 """The tasks whose films are shown, `first` twice as often, and asked with either object named first."""
 MOMENTS = ("at-first", "between", "at-last")
 WHEN = {(True, False): "early", (False, True): "late", (True, True): "always", (False, False): "never"}
 """Whether an object moved before the second picture, and after it."""
-SIDE = 8
-"""Cells along a side of the picture."""
 
 
 class Films(World):
@@ -32,19 +29,21 @@ class Films(World):
         name: Column(TASKS[name.removesuffix("_shuffled")], apart=f"/{name}") for name in (*FILMS, "first_shuffled")
     }
 
-    def words(self) -> tuple[str, ...]:
-        said = "shape of cell when then first or moved left-or-right left right"
-        return (*COLOURS, *SHAPES, *said.split(), *MOMENTS, *WHEN.values(), *places_of(SIDE))
+    side = 8
+    said = " ".join(("shape of cell when then first or moved left-or-right left right", *MOMENTS, *WHEN.values()))
 
     def about(self, cue: str) -> Mapping[str, tuple[str, ...]]:
-        return {"cell": places_of(SIDE), "shape": SHAPES}
+        return {"cell": self.cells, "shape": SHAPES}
+
+    def where(self, solid: Solid, shot: Shot) -> str:
+        return place_word(cell_of(see(solid, shot.camera), self.side))
 
     def lesson(self, rng: Random, cue: str) -> Lesson:
         task = TASKS[rng.choice((FILMS[0], *FILMS))]
         shots, turn = three(rng, rng.choice(task.build(rng, rng.choice(task.answers))))
         told, noticed = [], False
         for own in shots[0].scene.solids:
-            cells = [place_word(cell_of(see(shot.find(own.colour), shot.camera), SIDE)) for shot in shots]
+            cells = [self.where(shot.find(own.colour), shot) for shot in shots]
             places = [shot.find(own.colour)[2:4] for shot in shots]
             really, in_words = ((each[0] != each[1], each[1] != each[2]) for each in (places, cells))
             noticed |= {"first": any(in_words), "moved": cells[0][0] != cells[-1][0]}.get(task.name, False)
@@ -57,20 +56,9 @@ class Films(World):
             told.append(Told(task.turn(shots[0].scene.solids[::-1], turn.answer), noticed))
         return Lesson(shots, rng.sample(told, len(told)))
 
-    def describe(self, shots: Sequence[Shot], rng: Random, places: bool) -> str:
-        frames = []
-        for shot in shots:
-            solids = rng.sample(shot.scene.solids, len(shot.scene.solids))
-            cells = [f" {place_word(cell_of(see(own, shot.camera), SIDE))}" * places for own in solids]
-            frames.append(" ".join(f"{own.colour} {own.shape}{cell}" for own, cell in zip(solids, cells, strict=True)))
-        return " then ".join(frames)
-
     def shown(self, column: str, example: SolidExample, rng: Random) -> SolidExample:
         film = three(rng, example)
         return film if column in FILMS else film._replace(shots=tuple(rng.sample(film.shots, len(film.shots))))
-
-    def ruled(self, column: str, example: SolidExample) -> SolidExample:
-        return example._replace(shots=example.shots[:: 2 if column == "moved" else 1])
 
 
 def three(rng: Random, film: SolidExample) -> SolidExample:

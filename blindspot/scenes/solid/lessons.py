@@ -10,8 +10,10 @@ from blindspot.question import Kind, Question
 from blindspot.scenes.baselines import BLIND, learn
 from blindspot.scenes.solid import rules
 from blindspot.scenes.solid.tasks import SolidExample, SolidTask
-from blindspot.scenes.solid.world import Shot
+from blindspot.scenes.solid.world import SHAPES, Shot, Solid
 from blindspot.scenes.tasks import Turn
+from blindspot.scenes.text import place_word
+from blindspot.scenes.world import COLOURS
 
 
 class Told(NamedTuple):
@@ -63,13 +65,22 @@ class World(ABC):
 
     Attributes:
         columns: what is tested of its tasks, in their twins.
+        side: cells along a side of the picture.
+        said: the words of its prompts and answers beside colours, shapes and cells.
     """
 
     columns: Mapping[str, Column]
+    side: int
+    said: str
 
-    @abstractmethod
     def words(self) -> tuple[str, ...]:
         """Every word of its texts and questions."""
+        return (*COLOURS, *SHAPES, *self.said.split(), *self.cells)
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The names of the cells of a picture."""
+        return tuple(place_word((row, column)) for row in range(self.side) for column in range(self.side))
 
     @abstractmethod
     def about(self, cue: str) -> Mapping[str, tuple[str, ...]]:
@@ -80,15 +91,21 @@ class World(ABC):
         """Pictures in which a cue tells depth, and everything that is asked about them, in random order."""
 
     @abstractmethod
+    def where(self, solid: Solid, shot: Shot) -> str:
+        """What words say of the place of an object."""
+
     def describe(self, shots: Sequence[Shot], rng: Random, places: bool) -> str:
         """Pictures in words, of each the objects in random order; with ``places`` where they are too."""
+        return " then ".join(
+            " ".join(
+                f"{solid.colour} {solid.shape}" + (f" {self.where(solid, shot)}" if places else "")
+                for solid in rng.sample(shot.scene.solids, len(shot.scene.solids))
+            )
+            for shot in shots
+        )
 
     def shown(self, column: str, example: SolidExample, rng: Random) -> SolidExample:
         """A task's example as a column shows it."""
-        return example
-
-    def ruled(self, column: str, example: SolidExample) -> SolidExample:
-        """What a column shows as the rules of its task know it."""
         return example
 
     def questions(self, name: str, per_column: int, seed: int, cue: str) -> Asked:
@@ -113,7 +130,7 @@ class World(ABC):
             count = 4 * len(own)
             if column in self.columns:
                 task, of, _ = self.columns[column]
-                found[column] = rules.shortcuts(task, [self.ruled(column, each) for each in own], of, count)
+                found[column] = rules.shortcuts(task, own, of, count)
             else:
                 rng = Random(f"rules/{seed}/{column}")
                 rule = learn(BLIND, [self._one(rng, column, cue) for _ in range(count)])

@@ -270,7 +270,7 @@ SHORTCUTS: dict[str, dict[str, Shortcut]] = {
     },
     "moved": {
         "the first picture": Shortcut(bins((X, 0.1)), line(0.35, 0.6, 2 * HALF)),
-        "the last picture": Shortcut(bins((X, 0.1), frame=1), line(0.35, 0.6, 2 * HALF)),
+        "the last picture": Shortcut(bins((X, 0.1), frame=-1), line(0.35, 0.6, 2 * HALF)),
     },
     "which_moved": {
         "the first picture": Shortcut(bins((X, 0.3), (Y, 0.4)), 1 / 3),

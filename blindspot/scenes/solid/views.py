@@ -10,13 +10,11 @@ from itertools import permutations
 from math import cos, hypot, radians, sin
 from random import Random
 
-from blindspot.scenes.solid.depth import Depth, cells, places_of
+from blindspot.scenes.solid.depth import Depth, cells, of_one
 from blindspot.scenes.solid.lessons import Column, Lesson, Told
-from blindspot.scenes.solid.tasks import SIDES, TASKS, Facing, ForCamera, FromSide
-from blindspot.scenes.solid.world import SHAPES, SeenSolid, Shot, Solid, see
+from blindspot.scenes.solid.tasks import SIDES, TASKS, Facing, ForCamera, ForWhom, FromSide
+from blindspot.scenes.solid.world import SeenSolid, Shot, Solid, see
 from blindspot.scenes.tasks import Turn
-from blindspot.scenes.text import place_word
-from blindspot.scenes.world import COLOURS, Cell
 
 VIEWS = ("for_camera", "for_whom", "from_side", "facing")
 """The tasks whose pictures are shown, equally often."""
@@ -32,12 +30,10 @@ class Views(Depth):
     columns: Mapping[str, Column] = {name: Column(TASKS[name]) for name in VIEWS}
     side = 8
 
-    def words(self) -> tuple[str, ...]:
-        said = "shape of colour cell foot left-or-right for from-left from-right facing"
-        return (*COLOURS, *SHAPES, *said.split(), *Facing.answers, *places_of(self.side))
+    said = " ".join(("shape of colour cell foot left-or-right for from-left from-right facing", *Facing.answers))
 
-    def where(self, solid: Solid, shot: Shot, cell: Cell, foot: Cell) -> str:
-        return f"{super().where(solid, shot, cell, foot)} {facing_word(see(solid, shot.camera))}"
+    def where(self, solid: Solid, shot: Shot) -> str:
+        return f"{super().where(solid, shot)} {facing_word(see(solid, shot.camera))}"
 
     def lesson(self, rng: Random, cue: str) -> Lesson:
         task = TASKS[rng.choice(VIEWS)]
@@ -46,23 +42,21 @@ class Views(Depth):
         seen = {own.colour: (own, see(own, shot.camera)) for own in shot.scene.solids}
         at = dict(zip(seen, cells(shot, self.side), strict=True))
         for own, its in seen.values():
-            told += [Told(Turn(f"shape of {own.colour}", own.shape)), Told(Turn(f"colour of {own.shape}", own.colour))]
-            told += [Told(Turn(f"{what} of {own.colour}", place_word(cell)))
-                     for what, cell in zip(("cell", "foot"), at[own.colour], strict=True)]  # fmt: skip
+            told += of_one(own, *at[own.colour])
             if abs(its.facing % 90 - 45) >= 45 - OBLIQUE:
-                told.append(Told(Turn(f"{own.colour} facing", facing_word(its))))
+                told.append(Told(Turn(Facing.words.format(own.colour), facing_word(its))))
         for (a, (_, its)), (b, (other, theirs)) in permutations(seen.items(), 2) if len(seen) == 2 else ():
             x, y = its.x - theirs.x, its.y - theirs.y
             length, ahead, side = hypot(x, y), radians(other.heading - shot.camera.azimuth), rng.choice(SIDES)
             left = (cos(ahead) * y - sin(ahead) * x) / length
             (cell_a, foot_a), (cell_b, foot_b) = at[a], at[b]
             if abs(x) >= ForCamera.margins[0] * length:
-                told.append(Told(Turn(f"{a} left-or-right {b}", SIDES[x > 0]), cell_a[1] != cell_b[1]))
+                told.append(Told(Turn(ForCamera.words.format(a, b), SIDES[x > 0]), cell_a[1] != cell_b[1]))
             if min(abs(x), abs(y)) >= FromSide.margins[0] * length:
                 answer = SIDES[(y > 0) == (side == "right")]
-                told.append(Told(Turn(f"from-{side} {a} left-or-right {b}", answer), foot_a[0] != foot_b[0]))
+                told.append(Told(Turn(FromSide.words.format(a, b, side=side), answer), foot_a[0] != foot_b[0]))
             if abs(left) >= ASIDE:
-                told.append(Told(Turn(f"{a} left-or-right for {b}", SIDES[left < 0]), in_words=False))
+                told.append(Told(Turn(ForWhom.words.format(a, b), SIDES[left < 0]), in_words=False))
         return Lesson((shot,), rng.sample(told, len(told)))
 
 
