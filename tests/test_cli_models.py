@@ -1,6 +1,7 @@
 """Commands about encoders, positions, arms and checkpoints, as a user meets them."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,6 +45,19 @@ def test_arms_that_are_tested_against_each_other_differ_in_one_thing(study: str)
     mismatched = ("CLIP, released formula, evaluated with the table", "CLIP")  # by itself a second thing that moves
     assert all(pair["controlled"] or pair["seed_only"] for pair in tested if (pair["a"], pair["b"]) != mismatched)
     assert all(pair["controlled"] == (len(pair["moves"]) == 1) for pair in pairs if not pair["seed_only"])
+
+
+def test_plans_tell_a_miniatures_steps_and_follow_scale_and_seeds(tmp_path: Path) -> None:
+    out = ("--out", str(tmp_path / "run"))
+    whole, done = {}, json.loads(printed("study", "motion", "--plan", "--scale", "smoke", "--json", *out))
+    for seeds in (1, 3):
+        rows = json.loads(printed("study", "motion", "--plan", "--json", "--seeds", str(seeds), *out))
+        whole[seeds] = {row["phase"]: row for row in rows}
+    assert whole[3]["instruct"]["steps"] == 3 * whole[1]["instruct"]["steps"] and whole[3]["text"]["steps"] == 1
+    assert 0 < done[-1]["seconds_left"] < whole[1]["all"]["seconds_left"] < whole[3]["all"]["seconds_left"]
+    assert "wall time" in printed("study", "paper", "--plan", "--scale", "rehearsal", *out)
+    runs = json.loads(printed("study", "paper", "--plan", "--json", "--seeds", "3"))["runs"]
+    assert runs == 24 and not (tmp_path / "run").exists()
 
 
 def test_families_side_by_side_are_not_called_controlled() -> None:

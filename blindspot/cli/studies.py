@@ -50,7 +50,7 @@ def study(
         bool, option("Hash large files of finished steps too, not only those that may have changed.", "--verify")
     ] = False,
     plan: Annotated[
-        bool, option("Only say what a study of real size costs and needs; for the paper's studies.", "--plan")
+        bool, option("Only say how many steps there are and how long they take; of real size what it needs.", "--plan")
     ] = False,
     gpus: Annotated[
         int | None,
@@ -127,7 +127,7 @@ def study(
     from blindspot.studies.study import run_study
 
     if plan:
-        _plan(name, data, gpus or 8, mfu, as_json)
+        _plan(name, given, gpus or 8, mfu, as_json)
         return
     console = Console()
     how: dict[str, Any] = {"out": out, "scale": scale, "seeds": seeds, "data": data, "keep": keep, "redo": redo or ()}
@@ -266,17 +266,21 @@ def compare_arms(
     told(as_json, [one.to_dict() for one in comparisons], lambda console: console.print(compare.as_table(comparisons)))
 
 
-def _plan(name: str, data: Path | None, gpus: int, mfu: float, as_json: bool) -> None:
+def _plan(name: str, given: dict[str, Any], gpus: int, mfu: float, as_json: bool) -> None:
     from blindspot.studies.budget import as_json as plain
     from blindspot.studies.budget import plan
     from blindspot.studies.budget_show import print_plan
     from blindspot.studies.loading import load_study
 
-    study = load_study(name)
-    if study.recipe == "toy":
-        raise UserError(f"study {name} is a miniature, which prints its plan when it runs; leave out --plan")
-    made = plan(study, gpus=tuple(sorted({1, gpus})), data_root=data, mfu=mfu, reference=name)
-    told(as_json, plain(made), lambda console: print_plan(made, console))
+    study = load_study(name, given["scale"], given["seeds"])
+    if study.released:
+        made = plan(study, gpus=tuple(sorted({1, gpus})), data_root=given["data"], mfu=mfu, reference=name)
+        told(as_json, plain(made), lambda console: print_plan(made, console))
+        return
+    from blindspot.studies.study import foretell
+
+    phases, show = foretell(study, Console(), *(given[key] for key in ("out", "data", "workers")))
+    told(as_json, [row.to_dict() for row in phases], lambda _: show())
 
 
 def _script(

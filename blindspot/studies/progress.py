@@ -4,7 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -37,6 +37,9 @@ class Phase(NamedTuple):
     running: int
     to_do: int
     seconds_left: float  # one after the other
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self._asdict(), "seconds_left": round(self.seconds_left, 1)}
 
 
 def critical_paths(steps: Sequence[Step], seconds: Mapping[str, float]) -> dict[str, float]:

@@ -74,7 +74,7 @@ class Status:
             "run": str(self.run),
             "title": self.title,
             "process": self.process,
-            "phases": [{**row._asdict(), "seconds_left": round(row.seconds_left, 1)} for row in progress.phases()],
+            "phases": [row.to_dict() for row in progress.phases()],
             "running": running,
             "failures": [{"file": name, "says": what} for name, what in self.failures.items()],
             "bytes_used": self.used,

@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from blindspot.studies.loading import load_study, save_study
 from blindspot.studies.local import LocalPool
 from blindspot.studies.needs import needs
 from blindspot.studies.plan import plan_steps, write_plan
-from blindspot.studies.progress import Progress, print_notes
+from blindspot.studies.progress import Phase, Progress, print_notes
 from blindspot.studies.schema import Study
 from blindspot.studies.step import DONE, KEEP, Step, discard
 from blindspot.studies.tracking import choose
@@ -88,11 +88,9 @@ def run_study(
     _refuse_options(study, data, workers, keep)
     tracked = Tracker(tracker) if tracker else None
     devices = _devices(study, gpus, gpus_per_step, on)
-    code = code_version(everything=True) if study.recipe == "llava" else code_version()
-    steps = plan_steps(study, code, nlvr_fingerprint(data) if study.source == "nlvr" else None)
+    steps, run = _steps(study, data), out or _run_folder(study)
     if on == "local":
         steps = with_gpus(study, steps, devices, gpus_per_step)
-    run = out or Path("runs") / (study.name if study.scale == "full" else f"{study.name}-{study.scale}")
     finished = not redo and all((run / step.folder / DONE).is_file() for step in steps)
     if not finished:
         _refuse_missing(study, name_or_path, data)
@@ -131,8 +129,7 @@ def run_study(
                 raise UserError(f"{run}: what was finished is damaged and has been removed; repeat the command")
             else:
                 pool = LocalPool(min(slots, len(to_do)), run, lock, devices.names, registry)
-            labels = {one.id: one.label for one in (*expand_arms(study), *study.models)}
-            progress = Progress(console, steps, labels, slots, of_gpus)
+            progress = Progress(console, steps, _labels(study), slots, of_gpus)
             notes = _notes(study, scheduler, again)
             progress.show_plan(scheduler.finished, f"{study.title}: {run}", notes, {*again, *forgotten})
             console.print(disk, soft_wrap=True, highlight=False)
@@ -140,6 +137,34 @@ def run_study(
         (run / REDO).unlink(missing_ok=True)
         _link_models(run, [step for step in steps if step.id not in scheduler.bare])
     return run
+
+
+def foretell(
+    study: Study, console: Console, out: Path | None, data: Path | None, workers: int | None
+) -> tuple[list[Phase], Callable[[], None]]:
+    """How many steps a call of `run_study` would see done and make, how long that takes, and what prints it; nothing is
+    made, and of what is done no checksum is looked at."""
+    _refuse_options(study, data, workers, "all")
+    steps, run = _steps(study, data), out or _run_folder(study)
+    progress, done = Progress(console, steps, _labels(study), workers or _workers(study)), dict[str, float]()
+    for step in steps:
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            done[step.id] = float(parse_json((run / step.folder / DONE).read_bytes())["seconds"])
+    progress.recall(done, {})
+    return progress.phases(), lambda: progress.show_plan(done, f"{study.title}: {run}", [])
+
+
+def _steps(study: Study, data: Path | None) -> list[Step]:
+    code = code_version(everything=study.recipe == "llava")
+    return plan_steps(study, code, nlvr_fingerprint(data) if study.source == "nlvr" else None)
+
+
+def _run_folder(study: Study) -> Path:
+    return Path("runs") / (study.name if study.scale == "full" else f"{study.name}-{study.scale}")
+
+
+def _labels(study: Study) -> dict[str, str]:
+    return {one.id: one.label for one in (*expand_arms(study), *study.models)}
 
 
 def _workers(study: Study) -> int:
