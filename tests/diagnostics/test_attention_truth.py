@@ -17,9 +17,10 @@ from blindspot.diagnostics.base import Budget, Findings
 from blindspot.diagnostics.core import stimuli as draw
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM
 from blindspot.diagnostics.core.hooks import attending
+from blindspot.diagnostics.core.parts import Layout
 from blindspot.errors import UserError
 from blindspot.scenes.render import RGB
-from blindspot.scenes.world import CELL
+from blindspot.scenes.world import CANVAS, CELL
 from tests.diagnostics.known import random_subject, rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -102,9 +103,13 @@ def test_reports_reach_their_end_and_every_row_is_whole(found: Findings) -> None
 
 
 def test_an_object_lies_on_the_patches_that_it_covers() -> None:
-    assert measured.object_patches((8, 16, 14, 22), (4, 4)).nonzero()[0].tolist() == [2 * 4 + 1]
-    assert measured.object_patches((8, 16, 16, 24), (8, 8)).nonzero()[0].tolist() == [34, 35, 42, 43]
-    assert measured.object_patches((9, 9, 15, 15), (2, 2)).nonzero()[0].tolist() == [0]
+    cases = (
+        ((8, 16, 14, 22), (4, 4), [2 * 4 + 1]),
+        ((8, 16, 16, 24), (8, 8), [34, 35, 42, 43]),
+        ((9, 9, 15, 15), (2, 2), [0]),
+    )
+    for box, grid, patches in cases:
+        assert Layout.raster(grid).on(np.array(box) / CANVAS).nonzero()[0].tolist() == patches
 
 
 def attention(seed: int, *shape: int) -> Tensor:

@@ -1,7 +1,7 @@
 """The core of every diagnostic: roles are found, states read and changed where they should be, and nothing else."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any
 
@@ -13,7 +13,7 @@ from blindspot.connectors import ConnectorSpec
 from blindspot.diagnostics.core import stimuli as draw
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM
 from blindspot.diagnostics.core.hooks import Changes, Site
-from blindspot.diagnostics.core.parts import in_raster_order, raster_order
+from blindspot.diagnostics.core.parts import cut_up, in_raster_order, raster_order
 from blindspot.errors import UserError
 from blindspot.positions import EncoderPositions
 from blindspot.scenes.relations import RELATIONS, relation
@@ -204,6 +204,42 @@ def test_tokens_that_have_looked_around_are_still_recognised() -> None:
     assert in_raster_order(after_the_encoder, (64, 64)) == (8, 8)
     assert in_raster_order(lambda pictures: after_the_encoder(pictures).flip(1), (64, 64)) is None
     assert in_raster_order(lambda pictures: after_the_encoder(pictures)[:, :40], (64, 64)) is None
+
+
+@pytest.mark.parametrize("whole", [(0, 0), (4, 4), (3, None)])
+@pytest.mark.parametrize("tiles", [(1, 2), (2, 3), (3, 2)])
+@pytest.mark.parametrize("first", [True, False])
+def test_places_of_tokens_on_tiles_are_found(
+    whole: tuple[int, int | None], tiles: tuple[int, int], first: bool
+) -> None:
+    """Tiles of 4 x 4 tokens in raster order each, a token between them that sees nothing, all looking around."""
+    size, (rows, columns) = (96 * tiles[0], 96 * tiles[1]), tiles
+    ends = lambda start, stop, count: np.linspace(start, stop, count + 1).round().astype(int)  # noqa: E731
+
+    def cells(y: tuple[int, int], x: tuple[int, int], grid: tuple[int, int]) -> list[tuple[int, ...]]:
+        down, across = ends(*y, grid[0]), ends(*x, grid[1])
+        return [(*down[r : r + 2], *across[c : c + 2]) for r in range(grid[0]) for c in range(grid[1])]
+
+    near = round(whole[0] * columns / rows) if whole[1] is None else whole[1]
+    places: list[tuple[int, ...] | None] = []
+    for row, column in np.ndindex(rows, columns):
+        places += [*cells((96 * row, 96 * row + 96), (96 * column, 96 * column + 96), (4, 4)), None]
+    shown = cells((0, size[0]), (0, size[1]), (whole[0], near)) if whole[0] else []
+    places = [*shown, *places] if first else [*places, *shown]
+
+    def states(pictures: Sequence[np.ndarray]) -> torch.Tensor:
+        means = [[0 if at is None else p[at[0] : at[1], at[2] : at[3]].mean() for at in places] for p in pictures]
+        looked = np.array(means) + 0.3 * np.mean(means, axis=1, keepdims=True)
+        return torch.from_numpy(looked * [at is not None for at in places])[..., None]
+
+    found = cut_up(states, size)
+    assert found is not None and found.grid == (4 * rows, 4 * columns)
+    for place, rect in zip(places, found.rects_n4 * (size[1], size[0], size[1], size[0]), strict=True):
+        assert np.isnan(rect).all() if place is None else np.abs(rect[[1, 3, 0, 2]] - place).max() < 1
+    on_grid = found.rects_n4[found.tokens]
+    assert np.lexsort((on_grid[:, 0], on_grid[:, 1])).tolist() == list(range(16 * rows * columns))
+    shuffled = torch.randperm(len(places), generator=torch.Generator().manual_seed(0))
+    assert cut_up(lambda pictures: states(pictures)[:, shuffled], size) is None
 
 
 def test_an_answer_begins_behind_a_space_only_where_the_prompt_ends_in_a_word(subject: HookedVLM) -> None:

@@ -205,7 +205,37 @@ def test_an_elongated_picture_has_the_grid_of_its_shape(tmp_path: Path) -> None:
     subject = open_vlm(checkpoint("qwen3_vl", tmp_path / "model"))
     for size, grid in (((128, 64), (2, 4)), ((64, 128), (4, 2)), ((96, 96), (3, 3))):
         asked = Asked(subject, Photo.of("own.png", Image.new("RGB", size), "What is it?"))
-        assert asked.grid == grid
+        assert asked.layout is not None and asked.layout.grid == grid
+
+
+@pytest.mark.parametrize(
+    ("family", "size", "grid", "beside"),
+    [
+        ("internvl", (96, 64), (2, 4), 4),  # 1 x 2 tiles of 2 x 2 tokens, then the whole picture
+        ("smolvlm", (640, 480), (4, 4), 4),
+        ("llava_onevision", (640, 480), (6, 8), 16 + 6),  # the whole picture first; every row has an end
+    ],
+)
+def test_maps_of_a_picture_in_tiles_are_of_the_picture(
+    family: str, size: tuple[int, int], grid: tuple[int, int], beside: int, tmp_path: Path
+) -> None:
+    subject = open_vlm(checkpoint(family, tmp_path / "model"))
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), dtype=np.uint8))
+    left = (0, 0, size[0] / 2, size[1])
+    asked = Asked(subject, Photo.of("own.png", noise, "What is it?", left))
+    assert asked.layout is not None and asked.layout.grid == grid and asked.box_n is not None
+    down, across = grid
+    assert (
+        asked.window == (0, 0, *size)
+        and asked.prepared.image_bt.sum() == down * across + beside
+        and f"other {beside}" in asked.mapped[0]
+    )
+    assert asked.map(asked.box_n).tolist() == [[column < across // 2 for column in range(across)]] * down
+    found = look(subject, noise, left, "What is it?")
+    left_out = {row["part"] for table in found.tables if table.name == "left_out" for row in table.rows}
+    assert not {"maps of the picture's tokens", "gradient"} & left_out
+    for name in ("attention", "gradient", "rollout"):
+        assert found.pictures[name].shape[-2:] == grid
 
 
 def test_what_a_model_crops_away_is_neither_covered_nor_in_a_box(tmp_path: Path) -> None:
@@ -213,7 +243,12 @@ def test_what_a_model_crops_away_is_neither_covered_nor_in_a_box(tmp_path: Path)
     subject = open_vlm(checkpoint("llava", tmp_path / "model"))
     wide = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 100, 3), dtype=np.uint8))
     asked = Asked(subject, Photo.of("own.png", wide, "What is it?", (0, 0, 15, 60)))
-    assert asked.grid == (4, 4) and asked.box is None and "outside" in asked.left_out["the box"]
+    assert (
+        asked.layout is not None
+        and asked.layout.grid == (4, 4)
+        and asked.box is None
+        and "outside" in asked.left_out["the box"]
+    )
     assert asked.window == pytest.approx((20, 0, 80, 60), abs=1)
     covered = [asked.covered(row, column) != np.asarray(wide) for row in range(4) for column in range(4)]
     assert not np.any(covered, axis=0)[:, :19].any() and np.any(covered, axis=(0, 3))[:, 21:79].mean() > 0.99

@@ -28,7 +28,7 @@ from blindspot.diagnostics import base
 from blindspot.diagnostics.base import Budget, Findings, Report, Row, Table, against, share
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM, Prepared
 from blindspot.diagnostics.core.hooks import attending
-from blindspot.diagnostics.core.parts import Grid
+from blindspot.diagnostics.core.parts import Grid, Layout
 from blindspot.diagnostics.core.stimuli import Stimulus, answers, directions, statements
 from blindspot.scenes.world import CANVAS
 
@@ -166,24 +166,14 @@ def _watched(vlm: HookedVLM, prepared: Prepared, grid: Grid | None) -> dict[str,
 
 def _object_patches(stimuli: Sequence[Stimulus], grid: Grid) -> np.ndarray:
     """Patches of the object of every pair, shape (stimuli, pairs, patches)."""
-    found = np.zeros((len(stimuli), len(PAIRS), grid[0] * grid[1]), dtype=bool)
+    layout, found = Layout.raster(grid), np.zeros((len(stimuli), len(PAIRS), grid[0] * grid[1]), dtype=bool)
     for found_pn, stimulus in zip(found, stimuli, strict=True):
-        subject, reference, *others = (object_patches(thing.box, grid) for thing in stimulus.scene.things)
+        boxes = np.array([thing.box for thing in stimulus.scene.things]) / CANVAS
+        subject, reference, *others = map(layout.on, boxes)
         parts = {"subject": subject, "reference": reference, "asked": subject | reference}
         parts["other"] = np.any([np.zeros_like(subject), *others], axis=0)
         found_pn[:] = [parts[target] for _, target in PAIRS]
     return found
-
-
-def object_patches(box: Sequence[float], grid: Grid) -> np.ndarray:
-    """Which patches a box in pixels lies on: at least half of the patch, or as much as of any; shape (patches,)."""
-    shares = []
-    for start, stop, count in ((box[1], box[3], grid[0]), (box[0], box[2], grid[1])):
-        edges = np.arange(count + 1) * CANVAS / count
-        inside = np.minimum(stop, edges[1:]) - np.maximum(start, edges[:-1])
-        shares.append(np.clip(inside, 0, None) * count / CANVAS)
-    covered = np.outer(*shares).ravel()
-    return covered >= min(0.5, covered.max())
 
 
 def _on_objects(image_bhpn: Tensor, object_bpn: Tensor) -> tuple[Tensor, Tensor, Tensor]:

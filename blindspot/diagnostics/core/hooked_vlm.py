@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from blindspot.diagnostics.core import hooks
 from blindspot.diagnostics.core.hooks import NOTHING, Change, Changes, Part, Site
-from blindspot.diagnostics.core.parts import Grid, PatchOrder, find_roles, in_raster_order, raster_order
+from blindspot.diagnostics.core.parts import Grid, Layout, PatchOrder, cut_up, find_roles, in_raster_order, raster_order
 from blindspot.diagnostics.core.stimuli import Speech, Stimulus, covered, directions
 from blindspot.errors import UserError
 from blindspot.evaluation.adapters import Adapter
@@ -188,6 +188,15 @@ class HookedVLM:
             grid = in_raster_order(lambda pictures: self._tokens(pictures, Site("language", 0)), size)
         fits = prepared is None or (grid is not None and grid[0] * grid[1] == int(prepared.image_bt.sum()))
         return grid if fits else None
+
+    def layout_of(self, size: tuple[int, int], prepared: Prepared) -> Layout | None:
+        """Where the tokens of a picture of this height and width lie on it, also if it is cut up; None: not known."""
+        if grid := self.grid_of(size, prepared):
+            return Layout.raster(grid)
+        if isinstance(self.model, BlindspotForConditionalGeneration):
+            return None
+        found = cut_up(lambda pictures: self._tokens(pictures, Site("language", 0)), size)
+        return found if found and len(found.rects_n4) == int(prepared.image_bt.sum()) else None
 
     def prepare(self, stimuli: Sequence[Stimulus], pictures: Sequence[Any] | None = None) -> Prepared:
         """Stimuli with equally many choices each, as input; with other pictures, (side, side, 3) uint8, if given.

@@ -1,8 +1,8 @@
 """The parts of a vision-language model and its tokens' places: measured by what flows through them, not by name."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import isqrt, log
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ Grid = tuple[int, int]
 MOST_PREFIX = 8
 """Most tokens (CLS, registers) that are looked for beside a square number of patches."""
 AGREEMENT = 0.8
+STRIPES = 6
+"""Times that a picture is halved into stripes: 64 across and 64 down in the end."""
+SURE = 5
 
 
 class Roles(NamedTuple):
@@ -28,6 +31,32 @@ class Roles(NamedTuple):
     tower_blocks: tuple[nn.Module, ...]
     layers: tuple[nn.Module, ...]
     rotary: tuple[nn.Module, ...]
+
+
+class Layout(NamedTuple):
+    """Where the tokens of a picture lie on it.
+
+    Attributes:
+        grid: rows and columns of the finest tokens that lie on one.
+        tokens: indices of these among the picture's tokens, in raster order.
+        rects_n4: x0, y0, x1, y1 of every token as shares of the picture; NaN of one that stands for no part of it.
+    """
+
+    grid: Grid
+    tokens: Tensor
+    rects_n4: np.ndarray
+
+    @classmethod
+    def raster(cls, grid: Grid) -> Self:
+        """Tokens that lie on a grid in raster order."""
+        return cls(grid, torch.arange(grid[0] * grid[1]), _rects(grid))
+
+    def on(self, box: np.ndarray) -> np.ndarray:
+        """Which tokens a box in shares of the picture lies on: at least half of a token, or as much as of any."""
+        start_n2, stop_n2 = self.rects_n4[:, :2], self.rects_n4[:, 2:]
+        inside_n2 = np.minimum(stop_n2, box[2:]) - np.maximum(start_n2, box[:2])
+        covered_n = np.nan_to_num((inside_n2.clip(0) / (stop_n2 - start_n2)).prod(axis=1))
+        return covered_n >= min(0.5, covered_n.max()) - 1e-9
 
 
 class PatchOrder(NamedTuple):
@@ -148,6 +177,76 @@ def in_raster_order(states: Callable[[Sequence[np.ndarray]], Tensor], size: tupl
     return None
 
 
+def cut_up(states: Callable[[Sequence[np.ndarray]], Tensor], size: tuple[int, int]) -> Layout | None:
+    """Where tokens lie of a picture that is cut into tiles, or shown twice, whole and finer; None: it cannot be told.
+
+    Looked for: tiles in raster order, with tokens in raster order each, and before or behind them tokens of the whole
+    picture, or none; between them tokens that see nothing. Shown are stripes, finer and finer; a token must look white
+    or black as the stripe that it lies in does, if it lies in one, as often as `AGREEMENT` says and `SURE` standard
+    errors above a half; of all that could be the best is taken.
+    """
+    ends_2nd = _ends(states, size)
+    level_e = np.arange(STRIPES)[:, None]
+    stripes_eh, stripes_ew = (((np.arange(edge) << level_e + 1) // edge) % 2 for edge in size)
+    down_ehw = [np.broadcast_to(stripe_h[:, None], size) for stripe_h in stripes_eh]
+    across_ehw = [np.broadcast_to(stripe_w, size) for stripe_w in stripes_ew]
+    white_kn, seen_n = _white(states, [*across_ehw, *down_ehw], ends_2nd)
+    white_kn, seen_n = white_kn[:, seen_n].numpy(), seen_n.numpy()
+    best, found = AGREEMENT, None
+    for grid, tokens, rects_n4 in _cuts(int(seen_n.sum()), size):
+        share_kn = np.concatenate([_share_white(rects_n4[:, axis::2].T, level_e + 1) for axis in (0, 1)])
+        sure_kn = np.abs(share_kn - 0.5) > 0.4
+        agree_m = ((share_kn > 0.5) == white_kn)[sure_kn]
+        if agree_m.mean() > best and (2 * agree_m.mean() - 1) * len(agree_m) ** 0.5 > SURE:
+            best, found = agree_m.mean(), (grid, tokens, rects_n4)
+    if found is None:
+        return None
+    grid, tokens, rects_n4 = found
+    all_n4 = np.full((len(seen_n), 4), np.nan)
+    all_n4[seen_n] = rects_n4
+    return Layout(grid, torch.from_numpy(np.flatnonzero(seen_n)[tokens]), all_n4)
+
+
+def _rects(grid: Grid) -> np.ndarray:
+    """x0, y0, x1, y1 of the cells of a grid, in raster order."""
+    rows, columns = grid
+    y_n, x_n = np.divmod(np.arange(rows * columns), columns)
+    return np.stack([x_n / columns, y_n / rows, (x_n + 1) / columns, (y_n + 1) / rows], axis=1)
+
+
+def _cuts(tokens: int, size: tuple[int, int]) -> Iterator[tuple[Grid, np.ndarray, np.ndarray]]:
+    """All ways to lay tokens on tiles and a whole picture: the grid that tiles make together, its tokens, rectangles.
+
+    Tiles are of as many tokens down as across; tokens of them nearly square, those of the whole picture as well, unless
+    they are as many down as across.
+    """
+    aspect = size[1] / size[0]
+    wholes = {(0, 0)} | {(side, side) for side in range(1, isqrt(tokens) + 1)}
+    wholes |= {(down, max(1, round(down * aspect))) for down in range(1, isqrt(tokens) + 1)}
+    for down, across in sorted(wholes):
+        rest = tokens - down * across
+        for side in range(1, isqrt(max(rest, 0)) + 1):
+            tiles, left = divmod(rest, side * side)
+            for rows in range(1, tiles + 1) if not left and rest > down * across else ():
+                columns = tiles // rows
+                if rows * columns != tiles or not 0.5 <= rows * aspect / columns <= 2:
+                    continue
+                grid = rows * side, columns * side
+                place_n = np.arange(rest).reshape(grid)
+                order_n = place_n.reshape(rows, side, columns, side).swapaxes(1, 2).ravel()
+                tiled_n4, whole_n4 = _rects(grid)[order_n], _rects((down, across)) if down else np.zeros((0, 4))
+                yield grid, order_n.argsort(), np.concatenate([tiled_n4, whole_n4])
+                if down:
+                    yield grid, order_n.argsort() + down * across, np.concatenate([whole_n4, tiled_n4])
+
+
+def _share_white(ends_2n: np.ndarray, level_e: np.ndarray) -> np.ndarray:
+    """How much of each span is white, of 2 ** level stripes of which every second is, shape (levels, spans)."""
+    at_2en = ends_2n[:, None] * 2.0**level_e
+    white_2en = at_2en // 2 + (at_2en % 2 - 1).clip(0)
+    return (white_2en[1] - white_2en[0]) / (at_2en[1] - at_2en[0])
+
+
 def _ends(states: Callable[[Sequence[np.ndarray]], Tensor], size: tuple[int, int]) -> Tensor:
     """States of a black and of a white picture, shape (2, tokens, width)."""
     return states([np.full((*size, 3), shade, np.uint8) for shade in (0, 255)]).float()
@@ -166,8 +265,16 @@ def _numbers(
     down_h, across_w = (np.arange(edge) * count // edge for edge, count in zip(size, grid, strict=True))
     numbers_hw = down_h[:, None] * grid[1] + across_w
     bits = max(1, (patches - 1).bit_length())
-    shown = [np.repeat(((numbers_hw >> bit) & 1).astype(np.uint8)[..., None] * 255, 3, axis=2) for bit in range(bits)]
-    shown_knd = states(shown).float()
+    white_kn, seen_n = _white(states, [(numbers_hw >> bit) & 1 for bit in range(bits)], ends_2nd)
+    return (white_kn.long() << torch.arange(bits)[:, None]).sum(dim=0), seen_n
+
+
+def _white(
+    states: Callable[[Sequence[np.ndarray]], Tensor], shown: Sequence[np.ndarray], ends_2nd: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Whether each token looks rather as on a white picture than as on a black one, shape (pictures, tokens), of
+    pictures of ones and zeros; and whether it sees anything."""
+    pictures = [np.repeat(bits_hw.astype(np.uint8)[..., None] * 255, 3, axis=2) for bits_hw in shown]
+    shown_knd = states(pictures).float()
     to_black, to_white = ((shown_knd - end_nd).norm(dim=-1) for end_nd in ends_2nd)
-    number_n = ((to_white < to_black).long().cpu() << torch.arange(bits)[:, None]).sum(dim=0)
-    return number_n, (ends_2nd[1] - ends_2nd[0]).norm(dim=-1).cpu() > 0
+    return (to_white < to_black).cpu(), (ends_2nd[1] - ends_2nd[0]).norm(dim=-1).cpu() > 0

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from blindspot.diagnostics.attention.run import enrichment, mass, object_patches, rolled, unrolled
+from blindspot.diagnostics.attention.run import enrichment, mass, rolled, unrolled
 from blindspot.diagnostics.base import Budget, Findings, Photo, Report, Row, Table, estimate, steps
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM, Prepared
 from blindspot.diagnostics.core.hooks import Changes, Site, attending
@@ -30,7 +30,7 @@ from blindspot.diagnostics.patching.run import FLOWS, cases_of, dropping, knocke
 from blindspot.errors import UserError
 from blindspot.evaluation.boxes import view_of
 from blindspot.model.load import in_known_words
-from blindspot.scenes.world import CANVAS, Scene
+from blindspot.scenes.world import Scene
 
 TOP = 5
 LONGEST = 16
@@ -51,7 +51,7 @@ class Asked:
         blank_hw3: a picture like it in its mean colour.
         prepared: the question as the model's input.
         window: x0, y0, x1, y1 of what the model sees of the picture, in its pixels; beyond it where the model pads.
-        grid: of the picture's tokens over this window; None: they lie on none.
+        layout: of the picture's tokens over this window; None: they lie on no grid that is known.
         box: of the photo, as shares of the window; None: there is none.
         box_n: which of the picture's tokens lie in the box.
         last_v: logits of all tokens at the last token.
@@ -66,19 +66,21 @@ class Asked:
         self.stimulus = Stimulus(Scene((), 0), in_known_words(vlm.processor, photo.question), (), "", {})
         self.prepared = self.prepare(photo.pixels_hw3)
         height, width = photo.pixels_hw3.shape[:2]
-        self.window = x0, y0, x1, y1 = view_of(vlm.family, vlm.processor.image_processor, (width, height)).window
+        crops = vlm.family.sees == "processor"  # all others see the whole, also where their boxes are in a padded one
+        view = view_of(vlm.family, vlm.processor.image_processor, (width, height)) if crops else None
+        self.window = x0, y0, x1, y1 = view.window if view else (0, 0, width, height)
         self.left_out: dict[str, str] = {}
-        self.grid = vlm.grid_of((round(y1 - y0), round(x1 - x0)), self.prepared)
+        self.layout = vlm.layout_of((round(y1 - y0), round(x1 - x0)), self.prepared)
         self.box = self.box_n = None
         if photo.box is not None:
             pixels = np.array(photo.box) * (width, height, width, height)
             self.box = np.clip((pixels - (x0, y0, x0, y0)) / (x1 - x0, y1 - y0, x1 - x0, y1 - y0), 0, 1)
             if self.box[0] == self.box[2] or self.box[1] == self.box[3]:
                 self.left_out["the box"], self.box = "it lies outside of what this model sees of the picture", None
-        if self.grid is None:
-            self.left_out["maps of the picture's tokens"] = "they lie on no grid, or on one for each tile"
+        if self.layout is None:
+            self.left_out["maps of the picture's tokens"] = "it cannot be told where on the picture they lie"
         elif self.box is not None:
-            self.box_n = torch.from_numpy(object_patches((CANVAS * self.box).tolist(), self.grid))
+            self.box_n = torch.from_numpy(self.layout.on(self.box))
         self.last_v = vlm.run(self.prepared).last_bv[0]
         self.token = int(self.last_v.argmax())
 
@@ -112,8 +114,22 @@ class Asked:
     @property
     def cells(self) -> tuple[int, int]:
         """Rows and columns of what is covered."""
-        rows, columns = self.grid or (CELLS, CELLS)
+        rows, columns = self.layout.grid if self.layout else (CELLS, CELLS)
         return min(rows, CELLS), min(columns, CELLS)
+
+    @property
+    def mapped(self) -> list[str]:
+        """What a reader must know of maps: nothing where all tokens are on them."""
+        on, of = len(self.layout.tokens) if self.layout else 0, int(self.prepared.image_bt.sum())
+        said = (
+            f"On maps are {on} tokens of the picture's tiles; the other {of - on} (of the whole picture, ends of rows) "
+        )
+        return [f"{said}count in shares and in the box."] if 0 < on < of else []
+
+    def map(self, values: Tensor) -> np.ndarray:
+        """Values of the picture's tokens, in the last axis, as maps of the picture."""
+        assert self.layout is not None
+        return values[..., self.layout.tokens].reshape(*values.shape[:-1], *self.layout.grid).cpu().numpy()
 
     def covered(self, row: int, column: int) -> np.ndarray:
         """The picture with a cell in its mean colour."""
@@ -214,22 +230,22 @@ def attention(asked: Asked, step: Callable[[], None]) -> Found:
     weights_lhn, rollouts_l1n = torch.stack([*weights.values()]), torch.stack(rollouts)[:, None]
     rows = _by_layer("share", layers, weights_lhn.sum(dim=-1).mean(dim=-1))
     shown: dict[str, Any] = {}
-    if asked.grid is not None:
-        shown = {"layers": np.array(layers), "attention": weights_lhn.mean(dim=1).reshape(-1, *asked.grid).numpy()}
-        shown["heads"] = weights_lhn.reshape(*weights_lhn.shape[:2], *asked.grid).numpy()
-        shown |= {} if lacking else {"rollout": rollouts[-1].reshape(asked.grid).numpy()}
-    if asked.grid is not None and asked.box_n is not None:
+    if asked.layout is not None:
+        shown = {"layers": np.array(layers), "attention": asked.map(weights_lhn.mean(dim=1))}
+        shown["heads"] = asked.map(weights_lhn)
+        shown |= {} if lacking else {"rollout": asked.map(rollouts[-1])}
+    if asked.box_n is not None:
         enriched_lh, rolled_l1 = (_enriched(values, asked.box_n) for values in (weights_lhn, rollouts_l1n))
         rows += _by_layer("enrichment", layers, enriched_lh.mean(dim=1))
         rows += _by_layer("enrichment", layers, *enriched_lh.max(dim=1))
         rows += [] if lacking else _by_layer("rollout", layers, rolled_l1[:, 0])
         at, head = divmod(int(enriched_lh.argmax()), enriched_lh.shape[1])
-        shown |= {"best": weights_lhn[at, head].reshape(asked.grid).numpy(), "best_at": np.array([layers[at], head])}
+        shown |= {"best": asked.map(weights_lhn[at, head]), "best_at": np.array([layers[at], head])}
     step()
     return Table("attention", "Attention of the last token on the picture, by language-model layer", rows, (
         "share: on the picture, of the last token's attention. enrichment: the box's share of that over its share of "
         "the picture, 1 if attention is even. head: the best; without one, the mean.",
-        "rollout: enrichment of the mean of heads and identity, half each, multiplied over layers.",
+        "rollout: enrichment of the mean of heads and identity, half each, multiplied over layers.", *asked.mapped,
     )), shown  # fmt: skip
 
 
@@ -267,18 +283,18 @@ def gradient(asked: Asked, step: Callable[[], None]) -> Found:
 
     The plain gradient x input would be close to 0: the norms in front of a layer leave nothing of a token's length.
     """
-    if asked.grid is None:
-        raise UserError("the picture's tokens lie on no grid")
+    if asked.layout is None:
+        raise UserError("it cannot be told where on the picture its tokens lie")
     states_btd, gradient_btd = asked.vlm.gradient(asked.prepared, Site("language", 0), lambda v: asked.odds(v).sum())
     blank_btd = asked.vlm.state(asked.prepare(asked.blank_hw3), Site("language", 0))
     values_bt = ((states_btd - blank_btd).float() * gradient_btd.float()).sum(dim=-1)
-    values_hw = values_bt[asked.prepared.image_bt].reshape(asked.grid).cpu().numpy()
+    values_hw = asked.map(values_bt[asked.prepared.image_bt])
     rows = [{"row": row, "column": column, **_one(value)} for (row, column), value in np.ndenumerate(values_hw)]
     step()
     return Table("gradient", "Gradient x input of the picture's tokens", rows, (
         "Input: the token as it enters the language model, less the same token of a picture in the mean colour.",
         "To first order, what the log-odds lose without it. What later layers add (DeepStack) is left out.",
-    )), {"gradient": values_hw}  # fmt: skip
+        *asked.mapped)), {"gradient": values_hw}  # fmt: skip
 
 
 def lens(asked: Asked, step: Callable[[], None]) -> Found:
