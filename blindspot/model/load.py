@@ -215,16 +215,20 @@ def knows_words_only(processor: Any) -> bool:
     return isinstance(getattr(getattr(processor.tokenizer, "backend_tokenizer", None), "model", None), WordLevel)
 
 
+def known_words(processor: Any) -> list[str]:
+    """The words of such a tokenizer, in the order of the alphabet."""
+    tokenizer = processor.tokenizer
+    return sorted(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens))
+
+
 def in_known_words(processor: Any, question: str) -> str:
     """The question as a model is asked it: where its tokenizer knows a closed set of words, in small letters."""
-    tokenizer = processor.tokenizer
     if not knows_words_only(processor):
         return question
-    question = question.lower().rstrip(" ?.!")
-    known = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
+    question, known = question.lower().rstrip(" ?.!"), known_words(processor)
     for word in question.split():
         if word not in known:
-            raise UserError(f"this model does not know the word {word!r}; it knows: {', '.join(sorted(known))}")
+            raise UserError(f"this model does not know the word {word!r}; it knows: {', '.join(known)}")
     return question
 
 

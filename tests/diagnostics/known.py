@@ -1,5 +1,6 @@
 """Variants whose answers are known by construction, ready for diagnosis."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -28,15 +29,16 @@ def random_subject(
     family: str = "siglip",
     spread: float = 0.2,
     seed: int = 0,
+    words: Sequence[str] = WORDS,
 ) -> HookedVLM:
     """A variant of the miniature's form with random weights of a ``spread`` large enough for differences to show."""
     torch.manual_seed(seed)
-    tokenizer = word_tokenizer(WORDS)
-    words = words_of(tokenizer)
+    tokenizer = word_tokenizer(words)
+    known = words_of(tokenizer)
     tower = TowerShape(width=WIDTH, layers=2, heads=2, mlp_width=64, image_size=32, patch_size=8)
-    language = LanguageShape(WIDTH, layers, 2, 64, 100.0, words.count).config(words.pad, words.begin, words.end)
+    language = LanguageShape(WIDTH, layers, 2, 64, 100.0, known.count).config(known.pad, known.begin, known.end)
     model: Any = build_variant(
-        ENCODERS[family], tower, positions, language, words.image, "eager", language_positions, connector
+        ENCODERS[family], tower, positions, language, known.image, "eager", language_positions, connector
     )
     for parameter in model.parameters():
         if parameter.requires_grad and parameter.ndim > 1:

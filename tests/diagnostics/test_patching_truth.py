@@ -18,6 +18,7 @@ from blindspot.diagnostics.patching.run import (
     cases_of,
     drops,
     exchanged,
+    exchanges,
     hidden,
     patch,
     question_groups,
@@ -218,7 +219,7 @@ def test_patching_is_exact_whatever_the_weights(layers: int, family: str) -> Non
 
 def test_patching_nothing_is_the_run_itself() -> None:
     subject = random_subject(spread=0.5)
-    pairs, _ = usable(subject, draw.directions(32, 0, "words"), 32)
+    pairs, _ = usable(subject, exchanges(draw.directions(32, 0, "words"), "words"), 32)
     giving, taking = subject.prepare([a for a, _ in pairs]), subject.prepare([b for _, b in pairs])
     nothing = {"nothing": torch.zeros_like(giving.image_bt), "everything": torch.ones_like(giving.image_bt)}
     (_, none), (_, all_) = patch(subject, giving, taking, Site("language", 1), nothing)
@@ -229,7 +230,7 @@ def test_patching_nothing_is_the_run_itself() -> None:
 
 def test_recovery_is_the_ratio_of_mean_differences() -> None:
     subject, site = random_subject(spread=0.5), Site("language", 1)
-    pairs, said = usable(subject, draw.directions(64, 0, "words"), 32)
+    pairs, said = usable(subject, exchanges(draw.directions(64, 0, "words"), "words"), 32)
     assert pairs and f"the {len(pairs)} answered differently are used" in said
     giving, taking = subject.prepare([a for a, _ in pairs]), subject.prepare([b for _, b in pairs])
     image = {"all image": giving.image_bt}

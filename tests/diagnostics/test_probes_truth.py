@@ -1,6 +1,8 @@
 """Probes on models of which it is known by construction what can be read where."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -9,15 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from blindspot.diagnostics.base import Budget
+from blindspot.diagnostics.core import stimuli as draw_stimuli
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM
+from blindspot.diagnostics.patching import run as patching
 from blindspot.diagnostics.probes import fits, targets
 from blindspot.diagnostics.probes import run as probes
 from blindspot.diagnostics.probes.fits import AttentionPool, HiddenLayer, LinearMap, learn, ridge
 from blindspot.diagnostics.probes.stages import WIDEST, ProbedStage, Regions, Shrink
 from blindspot.positions.encoder.attach import table_of
 from blindspot.scenes.render import RGB
+from blindspot.scenes.solid.depth import Depth
+from blindspot.scenes.solid.world import see
 from blindspot.scenes.world import COLOURS, Thing
 from tests.diagnostics.known import WIDTH, random_subject
+from tests.diagnostics.known import rows as rows_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BUDGET = Budget(stimuli=64, batch=56)
@@ -174,12 +181,51 @@ def test_what_is_held_out_is_in_no_training_picture(speech: Any) -> None:
         scenes = [[stimulus.scene for stimulus, at in zip(drawn.stimuli, drawn.part_s, strict=True) if at == part]
                   for part in range(3)]  # fmt: skip
         shown = [{thing.shape for scene in part for thing in scene.things} for part in scenes]
-        assert targets.NEW not in shown[0] | shown[1]
-        assert all(targets.NEW in {thing.shape for thing in scene.things} for scene in scenes[2])
+        new = targets.NEW if drawn.stimuli[0].shot is None else targets.NEW_SOLID
+        assert new not in shown[0] | shown[1]
+        assert all(new in {thing.shape for thing in scene.things} for scene in scenes[2])
         assert not set(scenes[0]) & set(scenes[1]) and [len(part) for part in scenes] == [96, 64, 32]
         for target in drawn.targets:
             trained = drawn.part_s[target.scene_u] == 0
             assert {tuple(row) for row in target.control_uk} <= {tuple(row) for row in target.truth_uk[trained]}
+
+
+@pytest.mark.parametrize("speech", ["words", "english"])
+def test_of_solids_shadows_alone_tell_which_is_nearer(speech: Any) -> None:
+    rng = Random(0)
+    for number in range(12):
+        twins = draw_stimuli.nearer(rng, number % 2, speech)
+        assert twins[0].answer == ("red", "green")[number % 2] != twins[1].answer
+        assert twins[0].scene == twins[1].scene, "silhouettes are the same"
+        for stimulus in twins:
+            assert stimulus.shot is not None
+            seen = [see(solid, stimulus.shot.camera) for solid in stimulus.shot.scene.solids]
+            assert (seen[0].depth < seen[1].depth) == (stimulus.answer == "red")
+            assert [thing.colour for thing in stimulus.scene.things[:2]] == ["red", "green"]
+            assert all(words in stimulus.prompt for words in stimulus.mentions.values())
+            for (x0, y0, x1, y1), own in zip((thing.box for thing in stimulus.scene.things), seen, strict=True):
+                assert x0 <= 16 * (1 + own.u) <= x1 and y0 <= 16 * (1 + own.v) <= y1
+        lit, unlit = ([own.image(32) for own in pair] for pair in (twins, map(without_shadows, twins)))
+        assert np.mean(unlit[0] != unlit[1]) < 0.01 < np.mean(lit[0] != lit[1])
+
+
+def without_shadows(stimulus: draw_stimuli.Stimulus) -> draw_stimuli.Stimulus:
+    assert stimulus.shot is not None
+    return replace(stimulus, shot=stimulus.shot._replace(scene=stimulus.shot.scene._replace(shadows=False)))
+
+
+def test_a_model_that_knows_solids_alone_is_probed_for_depth_and_patched_by_its_twins() -> None:
+    subject, budget = random_subject(spread=0.5, words=Depth().words()), Budget(stimuli=32, batch=20)
+    found = probes.run(subject, budget, lambda done, of: None)
+    stages = rows_of(found, "stages")
+    assert {row["target"] for row in stages} == {"nearer", "depth"}
+    assert "does not know the word" in " ".join(found.tables[0].notes)
+    assert 0.3 < next(row["chance"] for row in stages if row["target"] == "nearer") < 0.7
+    patched = patching.run(subject, budget, lambda done, of: None)
+    assert {row["group"] for row in rows_of(patched, "patching")} > {"all image", "other patches", "last token"}
+    whole = [row["value"] for row in rows_of(patched, "patching", group="everything", part="language")]
+    assert whole == pytest.approx([1] * len(whole)) and not rows_of(patched, "spatial_id")
+    assert rows_of(patched, "dropped") and "of solids" in " ".join(patched.tables[0].notes)
 
 
 def test_probes_are_fitted_on_training_pictures_alone(monkeypatch: pytest.MonkeyPatch) -> None:

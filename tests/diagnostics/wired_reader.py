@@ -129,6 +129,8 @@ class _Reader(nn.Module):
             picture = states_td[:, IMAGE] > 0.5
             colour_nk = states_td[picture][:, COLOUR]
             words_k = states_td[~picture][:, COLOUR].nonzero()[:, 1]
+            if len(words_k) != 2:  # asked about nothing
+                continue
             subject, reference = (int(colour_nk[:, word].argmax()) for word in words_k)
             asked = states_td[~picture][:, ASKED].nonzero()[:, 1].tolist()
             found = self._relation(self._apart(states_td[picture], id_t[picture], subject, reference))

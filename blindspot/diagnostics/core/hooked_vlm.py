@@ -20,9 +20,9 @@ from blindspot.errors import UserError
 from blindspot.evaluation.adapters import Adapter
 from blindspot.evaluation.base import PICTURE, Prompt
 from blindspot.model.encoding import ends_apart
-from blindspot.model.load import knows_words_only
+from blindspot.model.load import in_known_words, known_words, knows_words_only
 from blindspot.model.variant import BlindspotForConditionalGeneration
-from blindspot.scenes.world import CANVAS
+from blindspot.scenes.world import CANVAS, Scene
 
 MOST_SITES = 9
 
@@ -124,9 +124,23 @@ class HookedVLM:
         self.processor, self.family = processor, family
         self.tokenizer = processor.tokenizer
         self.speech: Speech = "words" if knows_words_only(processor) else "english"
-        self.roles = find_roles(model, self.prepare(directions(1, 0, self.speech)).inputs)
+        self.roles = find_roles(model, self.prepare([self.plain]).inputs)
         known = signature(model.forward).parameters  # logits of all tokens may take more memory than all else
         self._last_logits = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
+
+    @cached_property
+    def plain(self) -> Stimulus:
+        """A prompt that only has to be understood, with a picture of nothing that matters."""
+        if self.speech == "english":
+            return directions(1, 0, self.speech)[0]
+        return Stimulus(Scene((), 0), " ".join(known_words(self.processor)[:3]), (), "", {})
+
+    def knows(self, stimulus: Stimulus) -> bool:
+        """Whether the model can be asked this."""
+        with suppress(UserError):
+            self.prepare([stimulus])
+            return True
+        return False
 
     @cached_property
     def side(self) -> int:
@@ -201,8 +215,11 @@ class HookedVLM:
     def prepare(self, stimuli: Sequence[Stimulus], pictures: Sequence[Any] | None = None) -> Prepared:
         """Stimuli with equally many choices each, as input; with other pictures, (side, side, 3) uint8, if given.
 
-        Choices that the tokenizer does not tell apart, and mentions that it splits beyond finding, are refused.
+        Words that a miniature does not know, choices that the tokenizer does not tell apart, and mentions that it
+        splits beyond finding are refused.
         """
+        for said in dict.fromkeys(" ".join((stimulus.prompt, *stimulus.choices)) for stimulus in stimuli):
+            in_known_words(self.processor, said)
         shown = [stimulus.image(self.side) for stimulus in stimuli] if pictures is None else pictures
         texts = [self.family.render(self.processor, Prompt((PICTURE, stimulus.prompt))) for stimulus in stimuli]
         made = self.family.inputs(self.processor, texts, [[Image.fromarray(picture)] for picture in shown])
@@ -334,7 +351,7 @@ class HookedVLM:
 
     def _tokens(self, pictures: Sequence[Any], site: Site) -> Tensor:
         """States of pictures at a site, every token that stands for a part of a picture, in the model's own order."""
-        prepared = self.prepare(directions(1, 0, self.speech) * len(pictures), pictures)
+        prepared = self.prepare([self.plain] * len(pictures), pictures)
         tokens_btd = self.state(prepared, site, raw=True)
         tokens = tokens_btd[prepared.image_bt] if site.part == "language" else tokens_btd
         return tokens.reshape(len(pictures), -1, tokens.shape[-1])

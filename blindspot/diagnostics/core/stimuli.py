@@ -1,7 +1,8 @@
 """Pictures whose truth is known, with questions in the words that a model understands."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil, floor
 from random import Random
 from typing import Literal
 
@@ -11,7 +12,10 @@ from torch import Tensor
 
 from blindspot.scenes.relations import PHRASE, RELATIONS, direction_table, relation, statement_table
 from blindspot.scenes.render import render
-from blindspot.scenes.world import CANVAS, Scene, Thing, draw_distinct
+from blindspot.scenes.solid import cast
+from blindspot.scenes.solid.tasks import TASKS as SOLID_TASKS
+from blindspot.scenes.solid.world import HELD_OUT, Shot, Solid, see
+from blindspot.scenes.world import CANVAS, COLOURS, Scene, Thing, draw_distinct
 
 Speech = Literal["words", "english"]
 """``words``: the closed vocabulary of the miniature. ``english``: sentences, for any other model."""
@@ -24,9 +28,11 @@ class Stimulus:
 
     Attributes:
         scene: what is in the picture. ``things[0]`` is asked about; of relations ``things[1]`` is the other object.
+            Of solids: where their silhouettes are.
         choices: possible answers to the prompt.
         mentions: words of the prompt that name an object or ask for the relation, by role: ``subject``, ``reference``,
             ``relation``.
+        shot: the picture, where it is one of solids.
     """
 
     scene: Scene
@@ -34,6 +40,7 @@ class Stimulus:
     choices: tuple[str, ...]
     answer: str
     mentions: dict[str, str]
+    shot: Shot | None = None
 
     @property
     def subject(self) -> Thing:
@@ -45,6 +52,8 @@ class Stimulus:
 
     def image(self, side: int) -> np.ndarray:
         """The picture, ``uint8`` of shape (side, side, 3); ``side`` is a multiple of `scenes.world.CANVAS`."""
+        if self.shot is not None:
+            return cast.render([self.shot], side).rgb[0]
         return render(self.scene, side // CANVAS)
 
 
@@ -111,6 +120,44 @@ def statement(scene: Scene, name: str, speech: Speech) -> Stimulus:
         phrase = {"left": "to the left of", "right": "to the right of"}.get(name, name)
         prompt = f"Is the {a} {phrase} the {b}? Answer with one word: yes or no."
     return Stimulus(scene, prompt, ("yes", "no"), answer, {"subject": a, "reference": b, "relation": phrase})
+
+
+def nearer(
+    rng: Random, first: int, speech: Speech, fits: Callable[[Sequence[Solid]], bool] = lambda solids: True
+) -> tuple[Stimulus, Stimulus]:
+    """Twins: pictures of the same silhouettes, of which shadows alone tell whether a red or a green object is nearer to
+    the camera: the red one in the first picture, or (``first`` 1) in the second. ``fits`` chooses among scenes, the red
+    and the green solid in front."""
+    task = SOLID_TASKS["nearer"]
+    while True:
+        (a, b), rest = ("red", "green"), [colour for colour in COLOURS if colour not in ("red", "green")]
+        twins = task.build(rng, task.answers[first])
+        was = [*twins[0].turn.choices, *{solid.colour: None for solid in twins[0].shots[0].scene.solids}]
+        now = dict(zip(dict.fromkeys(was), [a, b, *rng.sample(rest, len(rest))], strict=False))
+        made = []
+        for shots, turn in twins:
+            shown = {now[own.colour]: own._replace(colour=now[own.colour]) for own in shots[0].scene.solids}
+            solids = shown[a], shown[b], *(own for colour, own in shown.items() if colour in rest)
+            shot = shots[0]._replace(scene=shots[0].scene._replace(solids=solids))
+            prompt, names = f"nearer {a} or {b}", {"subject": a, "reference": b}
+            if speech == "english":
+                names = {role: own.name.removeprefix("the ") for role, own in zip(names, solids, strict=False)}
+                prompt = task.english.format(*(f"the {name}" for name in names.values()))
+                prompt += f" Answer with one word: {a} or {b}."
+            made.append(Stimulus(Scene(_silhouettes(shot), 0), prompt, (a, b), now[turn.answer], names, shot))
+        if fits(solids) and HELD_OUT.isdisjoint((own.colour, own.shape) for own in solids):
+            return made[0], made[1]
+
+
+def _silhouettes(shot: Shot) -> tuple[Thing, ...]:
+    """Of every solid a square around what is seen of it, whole pixels of the canvas."""
+    found = []
+    for solid in shot.scene.solids:
+        own = see(solid, shot.camera)
+        half = max(own.sides(solid))
+        (x0, y0), size = (floor(CANVAS / 2 * (1 + at - half)) for at in (own.u, own.v)), ceil(CANVAS * half)
+        found.append(Thing(solid.colour, solid.shape, 0, 0, size, x0, y0))
+    return tuple(found)
 
 
 def number_of(scene: Scene, speech: Speech) -> Stimulus:

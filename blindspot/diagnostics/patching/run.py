@@ -1,9 +1,10 @@
 """Which tokens in which layers carry the answer: patching, attention knockout, spatial-ID vectors, steering.
 
 Patching between two pictures that differ in one thing: picture A and picture B have the same boxes; the objects in two
-of them, which are asked about, have changed places, so the right answer turns around and no other pixel changes. States
-of the run on A replace those of the run on B at some tokens of one layer. Recovery is how much of the difference
-between the two answers' logits comes back: 0 as in B, 1 as in A.
+of them, which are asked about, have changed places, so the right answer turns around and no other pixel changes. (Of a
+model that knows words of solids alone they are twins: silhouettes are the same, and shadows tell that the other of two
+objects is nearer.) States of the run on A replace those of the run on B at some tokens of one layer. Recovery is how
+much of the difference between the two answers' logits comes back: 0 as in B, 1 as in A.
 
 Knockout: which tokens must see which others, and in which layers, for the answer to be right? Some tokens are hidden
 from others in a window of the language model's layers (scores of minus infinity); all else stays. After Zhang et al.,
@@ -14,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,7 @@ from blindspot.diagnostics.base import Budget, Findings, Report, Row, Table, bou
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM, Prepared, Trace
 from blindspot.diagnostics.core.hooks import NOTHING, Changes, Site
 from blindspot.diagnostics.core.parts import Grid
-from blindspot.diagnostics.core.stimuli import Stimulus, answers, direction, directions
+from blindspot.diagnostics.core.stimuli import Speech, Stimulus, answers, direction, directions, nearer
 from blindspot.diagnostics.patching.spatial_id import deviations, maps, turns
 from blindspot.scenes.world import CELLS, Scene
 
@@ -50,17 +52,27 @@ def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
     def stage(number: int) -> Report:
         return lambda done, of: report(number * 1000 + 1000 * done // of, 4000)
 
-    stimuli = directions(budget.stimuli, budget.seed, vlm.speech)
-    pairs, said = usable(vlm, stimuli, budget.batch)
+    flat = vlm.knows(directions(1, 0, vlm.speech)[0])
+    if flat:
+        stimuli = directions(budget.stimuli, budget.seed, vlm.speech)
+        shown = exchanges(stimuli, vlm.speech)
+    else:
+        rng = Random(f"diagnostics/patching/{budget.seed}")
+        shown = [nearer(rng, number % 2, vlm.speech) for number in range(budget.stimuli)]
+        stimuli = [first for first, _ in shown]
+    pairs, said = usable(vlm, shown, budget.batch)
     patched = recoveries(vlm, pairs, budget.batch, stage(0)) if pairs else []
     flows = [flow for flow in FLOWS if vlm.image_grid or "patches" not in flow[0]]
     cases = cases_of(vlm, flows)
     lost = drops(vlm, stimuli, [*cases, *dropping(vlm)], budget.batch, stage(1))
-    ids = deviations(vlm, max(2, budget.stimuli // len(CELLS)), budget, stage(2))
-    rows, points = maps(ids, budget.seed)
-    fresh = directions(max(1, budget.stimuli // 2), budget.seed + 1, vlm.speech)
-    steered = turns(vlm, fresh, ids, budget, stage(3))
+    rows, points, steered = [], np.zeros(0), []
+    if flat:
+        ids = deviations(vlm, max(2, budget.stimuli // len(CELLS)), budget, stage(2))
+        rows, points = maps(ids, budget.seed)
+        fresh = directions(max(1, budget.stimuli // 2), budget.seed + 1, vlm.speech)
+        steered = turns(vlm, fresh, ids, budget, stage(3))
     places = [] if vlm.image_grid else ["The picture's tokens lie on no grid, so no group depends on places."]
+    places += [] if flat else ["Pictures are of solids, twins by their shadows; asked is which of two is nearer."]
     if vlm.encoder_grid is None:
         places.append("The encoder's tokens stand for no places, so it is not patched.")
     tables = [
@@ -87,7 +99,7 @@ def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
                "strength: times the difference of the two places' vectors. Intervals: Wilson.")),
     ]  # fmt: skip
     pair = {"pair": np.stack([stimulus.image(vlm.side) for stimulus in pairs[0]])} if pairs else {}
-    return Findings(tables, {"spatial_id": points, **pair})
+    return Findings(tables, {**({"spatial_id": points} if flat else {}), **pair})
 
 
 def exchanged(scene: Scene) -> Scene:
@@ -98,13 +110,17 @@ def exchanged(scene: Scene) -> Scene:
     return Scene((there, here, *others), scene.background)
 
 
-def usable(vlm: HookedVLM, stimuli: Sequence[Stimulus], batch: int) -> tuple[list[Pair], str]:
+def exchanges(stimuli: Sequence[Stimulus], speech: Speech) -> list[Pair]:
+    """Questions about a direction, each with the same question about the scene `exchanged`."""
+    return [(stimulus, direction(exchanged(stimulus.scene), speech)) for stimulus in stimuli]
+
+
+def usable(vlm: HookedVLM, pairs: Sequence[Pair], batch: int) -> tuple[list[Pair], str]:
     """Pairs that the model answers right both times, and a sentence about them.
 
     If there are fewer than `FEWEST`, all pairs that it answers differently, with its own answers in place of the right
     ones.
     """
-    pairs = [(stimulus, direction(exchanged(stimulus.scene), vlm.speech)) for stimulus in stimuli]
     first_b, second_b = (vlm.choices(side, batch) for side in zip(*pairs, strict=True))
     right_b = (first_b == answers([a for a, _ in pairs])) & (second_b == answers([b for _, b in pairs]))
     said = f"{right_b.sum()} of {len(pairs)} pairs are answered right both times"

@@ -26,7 +26,16 @@ from blindspot.diagnostics.base import Budget, Findings, Photo, Report, Row, Tab
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM, Prepared
 from blindspot.diagnostics.core.hooks import Changes, Site, attending
 from blindspot.diagnostics.core.stimuli import Stimulus, direction
-from blindspot.diagnostics.patching.run import FLOWS, cases_of, dropping, knocked, question_groups, recoveries, usable
+from blindspot.diagnostics.patching.run import (
+    FLOWS,
+    cases_of,
+    dropping,
+    exchanges,
+    knocked,
+    question_groups,
+    recoveries,
+    usable,
+)
 from blindspot.errors import UserError
 from blindspot.evaluation.boxes import view_of
 from blindspot.model.load import in_known_words
@@ -352,7 +361,7 @@ def knockout(
 
 def patching(vlm: HookedVLM, scene: Scene) -> Found:
     """What of the answer comes back with some tokens' states from before two objects were exchanged, layer by layer."""
-    pairs, said = usable(vlm, [direction(scene, vlm.speech)], 1)
+    pairs, said = usable(vlm, exchanges([direction(scene, vlm.speech)], vlm.speech), 1)
     if not pairs:
         raise UserError("where the one object lies is answered alike when the two are exchanged")
     rows = [{**row, **_one(row["value"])} for row in recoveries(vlm, pairs, 1, lambda done, of: None)]

@@ -19,7 +19,9 @@ ROWS = {
     "drops": columns(**{"from": str, "to": str}, target=str),
     "gap": columns(target=str, stage=str, readout=str, probe=Number, model=Number),
 }  # fmt: skip
-TARGETS = ("position", "relation", "count", "existence", "binding")
+TARGETS = ("position", "relation", "count", "existence", "binding", "nearer", "depth")
+NUMBERS = ("position", "depth")
+"""Targets that are places, whose score is R2."""
 R2 = "R\N{SUPERSCRIPT TWO}"
 _LABEL = re.compile(r"(pixels|encoder|connector|language)(?: (\d+))?(?: \((image|word|last)\))?")
 _PIXELS, _ENCODER, _IMAGE, _WORD, _LAST, _OTHER = range(6)
@@ -81,7 +83,7 @@ def relative(value: float | None, chance: float | None) -> float:
 
 
 def _scored(target: str, value: float | None) -> str:
-    return f"{R2} {ratio(value)}" if target == "position" else percent(value)
+    return f"{R2} {ratio(value)}" if target in NUMBERS else percent(value)
 
 
 def _places(stages: Iterable[StagePlace]) -> dict[StagePlace, float]:
@@ -218,7 +220,7 @@ def _read(best: Best) -> list[str]:
             ends = max(row["value"] for row in rows.values()), last["value"]
             high, low = (_scored(target, value).removeprefix(f"{R2} ") for value in ends)
             low += "" if _beats_random(last) else " (no more than random labels)"
-            parts.append(f"{target} {R2 if target == 'position' else ''} {high}, then {low}".replace("  ", " "))
+            parts.append(f"{target} {R2 if target in NUMBERS else ''} {high}, then {low}".replace("  ", " "))
     return [f"What can be read at the best stage, and then from the last token: {'; '.join(parts)}."] if parts else []
 
 
@@ -246,8 +248,8 @@ def _controls(best: Best, stages: Table) -> Figure:
     if lost:
         title += f"; at the last token random labels do as well for {listed(lost)}"
     subtitle = (
-        f"Score of the best read-out at each stage as it is ({R2} of position, else share right), on content never "
-        "trained on, and of its control task with random labels."
+        f"Score of the best read-out at each stage as it is ({R2} of position and depth, else share right), on content "
+        "never trained on, and of its control task with random labels."
     )
     x = _places(stage for rows in best.values() for stage in rows)
     fresh = {(row["target"], row["stage"], row["readout"]): row["value"] for row in stages.rows if row["held_out"]}

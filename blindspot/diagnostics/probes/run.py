@@ -9,6 +9,7 @@ read, ``o`` outcomes.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -19,16 +20,19 @@ from blindspot.diagnostics.core.hooked_vlm import HookedVLM
 from blindspot.diagnostics.core.stimuli import answers
 from blindspot.diagnostics.probes.fits import AttentionPool, HiddenLayer, learn, ridge
 from blindspot.diagnostics.probes.stages import WIDEST, ProbedStage, read, stages_of
-from blindspot.diagnostics.probes.targets import NEW, PARTS, SETS, Set, Target
+from blindspot.diagnostics.probes.targets import NEW, NEW_SOLID, PARTS, SETS, Set, Target
+from blindspot.errors import UserError
 from blindspot.evaluation.statistics import is_binary, wilson
 
 FOLDS = 4
-_HELD_OUT = f"Held out: test pictures with a {NEW}, which no training picture shows."
+_HELD_OUT = f"Held out: test pictures with a {NEW}, of solids a {NEW_SOLID}, which no training picture shows."
 _NO_ENCODER = "Encoder layers are left out: their tokens are not the patches of one whole picture."
 _NOTES = (
-    "Value: R2 of position (error: mean distance in cells), else the share that is right.",
+    "Value: R2 of position (error: mean distance in cells) and depth (in units of its world), else the share that is "
+    "right.",
     "Position is that of the red object, relation is the red object's to the green one, existence asks for a red "
-    "circle, binding for the colour at a cell.",
+    "circle, binding for the colour at a cell; of solids nearer asks for the red or the green one and depth is the red "
+    "one's, where silhouettes tell neither.",
     "Read-outs: linear (the word's or last token), mean (of image tokens), all (image tokens side by side), elsewhere "
     "(image tokens off the object), cell (the token at the cell), attention (one learned query), hidden (one hidden "
     "layer, on the mean).",
@@ -79,7 +83,17 @@ class _Units(NamedTuple):
 
 
 def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
-    drawn = [draw(budget, vlm.speech) for draw in SETS]
+    drawn, left_out = [], [] if vlm.encoder_grid else [_NO_ENCODER]
+    for draw in SETS:
+        few = draw(replace(budget, stimuli=2), vlm.speech)
+        try:
+            vlm.prepare(few.stimuli[:1])
+        except UserError as error:
+            left_out.append(f"Left out: {', '.join(target.name for target in few.targets)}; {error}.")
+        else:
+            drawn.append(draw(budget, vlm.speech))
+    if not drawn:
+        raise UserError(left_out[-1])
     stages = [[stage for stage in stages_of(vlm) if stage.tokens != "word" or "subject" in of.stimuli[0].mentions]
               for of in drawn]  # fmt: skip
     told = steps(report, sum(-(-len(of.stimuli) // budget.batch) + len(own)
@@ -97,7 +111,6 @@ def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
                 rows += [*scored(found, target, of, "test"), *scored(found, target, of, "new")]
                 drops += _drops(found, target, of)
                 gaps += _gaps(found, target, of, choices_s) if target.name == of.asks else []
-    left_out = () if vlm.encoder_grid else (_NO_ENCODER,)
     return Findings(
         [
             Table("stages", "What can be read at each stage", rows, (*_NOTES, *left_out)),

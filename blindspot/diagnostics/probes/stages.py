@@ -17,7 +17,7 @@ from blindspot.diagnostics.base import Budget
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM, Prepared
 from blindspot.diagnostics.core.hooks import Change, Changes, Site
 from blindspot.diagnostics.core.parts import Grid
-from blindspot.diagnostics.core.stimuli import Stimulus, covered, directions, patch_pixels
+from blindspot.diagnostics.core.stimuli import Stimulus, covered, patch_pixels
 from blindspot.scenes.world import GRID, Thing
 
 CELLS_A_SIDE = GRID
@@ -88,7 +88,7 @@ def stages_of(vlm: HookedVLM) -> list[ProbedStage]:
     """All stages of a model; of the encoder none where its tokens are not the patches of one whole picture."""
     grid = vlm.encoder_grid or (CELLS_A_SIDE, CELLS_A_SIDE)
     patches = Regions.of(grid[0] * grid[1], grid)
-    image = Regions.of(int(vlm.prepare(directions(1, 0, vlm.speech)).image_bt.sum()), vlm.image_grid)
+    image = Regions.of(int(vlm.prepare([vlm.plain]).image_bt.sum()), vlm.image_grid)
     language = vlm.sites("language")
     listed: list[tuple[str, Tokens, Site | None, Regions]] = [("pixels", "image", None, patches)]
     encoder = vlm.sites("encoder") if vlm.encoder_grid else []

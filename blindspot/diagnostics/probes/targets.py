@@ -6,7 +6,7 @@ every picture of the part ``new``.
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal
 
@@ -16,12 +16,13 @@ from blindspot.diagnostics.base import Budget
 from blindspot.diagnostics.core import stimuli as ask
 from blindspot.diagnostics.core.stimuli import Speech, Stimulus, answers
 from blindspot.scenes.relations import RELATIONS, direction_table
+from blindspot.scenes.solid.world import Solid, see
 from blindspot.scenes.world import CELL, CELLS, COLOURS, HELD_OUT, SHAPES, Cell, Scene, Thing, place
 
 Kind = Literal["place", "class", "number"]
 PARTS = ("train", "test", "new")
 """Parts of the pictures: fitted on, tested on, and tested on content never trained on."""
-NEW = "ring"
+NEW, NEW_SOLID = "ring", "cone"
 SUBJECT, REFERENCE, ASKED = "red", "green", "circle"
 
 
@@ -131,7 +132,24 @@ def presence(budget: Budget, speech: Speech) -> Set:
     return _asked("existence", draw, budget)
 
 
-SETS: tuple[Callable[[Budget, Speech], Set], ...] = (places, relations, numbers, presence)
+def depths(budget: Budget, speech: Speech) -> Set:
+    """Which of two solids is nearer, and how far away the red one is; shadows alone tell, of every pair of twins one is
+    shown."""
+
+    def draw(rng: Random, new: bool, number: int) -> Stimulus:
+        def fits(solids: Sequence[Solid]) -> bool:
+            shapes = [solid.shape for solid in solids]
+            return NEW_SOLID in shapes[:2] if new else NEW_SOLID not in shapes
+
+        return ask.nearer(rng, number % 2, speech, fits)[0]
+
+    asked = _asked("nearer", draw, budget)
+    rows_s1 = np.array([[see(s.shot.scene.solids[0], s.shot.camera).y] for s in asked.stimuli if s.shot])
+    away = _target("depth", "place", rows_s1, asked.stimuli, asked.part_s, budget)
+    return replace(asked, targets=(*asked.targets, away))
+
+
+SETS: tuple[Callable[[Budget, Speech], Set], ...] = (places, relations, numbers, presence, depths)
 """Each has 1.5 x ``stimuli`` of the budget to train, 1 x to test and 0.5 x with new content."""
 
 
