@@ -18,9 +18,12 @@ from blindspot.diagnostics.probes import fits, targets
 from blindspot.diagnostics.probes import run as probes
 from blindspot.diagnostics.probes.fits import AttentionPool, HiddenLayer, LinearMap, learn, ridge
 from blindspot.diagnostics.probes.stages import WIDEST, ProbedStage, Regions, Shrink
+from blindspot.errors import UserError
 from blindspot.positions.encoder.attach import table_of
 from blindspot.scenes.render import RGB
 from blindspot.scenes.solid.depth import Depth
+from blindspot.scenes.solid.films import Films
+from blindspot.scenes.solid.tasks import TASKS
 from blindspot.scenes.solid.world import see
 from blindspot.scenes.world import COLOURS, Thing
 from tests.diagnostics.known import WIDTH, random_subject
@@ -181,7 +184,7 @@ def test_what_is_held_out_is_in_no_training_picture(speech: Any) -> None:
         scenes = [[stimulus.scene for stimulus, at in zip(drawn.stimuli, drawn.part_s, strict=True) if at == part]
                   for part in range(3)]  # fmt: skip
         shown = [{thing.shape for scene in part for thing in scene.things} for part in scenes]
-        new = targets.NEW if drawn.stimuli[0].shot is None else targets.NEW_SOLID
+        new = targets.NEW if not drawn.stimuli[0].shots else targets.NEW_SOLID
         assert new not in shown[0] | shown[1]
         assert all(new in {thing.shape for thing in scene.things} for scene in scenes[2])
         assert not set(scenes[0]) & set(scenes[1]) and [len(part) for part in scenes] == [96, 64, 32]
@@ -194,24 +197,25 @@ def test_what_is_held_out_is_in_no_training_picture(speech: Any) -> None:
 def test_of_solids_shadows_alone_tell_which_is_nearer(speech: Any) -> None:
     rng = Random(0)
     for number in range(12):
-        twins = draw_stimuli.nearer(rng, number % 2, speech)
-        assert twins[0].answer == ("red", "green")[number % 2] != twins[1].answer
-        assert twins[0].scene == twins[1].scene, "silhouettes are the same"
-        for stimulus in twins:
-            assert stimulus.shot is not None
-            seen = [see(solid, stimulus.shot.camera) for solid in stimulus.shot.scene.solids]
+        pair = draw_stimuli.twins(TASKS["nearer"], rng, number % 2, speech)
+        assert pair[0].answer == ("red", "green")[number % 2] != pair[1].answer
+        assert pair[0].scene == pair[1].scene, "silhouettes are the same"
+        for stimulus in pair:
+            [shot] = stimulus.shots
+            seen = [see(solid, shot.camera) for solid in shot.scene.solids]
             assert (seen[0].depth < seen[1].depth) == (stimulus.answer == "red")
             assert [thing.colour for thing in stimulus.scene.things[:2]] == ["red", "green"]
             assert all(words in stimulus.prompt for words in stimulus.mentions.values())
             for (x0, y0, x1, y1), own in zip((thing.box for thing in stimulus.scene.things), seen, strict=True):
                 assert x0 <= 16 * (1 + own.u) <= x1 and y0 <= 16 * (1 + own.v) <= y1
-        lit, unlit = ([own.image(32) for own in pair] for pair in (twins, map(without_shadows, twins)))
+        lit, unlit = ([own.image(32) for own in both] for both in (pair, map(without_shadows, pair)))
         assert np.mean(unlit[0] != unlit[1]) < 0.01 < np.mean(lit[0] != lit[1])
 
 
 def without_shadows(stimulus: draw_stimuli.Stimulus) -> draw_stimuli.Stimulus:
-    assert stimulus.shot is not None
-    return replace(stimulus, shot=stimulus.shot._replace(scene=stimulus.shot.scene._replace(shadows=False)))
+    return replace(
+        stimulus, shots=tuple(shot._replace(scene=shot.scene._replace(shadows=False)) for shot in stimulus.shots)
+    )
 
 
 def test_a_model_that_knows_solids_alone_is_probed_for_depth_and_patched_by_its_twins() -> None:
@@ -226,6 +230,20 @@ def test_a_model_that_knows_solids_alone_is_probed_for_depth_and_patched_by_its_
     whole = [row["value"] for row in rows_of(patched, "patching", group="everything", part="language")]
     assert whole == pytest.approx([1] * len(whole)) and not rows_of(patched, "spatial_id")
     assert rows_of(patched, "dropped") and "of solids" in " ".join(patched.tables[0].notes)
+
+
+def test_of_films_the_picture_that_tells_is_patched() -> None:
+    subject = random_subject(spread=0.5, words=Films().words())
+    budget = Budget(stimuli=24, batch=20)
+    found = patching.run(subject, budget, lambda done, of: None)
+    told = {row["group"]: row for row in rows_of(found, "patching", part="language", layer=0)}
+    assert told["picture 2"]["value"] == pytest.approx(1) and told["picture 2"]["tokens"] == 16
+    assert told["picture 1"]["value"] == told["picture 3"]["value"] == told["words"]["value"] == 0
+    assert {row["from"] for row in rows_of(found, "knockout")} > {"picture 1", "picture 2", "picture 3"}
+    assert {row["part"] for row in rows_of(found, "patching")} == {"language"}
+    assert found.pictures["pair"].shape == (2, 32, 96, 3)
+    with pytest.raises(UserError, match="does not know the word"):
+        probes.run(subject, budget, lambda done, of: None)
 
 
 def test_probes_are_fitted_on_training_pictures_alone(monkeypatch: pytest.MonkeyPatch) -> None:

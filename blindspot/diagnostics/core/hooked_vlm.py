@@ -68,8 +68,8 @@ class Prepared:
         """Tokens of the language model in groups, each of shape (batch, tokens).
 
         ``all image`` includes what stands between the picture's tokens (marks of rows and tiles, which have seen them);
-        ``words`` are all tokens between the picture and the last token; the word of an object is the last token of its
-        name. A grid of None leaves out what needs places.
+        ``picture 1`` and so on are one of several; ``words`` are all tokens between the pictures and the last token;
+        the word of an object is the last token of its name. A grid of None leaves out what needs places.
         """
         image_bt, behind_bt = self.image_bt, self.behind_bt
         index_t = torch.arange(image_bt.shape[1], device=image_bt.device)
@@ -78,6 +78,10 @@ class Prepared:
         for name, mask_bn in ({} if grid is None else self.patch_groups(grid)).items():
             found[name] = torch.zeros_like(image_bt)
             found[name][image_bt] = mask_bn.flatten()
+        if (count := len(self.stimuli[0].shots)) > 1:
+            for number, index_bn in enumerate(image_bt.nonzero().reshape(len(image_bt), -1, 2).chunk(count, dim=1)):
+                found[f"picture {number + 1}"] = torch.zeros_like(image_bt)
+                found[f"picture {number + 1}"][*index_bn.reshape(-1, 2).T] = True
         found["all image"] = (image_bt.cumsum(dim=1) > 0) & ~behind_bt
         for role, at_b in sorted(self.mentions.items()):
             found[f"{role} word"] = index_t == at_b.to(index_t.device)[:, None]
@@ -220,9 +224,10 @@ class HookedVLM:
         """
         for said in dict.fromkeys(" ".join((stimulus.prompt, *stimulus.choices)) for stimulus in stimuli):
             in_known_words(self.processor, said)
-        shown = [stimulus.image(self.side) for stimulus in stimuli] if pictures is None else pictures
-        texts = [self.family.render(self.processor, Prompt((PICTURE, stimulus.prompt))) for stimulus in stimuli]
-        made = self.family.inputs(self.processor, texts, [[Image.fromarray(picture)] for picture in shown])
+        shown = [s.images(self.side) for s in stimuli] if pictures is None else [[picture] for picture in pictures]
+        prompts = [Prompt((*[PICTURE] * len(own), s.prompt)) for s, own in zip(stimuli, shown, strict=True)]
+        texts = [self.family.render(self.processor, prompt) for prompt in prompts]
+        made = self.family.inputs(self.processor, texts, [[Image.fromarray(each) for each in own] for own in shown])
         weight: Tensor = next(self.model.parameters())
         inputs = {
             name: value.to(weight.device, weight.dtype if value.is_floating_point() else None)

@@ -13,7 +13,7 @@ from torch import Tensor
 from blindspot.scenes.relations import PHRASE, RELATIONS, direction_table, relation, statement_table
 from blindspot.scenes.render import render
 from blindspot.scenes.solid import cast
-from blindspot.scenes.solid.tasks import TASKS as SOLID_TASKS
+from blindspot.scenes.solid.tasks import SolidTask
 from blindspot.scenes.solid.world import HELD_OUT, Shot, Solid, see
 from blindspot.scenes.world import CANVAS, COLOURS, Scene, Thing, draw_distinct
 
@@ -24,7 +24,7 @@ NUMBERS = ("2", "3", "4", "5")
 
 @dataclass(frozen=True)
 class Stimulus:
-    """One picture and one question about it.
+    """One picture (of solids also several) and one question about it.
 
     Attributes:
         scene: what is in the picture. ``things[0]`` is asked about; of relations ``things[1]`` is the other object.
@@ -32,7 +32,7 @@ class Stimulus:
         choices: possible answers to the prompt.
         mentions: words of the prompt that name an object or ask for the relation, by role: ``subject``, ``reference``,
             ``relation``.
-        shot: the picture, where it is one of solids.
+        shots: the pictures, where they are of solids.
     """
 
     scene: Scene
@@ -40,7 +40,7 @@ class Stimulus:
     choices: tuple[str, ...]
     answer: str
     mentions: dict[str, str]
-    shot: Shot | None = None
+    shots: tuple[Shot, ...] = ()
 
     @property
     def subject(self) -> Thing:
@@ -50,11 +50,13 @@ class Stimulus:
     def reference(self) -> Thing:
         return self.scene.things[1]
 
+    def images(self, side: int) -> list[np.ndarray]:
+        """The pictures, ``uint8`` of shape (side, side, 3); ``side`` is a multiple of `scenes.world.CANVAS`."""
+        return list(cast.render(self.shots, side).rgb) if self.shots else [render(self.scene, side // CANVAS)]
+
     def image(self, side: int) -> np.ndarray:
-        """The picture, ``uint8`` of shape (side, side, 3); ``side`` is a multiple of `scenes.world.CANVAS`."""
-        if self.shot is not None:
-            return cast.render([self.shot], side).rgb[0]
-        return render(self.scene, side // CANVAS)
+        """The same side by side."""
+        return np.concatenate(self.images(side), axis=1)
 
 
 def directions(count: int, seed: int, speech: Speech) -> list[Stimulus]:
@@ -122,29 +124,35 @@ def statement(scene: Scene, name: str, speech: Speech) -> Stimulus:
     return Stimulus(scene, prompt, ("yes", "no"), answer, {"subject": a, "reference": b, "relation": phrase})
 
 
-def nearer(
-    rng: Random, first: int, speech: Speech, fits: Callable[[Sequence[Solid]], bool] = lambda solids: True
+def twins(
+    task: SolidTask,
+    rng: Random,
+    first: int,
+    speech: Speech,
+    fits: Callable[[Sequence[Solid]], bool] = lambda solids: True,
 ) -> tuple[Stimulus, Stimulus]:
-    """Twins: pictures of the same silhouettes, of which shadows alone tell whether a red or a green object is nearer to
-    the camera: the red one in the first picture, or (``first`` 1) in the second. ``fits`` chooses among scenes, the red
-    and the green solid in front."""
-    task = SOLID_TASKS["nearer"]
+    """The same question about a red and a green solid twice, with another answer: red in the first, or (``first`` 1) in
+    the second. Of `Nearer` silhouettes are the same, of `First` all but the picture in the middle. ``fits`` chooses
+    among scenes, the red and the green solid in front."""
+    (a, b), rest = ("red", "green"), [colour for colour in COLOURS if colour not in ("red", "green")]
     while True:
-        (a, b), rest = ("red", "green"), [colour for colour in COLOURS if colour not in ("red", "green")]
-        twins = task.build(rng, task.answers[first])
-        was = [*twins[0].turn.choices, *{solid.colour: None for solid in twins[0].shots[0].scene.solids}]
-        now = dict(zip(dict.fromkeys(was), [a, b, *rng.sample(rest, len(rest))], strict=False))
+        examples = task.build(rng, task.answers[first])
+        was = dict.fromkeys((*examples[0].turn.choices, *(own.colour for own in examples[0].shots[0].scene.solids)))
+        now = dict(zip(was, [a, b, *rng.sample(rest, len(rest))], strict=False))
         made = []
-        for shots, turn in twins:
-            shown = {now[own.colour]: own._replace(colour=now[own.colour]) for own in shots[0].scene.solids}
-            solids = shown[a], shown[b], *(own for colour, own in shown.items() if colour in rest)
-            shot = shots[0]._replace(scene=shots[0].scene._replace(solids=solids))
-            prompt, names = f"nearer {a} or {b}", {"subject": a, "reference": b}
+        for shots, turn in examples:
+            shown = []
+            for shot in shots:
+                named = {now[own.colour]: own._replace(colour=now[own.colour]) for own in shot.scene.solids}
+                solids = named[a], named[b], *(own for colour, own in named.items() if colour in rest)
+                shown.append(shot._replace(scene=shot.scene._replace(solids=solids)))
+            prompt, names = task.words.format(a, b), {"subject": a, "reference": b}
             if speech == "english":
                 names = {role: own.name.removeprefix("the ") for role, own in zip(names, solids, strict=False)}
                 prompt = task.english.format(*(f"the {name}" for name in names.values()))
                 prompt += f" Answer with one word: {a} or {b}."
-            made.append(Stimulus(Scene(_silhouettes(shot), 0), prompt, (a, b), now[turn.answer], names, shot))
+            seen = Scene(_silhouettes(shown[0]), 0)
+            made.append(Stimulus(seen, prompt, (a, b), now[turn.answer], names, tuple(shown)))
         if fits(solids) and HELD_OUT.isdisjoint((own.colour, own.shape) for own in solids):
             return made[0], made[1]
 

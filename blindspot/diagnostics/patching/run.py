@@ -2,9 +2,10 @@
 
 Patching between two pictures that differ in one thing: picture A and picture B have the same boxes; the objects in two
 of them, which are asked about, have changed places, so the right answer turns around and no other pixel changes. (Of a
-model that knows words of solids alone they are twins: silhouettes are the same, and shadows tell that the other of two
-objects is nearer.) States of the run on A replace those of the run on B at some tokens of one layer. Recovery is how
-much of the difference between the two answers' logits comes back: 0 as in B, 1 as in A.
+model that knows words of solids alone they are twins: silhouettes are the same and shadows tell that the other of two
+objects is nearer, or of three pictures the one in the middle tells that the other moved first.) States of the run on A
+replace those of the run on B at some tokens of one layer. Recovery is how much of the difference between the two
+answers' logits comes back: 0 as in B, 1 as in A.
 
 Knockout: which tokens must see which others, and in which layers, for the answer to be right? Some tokens are hidden
 from others in a window of the language model's layers (scores of minus infinity); all else stays. After Zhang et al.,
@@ -26,8 +27,11 @@ from blindspot.diagnostics.base import Budget, Findings, Report, Row, Table, bou
 from blindspot.diagnostics.core.hooked_vlm import HookedVLM, Prepared, Trace
 from blindspot.diagnostics.core.hooks import NOTHING, Changes, Site
 from blindspot.diagnostics.core.parts import Grid
-from blindspot.diagnostics.core.stimuli import Speech, Stimulus, answers, direction, directions, nearer
+from blindspot.diagnostics.core.stimuli import Speech, Stimulus, answers, direction, directions, twins
 from blindspot.diagnostics.patching.spatial_id import deviations, maps, turns
+from blindspot.errors import UserError
+from blindspot.scenes.solid.motion import TASKS as MOTION
+from blindspot.scenes.solid.tasks import TASKS
 from blindspot.scenes.world import CELLS, Scene
 
 FEWEST = 16
@@ -53,16 +57,12 @@ def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
         return lambda done, of: report(number * 1000 + 1000 * done // of, 4000)
 
     flat = vlm.knows(directions(1, 0, vlm.speech)[0])
-    if flat:
-        stimuli = directions(budget.stimuli, budget.seed, vlm.speech)
-        shown = exchanges(stimuli, vlm.speech)
-    else:
-        rng = Random(f"diagnostics/patching/{budget.seed}")
-        shown = [nearer(rng, number % 2, vlm.speech) for number in range(budget.stimuli)]
-        stimuli = [first for first, _ in shown]
+    shown = exchanges(directions(budget.stimuli, budget.seed, vlm.speech), vlm.speech) if flat else solids(vlm, budget)
+    stimuli, film = [first for first, _ in shown], len(shown[0][0].shots)
     pairs, said = usable(vlm, shown, budget.batch)
     patched = recoveries(vlm, pairs, budget.batch, stage(0)) if pairs else []
-    flows = [flow for flow in FLOWS if vlm.image_grid or "patches" not in flow[0]]
+    flows = [flow for flow in FLOWS if (vlm.image_grid and film < 2) or "patches" not in flow[0]]
+    flows += [(f"picture {number + 1}", QUESTION) for number in range(film)] if film > 1 else []
     cases = cases_of(vlm, flows)
     lost = drops(vlm, stimuli, [*cases, *dropping(vlm)], budget.batch, stage(1))
     rows, points, steered = [], np.zeros(0), []
@@ -72,7 +72,7 @@ def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
         fresh = directions(max(1, budget.stimuli // 2), budget.seed + 1, vlm.speech)
         steered = turns(vlm, fresh, ids, budget, stage(3))
     places = [] if vlm.image_grid else ["The picture's tokens lie on no grid, so no group depends on places."]
-    places += [] if flat else ["Pictures are of solids, twins by their shadows; asked is which of two is nearer."]
+    places += [] if flat else [f"Pictures are of solids, and pairs are twins. Asked: {stimuli[0].prompt}."]
     if vlm.encoder_grid is None:
         places.append("The encoder's tokens stand for no places, so it is not patched.")
     tables = [
@@ -115,6 +115,15 @@ def exchanges(stimuli: Sequence[Stimulus], speech: Speech) -> list[Pair]:
     return [(stimulus, direction(exchanged(stimulus.scene), speech)) for stimulus in stimuli]
 
 
+def solids(vlm: HookedVLM, budget: Budget) -> list[Pair]:
+    """Twins of solids, by the first task whose words the model knows: depth from shadows, or the order of pictures."""
+    for task in (TASKS["nearer"], MOTION["first"]):
+        rng = Random(f"diagnostics/patching/{task.name}/{budget.seed}")
+        if vlm.knows(twins(task, rng, 0, vlm.speech)[0]):
+            return [twins(task, rng, number % 2, vlm.speech) for number in range(budget.stimuli)]
+    raise UserError("this model knows the words of none of the tasks that are patched: directions, nearer, first")
+
+
 def usable(vlm: HookedVLM, pairs: Sequence[Pair], batch: int) -> tuple[list[Pair], str]:
     """Pairs that the model answers right both times, and a sentence about them.
 
@@ -151,7 +160,7 @@ def patch(
 
 def recoveries(vlm: HookedVLM, pairs: Sequence[Pair], batch: int, report: Report) -> list[Row]:
     """Recovery for every site and group of tokens, with bootstrap intervals over pairs (A, B), whose answers differ."""
-    encoder = vlm.encoder_grid
+    encoder, grid = (vlm.encoder_grid, vlm.image_grid) if len(pairs[0][0].shots) < 2 else (None, None)
     sites = [*(vlm.some_sites("encoder") if encoder else []), *vlm.some_sites("language")]
     whole: list[np.ndarray] = []
     found: dict[tuple[Site, str], list[tuple[np.ndarray, ...]]] = defaultdict(list)
@@ -161,7 +170,7 @@ def recoveries(vlm: HookedVLM, pairs: Sequence[Pair], batch: int, report: Report
         ends_b2 = torch.from_numpy(np.stack([answers(giving.stimuli), answers(taking.stimuli)], axis=1))
         plain_b = _lead(vlm.run(taking), ends_b2)
         whole.append(_lead(vlm.run(giving), ends_b2) - plain_b)
-        groups = {"language": giving.token_groups(vlm.image_grid)}
+        groups = {"language": giving.token_groups(grid)}
         if encoder:
             patches = giving.patch_groups(encoder)
             groups["encoder"] = {**patches, "all image": torch.ones_like(patches["other patches"])}
@@ -238,10 +247,10 @@ def drops(
     vlm: HookedVLM, stimuli: Sequence[Stimulus], cases: Sequence[dict[str, Any]], batch: int, report: Report
 ) -> list[Row]:
     """What accuracy and the right answer's margin lose in every case, with intervals over stimuli."""
-    found: list[np.ndarray] = []
+    found, grid = list[np.ndarray](), vlm.image_grid if len(stimuli[0].shots) < 2 else None
     for done, prepared in enumerate(vlm.batches(stimuli, batch)):
         margins = [_margins(vlm.run(prepared), prepared)]
-        for trace in knocked(vlm, prepared, question_groups(prepared, vlm.image_grid), cases):
+        for trace in knocked(vlm, prepared, question_groups(prepared, grid), cases):
             margins.append(_margins(trace, prepared))
             report(done * batch * len(cases) + (len(margins) - 1) * len(prepared.stimuli), len(stimuli) * len(cases))
         found.append(np.stack(margins, axis=1))

@@ -16,6 +16,7 @@ from blindspot.diagnostics.base import Budget
 from blindspot.diagnostics.core import stimuli as ask
 from blindspot.diagnostics.core.stimuli import Speech, Stimulus, answers
 from blindspot.scenes.relations import RELATIONS, direction_table
+from blindspot.scenes.solid.tasks import TASKS
 from blindspot.scenes.solid.world import Solid, see
 from blindspot.scenes.world import CELL, CELLS, COLOURS, HELD_OUT, SHAPES, Cell, Scene, Thing, place
 
@@ -141,10 +142,10 @@ def depths(budget: Budget, speech: Speech) -> Set:
             shapes = [solid.shape for solid in solids]
             return NEW_SOLID in shapes[:2] if new else NEW_SOLID not in shapes
 
-        return ask.nearer(rng, number % 2, speech, fits)[0]
+        return ask.twins(TASKS["nearer"], rng, number % 2, speech, fits)[0]
 
     asked = _asked("nearer", draw, budget)
-    rows_s1 = np.array([[see(s.shot.scene.solids[0], s.shot.camera).y] for s in asked.stimuli if s.shot])
+    rows_s1 = np.array([[see(s.shots[0].scene.solids[0], s.shots[0].camera).y] for s in asked.stimuli])
     away = _target("depth", "place", rows_s1, asked.stimuli, asked.part_s, budget)
     return replace(asked, targets=(*asked.targets, away))
 
