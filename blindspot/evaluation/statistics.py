@@ -115,7 +115,7 @@ def fisher_exact(first: tuple[int, int], second: tuple[int, int]) -> float:
 def mcnemar_exact(first_q: np.ndarray, second_q: np.ndarray) -> float:
     """Exact two-sided McNemar p value of two 0/1 score vectors on the same questions."""
     better, worse = int(np.sum(first_q > second_q)), int(np.sum(first_q < second_q))
-    return float(scipy.stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
+    return min(1.0, 2 * float(scipy.special.bdtr(min(better, worse), better + worse, 0.5)))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

@@ -355,11 +355,16 @@ class HookedVLM:
         raise UserError(f"cannot find the tokens of {words!r} in the prompt")
 
     def _tokens(self, pictures: Sequence[Any], site: Site) -> Tensor:
-        """States of pictures at a site, every token that stands for a part of a picture, in the model's own order."""
-        prepared = self.prepare([self.plain] * len(pictures), pictures)
-        tokens_btd = self.state(prepared, site, raw=True)
-        tokens = tokens_btd[prepared.image_bt] if site.part == "language" else tokens_btd
-        return tokens.reshape(len(pictures), -1, tokens.shape[-1])
+        """States of pictures at a site, every token that stands for a part of a picture, in the model's own order.
+
+        One picture at a time: a dozen that are cut into a dozen tiles each would not fit beside a large model.
+        """
+        found = []
+        for picture in pictures:
+            prepared = self.prepare([self.plain], [picture])
+            tokens_btd = self.state(prepared, site, raw=True)
+            found.append(tokens_btd[prepared.image_bt] if site.part == "language" else tokens_btd.flatten(0, -2))
+        return torch.stack(found)
 
     def _blocks(self, part: Part) -> tuple[nn.Module, ...]:
         return self.roles.tower_blocks if part == "encoder" else self.roles.layers

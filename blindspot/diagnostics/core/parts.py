@@ -84,7 +84,7 @@ def find_roles(model: Any, inputs: dict[str, Tensor]) -> Roles:
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], gave: Any) -> None:
         took = _first(args)
-        calls.append((module, kwargs.get("hidden_states", took) if took is None else took, gave))
+        calls.append((module, *map(_bare, (kwargs.get("hidden_states", took) if took is None else took, gave))))
 
     handles = [module.register_forward_hook(note, with_kwargs=True) for module in model.modules()]
     try:
@@ -120,6 +120,13 @@ def find_roles(model: Any, inputs: dict[str, Tensor]) -> Roles:
     families = (list(module.children()) for module in model.modules())
     near = next(f for f in families if any(isinstance(m, nn.ModuleList) and layers[0] in list(m) for m in f))
     return Roles(tuple(tower), tuple(layers), tuple(module for module in turning if module in near))
+
+
+def _bare(value: Any) -> Any:
+    """A tensor, or several, without what is in them: all that modules take and give would not fit beside a model."""
+    if isinstance(value, Tensor):
+        return value.to("meta")
+    return tuple(map(_bare, value)) if isinstance(value, tuple | list) else None
 
 
 def _first(value: Any) -> Tensor | None:
