@@ -155,7 +155,7 @@ def foretell(
 
 
 def _steps(study: Study, data: Path | None) -> list[Step]:
-    code = code_version(everything=study.recipe == "llava")
+    code = code_version(everything=True) if study.recipe == "llava" else code_version()
     return plan_steps(study, code, nlvr_fingerprint(data) if study.source == "nlvr" else None)
 
 
