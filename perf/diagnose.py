@@ -126,6 +126,7 @@ def main() -> None:
     for one in asked:
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             found.append(pool.submit(measured, *one).result())
+        print(found[-1], file=sys.stderr)
     if given.json:
         print(json.dumps(found))
         return
