@@ -84,7 +84,7 @@ def find_roles(model: Any, inputs: dict[str, Tensor]) -> Roles:
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], gave: Any) -> None:
         took = _first(args)
-        calls.append((module, *map(_bare, (kwargs.get("hidden_states", took) if took is None else took, gave))))
+        calls.append((module, _bare(kwargs.get("hidden_states", took) if took is None else took), _bare(gave)))
 
     handles = [module.register_forward_hook(note, with_kwargs=True) for module in model.modules()]
     try:
