@@ -55,12 +55,17 @@ _READ = (
 def serve(guests: Sequence[Guest], runs: Path, data: Path, host: str, port: int) -> None:
     """Serve the page until it is stopped; a port that is taken is refused."""
     nicegui: Any = import_module("nicegui")
-    with socket.socket() as probe:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    except OSError as error:
+        raise UserError(f"--host {host}: {error.strerror}; choose an address of this machine") from error
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise UserError(f"{host}:{port} cannot be listened at ({error.strerror}); choose another --port") from error
+            told = f"{host}:{port} cannot be listened at ({error.strerror}); choose another --port or --host"
+            raise UserError(told) from error
     kept = Path(tempfile.mkdtemp(prefix="blindspot-app-"))
     if host in ("127.0.0.1", "localhost"):  # not a name of somebody else's that points here
         trusted = import_module("starlette.middleware.trustedhost").TrustedHostMiddleware
@@ -70,7 +75,7 @@ def serve(guests: Sequence[Guest], runs: Path, data: Path, host: str, port: int)
     nicegui.ui.page("/", title="Blindspot", dark=None)(lambda: Page(nicegui.ui, guests, runs, data, kept))
     for guest in guests:
         guest.thread.submit(guest.open)  # an error is said where it is asked
-    print(f"Blindspot: http://{host}:{port}", flush=True)
+    print(f"Blindspot: http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
     try:
         nicegui.ui.run(host=host, port=port, reload=False, show=False, title="Blindspot", show_welcome_message=False,
                        uvicorn_logging_level="error")  # fmt: skip

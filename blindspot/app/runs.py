@@ -1,9 +1,11 @@
 """Runs in a folder: how far each is, and the files of its pages."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from blindspot.errors import UserError
 from blindspot.studies.status import read_status
@@ -31,13 +33,16 @@ def found_runs(root: Path) -> Iterator[tuple[str, str, str | None]]:
                 said += ", at work" if status.process else ""
                 said += f", {len(status.failures)} failed" if status.failures else ""
         name = folder.relative_to(root).as_posix()
-        yield name, said, page and f"/runs/{name}/{page}"
+        yield name, said, page and quote(f"/runs/{name}/{page}")
 
 
 def file_below(root: Path, name: str) -> Any:
-    """A page of a run and what belongs to it; nothing outside of the folder, and no weights."""
+    """A page of a run and what belongs to it: nothing outside of the folder but runs that are linked there, no weights."""
     responses: Any = import_module("starlette.responses")
-    path = (root / name).resolve()
-    if path.suffix not in SERVED or not path.is_relative_to(root.resolve()) or not path.is_file():
-        return responses.PlainTextResponse("not here", status_code=404)
-    return responses.FileResponse(path)
+    with suppress(OSError, ValueError):  # a name that no file can have
+        path = (root / name).resolve()
+        linked = [own for own in root.iterdir() if own.is_symlink() and any((own / mark).is_file() for mark in MARKS)]
+        held = (own.resolve() for own in (root, *linked))
+        if path.suffix in SERVED and any(map(path.is_relative_to, held)) and path.is_file():
+            return responses.FileResponse(path)
+    return responses.PlainTextResponse("not here", status_code=404)

@@ -116,18 +116,35 @@ def test_runs_are_found_with_their_pages_and_nothing_else_is_given_away(tmp_path
         ("mine", "plan.json", None),
         ("eval/a", "run.json", "index.html"),
         ("diagnose/b", "diagnosis.json", None),
+        ("eval #1, 50%", "run.json", "index.html"),
+        ("../elsewhere", "run.json", "index.html"),
+        ("../private", "other.json", "index.html"),
     ):
         (runs / name).mkdir(parents=True)
         (runs / name / mark).write_text(json.dumps({}))
         if page:
             (runs / name / page).write_text("<p>page</p>")
     (tmp_path / "secret.json").write_text("secret")
+    for name in ("elsewhere", "private"):
+        (runs / name).symlink_to(tmp_path / name)
     (runs / "mine" / "model.safetensors").write_text("weights")
     found = {name: (said, page) for name, said, page in found_runs(runs)}
     assert found["eval/a"] == ("evaluation", "/runs/eval/a/index.html") and found["diagnose/b"] == ("diagnosis", None)
     assert "plan.json" in found["mine"][0], "which is damaged"
-    assert file_below(runs, "eval/a/index.html").status_code == 200
-    for name in ("../secret.json", "mine/model.safetensors", "mine", "nothing.html", "/etc/hosts.json"):
+    assert found["eval #1, 50%"][1] == "/runs/eval%20%231%2C%2050%25/index.html" and found["elsewhere"][1]
+    for name in ("eval/a/index.html", "eval #1, 50%/index.html", "elsewhere/index.html"):
+        assert file_below(runs, name).status_code == 200
+    for name in (
+        "private/index.html",
+        "elsewhere/../secret.json",
+        "\0.html",
+        "a" * 300 + ".html",
+        "../secret.json",
+        "mine/model.safetensors",
+        "mine",
+        "nothing.html",
+        "/etc/hosts.json",
+    ):
         assert file_below(runs, name).status_code == 404
 
 
