@@ -39,6 +39,12 @@ def one_of(value: Any, allowed: Iterable[str], where: str, what: str) -> None:
         raise UserError(f"{where}: unknown {what} {shown}; {did_you_mean(value, names)}")
 
 
+def objection(error: Any, whole: str) -> str:
+    """What pydantic objects to first: where, or in ``whole``, and what."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or whole}: {first['msg']}"
+
+
 @contextmanager
 def explained(
     what: str, kinds: type[Exception] | tuple[type[Exception], ...] = OSError, advice: str = ""

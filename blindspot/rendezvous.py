@@ -125,3 +125,15 @@ def agree(store: Any, rank: int, world: int) -> str:
                 store.set(f"tell/{store.get(f'ask/{other}').decode()}", name)
         time.sleep(_LOOK_EVERY if missing else 0)
     return name
+
+
+def own_gpu() -> str | None:
+    """The GPU of this process, under ``torchrun`` each one of its own; None: there is none on this machine."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if local >= torch.cuda.device_count():
+        raise UserError(f"process {local + 1} on this machine has no GPU; start {torch.cuda.device_count()}")
+    return f"cuda:{local}"

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from blindspot.app.guests import SCALE, Guest, Said, Shown, beside
-from blindspot.app.runs import file_below, found_runs
+from blindspot.app.runs import file_below, recent_runs
 from blindspot.benchmarks.base import Collection, Draw
 from blindspot.benchmarks.boxes import Box
 from blindspot.benchmarks.registry import BENCHMARKS
@@ -100,7 +100,7 @@ class Page:
         self._chosen: int | None = None
         self._overlay, self._turn = "", 0
         self._cards: dict[Guest, Any] = {}
-        self._shown = Shown.of(draw_distinct(self._rng, "iid"))
+        self._shown = self._drawn()
         ui.colors(primary="#3b78b5")
         ui.add_css(".nicegui-content {max-width: 1280px; margin: auto} .answers td {padding: 2px 16px 2px 0}"
                    ".answers .bar {display: flex; gap: 8px; align-items: center; white-space: nowrap}")  # fmt: skip
@@ -108,7 +108,8 @@ class Page:
             ui.label("Blindspot").classes("text-lg font-medium")
             with ui.tabs().props("dense no-caps") as tabs:
                 ask, runs_tab = ui.tab("Ask"), ui.tab("Runs")
-        with ui.tab_panels(tabs, value=ask, animated=False).classes("w-full bg-transparent"):
+        self._panels = ui.tab_panels(tabs, value=ask, animated=False, on_change=self._show_runs)
+        with self._panels.classes("w-full bg-transparent"):
             with ui.tab_panel(ask), ui.row().classes("w-full items-start gap-8 no-wrap max-md:flex-wrap"):
                 with ui.column().classes("w-full md:w-[448px] shrink-0 gap-3"):
                     self._left()
@@ -216,8 +217,14 @@ class Page:
 
     def _new_scene(self) -> None:
         self._chosen = None
-        self._change(Shown.of(draw_distinct(self._rng, "iid")))
+        self._change(self._drawn())
         self._suggest()
+
+    def _drawn(self) -> Shown:
+        """A scene whose first two objects there is a question about."""
+        while not beside(scene := draw_distinct(self._rng, "iid")):
+            pass
+        return Shown.of(scene)
 
     def _suggest(self) -> None:
         """A question about the first two objects, in the words that the models know."""
@@ -382,7 +389,9 @@ class Page:
             if shown is self._shown:
                 heads.set_visibility(len(maps[over.value]) > 1)
                 of_heads = maps[over.value]
-                self._overlay = heat(of_heads.get(heads.value, of_heads[MEAN]), window)
+                values_hw = of_heads.get(heads.value, of_heads[MEAN])
+                scale.set_text(f"darkest: {values_hw.max():.2g}" if values_hw.max() > 0 else "nothing above 0")
+                self._overlay = heat(values_hw, window)
                 self._draw()
 
         window = await self._in_thread(guest, guest.window, shown)
@@ -392,12 +401,15 @@ class Page:
             )
             most = max(maps.values(), key=len)
             heads = ui.select([*most], value=MEAN, label="head", on_change=heated).classes("w-28")
+            scale = ui.label().classes("text-sm opacity-70")
         heated()
 
     # Runs
 
     async def _show_runs(self) -> None:
-        rows = await asyncio.to_thread(lambda: list(found_runs(self._runs)))
+        if self._panels.value != "Runs":
+            return
+        rows = await asyncio.to_thread(recent_runs, self._runs)
         if rows == getattr(self, "_rows", None) or self._list.is_deleted:
             return
         self._rows, ui = rows, self._ui

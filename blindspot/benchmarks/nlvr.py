@@ -20,7 +20,7 @@ from blindspot import files
 from blindspot.benchmarks.base import Benchmark, Metric, Row, Source, Table, Term
 from blindspot.benchmarks.rules import OFFICIAL, YES_NO, true_or_false
 from blindspot.benchmarks.sources.forms import with_pictures
-from blindspot.errors import UserError
+from blindspot.errors import UserError, objection
 from blindspot.question import Question
 
 if TYPE_CHECKING:
@@ -100,9 +100,7 @@ def _load_split(folder: Path, name: str) -> Split:
         try:
             row = (_PictureRow if isinstance(held, dict) and "image" in held else _ExampleRow).model_validate(held)
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(map(str, first["loc"])) or "row"
-            raise UserError(f"{place}: not an NLVR row, {field}: {first['msg']}; {_EXPECTED}") from error
+            raise UserError(f"{place}: not an NLVR row, {objection(error, 'row')}; {_EXPECTED}") from error
         own = f"{name}-{row.identifier}"
         if isinstance(row, _PictureRow):
             pictures = {row.permutation: folder / row.image}

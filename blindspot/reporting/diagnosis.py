@@ -12,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from blindspot.diagnostics.base import Pictures, Table, Tables, plain
 from blindspot.diagnostics.registry import DIAGNOSTICS, PHOTO, diagnostic, plots_of
-from blindspot.errors import UserError
+from blindspot.errors import UserError, objection
 from blindspot.files import is_hub_id, parse_json, write_text
 from blindspot.plots import Figure
 from blindspot.reporting.drawing import write_figures
@@ -55,9 +55,7 @@ def load_diagnosis(folder: Path) -> dict[str, Tables]:
                     for row in table.rows:
                         checker.validate_python(row)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise UserError(f"{path}: {clean(where, 80)}: {clean(first['msg'], 120)}; {_AGAIN}") from error
+            raise UserError(f"{path}: {clean(objection(error, 'the file'), 200)}; {_AGAIN}") from error
         except (OSError, ValueError) as error:
             raise UserError(f"cannot read {path}: {clean(str(error), 120)}; {_AGAIN}") from error
         found[name] = {table.name: table for table in tables}

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
 from blindspot.benchmarks.boxes import CONVENTION, CONVENTIONS, VIEW, View, locate
-from blindspot.errors import UserError, one_of
+from blindspot.errors import UserError, objection, one_of
 from blindspot.evaluation.items import Questions, Term
 from blindspot.evaluation.statistics import Sample
 from blindspot.evaluation.times import LEVEL
@@ -220,9 +220,7 @@ def load_plan(run: Path) -> RunPlan:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; give a run folder, e.g. runs/miniature") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UserError(f"{path}: {where}: {first['msg']}; run the study again to rewrite it") from error
+        raise UserError(f"{path}: {objection(error, 'the file')}; run the study again to rewrite it") from error
     path = run / plan.data.get("test", "") / "baselines.json"
     if path.is_file():
         try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, FiniteFloat, PositiveFloat, ValidationError
 
-from blindspot.errors import UserError
+from blindspot.errors import UserError, objection
 from blindspot.files import LOG, parse_json, write_text
 from blindspot.plots import HUES, Figure, Key, Lines, Panel, Series, stroke
 from blindspot.reporting.drawing import write_figures
@@ -153,9 +153,8 @@ def _read(run: Path, folder: Path) -> Trained:
         try:
             rows.append(LoggedStep.model_validate(parse_json(line)))
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the row"
-            raise UserError(f"{folder / LOG}:{number}: {where}: {first['msg']}; train it again") from error
+            told = f"{folder / LOG}:{number}: {objection(error, 'the row')}; train it again"
+            raise UserError(told) from error
         except ValueError:  # being written, or cut off by a kill
             break
     return Trained(clean(run.resolve().name if folder == run else str(folder.relative_to(run))), record, rows)

@@ -3,7 +3,6 @@
 Weights are float32 in shards (FSDP2), blocks are gathered in bfloat16, activations recomputed where that is asked for.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from blindspot.errors import UserError
-from blindspot.rendezvous import Ranks, join_ranks
+from blindspot.rendezvous import Ranks, join_ranks, own_gpu
 from blindspot.training.config import TrainConfig
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -35,12 +34,8 @@ def joined() -> Iterator[Ranks]:
 
     Sums and objects travel over gloo, tensors of a GPU over nccl.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(own_gpu() or "cpu")
     if device.type == "cuda":
-        local = int(os.environ.get("LOCAL_RANK", 0))
-        if local >= torch.cuda.device_count():
-            raise UserError(f"process {local + 1} on this machine has no GPU; start {torch.cuda.device_count()}")
-        device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     with join_ranks(backend, device, always=True) as ranks:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from blindspot.app.guests import AS_IT_IS, BLIND, EXCHANGED, MIRRORED, Guest, Shown, exchanged
 from blindspot.app.page import heat
-from blindspot.app.runs import file_below, found_runs
+from blindspot.app.runs import file_below, found_runs, recent_runs
 from blindspot.cli import app
 from blindspot.errors import UserError
 from blindspot.scenes.render import render
@@ -131,6 +131,8 @@ def test_runs_are_found_with_their_pages_and_nothing_else_is_given_away(tmp_path
     found = {name: (said, page) for name, said, page in found_runs(runs)}
     assert found["eval/a"] == ("evaluation", "/runs/eval/a/index.html") and found["diagnose/b"] == ("diagnosis", None)
     assert "plan.json" in found["mine"][0], "which is damaged"
+    assert [*found_runs(runs / "eval" / "a")] == [("a", "evaluation", "/runs/./index.html")], "the folder may be a run"
+    assert recent_runs(runs) == [*found_runs(runs)]
     assert found["eval #1, 50%"][1] == "/runs/eval%20%231%2C%2050%25/index.html" and found["elsewhere"][1]
     for name in ("eval/a/index.html", "eval #1, 50%/index.html", "elsewhere/index.html"):
         assert file_below(runs, name).status_code == 200

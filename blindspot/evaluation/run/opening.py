@@ -1,6 +1,5 @@
 """From what a user names to a model: one on this machine, a server, a file of answers."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from blindspot.errors import UserError, one_of
 from blindspot.evaluation.adapters import ADAPTERS, GRIDS, SWITCHES, TEXT, Adapter, adapter_of, recognise
 from blindspot.evaluation.base import Answerer, Asked, Prompt
 from blindspot.evaluation.boxes import Form, form_of, told
+from blindspot.rendezvous import own_gpu
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 
@@ -136,15 +136,10 @@ def _tiled(model: Any, processor: Any, family: Adapter, on: bool) -> Adapter:
 
 
 def default_device() -> str:
-    """A GPU if there is one, under ``torchrun`` each process one of its own."""
+    """A GPU if there is one."""
     import torch
 
-    if not torch.cuda.is_available():
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    if local >= torch.cuda.device_count():
-        raise UserError(f"process {local + 1} on this machine has no GPU; start {torch.cuda.device_count()}")
-    return f"cuda:{local}"
+    return own_gpu() or ("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def opened(
