@@ -100,6 +100,7 @@ class Page:
         self._chosen: int | None = None
         self._overlay, self._turn = "", 0
         self._cards: dict[Guest, Any] = {}
+        self._looked: list[Any] = []
         self._shown = self._drawn()
         ui.colors(primary="#3b78b5")
         ui.add_css(".nicegui-content {max-width: 1280px; margin: auto} .answers td {padding: 2px 16px 2px 0}"
@@ -174,21 +175,26 @@ class Page:
                     return
                 with ui.row().classes("items-center gap-3"):
                     self._which = ui.select([*local], value=next(iter(local)), label="model").classes("w-56")
-                    ui.button("Look", on_click=lambda: self._look(local[self._which.value])).props("no-caps")
-                self._map = ui.column().classes("w-full")
-                self._found = ui.column().classes("w-full")
+                    self._eye = ui.button("Look", on_click=lambda: self._look(local[self._which.value]))
+                    self._eye.props("no-caps")
+                self._map, self._found = self._looked = [ui.column().classes("w-full") for _ in range(2)]
 
     async def _open(self) -> None:
         """Wait until models are there, and say so."""
-        for box in self._cards.values():
+        turn, before = self._turn, self._question.value
+
+        async def opened(guest: Guest, box: Any) -> None:
             with box:
                 self._ui.label("opening ...").classes("opacity-70")
-        for guest, box in self._cards.items():
             error = await self._in_thread(guest, guest.open)
-            box.clear()
-            with box:
-                self._ui.label(str(error) if error else "ready").classes("text-negative" if error else "opacity-70")
-        self._suggest()
+            if turn == self._turn and not box.is_deleted:  # else it is being asked already
+                box.clear()
+                with box:
+                    self._ui.label(str(error) if error else "ready").classes("text-negative" if error else "opacity-70")
+
+        await asyncio.gather(*(opened(guest, box) for guest, box in self._cards.items()))
+        if turn == self._turn and before == self._question.value:
+            self._suggest()
 
     # The picture
 
@@ -211,7 +217,7 @@ class Page:
     def _change(self, shown: Shown) -> None:
         self._shown, self._overlay = shown, ""
         self._turn += 1
-        for box in self._cards.values():
+        for box in (*self._cards.values(), *self._looked):
             box.clear()
         self._draw()
 
@@ -331,10 +337,14 @@ class Page:
         box.clear()
         with box:
             ui.spinner(size="sm")
-        said = await self._in_thread(guest, guest.ask, shown, question, options)
-        found = await self._in_thread(guest, guest.find, shown, phrase) if phrase else None
+
+        def still(work: Callable[..., Any], *arguments: Any) -> Any:  # a key that is held asks many times
+            return work(*arguments) if turn == self._turn else None
+
+        said = await self._in_thread(guest, still, guest.ask, shown, question, options)
+        found = await self._in_thread(guest, still, guest.find, shown, phrase) if phrase else None
         looks = self._inside.value and shown.scene is not None and guest.local
-        inside = await self._in_thread(guest, guest.inner, shown) if looks else None
+        inside = await self._in_thread(guest, still, guest.inner, shown) if looks else None
         if turn != self._turn or box.is_deleted:  # something else is asked by now, or nobody is there
             return
         box.clear()
@@ -343,6 +353,8 @@ class Page:
                 ui.label(str(said)).classes("text-negative")
             else:
                 ui.html(_answers(said), sanitize=False).classes("w-full")
+                if options and not guest.local:
+                    ui.label("a server gives no likelihoods of options").classes("text-sm opacity-70")
             if isinstance(found, UserError):
                 ui.label(str(found)).classes("text-negative text-sm")
             elif found is not None:
@@ -357,6 +369,8 @@ class Page:
 
     async def _look(self, guest: Guest) -> None:
         shown, question, ui = self._shown, self._question.value or "", self._ui
+        if not question.strip():
+            return self._say(UserError("say what to ask"))
         folder = Path(tempfile.mkdtemp(dir=self._kept))
         at = [0, 1]
 
@@ -368,8 +382,12 @@ class Page:
         with self._found:
             bar = ui.linear_progress(0, show_value=False)
             timer = ui.timer(0.3, lambda: bar.set_value(at[0] / max(at[1], 1)))
-        said = await self._in_thread(guest, guest.look, shown, question, folder, told)
-        if self._found.is_deleted:
+        self._eye.disable()
+        try:
+            said = await self._in_thread(guest, guest.look, shown, question, folder, told)
+        finally:
+            self._eye.enable()
+        if self._found.is_deleted or shown is not self._shown:
             return
         timer.cancel()
         self._found.clear()
