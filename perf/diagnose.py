@@ -13,7 +13,6 @@ open. Then the whole `diagnose --image`, and every diagnosis of drawn scenes, wi
 import argparse
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from memory import peak_mib
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoConfig, LlavaForConditionalGeneration
@@ -42,7 +42,6 @@ from blindspot.studies.tiny_families import llava
 NARROW, WIDE = 336, 630
 """Pixels of a side: 576 and 2,025 patches of 14."""
 DEEP = {"num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 32, "hidden_size": 512}
-MEBI = 2**20 if sys.platform == "darwin" else 2**10
 
 
 def opened(side: int, **language: int) -> HookedVLM:
@@ -101,13 +100,14 @@ def measured(what: str, side: int, language: dict[str, int]) -> dict[str, Any]:
         "photo": lambda: run_of("photo")(vlm, Budget(photo=photo()), lambda done, of: None),
     }
     job = jobs.get(what, lambda: run_of(what)(vlm, Budget(), lambda done, of: None))
-    before, began = _peak(), time.process_time()
+    before, began = peak_mib(), time.process_time()
     job()
-    return {"what": what, "tokens": (side // 14) ** 2, "seconds": time.process_time() - began, "mb": _peak() - before}
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEBI
+    return {
+        "what": what,
+        "tokens": (side // 14) ** 2,
+        "seconds": time.process_time() - began,
+        "mb": peak_mib() - before,
+    }
 
 
 def main() -> None:

@@ -15,7 +15,6 @@ Needs the ``dev`` extra (accelerate).
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -32,6 +31,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 import numpy as np
 import torch
+from memory import peak_mib
 from peer import run_trainer
 from rich.console import Console
 from rich.table import Table
@@ -70,7 +70,7 @@ class Peer(NamedTuple):
 def measure_ours(folder: Path, steps: int) -> dict[str, float]:
     """Train on packed rows; the rate over ``steps`` steps after the warm-up."""
     torch.set_num_threads(1)
-    corpus, before = Corpus(folder), _peak_mib()
+    corpus, before = Corpus(folder), peak_mib()
     recipe = Recipe(WARM_UP + steps, STUDY.instruct.batch, STUDY.instruct.lr)
     ends: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -84,7 +84,7 @@ def measure_ours(folder: Path, steps: int) -> dict[str, float]:
 def measure_peer(folder: Path, steps: int, peer: Peer, warm_up: int = WARM_UP) -> dict[str, float]:
     """Train with ``Trainer`` on one question a sequence; the rate over ``steps`` steps after the warm-up."""
     torch.set_num_threads(1)
-    corpus, before = Corpus(folder), _peak_mib()
+    corpus, before = Corpus(folder), peak_mib()
     questions = [question for row in range(len(corpus.rows)) for question in _questions(corpus, row)]
     batch = len(questions) * STUDY.instruct.batch // len(corpus.rows) // peer.splits
     ends: list[float] = []
@@ -206,7 +206,7 @@ def _gradient(model: LlavaForConditionalGeneration, loss: Callable[[], Tensor]) 
 
 def _rates(ends: list[float], questions: int, sequences: int, before: float) -> dict[str, float]:
     """What was measured between the first and the last of the times at which steps ended."""
-    seconds, steps, peak = ends[-1] - ends[0], len(ends) - 1, _peak_mib()
+    seconds, steps, peak = ends[-1] - ends[0], len(ends) - 1, peak_mib()
     return {
         "questions_per_second": questions / seconds,
         "sequences_per_second": sequences / seconds,
@@ -215,11 +215,6 @@ def _rates(ends: list[float], questions: int, sequences: int, before: float) -> 
         "peak_mib": peak,
         "training_mib": peak - before,
     }
-
-
-def _peak_mib() -> float:
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def _alone(work: Callable[..., Any], *arguments: Any) -> Any:

@@ -12,8 +12,6 @@ Each run is a process of its own, so that its peak memory is its own.
 
 import argparse
 import json
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from memory import peak_mib
 from peer import run_trainer
 from rich.console import Console
 from rich.table import Table
@@ -93,7 +92,7 @@ class Rows:
 def measure_ours(job: Job) -> dict[str, float]:
     """Supervised tokens a second of `blindspot.training.variant.train` after the first step."""
     torch.set_num_threads(1)
-    before = _peak_mib()
+    before = peak_mib()
     config = TrainConfig(
         batch=job.batch,
         lr=2e-5,
@@ -116,7 +115,7 @@ def measure_ours(job: Job) -> dict[str, float]:
 def measure_peer(job: Job) -> dict[str, float]:
     """The same of ``Trainer`` and transformers' own Llava."""
     torch.set_num_threads(1)
-    before = _peak_mib()
+    before = peak_mib()
     rows, ends, collated = Rows(job.scale), [], []
     each = job.batch // PEER_ROWS
     run_trainer(
@@ -181,7 +180,7 @@ def _collator(rows: Rows, collated: list[tuple[int, int, int]]) -> Callable[[lis
 
 def _rates(ends: list[tuple[float, float]], tokens: list[float], before: float) -> dict[str, float]:
     """What was measured between the first and the last of the times at which steps ended."""
-    (seconds, own_seconds), peak = np.subtract(ends[-1], ends[0]).tolist(), _peak_mib()
+    (seconds, own_seconds), peak = np.subtract(ends[-1], ends[0]).tolist(), peak_mib()
     supervised, real, room = tokens
     return {
         "supervised_tokens_per_second": supervised / seconds,
@@ -196,11 +195,6 @@ def _rates(ends: list[tuple[float, float]], tokens: list[float], before: float) 
 def _now() -> tuple[float, float]:
     """Seconds of the clock, and of this process's core, which others on the machine do not take from."""
     return time.perf_counter(), time.process_time()
-
-
-def _peak_mib() -> float:
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def _alone(work: Callable[[Job], Any], job: Job) -> Any:

@@ -24,7 +24,7 @@ from blindspot.diagnostics.run import claim, diagnose
 from blindspot.errors import UserError
 from blindspot.evaluation.adapters import adapter_of
 from blindspot.evaluation.base import PICTURE, Asked, Prompt
-from blindspot.evaluation.boxes import Finding, Subject, find, form_of, view_of
+from blindspot.evaluation.boxes import Finding, Subject, find, form_of, window_of
 from blindspot.evaluation.run.opening import Opened, default_device, open_model, opened
 from blindspot.model import load
 from blindspot.reporting.diagnosis import write_diagnosis
@@ -216,7 +216,7 @@ class Guest:
 
     def window(self, shown: Shown) -> Box:
         """What the model sees of the picture, in pixels as it is shown: beyond it where the model pads."""
-        x0, y0, x1, y1 = view_of(self._vlm.family, self._loaded[1].image_processor, self._seen(shown).size).window
+        x0, y0, x1, y1 = window_of(self._vlm.family, self._loaded[1].image_processor, self._seen(shown).size)
         scale = self.scale(shown)
         return x0 * scale, y0 * scale, x1 * scale, y1 * scale
 

@@ -105,6 +105,13 @@ def view_of(adapter: Adapter, image_processor: Any, picture: Size) -> View:
     )
 
 
+def window_of(adapter: Adapter, image_processor: Any, picture: Size) -> Box:
+    """What a family sees of a picture of this size, in its pixels: beyond it where the image processor pads. All others
+    see the whole, also where their boxes are in a padded one."""
+    view = view_of(adapter, image_processor, picture) if adapter.sees == "processor" else View.whole(picture)
+    return view.window
+
+
 def with_form(collection: Collection, form: Form | None) -> Collection:
     """The collection with its questions for boxes in a model's form; the others are untouched.
 

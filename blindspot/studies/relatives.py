@@ -191,5 +191,5 @@ def relatives(source: str, cue: str) -> list[dict[str, Any]]:
 
 def probed(source: str, cue: str) -> list[str]:
     """Columns that are asked on the way through stage 2 unless a study names others."""
-    first = {"scenes": "cvbench_relation", "solid": f"nearer_{cue}", "motion": "first", "views": "for_whom"}
-    return [{**first, "nlvr": "nlvr_dev"}[source]]
+    drawn = {"scenes": "cvbench_relation", "solid": f"nearer_{cue}", "motion": "first", "views": "for_whom"}
+    return ["nlvr_dev" if source == "nlvr" else drawn[source]]

@@ -16,7 +16,7 @@ from blindspot.files import LOG, bytes_below, holder, parse_json
 from blindspot.studies.changes import left_over, left_over_line
 from blindspot.studies.engine import LOG as WORKERS_LOG
 from blindspot.studies.progress import Advanced, Progress
-from blindspot.studies.step import DONE, ERROR, STARTED, Step
+from blindspot.studies.step import ERROR, STARTED, Step, seconds_taken
 from blindspot.text import clean
 
 TAIL_BYTES = 2**16  # more than a row of a log has
@@ -99,14 +99,11 @@ def read_status(run: Path) -> Status:
             f"{run / 'plan.json'} is damaged or another version's; the `blindspot study` command that made it mends it"
         ) from None
     held, now = holder(run), time.time()
-    done: dict[str, float] = {}
+    done = seconds_taken(run, steps)
     active: dict[str, tuple[float, Advanced]] = {}
     failures: dict[str, str] = {}
-    for step in steps:
+    for step in (step for step in steps if step.id not in done):
         folder = run / step.folder
-        with suppress(OSError, ValueError, TypeError, KeyError):  # a damaged step is done again
-            done[step.id] = float(parse_json((folder / DONE).read_bytes())["seconds"])
-            continue
         with suppress(OSError):
             started = (folder / STARTED).stat().st_mtime
             if error := _tail(folder / ERROR):

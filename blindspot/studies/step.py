@@ -1,7 +1,8 @@
 """A step, what the function that carries it out receives, and its folder: what makes it complete and shows damage."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -124,6 +125,15 @@ class Done:
         """What a folder's ``done.json`` says, of whatever version; an OSError, ValueError or TypeError if nothing."""
         said = parse_json((folder / DONE).read_bytes())
         return cls(**{one.name: said[one.name] for one in fields(cls) if one.name in said})
+
+
+def seconds_taken(run: Path, steps: Iterable[Step]) -> dict[str, float]:
+    """How long each finished step took, as its ``done.json`` says; checksums are not looked at."""
+    taken: dict[str, float] = {}
+    for step in steps:
+        with suppress(OSError, ValueError, TypeError, KeyError):  # of a damaged step, which is done again
+            taken[step.id] = float(parse_json((run / step.folder / DONE).read_bytes())["seconds"])
+    return taken
 
 
 def read_done(

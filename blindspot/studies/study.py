@@ -25,7 +25,7 @@ from blindspot.studies.needs import needs
 from blindspot.studies.plan import plan_steps, write_plan
 from blindspot.studies.progress import Phase, Progress, print_notes
 from blindspot.studies.schema import Study
-from blindspot.studies.step import DONE, KEEP, Step, discard
+from blindspot.studies.step import DONE, KEEP, Step, discard, seconds_taken
 from blindspot.studies.tracking import choose
 from blindspot.studies.versions import code_version, nlvr_fingerprint
 from blindspot.training.tracker import Tracker
@@ -146,10 +146,7 @@ def foretell(
     made, and of what is done no checksum is looked at."""
     _refuse_options(study, data, workers, "all")
     steps, run = _steps(study, data), out or _run_folder(study)
-    progress, done = Progress(console, steps, _labels(study), workers or _workers(study)), dict[str, float]()
-    for step in steps:
-        with suppress(OSError, ValueError, TypeError, KeyError):
-            done[step.id] = float(parse_json((run / step.folder / DONE).read_bytes())["seconds"])
+    progress, done = Progress(console, steps, _labels(study), workers or _workers(study)), seconds_taken(run, steps)
     progress.recall(done, {})
     return progress.phases(), lambda: progress.show_plan(done, f"{study.title}: {run}", [])
 

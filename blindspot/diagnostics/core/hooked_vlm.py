@@ -69,19 +69,20 @@ class Prepared:
 
         ``all image`` includes what stands between the picture's tokens (marks of rows and tiles, which have seen them);
         ``picture 1`` and so on are one of several; ``words`` are all tokens between the pictures and the last token;
-        the word of an object is the last token of its name. A grid of None leaves out what needs places.
+        the word of an object is the last token of its name. A grid of None, or several pictures, leave out what needs
+        places.
         """
         image_bt, behind_bt = self.image_bt, self.behind_bt
         index_t = torch.arange(image_bt.shape[1], device=image_bt.device)
         last_bt = (index_t == len(index_t) - 1).expand_as(image_bt)
-        found = {}
-        for name, mask_bn in ({} if grid is None else self.patch_groups(grid)).items():
-            found[name] = torch.zeros_like(image_bt)
-            found[name][image_bt] = mask_bn.flatten()
-        if (count := len(self.stimuli[0].shots)) > 1:
-            for number, index_bn in enumerate(image_bt.nonzero().reshape(len(image_bt), -1, 2).chunk(count, dim=1)):
-                found[f"picture {number + 1}"] = torch.zeros_like(image_bt)
-                found[f"picture {number + 1}"][*index_bn.reshape(-1, 2).T] = True
+        found, count = {}, len(self.stimuli[0].shots)
+        if count > 1:
+            of_picture_bt = (image_bt.cumsum(dim=1) - 1) // (image_bt[0].sum() // count)
+            found = {f"picture {number + 1}": image_bt & (of_picture_bt == number) for number in range(count)}
+        elif grid is not None:
+            for name, mask_bn in self.patch_groups(grid).items():
+                found[name] = torch.zeros_like(image_bt)
+                found[name][image_bt] = mask_bn.flatten()
         found["all image"] = (image_bt.cumsum(dim=1) > 0) & ~behind_bt
         for role, at_b in sorted(self.mentions.items()):
             found[f"{role} word"] = index_t == at_b.to(index_t.device)[:, None]
@@ -222,8 +223,7 @@ class HookedVLM:
         Words that a miniature does not know, choices that the tokenizer does not tell apart, and mentions that it
         splits beyond finding are refused.
         """
-        for said in dict.fromkeys(" ".join((stimulus.prompt, *stimulus.choices)) for stimulus in stimuli):
-            in_known_words(self.processor, said)
+        in_known_words(self.processor, " ".join(part for s in stimuli for part in (s.prompt, *s.choices)))
         shown = [s.images(self.side) for s in stimuli] if pictures is None else [[picture] for picture in pictures]
         prompts = [Prompt((*[PICTURE] * len(own), s.prompt)) for s, own in zip(stimuli, shown, strict=True)]
         texts = [self.family.render(self.processor, prompt) for prompt in prompts]

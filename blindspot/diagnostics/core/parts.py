@@ -17,6 +17,7 @@ AGREEMENT = 0.8
 STRIPES = 6
 """Times that a picture is halved into stripes: 64 across and 64 down in the end."""
 SURE = 5
+"""Standard errors above a half that agreement has to be, so that few tokens do not agree by accident."""
 
 
 class Roles(NamedTuple):
@@ -193,15 +194,14 @@ def cut_up(states: Callable[[Sequence[np.ndarray]], Tensor], size: tuple[int, in
     errors above a half; of all that could be the best is taken.
     """
     ends_2nd = _ends(states, size)
-    level_e = np.arange(STRIPES)[:, None]
-    stripes_eh, stripes_ew = (((np.arange(edge) << level_e + 1) // edge) % 2 for edge in size)
-    down_ehw = [np.broadcast_to(stripe_h[:, None], size) for stripe_h in stripes_eh]
-    across_ehw = [np.broadcast_to(stripe_w, size) for stripe_w in stripes_ew]
-    white_kn, seen_n = _white(states, [*across_ehw, *down_ehw], ends_2nd)
+    level_e = np.arange(1, STRIPES + 1)[:, None]
+    down_eh, across_ew = ((np.arange(edge) << level_e) // edge % 2 for edge in size)
+    shown = [*across_ew[:, None], *down_eh[:, :, None]]
+    white_kn, seen_n = _white(states, [np.broadcast_to(stripes, size) for stripes in shown], ends_2nd)
     white_kn, seen_n = white_kn[:, seen_n].numpy(), seen_n.numpy()
     best, found = AGREEMENT, None
     for grid, tokens, rects_n4 in _cuts(int(seen_n.sum()), size):
-        share_kn = np.concatenate([_share_white(rects_n4[:, axis::2].T, level_e + 1) for axis in (0, 1)])
+        share_kn = np.concatenate([_share_white(rects_n4[:, axis::2].T, level_e) for axis in (0, 1)])
         sure_kn = np.abs(share_kn - 0.5) > 0.4
         agree_m = ((share_kn > 0.5) == white_kn)[sure_kn]
         if agree_m.mean() > best and (2 * agree_m.mean() - 1) * len(agree_m) ** 0.5 > SURE:

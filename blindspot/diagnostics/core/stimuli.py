@@ -13,8 +13,9 @@ from torch import Tensor
 from blindspot.scenes.relations import PHRASE, RELATIONS, direction_table, relation, statement_table
 from blindspot.scenes.render import render
 from blindspot.scenes.solid import cast
-from blindspot.scenes.solid.tasks import SolidTask
+from blindspot.scenes.solid.tasks import SolidExample, SolidTask
 from blindspot.scenes.solid.world import HELD_OUT, Shot, Solid, see
+from blindspot.scenes.tasks import Turn
 from blindspot.scenes.world import CANVAS, COLOURS, Scene, Thing, draw_distinct
 
 Speech = Literal["words", "english"]
@@ -146,13 +147,14 @@ def twins(
                 named = {now[own.colour]: own._replace(colour=now[own.colour]) for own in shot.scene.solids}
                 solids = named[a], named[b], *(own for colour, own in named.items() if colour in rest)
                 shown.append(shot._replace(scene=shot.scene._replace(solids=solids)))
-            prompt, names = task.words.format(a, b), {"subject": a, "reference": b}
+            example = SolidExample(tuple(shown), Turn(task.words.format(a, b), now[turn.answer], (a, b)))
+            prompt, names = example.turn.prompt, [a, b]
             if speech == "english":
-                names = {role: own.name.removeprefix("the ") for role, own in zip(names, solids, strict=False)}
-                prompt = task.english.format(*(f"the {name}" for name in names.values()))
-                prompt += f" Answer with one word: {a} or {b}."
+                prompt = f"{task.in_english(example)[0]} Answer with one word: {a} or {b}."
+                names = [own.name.removeprefix("the ") for own in solids[:2]]
+            mentions = {"subject": names[0], "reference": names[1]}
             seen = Scene(_silhouettes(shown[0]), 0)
-            made.append(Stimulus(seen, prompt, (a, b), now[turn.answer], names, tuple(shown)))
+            made.append(Stimulus(seen, prompt, (a, b), example.turn.answer, mentions, example.shots))
         if fits(solids) and HELD_OUT.isdisjoint((own.colour, own.shape) for own in solids):
             return made[0], made[1]
 

@@ -58,17 +58,18 @@ def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
 
     flat = vlm.knows(directions(1, 0, vlm.speech)[0])
     shown = exchanges(directions(budget.stimuli, budget.seed, vlm.speech), vlm.speech) if flat else solids(vlm, budget)
-    stimuli, film = [first for first, _ in shown], len(shown[0][0].shots)
+    stimuli = [first for first, _ in shown]
     pairs, said = usable(vlm, shown, budget.batch)
     patched = recoveries(vlm, pairs, budget.batch, stage(0)) if pairs else []
-    flows = [flow for flow in FLOWS if (vlm.image_grid and film < 2) or "patches" not in flow[0]]
-    flows += [(f"picture {number + 1}", QUESTION) for number in range(film)] if film > 1 else []
+    groups = vlm.prepare(stimuli[:1]).token_groups(vlm.image_grid)
+    flows = [flow for flow in FLOWS if flow[0] in groups]
+    flows += [(name, QUESTION) for name in groups if name.startswith("picture ")]
     cases = cases_of(vlm, flows)
     lost = drops(vlm, stimuli, [*cases, *dropping(vlm)], budget.batch, stage(1))
-    rows, points, steered = [], np.zeros(0), []
+    rows, steered, pictures = [], [], dict[str, np.ndarray]()
     if flat:
         ids = deviations(vlm, max(2, budget.stimuli // len(CELLS)), budget, stage(2))
-        rows, points = maps(ids, budget.seed)
+        rows, pictures["spatial_id"] = maps(ids, budget.seed)
         fresh = directions(max(1, budget.stimuli // 2), budget.seed + 1, vlm.speech)
         steered = turns(vlm, fresh, ids, budget, stage(3))
     places = [] if vlm.image_grid else ["The picture's tokens lie on no grid, so no group depends on places."]
@@ -98,8 +99,9 @@ def run(vlm: HookedVLM, budget: Budget, report: Report) -> Findings:
               ("Only stimuli that are not answered so already. random: other directions of the same length.",
                "strength: times the difference of the two places' vectors. Intervals: Wilson.")),
     ]  # fmt: skip
-    pair = {"pair": np.stack([stimulus.image(vlm.side) for stimulus in pairs[0]])} if pairs else {}
-    return Findings(tables, {**({"spatial_id": points} if flat else {}), **pair})
+    if pairs:
+        pictures["pair"] = np.stack([stimulus.image(vlm.side) for stimulus in pairs[0]])
+    return Findings(tables, pictures)
 
 
 def exchanged(scene: Scene) -> Scene:
@@ -160,7 +162,7 @@ def patch(
 
 def recoveries(vlm: HookedVLM, pairs: Sequence[Pair], batch: int, report: Report) -> list[Row]:
     """Recovery for every site and group of tokens, with bootstrap intervals over pairs (A, B), whose answers differ."""
-    encoder, grid = (vlm.encoder_grid, vlm.image_grid) if len(pairs[0][0].shots) < 2 else (None, None)
+    encoder = vlm.encoder_grid if len(pairs[0][0].shots) < 2 else None
     sites = [*(vlm.some_sites("encoder") if encoder else []), *vlm.some_sites("language")]
     whole: list[np.ndarray] = []
     found: dict[tuple[Site, str], list[tuple[np.ndarray, ...]]] = defaultdict(list)
@@ -170,7 +172,7 @@ def recoveries(vlm: HookedVLM, pairs: Sequence[Pair], batch: int, report: Report
         ends_b2 = torch.from_numpy(np.stack([answers(giving.stimuli), answers(taking.stimuli)], axis=1))
         plain_b = _lead(vlm.run(taking), ends_b2)
         whole.append(_lead(vlm.run(giving), ends_b2) - plain_b)
-        groups = {"language": giving.token_groups(grid)}
+        groups = {"language": giving.token_groups(vlm.image_grid)}
         if encoder:
             patches = giving.patch_groups(encoder)
             groups["encoder"] = {**patches, "all image": torch.ones_like(patches["other patches"])}
@@ -247,10 +249,10 @@ def drops(
     vlm: HookedVLM, stimuli: Sequence[Stimulus], cases: Sequence[dict[str, Any]], batch: int, report: Report
 ) -> list[Row]:
     """What accuracy and the right answer's margin lose in every case, with intervals over stimuli."""
-    found, grid = list[np.ndarray](), vlm.image_grid if len(stimuli[0].shots) < 2 else None
+    found: list[np.ndarray] = []
     for done, prepared in enumerate(vlm.batches(stimuli, batch)):
         margins = [_margins(vlm.run(prepared), prepared)]
-        for trace in knocked(vlm, prepared, question_groups(prepared, grid), cases):
+        for trace in knocked(vlm, prepared, question_groups(prepared, vlm.image_grid), cases):
             margins.append(_margins(trace, prepared))
             report(done * batch * len(cases) + (len(margins) - 1) * len(prepared.stimuli), len(stimuli) * len(cases))
         found.append(np.stack(margins, axis=1))

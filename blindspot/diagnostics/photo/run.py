@@ -37,7 +37,7 @@ from blindspot.diagnostics.patching.run import (
     usable,
 )
 from blindspot.errors import UserError
-from blindspot.evaluation.boxes import view_of
+from blindspot.evaluation.boxes import window_of
 from blindspot.model.load import in_known_words
 from blindspot.scenes.world import Scene
 
@@ -75,9 +75,7 @@ class Asked:
         self.stimulus = Stimulus(Scene((), 0), in_known_words(vlm.processor, photo.question), (), "", {})
         self.prepared = self.prepare(photo.pixels_hw3)
         height, width = photo.pixels_hw3.shape[:2]
-        crops = vlm.family.sees == "processor"  # all others see the whole, also where their boxes are in a padded one
-        view = view_of(vlm.family, vlm.processor.image_processor, (width, height)) if crops else None
-        self.window = x0, y0, x1, y1 = view.window if view else (0, 0, width, height)
+        self.window = x0, y0, x1, y1 = window_of(vlm.family, vlm.processor.image_processor, (width, height))
         self.left_out: dict[str, str] = {}
         self.layout = vlm.layout_of((round(y1 - y0), round(x1 - x0)), self.prepared)
         self.box = self.box_n = None
